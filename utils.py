@@ -1,0 +1,339 @@
+"""What every command needs and that knows nothing of faces: errors, seeds, devices, files.
+
+Imports are light on purpose (``--help`` answers in under a second): torch is imported inside the functions
+that use it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import errno
+import hashlib
+import json
+import os
+import pickle
+import re
+import signal
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Callable, Iterator
+
+if TYPE_CHECKING:
+    import torch
+
+
+class UserError(Exception):
+    """What is wrong, where, and what to do: shown to the user as one line, exit status 2."""
+
+
+class Stopped(Exception):
+    """SIGINT or SIGTERM arrived and the state is saved: exit status 128 + ``signum``."""
+
+    def __init__(self, signum: int, message: str = ""):
+        super().__init__(message)
+        self.signum = signum
+
+
+def run_command(main: Callable[[], None]) -> None:
+    """Call ``main`` as a program: a user's mistake is one line on stderr and exit status 2."""
+    try:
+        main()
+    except UserError as error:
+        sys.exit(_report(" ".join(str(error).split()), 2))
+    except Stopped as stop:
+        sys.exit(_report(str(stop), 128 + stop.signum))
+    except KeyboardInterrupt:
+        sys.exit(_report("interrupted", 128 + signal.SIGINT))
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+            raise
+        where = f" ({error.filename})" if error.filename else ""
+        sys.exit(_report(f"cannot write: {error.strerror}{where}; free some space or choose another place", 2))
+
+
+def _report(line: str, status: int) -> int:
+    if line:
+        print(f"{Path(sys.argv[0]).name}: {line}", file=sys.stderr)
+    return status
+
+
+def stop_on_signals() -> Callable[[], int]:
+    """Turn SIGINT and SIGTERM into a number to ask for: 0, or the signal that has arrived.
+
+    A second signal of the same kind acts at once, so that a stuck program can still be stopped.
+    """
+    arrived = [0]
+
+    def note(signum, frame):
+        arrived[0] = signum
+        signal.signal(signum, signal.SIG_DFL)
+
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, note)
+    return lambda: arrived[0]
+
+
+# ---------------------------------------------------------------------------------------------- randomness
+
+def derived_seed(seed: int, *stream: int | str) -> int:
+    """A 63-bit seed for one named stream of random numbers, e.g. ``derived_seed(0, "noise", step)``.
+
+    Every random draw of a training is a function of the seed and of *where* it is drawn, so a run that is
+    resumed at any step needs no saved random state, and no stream shifts when another one draws more.
+    """
+    text = repr((int(seed), *stream)).encode()
+    return int.from_bytes(hashlib.sha256(text).digest()[:8], "big") >> 1
+
+
+def generator(seed: int, *stream: int | str) -> "torch.Generator":
+    """A CPU ``torch.Generator`` for one named stream (see :func:`derived_seed`)."""
+    import torch
+
+    return torch.Generator().manual_seed(derived_seed(seed, *stream))
+
+
+# -------------------------------------------------------------------------------------------------- device
+
+def pick_device(gpu: list[int] | None) -> "torch.device":
+    """The first of the GPUs asked for, or the CPU: with a warning where a GPU was asked for in vain.
+
+    ``gpu`` is None (a GPU if there is one) or a list of indices, where -1 means the CPU.
+    """
+    import torch
+
+    if gpu is not None and any(index < 0 for index in gpu):
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        if gpu is not None:
+            print("warning: no CUDA GPU is available here, using the CPU instead of --gpu "
+                  + " ".join(map(str, gpu)), file=sys.stderr)
+        return torch.device("cpu")
+    index = gpu[0] if gpu else 0
+    if index >= torch.cuda.device_count():
+        raise UserError(f"--gpu {index}: this machine has {torch.cuda.device_count()} GPU(s), numbered from 0")
+    return torch.device("cuda", index)
+
+
+# --------------------------------------------------------------------------------------------------- files
+
+@contextlib.contextmanager
+def atomic_file(path: str | os.PathLike, mode: str = "wb") -> Iterator[Any]:
+    """Open a file that appears under its name whole or not at all (temporary file, fsync, rename)."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    encoding = None if "b" in mode else "utf-8"
+    handle = tempfile.NamedTemporaryFile(mode, dir=path.parent, prefix=f".{path.name}.", suffix=".part",
+                                         delete=False, encoding=encoding)
+    try:
+        with handle:
+            yield handle
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.chmod(handle.name, 0o666 & ~_umask())
+        os.replace(handle.name, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(handle.name)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Write a text file atomically."""
+    with atomic_file(path, "w") as handle:
+        handle.write(text)
+
+
+def write_json(path: str | os.PathLike, value: Any) -> None:
+    """Write a JSON file atomically, indented for people."""
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def read_json(path: str | os.PathLike) -> Any:
+    """Read a JSON file; UserError where it is not there or not JSON."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (ValueError, OSError) as error:
+        raise UserError(f"{path}: not readable as JSON ({error})") from None
+
+
+def save_picture(image, path: str | os.PathLike) -> None:
+    """Write a PIL image atomically, in the format that the name's ending asks for."""
+    import io
+
+    from PIL import Image
+
+    ending = Path(path).suffix.lower()
+    if ending not in Image.registered_extensions():
+        raise UserError(f"{path}: a picture's name must end in .png or .jpg")
+    buffer = io.BytesIO()
+    image.save(buffer, format=Image.registered_extensions()[ending], **({"quality": 95} if "jp" in ending else {}))
+    with atomic_file(path) as handle:
+        handle.write(buffer.getvalue())
+
+
+def sha256(path: str | os.PathLike) -> str:
+    """The SHA-256 of a file, as hexadecimal digits."""
+    with open(path, "rb") as handle:
+        digest = hashlib.sha256()
+        for chunk in iter(lambda: handle.read(1 << 20), b""):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def save_checkpoint(path: str | os.PathLike, value: Any) -> None:
+    """``torch.save`` that appears whole or not at all."""
+    import torch
+
+    with atomic_file(path) as handle:
+        torch.save(value, handle)
+
+
+def load_checkpoint(path: str | os.PathLike) -> Any:
+    """Load what ``torch.save`` wrote, onto the CPU, without ever running code that a file brings along.
+
+    Reads today's and PyTorch 1.0's format. Raises UserError where the file is absent, damaged or refused.
+    """
+    import torch
+
+    if not Path(path).is_file():
+        raise UserError(f"{path}: no such checkpoint file")
+    try:
+        with torch.serialization.safe_globals(_numpy_scalars()):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if "weights_only" in str(error).lower() or "Unsupported" in str(error):
+            raise UserError(f"{path}: refused, it holds more than tensors and plain values, "
+                            "which could run code; save it again as a plain state dict") from None
+        raise UserError(f"{path}: damaged or not a PyTorch checkpoint; take another copy") from None
+    except Exception as error:  # torch.load reports damage in many ways: RuntimeError, EOFError, KeyError, ...
+        if isinstance(error, MemoryError):
+            raise
+        raise UserError(f"{path}: damaged or not a PyTorch checkpoint ({type(error).__name__}); "
+                        "take another copy") from None
+
+
+def _numpy_scalars() -> list:
+    """numpy's own scalars are plain values: the reference stores its accuracy as one."""
+    import numpy
+
+    core = getattr(numpy, "_core", None) or numpy.core
+    scalar = core.multiarray.scalar
+    return [scalar, (scalar, "numpy.core.multiarray.scalar"), numpy.dtype,
+            *(type(numpy.dtype(name)) for name in ("float64", "float32", "int64", "int32"))]
+
+
+class StateStore:
+    """The last two training states of a run, each with its checksum in ``manifest.json``.
+
+    A state is written under a new name, then the manifest, then the oldest is removed: a kill at any moment leaves a
+    whole state that the manifest knows.
+    """
+
+    KEPT = 2
+
+    def __init__(self, folder: str | os.PathLike) -> None:
+        self.folder = Path(folder)
+        self._manifest = self.folder / "manifest.json"
+
+    def exists(self) -> bool:
+        """Whether there is anything to restore."""
+        return self._manifest.is_file()
+
+    def newest(self) -> Path | None:
+        """The path of the last state that was saved, or None."""
+        entries = self._entries()
+        return self.folder / entries[0]["file"] if entries else None
+
+    def save(self, state: Any) -> None:
+        """Add a state as the newest."""
+        entries = self._entries()
+        number = 1 + max((int(entry["file"][6:-4]) for entry in entries), default=0)
+        path = self.folder / f"state_{number:06d}.pth"
+        save_checkpoint(path, state)
+        entries = [{"file": path.name, "sha256": sha256(path)}, *entries][:self.KEPT]
+        write_json(self._manifest, entries)
+        for old in self.folder.glob("state_*.pth"):
+            if old.name not in {entry["file"] for entry in entries}:
+                old.unlink()
+
+    def load(self) -> Any:
+        """The newest state that is undamaged, with a warning where that is not the last one saved.
+
+        Raises UserError where there is none.
+        """
+        for entry in self._entries():
+            path = self.folder / entry["file"]
+            if path.is_file() and sha256(path) == entry["sha256"]:
+                return load_checkpoint(path)
+            print(f"warning: {path} is {'damaged' if path.is_file() else 'missing'}, trying the state before it",
+                  file=sys.stderr)
+        raise UserError(f"{self.folder}: no undamaged training state to restore; start anew with --overwrite, or from "
+                        "the networks of an epoch N with --restore N")
+
+    def _entries(self) -> list[dict[str, str]]:
+        if not self.exists():
+            return []
+        entries = read_json(self._manifest)
+        pattern = re.compile(r"state_\d{6}\.pth")
+        if not isinstance(entries, list) or not all(isinstance(e, dict) and isinstance(e.get("sha256"), str)
+                                                    and pattern.fullmatch(str(e.get("file"))) for e in entries):
+            raise UserError(f"{self._manifest}: damaged; put it back from a copy, or start anew with --overwrite")
+        return entries
+
+
+# ----------------------------------------------------------------------------------------------------- log
+
+class RunLog:
+    """Every figure of a training: ``log/metrics.csv`` (long format), and TensorBoard where it is installed.
+
+    Columns: ``phase`` (perceptual, gan, recognizer, …), ``epoch`` (from 0), ``step`` (of the phase, from 0),
+    ``name``, ``value``. ``position`` is the length of the file in bytes: a checkpoint keeps it, and
+    ``RunLog(folder, position)`` goes on from there, dropping what a killed run had written after it.
+    """
+
+    HEADER = ["phase", "epoch", "step", "name", "value"]
+
+    def __init__(self, folder: str | os.PathLike, position: int | None = None):
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "metrics.csv"
+        if position is None or not path.exists():
+            self._file = open(path, "w", newline="", encoding="utf-8")
+            csv.writer(self._file).writerow(self.HEADER)
+        else:
+            self._file = open(path, "r+", newline="", encoding="utf-8")
+            self._file.truncate(min(position, path.stat().st_size))
+            self._file.seek(0, os.SEEK_END)
+        self._board = _tensorboard(folder)
+        self.position = self._flush()
+
+    def write(self, phase: str, epoch: int, step: int, figures: dict[str, float]) -> None:
+        """Append one row per figure."""
+        writer = csv.writer(self._file)
+        for name, value in figures.items():
+            writer.writerow([phase, epoch, step, name, f"{value:.6g}"])
+            if self._board is not None:
+                self._board.add_scalar(f"{phase}/{name}", value, step)
+        self.position = self._flush()
+
+    def _flush(self) -> int:
+        self._file.flush()
+        return self._file.tell()
+
+
+def _tensorboard(folder: Path):
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(folder), flush_secs=30)
