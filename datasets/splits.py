@@ -1,0 +1,108 @@
+"""What a training derives from the lists: the validation split and the pairs to synthesize (METHOD §4).
+
+Neither is written into the data directory: a run keeps them with its checkpoint.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Iterable, Sequence
+
+import numpy
+
+from datasets.layout import Layout, Sample, is_integer, read_lines, shortened
+from utils import UserError, derived_seed
+
+
+def with_validation(layout: Layout, seed: int, share: float = 0.1) -> Layout:
+    """The layout with a validation split: its own, or ``share`` cut from training by the seed.
+
+    The cut goes by subject where ``subjects.list`` knows them, so that no person is on both sides, and keeps the
+    shares of the expressions. Every expression keeps a training image.
+    """
+    if layout.val:
+        return layout
+    chosen = _choose_validation(layout.train, share, seed)
+    return replace(layout, train=[s for s in layout.train if s.name not in chosen],
+                   val=[s for s in layout.train if s.name in chosen])
+
+
+def with_validation_names(layout: Layout, names: Iterable[str]) -> Layout:
+    """The layout with the validation split that a run has cut before; UserError where the data has changed since."""
+    names, listed = set(names), {sample.name for sample in layout.train}
+    if not names <= listed:
+        raise UserError(f"{layout.root}: {len(names - listed)} images of the run's validation split are no longer "
+                        "among its training images; restore the lists, or start a new run")
+    return replace(layout, train=[s for s in layout.train if s.name not in names],
+                   val=[s for s in layout.train if s.name in names])
+
+
+def _choose_validation(train: Sequence[Sample], share: float, seed: int) -> set[str]:
+    """Groups (a subject's images, or single images) in random order, each taken while it brings the counts nearer."""
+    total = Counter(sample.label for sample in train)
+    missing = {label: max(1.0, share * count) if count > 1 else 0.0 for label, count in total.items()}
+    groups: dict[str, list[Sample]] = {}
+    for sample in train:
+        groups.setdefault(f"subject {sample.subject}" if sample.subject else f"image {sample.name}", []).append(sample)
+    random = numpy.random.default_rng(derived_seed(seed, "validation"))
+    keys = sorted(groups)
+    chosen: set[str] = set()
+    left = Counter(total)
+    for key in (keys[i] for i in random.permutation(len(keys))):
+        counts = Counter(sample.label for sample in groups[key])
+        gain = sum(missing[k] ** 2 - (missing[k] - c) ** 2 for k, c in counts.items())
+        if gain > 0 and all(left[k] > c for k, c in counts.items()):
+            chosen.update(sample.name for sample in groups[key])
+            for label, count in counts.items():
+                missing[label] -= count
+                left[label] -= count
+    return chosen
+
+
+def sample_pairs(layout: Layout, seed: int, per_image: int = 6) -> list[tuple[Sample, Sample]]:
+    """Every training image as source with ``per_image`` random neutral training images as targets (METHOD §4)."""
+    targets = layout.target_only or [s for s in layout.train if s.label == layout.neutral]
+    if not targets:
+        raise UserError(f"{layout.root}: no neutral training image to be a target of synthesis; "
+                        "name the expression that serves with --neutral NAME")
+    random = numpy.random.default_rng(derived_seed(seed, "pairs"))
+    count = min(per_image, len(targets))
+    return [(source, targets[i]) for source in layout.train
+            for i in [*random.choice(len(targets), count, replace=False),
+                      *random.integers(len(targets), size=per_image - count)]]
+
+
+def pair_lines(pairs: Iterable[tuple[Sample, Sample]]) -> str:
+    """The text of an ``images_gan_nature.list``: ``<source stem>_<target name> <label>`` per line (METHOD §4)."""
+    return "".join(f"{_stem(source.name)}_{target.name} {source.label}\n" for source, target in pairs)
+
+
+def read_pairs(path: Path, sources: Sequence[Sample], targets: Sequence[Sample]) -> list[tuple[Sample, Sample]]:
+    """Read an ``images_gan_nature.list``, resolving names with underscores against the names that are known.
+
+    The label of a line repeats the source's; where it is needed, it tells two sources of one stem apart.
+    UserError tells the file and the line that names no known pair.
+    """
+    by_stem: dict[str, list[Sample]] = {}
+    for source in sources:
+        by_stem.setdefault(_stem(source.name), []).append(source)
+    by_name = {target.name: target for target in targets}
+    pairs = []
+    for number, line in enumerate(read_lines(path), 1):
+        if not line.strip():
+            continue
+        name, _, label = line.strip().rpartition(" ")
+        cuts = [i for i, letter in enumerate(name) if letter == "_"]
+        found = [(source, by_name[name[i + 1:]]) for i in cuts if name[i + 1:] in by_name
+                 for source in by_stem.get(name[:i], ())]
+        if not found or not is_integer(label):
+            raise UserError(f"{path}, line {number}: \"{shortened(line)}\" is not "
+                            "\"<source stem>_<target name> <label>\" of listed training images")
+        pairs.append(next((pair for pair in found if str(pair[0].label) == label), found[0]))
+    return pairs
+
+
+def _stem(name: str) -> str:
+    return name.rsplit(".", 1)[0] if "." in name.rsplit("/", 1)[-1] else name
