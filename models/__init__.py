@@ -1,0 +1,1 @@
+"""Tensors in, tensors out. Knows no files and no command lines."""

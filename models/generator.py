@@ -1,0 +1,57 @@
+"""Encoder and Decoder: a face → code and skips → a residual to add to the face (METHOD §1)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from models.layers import constant_planes, down_layers, init_weights, up_conv, up_layers
+
+
+class Encoder(nn.Module):
+    """(N, 3, S, S) in [-1, 1] → code (N, 8w, S/32, S/32) and four skips, largest first (METHOD §1).
+
+    The skips are (N, w, S/2, S/2), (N, 2w, S/4, S/4), (N, 4w, S/8, S/8) and (N, 8w, S/16, S/16).
+    """
+
+    def __init__(self, base_width: int = 64) -> None:
+        super().__init__()
+        self.base_width = base_width
+        chans = [3] + [base_width * factor for factor in (1, 2, 4, 8, 8)]
+        self.main = nn.ModuleList(nn.Sequential(*down_layers(a, b)) for a, b in zip(chans, chans[1:]))
+        self.apply(init_weights)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
+        maps = []
+        for block in self.main:
+            image = block(image)
+            maps.append(image)
+        return maps[-1], maps[:-1]
+
+
+class Decoder(nn.Module):
+    """Edited code, source code, label planes and the source's skips → a residual in [-2, 2] (METHOD §1).
+
+    ``label_chans`` is the length of the label with its copies (``n·label_copy``), 0 for the plain decoder.
+    """
+
+    def __init__(self, base_width: int = 64, label_chans: int = 0) -> None:
+        super().__init__()
+        chans = [16 * base_width + label_chans] + [base_width * factor for factor in (8, 4, 2, 1)]
+        self.main = nn.ModuleList(nn.Sequential(*up_layers(a, b)) for a, b in zip(chans, chans[1:]))
+        self.main.append(nn.Sequential(up_conv(base_width, 3)))
+        self.apply(init_weights)
+
+    def forward(self, edited: Tensor, source: Tensor, skips: list[Tensor], label: Tensor | None = None) -> Tensor:
+        """(K·N, 8w, h, w), (N, 8w, h, w), skips of N images[, (K·N, label_chans)] → (K·N, 3, S, S) in [-2, 2].
+
+        K edits of the same N source images may be decoded at once: edit k of image i is row k·N + i.
+        """
+        edits = edited.shape[0] // source.shape[0]
+        parts = [edited, source.repeat(edits, 1, 1, 1)]
+        if label is not None:
+            parts.append(constant_planes(label, edited))
+        x = torch.cat(parts, dim=1)
+        for block, skip in zip(self.main, reversed(skips)):
+            x = block(x) + skip.repeat(edits, 1, 1, 1)
+        return 2 * torch.tanh(self.main[4](x).float())

@@ -1,0 +1,133 @@
+"""VGG-19 with batch norm, as the recognizer's network and as the perceptual network (METHOD §1).
+
+The backbone is torchvision's; ``vgg_width`` and ``fc_width`` scale it (64 and 4096: the published network).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import vgg as torchvision_vgg
+
+from models.layers import Normalization
+
+TAPS = (2, 7, 12, 21, 30)
+TAP_WEIGHTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)
+
+
+def vgg_features(vgg_width: int = 64) -> nn.Sequential:
+    """The convolutions of configuration E with batch norm: (N, 3, S, S) → (N, 8·vgg_width, S/32, S/32)."""
+    config = [chans if chans == "M" else chans * vgg_width // 64 for chans in torchvision_vgg.cfgs["E"]]
+    return torchvision_vgg.make_layers(config, batch_norm=True)
+
+
+def vgg_classifier(in_chans: int, fc_width: int = 4096) -> nn.Sequential:
+    """torchvision's classifier without its last layer: (N, in_chans·49) → (N, fc_width)."""
+    return nn.Sequential(nn.Linear(in_chans * 49, fc_width), nn.ReLU(True), nn.Dropout(),
+                         nn.Linear(fc_width, fc_width), nn.ReLU(True), nn.Dropout())
+
+
+def init_vgg(module: nn.Module) -> None:
+    """torchvision's start for ``module.apply``: Kaiming-normal conv, N(0, 0.01) linear, zero bias."""
+    if isinstance(module, nn.Conv2d):
+        nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.Linear):
+        nn.init.normal_(module.weight, 0, 0.01)
+        nn.init.zeros_(module.bias)
+
+
+class VGG(nn.Module):
+    """A plain VGG19-bn for n expressions: the perceptual network's training (METHOD §1)."""
+
+    def __init__(self, num_classes: int, vgg_width: int = 64, fc_width: int = 4096) -> None:
+        super().__init__()
+        self.features = vgg_features(vgg_width)
+        self.classifier = vgg_classifier(8 * vgg_width, fc_width)
+        self.new_fc = nn.Linear(fc_width, num_classes)
+        self.pool = nn.AdaptiveAvgPool2d(7)
+        self.apply(init_vgg)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(N, 3, S, S) in [-1, 1] → (N, n) logits."""
+        return self.new_fc(self.classifier(self.pool(self.features(image)).flatten(1)))
+
+
+class VGG_fx(nn.Module):
+    """The recognizer: image features and the GAN's codes, mixed by one shared 1×1 convolution (METHOD §1).
+
+    ``fx_linear`` is used twice, so its output has ``16·base_width − 8·vgg_width`` channels (512 at the paper's
+    widths): ``vgg_width`` must be less than twice ``base_width``, else ValueError.
+    """
+
+    def __init__(self, num_classes: int, vgg_width: int = 64, fc_width: int = 4096, base_width: int = 64) -> None:
+        super().__init__()
+        self.base_width = base_width
+        mixed = 16 * base_width - 8 * vgg_width
+        if mixed <= 0:
+            raise ValueError(f"vgg_width {vgg_width} must be less than twice base_width {base_width}")
+        self.features = vgg_features(vgg_width)
+        self.classifier = vgg_classifier(mixed, fc_width)
+        self.fx_linear = nn.Sequential(nn.Conv2d(16 * base_width, mixed, 1), Normalization(),
+                                       nn.LeakyReLU(0.2, inplace=True))
+        self.new_fc = nn.Linear(fc_width, num_classes)
+        self.pool = nn.AdaptiveAvgPool2d(7)
+        self.apply(init_vgg)
+
+    def forward(self, image: Tensor, fx: Tensor) -> Tensor:
+        """(N, 3, S, S) in [-1, 1] and codes fx (N, 16w, S/32, S/32) → (N, n) logits."""
+        mixed = self.fx_linear(torch.cat([self.features(image), self.fx_linear(fx)], dim=1))
+        return self.new_fc(self.classifier(self.pool(mixed).flatten(1)))
+
+
+class Perceptual(nn.Module):
+    """Five taps of a trained VGG's features; frozen, in eval mode, without in-place ReLUs behind a tap (METHOD §1).
+
+    ``taps`` are the indices of ``features`` whose output is compared, ``weights`` what each counts.
+    """
+
+    def __init__(self, features: nn.Sequential, taps: tuple[int, ...] = TAPS,
+                 weights: tuple[float, ...] = TAP_WEIGHTS) -> None:
+        super().__init__()
+        self.features = features[:max(taps) + 1]
+        self.taps, self.weights = taps, weights
+        for index in taps:
+            if index + 1 < len(self.features) and isinstance(self.features[index + 1], nn.ReLU):
+                self.features[index + 1] = nn.ReLU()
+        self.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> "Perceptual":
+        """Stays in eval mode, whatever is asked (METHOD §7, row 13)."""
+        return super().train(False)
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """(N, 3, S, S) in [-1, 1] → the five maps, shallow to deep."""
+        maps = []
+        for index, layer in enumerate(self.features):
+            image = layer(image)
+            if index in self.taps:
+                maps.append(image)
+        return maps
+
+    def distance(self, x: Tensor, y: Tensor) -> Tensor:
+        """P(x, y) = Σ wᵢ · mean|φᵢ(x) − φᵢ(y)| of images (N, 3, S, S), without gradient through y: a scalar."""
+        with torch.no_grad():
+            wanted = self(y)
+        return sum(weight * (a.float() - b.float()).abs().mean()
+                   for weight, a, b in zip(self.weights, self(x), wanted))
+
+
+def load_backbone(network: VGG | VGG_fx, state: dict[str, Tensor]) -> None:
+    """Copy the ``features`` of a VGG19-bn's state dict, and the ``classifier`` layers where their shapes agree.
+
+    Raises ValueError that names the ``features`` which are missing or of another shape.
+    """
+    own = network.state_dict()
+    fitting = {key: value for key, value in state.items()
+               if key.startswith(("features.", "classifier.")) and key in own and value.shape == own[key].shape}
+    wrong = [key for key in own if key.startswith("features.") and key not in fitting
+             and not key.endswith("num_batches_tracked")]
+    if wrong:
+        raise ValueError(f"{len(wrong)} tensors of its features are missing or of another shape, "
+                         f"{', '.join(wrong[:3])} among them")
+    network.load_state_dict(fitting, strict=False)

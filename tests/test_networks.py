@@ -1,0 +1,128 @@
+"""The networks against the reference's: state-dict names and shapes, and outputs for weights by formula."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy
+import pytest
+import torch
+
+from conftest import shared
+from models.discriminator import Discriminator
+from models.generator import Decoder, Encoder
+from models.swap import decoder_label, swap_codes
+from models.vgg import VGG_fx
+
+
+def set_by_formula(network: torch.nn.Module) -> torch.nn.Module:
+    """The weights of shared/README.md ("golden.npz"), in eval mode."""
+    state = network.state_dict()
+    for j, name in enumerate(sorted(state)):
+        if name.endswith("num_batches_tracked"):
+            continue
+        shape = state[name].shape
+        c = numpy.cos(0.37 * numpy.arange(state[name].numel(), dtype=numpy.float64) + j).reshape(shape)
+        if name.endswith(("running_var", "alpha")) or name.endswith("weight") and len(shape) == 1:
+            value = 1 + 0.1 * c
+        elif len(shape) >= 2:
+            value = c * math.sqrt(2 / state[name][0].numel())
+        else:
+            value = 0.01 * c
+        state[name] = torch.from_numpy(value).float()
+    network.load_state_dict(state)
+    return network.eval()
+
+
+@pytest.fixture(scope="module")
+def golden() -> dict[str, torch.Tensor]:
+    return {key: torch.from_numpy(value) for key, value in numpy.load(shared("data/reference/golden.npz")).items()}
+
+
+@pytest.fixture(scope="module")
+def image() -> torch.Tensor:
+    count = 2 * 3 * 64 * 64
+    return torch.from_numpy(numpy.cos(0.11 * numpy.arange(count, dtype=numpy.float64))).float().view(2, 3, 64, 64)
+
+
+@pytest.fixture(scope="module")
+def encoder() -> Encoder:
+    return set_by_formula(Encoder())
+
+
+def assert_agrees(ours: torch.Tensor, golden: torch.Tensor) -> None:
+    assert ours.shape == golden.shape
+    scale = golden.abs().max().clamp_min(1e-3)
+    assert ((ours - golden).abs().max() / scale).item() < 1e-4
+
+
+@pytest.mark.parametrize("name, build", [
+    ("Encoder", Encoder), ("Decoder", Decoder), ("Decoder_label", lambda: Decoder(label_chans=120)),
+    ("D1", lambda: Discriminator(6, 256)), ("D2", lambda: Discriminator(6, 128)), ("VGG_fx", lambda: VGG_fx(6))])
+def test_state_dict_has_the_reference_names_and_shapes(name, build):
+    wanted = json.loads(shared("data/reference/state_dict_shapes.json").read_text())[name]
+    with torch.device("meta"):
+        ours = {key: list(value.shape) for key, value in build().state_dict().items()}
+    assert ours == wanted
+
+
+@torch.no_grad()
+def test_encoder_gives_the_golden_code_and_skip(golden, image, encoder):
+    code, skips = encoder(image)
+    assert_agrees(code, golden["z"])
+    assert_agrees(skips[0].mean((2, 3)), golden["skip0_mean"])
+    assert [tuple(skip.shape[1:]) for skip in skips] == [(64, 32, 32), (128, 16, 16), (256, 8, 8), (512, 4, 4)]
+
+
+@torch.no_grad()
+def test_swapped_code_and_label_decoder_give_the_golden_residual(golden, image, encoder):
+    code, skips = encoder(image)
+    label = torch.tensor([[0, 1, 0, 0, 1, 0]])
+    swapped, _ = swap_codes(code[:1], code[1:], label)
+    assert_agrees(swapped, golden["z_C"].view_as(swapped))
+    decoder = set_by_formula(Decoder(label_chans=120))
+    residual = decoder(swapped, code[:1], [skip[:1] for skip in skips], decoder_label(label.float(), 20, False))
+    assert_agrees(residual, golden["residual_C"].view_as(residual))
+
+
+@torch.no_grad()
+def test_plain_decoder_gives_the_golden_residual(golden, image, encoder):
+    code, skips = encoder(image)
+    assert_agrees(set_by_formula(Decoder())(code, code, skips), golden["residual_plain_decoder"])
+
+
+@torch.no_grad()
+def test_discriminators_give_the_golden_probabilities(golden, image):
+    label = torch.eye(6)[[1, 4]]
+    for name, size in (("d1", 64), ("d2", 32)):
+        probability = set_by_formula(Discriminator(6, size))(image, label).sigmoid()
+        assert_agrees(probability, golden[name].view_as(probability))
+
+
+@torch.no_grad()
+def test_recognizer_gives_the_golden_logits(golden, image, encoder):
+    code, _ = encoder(image)
+    assert_agrees(set_by_formula(VGG_fx(6))(image, torch.cat([code, code], dim=1)), golden["logits"])
+
+
+@torch.no_grad()
+def test_several_edits_decoded_at_once_equal_them_one_by_one():
+    torch.manual_seed(0)
+    encoder, decoder = Encoder(4), Decoder(4, label_chans=6)
+    code, skips = encoder(torch.rand(2, 3, 64, 64) * 2 - 1)
+    edits, label = torch.rand(3, 2, *code.shape[1:]), torch.rand(3, 2, 6)
+    at_once = decoder(edits.flatten(0, 1), code, skips, label.flatten(0, 1))
+    one_by_one = torch.cat([decoder(edit, code, skips, l) for edit, l in zip(edits, label)])
+    assert at_once.shape == (6, 3, 64, 64)
+    torch.testing.assert_close(at_once, one_by_one)
+
+
+@pytest.mark.parametrize("vgg_width, base_width, mixed", [(8, 8, 64), (12, 8, 32), (4, 8, 96)])
+def test_recognizer_widths_are_free(vgg_width, base_width, mixed):
+    network = VGG_fx(3, vgg_width=vgg_width, fc_width=16, base_width=base_width)
+    logits = network(torch.zeros(2, 3, 64, 64), torch.zeros(2, 16 * base_width, 2, 2))
+    assert logits.shape == (2, 3)
+    assert network.fx_linear[0].out_channels == mixed
+    with pytest.raises(ValueError, match="less than twice"):
+        VGG_fx(3, vgg_width=16, base_width=8)
