@@ -1,0 +1,174 @@
+"""A canvas in face units: a supersampled picture that is drawn on through a pose, and the shapes to draw on it.
+
+The canvas is ``SUPERSAMPLING`` times as large as the picture and is averaged down, which is what makes edges smooth;
+the light falls on the finished drawing as on an ellipsoid. Shapes are arrays of points (K, 2).
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFilter
+
+from datasets.faces import Color, Identity, Pose, Scene
+
+SUPERSAMPLING = 4
+SKULL_Y = -0.10
+WARM_SHADOWS = (0.80, 1.0, 1.12)
+
+
+class Canvas:
+    """A supersampled picture that is drawn on in face units, through the pose."""
+
+    def __init__(self, size: int, pose: Pose, person: Identity, place: Scene):
+        self.size, self.pose, self.place = size, pose, place
+        self.side = size * SUPERSAMPLING
+        self._axes = np.array([person.width, person.chin * 0.9])
+        self.image = _background(place, size).resize((self.side, self.side), Image.Resampling.BILINEAR)
+        self._pencil = ImageDraw.Draw(self.image, "RGBA")
+        self._silhouette = Image.new("L", self.image.size)
+        self._cutter = ImageDraw.Draw(self._silhouette)
+
+    def pixels(self, points: np.ndarray, side: int) -> list[float]:
+        """Points (K, 2) in face units → x, y, x, y, … in pixels of a square picture of ``side``."""
+        pose = self.pose
+        x, y = points[:, 0], points[:, 1]
+        radius = (x / self._axes[0]) ** 2 + ((y - SKULL_Y) / self._axes[1]) ** 2
+        depth = np.sqrt(np.maximum(1 - radius, 0))
+        x, y = x + depth * pose.yaw, y + depth * pose.pitch
+        c, s = pose.scale * math.cos(pose.roll), pose.scale * math.sin(pose.roll)
+        placed = column(c * x - s * y + (pose.x + 1), s * x + c * y + (pose.y + 1))
+        return (placed * (side / 2)).ravel().tolist()
+
+    def fill(self, points: np.ndarray, color: Color, opacity: float = 1.0, *, outline: bool = False) -> None:
+        """Fill a polygon; ``outline`` marks it as a part of the person's silhouette."""
+        corners = self.pixels(points, self.side)
+        self._pencil.polygon(corners, fill=_ink(color, opacity))
+        if outline:
+            self._cutter.polygon(corners, fill=255)
+
+    def stroke(self, points: np.ndarray, width: float | np.ndarray, color: Color, opacity: float = 1.0) -> None:
+        """A line of the given width (one number, or one per point)."""
+        self.fill(ribbon(points, width), color, opacity)
+
+    def shade(self, shapes: list[tuple[np.ndarray, float]], color: Color, blur: float) -> None:
+        """Soft shapes (polygon, opacity) in one color, blurred by ``blur`` face units."""
+        mask = Image.new("L", (self.size, self.size))
+        pencil = ImageDraw.Draw(mask)
+        for points, opacity in shapes:
+            pencil.polygon(self.pixels(points, self.size), fill=int(255 * opacity))
+        mask = mask.filter(ImageFilter.GaussianBlur(blur * self.size / 2))
+        self.image.paste(_ink(color)[:3], mask=mask.resize(self.image.size, Image.Resampling.BILINEAR))
+
+    def finish(self) -> Image.Image:
+        """The picture at its size, lit."""
+        place = self.place
+        drawn = np.asarray(self.image.reduce(SUPERSAMPLING), dtype=np.float32)
+        person = np.asarray(self._silhouette.reduce(SUPERSAMPLING), dtype=np.float32)[..., None] / 255
+        grid = (np.arange(self.size, dtype=np.float32) + 0.5) * (2 / self.size) - 1
+        x = (grid[None, :] - self.pose.x) / (self._axes[0] * 1.25 * self.pose.scale)
+        y = (grid[:, None] - self.pose.y - SKULL_Y) / (self._axes[1] * 1.15 * self.pose.scale)
+        radius = np.sqrt(x ** 2 + y ** 2)
+        bend = np.minimum(1, 0.92 / np.maximum(radius, 1e-6))
+        x, y = x * bend, y * bend
+        facing = x * place.light[0] + y * place.light[1] + np.sqrt(1 - x ** 2 - y ** 2) * place.light[2]
+        light = 1.05 - place.contrast * (1 - np.clip(facing, 0, 1))
+        light = light[..., None] ** np.array(WARM_SHADOWS, dtype=np.float32)
+        lit = drawn * (1 + person * (light - 1)) * np.asarray(place.light_color, dtype=np.float32)
+        return Image.fromarray(np.clip(lit + 0.5, 0, 255).astype(np.uint8))
+
+
+# ------------------------------------------------------------------------------------------------ geometry
+
+def curve(*points: tuple[float, float], closed: bool = False) -> np.ndarray:
+    """A smooth curve (Catmull-Rom, 6 pieces from point to point) through the given points: (K, 2)."""
+    p = np.asarray(points, dtype=float)
+    p = np.concatenate([p[-1:], p, p[:2]]) if closed else np.concatenate([p[:1], p, p[-1:]])
+    segments = np.stack([p[:-3], p[1:-2], p[2:-1], p[3:]], axis=1)
+    line = np.einsum("sk,nkd->nsd", _SPLINE, segments).reshape(-1, 2)
+    return line if closed else np.concatenate([line, p[-1:]])
+
+
+def _spline_weights(pieces: int = 6) -> np.ndarray:
+    t = np.arange(pieces)[:, None] / pieces
+    return 0.5 * np.concatenate([-t + 2 * t ** 2 - t ** 3, 2 - 5 * t ** 2 + 3 * t ** 3,
+                                 t + 4 * t ** 2 - 3 * t ** 3, -t ** 2 + t ** 3], axis=1)
+
+
+_SPLINE = _spline_weights()
+_TURN = np.linspace(0, 2 * np.pi, 28, endpoint=False)
+_CIRCLE = np.stack([np.cos(_TURN), np.sin(_TURN)], axis=1)
+
+
+def ellipse(x: float, y: float, rx: float, ry: float) -> np.ndarray:
+    """An ellipse as a polygon (28, 2)."""
+    return _CIRCLE * (rx, ry) + (x, y)
+
+
+def ribbon(points: np.ndarray, width: float | np.ndarray) -> np.ndarray:
+    """The outline of a line with a width (one number, or one per point)."""
+    along = np.empty_like(points)
+    along[1:-1] = points[2:] - points[:-2]
+    along[0], along[-1] = points[1] - points[0], points[-1] - points[-2]
+    half = 0.5 * np.asarray(width) / np.maximum(np.hypot(along[:, 0], along[:, 1]), 1e-9)
+    offset = column(-along[:, 1] * half, along[:, 0] * half)
+    return np.concatenate([points + offset, (points - offset)[::-1]])
+
+
+def tapered(points: np.ndarray, width: float, start: float = 0.0, end: float = 0.0) -> np.ndarray:
+    """Widths of a line that is ``width`` wide in its middle and a share of it at its start and its end."""
+    return width * _taper(len(points), start, end)
+
+
+@lru_cache(maxsize=64)
+def _taper(count: int, start: float, end: float) -> np.ndarray:
+    t = np.linspace(0, 1, count)
+    end_share = np.where(t < 0.5, start, end)
+    return end_share + (1 - end_share) * np.sin(np.pi * t)
+
+
+def mirrored(points: np.ndarray) -> np.ndarray:
+    """The same shape on the other side of the face."""
+    return points * (-1, 1)
+
+
+def between(inner: np.ndarray, outer: np.ndarray, share: float | np.ndarray) -> np.ndarray:
+    """Points a share of the way from one curve to another of the same length."""
+    return inner + (outer - inner) * np.reshape(share, (-1, 1))
+
+
+def column(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Two vectors of coordinates as points (K, 2)."""
+    points = np.empty((len(x), 2))
+    points[:, 0], points[:, 1] = x, y
+    return points
+
+
+def clamped(points: np.ndarray, x: np.ndarray, top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
+    """A shape held between two curves over increasing ``x``: an iris between lids, teeth between lips."""
+    return column(points[:, 0], np.clip(points[:, 1], np.interp(points[:, 0], x, top),
+                                        np.interp(points[:, 0], x, bottom)))
+
+
+def mix(first: Color, second: Color, share: float) -> Color:
+    """A color a share of the way from one to another."""
+    return tuple(a + (b - a) * share for a, b in zip(first, second))
+
+
+def _ink(color: Color, opacity: float = 1.0) -> tuple[int, int, int, int]:
+    r, g, b = color
+    return int(r + 0.5), int(g + 0.5), int(b + 0.5), int(255 * opacity + 0.5)
+
+
+def _background(place: Scene, size: int) -> Image.Image:
+    grid = np.linspace(-1, 1, size, dtype=np.float32)
+    slope = grid[None, :] * np.cos(place.wall_angle) + grid[:, None] * np.sin(place.wall_angle)
+    share = np.clip(0.5 + 0.4 * slope, 0, 1)[..., None]
+    first, second = (np.asarray(color, dtype=np.float32) for color in place.wall)
+    wall = first + (second - first) * share
+    for x, y, radius, gain in place.spots:
+        distance = np.hypot(grid[None, :] - x, grid[:, None] - y)
+        wall *= 1 + gain * np.clip((radius - distance) / 0.08 + 0.5, 0, 1)[..., None]
+    return Image.fromarray(np.clip(wall, 0, 255).astype(np.uint8))
