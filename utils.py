@@ -18,10 +18,11 @@ import signal
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Iterator
+from typing import TYPE_CHECKING, Any, Callable, Iterable, Iterator
 
 if TYPE_CHECKING:
     import torch
+    from tqdm import tqdm
 
 
 class UserError(Exception):
@@ -47,20 +48,29 @@ def run_command(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         sys.exit(_report("interrupted", 128 + signal.SIGINT))
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES):
             raise
         where = f" ({error.filename})" if error.filename else ""
         sys.exit(_report(f"cannot write: {error.strerror}{where}; free some space or choose another place", 2))
 
 
 def _report(line: str, status: int) -> int:
-    if line:
+    if line and main_process():
         print(f"{Path(sys.argv[0]).name}: {line}", file=sys.stderr)
     return status
 
 
-def stop_on_signals() -> Callable[[], int]:
-    """Turn SIGINT and SIGTERM into a number to ask for: 0, or the signal that has arrived.
+def progress(iterable: Iterable, what: str, total: int | None = None, unit: str = "step", **settings: Any) -> "tqdm":
+    """A tqdm bar on a terminal, nothing elsewhere (a log file wants the summary lines alone)."""
+    from tqdm import tqdm
+
+    return tqdm(iterable, what, total, unit=unit, leave=False, dynamic_ncols=True,
+                **{"disable": None, **settings})
+
+
+@contextlib.contextmanager
+def noted_signals() -> Iterator[Callable[[], int]]:
+    """Within this context SIGINT and SIGTERM only set a number to ask for: 0, or the signal that has arrived.
 
     A second signal of the same kind acts at once, so that a stuck program can still be stopped.
     """
@@ -70,9 +80,12 @@ def stop_on_signals() -> Callable[[], int]:
         arrived[0] = signum
         signal.signal(signum, signal.SIG_DFL)
 
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signum, note)
-    return lambda: arrived[0]
+    before = {signum: signal.signal(signum, note) for signum in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: arrived[0]
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
 
 
 # ---------------------------------------------------------------------------------------------- randomness
@@ -97,23 +110,30 @@ def generator(seed: int, *stream: int | str) -> "torch.Generator":
 # -------------------------------------------------------------------------------------------------- device
 
 def pick_device(gpu: list[int] | None) -> "torch.device":
-    """The first of the GPUs asked for, or the CPU: with a warning where a GPU was asked for in vain.
+    """The GPU asked for, or the CPU: with a warning where a GPU was asked for in vain.
 
-    ``gpu`` is None (a GPU if there is one) or a list of indices, where -1 means the CPU.
+    ``gpu`` is None (a GPU if there is one) or a list of indices, where -1 means the CPU. Of several processes on a
+    machine, each takes its own.
     """
     import torch
 
     if gpu is not None and any(index < 0 for index in gpu):
         return torch.device("cpu")
     if not torch.cuda.is_available():
-        if gpu is not None:
+        if gpu is not None and main_process():
             print("warning: no CUDA GPU is available here, using the CPU instead of --gpu "
                   + " ".join(map(str, gpu)), file=sys.stderr)
         return torch.device("cpu")
-    index = gpu[0] if gpu else 0
+    local_rank = int(os.environ.get("LOCAL_RANK", 0))
+    index = local_rank if gpu is None or local_rank >= len(gpu) else gpu[local_rank]
     if index >= torch.cuda.device_count():
         raise UserError(f"--gpu {index}: this machine has {torch.cuda.device_count()} GPU(s), numbered from 0")
     return torch.device("cuda", index)
+
+
+def main_process() -> bool:
+    """Whether this is the one of several processes (``torchrun``) that speaks."""
+    return int(os.environ.get("RANK", 0)) == 0
 
 
 # --------------------------------------------------------------------------------------------------- files
@@ -194,8 +214,14 @@ def save_checkpoint(path: str | os.PathLike, value: Any) -> None:
     """``torch.save`` that appears whole or not at all."""
     import torch
 
-    with atomic_file(path) as handle:
-        torch.save(value, handle)
+    try:
+        with atomic_file(path) as handle:
+            torch.save(value, handle)
+    except RuntimeError as error:  # torch's writer does not say why; a disk that is full is what happens
+        if "PytorchStreamWriter" not in str(error) and "unexpected pos" not in str(error):
+            raise
+        raise UserError(f"{path}: cannot be written (is the disk full?); free some space and go on with --restore"
+                        ) from None
 
 
 def load_checkpoint(path: str | os.PathLike) -> Any:

@@ -119,11 +119,11 @@ def read_layout(root: str | Path, expressions: Sequence[str] | None = None, *,
         raise UserError(f"{root}: nothing names its expressions; give them with -a, in the order of the labels")
     _check_names(expressions, names, root)
 
-    listed = _read_split(root, "train", required=True)
-    test = _read_split(root, "test", required=True)
-    val = _read_split(root, "val", required=False)
+    listed = read_split(root, "train", required=True)
+    test = read_split(root, "test", required=True)
+    val = read_split(root, "val", required=False)
     relabel = _Relabel(root, expressions, names, neutral)
-    subjects = _read_subjects(root)
+    subjects = read_subjects(root)
     images = image_directory(root)
 
     def samples(rows: dict[str, "_Row"]) -> list[Sample]:
@@ -213,7 +213,7 @@ def read_lines(path: Path, *, as_words: bool = False) -> list[str]:
 LIST_NAMES = {"train": "images.list", "val": "images_val.list", "test": "images_test.list"}
 
 
-def _read_split(root: Path, split: str, *, required: bool) -> dict[str, _Row]:
+def read_split(root: Path, split: str, *, required: bool) -> dict[str, _Row]:
     path = root / LIST_NAMES[split]
     if path.is_file():
         return read_label_list(path)
@@ -292,7 +292,7 @@ def _read_attribute_list(path: Path) -> dict[str, _Row]:
     return rows
 
 
-def _read_subjects(root: Path) -> dict[str, tuple[str, str | None]]:
+def read_subjects(root: Path) -> dict[str, tuple[str, str | None]]:
     path = root / "subjects.list"
     if not path.is_file():
         return {}
@@ -317,7 +317,8 @@ def check_classes(layout: Layout) -> None:
     if layout.neutral < len(layout.expressions) and layout.expressions[layout.neutral] in empty:
         hint = "; synthesis needs neutral faces as targets: name the expression that serves with --neutral NAME"
     if empty:
-        raise UserError(f"{layout.root}: no training image of {', '.join(empty)}: leave it out of -a, or add some{hint}")
+        raise UserError(f"{layout.root}: no training image of {', '.join(empty)}: leave it out of -a, or add some"
+                        + hint)
 
 
 def check_images(samples: Iterable[Sample]) -> None:

@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from tqdm import tqdm
 
 from datasets import faces
 from datasets.faces import EXPRESSIONS, Identity, Scene
 from datasets.layout import LIST_NAMES, Sample, write_layout
 from datasets.portrait import draw
-from utils import UserError, derived_seed, read_json, run_command, save_picture, write_json
+from utils import UserError, derived_seed, progress, read_json, run_command, save_picture, write_json
 
 __all__ = ["EXPRESSIONS", "describe", "draw", "make_dataset", "person_of", "scene_of", "truth"]
 
@@ -51,7 +50,7 @@ def truth(subject: str, scene: str, expression: int | str, size: int, seed: int 
 
 
 def make_dataset(root: str | Path, *, image_size: int = 64, subjects_train: int = 70, subjects_test: int = 30,
-                 scenes: int = 2, seed: int = 0, progress: bool = True) -> dict[str, Any]:
+                 scenes: int = 2, seed: int = 0) -> dict[str, Any]:
     """Draw a data set into ``root`` (METHOD §6) and return its description, as :func:`describe` reads it.
 
     ``subjects_train + subjects_test`` persons, none in both splits, ``scenes`` scenes of each, six pictures of every
@@ -67,7 +66,7 @@ def make_dataset(root: str | Path, *, image_size: int = 64, subjects_train: int 
     write_json(root / DESCRIPTION, description)
     splits = _plan(root, subjects_train, subjects_test, scenes)
     everything = [sample for samples in splits.values() for sample in samples]
-    for sample in tqdm(everything, desc="drawing faces", unit="face", disable=not progress):
+    for sample in progress(everything, "drawing faces", len(everything), "face"):
         save_picture(truth(sample.subject, sample.scene, sample.label, image_size, seed), sample.path)
     write_layout(root, EXPRESSIONS, splits)
     return description

@@ -17,7 +17,7 @@ from datasets.synthetic import EXPRESSIONS, describe, draw, make_dataset, truth
 from utils import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
-SMALL = {"image_size": 32, "subjects_train": 2, "subjects_test": 1, "scenes": 2, "progress": False}
+SMALL = {"image_size": 32, "subjects_train": 2, "subjects_test": 1, "scenes": 2}
 
 
 def pixels(picture: Image.Image) -> np.ndarray:
