@@ -56,9 +56,14 @@ def decoder_label(label: Tensor, label_copy: int, exp_label: bool, reconstruct: 
 
 
 class Pair(NamedTuple):
-    """Images with one expression and their partners with another: (N, 3, S, S) in [-1, 1] and (N,) labels."""
+    """Images with one expression and their partners with another: (N, 3, S, S) in [-1, 1] and (N,) labels.
+
+    ``same_scene`` (N,) boolean says where both show one person in one scene, so that the true swap of each is the
+    other; None where that is not known.
+    """
 
     image_a: Tensor
     image_b: Tensor
     a: Tensor
     b: Tensor
+    same_scene: Tensor | None = None

@@ -28,12 +28,17 @@ def vgg_classifier(in_chans: int, fc_width: int = 4096) -> nn.Sequential:
 
 
 def init_vgg(module: nn.Module) -> None:
-    """torchvision's start for ``module.apply``: Kaiming-normal conv, N(0, 0.01) linear, zero bias."""
+    """torchvision's start for ``module.apply``: Kaiming-normal conv, N(0, 0.01) linear, zero bias.
+
+    0.01 is meant for 4096 inputs (25088 in the first layer); narrower layers start as much wider, so that a narrow
+    network starts with logits of the same size.
+    """
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         nn.init.zeros_(module.bias)
     elif isinstance(module, nn.Linear):
-        nn.init.normal_(module.weight, 0, 0.01)
+        usual = 25088 if module.in_features % 49 == 0 else 4096
+        nn.init.normal_(module.weight, 0, 0.01 * (usual / module.in_features) ** 0.5)
         nn.init.zeros_(module.bias)
 
 

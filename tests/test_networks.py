@@ -113,7 +113,7 @@ def test_several_edits_decoded_at_once_equal_them_one_by_one():
     code, skips = encoder(torch.rand(2, 3, 64, 64) * 2 - 1)
     edits, label = torch.rand(3, 2, *code.shape[1:]), torch.rand(3, 2, 6)
     at_once = decoder(edits.flatten(0, 1), code, skips, label.flatten(0, 1))
-    one_by_one = torch.cat([decoder(edit, code, skips, l) for edit, l in zip(edits, label)])
+    one_by_one = torch.cat([decoder(edit, code, skips, own) for edit, own in zip(edits, label)])
     assert at_once.shape == (6, 3, 64, 64)
     torch.testing.assert_close(at_once, one_by_one)
 

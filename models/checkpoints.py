@@ -1,0 +1,207 @@
+"""The checkpoint files of METHOD §6 ↔ networks: the one place in models that knows files.
+
+State dicts are plain, without a ``module.`` prefix and on the CPU; shapes are read off them where a checkpoint
+carries no config (the reference's own). UserError names the file and what does not fit in it.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Iterator, Mapping, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+import utils
+from models.generator import Encoder
+from models.recognizer import Recognizer
+from models.swap_gan import GANShape, SwapGAN
+from models.vgg import VGG, Perceptual, VGG_fx, load_backbone
+from utils import UserError
+
+Backbone = TypeVar("Backbone", VGG, VGG_fx)
+
+
+# ------------------------------------------------------------------------------------------------- the GAN
+
+def save_gan(folder: Path, gan: SwapGAN, config: dict[str, Any], epochs_done: int) -> None:
+    """``{Enc,Dec,D1,D2}_iter_temp.pth``, after every tenth epoch ``…_iter_010.pth`` too, and ``config.json``."""
+    names = ["temp"] + ([f"{epochs_done:03d}"] if epochs_done % 10 == 0 else [])
+    for network in gan.STATES:
+        state = on_cpu(gan.network(network))
+        for name in names:
+            utils.save_checkpoint(folder / f"{network}_iter_{name}.pth", state)
+    utils.write_json(folder / "config.json", config)
+
+
+def gan_file(folder: Path, network: str, epoch: int | None) -> Path:
+    """The file of a network (Enc, Dec, D1, D2): the newest, or of a GAN epoch."""
+    return folder / f"{network}_iter_{'temp' if epoch is None else f'{epoch:03d}'}.pth"
+
+
+def load_gan_networks(folder: Path, gan: SwapGAN, epoch: int | None, networks: tuple[str, ...]) -> None:
+    """Load some of a GAN's networks in place."""
+    for name in networks:
+        path = gan_file(folder, name, epoch)
+        state = utils.load_checkpoint(path)
+        with _naming(path):
+            load_into(gan.network(name), state)
+
+
+def load_swap_gan(folder: Path, epoch: int | None, expressions: list[str], image_size: int,
+                  device: torch.device) -> SwapGAN:
+    """Encoder and decoder for use; ``expressions`` and ``image_size`` count where no ``config.json`` is there."""
+    config = gan_config(folder)
+    paths = [gan_file(folder, name, epoch) for name in ("Enc", "Dec")]
+    encoder, decoder = (utils.load_checkpoint(path) for path in paths)
+    with _naming(paths[1]):
+        shape = GANShape(**config["gan"]) if config else GANShape.of_states(plain(encoder), plain(decoder),
+                                                                           len(expressions), image_size)
+    gan = SwapGAN(shape, device=device)
+    load_gan_networks(folder, gan, epoch, ("Enc", "Dec"))
+    gan.generator.eval()
+    return gan
+
+
+def gan_config(folder: Path) -> dict[str, Any]:
+    """What ``config.json`` says beside the GAN's networks; empty for the reference's own checkpoints."""
+    path = folder / "config.json"
+    if not path.is_file():
+        return {}
+    config = utils.read_json(path)
+    if not isinstance(config, dict) or not {"expressions", "gan"} <= config.keys():
+        raise UserError(f"{path}: damaged, it does not say \"expressions\" and \"gan\"")
+    return config
+
+
+# ------------------------------------------------------------------------------------------ the recognizer
+
+@dataclass(frozen=True)
+class Trained:
+    """A recognizer with its encoder, as a directory holds it; ``config`` is empty for the reference's own files."""
+
+    recognizer: Recognizer
+    encoder: Encoder
+    config: dict[str, Any]
+
+    @property
+    def num_classes(self) -> int:
+        """The number of expressions that it tells apart."""
+        return self.recognizer.network.new_fc.out_features
+
+
+def save_recognizer(folder: Path, recognizer: Recognizer, encoder: Encoder, acc: float, config: dict[str, Any]) -> None:
+    """``max_ckpt.t7`` ({net, acc in %, step, config}), and beside it ``Enc_max.pth``."""
+    utils.save_checkpoint(folder / "Enc_max.pth", on_cpu(encoder))
+    utils.save_checkpoint(folder / "max_ckpt.t7", {"net": on_cpu(recognizer.network), "acc": acc,
+                                                   "step": recognizer.steps, "config": config})
+
+
+def load_recognizer(folder: Path, device: torch.device) -> Trained:
+    """Read ``max_ckpt.t7`` and ``Enc_max.pth``; the widths are read off the state dicts."""
+    path = folder / "max_ckpt.t7"
+    if not path.is_file():
+        raise UserError(f"{folder}: holds no max_ckpt.t7; name the VGG directory of a run, like "
+                        "checkpoint/checkpoint_multipie/VGG")
+    checkpoint = utils.load_checkpoint(path)
+    with _naming(path):
+        state = plain(net_of(checkpoint))
+        network = VGG_fx(num_classes=_entry(state, "new_fc.weight").shape[0],
+                         vgg_width=_entry(state, "features.0.weight").shape[0],
+                         fc_width=_entry(state, "new_fc.weight").shape[1],
+                         base_width=_entry(state, "fx_linear.0.weight").shape[1] // 16)
+        load_into(network, state)
+    encoder_path = folder / "Enc_max.pth"
+    encoder_state = utils.load_checkpoint(encoder_path)
+    with _naming(encoder_path):
+        encoder_state = plain(encoder_state)
+        encoder = Encoder(_entry(encoder_state, "main.0.0.weight").shape[0])
+        load_into(encoder, encoder_state)
+        if network.base_width != encoder.base_width:
+            raise ValueError(f"its base width is {encoder.base_width} and {path.name} needs {network.base_width}; "
+                             "they are not of one run")
+    encoder.to(device, memory_format=torch.channels_last).requires_grad_(False)
+    return Trained(Recognizer(network.eval(), device=device), encoder.eval(), checkpoint.get("config") or {})
+
+
+# ----------------------------------------------------------------------------------------------------- VGG
+
+def load_perceptual(path: Path) -> Perceptual:
+    """The perceptual network from ``<n>_max_ckpt.t7`` or from any VGG19-bn state dict."""
+    checkpoint = utils.load_checkpoint(path)
+    with _naming(path):
+        state = plain(net_of(checkpoint))
+        network = VGG(2, vgg_width=_entry(state, "features.0.weight").shape[0], fc_width=1)
+        load_backbone(network, {key: value for key, value in state.items() if key.startswith("features.")})
+    return Perceptual(network.features)
+
+
+def initialize(network: Backbone, vgg_init: str | Path) -> Backbone:
+    """Start a VGG from torchvision's ImageNet weights, from a state dict in a file, or leave it (``--vgg_init``)."""
+    if vgg_init in ("none", "stage0"):
+        return network
+    checkpoint = imagenet_weights() if vgg_init == "imagenet" else utils.load_checkpoint(vgg_init)
+    with _naming(f"--vgg_init {vgg_init}"):
+        load_backbone(network, plain(net_of(checkpoint)))
+    return network
+
+
+def imagenet_weights() -> dict[str, Tensor]:
+    """torchvision's VGG19-bn weights, downloaded once into torch's cache; UserError where that fails."""
+    from torchvision.models import VGG19_BN_Weights
+
+    try:
+        return torch.hub.load_state_dict_from_url(VGG19_BN_Weights.IMAGENET1K_V1.url, weights_only=True)
+    except OSError as error:
+        raise UserError("--vgg_init imagenet: torchvision's weights cannot be downloaded "
+                        f"({getattr(error, 'reason', error)}); take a file you have with --vgg_init FILE, or start at "
+                        "random with --vgg_init none") from None
+
+
+# --------------------------------------------------------------------------------------------- state dicts
+
+def on_cpu(network: nn.Module) -> dict[str, Tensor]:
+    """A copy of a network's state dict on the CPU, in the ordinary memory format."""
+    return {key: value.detach().to("cpu", copy=True).contiguous() for key, value in network.state_dict().items()}
+
+
+def net_of(checkpoint: Any) -> Any:
+    """The state dict of a checkpoint that is one, or that holds one under ``net``."""
+    return checkpoint["net"] if isinstance(checkpoint, Mapping) and "net" in checkpoint else checkpoint
+
+
+def plain(state: Any) -> dict[str, Tensor]:
+    """A state dict without DataParallel's ``module.`` prefix; ValueError where it is none."""
+    if not isinstance(state, Mapping) or not state or not all(isinstance(v, Tensor) for v in state.values()):
+        raise ValueError("it holds no state dict (parameter names → tensors)")
+    return {str(key).removeprefix("module."): value for key, value in state.items()}
+
+
+def load_into(network: nn.Module, state: Any) -> None:
+    """``load_state_dict``; ValueError names the missing, unexpected and misshapen keys in one line."""
+    state, own = plain(state), network.state_dict()
+    faults = [f"{key} is missing" for key in own if key not in state and not key.endswith("num_batches_tracked")]
+    faults += [f"{key} is unexpected" for key in state if key not in own]
+    faults += [f"{key} is {tuple(state[key].shape)} and not {tuple(own[key].shape)}"
+               for key in own if key in state and state[key].shape != own[key].shape]
+    if faults:
+        more = f" and {len(faults) - 4} more" if len(faults) > 4 else ""
+        raise ValueError("its state dict does not fit the network: " + ", ".join(faults[:4]) + more)
+    network.load_state_dict({**own, **state})
+
+
+def _entry(state: Mapping[str, Tensor], key: str) -> Tensor:
+    if key not in state or state[key].ndim < 2:
+        raise ValueError(f"its state dict has no {key}")
+    return state[key]
+
+
+@contextmanager
+def _naming(what: Path | str) -> Iterator[None]:
+    """A ValueError about a state dict becomes a UserError that names the file."""
+    try:
+        yield
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise UserError(f"{what}: {error}") from None

@@ -1,0 +1,90 @@
+"""Tensors and figures → pictures for people: sample grids, the swap's row, the confusion matrix."""
+
+from __future__ import annotations
+
+from typing import Sequence
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+from torchvision.utils import make_grid
+
+from models.metrics import Report
+
+SMALLEST_PANEL = 128
+
+
+def grid(rows: Sequence[Tensor]) -> Image.Image:
+    """Rows of images (N, 3, S, S) in [-1, 1], top to bottom, with thin white lines between them."""
+    columns = rows[0].shape[0]
+    return to_picture(make_grid(torch.cat([row.float().cpu() for row in rows]), nrow=columns, padding=2, pad_value=1))
+
+
+def row(panels: Sequence[Tensor]) -> Image.Image:
+    """Images (3, S, S) in [-1, 1] side by side; panels smaller than 128 px are enlarged by a whole factor."""
+    picture = to_picture(torch.cat([panel.float().cpu() for panel in panels], dim=2))
+    factor = -(-SMALLEST_PANEL // picture.height)
+    return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.BICUBIC)
+
+
+def residual_image(residual: Tensor) -> Tensor:
+    """A residual in [-2, 2] as an image in [-1, 1]: middle grey where nothing changes."""
+    return residual / 2
+
+
+def to_picture(image: Tensor) -> Image.Image:
+    """(3, H, W) in [-1, 1] → PIL image."""
+    pixels = image.float().clamp(-1, 1).add(1).mul(127.5).round().byte()
+    return Image.fromarray(pixels.permute(1, 2, 0).cpu().numpy())
+
+
+# ---------------------------------------------------------------------------------------- confusion matrix
+
+INK, PAPER, SHADE = (33, 37, 41), (255, 255, 255), (8, 69, 148)
+
+
+def confusion_picture(report: Report, names: Sequence[str], title: str) -> Image.Image:
+    """The confusion matrix for a paper: a cell's shade and number are the row's per cent, the count stands below.
+
+    ``names`` are the expressions' in the order of the matrix; rows are the truth, columns what was said.
+    """
+    cell, n = 104, len(names)
+    font, small, large = (ImageFont.load_default(size) for size in (22, 16, 24))
+    label_width = int(max(font.getlength(name) for name in names)) + 28
+    left, top, right, bottom = 48 + label_width, 76, 32, 96
+    picture = Image.new("RGB", (max(left + n * cell + right, int(large.getlength(title)) + 2 * right),
+                                top + n * cell + bottom), PAPER)
+    draw = ImageDraw.Draw(picture)
+    draw.text((picture.width / 2, top / 2), title, INK, large, anchor="mm")
+    for i in range(n):
+        for j in range(n):
+            _draw_cell(draw, left + j * cell, top + i * cell, cell, report.row_percent[i, j],
+                       int(report.counts[i, j]), (font, small))
+    for i, name in enumerate(names):
+        draw.text((left - 14, top + (i + 0.5) * cell), name, INK, font, anchor="rm")
+        shown = font if font.getlength(name) <= cell - 6 else small
+        while shown.getlength(name) > cell - 6 and shown.size > 9:
+            shown = ImageFont.load_default(shown.size - 1)
+        draw.text((left + (i + 0.5) * cell, top + n * cell + 22), name, INK, shown, anchor="mm")
+    draw.rectangle((left, top, left + n * cell, top + n * cell), outline=INK, width=2)
+    draw.text((left + n * cell / 2, top + n * cell + 64), "recognized as", INK, font, anchor="mm")
+    _draw_upright(picture, "true expression", (26, top + n * cell // 2), font)
+    return picture
+
+
+def _draw_cell(draw: ImageDraw.ImageDraw, x: int, y: int, cell: int, percent: float, count: int, fonts: tuple) -> None:
+    share = 0.0 if np.isnan(percent) else percent / 100
+    fill = tuple(round(p + (s - p) * share) for p, s in zip(PAPER, SHADE))
+    draw.rectangle((x, y, x + cell, y + cell), fill, outline=(206, 212, 218))
+    ink = PAPER if share > 0.45 else INK
+    text = "–" if np.isnan(percent) else f"{percent:.1f}"
+    draw.text((x + cell / 2, y + cell / 2 - 10), text, ink, fonts[0], anchor="mm")
+    draw.text((x + cell / 2, y + cell / 2 + 18), str(count), ink, fonts[1], anchor="mm")
+
+
+def _draw_upright(picture: Image.Image, text: str, center: tuple[int, int], font: ImageFont.ImageFont) -> None:
+    strip = Image.new("RGB", (int(font.getlength(text)) + 8, 32), PAPER)
+    ImageDraw.Draw(strip).text((strip.width / 2, 16), text, INK, font, anchor="mm")
+    strip = strip.rotate(90, expand=True)
+    picture.paste(strip, (center[0] - strip.width // 2, center[1] - strip.height // 2))

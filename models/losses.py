@@ -1,0 +1,45 @@
+"""The losses of METHOD §3: one loss, one pure function.
+
+Images are (N, 3, S, S) in [-1, 1]; every loss returns a scalar and is a mean over the samples.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def soft_bce(logits: Tensor, mean: float, noise: Tensor) -> Tensor:
+    """BCE of logits (N,) against t(mean) = mean + noise, noise (N,); targets may leave [0, 1] (METHOD §3)."""
+    return F.binary_cross_entropy_with_logits(logits, mean + noise)
+
+
+def adversarial(logits: Tensor, mean: float, noise: Tensor, groups: int) -> Tensor:
+    """Σ over ``groups`` equal groups of images (A, B or C, D, …) of BCE(D(group), t(mean)): logits, noise (G·N,)."""
+    return groups * soft_bce(logits, mean, noise)
+
+
+def swap_consistency(image_a: Tensor, image_b: Tensor, image_c: Tensor, image_d: Tensor) -> Tensor:
+    """mean|(A + B) − (C + D)|: what one face gains, the other loses (METHOD §3, ``--lambda_l1_loss``)."""
+    return ((image_a + image_b) - (image_c + image_d)).abs().mean()
+
+
+def reconstruction(rebuilt: Tensor, image: Tensor) -> Tensor:
+    """MSE of a reconstruction (METHOD §3, ``--lambda_l2_loss``)."""
+    return F.mse_loss(rebuilt, image)
+
+
+def paired_swap(swapped: Tensor, truth: Tensor, same_scene: Tensor, share: float) -> Tensor:
+    """mean|swapped − truth| over the samples whose truth is known: ``same_scene`` (N,), about ``share`` of them.
+
+    Not in METHOD: pictures of one person in one scene are each other's true swap.
+    """
+    return ((swapped - truth).abs().mean((1, 2, 3)) * same_scene).mean() / share
+
+
+def total_variation(image: Tensor) -> Tensor:
+    """TV(x) = MSE of vertical neighbors / S + MSE of horizontal neighbors / S (METHOD §3)."""
+    side = image.shape[-1]
+    vertical = F.mse_loss(image[:, :, 1:], image[:, :, :-1])
+    horizontal = F.mse_loss(image[:, :, :, 1:], image[:, :, :, :-1])
+    return (vertical + horizontal) / side

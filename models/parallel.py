@@ -1,0 +1,120 @@
+"""Several processes training one set of networks: shares of a batch, averaged gradients, synchronized batch norm."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.distributed.nn.functional import all_reduce
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among all that train together: number ``rank`` of ``world``. One alone needs no communication.
+
+    Of a batch of ``total`` samples, process r works on the samples r, r + world, …: no sample twice. Its losses are
+    means over its own samples; weighted with :meth:`weight`, the average of the gradients over the processes is that
+    of the whole batch, also where the shares differ by one.
+    """
+
+    rank: int = 0
+    world: int = 1
+
+    @classmethod
+    def join(cls, device: torch.device) -> "Processes":
+        """Join those that ``torchrun`` has started (NCCL on GPUs, gloo on CPUs), or be alone."""
+        world = int(os.environ.get("WORLD_SIZE", 1))
+        if world == 1:
+            return cls()
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        if not distributed.is_initialized():
+            distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        return cls(distributed.get_rank(), world)
+
+    def leave(self) -> None:
+        """Wait for the others and end the communication."""
+        if self.world > 1 and distributed.is_initialized():
+            self.wait()
+            distributed.destroy_process_group()
+
+    @property
+    def main(self) -> bool:
+        """Whether this is the one process that writes and prints."""
+        return self.rank == 0
+
+    @property
+    def share(self) -> slice:
+        """This process's part of anything that is in the order of the whole batch."""
+        return slice(self.rank, None, self.world)
+
+    def weight(self, own: int, total: int | None) -> float:
+        """What a mean over ``own`` samples counts in an average over the processes: own · world / total."""
+        return 1.0 if total is None else own * self.world / total
+
+    def wait(self) -> None:
+        """Until all processes are here."""
+        if self.world > 1:
+            distributed.barrier()
+
+    def sum(self, value: Tensor) -> Tensor:
+        """The sum over the processes, the same in each."""
+        if self.world > 1:
+            distributed.all_reduce(value)
+        return value
+
+    def max(self, value: Tensor) -> Tensor:
+        """The maximum over the processes, the same in each."""
+        if self.world > 1:
+            distributed.all_reduce(value, distributed.ReduceOp.MAX)
+        return value
+
+    def mean(self, figures: dict[str, Tensor], weight: float = 1.0) -> dict[str, float]:
+        """Figures of this process's samples → those of the whole batch, read from the device at once."""
+        values = torch.stack([value.detach().float() for value in figures.values()]) * (weight / self.world)
+        return dict(zip(figures, self.sum(values).tolist()))
+
+    def wrap(self, network: Module) -> Module:
+        """The network to call in training, whose gradients are averaged over the processes."""
+        if self.world == 1:
+            return network
+        device = next(network.parameters()).device
+        return nn.parallel.DistributedDataParallel(network, [device] if device.type == "cuda" else None)
+
+    def synchronize_batch_norm(self, network: Module) -> Module:
+        """Batch norm over the whole batch instead of each process's share; the state dict stays the same."""
+        if self.world == 1:
+            return network
+        if next(network.parameters()).device.type == "cuda":
+            return nn.SyncBatchNorm.convert_sync_batchnorm(network)
+        for module in network.modules():
+            if type(module) is nn.BatchNorm2d:
+                module.__class__ = CPUSyncBatchNorm2d
+        return network
+
+
+class CPUSyncBatchNorm2d(nn.BatchNorm2d):
+    """What ``nn.SyncBatchNorm`` is on GPUs alone, on the CPU: moments over the samples of all processes."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) → (N, C, H, W)."""
+        if not self.training:
+            return super().forward(x)
+        size = torch.full((1,), x.numel() / x.shape[1], dtype=torch.float64)
+        exact = x.double()
+        sums = all_reduce(torch.cat([exact.sum((0, 2, 3)), exact.square().sum((0, 2, 3)), size]))
+        count = sums[-1]
+        mean, square = (sums[:-1] / count).chunk(2)
+        var = (square - mean.square()).clamp_min(0)
+        with torch.no_grad():
+            self.num_batches_tracked += 1
+            self.running_mean.lerp_(mean.float(), self.momentum)
+            self.running_var.lerp_((var * count / (count - 1)).float(), self.momentum)
+        scale = self.weight.double() / (var + self.eps).sqrt()
+        shift = self.bias.double() - mean * scale
+        return (exact * scale[:, None, None] + shift[:, None, None]).to(x.dtype)

@@ -1,0 +1,139 @@
+"""The learners learn in seconds what they are for, and leave alone what is not theirs."""
+
+from __future__ import annotations
+
+import torch
+
+from models.recognizer import Recognizer, RecognizerRecipe, evaluate, real_features
+from models.swap import Pair
+from models.swap_gan import GANRecipe, GANShape, SwapGAN
+from models.vgg import VGG, Perceptual, VGG_fx
+
+
+def bars(count: int, label: torch.Tensor, seed: int = 0) -> torch.Tensor:
+    """Noise with a bright bar whose height is the expression: (N, 3, 32, 32)."""
+    image = 0.2 * torch.randn(count, 3, 32, 32, generator=torch.Generator().manual_seed(seed))
+    for i, e in enumerate(label.tolist()):
+        image[i, :, 4 + 10 * e:10 + 10 * e] += 0.8
+    return image.clamp(-1, 1)
+
+
+def pair(step: int, n: int = 12) -> Pair:
+    a = torch.full((n,), step % 3)
+    b = (a + 1 + torch.arange(n) % 2) % 3
+    noise = torch.Generator().manual_seed(step)
+    person = 0.2 * torch.randn(n, 3, 32, 32, generator=noise)
+    with_bar = [(person + bars(n, e) - bars(n, torch.full((n,), 9), 0).clamp(-1, 1)).clamp(-1, 1) for e in (a, b)]
+    return Pair(*with_bar, a, b, torch.ones(n, dtype=torch.bool))
+
+
+def test_gan_learns_to_move_the_bar():
+    torch.manual_seed(0)
+    gan = SwapGAN(GANShape(3, 32, 8, label_copy=2), GANRecipe(lr=2e-3, vgg_loss=False, paired=1.0, G_max=1e9))
+    before, after = [], []
+    for step in range(120):
+        figures = gan.step(pair(step), torch.Generator().manual_seed(step))
+        (before if step < 5 else after if step >= 115 else []).append((figures["paired"], figures["l2"]))
+    paired, l2 = (torch.tensor(values).mean(0) for values in (before, after))
+    assert l2[0] < 0.4 * paired[0] and l2[1] < 0.2 * paired[1]
+    test = pair(1000)
+    c, d, residual_c, _ = gan.swap(test)
+    unchanged, swapped = (x.sub(test.image_b).abs().mean() for x in (test.image_a, c))
+    assert swapped < 0.5 * unchanged
+    torch.testing.assert_close(c, (test.image_a + residual_c).clamp(-1, 1))
+    torch.testing.assert_close(gan.swap(test, 0.0)[0], gan.edits(Pair(test.image_a, test.image_a, test.a, test.b)).c)
+
+
+def test_recognizer_learns_bars_and_train_mode_is_put_back():
+    torch.manual_seed(0)
+    gan = SwapGAN(GANShape(3, 32, 4))
+    recognizer = Recognizer(VGG_fx(3, 4, 32, 4), RecognizerRecipe(lr=0.02))
+    for step in range(60):
+        label = torch.randint(0, 3, (24,), generator=torch.Generator().manual_seed(step))
+        image = bars(24, label, step)
+        recognizer.step(label, image, real_features(gan.encoder, image))
+    label = torch.arange(30) % 3
+    report = evaluate(recognizer, gan.encoder, [(bars(30, label, 999), label)], 3)
+    assert report.accuracy > 90
+    assert recognizer.network.training
+    assert all(parameter.grad is None for parameter in gan.generator.parameters())  # the encoder is frozen
+
+
+def test_discriminators_rest_after_a_large_generator_loss():
+    torch.manual_seed(0)
+    gan = SwapGAN(GANShape(3, 32, 4), GANRecipe(vgg_loss=False, G_max=0.5))
+    first, second = (gan.step(pair(step), torch.Generator().manual_seed(step)) for step in range(2))
+    assert "D" in first and first["G"] >= 0.5 and "D" not in second
+    assert {"G", "adv", "l1", "l2", "tv"} <= second.keys()
+
+
+def test_learning_rate_falls_by_steps():
+    gan = SwapGAN(GANShape(3, 32, 4), GANRecipe(vgg_loss=False, lr=1.0, lr_decay_steps=2))
+    rates = []
+    for step in range(5):
+        gan._set_learning_rates()
+        rates.append(round(gan.optimizer_g.param_groups[0]["lr"], 6))
+        gan.steps += 1
+    assert rates == [1, 1, 0.97, 0.97, 0.9409]
+    recipe = RecognizerRecipe(lr=1.0)
+    assert [recipe.rate(step) for step in (0, 1799, 1800, 3600)] == [1, 1, 0.97, 0.97 ** 2]
+    falling = RecognizerRecipe(lr=1.0, adam_steps=10)
+    assert falling.rate(0) == 1 and abs(falling.rate(5) - 0.5) < 1e-9 and falling.rate(10) == 0
+
+
+def test_a_neutral_source_synthesizes_the_target_itself():
+    torch.manual_seed(0)
+    gan = SwapGAN(GANShape(3, 32, 4))
+    source, target = bars(3, torch.tensor([0, 1, 2]), 1), bars(3, torch.tensor([2, 2, 2]), 2)
+    image, fx = gan.synthesize(source, target, torch.tensor([0, 1, 2]), neutral=2)
+    code, _ = gan.encoder(target)
+    assert torch.equal(image[2], target[2]) and torch.equal(fx[2], torch.cat([code[2], code[2]]))
+    assert not torch.equal(image[0], target[0]) and torch.equal(fx[0, 32:], code[0])
+    blocks = [(fx[i, :32] != code[i]).flatten(1).any(1).nonzero().flatten().tolist() for i in range(2)]
+    assert min(blocks[0]) == 0 and set(blocks[0]) <= {*range(0, 11), *range(21, 32)}  # cuts 0 11 21 32
+    assert set(blocks[1]) <= set(range(11, 32)) and len(blocks[1]) > 11
+
+
+def test_synthesis_is_the_d_of_a_swap():
+    torch.manual_seed(0)
+    gan = SwapGAN(GANShape(3, 32, 4))
+    source, target = bars(2, torch.tensor([0, 1]), 1), bars(2, torch.tensor([2, 2]), 2)
+    image, _ = gan.synthesize(source, target, torch.tensor([0, 1]), neutral=2)
+    _, d, _, _ = gan.swap(Pair(source, target, torch.tensor([0, 1]), torch.tensor([2, 2])))
+    torch.testing.assert_close(image, d)
+
+
+def test_target_only_neutral_swaps_the_sources_own_block_alone():
+    torch.manual_seed(0)
+    gan = SwapGAN(GANShape(2, 32, 4))
+    source, target = bars(2, torch.tensor([0, 1]), 1), bars(2, torch.tensor([2, 2]), 2)
+    _, fx = gan.synthesize(source, target, torch.tensor([0, 1]), neutral=2)
+    code, _ = gan.encoder(target)
+    changed = [(fx[i, :32] != code[i]).flatten(1).any(1).nonzero().flatten().tolist() for i in range(2)]
+    assert set(changed[0]) <= set(range(16)) and set(changed[1]) <= set(range(16, 32))
+    assert changed[0] and changed[1]
+
+
+def test_perceptual_network_is_frozen_and_its_taps_are_not_overwritten():
+    torch.manual_seed(0)
+    perceptual = Perceptual(VGG(3, 4, 8).features)
+    perceptual.train()
+    assert not any(module.training for module in perceptual.modules())
+    x = (torch.rand(2, 3, 32, 32) * 2 - 1).requires_grad_()
+    maps = perceptual(x)
+    assert [tuple(m.shape[1:]) for m in maps] == [(4, 32, 32), (8, 16, 16), (8, 16, 16), (16, 8, 8), (32, 4, 4)]
+    assert maps[3].min() < 0  # behind batch norm, before the ReLU that must not work in place
+    assert perceptual.distance(x, x.detach()).item() == 0
+    y = (torch.rand(2, 3, 32, 32) * 2 - 1).requires_grad_()
+    perceptual.distance(x, y).backward()
+    assert x.grad.abs().sum() > 0 and y.grad is None
+
+
+def test_bf16_stays_near_float32():
+    figures = []
+    for amp in (None, torch.bfloat16):
+        torch.manual_seed(0)
+        gan = SwapGAN(GANShape(3, 32, 8), GANRecipe(vgg_loss=False), amp=amp)
+        figures.append([gan.step(pair(step), torch.Generator().manual_seed(step))["G"] for step in range(5)])
+        assert all(parameter.dtype == torch.float32 for parameter in gan.generator.parameters())
+    assert torch.allclose(*map(torch.tensor, figures), rtol=0.05)

@@ -1,0 +1,53 @@
+"""Accuracy, precision, recall, F1 and the confusion matrix, by hand; its picture."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from models.figures import confusion_picture
+from models.metrics import Report, confusion_matrix
+
+COUNTS = np.array([[8, 2, 0], [1, 4, 0], [5, 0, 0]])
+
+
+def test_confusion_matrix_counts_truth_in_rows():
+    counts = confusion_matrix(np.array([0, 0, 1, 2, 2]), np.array([0, 1, 1, 0, 2]), 3)
+    assert counts.tolist() == [[1, 1, 0], [0, 1, 0], [1, 0, 1]]
+
+
+def test_figures_by_hand():
+    report = Report(COUNTS)
+    assert report.accuracy == pytest.approx(60)
+    assert report.recall.tolist() == pytest.approx([80, 80, 0])
+    assert report.mean_class_accuracy == pytest.approx(160 / 3)
+    assert report.precision[:2].tolist() == pytest.approx([100 * 8 / 14, 100 * 4 / 6])
+    assert np.isnan(report.precision[2])
+    assert report.f1.tolist() == pytest.approx([100 * 16 / 24, 100 * 8 / 11, 0])
+    assert report.row_percent.tolist() == [[80, 20, 0], [20, 80, 0], [100, 0, 0]]
+
+
+def test_an_expression_without_images_is_left_out_of_the_mean():
+    report = Report(np.array([[3, 1], [0, 0]]))
+    assert report.mean_class_accuracy == 75 and np.isnan(report.recall[1])
+    assert report.as_dict(["a", "b"])["per_expression"]["b"]["recall"] is None
+
+
+def test_text_is_aligned_and_holds_the_figures():
+    text = Report(COUNTS).as_text(["anger", "fear", "a long name"], ["AN", "FE", "AL"])
+    tables = text.split("\n\n")
+    assert len(tables) == 3
+    for table in tables:
+        widths = {len(line) for line in table.splitlines() if "rows:" not in line}
+        assert len(widths) == 1
+    assert "    14" not in tables[0] and "57.1" in tables[0] and "–" in tables[0]
+    assert tables[1].splitlines()[2].split()[-3:] == ["8", "2", "0"]
+
+
+def test_picture_grows_with_the_matrix_and_shades_by_share():
+    picture = confusion_picture(Report(COUNTS), ["anger", "fear", "surprise"], "accuracy 60.0 %")
+    larger = confusion_picture(Report(np.eye(6, dtype=int)), ["anger"] * 6, "accuracy 100 %")
+    assert larger.width - picture.width >= 250 and larger.height - picture.height == 3 * 104
+    pixels = np.asarray(picture.convert("L")).astype(int)
+    cell = pixels[80:90, -32 - 3 * 104 + 8:-32 - 2 * 104 - 8].mean(), pixels[80:90, -32 - 104 + 8:-32 - 8].mean()
+    assert cell[0] < cell[1] - 60  # 80 % is dark, 0 % is paper

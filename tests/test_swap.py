@@ -1,0 +1,131 @@
+"""The swap algebra and the losses of METHOD §2 and §3, on numbers."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from models import losses
+from models.swap import block_cuts, block_mask, decoder_label, half_way, one_hot, swap_codes, swap_label
+from models.swap_gan import Edits, GANRecipe, discriminator_loss, generator_loss
+
+
+@pytest.mark.parametrize("chans, n, cuts", [
+    (512, 6, [0, 85, 171, 256, 341, 427, 512]), (512, 7, [0, 73, 146, 219, 293, 366, 439, 512]),
+    (10, 4, [0, 2, 5, 8, 10]), (64, 2, [0, 32, 64])])
+def test_block_cuts_round_half_to_even(chans, n, cuts):
+    assert block_cuts(chans, n) == cuts
+
+
+def test_swap_takes_the_blocks_of_both_expressions_from_the_other_face():
+    code_a, code_b = torch.zeros(2, 512, 1, 1), torch.ones(2, 512, 1, 1)
+    code_c, code_d = swap_codes(code_a, code_b, swap_label(torch.tensor([0, 5]), torch.tensor([2, 1]), 6))
+    blocks = [code_c[i, :, 0, 0].split([85, 86, 85, 85, 86, 85]) for i in range(2)]
+    assert [[block.unique().item() for block in row] for row in blocks] == [[1, 0, 1, 0, 0, 0], [0, 1, 0, 0, 0, 1]]
+    assert torch.equal(code_d, 1 - code_c)
+
+
+def test_each_sample_of_a_batch_is_swapped_as_it_is_alone():
+    code_a, code_b = torch.rand(8, 30, 2, 2), torch.rand(8, 30, 2, 2)
+    a, b = torch.full((8,), 2), torch.tensor([0, 1, 3, 4, 0, 1, 3, 4])
+    together = swap_codes(code_a, code_b, swap_label(a, b, 5))[0]
+    alone = [swap_codes(code_a[i:i + 1], code_b[i:i + 1], swap_label(a[i:i + 1], b[i:i + 1], 5))[0] for i in range(8)]
+    assert torch.equal(together, torch.cat(alone))
+
+
+def test_target_only_neutral_has_no_block_of_its_own():
+    label = swap_label(torch.tensor([1]), torch.tensor([3]), 3)
+    assert label.tolist() == [[0, 1, 0]]
+    assert block_mask(label, 6).flatten().tolist() == [False, False, True, True, False, False]
+    assert one_hot(torch.tensor([3]), 3).tolist() == [[0, 0, 0]]
+
+
+def test_half_way_code_lies_in_the_middle():
+    assert half_way(torch.tensor([1.0]), torch.tensor([3.0])).item() == 2
+    assert half_way(torch.tensor([1.0]), torch.tensor([3.0]), 0.0).item() == 1
+
+
+def test_decoder_label_is_repeated_and_may_say_reconstruct():
+    label = torch.tensor([[0.0, 1.0]])
+    assert decoder_label(label, 2, exp_label=False).tolist() == [[0, 1, 0, 1]]
+    assert decoder_label(0 * label, 2, exp_label=True, reconstruct=True).tolist() == [[0, 0, 1, 0, 0, 1]]
+
+
+# -------------------------------------------------------------------------------------------------- losses
+
+@pytest.mark.parametrize("target", [1.0, 0.0, 1.3, -0.2])
+def test_soft_bce_is_bce_also_for_targets_outside_0_and_1(target):
+    logit = torch.tensor([0.4])
+    p = 1 / (1 + math.exp(-0.4))
+    wanted = -target * math.log(p) - (1 - target) * math.log(1 - p)
+    assert losses.soft_bce(logit, target - 0.1, torch.tensor([0.1])).item() == pytest.approx(wanted, rel=1e-5)
+
+
+def test_total_variation_of_a_ramp():
+    ramp = torch.arange(4.0).expand(1, 3, 4, 4)  # horizontal neighbors differ by 1, vertical by 0; S = 4
+    assert losses.total_variation(ramp).item() == pytest.approx(1 / 4)
+
+
+def test_swap_consistency_and_reconstruction():
+    one = torch.ones(1, 3, 2, 2)
+    assert losses.swap_consistency(one, 2 * one, 0 * one, 0 * one).item() == 3
+    assert losses.swap_consistency(one, 2 * one, 2 * one, one).item() == 0
+    assert losses.reconstruction(3 * one, one).item() == 4
+
+
+def test_paired_swap_counts_the_samples_whose_truth_is_known():
+    swapped, truth = torch.zeros(4, 3, 2, 2), torch.tensor([1.0, 2, 3, 4]).view(4, 1, 1, 1).expand(4, 3, 2, 2)
+    known = torch.tensor([True, False, True, False])
+    assert losses.paired_swap(swapped, truth, known, share=0.5).item() == pytest.approx((1 + 3) / 2)
+
+
+def test_discriminator_loss_by_hand():
+    """Zero logits without noise: each BCE is ln 2; four groups without, six with the half-way images."""
+    for groups in (2, 4):
+        real, fake = (torch.zeros(6),) * 2, (torch.zeros(3 * groups),) * 2
+        total, terms = discriminator_loss(real, fake, torch.zeros(2, 6 + 3 * groups), groups)
+        assert terms["D1"].item() == pytest.approx((2 + groups) * math.log(2))
+        assert total.item() == pytest.approx(0.25 * 1.5 * (2 + groups) * math.log(2))
+
+
+class HalfDistance:
+    """Stands in for the perceptual network: P(x, y) = mean|x − y| / 2, no gradient through y."""
+
+    def distance(self, x, y):
+        return (x - y.detach()).abs().mean() / 2
+
+
+def generator_terms(recipe: GANRecipe, **images: float) -> tuple[dict[str, float], Edits]:
+    from models.swap import Pair
+
+    def full(value: float) -> torch.Tensor:
+        return torch.full((2, 3, 4, 4), value, requires_grad=True)
+
+    pair = Pair(full(0.0), full(1.0), torch.tensor([0, 0]), torch.tensor([1, 1]))
+    edits = Edits(c=full(images.get("c", 1.0)), d=full(images.get("d", 0.0)), a_rebuilt=full(0.5), b_rebuilt=full(1.0))
+    total, terms = generator_loss(pair, edits, (torch.zeros(4),) * 2, torch.zeros(2, 4), 2, HalfDistance(), recipe)
+    total.backward()
+    assert total.item() == pytest.approx(sum(term.item() for term in terms.values()), rel=1e-5)
+    return {name: term.item() for name, term in terms.items()}, edits
+
+
+def test_generator_loss_by_hand():
+    terms, _ = generator_terms(GANRecipe(), c=0.5, d=0.25)
+    assert terms["adv"] == pytest.approx(1.5 * 2 * math.log(2))
+    assert terms["vgg"] == pytest.approx(15 * (0.25 + 0.5) / 2)   # P(D, A) + P(C, B)
+    assert terms["l1"] == pytest.approx(5 * 0.25)                 # |(0 + 1) − (0.5 + 0.25)|
+    assert terms["l2"] == pytest.approx(10 * 0.25)
+    assert terms["tv"] == 0
+
+
+def test_both_swapped_images_get_perceptual_gradient():
+    _, edits = generator_terms(GANRecipe(l1_loss=False, l2_loss=False, tv_loss=False), c=0.5, d=0.25)
+    assert edits.c.grad.abs().sum() > 0 and edits.d.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("name", ["vgg", "l1", "l2", "tv"])
+def test_a_loss_switched_off_is_absent(name):
+    terms, _ = generator_terms(GANRecipe(**{f"{name}_loss": False}))
+    assert set(terms) == {"adv", "vgg", "l1", "l2", "tv"} - {name}
