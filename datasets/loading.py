@@ -1,0 +1,286 @@
+"""Images → uint8 tensors, and the plans of which images a training looks at when (METHOD §2, §5).
+
+A plan is a list of batches of positions in an :class:`Images`; it is a function of the seed and the epoch, so a
+resumed run has the same plan and goes on in the middle of it.
+"""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Iterator, NamedTuple, Sequence
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from datasets.layout import Sample, report_broken
+from utils import UserError, derived_seed, progress
+
+
+def read_image(path: str | Path, image_size: int) -> Image.Image:
+    """Any image file → RGB of image_size × image_size: EXIF rotation applied, transparency on white, 16 bits reduced.
+
+    Raises UserError that names the file where it is missing or cannot be decoded.
+    """
+    try:
+        with Image.open(path) as opened:
+            opened.draft("RGB", (image_size, image_size))
+            image = to_rgb(ImageOps.exif_transpose(opened))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such image") from None
+    except Exception as error:  # Pillow's format plugins raise whatever they stumble over
+        raise UserError(f"{path}: cannot be read as an image ({type(error).__name__}); replace it") from None
+    return image.resize((image_size, image_size), Image.Resampling.BICUBIC)
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """An image of any mode as RGB: transparency on white, 16-bit and floating-point greys brought to 8 bits."""
+    if image.mode.startswith(("I", "F")):
+        grey = np.asarray(image, dtype=np.float32)
+        top = 255.0 if grey.max(initial=0.0) <= 255 else 65535.0
+        image = Image.fromarray((grey.clip(0, top) * (255 / top)).astype(np.uint8))
+    if "A" in image.getbands() or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
+
+
+def to_uint8(image: Image.Image) -> Tensor:
+    """PIL RGB image → (3, H, W) uint8."""
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+
+
+def to_float(pixels: Tensor, device: torch.device | str = "cpu") -> Tensor:
+    """(N, 3, S, S) uint8 → float in [-1, 1] on a device, channels last."""
+    pixels = pixels.to(device, non_blocking=True)
+    return pixels.to(torch.float32, memory_format=torch.channels_last).div_(127.5).sub_(1)
+
+
+class Images(torch.utils.data.Dataset):
+    """The images of some samples at one size: ``images[[3, 1]]`` is (2, 3, S, S) uint8.
+
+    ``cache`` keeps every decoded image in memory: "ram" always, "none" never, "auto" where they take less than a
+    third of the free memory. A file that cannot be decoded is a UserError; with a cache, before training begins.
+    """
+
+    def __init__(self, samples: Sequence[Sample], image_size: int, cache: str = "auto") -> None:
+        self.samples, self.image_size = list(samples), image_size
+        self.pixels: Tensor | None = None
+        needed = len(self.samples) * 3 * image_size ** 2
+        if cache == "ram" or cache == "auto" and needed < _free_memory() / 3:
+            self.pixels = self._decode_all()
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, positions: Sequence[int] | Tensor) -> Tensor:
+        if self.pixels is not None:
+            return self.pixels[torch.as_tensor(positions)]
+        return torch.stack([to_uint8(read_image(self.samples[i].path, self.image_size)) for i in positions])
+
+    def evaluation_batches(self, batch_size: int, device: torch.device | str, num_workers: int = 0,
+                           share: slice = slice(None)) -> Iterator[tuple[Tensor, Tensor]]:
+        """All images in order, or a share, in batches: (N, 3, S, S) in [-1, 1] and labels (N,), on a device."""
+        positions = np.arange(len(self))[share]
+        plan = [Batch.of(part)
+                for part in (positions[i:i + batch_size] for i in range(0, len(positions), batch_size))]
+        batches = load(self, plan, num_workers, pin_memory=torch.device(device).type == "cuda")
+        for batch in progress(batches, "evaluating", len(plan), "batch"):
+            yield to_float(batch.first, device), batch.label.to(device)
+
+    def _decode_all(self) -> Tensor:
+        pixels = torch.empty(len(self.samples), 3, self.image_size, self.image_size, dtype=torch.uint8)
+
+        def decode(i: int) -> str | None:
+            try:
+                pixels[i] = to_uint8(read_image(self.samples[i].path, self.image_size))
+            except UserError:
+                return "cannot be decoded"
+            return None
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            faults = list(progress(pool.map(decode, range(len(self))), "reading images", len(self), "image"))
+        report_broken(self.samples, faults)
+        return pixels
+
+
+def _free_memory() -> int:
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError, AttributeError):  # not every system tells
+        return 0
+
+
+# --------------------------------------------------------------------------------------------------- plans
+
+class Batch(NamedTuple):
+    """Positions of images: ``first`` are A or the sources, ``second`` (may be empty) B or the targets.
+
+    ``flip`` says which samples are mirrored; with ``second``, both images of a sample are. ``same_scene`` says which
+    samples show one person in one scene twice.
+    """
+
+    first: np.ndarray
+    second: np.ndarray
+    flip: np.ndarray
+    same_scene: np.ndarray
+
+    @classmethod
+    def of(cls, first: np.ndarray, second: np.ndarray | None = None, flip: np.ndarray | None = None) -> "Batch":
+        """A batch without partners, mirroring or known scenes but for what is given."""
+        second = first[:0] if second is None else second
+        return cls(first, second, np.zeros(len(first), bool) if flip is None else flip, np.zeros(len(first), bool))
+
+    def part(self, share: slice) -> "Batch":
+        """One process's part of the batch."""
+        return Batch(*(array[share] for array in self))
+
+
+class Loaded(NamedTuple):
+    """A batch with its images: (N, 3, S, S) uint8, already mirrored where ``flip`` says so; labels of ``first``, (N,).
+
+    ``second`` and ``second_label`` are None where the batch has no second images. ``total`` is the size of the whole
+    batch, of which this may be one process's part.
+    """
+
+    first: Tensor
+    label: Tensor
+    second: Tensor | None
+    second_label: Tensor | None
+    same_scene: Tensor
+    total: int
+
+
+def gan_plan(samples: Sequence[Sample], batch_size: int, seed: int, epoch: int, paired: float = 0.0) -> list[Batch]:
+    """One GAN epoch: (images / batch size) pairs of batches, A of one expression, B of any others (METHOD §2, §3).
+
+    For the share ``paired`` of the samples of A, B is the same person in the same scene where the data have such.
+    """
+    labels = np.array([sample.label for sample in samples])
+    random = _random(seed, "gan", epoch)
+    expressions = np.unique(labels)
+    of = {e: np.flatnonzero(labels == e) for e in expressions}
+    others = {e: np.flatnonzero(labels != e) for e in expressions}
+    plan = [Batch.of(_draw(random, of[a], batch_size), _draw(random, others[a], batch_size))
+            for a in random.choice(expressions, max(1, len(labels) // batch_size))]
+    return _with_same_scene(plan, samples, paired, _random(seed, "paired", epoch)) if paired else plan
+
+
+def _with_same_scene(plan: Sequence[Batch], samples: Sequence[Sample], share: float,
+                     random: np.random.Generator) -> list[Batch]:
+    """Put another expression of the same person and scene into B, for a share of each batch."""
+    scenes: dict[tuple[str, str], list[int]] = {}
+    for i, sample in enumerate(samples):
+        if sample.subject and sample.scene:
+            scenes.setdefault((sample.subject, sample.scene), []).append(i)
+    result = []
+    for batch in plan:
+        second, same_scene = batch.second.copy(), batch.same_scene.copy()
+        for row in random.permutation(len(batch.first))[:round(share * len(batch.first))]:
+            a = samples[batch.first[row]]
+            partners = [i for i in scenes.get((a.subject, a.scene), ()) if samples[i].label != a.label]
+            if partners:
+                second[row], same_scene[row] = random.choice(partners), True
+        result.append(batch._replace(second=second, same_scene=same_scene))
+    return result
+
+
+def real_plan(count: int, batch_size: int, seed: int, *stream: int | str) -> list[Batch]:
+    """One pass over ``count`` images in random order, mirrored at random.
+
+    The batches are of equal size to within one, ``batch_size`` at most: no small last batch spoils batch norm.
+    """
+    random = _random(seed, "real", *stream)
+    parts = np.array_split(random.permutation(count), -(-count // batch_size))
+    return [Batch.of(part, flip=random.random(len(part)) < 0.5) for part in parts]
+
+
+def recognizer_plan(real_count: int, pairs: np.ndarray, batch_size: int, extra: int, synthesized: bool,
+                    seed: int, epoch: int) -> list[Batch]:
+    """One recognizer epoch: after each real batch come ``extra`` further ones, synthesized or real (METHOD §5).
+
+    ``pairs`` (P, 2) are the positions of sources and targets; each is drawn once before any comes again.
+    """
+    plan = real_plan(real_count, batch_size, seed, "recognizer", epoch)
+    random = _random(seed, "further", epoch)
+    needed = len(plan) * extra * batch_size
+    pool = len(pairs) if synthesized else real_count
+    order = np.concatenate([random.permutation(pool) for _ in range(-(-needed // pool))] or [np.zeros(0, int)])
+    further = iter(order[:needed].reshape(-1, batch_size))
+    mixed = []
+    for batch in plan:
+        mixed.append(batch)
+        for chosen in (next(further) for _ in range(extra)):
+            flip = random.random(batch_size) < 0.5
+            mixed.append(Batch.of(pairs[chosen, 0], pairs[chosen, 1], flip) if synthesized
+                         else Batch.of(chosen, flip=flip))
+    return mixed
+
+
+def third_of_pairs(pairs: np.ndarray, seed: int) -> np.ndarray:
+    """A random third of the pairs of each source: 2 of 6 (METHOD §5, ``--ablation``)."""
+    random = _random(seed, "ablation")
+    kept = []
+    for source in np.unique(pairs[:, 0]):
+        rows = np.flatnonzero(pairs[:, 0] == source)
+        kept.append(random.choice(rows, max(1, round(len(rows) / 3)), replace=False))
+    return pairs[np.sort(np.concatenate(kept))]
+
+
+def _draw(random: np.random.Generator, positions: np.ndarray, count: int) -> np.ndarray:
+    """``count`` positions, none twice while there are enough."""
+    return random.choice(positions, count, replace=len(positions) < count)
+
+
+def _random(seed: int, *stream: int | str) -> np.random.Generator:
+    return np.random.default_rng(derived_seed(seed, "plan", *stream))
+
+
+# ------------------------------------------------------------------------------------------------- loading
+
+class _Planned(torch.utils.data.Dataset):
+    """A plan's batches as a data set of whole batches, so that a DataLoader's workers decode them ahead."""
+
+    def __init__(self, images: Images, plan: Sequence[Batch], share: slice) -> None:
+        self.images, self.plan, self.share = images, plan, share
+        self.labels = torch.tensor([sample.label for sample in images.samples])
+
+    def __len__(self) -> int:
+        return len(self.plan)
+
+    def __getitem__(self, i: int) -> Loaded | UserError:
+        try:
+            return self._loaded(self.plan[i].part(self.share), len(self.plan[i].first))
+        except UserError as error:  # handed over: raised in a worker it would arrive as a traceback
+            return error
+
+    def _loaded(self, batch: Batch, total: int) -> Loaded:
+        flip = torch.from_numpy(batch.flip)
+        first, label = self._mirrored(batch.first, flip), self.labels[batch.first]
+        second = second_label = None
+        if len(batch.second):
+            second, second_label = self._mirrored(batch.second, flip), self.labels[batch.second]
+        return Loaded(first, label, second, second_label, torch.from_numpy(batch.same_scene), total)
+
+    def _mirrored(self, positions: np.ndarray, flip: Tensor) -> Tensor:
+        pixels = self.images[positions]
+        return torch.where(flip[:, None, None, None], pixels.flip(3), pixels)
+
+
+def load(images: Images, plan: Sequence[Batch], num_workers: int = 0, pin_memory: bool = False,
+         share: slice = slice(None)) -> Iterator[Loaded]:
+    """The plan's batches in order, or one process's share of each; UserError at an image that cannot be decoded.
+
+    Worker processes are used only where images are not cached in memory.
+    """
+    workers = 0 if images.pixels is not None else num_workers
+    loader = torch.utils.data.DataLoader(_Planned(images, plan, share), batch_size=None, num_workers=workers,
+                                         pin_memory=pin_memory, prefetch_factor=4 if workers else None)
+    for batch in loader:
+        if isinstance(batch, UserError):
+            raise batch
+        yield batch
+

@@ -1,0 +1,196 @@
+"""Lists → samples, splits, pairs: the layout of METHOD §6 and what is derived from it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy
+import pytest
+from PIL import Image
+
+from conftest import shared
+from datasets.layout import (Sample, check_classes, check_images, declared_expressions, read_layout, short_names,
+                             write_layout)
+from datasets.splits import pair_lines, read_pairs, sample_pairs, with_validation, with_validation_names
+from utils import UserError
+
+NAMES = ("happy", "sad", "neutral")
+
+
+def make(root: Path, train: str, test: str = "t.jpg 0\n", **files: str) -> Path:
+    (root / "data").mkdir(parents=True)
+    for name, text in {"images.list": train, "images_test.list": test, **files}.items():
+        (root / name.replace("__", ".")).write_text(text)
+    return root
+
+
+def test_training_is_what_is_in_no_other_list(tmp_path):
+    root = make(tmp_path / "d", "a.jpg 0\nb c.jpg 1\nt.jpg 0\nv.jpg 2\n", images_val__list="v.jpg 2\n",
+                subjects__list="a.jpg p1 s1\nv.jpg p2\n")
+    layout = read_layout(root, NAMES)
+    assert [(s.name, s.label) for s in layout.train] == [("a.jpg", 0), ("b c.jpg", 1)]
+    assert [s.name for s in layout.val] == ["v.jpg"] and [s.name for s in layout.test] == ["t.jpg"]
+    assert (layout.train[0].subject, layout.train[0].scene, layout.val[0].scene) == ("p1", "s1", None)
+    assert layout.train[0].path == root / "data" / "a.jpg"
+    assert layout.counts("train") == [1, 1, 0]
+
+
+def test_declared_names_may_be_reordered_and_left_out(tmp_path):
+    root = make(tmp_path / "d", "a.jpg 0\nb.jpg 1\nc.jpg 2\n", "t.jpg 2\n", expressions__txt="happy sad neutral\n")
+    assert declared_expressions(root) == NAMES
+    layout = read_layout(root, ["neutral", "happy"])
+    assert [(s.name, s.label) for s in layout.train] == [("a.jpg", 1), ("c.jpg", 0)]
+    assert layout.neutral == 0 and layout.left_out == 1
+    assert read_layout(root).expressions == NAMES
+
+
+def test_reference_directory_works_as_it_is(tmp_path):
+    (tmp_path / "align_5p").mkdir()
+    (tmp_path / "list_attr_mine_train.txt").write_text("2\nhappy sad\na.jpg 1 -1\nb.jpg -1 1\n")
+    (tmp_path / "list_attr_mine_test.txt").write_text("1\nhappy sad\nc.jpg -1 1\n")
+    layout = read_layout(tmp_path, ["happy", "sad"])
+    assert [(s.name, s.label) for s in layout.train + layout.test] == [("a.jpg", 0), ("b.jpg", 1), ("c.jpg", 1)]
+    assert layout.train[0].path == tmp_path / "align_5p" / "a.jpg"
+
+
+def test_label_n_marks_target_only_neutral_faces(tmp_path):
+    root = make(tmp_path / "d", "a.jpg 0\nb.jpg 1\nn.jpg 2\nm.jpg 2\n")
+    layout = read_layout(root, ["anger", "surprise"])
+    assert layout.neutral == 2
+    assert [s.name for s in layout.target_only] == ["n.jpg", "m.jpg"]
+    assert [s.name for s in layout.train] == ["a.jpg", "b.jpg"]
+    assert {target.name for _, target in sample_pairs(layout, 0)} == {"n.jpg", "m.jpg"}
+
+
+@pytest.mark.parametrize("expressions, neutral, label", [
+    (NAMES, None, 2), (("neutral", "happy"), None, 0), (("AN", "NE"), None, 1), (NAMES, "sad", 1)])
+def test_neutral_is_the_one_called_so_else_the_last(tmp_path, expressions, neutral, label):
+    root = make(tmp_path / "d", "a.jpg 0\nb.jpg 1\n")
+    assert read_layout(root, expressions, neutral=neutral).neutral == label
+
+
+@pytest.mark.parametrize("files, message", [
+    ({"train": "a.jpg 0\nb.jpg\n"}, r"images\.list, line 2: .*<file name> <label>"),
+    ({"train": "a.jpg 0\n\nb.jpg one\n"}, r"images\.list, line 3: .*<file name> <label>"),
+    ({"train": "a.jpg 3\n"}, r"images\.list, line 1: label 3 is out of range.*0 to 2"),
+    ({"train": "a.jpg -1\n"}, r"label -1 is out of range"),
+    ({"train": "a.jpg 0\n", "test": "t.jpg 9\n"}, r"images_test\.list, line 1: label 9"),
+    ({"train": "a.jpg 0\na.jpg 1\n"}, r"line 2: a\.jpg has the label 1 here and 0 before"),
+    ({"train": ""}, r"images\.list: lists no image"),
+    ({"train": "a.jpg 0\n", "subjects__list": "a.jpg\n"}, r"subjects\.list, line 1"),
+    ({"train": "a.jpg 0\n\0"}, r"not a text file"),
+])
+def test_a_wrong_line_is_named(tmp_path, files, message):
+    with pytest.raises(UserError, match=message):
+        read_layout(make(tmp_path / "d", **files), NAMES)
+
+
+@pytest.mark.parametrize("expressions, message", [
+    (["happy", "angry", "neutral"], "unknown expression angry.*has happy sad neutral"),
+    (["happy"], "at least two"), (["happy", "happy"], "happy named twice")])
+def test_wrong_names_are_refused(tmp_path, expressions, message):
+    root = make(tmp_path / "d", "a.jpg 0\n", expressions__txt="happy sad neutral")
+    with pytest.raises(UserError, match=message):
+        read_layout(root, expressions)
+
+
+def test_absent_directory_and_lists(tmp_path):
+    with pytest.raises(UserError, match="no such data directory"):
+        read_layout(tmp_path / "nowhere", NAMES)
+    with pytest.raises(UserError, match=r"images\.list: no such list"):
+        read_layout(tmp_path, NAMES)
+
+
+def test_an_empty_class_is_named_and_a_missing_neutral_names_the_flag(tmp_path):
+    with pytest.raises(UserError, match="no training image of sad, neutral.*--neutral"):
+        check_classes(read_layout(make(tmp_path / "d", "a.jpg 0\n"), NAMES))
+    with pytest.raises(UserError, match="no training image of happy: (?!.*--neutral)"):
+        check_classes(read_layout(make(tmp_path / "e", "a.jpg 1\nb.jpg 2\n"), NAMES))
+
+
+def test_missing_and_broken_images_are_counted_and_five_named(tmp_path):
+    for i in range(3):
+        (tmp_path / f"{i}.jpg").write_bytes(b"" if i else b"no image")
+    Image.new("L", (4, 4)).save(tmp_path / "good.png")
+    samples = [Sample(f"{name}", 0, tmp_path / name) for name in
+               ["good.png", *(f"{i}.jpg" for i in range(7))]]
+    with pytest.raises(UserError, match=r"^7 of 8 listed images.*0\.jpg \(no image\).*4\.jpg \(missing\), and 2 more"):
+        check_images(samples)
+    check_images(samples[:1])
+
+
+# ------------------------------------------------------------------------------------------- what is derived
+
+def people(count: int, scenes: int = 2) -> list[Sample]:
+    return [Sample(f"p{p}_{s}_{label}.jpg", label, Path("x"), f"p{p}", f"s{s}")
+            for p in range(count) for s in range(scenes) for label in range(3)]
+
+
+def layout_of(tmp_path, train: list[Sample]):
+    root = tmp_path / "d"
+    (root / "data").mkdir(parents=True)
+    write_layout(root, NAMES, {"train": train, "test": [Sample("t.jpg", 0, root / "t.jpg")]})
+    return read_layout(root)
+
+
+def test_validation_is_a_tenth_by_subject_and_stratified(tmp_path):
+    layout = with_validation(layout_of(tmp_path, people(40)), seed=3)
+    assert {s.subject for s in layout.val}.isdisjoint(s.subject for s in layout.train)
+    assert layout.counts("val") == [8, 8, 8] and layout.counts("train") == [72, 72, 72]
+    again = with_validation(read_layout(layout.root), seed=3)
+    other = with_validation(read_layout(layout.root), seed=4)
+    assert again.val == layout.val != other.val
+    kept = with_validation_names(read_layout(layout.root), [s.name for s in layout.val])
+    assert kept.val == layout.val
+
+
+def test_validation_without_subjects_keeps_a_training_image_of_every_class(tmp_path):
+    train = [Sample(f"{i}.jpg", label, Path("x")) for i, label in enumerate([0] * 30 + [1] * 2 + [2] * 1)]
+    layout = with_validation(layout_of(tmp_path, train), seed=0)
+    assert layout.counts("val") == [3, 1, 0] and layout.counts("train") == [27, 1, 1]
+
+
+def test_a_changed_list_is_noticed(tmp_path):
+    with pytest.raises(UserError, match="1 images of the run's validation split"):
+        with_validation_names(layout_of(tmp_path, people(2)), ["gone.jpg"])
+
+
+def test_pairs_have_distinct_neutral_targets_and_come_back_from_their_file(tmp_path):
+    layout = layout_of(tmp_path, people(5))
+    pairs = sample_pairs(layout, seed=1)
+    assert Counter(source.name for source, _ in pairs) == {s.name: 6 for s in layout.train}
+    assert {target.label for _, target in pairs} == {2}
+    assert all(len({t.name for s, t in pairs if s is source}) == 6 for source in layout.train)
+    path = tmp_path / "pairs.list"
+    path.write_text(pair_lines(pairs))
+    assert read_pairs(path, layout.train, layout.train) == pairs
+    path.write_text("p0_0_1_nobody.jpg 1\n")
+    with pytest.raises(UserError, match=r"pairs\.list, line 1"):
+        read_pairs(path, layout.train, layout.train)
+
+
+def test_reference_lists_have_the_counts_of_the_method():
+    root = shared("data/reference/lists")
+    layout = read_layout(root)
+    assert layout.expressions == ("disgust", "scream", "smile", "squint", "surprise", "neutral")
+    assert (len(layout.train), len(layout.test)) == (6124, 1531)
+    assert numpy.add(layout.counts("train"), layout.counts("test")).tolist() == [1150, 1195, 1595, 1015, 1015, 1685]
+    pairs = read_pairs(root / "images_gan_nature.list", layout.train, layout.train)
+    assert len(pairs) == 36744 and {target.label for _, target in pairs} == {5}
+    assert set(Counter(source.name for source, _ in pairs).values()) == {6}
+
+
+def test_attribute_lists_say_the_same_as_the_label_lists(tmp_path):
+    root = shared("data/reference/lists")
+    for split in ("train", "test"):
+        name = f"list_attr_multipie_{split}.txt"
+        (tmp_path / name).write_text((root / name).read_text())
+    ours, theirs = read_layout(tmp_path), read_layout(root)
+    assert [(s.name, s.label) for s in ours.split("all")] == [(s.name, s.label) for s in theirs.split("all")]
+
+
+def test_short_names_are_two_letters_where_that_is_enough():
+    assert short_names(["disgust", "scream", "smile", "squint", "surprise", "neutral"]) == \
+        ["DI", "SC", "SM", "SQ", "SU", "NE"]
+    assert short_names(["happy", "happier"]) == ["HAPPY", "HAPPI"]

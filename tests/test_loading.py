@@ -1,0 +1,164 @@
+"""Image files of every kind → tensors, and the plans of an epoch."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from datasets.layout import Sample
+from datasets.loading import (Batch, Images, gan_plan, load, read_image, real_plan, recognizer_plan, third_of_pairs,
+                              to_float, to_uint8)
+from utils import UserError
+
+
+def left_half_white(mode: str) -> Image.Image:
+    image = Image.new("L", (40, 20))
+    image.paste(255, (0, 0, 20, 20))
+    return image.convert(mode)
+
+
+@pytest.mark.parametrize("mode, ending", [("L", "jpg"), ("RGB", "png"), ("P", "png"), ("1", "png"), ("CMYK", "jpg"),
+                                          ("I", "tiff"), ("LA", "png"), ("RGBA", "png"), ("P", "gif"), ("F", "tiff")])
+def test_every_mode_becomes_rgb(tmp_path, mode, ending):
+    left_half_white(mode).save(tmp_path / f"x.{ending}")
+    pixels = to_uint8(read_image(tmp_path / f"x.{ending}", 32))
+    assert pixels.shape == (3, 32, 32) and pixels.dtype == torch.uint8
+    assert pixels[:, :, 2].float().mean() > 250 and pixels[:, :, -3].float().mean() < 5
+
+
+def test_sixteen_bit_grey_is_scaled_and_transparency_becomes_white(tmp_path):
+    Image.fromarray(np.full((8, 8), 32768, np.uint16)).save(tmp_path / "deep.png")
+    assert abs(int(to_uint8(read_image(tmp_path / "deep.png", 32))[0, 5, 5]) - 127) <= 1
+    Image.new("RGBA", (8, 8), (0, 0, 0, 0)).save(tmp_path / "clear.png")
+    assert to_uint8(read_image(tmp_path / "clear.png", 32)).min() == 255
+
+
+def test_exif_rotation_is_applied(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 3  # upside down
+    left_half_white("RGB").save(tmp_path / "x.jpg", exif=exif)
+    pixels = to_uint8(read_image(tmp_path / "x.jpg", 32))
+    assert pixels[:, :, -3].float().mean() > 250 and pixels[:, :, 2].float().mean() < 5
+
+
+def test_float_range_is_minus_one_to_one():
+    pixels = torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1).expand(2, 3, 4, 4)
+    assert to_float(pixels)[0].unique().item() == -1 and to_float(pixels)[1].unique().item() == 1
+
+
+def sample_images(tmp_path, count: int = 6) -> list[Sample]:
+    for i in range(count):
+        Image.fromarray(np.full((32, 32, 3), [[[i * 10, 0, 0]]] * 32, np.uint8)).save(tmp_path / f"{i}.png")
+    return [Sample(f"{i}.png", i % 3, tmp_path / f"{i}.png") for i in range(count)]
+
+
+@pytest.mark.parametrize("cache, workers", [("ram", 0), ("none", 0), ("none", 2)])
+def test_loading_gives_the_planned_images_in_order(tmp_path, cache, workers):
+    images = Images(sample_images(tmp_path), 32, cache)
+    plan = [Batch.of(np.array([4, 1]), np.array([0, 5])), Batch.of(np.array([2]))]
+    first, second = load(images, plan, workers)
+    assert first.first[:, 0, 0, 0].tolist() == [40, 10] and first.second[:, 0, 0, 0].tolist() == [0, 50]
+    assert first.label.tolist() == [1, 1] and first.second_label.tolist() == [0, 2]
+    assert second.second is None and second.first[:, 0, 0, 0].tolist() == [20]
+
+
+def test_both_faces_of_a_synthesis_are_mirrored_together(tmp_path):
+    left_half_white("RGB").save(tmp_path / "x.png")
+    images = Images([Sample("x.png", 0, tmp_path / "x.png")] * 2, 32, "ram")
+    batch, = load(images, [Batch.of(np.array([0, 1]), np.array([1, 0]), np.array([True, False]))])
+    for pixels in (batch.first, batch.second):
+        assert pixels[0, 0, 0, 0] == 0 and pixels[0, 0, 0, -1] == 255
+        assert pixels[1, 0, 0, 0] == 255 and pixels[1, 0, 0, -1] == 0
+
+
+def test_processes_share_a_batch_without_repetition(tmp_path):
+    images = Images(sample_images(tmp_path), 32, "ram")
+    plan = [Batch.of(np.array([4, 1, 0, 2, 3]), np.array([0, 5, 1, 1, 2]))]
+    parts = [next(load(images, plan, share=slice(rank, None, 2))) for rank in range(2)]
+    assert [part.first[:, 0, 0, 0].tolist() for part in parts] == [[40, 0, 30], [10, 20]]
+    assert [part.second_label.tolist() for part in parts] == [[0, 1, 2], [2, 1]]
+    assert [part.total for part in parts] == [5, 5]
+
+
+@pytest.mark.parametrize("cache, workers", [("ram", 0), ("none", 0), ("none", 2)])
+def test_a_truncated_image_is_a_user_error(tmp_path, cache, workers):
+    samples = sample_images(tmp_path)
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "3.png")
+    whole = (tmp_path / "3.png").read_bytes()
+    (tmp_path / "3.png").write_bytes(whole[:len(whole) // 2])
+    with pytest.raises(UserError, match=r"3\.png"):
+        list(load(Images(samples, 32, cache), real_plan(6, 2, 0), workers))
+
+
+# ------------------------------------------------------------------------------------------------- plans
+
+LABELS = [0] * 20 + [1] * 10 + [2] * 10
+SAMPLES = [Sample(f"{i}.png", label, None) for i, label in enumerate(LABELS)]
+
+
+def test_gan_plan_pairs_one_expression_with_any_others():
+    plan = gan_plan(SAMPLES, 4, seed=0, epoch=0)
+    assert len(plan) == 10
+    labels = np.array(LABELS)
+    for batch in plan:
+        assert len(batch.first) == len(batch.second) == 4
+        assert len(set(labels[batch.first])) == 1 and labels[batch.first[0]] not in labels[batch.second]
+        assert len(set(batch.first)) == 4 and not batch.flip.any()
+    assert {labels[batch.first[0]] for epoch in range(5) for batch in gan_plan(SAMPLES, 4, 0, epoch)} == {0, 1, 2}
+    assert any(len(set(labels[batch.second])) == 2 for batch in plan)
+
+
+def test_paired_plan_shows_one_person_in_one_scene():
+    samples = [Sample(f"{p}{s}{e}.png", e, None, f"p{p}", f"s{s}")
+               for p in range(6) for s in range(2) for e in range(3)]
+    for batch in gan_plan(samples, 8, 0, 0, paired=0.5):
+        assert batch.same_scene.sum() == 4
+        for a, b, same in zip(batch.first, batch.second, batch.same_scene):
+            assert samples[a].label != samples[b].label
+            if same:
+                assert (samples[a].subject, samples[a].scene) == (samples[b].subject, samples[b].scene)
+    assert not any(batch.same_scene.any() for batch in gan_plan(SAMPLES, 8, 0, 0, paired=0.5))  # no scenes: silent
+    unpaired = gan_plan(samples, 8, 0, 0)
+    assert all((ours.first == theirs.first).all() for ours, theirs in zip(gan_plan(samples, 8, 0, 0, 0.5), unpaired))
+
+
+def test_plans_are_functions_of_seed_and_epoch():
+    def key(plan):
+        return [(b.first.tolist(), b.second.tolist(), b.flip.tolist()) for b in plan]
+
+    assert key(gan_plan(SAMPLES, 4, 1, 2)) == key(gan_plan(SAMPLES, 4, 1, 2))
+    assert key(gan_plan(SAMPLES, 4, 1, 2)) != key(gan_plan(SAMPLES, 4, 1, 3))
+    assert key(gan_plan(SAMPLES, 4, 1, 2)) != key(gan_plan(SAMPLES, 4, 2, 2))
+
+
+def test_real_plan_is_one_pass():
+    plan = real_plan(25, 12, 0)
+    assert [len(batch.first) for batch in plan] == [9, 8, 8]  # not 12, 12, 1: one image is no batch for batch norm
+    assert sorted(np.concatenate([batch.first for batch in plan])) == list(range(25))
+    assert 0 < np.concatenate([b.flip for b in real_plan(500, 50, 0)]).mean() < 1
+
+
+PAIRS = np.array([(source, 30 + k) for source in range(30) for k in range(6)])
+
+
+def test_recognizer_plan_puts_further_batches_after_each_real_one():
+    plan = recognizer_plan(30, PAIRS, 10, extra=6, synthesized=True, seed=0, epoch=30)
+    assert [len(b.second) > 0 for b in plan] == ([False] + [True] * 6) * 3
+    drawn = [tuple(pair) for b in plan if len(b.second) for pair in zip(b.first, b.second)]
+    assert sorted(drawn) == sorted(map(tuple, PAIRS))  # 3 · 6 · 10 = 180: every pair once
+    assert sorted(np.concatenate([b.first for b in plan if not len(b.second)])) == list(range(30))
+
+
+def test_recognizer_plan_of_real_images_alone():
+    plan = recognizer_plan(30, PAIRS, 10, extra=1, synthesized=False, seed=0, epoch=0)
+    assert len(plan) == 6 and not any(len(b.second) for b in plan)
+
+
+def test_ablation_keeps_two_of_six_per_image():
+    kept = third_of_pairs(PAIRS, seed=0)
+    assert np.bincount(kept[:, 0]).tolist() == [2] * 30
+    assert {tuple(p) for p in kept} <= {tuple(p) for p in PAIRS}
+    assert third_of_pairs(PAIRS, 1).tolist() != kept.tolist()
