@@ -1,0 +1,121 @@
+"""A trained recognizer → accuracy, precision, recall, F1 and the confusion matrix of a list of real images.
+
+    python test_matrix_multi.py --data 2 --resume_dir checkpoint/checkpoint_multipie/VGG --gpu 0
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Sequence
+
+import utils
+from utils import UserError
+
+if TYPE_CHECKING:
+    from datasets.layout import Layout
+    from models.checkpoints import Trained
+    from models.metrics import Report
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The options of this command."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0],
+                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    add = parser.add_argument
+    add("--resume_dir", default="checkpoint/checkpoint_multipie/VGG",
+        help="directory with max_ckpt.t7 and Enc_max.pth; names, sizes and shapes come from there")
+    add("--data", type=int, choices=(1, 2, 3), default=argparse.SUPPRESS,
+        help="data set: 1 MMI, 2 Multi-PIE, 3 RAF-DB (default: what the recognizer was trained on, else 2)")
+    add("--data_dir", default=argparse.SUPPRESS, help="any data directory, instead of that of --data")
+    add("-a", "--attributes", nargs="+", default=argparse.SUPPRESS, metavar="NAME",
+        help="names of the expressions, for a checkpoint that does not carry them")
+    add("--split", choices=("test", "val", "train", "all"), default="test", help="which images to judge on")
+    add("-g", "--gpu", type=int, nargs="+", help="GPU to use, -1 for the CPU (default: the first GPU, if any)")
+    add("--batch_size", type=int, default=64, help="images at a time")
+    add("--num_workers", type=int, default=2, help="processes that decode images")
+    add("--image_size", type=int, default=256, help="image side, for a checkpoint that does not carry it")
+    add("--output_dir", default=".", help="where Con_Matrix.png and confusion_matrix.json go")
+    return parser
+
+
+def find_layout(options: argparse.Namespace, trained: Trained) -> "Layout":
+    """The data to judge on: --data_dir, --data, or what the recognizer was trained on, in this order."""
+    from datasets.layout import DATA_SETS, read_layout
+
+    config, data = trained.config, DATA_SETS[getattr(options, "data", 2)]
+    if hasattr(options, "data_dir"):
+        root = options.data_dir
+    else:
+        root = data.directory if hasattr(options, "data") else config.get("data_dir", data.directory)
+    names = config.get("expressions") or getattr(options, "attributes", None) or data.expressions
+    given = getattr(options, "attributes", None)
+    if given and list(given) != list(names):
+        raise UserError(f"-a {' '.join(given)}: the recognizer was trained with -a {' '.join(names)}, in this order")
+    if len(names) != trained.num_classes:
+        raise UserError(f"{options.resume_dir}: the recognizer tells {trained.num_classes} expressions apart, not the "
+                        f"{len(names)} of {' '.join(names)}; name them with -a, or the data set with --data")
+    return read_layout(root, names, neutral=config.get("neutral_name"))
+
+
+def judge(trained: Trained, layout: "Layout", split: str, image_size: int, batch_size: int,
+          num_workers: int = 0) -> "Report":
+    """Judge a recognizer on a split of a data directory, in batches."""
+    from datasets.layout import check_images
+    from datasets.loading import Images
+    from models.recognizer import evaluate
+
+    samples = layout.split(split)
+    if not samples:
+        raise UserError(f"{layout.root}: no image in the split \"{split}\"; choose another --split")
+    check_images(samples)
+    images = Images(samples, image_size, cache="none")
+    return evaluate(trained.recognizer, trained.encoder,
+                    images.evaluation_batches(batch_size, trained.recognizer.device, num_workers),
+                    len(layout.expressions))
+
+
+def write_report(report: "Report", names: Sequence[str], title: str, output_dir: str | Path) -> None:
+    """Print the tables and write ``Con_Matrix.png`` and ``confusion_matrix.json``."""
+    from datasets.layout import short_names
+    from models.figures import confusion_picture
+
+    output_dir = Path(output_dir)
+    print(f"{title}\n\naccuracy {report.accuracy:.2f} %   mean class accuracy {report.mean_class_accuracy:.2f} %   "
+          f"{report.counts.sum()} images\n\n{report.as_text(names, short_names(names))}\n")
+    heading = f"accuracy {report.accuracy:.1f} %, mean of classes {report.mean_class_accuracy:.1f} %"
+    utils.save_picture(confusion_picture(report, names, heading), output_dir / "Con_Matrix.png")
+    utils.write_json(output_dir / "confusion_matrix.json", {"title": title, **report.as_dict(names)})
+    print(f"wrote {output_dir / 'Con_Matrix.png'} and {output_dir / 'confusion_matrix.json'}")
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """The command."""
+    options = build_parser().parse_args(words)
+    if options.batch_size < 1:
+        raise UserError(f"--batch_size {options.batch_size}: must be at least 1")
+    if not Path(options.resume_dir).is_dir():
+        raise UserError(f"--resume_dir {options.resume_dir}: no such directory")
+    from models.checkpoints import load_recognizer
+
+    trained = load_recognizer(Path(options.resume_dir), utils.pick_device(options.gpu))
+    layout = find_layout(options, trained)
+    if options.split in ("val", "train", "all") and not layout.val:
+        layout = with_run_validation(layout, Path(options.resume_dir).parent)
+    report = judge(trained, layout, options.split, trained.config.get("image_size", options.image_size),
+                   options.batch_size, options.num_workers)
+    write_report(report, layout.expressions, f"{options.resume_dir} on {layout.root}, {options.split} images",
+                 options.output_dir)
+
+
+def with_run_validation(layout: "Layout", run: Path) -> "Layout":
+    """The layout with the validation split that a run keeps with its checkpoint, if it has one."""
+    from datasets.layout import read_label_list
+    from datasets.splits import with_validation_names
+
+    kept = run / "splits" / "images_val.list"
+    return with_validation_names(layout, read_label_list(kept)) if kept.is_file() else layout
+
+
+if __name__ == "__main__":
+    utils.run_command(main)

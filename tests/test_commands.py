@@ -1,0 +1,271 @@
+"""The commands as a user types them, at tiny sizes: train, restore, swap, matrix; and how they refuse bad input."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from conftest import command, refused, shared
+from datasets.synthetic import make_dataset
+from options import build_parser
+
+NAMES = ["disgust", "scream", "smile", "squint", "surprise", "neutral"]
+TINY = ["--image_size", 32, "--base_width", 4, "--vgg_width", 4, "--fc_width", 16, "--batch_size", 6,
+        "--vgg_batch_size", 12, "--round_every", 1, "--round_epochs", 1, "--perceptual_epochs", 1, "--gpu", -1]
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("data") / "faces"
+    make_dataset(root, image_size=32, subjects_train=8, subjects_test=3, scenes=1)
+    return root
+
+
+@pytest.fixture(scope="module")
+def run(faces, tmp_path_factory) -> Path:
+    """A finished run of two GAN epochs with a recognizer round each."""
+    folder = tmp_path_factory.mktemp("run") / "run"
+    before = sorted(path.name for path in faces.rglob("*"))
+    result = command("train.py", "-a", *NAMES, "--mode", "train", "--multi_add_gan", "--alpha5", "--data_dir", faces,
+                     "--checkpoint_dir", folder, "--epochs", 2, *TINY)
+    assert result.returncode == 0, result.stderr
+    assert "mean class accuracy" in result.stdout
+    assert sorted(path.name for path in faces.rglob("*")) == before  # training only reads the data directory
+    return folder
+
+
+def test_a_run_leaves_the_files_of_the_reference(run):
+    for name in ("Enc", "Dec", "D1", "D2"):
+        state = torch.load(run / "model" / f"{name}_iter_temp.pth", weights_only=True)
+        assert all(isinstance(value, torch.Tensor) and value.device.type == "cpu" for value in state.values())
+        assert not any(key.startswith("module.") for key in state)
+    checkpoint = torch.load(run / "VGG" / "max_ckpt.t7", weights_only=True)
+    assert {"net", "acc", "step", "config"} == checkpoint.keys() and 0 <= checkpoint["acc"] <= 100
+    assert checkpoint["config"]["expressions"] == NAMES and checkpoint["config"]["image_size"] == 32
+    assert (run / "VGG" / "Enc_max.pth").is_file() and (run / "VGG_loss" / "6_max_ckpt.t7").is_file()
+    assert len((run / "splits" / "images_val.list").read_text().splitlines()) == 6
+
+
+def test_a_run_leaves_grids_and_every_figure(run):
+    grid = Image.open(run / "img" / "epoch_002.jpg")
+    assert grid.size == (8 * 34 + 2, 6 * 34 + 2)  # A, B, C, D, A', B' of eight pairs
+    rows = list(csv.DictReader(open(run / "log" / "metrics.csv")))
+    assert {row["phase"] for row in rows} >= {"perceptual", "gan", "recognizer", "gan_epoch", "recognizer_epoch"}
+    assert {row["name"] for row in rows if row["phase"] == "gan"} >= {"D", "D1", "G", "adv", "vgg", "l1", "l2", "tv"}
+    assert json.loads((run / "options.json").read_text())["alpha5"] is True
+
+
+def test_swap_writes_six_panels(run, tmp_path):
+    result = command("train.py", "-a", *NAMES, "--swap_list", 2, 5, "--input", "./images/smile.jpg", "--target",
+                     "./images/neutral.jpg", "--mode", "test", "--restore", "--gpu", 0, "--checkpoint_dir", run,
+                     "--output", tmp_path / "result.jpg")
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.count("warning") == 1 and "no CUDA GPU" in result.stderr
+    assert Image.open(tmp_path / "result.jpg").size == (6 * 128, 128)
+
+
+def test_strip_goes_from_no_swap_to_full_swap(run, tmp_path):
+    common = ["train.py", "--mode", "test", "--restore", "--swap_list", 2, 5, "--input", "images/smile.jpg",
+              "--target", "images/neutral.jpg", "--checkpoint_dir", run, "--gpu", -1]
+    assert command(*common, "--steps", 4, "--output", tmp_path / "strip.png").returncode == 0
+    assert command(*common, "--output", tmp_path / "result.png").returncode == 0
+    strip, row = Image.open(tmp_path / "strip.png"), Image.open(tmp_path / "result.png")
+    assert strip.size == (4 * 128, 128)
+    full_swap = row.crop((2 * 128 + 8, 0, 3 * 128 - 8, 128))  # away from the seams, which the enlargement blends
+    assert strip.crop((3 * 128 + 8, 0, 4 * 128 - 8, 128)).tobytes() == full_swap.tobytes()
+
+
+def test_matrix_needs_nothing_but_the_directory(run, faces, tmp_path):
+    result = command("test_matrix_multi.py", "--resume_dir", run / "VGG", "--gpu", -1, "--output_dir", tmp_path)
+    assert result.returncode == 0, result.stderr
+    report = json.loads((tmp_path / "confusion_matrix.json").read_text())
+    assert report["images"] == 18 and sum(map(sum, report["counts"])) == 18
+    assert f"accuracy {report['accuracy']:.2f} %" in result.stdout
+    assert Image.open(tmp_path / "Con_Matrix.png").width > 600
+    assert (run / "test_result" / "Con_Matrix.png").is_file()
+    ours = json.loads((run / "test_result" / "confusion_matrix.json").read_text())
+    assert ours["counts"] == report["counts"]
+
+
+@pytest.mark.parametrize("split, images", [("val", 6), ("train", 42), ("all", 66)])
+def test_matrix_knows_the_validation_split_of_the_run(run, tmp_path, split, images):
+    result = command("test_matrix_multi.py", "--resume_dir", run / "VGG", "--gpu", -1, "--output_dir", tmp_path,
+                     "--split", split, "--batch_size", 7)
+    assert result.returncode == 0, result.stderr
+    assert json.loads((tmp_path / "confusion_matrix.json").read_text())["images"] == images
+
+
+def test_matrix_reads_the_references_own_files(run, faces, tmp_path):
+    """PyTorch 1.0's format, DataParallel's prefix, numpy's accuracy, no config."""
+    import numpy
+
+    (tmp_path / "VGG").mkdir()
+    checkpoint = torch.load(run / "VGG" / "max_ckpt.t7", weights_only=True)
+    old = {"net": {f"module.{key}": value for key, value in checkpoint["net"].items()},
+           "acc": numpy.float64(12.5), "step": 7}
+    torch.save(old, tmp_path / "VGG" / "max_ckpt.t7", _use_new_zipfile_serialization=False)
+    encoder = torch.load(run / "VGG" / "Enc_max.pth", weights_only=True)
+    torch.save(encoder, tmp_path / "VGG" / "Enc_max.pth", _use_new_zipfile_serialization=False)
+    result = command("test_matrix_multi.py", "--data", 2, "--data_dir", faces, "--resume_dir", tmp_path / "VGG",
+                     "--gpu", -1, "--output_dir", tmp_path, "--image_size", 32)
+    assert result.returncode == 0, result.stderr
+    wanted = json.loads((run / "test_result" / "confusion_matrix.json").read_text())
+    assert json.loads((tmp_path / "confusion_matrix.json").read_text())["counts"] == wanted["counts"]
+
+
+def test_swap_reads_the_references_own_files(run, tmp_path):
+    (tmp_path / "model").mkdir()
+    for name in ("Enc", "Dec"):
+        state = torch.load(run / "model" / f"{name}_iter_temp.pth", weights_only=True)
+        torch.save(state, tmp_path / "model" / f"{name}_iter_010.pth", _use_new_zipfile_serialization=False)
+    swap = ["train.py", "--mode", "test", "--swap_list", 2, 5, "-i", "images/smile.jpg", "-t", "images/neutral.jpg",
+            "--gpu", -1, "--image_size", 32]
+    assert command(*swap, "--restore", 10, "--checkpoint_dir", tmp_path, "-o", tmp_path / "a.png").returncode == 0
+    assert command(*swap, "--restore", "--checkpoint_dir", run, "-o", tmp_path / "b.png").returncode == 0
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_train_on_real_photographs_and_use_what_it_leaves(tmp_path):
+    root = shared("data/wild_faces")
+    names = ["anger", "disgust", "happiness", "sadness", "surprise", "neutral"]
+    result = command("train.py", "-a", *names, "--mode", "train", "--multi_add_gan", "--alpha5", "--data_dir", root,
+                     "--checkpoint_dir", tmp_path / "run", "--epochs", 1, *TINY)
+    assert result.returncode == 0, result.stderr
+    result = command("test_matrix_multi.py", "--resume_dir", tmp_path / "run" / "VGG", "--gpu", -1,
+                     "--output_dir", tmp_path)
+    assert result.returncode == 0 and "140 images" in result.stdout
+    result = command("train.py", "-a", *names, "--mode", "test", "--restore", "--checkpoint_dir", tmp_path / "run",
+                     "--swap_list", 2, 5, "--input", root / "data" / "test_0001.jpg", "--target",
+                     root / "data" / "test_0002.jpg", "--output", tmp_path / "result.jpg", "--gpu", -1)
+    assert result.returncode == 0, result.stderr
+    assert Image.open(tmp_path / "result.jpg").size == (768, 128)
+
+
+# ----------------------------------------------------------------------------------------------- bad input
+
+@pytest.fixture
+def broken(faces, tmp_path) -> Path:
+    """A copy of the data set to spoil."""
+    shutil.copytree(faces, tmp_path / "broken")
+    return tmp_path / "broken"
+
+
+def spoil(root: Path, kind: str) -> None:
+    listed = root / "images.list"
+    if kind == "line":
+        listed.write_text(listed.read_text().replace("train_0002.jpg 1\n", "train_0002.jpg\n"))
+    elif kind == "label":
+        listed.write_text(listed.read_text().replace("train_0002.jpg 1\n", "train_0002.jpg 6\n"))
+    elif kind == "class":
+        listed.write_text("".join(line for line in listed.open() if not line.endswith(" 3\n")))
+    elif kind == "missing":
+        for i in range(1, 8):
+            (root / "data" / f"train_000{i}.jpg").unlink()
+    elif kind == "no image":
+        (root / "data" / "test_0003.jpg").write_text("no image")
+    elif kind == "truncated":
+        path = root / "data" / "train_0005.jpg"
+        path.write_bytes(path.read_bytes()[:-200])
+
+
+@pytest.mark.parametrize("kind, words", [
+    ("line", ["images.list, line 2", "<file name> <label>"]),
+    ("label", ["images.list, line 2: label 6 is out of range"]),
+    ("class", ["no training image of squint"]),
+    ("missing", ["7 of 66 listed images", "train_0001.jpg (missing)", "and 2 more"]),
+    ("no image", ["1 of 66 listed images", "test_0003.jpg (no image)"]),
+    ("truncated", ["listed images", "train_0005.jpg (cannot be decoded)"])])
+def test_bad_data_is_refused_before_training(broken, tmp_path, kind, words):
+    spoil(broken, kind)
+    line = refused(command("train.py", "-a", *NAMES, "--data_dir", broken, "--checkpoint_dir", tmp_path / "run",
+                           "--epochs", 1, *TINY))
+    assert all(word in line for word in words), line
+    assert not (tmp_path / "run" / "state").exists() and not (tmp_path / "run" / "model").exists()
+
+
+@pytest.mark.parametrize("options, words", [
+    (["-a", "disgust", "screem", "smile", "squint", "surprise", "neutral"], ["unknown expression screem"]),
+    (["--image_size", 48], ["--image_size 48", "multiple of 32"]),
+    (["--vgg_width", 8], ["--vgg_width 8", "less than twice"]),
+    (["--restore"], ["--restore", "nothing|no training state"]),
+    (["--restore", 30], ["--restore 30", "Enc_iter_030.pth"]),
+    (["--neutral", "calm"], ["--neutral calm"]),
+    (["--perceptual", "nowhere.t7"], ["--perceptual nowhere.t7: no such file"]),
+    (["--vgg_init", "imagenet"], ["ImageNet weights for --vgg_width 64 alone", "--vgg_init none"]),
+    (["--batch_size", 0], ["--batch_size 0"]),
+    (["--data_dir", "nowhere"], ["nowhere: no such data directory"])])
+def test_bad_training_options_are_refused(faces, tmp_path, options, words):
+    line = refused(command("train.py", "--data_dir", faces, "--checkpoint_dir", tmp_path / "run", *TINY, *options))
+    assert all(any(choice in line for choice in word.split("|")) for word in words), line
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("options, words", [
+    (["--swap_list", 2, 6], ["--swap_list T=6: out of range", "5 neutral"]),
+    (["--swap_list", 5, 5], ["must differ"]),
+    (["--input", "images/absent.jpg"], ["images/absent.jpg: no such image"]),
+    (["--input", "README.md"], ["README.md: cannot be read as an image"]),
+    (["--output", "result.txt"], ["result.txt", ".png or .jpg"]),
+    (["--restore", 7], ["Enc_iter_007.pth is not there"]),
+    (["-a", "scream", "disgust", "smile", "squint", "surprise", "neutral"], ["was trained with -a disgust scream"]),
+    (["-a", "disgust", "neutral"], ["was trained with -a disgust scream"]),
+    (["--steps", 1], ["--steps 1"])])
+def test_bad_swap_options_are_refused(run, tmp_path, options, words):
+    line = refused(command("train.py", "--mode", "test", "--restore", "--swap_list", 2, 5, "-i", "images/smile.jpg",
+                           "-t", "images/neutral.jpg", "--checkpoint_dir", run, "--gpu", -1, *options))
+    assert all(word in line for word in words), line
+
+
+def test_swap_without_a_checkpoint_is_refused(tmp_path):
+    line = refused(command("train.py", "--mode", "test", "--restore", "--swap_list", 2, 5, "-i", "images/smile.jpg",
+                           "-t", "images/neutral.jpg", "--checkpoint_dir", tmp_path, "--gpu", -1))
+    assert "Enc_iter_temp.pth is not there" in line
+
+
+@pytest.mark.parametrize("name, words", [("nowhere", ["no such directory"]), ("model", ["holds no max_ckpt.t7"])])
+def test_a_wrong_resume_dir_is_refused(run, name, words):
+    line = refused(command("test_matrix_multi.py", "--resume_dir", run / name, "--gpu", -1))
+    assert all(word in line for word in words), line
+
+
+def test_a_finished_run_is_not_overwritten_by_accident(run, faces):
+    before = (run / "VGG" / "max_ckpt.t7").stat().st_mtime_ns
+    line = refused(command("train.py", "--data_dir", faces, "--checkpoint_dir", run, "--epochs", 2, *TINY))
+    assert "already holds a run" in line and "--restore" in line and "--overwrite" in line
+    assert (run / "VGG" / "max_ckpt.t7").stat().st_mtime_ns == before
+
+
+def test_changed_options_are_refused_by_name(run, faces):
+    line = refused(command("train.py", "--data_dir", faces, "--checkpoint_dir", run, "--restore", "--lr", 0.5,
+                           "--gpu", -1))
+    assert "--lr 0.0002" in line and "--force" in line
+
+
+def test_a_perceptual_network_from_elsewhere_replaces_stage_0(run, faces, tmp_path):
+    result = command("train.py", "--data_dir", faces, "--checkpoint_dir", tmp_path / "run", "--epochs", 1, *TINY,
+                     "--perceptual", run / "VGG_loss" / "6_max_ckpt.t7")
+    assert result.returncode == 0 and "perceptual epoch" not in result.stdout, result.stderr
+    assert "gan epoch 1" in result.stdout
+
+
+def test_vgg_starts_from_a_local_file(run, faces, tmp_path):
+    result = command("train.py", "--data_dir", faces, "--checkpoint_dir", tmp_path / "run", "--epochs", 1, *TINY,
+                     "--vgg_init", run / "VGG_loss" / "6_max_ckpt.t7", "--vgg_lr", 0, "--no_vgg_loss")
+    assert result.returncode == 0, result.stderr
+    given = torch.load(run / "VGG_loss" / "6_max_ckpt.t7", weights_only=True)["net"]
+    started = torch.load(tmp_path / "run" / "VGG" / "max_ckpt.t7", weights_only=True)["net"]
+    assert torch.equal(given["features.0.weight"], started["features.0.weight"])
+
+
+def test_switches_take_both_spellings_of_no():
+    for word in ("--no_vgg_loss", "--no-vgg_loss"):
+        assert build_parser().parse_args([word]).vgg_loss is False
+    assert build_parser().parse_args(["--vgg_loss"]).vgg_loss is True
+    assert build_parser().parse_args(["--restore"]).restore == -1
+    assert build_parser().parse_args(["--restore", "10"]).restore == 10

@@ -1,0 +1,640 @@
+"""Joint expression synthesis and representation learning: train, or swap the expressions of two faces.
+
+    python train.py -a disgust scream smile squint surprise neutral --mode train --multi_add_gan --alpha5 --gpu 0
+    python train.py -a disgust scream smile squint surprise neutral --swap_list 2 5 --input ./images/smile.jpg \\
+        --target ./images/neutral.jpg --mode test --restore --gpu 0
+    python train.py --preset demo
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import shutil
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Callable, Iterator, Sequence
+
+import utils
+from options import read_options
+from utils import UserError
+
+if TYPE_CHECKING:
+    import numpy
+    import torch
+    from PIL import Image
+
+    from datasets.layout import Layout
+    from datasets.loading import Batch, Loaded
+    from models.generator import Encoder
+    from models.parallel import Processes
+    from models.recognizer import Recognizer
+    from models.swap import Pair
+    from models.swap_gan import SwapGAN
+
+# ------------------------------------------------------------------------------------------ joint training
+
+@dataclass(frozen=True)
+class Stage:
+    """One epoch of one kind: ``perceptual``, ``gan`` or ``recognizer``."""
+
+    phase: str
+    epoch: int
+
+
+def schedule(perceptual_epochs: int, epochs: int, round_every: int, round_epochs: int) -> list[Stage]:
+    """Stage 0, then GAN epochs with a recognizer round after every ``round_every`` of them (METHOD §5)."""
+    stages = [Stage("perceptual", epoch) for epoch in range(perceptual_epochs)]
+    recognizer_epoch = 0
+    for epoch in range(epochs):
+        stages.append(Stage("gan", epoch))
+        if (epoch + 1) % round_every == 0:
+            stages += [Stage("recognizer", recognizer_epoch + i) for i in range(round_epochs)]
+            recognizer_epoch += round_epochs
+    return stages
+
+
+def further_batches(epoch: int, options: argparse.Namespace) -> tuple[int, bool]:
+    """How many batches follow each real one in a recognizer epoch, and whether they are synthesized (METHOD §5)."""
+    count, synthesized = options.gan_raw or 6, True
+    if options.multi_add_gan:
+        rounds = epoch / options.round_epochs
+        count, synthesized = (1, False) if rounds < 2.5 else (2, True) if rounds < 5 else (3, True) if rounds < 7.5 \
+            else (6, True)
+    return count, synthesized and options.gan_raw > 0
+
+
+class JointTraining:
+    """One run: stage 0, GAN epochs, and the recognizer rounds between them (METHOD §3–5).
+
+    Where it stands is the position (stage, step); with the networks, optimizers and running means it makes the whole
+    state, since every random draw is a function of the seed and the position.
+    """
+
+    def __init__(self, options: argparse.Namespace, layout: "Layout", device: "torch.device",
+                 processes: "Processes") -> None:
+        from datasets.loading import Images, third_of_pairs
+        from models.checkpoints import initialize
+        from models.recognizer import Recognizer, RecognizerRecipe
+        from models.swap_gan import GANRecipe, GANShape, SwapGAN
+        from models.vgg import VGG_fx
+
+        self.options, self.layout, self.device, self.processes = options, layout, device, processes
+        self.n = len(layout.expressions)
+        self.folder = Path(options.checkpoint_dir)
+        self.states = utils.StateStore(self.folder / "state")
+        self.stop_signal: Callable[[], int] = lambda: 0
+
+        self.images = Images(layout.train + layout.target_only, options.image_size, options.cache)
+        self.selection_images = Images(layout.split(options.select_on), options.image_size, options.cache)
+        self.pairs = self._pairs()
+        if options.ablation:
+            self.pairs = third_of_pairs(self.pairs, options.seed)
+
+        amp = amp_dtype(options.amp, device)
+        shape = GANShape(self.n, options.image_size, options.base_width, options.decoder_label, options.label_copy,
+                         options.exp_label)
+        recipe = RecognizerRecipe(lr=options.vgg_lr, lr_decay_steps=options.vgg_lr_decay_steps)
+        with self._seeded("init", "gan"):
+            self.gan = SwapGAN(shape, GANRecipe.of(options), device=device, amp=amp, processes=processes)
+        with self._seeded("init", "recognizer"):
+            network = VGG_fx(self.n, options.vgg_width, options.fc_width, options.base_width)
+        self.recognizer = Recognizer(initialize(network, options.vgg_init), recipe, device, amp, processes)
+        self.best_acc = -1.0
+
+        self.perceptual_file = Path(options.perceptual or self.folder / "VGG_loss" / f"{self.n}_max_ckpt.t7")
+        wanted = options.vgg_loss or options.vgg_init == "stage0"
+        needs_stage0 = wanted and not self.perceptual_file.is_file()
+        self.perceptual_epochs = options.perceptual_epochs if needs_stage0 else 0
+        self.stage0, self.best_stage0 = None, {"acc": -1.0, "step": 0, "net": {}}
+        self._amp = amp
+
+        self.stage, self.step = 0, 0
+        self.sums: dict[str, tuple[float, int]] = {}
+        self.log: utils.RunLog | None = None
+        self.log_position: int | None = None
+        self._saved_at = time.monotonic()
+
+    # --------------------------------------------------------------------------------------- the schedule
+
+    def run(self) -> None:
+        """Train from the position on to the end; Stopped after SIGINT or SIGTERM, with the state saved."""
+        if self.processes.main:
+            self._start_folder()
+        epoch_of = {"perceptual": self._perceptual_epoch, "gan": self._gan_epoch, "recognizer": self._recognizer_epoch}
+        while self.stage < len(self.stages):
+            epoch_of[self.stages[self.stage].phase](self.stages[self.stage])
+            self.stage, self.step, self.sums = self.stage + 1, 0, {}
+            self._save_if_due(end_of_stage=True)
+
+    @property
+    def stages(self) -> list[Stage]:
+        """The whole schedule of this run."""
+        return schedule(self.perceptual_epochs, self.options.epochs, self.options.round_every,
+                        self.options.round_epochs)
+
+    def _perceptual_epoch(self, stage: Stage) -> None:
+        """Stage 0: a plain VGG19-bn on the real training images, the best on the selection images kept (METHOD §1)."""
+        from datasets.loading import real_plan, to_float
+        from models.checkpoints import on_cpu
+
+        network, options = self._stage0(), self.options
+
+        def step(batch: "Loaded") -> dict[str, float]:
+            image, label = to_float(batch.first, self.device), batch.label.to(self.device)
+            with self._seeded("dropout", "perceptual", network.steps, self.processes.rank):
+                return network.step(label, image, total=batch.total)
+
+        means = self._steps(stage, real_plan(len(self.layout.train), options.vgg_batch_size, options.seed, "stage0",
+                                             stage.epoch), step)
+        acc = self._selection_accuracy(network, None)
+        self._summarize(stage, {**means, f"{options.select_on}_acc": acc})
+        if acc >= self.best_stage0["acc"]:
+            self.best_stage0 = {"acc": acc, "step": network.steps, "net": on_cpu(network.network)}
+        if stage.epoch == self.perceptual_epochs - 1:
+            if self.processes.main:
+                utils.save_checkpoint(self.perceptual_file, {**self.best_stage0, "config": self.config()})
+            self.processes.wait()
+            self.stage0, self.best_stage0 = None, {"acc": -1.0, "step": 0, "net": {}}
+
+    def _gan_epoch(self, stage: Stage) -> None:
+        """(training images) / (batch size) steps on random pairs (METHOD §2, §3)."""
+        from datasets.loading import gan_plan
+        from models.checkpoints import load_perceptual, save_gan
+
+        options = self.options
+        if options.vgg_loss and self.gan.perceptual is None:
+            self.gan.set_perceptual(load_perceptual(self.perceptual_file))
+        def step(batch: "Loaded") -> dict[str, float]:
+            noise = utils.generator(options.seed, "noise", self.gan.steps)
+            return self.gan.step(self._pair(batch), noise, batch.total)
+
+        means = self._steps(stage, gan_plan(self.layout.train, options.batch_size, options.seed, stage.epoch,
+                                            options.paired), step)
+        self._summarize(stage, means)
+        if self.processes.main:
+            save_gan(self.folder / "model", self.gan, self.config(), stage.epoch + 1)
+            self._save_grid(stage.epoch + 1)
+
+    def _recognizer_epoch(self, stage: Stage) -> None:
+        """A pass over the real images with synthesized ones between them, then the choice of the best (METHOD §5)."""
+        from datasets.loading import recognizer_plan, to_float
+        from models.checkpoints import initialize, save_recognizer
+        from models.recognizer import real_features
+
+        options, recognizer = self.options, self.recognizer
+        if options.vgg_init == "stage0" and recognizer.steps == 0:
+            initialize(recognizer.network, self.perceptual_file)
+        extra, synthesized = further_batches(stage.epoch, options)
+
+        def step(batch: "Loaded") -> dict[str, float]:
+            image, label = to_float(batch.first, self.device), batch.label.to(self.device)
+            if batch.second is None:
+                fx = real_features(self.gan.encoder, image)
+            else:
+                image, fx = self.gan.synthesize(image, to_float(batch.second, self.device), label, self.layout.neutral)
+            with self._seeded("dropout", "recognizer", recognizer.steps, self.processes.rank):
+                return recognizer.step(label, image, fx, total=batch.total)
+
+        means = self._steps(stage, recognizer_plan(len(self.layout.train), self.pairs, options.vgg_batch_size, extra,
+                                                   synthesized, options.seed, stage.epoch), step)
+        acc = self._selection_accuracy(recognizer, self.gan.encoder)
+        self._summarize(stage, {**means, f"{options.select_on}_acc": acc})
+        if acc >= self.best_acc:
+            self.best_acc = acc
+            if self.processes.main:
+                save_recognizer(self.folder / "VGG", recognizer, self.gan.encoder, acc, self.config())
+
+    # ------------------------------------------------------------------------------------- steps and state
+
+    def _steps(self, stage: Stage, plan: list["Batch"], step: Callable[["Loaded"], dict[str, float]]
+               ) -> dict[str, float]:
+        """Do the steps of a stage that are still to do; the means of their figures over the whole stage."""
+        from datasets.loading import load
+
+        batches = load(self.images, plan[self.step:], self.options.num_workers, self.device.type == "cuda",
+                       self.processes.share)
+        bar = utils.progress(batches, f"{stage.phase} {stage.epoch + 1}", len(plan), initial=self.step,
+                             disable=None if self.processes.main else True)
+        for batch in bar:
+            figures = step(batch)
+            self._check_finite(stage, figures)
+            for name, value in figures.items():
+                total, count = self.sums.get(name, (0.0, 0))
+                self.sums[name] = (total + value, count + 1)
+            if self.step % self.options.log_every == 0 and self.log:
+                self.log.write(stage.phase, stage.epoch, stage.epoch * len(plan) + self.step, figures)
+                bar.set_postfix({name: f"{value:.3g}" for name, value in figures.items()})
+            self.step += 1
+            self._save_if_due()
+        return {name: total / count for name, (total, count) in self.sums.items()}
+
+    def _check_finite(self, stage: Stage, figures: dict[str, float]) -> None:
+        broken = [name for name, value in figures.items() if value != value or abs(value) == float("inf")]
+        if broken:
+            raise UserError(f"the loss {broken[0]} is {figures[broken[0]]} in {stage.phase} epoch {stage.epoch + 1}, "
+                            f"step {self.step + 1}; the last good state is {self.states.newest() or 'not yet saved'}: "
+                            "go on from there with a lower learning rate (--restore --force --lr ...)")
+
+    def _save_if_due(self, end_of_stage: bool = False) -> None:
+        """Save every few minutes, after each stage and before stopping; what one process decides, all do."""
+        import torch
+
+        overdue = self.processes.main and time.monotonic() - self._saved_at > 60 * self.options.save_minutes
+        signum, due = self.processes.max(torch.tensor([self.stop_signal(), overdue], device=self.device)).tolist()
+        if signum or due or end_of_stage:
+            self.save()
+        if signum:
+            raise utils.Stopped(signum, f"stopped by signal {signum}, the state is saved; go on with --restore "
+                                f"--checkpoint_dir {self.folder}")
+
+    def save(self) -> None:
+        """Save everything that the rest of the run depends on."""
+        if self.processes.main:
+            self.states.save({"stage": self.stage, "step": self.step, "sums": self.sums, "best_acc": self.best_acc,
+                              "perceptual_epochs": self.perceptual_epochs, "data": fingerprint(self.layout),
+                              "log_position": self.log.position, "gan": self.gan.state_dict(),
+                              "recognizer": self.recognizer.state_dict(), "best_stage0": self.best_stage0,
+                              "stage0": self.stage0 and self.stage0.state_dict()})
+        self._saved_at = time.monotonic()
+
+    def restore(self) -> None:
+        """Take up the newest undamaged state; UserError where there is none or the data have changed."""
+        state = self.states.load()
+        if state["data"] != fingerprint(self.layout) and not self.options.force:
+            raise UserError(f"--restore: the lists in {self.layout.root} have changed since the run was started; "
+                            "put them back, or add --force")
+        self.stage, self.step, self.sums = state["stage"], state["step"], state["sums"]
+        self.best_acc, self.perceptual_epochs = state["best_acc"], state["perceptual_epochs"]
+        self.gan.load_state_dict(state["gan"])
+        self.recognizer.load_state_dict(state["recognizer"])
+        self.best_stage0 = state["best_stage0"]
+        if state["stage0"]:
+            self._stage0().load_state_dict(state["stage0"])
+        self.log_position = state["log_position"]
+
+    def restore_networks(self, epoch: int) -> None:
+        """Start at GAN epoch ``epoch`` (from 1) with the networks of that epoch, and the best recognizer if any."""
+        from models.checkpoints import load_gan_networks, load_recognizer
+
+        load_gan_networks(self.folder / "model", self.gan, epoch, tuple(self.gan.STATES))
+        if (self.folder / "VGG" / "max_ckpt.t7").is_file():
+            best = load_recognizer(self.folder / "VGG", self.device).recognizer.network
+            self.recognizer.network.load_state_dict(best.state_dict())
+        stages = self.stages
+        self.stage = next((i for i, s in enumerate(stages) if s == Stage("gan", epoch)), len(stages))
+
+    # ---------------------------------------------------------------------------------------- what it writes
+
+    def _start_folder(self) -> None:
+        from datasets.splits import pair_lines
+
+        everyone, splits = self.layout.train + self.layout.target_only, self.folder / "splits"
+        utils.write_text(splits / "images_val.list", "".join(f"{s.name} {s.label}\n" for s in self.layout.val))
+        utils.write_text(splits / "images_gan_nature.list",
+                         pair_lines((everyone[source], everyone[target]) for source, target in self.pairs))
+        utils.write_json(self.folder / "options.json",
+                         {**vars(self.options), "attributes": list(self.layout.expressions)})
+        self.log = utils.RunLog(self.folder / "log", self.log_position)
+        print(f"{self.folder}: {len(self.layout.train)} training and {len(self.layout.val)} validation images of "
+              f"{self.n} expressions, {len(self.pairs)} pairs, on {self.processes.world} x {self.device.type}")
+
+    def config(self) -> dict[str, Any]:
+        """What a checkpoint needs to be used alone."""
+        names, neutral = self.layout.expressions, self.layout.neutral
+        return {"expressions": list(names), "neutral_name": names[neutral] if neutral < self.n else None,
+                "image_size": self.options.image_size, "data_dir": str(self.layout.root),
+                "selected_on": self.options.select_on, "gan": self.gan.config()}
+
+    def _save_grid(self, epochs_done: int) -> None:
+        """Rows A, B, C, D, A', B' of eight pairs of selection images, the same at every epoch."""
+        from datasets.loading import Images, gan_plan, load
+        from models.figures import grid
+
+        images: Images = self.selection_images
+        if len({sample.label for sample in images.samples}) < 2:
+            return
+        batch = next(load(images, gan_plan(images.samples, 8, self.options.seed, -1)[:1]))
+        pair = self._pair(batch)
+        utils.save_picture(grid([pair.image_a, pair.image_b, *self.gan.edits(pair)[:4]]),
+                           self.folder / "img" / f"epoch_{epochs_done:03d}.jpg")
+
+    def _summarize(self, stage: Stage, figures: dict[str, float]) -> None:
+        if not self.processes.main:
+            return
+        self.log.write(f"{stage.phase}_epoch", stage.epoch, stage.epoch, figures)
+        print(f"{stage.phase} epoch {stage.epoch + 1}: "
+              + "  ".join(f"{name} {value:.4g}" for name, value in figures.items()), flush=True)
+
+    # ---------------------------------------------------------------------------------------------- helpers
+
+    def _pairs(self):
+        """Positions (P, 2) of sources and targets: of the directory's own list, or drawn by the seed (METHOD §4)."""
+        import numpy
+        from datasets.splits import read_pairs, sample_pairs
+
+        layout, kept = self.layout, self.layout.root / "images_gan_nature.list"
+        everyone = layout.train + layout.target_only
+        if kept.is_file():
+            listed = everyone + layout.val
+            pairs = read_pairs(kept, listed, listed)
+        else:
+            pairs = sample_pairs(layout, self.options.seed, self.options.pairs_per_image)
+        position = {sample.name: i for i, sample in enumerate(everyone)}
+        known = [(position[s.name], position[t.name]) for s, t in pairs if s.name in position and t.name in position]
+        if not known:
+            raise UserError(f"{kept}: no pair of it lies in the training images")
+        return numpy.array(known)
+
+    def _pair(self, batch: "Loaded") -> "Pair":
+        from datasets.loading import to_float
+        from models.swap import Pair
+
+        return Pair(to_float(batch.first, self.device), to_float(batch.second, self.device),
+                    batch.label.to(self.device), batch.second_label.to(self.device), batch.same_scene.to(self.device))
+
+    def _stage0(self):
+        from models.checkpoints import initialize
+        from models.recognizer import Recognizer, RecognizerRecipe
+        from models.vgg import VGG
+
+        options = self.options
+        if self.stage0 is None:
+            with self._seeded("init", "perceptual"):
+                network = VGG(self.n, options.vgg_width, options.fc_width)
+            steps = self.perceptual_epochs * -(-len(self.layout.train) // options.vgg_batch_size)
+            self.stage0 = Recognizer(initialize(network, options.vgg_init),
+                                     RecognizerRecipe(options.perceptual_lr, adam_steps=steps), self.device,
+                                     self._amp, self.processes)
+        return self.stage0
+
+    def _selection_accuracy(self, recognizer: "Recognizer", encoder: "Encoder | None") -> float:
+        """Accuracy in % on the images that choose the best network, each judged by one of the processes."""
+        from models.recognizer import evaluate
+
+        batches = self.selection_images.evaluation_batches(64, self.device, self.options.num_workers,
+                                                           self.processes.share)
+        return evaluate(recognizer, encoder, batches, self.n).accuracy
+
+    @contextmanager
+    def _seeded(self, *stream: int | str) -> Iterator[None]:
+        """Dropout and initialization draw from torch's global generators: seed these for one stream."""
+        import torch
+
+        torch.manual_seed(utils.derived_seed(self.options.seed, *stream))
+        yield
+
+
+def fingerprint(layout: "Layout") -> str:
+    """A hash of the names and labels that a training sees."""
+    rows = [f"{split} {s.name} {s.label}" for split in ("train", "val", "target_only") for s in getattr(layout, split)]
+    return hashlib.sha256("\n".join(rows).encode()).hexdigest()
+
+
+def amp_dtype(choice: str, device: "torch.device") -> "torch.dtype | None":
+    """``--amp`` → the dtype of autocast, None for float32."""
+    import torch
+
+    if choice == "auto":
+        return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else None
+    if choice == "fp16" and device.type == "cpu":
+        raise UserError("--amp fp16 needs a GPU; on the CPU there is bf16")
+    return {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}[choice]
+
+
+# ------------------------------------------------------------------------------------------------ the modes
+
+def train(options: argparse.Namespace) -> None:
+    """``--mode train``: check everything, then train, then judge the best recognizer on the test list."""
+    from models.parallel import Processes
+
+    device = utils.pick_device(options.gpu)
+    if options.deterministic:
+        make_deterministic()
+    processes = Processes.join(device)
+    if options.preset == "demo":
+        if processes.main:
+            draw_demo(options)
+        processes.wait()
+    restoring, layout = goes_on(options), checked_layout(options, processes.world)
+    training = JointTraining(options, layout, device, processes)
+    if not restoring and processes.main:
+        clear_run(training.folder)
+    elif restoring and options.restore is not None and options.restore >= 0:
+        training.restore_networks(options.restore)
+    elif restoring:
+        training.restore()
+    with utils.noted_signals() as training.stop_signal:
+        training.run()
+    if processes.main:
+        finish(options, training)
+    processes.leave()
+
+
+def checked_layout(options: argparse.Namespace, world: int) -> "Layout":
+    """The data with its validation split; UserError for whatever training would stumble over later."""
+    from datasets.layout import DATA_SETS, check_classes, check_images, read_layout
+    from datasets.splits import with_validation
+
+    if min(options.batch_size, options.vgg_batch_size // 2) < world:
+        raise UserError(f"--batch_size {options.batch_size} and --vgg_batch_size {options.vgg_batch_size} are too "
+                        f"small for {world} processes: at least {world} and {2 * world}")
+    data = DATA_SETS[options.data]
+    layout = read_layout(options.data_dir or data.directory, options.attributes,
+                         known=None if options.data_dir else data.expressions, neutral=options.neutral)
+    layout = with_validation(layout, options.seed)
+    check_classes(layout)
+    if not layout.split(options.select_on):
+        raise UserError(f"{layout.root}: too few images to cut a validation split from; list some in images_val.list, "
+                        "or use --select_on test")
+    check_images(layout.split("all") + layout.target_only)
+    if options.select_on == "test":
+        print("note: --select_on test chooses the recognizer on the test images, as the reference does; "
+              "its test accuracy flatters")
+    return layout
+
+
+def make_deterministic() -> None:
+    """Let torch use deterministic algorithms alone (``--deterministic``)."""
+    import torch
+
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.backends.cudnn.benchmark = False
+    torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def clear_run(folder: Path) -> None:
+    """Delete what an earlier run has left, but for its perceptual network."""
+    for name in ("state", "model", "VGG", "img", "log", "test_result", "splits"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+
+
+def goes_on(options: argparse.Namespace) -> bool:
+    """Whether there is a run to go on with; UserError where that is not what was asked for."""
+    folder = Path(options.checkpoint_dir)
+    has_state = utils.StateStore(folder / "state").exists()
+    if options.restore is not None and options.restore >= 0:
+        if not (folder / "model" / f"Enc_iter_{options.restore:03d}.pth").is_file():
+            raise UserError(f"--restore {options.restore}: {folder / 'model'} holds no networks of epoch "
+                            f"{options.restore} (Enc_iter_{options.restore:03d}.pth)")
+        return True
+    if options.restore is not None and not has_state:
+        raise UserError(f"--restore: {folder} holds no training state to go on with; start without --restore, or "
+                        "name the run's directory with --checkpoint_dir")
+    if options.restore is not None or options.auto_restore and has_state:
+        return True
+    own_false_start = options.auto_restore and (folder / "options.json").is_file()
+    if not options.overwrite and not own_false_start \
+            and any((folder / name).exists() for name in ("state", "model", "VGG")):
+        raise UserError(f"{folder} already holds a run: go on with --restore, delete it with --overwrite, or choose "
+                        "another --checkpoint_dir")
+    return False
+
+
+def finish(options: argparse.Namespace, training: JointTraining) -> None:
+    """Judge the best recognizer on the test list; the demo also swaps two faces and says how to go on."""
+    from models.checkpoints import load_recognizer
+    from test_matrix_multi import judge, write_report
+
+    resume_dir = training.folder / "VGG"
+    if not (resume_dir / "max_ckpt.t7").is_file():
+        print(f"no recognizer round in {options.epochs} epochs (--round_every {options.round_every}): no test")
+        return
+    demo = options.preset == "demo"
+    report = judge(load_recognizer(resume_dir, training.device), training.layout, "test", options.image_size, 64,
+                   options.num_workers)
+    write_report(report, training.layout.expressions, f"best recognizer of {training.folder} on "
+                 f"{training.layout.root}, test images", "." if demo else training.folder / "test_result")
+    if demo:
+        options.swap_list, options.input, options.target = [2, 5], "images/smile.jpg", "images/neutral.jpg"
+        swap(options)
+        print("\ngo on with\n"
+              "  python train.py --preset demo --mode test --restore --swap_list 2 5 --input images/smile.jpg "
+              "--target images/neutral.jpg\n"
+              f"  python test_matrix_multi.py --resume_dir {resume_dir}")
+
+
+def draw_demo(options: argparse.Namespace) -> None:
+    """Draw the built-in data into the demo's directory if it is absent."""
+    from datasets.synthetic import make_dataset
+
+    if not (Path(options.data_dir) / "images.list").is_file():
+        print(f"drawing the built-in faces into {options.data_dir}")
+        make_dataset(options.data_dir, image_size=options.image_size)
+
+
+def swap(options: argparse.Namespace) -> None:
+    """``--mode test``: swap the expressions of two faces into ``result.jpg`` (METHOD §2)."""
+    import torch
+    from datasets.loading import to_float, to_uint8
+    from models import figures
+    from models.swap import Pair
+
+    gan, names = load_for_swap(options)
+    photos = [Photo.open(path, gan.shape.image_size, options) for path in (options.input, options.target)]
+    faces = [to_float(to_uint8(photo.face)[None], gan.device) for photo in photos]
+    pair = Pair(*faces, *(torch.tensor([label], device=gan.device) for label in options.swap_list))
+    source, target = (names[label] for label in options.swap_list)
+    if options.steps:
+        panels = [gan.swap(pair, k / (options.steps - 1))[0][0] for k in range(options.steps)]
+        said = f"the input from {source} to {target} in {options.steps} steps"
+    else:
+        c, d, residual_c, residual_d = gan.swap(pair)
+        panels = [faces[0][0], faces[1][0], c[0], d[0], figures.residual_image(residual_c[0]),
+                  figures.residual_image(residual_d[0])]
+        said = f"input, target, the input with {target}, the target with {source}, the two residuals"
+        for photo, swapped, name in zip(photos, (c, d), ("input", "target")):
+            if options.paste:
+                photo.save_with(figures.to_picture(swapped[0]), beside(options.output, name))
+    utils.save_picture(figures.row(panels), options.output)
+    print(f"wrote {options.output}: {said}")
+
+
+def load_for_swap(options: argparse.Namespace) -> tuple["SwapGAN", list[str]]:
+    """The encoder and decoder of a run and the names of its expressions; UserError where they do not fit -a."""
+    from datasets.layout import DATA_SETS
+    from models import checkpoints
+
+    folder = Path(options.checkpoint_dir) / "model"
+    epoch = options.restore if options.restore is not None and options.restore >= 0 else None
+    if not checkpoints.gan_file(folder, "Enc", epoch).is_file():
+        raise UserError(f"--restore: {checkpoints.gan_file(folder, 'Enc', epoch)} is not there; train first, or name "
+                        "the run's directory with --checkpoint_dir (or its --data_dir or --preset)")
+    names = checkpoints.gan_config(folder).get("expressions") or options.attributes \
+        or list(DATA_SETS[options.data].expressions)
+    if options.attributes and list(options.attributes) != list(names):
+        raise UserError(f"-a {' '.join(options.attributes)}: the run in {options.checkpoint_dir} was trained with "
+                        f"-a {' '.join(names)}, in this order")
+    for which, label in zip(("I", "T"), options.swap_list):
+        if not 0 <= label < len(names):
+            raise UserError(f"--swap_list {which}={label}: out of range, the expressions are "
+                            + ", ".join(f"{i} {name}" for i, name in enumerate(names)))
+    if options.swap_list[0] == options.swap_list[1]:
+        raise UserError(f"--swap_list {options.swap_list[0]} {options.swap_list[1]}: the two expressions must differ")
+    device = utils.pick_device(options.gpu)
+    return checkpoints.load_swap_gan(folder, epoch, names, options.image_size, device), names
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A picture with the face in it: the whole picture, or what alignment cut out with ``matrix``."""
+
+    face: "Image.Image"
+    whole: "Image.Image | None" = None
+    matrix: "numpy.ndarray | None" = None
+
+    @classmethod
+    def open(cls, path: str, image_size: int, options: argparse.Namespace) -> "Photo":
+        """Read a picture, with ``--align`` the largest face of it; UserError where there is none."""
+        from datasets.loading import read_image
+
+        if not options.align:
+            return cls(read_image(path, image_size))
+        from datasets.align import NoFace, align_face, open_photo
+        from datasets.detect import FaceDetector
+
+        detector, photo = FaceDetector(options.align), open_photo(path)
+        try:
+            face, matrix = align_face(photo, image_size, options.margin, detector)
+        except NoFace as error:
+            raise UserError(f"{path}: {error}; use a picture of a face, or leave out --align") from None
+        return cls(face, photo, matrix)
+
+    def save_with(self, face: "Image.Image", path: Path) -> None:
+        """Write the whole picture with another face in the place of its own."""
+        from datasets.geometry import paste_back
+
+        utils.save_picture(paste_back(self.whole, face, self.matrix), path)
+        print(f"wrote {path}: the whole photograph with the swapped face")
+
+
+def beside(path: str, name: str) -> Path:
+    """``result.jpg``, "input" → ``result_input.jpg``."""
+    return Path(path).with_stem(f"{Path(path).stem}_{name}")
+
+
+def start_processes(options: argparse.Namespace) -> None:
+    """``--gpu 0 1``: become ``torchrun`` with one process per GPU; nothing where it has been done or is in vain."""
+    if options.gpu is None or len(options.gpu) < 2 or "WORLD_SIZE" in os.environ:
+        return
+    import torch
+
+    if torch.cuda.is_available():
+        os.execv(sys.executable, [sys.executable, "-m", "torch.distributed.run", "--standalone",
+                                  f"--nproc_per_node={len(options.gpu)}", *sys.argv])
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """The command."""
+    options = read_options(words)
+    if options.mode == "train":
+        start_processes(options)
+    {"train": train, "test": swap}[options.mode](options)
+
+
+if __name__ == "__main__":
+    utils.run_command(main)
