@@ -1,0 +1,135 @@
+"""The geometry of alignment: five points → a similarity transform → an upright face, and back again.
+
+Pure functions. Points are ``(5, 2)`` arrays of x, y in pixels, with (0, 0) at the corner of the first pixel, in the
+order right eye, left eye, tip of the nose, right and left corner of the mouth (right as the person has it, so the
+right eye is on the left of the picture). Matrices are 2×3 and map points of the photograph to points of the crop.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy
+from PIL import Image
+
+# ArcFace's five points in a crop of side 1, made symmetric, relative to the middle of the crop.
+_TEMPLATE = numpy.array([[-0.1573, -0.0393], [0.1573, -0.0393], [0.0, 0.1404],
+                         [-0.1303, 0.3239], [0.1303, 0.3239]])
+_CENTER_Y = 0.06     # raised by this much, so that the chin is inside
+
+
+def template(size: float, margin: float) -> numpy.ndarray:
+    """Where the five points (5, 2) of an aligned face of ``size`` pixels lie.
+
+    ``margin`` is the share of the tight crop (forehead to chin) that is added on each side.
+    """
+    return size * (0.5 + (_TEMPLATE - [0, _CENTER_Y]) / (1 + 2 * margin))
+
+
+def similarity(source: numpy.ndarray, target: numpy.ndarray) -> numpy.ndarray:
+    """The rotation, scale and shift (2, 3) that bring ``source`` (k, 2) nearest to ``target`` in least squares.
+
+    Umeyama's problem in the plane without reflection, in closed form. ValueError where the source points coincide.
+    """
+    source, target = numpy.asarray(source, float), numpy.asarray(target, float)
+    source_mean, target_mean = source.mean(0), target.mean(0)
+    (x, y), (u, v) = (source - source_mean).T, (target - target_mean).T
+    spread = (x * x + y * y).sum()
+    if not spread > 1e-12:
+        raise ValueError("the points coincide")
+    cosine, sine = (x * u + y * v).sum() / spread, (x * v - y * u).sum() / spread
+    linear = numpy.array([[cosine, -sine], [sine, cosine]])
+    return numpy.column_stack([linear, target_mean - linear @ source_mean])
+
+
+def inverse(matrix: numpy.ndarray) -> numpy.ndarray:
+    """The 2×3 matrix of the way back."""
+    linear = numpy.linalg.inv(matrix[:, :2])
+    return numpy.column_stack([linear, -linear @ matrix[:, 2]])
+
+
+def transformed(matrix: numpy.ndarray, points: numpy.ndarray) -> numpy.ndarray:
+    """The points (k, 2) after the transform."""
+    return points @ matrix[:, :2].T + matrix[:, 2]
+
+
+def eye_tilt(points: numpy.ndarray) -> float:
+    """The angle of the line through the eyes against the horizontal, in degrees."""
+    across, down = points[1] - points[0]
+    return math.degrees(math.atan2(down, across))
+
+
+def warp(photo: Image.Image, matrix: numpy.ndarray, size: int) -> Image.Image:
+    """The crop of ``size`` × ``size`` pixels that ``matrix`` describes, free of aliasing.
+
+    Beyond the edges of the photograph its outermost pixels go on. ValueError where the crop does not touch it.
+    """
+    scale = math.sqrt(abs(numpy.linalg.det(matrix[:, :2])))
+    corners = transformed(inverse(matrix), numpy.array([[0, 0], [size, 0], [0, size], [size, size]], float))
+    reach = 3 * max(1, 1 / scale)
+    left, top = numpy.floor(corners.min(0) - reach).astype(int)
+    right, bottom = numpy.ceil(corners.max(0) + reach).astype(int)
+    region = _extended_crop(photo, left, top, right, bottom)
+    matrix = numpy.column_stack([matrix[:, :2], transformed(matrix, numpy.array([[left, top]], float))[0]])
+
+    shrink = max(1, int(1 / scale))     # bicubic sampling skips pixels when it shrinks, so average them before
+    if shrink > 1:
+        region = region.reduce(shrink)
+        matrix = matrix @ numpy.diag([shrink, shrink, 1])
+    finer = 2 if scale * shrink < 1 else 1
+    backwards = inverse(finer * matrix)
+    crop = region.transform((finer * size, finer * size), Image.Transform.AFFINE, backwards.ravel(),
+                            Image.Resampling.BICUBIC)
+    return crop.reduce(finer) if finer > 1 else crop
+
+
+def _extended_crop(photo: Image.Image, left: int, top: int, right: int, bottom: int) -> Image.Image:
+    """A crop that may reach beyond the photograph, whose outermost pixels go on there.
+
+    (Its mirror image would show second mouths.)
+    """
+    inside = max(left, 0), max(top, 0), min(right, photo.width), min(bottom, photo.height)
+    if inside[0] >= inside[2] or inside[1] >= inside[3]:
+        raise ValueError("the face lies outside the picture")
+    if inside == (left, top, right, bottom):
+        return photo.crop(inside)
+    rows = (inside[1] - top, bottom - inside[3])
+    columns = (inside[0] - left, right - inside[2])
+    pixels = numpy.asarray(photo.crop(inside))
+    around = [rows, columns] + [(0, 0)] * (pixels.ndim - 2)
+    return Image.fromarray(numpy.pad(pixels, around, mode="edge"))
+
+
+def paste_back(photo: Image.Image, face: Image.Image, matrix: numpy.ndarray, soft: float = 0.12) -> Image.Image:
+    """The photograph with an (edited) aligned face at the place that it was cut from.
+
+    ``matrix`` is the one that the alignment returned, for a crop of ``face``'s size. The face fades into the
+    photograph over the outer ``soft`` share of its side.
+    """
+    size = face.width
+    scale = math.sqrt(abs(numpy.linalg.det(matrix[:, :2])))
+    mask = border_mask(size, soft)
+    if scale > 1:       # the face was enlarged: shrink it properly before it is sampled
+        smaller = max(1, round(size / scale))
+        face, mask = (image.resize((smaller, smaller), Image.Resampling.LANCZOS) for image in (face, mask))
+        matrix = matrix * (smaller / size)
+        size = smaller
+    corners = transformed(inverse(matrix), numpy.array([[0, 0], [size, 0], [0, size], [size, size]], float))
+    left, top = numpy.maximum(numpy.floor(corners.min(0)).astype(int), 0).tolist()
+    right, bottom = numpy.minimum(numpy.ceil(corners.max(0)).astype(int), photo.size).tolist()
+    result = photo.convert("RGB")
+    if left >= right or top >= bottom:
+        return result
+    forwards = numpy.column_stack([matrix[:, :2], transformed(matrix, numpy.array([[left, top]], float))[0]])
+    placed, placed_mask = (image.transform((right - left, bottom - top), Image.Transform.AFFINE, forwards.ravel(),
+                                           Image.Resampling.BICUBIC) for image in (face.convert("RGB"), mask))
+    result.paste(placed, (left, top), placed_mask)
+    return result
+
+
+def border_mask(size: int, soft: float) -> Image.Image:
+    """A grey mask: 255 in the middle, falling smoothly to 0 over the outer ``soft`` share of every side."""
+    distance = numpy.minimum(numpy.arange(size) + 0.5, size - numpy.arange(size) - 0.5) / max(soft * size, 1e-9)
+    ramp = numpy.clip((distance - 0.5 / max(soft * size, 1e-9)), 0, 1)
+    ramp = ramp * ramp * (3 - 2 * ramp)
+    return Image.fromarray(numpy.rint(255 * numpy.outer(ramp, ramp)).astype(numpy.uint8))

@@ -1,0 +1,117 @@
+"""datasets.check: planted faults are found, and a sound directory passes."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy
+import pytest
+from PIL import Image
+
+from datasets.check import near_duplicates, table
+from datasets.layout import Sample, read_layout, write_layout
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+EXPRESSIONS = ("smile", "surprise", "neutral")
+
+
+def data_directory(root: Path, subjects: bool = True) -> Path:
+    """Three expressions, four training and two test images each, blurred noise that differs by image."""
+    random, splits = numpy.random.default_rng(0), {"train": [], "test": []}
+    (root / "data").mkdir(parents=True)
+    for split, count in (("train", 4), ("test", 2)):
+        for label, expression in enumerate(EXPRESSIONS):
+            for number in range(count):
+                name = f"{split}_{expression}_{number}.png"
+                noise = Image.fromarray(random.integers(0, 256, (8, 8, 3), dtype=numpy.uint8))
+                noise.resize((64, 64), Image.Resampling.BICUBIC).save(root / "data" / name)
+                splits[split].append(Sample(name, label, root / "data" / name,
+                                            f"{split}{number}" if subjects else None))
+    write_layout(root, EXPRESSIONS, splits)
+    return root
+
+
+def run(root: Path, *words) -> tuple[int, str]:
+    result = subprocess.run([sys.executable, "-m", "datasets.check", str(root), *map(str, words)], cwd=REPOSITORY,
+                            capture_output=True, text=True)
+    if result.returncode == 2:
+        assert len(result.stderr.splitlines()) == 1, result.stderr
+        return 2, result.stderr
+    return result.returncode, result.stdout
+
+
+def test_a_sound_directory_passes_and_is_drawn(tmp_path):
+    root = data_directory(tmp_path / "d")
+    status, said = run(root)
+    assert status == 0, said
+    assert "nothing found that would spoil a result" in said
+    with Image.open(root / "check.jpg") as sheet:
+        first_image = numpy.asarray(sheet.crop((sheet.width // 4, 4, sheet.width // 4 + 40, 90)).convert("L"))
+        assert sheet.height == 3 * 100 + 4 and first_image.std() > 10
+
+
+def test_the_table_counts(tmp_path):
+    assert table(read_layout(data_directory(tmp_path / "d"))).splitlines() == [
+        "expression  train  test  all", "smile           4     2    6", "surprise        4     2    6",
+        "neutral         4     2    6", "all            12     6   18", "subjects        4     2    6"]
+
+
+def test_all_planted_faults_are_reported_together(tmp_path):
+    root = data_directory(tmp_path / "d")
+    data = root / "data"
+    (data / "test_smile_0.png").write_bytes((data / "train_smile_0.png").read_bytes())
+    with Image.open(data / "train_neutral_1.png") as image:
+        image.resize((50, 50)).convert("RGB").save(data / "test_neutral_1.png", format="JPEG", quality=60)
+    (data / "train_surprise_2.png").write_bytes(b"broken")
+    whole = (data / "train_surprise_3.png").read_bytes()
+    (data / "train_surprise_3.png").write_bytes(whole[:len(whole) // 2])
+    (data / "test_surprise_0.png").unlink()
+    Image.new("RGB", (20, 20), "red").save(data / "train_smile_3.png")
+    with open(root / "images.list", "a") as handle:
+        handle.write("train_fear_0.png 7\n")
+    (data / "anger").mkdir()
+    Image.new("RGB", (64, 64)).save(data / "anger" / "one.png")
+    with open(root / "subjects.list", "a") as handle:
+        handle.write("test_surprise_1.png train0\n")
+    status, said = run(root)
+    assert status == 1
+    for words in ("1 pairs of byte-identical images in two splits: "
+                  "train_smile_0.png (train) = test_smile_0.png (test)",
+                  "1 pairs of nearly identical images in two splits: "
+                  "train_neutral_1.png (train) = test_neutral_1.png (test)",
+                  "3 images cannot be read: train_surprise_2.png (no image), train_surprise_3.png (damaged), "
+                  "test_surprise_0.png (missing)",
+                  "1 images are smaller than 32 pixels: train_smile_3.png (20 pixels)",
+                  "label 7 has no name", "unlisted class: none of the 1 images in",
+                  "1 subjects are in train and test, e.g. train0", "6 problems that would spoil a result"):
+        assert words in said, (words, said)
+
+
+def test_missing_neutral_and_empty_classes(tmp_path):
+    root = data_directory(tmp_path / "d")
+    lines = (root / "images.list").read_text().splitlines()
+    (root / "images.list").write_text("".join(f"{line}\n" for line in lines if not line.endswith(" 2")))
+    status, said = run(root, "--sheet", tmp_path / "sheet.png")
+    assert status == 1 and (tmp_path / "sheet.png").is_file() and not (root / "check.jpg").exists()
+    assert "no train image of neutral" in said and "no neutral partners" in said
+    assert "4 images in" in said and "are in no list" in said
+
+
+def test_near_duplicates_are_told_apart():
+    random = numpy.random.default_rng(1)
+    greys = random.normal(size=(300, 1024)).astype(numpy.float32)
+    greys[250] = greys[7] + 0.02 * greys[8]
+    greys[120] = greys[9] + 0.5 * greys[10]
+    greys = [g / numpy.linalg.norm(g) for g in greys]
+    greys[3] = None
+    assert list(near_duplicates(greys, block=64)) == [(7, 250)]
+
+
+@pytest.mark.parametrize("spoil, message", [
+    (lambda root: (root / "images.list").write_text("a.png\n"), "line 1"),
+    (lambda root: (root / "images_test.list").unlink(), "no such list")])
+def test_bad_input(tmp_path, spoil, message):
+    root = data_directory(tmp_path / "d")
+    spoil(root)
+    status, said = run(root)
+    assert status == 2 and message in said
