@@ -145,10 +145,11 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+# What says what to do now, and is never taken over from a run.
+MOMENTARY_OPTIONS = {"mode", "gpu", "checkpoint_dir", "restore", "auto_restore", "overwrite", "force", "swap_list", "input",
+                     "target", "output", "steps", "align", "margin", "paste"}
 # What may change between a run and its continuation without changing what the rest of the run computes.
-FREE_OPTIONS = {"mode", "preset", "gpu", "checkpoint_dir", "data_dir", "restore", "auto_restore", "overwrite", "force",
-                "save_minutes", "log_every", "num_workers", "cache", "epochs", "swap_list", "input", "target",
-                "output", "steps", "align", "margin", "paste"}
+FREE_OPTIONS = MOMENTARY_OPTIONS | {"preset", "data_dir", "save_minutes", "log_every", "num_workers", "cache", "epochs"}
 
 
 def read_options(words: Sequence[str] | None = None) -> argparse.Namespace:
@@ -196,11 +197,8 @@ def adopt_options(options: argparse.Namespace, given: dict[str, Any], kept: Any,
                         + " ".join(f"--{name} {kept[name]}" for name in changed)
                         + "; leave the options as they were, or add --force")
     for name, value in kept.items():
-        if name not in given and name in vars(options) and name not in FREE_OPTIONS | {"checkpoint_dir"}:
+        if name not in given and name in vars(options) and name not in MOMENTARY_OPTIONS:
             setattr(options, name, value)
-    for name in ("data_dir", "epochs"):
-        if name not in given and kept.get(name) is not None:
-            setattr(options, name, kept[name])
 
 
 def check_options(options: argparse.Namespace, given: dict[str, Any]) -> None:

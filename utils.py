@@ -17,6 +17,8 @@ import re
 import signal
 import sys
 import tempfile
+import types
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Iterable, Iterator
 
@@ -233,8 +235,10 @@ def load_checkpoint(path: str | os.PathLike) -> Any:
 
     if not Path(path).is_file():
         raise UserError(f"{path}: no such checkpoint file")
+    torch.serialization.add_safe_globals(_numpy_scalars())
     try:
-        with torch.serialization.safe_globals(_numpy_scalars()):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "weights_only" in str(error).lower() or "Unsupported" in str(error):
@@ -249,13 +253,23 @@ def load_checkpoint(path: str | os.PathLike) -> Any:
 
 
 def _numpy_scalars() -> list:
-    """numpy's own scalars are plain values: the reference stores its accuracy as one."""
+    """numpy's own scalars are plain values: the reference stores its accuracy as one.
+
+    They are allowed under the name that pickles have for them, in numpy 1 and in numpy 2.
+    """
     import numpy
 
     core = getattr(numpy, "_core", None) or numpy.core
-    scalar = core.multiarray.scalar
-    return [scalar, (scalar, "numpy.core.multiarray.scalar"), numpy.dtype,
-            *(type(numpy.dtype(name)) for name in ("float64", "float32", "int64", "int32"))]
+
+    def scalar(dtype, data=b""):
+        return core.multiarray.scalar(dtype, data)
+
+    allowed = [numpy.dtype, *(type(numpy.dtype(name)) for name in ("float64", "float32", "int64", "int32"))]
+    for module in ("numpy.core.multiarray", "numpy._core.multiarray"):
+        named = types.FunctionType(scalar.__code__, scalar.__globals__, "scalar", scalar.__defaults__, scalar.__closure__)
+        named.__module__, named.__qualname__ = module, "scalar"
+        allowed.append(named)
+    return allowed
 
 
 class StateStore:

@@ -1,0 +1,104 @@
+"""Errors, seeds and files: what every command stands on."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import stat
+
+import numpy
+import pytest
+import torch
+
+import utils
+from utils import UserError
+
+
+def ending(action, capsys) -> tuple[int, str]:
+    with pytest.raises(SystemExit) as end:
+        utils.run_command(action)
+    return end.value.code, capsys.readouterr().err
+
+
+def raising(error: BaseException):
+    def action():
+        raise error
+    return action
+
+
+@pytest.mark.parametrize("error, code, words", [
+    (UserError("what\nis   wrong"), 2, "what is wrong"), (utils.Stopped(15, "stopped"), 143, "stopped"),
+    (KeyboardInterrupt(), 130, "interrupted"),
+    (OSError(errno.ENOSPC, "No space left on device", "x.pth"), 2, "No space left on device (x.pth)")])
+def test_a_users_trouble_is_one_line(error, code, words, capsys):
+    status, text = ending(raising(error), capsys)
+    assert status == code and words in text and len(text.splitlines()) == 1
+
+
+def test_a_bug_of_ours_is_not_hidden():
+    with pytest.raises(ZeroDivisionError):
+        utils.run_command(lambda: 1 / 0)
+
+
+def test_seeds_are_functions_of_their_stream():
+    seeds = {utils.derived_seed(seed, *stream) for seed in (0, 1) for stream in [("a",), ("b",), ("a", 1), ("a", 2)]}
+    assert len(seeds) == 8 and all(0 <= seed < 2 ** 63 for seed in seeds)
+    assert torch.equal(torch.rand(3, generator=utils.generator(0, "x")), torch.rand(3, generator=utils.generator(0, "x")))
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "deep" / "file.txt"
+    utils.write_text(path, "one")
+    with pytest.raises(RuntimeError):
+        with utils.atomic_file(path, "w") as handle:
+            handle.write("two")
+            raise RuntimeError
+    assert path.read_text() == "one" and [p.name for p in path.parent.iterdir()] == ["file.txt"]
+    mask = os.umask(0)
+    os.umask(mask)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~mask
+
+
+@pytest.mark.parametrize("legacy", [True, False])
+@pytest.mark.parametrize("module", ["numpy.core.multiarray", "numpy._core.multiarray"])
+def test_numpy_scalars_of_either_numpy_are_read(tmp_path, legacy, module):
+    torch.save({"acc": numpy.float64(12.5)}, tmp_path / "x.t7", _use_new_zipfile_serialization=not legacy)
+    if not legacy:
+        assert utils.load_checkpoint(tmp_path / "x.t7")["acc"] == 12.5
+        return
+    content = (tmp_path / "x.t7").read_bytes()
+    for own in (b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n"):
+        content = content.replace(own, f"c{module}\n".encode())
+    (tmp_path / "x.t7").write_bytes(content)
+    assert utils.load_checkpoint(tmp_path / "x.t7")["acc"] == 12.5
+
+
+def test_states_rotate_and_keep_two(tmp_path):
+    store = utils.StateStore(tmp_path)
+    assert not store.exists() and store.newest() is None
+    for step in range(4):
+        store.save({"step": step})
+    assert sorted(p.name for p in tmp_path.glob("*.pth")) == ["state_000003.pth", "state_000004.pth"]
+    assert store.load() == {"step": 3}
+    store.newest().unlink()
+    assert store.load() == {"step": 2}
+
+
+def test_log_goes_on_where_the_state_was_saved(tmp_path):
+    log = utils.RunLog(tmp_path)
+    log.write("gan", 0, 1, {"loss": 0.5})
+    position = log.position
+    log.write("gan", 0, 2, {"loss": 0.25})
+    utils.RunLog(tmp_path, position).write("gan", 0, 2, {"loss": 0.125})
+    lines = (tmp_path / "metrics.csv").read_text().splitlines()
+    assert lines == ["phase,epoch,step,name,value", "gan,0,1,loss,0.5", "gan,0,2,loss,0.125"]
+
+
+def test_pictures_need_a_known_ending(tmp_path):
+    from PIL import Image
+
+    with pytest.raises(UserError, match=r"x\.txt.*\.png or \.jpg"):
+        utils.save_picture(Image.new("RGB", (4, 4)), tmp_path / "x.txt")
+    utils.save_picture(Image.new("RGB", (4, 4), "red"), tmp_path / "x.png")
+    assert Image.open(io.BytesIO((tmp_path / "x.png").read_bytes())).getpixel((0, 0)) == (255, 0, 0)
