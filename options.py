@@ -68,7 +68,8 @@ def build_parser() -> argparse.ArgumentParser:
     add = group("files")
     add("--data", type=int, choices=(1, 2, 3), default=2, help="data set: 1 MMI, 2 Multi-PIE, 3 RAF-DB")
     add("--data_dir", metavar="DIR", help="any data directory (default: that of --data, like datasets/multiple)")
-    add("--checkpoint_dir", metavar="DIR", help="what the run writes (default: checkpoint/checkpoint_<data set>)")
+    add("--checkpoint_dir", metavar="DIR", help="where the run writes (default: checkpoint/checkpoint_multipie for "
+        "--data 2, checkpoint/checkpoint_NAME for another data set or directory)")
     add("-r", "--restore", type=int, nargs="?", const=-1, metavar="N",
         help="go on with the run in --checkpoint_dir exactly where it stopped; with N, from the networks of epoch N")
     add("--auto_restore", default=False, help="--restore if there is something to restore, else start")
@@ -93,7 +94,7 @@ def build_parser() -> argparse.ArgumentParser:
     add = group("perceptual network (stage 0)")
     add("--perceptual", metavar="FILE", help="take a trained VGG19-bn from here instead of training it")
     add("--perceptual_epochs", type=int, default=20, help="epochs of its training on the real training images")
-    add("--perceptual_lr", type=float, default=1e-4, help="Adam's learning rate there; it falls to zero")
+    add("--perceptual_lr", type=float, default=1e-4, help="AdamW's learning rate there; it falls to zero")
     add("--vgg_init", default="imagenet", metavar="imagenet|none|stage0|FILE",
         help="where VGG19-bn starts: torchvision's weights (--vgg_width 64 only), random, a state dict; with stage0 "
         "the perceptual network at random, and the recognizer from the perceptual network")
@@ -115,7 +116,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     add("--paired", type=float, default=0.0, help="share of the pairs that show one person in one scene, where "
         "subjects.list has scenes; their true swap is known (not in the paper)")
-    add("--lambda_paired_loss", type=float, default=40.0, help="weight of |C - B| + |D - A| on those pairs")
+    add("--lambda_paired_loss", type=float, default=40.0, help="weight of L1(C, B) + L1(D, A) on those pairs")
 
     add = group("recognizer")
     add("--round_every", type=int, default=5, help="GAN epochs between two recognizer rounds")
@@ -146,8 +147,11 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 # What says what to do now, and is never taken over from a run.
-MOMENTARY_OPTIONS = {"mode", "gpu", "checkpoint_dir", "restore", "auto_restore", "overwrite", "force", "swap_list", "input",
-                     "target", "output", "steps", "align", "margin", "paste"}
+MOMENTARY_OPTIONS = {"mode", "gpu", "checkpoint_dir", "restore", "auto_restore", "overwrite", "force", "swap_list",
+                     "input", "target", "output", "steps", "align", "margin", "paste"}
+# What cannot change even with --force: the tensors would not fit, or the optimizer's state would win.
+FIXED_OPTIONS = {"attributes", "image_size", "base_width", "vgg_width", "fc_width", "decoder_label", "label_copy",
+                 "exp_label", "weight_decay", "perceptual_epochs", "data"}
 # What may change between a run and its continuation without changing what the rest of the run computes.
 FREE_OPTIONS = MOMENTARY_OPTIONS | {"preset", "data_dir", "save_minutes", "log_every", "num_workers", "cache", "epochs"}
 
@@ -192,10 +196,15 @@ def adopt_options(options: argparse.Namespace, given: dict[str, Any], kept: Any,
     if "attributes" in changed:
         raise UserError(f"-a {' '.join(given['attributes'])}: the run in {options.checkpoint_dir} was trained with "
                         f"-a {' '.join(kept['attributes'])}, in this order")
-    if changed and options.mode == "train" and not options.force:
+    refused = changed if not options.force else [name for name in changed if name in FIXED_OPTIONS]
+    if refused and options.mode == "train":
         raise UserError(f"--restore: the run in {options.checkpoint_dir} was started with "
-                        + " ".join(f"--{name} {kept[name]}" for name in changed)
-                        + "; leave the options as they were, or add --force")
+                        + " ".join(f"--{name} {kept[name]}" for name in refused) + "; leave the options as they were"
+                        + ("" if options.force else ", or add --force"))
+    strange = [name for name, value in kept.items() if value is not None and getattr(options, name, None) is not None
+               and not isinstance(value, (type(getattr(options, name)), int))]
+    if strange:
+        raise UserError(f"{path}: damaged, {strange[0]} is {kept[strange[0]]!r}")
     for name, value in kept.items():
         if name not in given and name in vars(options) and name not in MOMENTARY_OPTIONS:
             setattr(options, name, value)
@@ -209,7 +218,8 @@ def check_options(options: argparse.Namespace, given: dict[str, Any]) -> None:
                  "lr_decay_steps", "vgg_lr_decay_steps", "pairs_per_image", "label_copy", "log_every"):
         if getattr(options, name) < 1:
             raise UserError(f"--{name} {getattr(options, name)}: must be at least 1")
-    for name in ("perceptual_epochs", "round_epochs", "gan_raw", "num_workers", "std", "lr", "vgg_lr", "perceptual_lr"):
+    for name in ("perceptual_epochs", "round_epochs", "gan_raw", "num_workers", "std", "lr", "vgg_lr",
+                 "perceptual_lr", "weight_decay", "save_minutes"):
         if not getattr(options, name) >= 0:
             raise UserError(f"--{name} {getattr(options, name)}: must not be negative")
     if not 0 <= options.paired <= 1:
@@ -224,7 +234,8 @@ def check_options(options: argparse.Namespace, given: dict[str, Any]) -> None:
             raise UserError(f"--vgg_width {options.vgg_width}: there are ImageNet weights for --vgg_width 64 alone; "
                             "add --vgg_init none")
         options.vgg_init = "none"
-    for name in ("perceptual", "vgg_init"):
+    utils.check_picture_name(options.output)
+    for name in ("perceptual", "vgg_init") if options.mode == "train" and not wants_restore(options) else ():
         path = getattr(options, name)
         if path and path not in ("imagenet", "none", "stage0") and not Path(path).is_file():
             raise UserError(f"--{name} {path}: no such file")
@@ -237,5 +248,7 @@ def check_options(options: argparse.Namespace, given: dict[str, Any]) -> None:
             raise UserError("--paste puts aligned faces back: it needs --align MODEL, and no --steps")
         if options.steps is not None and options.steps < 2:
             raise UserError(f"--steps {options.steps}: a strip needs at least 2 steps")
+        if options.steps is not None and options.steps > 100:
+            raise UserError(f"--steps {options.steps}: a strip of more than 100 steps is too wide for a picture")
     elif options.restore is not None and options.overwrite:
         raise UserError("--restore and --overwrite: choose one, go on or start anew")

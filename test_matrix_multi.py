@@ -55,7 +55,7 @@ def find_layout(options: argparse.Namespace, trained: Trained) -> "Layout":
     if len(names) != trained.num_classes:
         raise UserError(f"{options.resume_dir}: the recognizer tells {trained.num_classes} expressions apart, not the "
                         f"{len(names)} of {' '.join(names)}; name them with -a, or the data set with --data")
-    return read_layout(root, names, neutral=config.get("neutral_name"))
+    return read_layout(root, names, known=config.get("listed"), neutral=config.get("neutral_name"))
 
 
 def judge(trained: Trained, layout: "Layout", split: str, image_size: int, batch_size: int,
@@ -92,15 +92,19 @@ def write_report(report: "Report", names: Sequence[str], title: str, output_dir:
 def main(words: Sequence[str] | None = None) -> None:
     """The command."""
     options = build_parser().parse_args(words)
-    if options.batch_size < 1:
-        raise UserError(f"--batch_size {options.batch_size}: must be at least 1")
+    for name, least in (("batch_size", 1), ("num_workers", 0)):
+        if getattr(options, name) < least:
+            raise UserError(f"--{name} {getattr(options, name)}: must be at least {least}")
+    if options.image_size < 32 or options.image_size % 32:
+        raise UserError(f"--image_size {options.image_size}: must be a multiple of 32, like 64 or 256")
     if not Path(options.resume_dir).is_dir():
         raise UserError(f"--resume_dir {options.resume_dir}: no such directory")
     from models.checkpoints import load_recognizer
 
     trained = load_recognizer(Path(options.resume_dir), utils.pick_device(options.gpu))
     layout = find_layout(options, trained)
-    if options.split in ("val", "train", "all") and not layout.val:
+    own_data = Path(trained.config.get("data_dir", "")).resolve() == layout.root.resolve()
+    if options.split in ("val", "train", "all") and not layout.val and own_data:
         layout = with_run_validation(layout, Path(options.resume_dir).parent)
     report = judge(trained, layout, options.split, trained.config.get("image_size", options.image_size),
                    options.batch_size, options.num_workers)
@@ -114,7 +118,7 @@ def with_run_validation(layout: "Layout", run: Path) -> "Layout":
     from datasets.splits import with_validation_names
 
     kept = run / "splits" / "images_val.list"
-    return with_validation_names(layout, read_label_list(kept)) if kept.is_file() else layout
+    return with_validation_names(layout, read_label_list(kept)) if kept.is_file() and kept.stat().st_size else layout
 
 
 if __name__ == "__main__":

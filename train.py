@@ -76,7 +76,7 @@ class JointTraining:
     """
 
     def __init__(self, options: argparse.Namespace, layout: "Layout", device: "torch.device",
-                 processes: "Processes") -> None:
+                 processes: "Processes", restoring: bool = False) -> None:
         from datasets.loading import Images, third_of_pairs
         from models.checkpoints import initialize
         from models.recognizer import Recognizer, RecognizerRecipe
@@ -103,13 +103,19 @@ class JointTraining:
             self.gan = SwapGAN(shape, GANRecipe.of(options), device=device, amp=amp, processes=processes)
         with self._seeded("init", "recognizer"):
             network = VGG_fx(self.n, options.vgg_width, options.fc_width, options.base_width)
-        self.recognizer = Recognizer(initialize(network, options.vgg_init), recipe, device, amp, processes)
+        start = "none" if restoring else options.vgg_init
+        self.recognizer = Recognizer(initialize(network, start), recipe, device, amp, processes)
         self.best_acc = -1.0
 
         self.perceptual_file = Path(options.perceptual or self.folder / "VGG_loss" / f"{self.n}_max_ckpt.t7")
         wanted = options.vgg_loss or options.vgg_init == "stage0"
         needs_stage0 = wanted and not self.perceptual_file.is_file()
         self.perceptual_epochs = options.perceptual_epochs if needs_stage0 else 0
+        if needs_stage0 and not restoring and not self.perceptual_epochs:
+            raise UserError("--perceptual_epochs 0: there is no perceptual network yet; train one, take one from "
+                            "elsewhere with --perceptual FILE, or do without with --no_vgg_loss")
+        if wanted and not needs_stage0 and not restoring:
+            self._check_perceptual()
         self.stage0, self.best_stage0 = None, {"acc": -1.0, "step": 0, "net": {}}
         self._amp = amp
 
@@ -160,6 +166,24 @@ class JointTraining:
                 utils.save_checkpoint(self.perceptual_file, {**self.best_stage0, "config": self.config()})
             self.processes.wait()
             self.stage0, self.best_stage0 = None, {"acc": -1.0, "step": 0, "net": {}}
+
+    def _check_perceptual(self) -> None:
+        """UserError where the perceptual network at hand is none, or was trained for something else."""
+        from models.checkpoints import load_perceptual, perceptual_config
+
+        features = load_perceptual(self.perceptual_file).features
+        width = features[0].out_channels
+        if self.options.vgg_init == "stage0" and width != self.options.vgg_width:
+            raise UserError(f"{self.perceptual_file}: its width is {width}, and --vgg_init stage0 needs --vgg_width "
+                            f"{self.options.vgg_width}; delete it to train another")
+        known, ours = perceptual_config(self.perceptual_file), self.config()
+        other = [name for name in ("expressions", "image_size") if known.get(name, ours[name]) != ours[name]]
+        if Path(known.get("data_dir", ours["data_dir"])).resolve() != Path(ours["data_dir"]).resolve():
+            other.append("data_dir")
+        if other and not self.options.perceptual:
+            raise UserError(f"{self.perceptual_file}: was trained with {other[0]} {known[other[0]]}, not "
+                            f"{ours[other[0]]}; delete it to train another, or take it nevertheless with "
+                            f"--perceptual {self.perceptual_file}")
 
     def _gan_epoch(self, stage: Stage) -> None:
         """(training images) / (batch size) steps on random pairs (METHOD §2, §3)."""
@@ -256,7 +280,7 @@ class JointTraining:
         """Save everything that the rest of the run depends on."""
         if self.processes.main:
             self.states.save({"stage": self.stage, "step": self.step, "sums": self.sums, "best_acc": self.best_acc,
-                              "perceptual_epochs": self.perceptual_epochs, "data": fingerprint(self.layout),
+                              "perceptual_epochs": self.perceptual_epochs, "data": self._fingerprint(),
                               "log_position": self.log.position, "gan": self.gan.state_dict(),
                               "recognizer": self.recognizer.state_dict(), "best_stage0": self.best_stage0,
                               "stage0": self.stage0 and self.stage0.state_dict()})
@@ -265,7 +289,7 @@ class JointTraining:
     def restore(self) -> None:
         """Take up the newest undamaged state; UserError where there is none or the data have changed."""
         state = self.states.load()
-        if state["data"] != fingerprint(self.layout) and not self.options.force:
+        if state["data"] != self._fingerprint() and not self.options.force:
             raise UserError(f"--restore: the lists in {self.layout.root} have changed since the run was started; "
                             "put them back, or add --force")
         self.stage, self.step, self.sums = state["stage"], state["step"], state["sums"]
@@ -278,15 +302,21 @@ class JointTraining:
         self.log_position = state["log_position"]
 
     def restore_networks(self, epoch: int) -> None:
-        """Start at GAN epoch ``epoch`` (from 1) with the networks of that epoch, and the best recognizer if any."""
-        from models.checkpoints import load_gan_networks, load_recognizer
+        """Go on behind GAN epoch ``epoch`` (from 1): its networks, the best recognizer if any, new optimizers."""
+        from models.checkpoints import load_gan_networks, load_into, load_recognizer
 
+        if self.options.vgg_loss and not self.perceptual_file.is_file():
+            raise UserError(f"--restore {epoch}: {self.perceptual_file} is not there; give the perceptual network with "
+                            "--perceptual FILE, or do without with --no_vgg_loss")
         load_gan_networks(self.folder / "model", self.gan, epoch, tuple(self.gan.STATES))
         if (self.folder / "VGG" / "max_ckpt.t7").is_file():
-            best = load_recognizer(self.folder / "VGG", self.device).recognizer.network
-            self.recognizer.network.load_state_dict(best.state_dict())
-        stages = self.stages
-        self.stage = next((i for i, s in enumerate(stages) if s == Stage("gan", epoch)), len(stages))
+            best = load_recognizer(self.folder / "VGG", self.device)
+            load_into(self.recognizer.network, best.recognizer.network.state_dict())
+            self.best_acc, self.recognizer.steps = best.acc, best.step
+        self.gan.steps = epoch * max(1, len(self.layout.train) // self.options.batch_size)
+        self.stage = 1 + self.stages.index(Stage("gan", epoch - 1))
+        log = self.folder / "log" / "metrics.csv"
+        self.log_position = log.stat().st_size if log.is_file() else None
 
     # ---------------------------------------------------------------------------------------- what it writes
 
@@ -306,7 +336,8 @@ class JointTraining:
     def config(self) -> dict[str, Any]:
         """What a checkpoint needs to be used alone."""
         names, neutral = self.layout.expressions, self.layout.neutral
-        return {"expressions": list(names), "neutral_name": names[neutral] if neutral < self.n else None,
+        return {"expressions": list(names), "listed": list(self.layout.listed),
+                "neutral_name": names[neutral] if neutral < self.n else None,
                 "image_size": self.options.image_size, "data_dir": str(self.layout.root),
                 "selected_on": self.options.select_on, "gan": self.gan.config()}
 
@@ -340,8 +371,12 @@ class JointTraining:
         layout, kept = self.layout, self.layout.root / "images_gan_nature.list"
         everyone = layout.train + layout.target_only
         if kept.is_file():
-            listed = everyone + layout.val
+            listed = everyone + layout.val + layout.left_out
             pairs = read_pairs(kept, listed, listed)
+            strange = [target for _, target in pairs if target.label not in (layout.neutral, -1)]
+            if strange:
+                raise UserError(f"{kept}: the target {strange[0].name} is {layout.expressions[strange[0].label]}, and "
+                                "targets must be neutral faces; say with --neutral which expression they show")
         else:
             pairs = sample_pairs(layout, self.options.seed, self.options.pairs_per_image)
         position = {sample.name: i for i, sample in enumerate(everyone)}
@@ -349,6 +384,13 @@ class JointTraining:
         if not known:
             raise UserError(f"{kept}: no pair of it lies in the training images")
         return numpy.array(known)
+
+    def _fingerprint(self) -> str:
+        """A hash of all that a training sees of its lists."""
+        layout = self.layout
+        rows = [[split, s.name, s.label, s.subject, s.scene] for split in ("train", "val", "target_only")
+                for s in getattr(layout, split)]
+        return hashlib.sha256(repr([layout.neutral, rows, self.pairs.tolist()]).encode()).hexdigest()
 
     def _pair(self, batch: "Loaded") -> "Pair":
         from datasets.loading import to_float
@@ -389,12 +431,6 @@ class JointTraining:
         yield
 
 
-def fingerprint(layout: "Layout") -> str:
-    """A hash of the names and labels that a training sees."""
-    rows = [f"{split} {s.name} {s.label}" for split in ("train", "val", "target_only") for s in getattr(layout, split)]
-    return hashlib.sha256("\n".join(rows).encode()).hexdigest()
-
-
 def amp_dtype(choice: str, device: "torch.device") -> "torch.dtype | None":
     """``--amp`` → the dtype of autocast, None for float32."""
     import torch
@@ -421,7 +457,7 @@ def train(options: argparse.Namespace) -> None:
             draw_demo(options)
         processes.wait()
     restoring, layout = goes_on(options), checked_layout(options, processes.world)
-    training = JointTraining(options, layout, device, processes)
+    training = JointTraining(options, layout, device, processes, restoring)
     if not restoring and processes.main:
         clear_run(training.folder)
     elif restoring and options.restore is not None and options.restore >= 0:
@@ -452,7 +488,7 @@ def checked_layout(options: argparse.Namespace, world: int) -> "Layout":
         raise UserError(f"{layout.root}: too few images to cut a validation split from; list some in images_val.list, "
                         "or use --select_on test")
     check_images(layout.split("all") + layout.target_only)
-    if options.select_on == "test":
+    if options.select_on == "test" and utils.main_process():
         print("note: --select_on test chooses the recognizer on the test images, as the reference does; "
               "its test accuracy flatters")
     return layout
@@ -481,13 +517,15 @@ def goes_on(options: argparse.Namespace) -> bool:
         if not (folder / "model" / f"Enc_iter_{options.restore:03d}.pth").is_file():
             raise UserError(f"--restore {options.restore}: {folder / 'model'} holds no networks of epoch "
                             f"{options.restore} (Enc_iter_{options.restore:03d}.pth)")
+        if not 1 <= options.restore <= options.epochs:
+            raise UserError(f"--restore {options.restore}: the run has {options.epochs} epochs, raise --epochs")
         return True
     if options.restore is not None and not has_state:
         raise UserError(f"--restore: {folder} holds no training state to go on with; start without --restore, or "
                         "name the run's directory with --checkpoint_dir")
     if options.restore is not None or options.auto_restore and has_state:
         return True
-    own_false_start = options.auto_restore and (folder / "options.json").is_file()
+    own_false_start = options.auto_restore and (folder / "options.json").is_file() and not (folder / "VGG").exists()
     if not options.overwrite and not own_false_start \
             and any((folder / name).exists() for name in ("state", "model", "VGG")):
         raise UserError(f"{folder} already holds a run: go on with --restore, delete it with --overwrite, or choose "
@@ -510,8 +548,11 @@ def finish(options: argparse.Namespace, training: JointTraining) -> None:
     write_report(report, training.layout.expressions, f"best recognizer of {training.folder} on "
                  f"{training.layout.root}, test images", "." if demo else training.folder / "test_result")
     if demo:
-        options.swap_list, options.input, options.target = [2, 5], "images/smile.jpg", "images/neutral.jpg"
-        swap(options)
+        names, pictures = training.layout.expressions, Path(__file__).parent / "images"
+        if {"smile", "neutral"} <= set(names):
+            options.swap_list = [names.index("smile"), names.index("neutral")]
+            options.input, options.target = pictures / "smile.jpg", pictures / "neutral.jpg"
+            swap(options)
         print("\ngo on with\n"
               "  python train.py --preset demo --mode test --restore --swap_list 2 5 --input images/smile.jpg "
               "--target images/neutral.jpg\n"
@@ -624,6 +665,12 @@ def start_processes(options: argparse.Namespace) -> None:
     import torch
 
     if torch.cuda.is_available():
+        if len(set(options.gpu)) < len(options.gpu) or not 0 <= min(options.gpu) <= max(options.gpu) < \
+                torch.cuda.device_count():
+            raise UserError(f"--gpu {' '.join(map(str, options.gpu))}: different GPUs are needed, this machine has "
+                            f"{torch.cuda.device_count()}, numbered from 0")
+        if options.preset != "demo":
+            checked_layout(options, len(options.gpu))  # a mistake in the data is one line here, and many there
         os.execv(sys.executable, [sys.executable, "-m", "torch.distributed.run", "--standalone",
                                   f"--nproc_per_node={len(options.gpu)}", *sys.argv])
 

@@ -50,15 +50,18 @@ def run_command(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         sys.exit(_report("interrupted", 128 + signal.SIGINT))
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES):
+        if error.errno is None:
             raise
-        where = f" ({error.filename})" if error.filename else ""
-        sys.exit(_report(f"cannot write: {error.strerror}{where}; free some space or choose another place", 2))
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        where = f"{error.filename}: " if error.filename else ""
+        advice = "free some space" if full else "choose another file or place"
+        sys.exit(_report(f"{where}{error.strerror}; {advice}", 2))
 
 
 def _report(line: str, status: int) -> int:
-    if line and main_process():
-        print(f"{Path(sys.argv[0]).name}: {line}", file=sys.stderr)
+    if line:
+        who = "" if main_process() else f"process {os.environ['RANK']}: "
+        print(f"{who}{Path(sys.argv[0]).name}: {line}", file=sys.stderr)
     return status
 
 
@@ -188,17 +191,23 @@ def read_json(path: str | os.PathLike) -> Any:
         raise UserError(f"{path}: not readable as JSON ({error})") from None
 
 
+PICTURE_FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP"}
+
+
+def check_picture_name(path: str | os.PathLike) -> None:
+    """UserError unless a picture can be written under this name."""
+    if Path(path).suffix.lower() not in PICTURE_FORMATS:
+        raise UserError(f"{path}: a picture's name must end in .png or .jpg")
+
+
 def save_picture(image, path: str | os.PathLike) -> None:
     """Write a PIL image atomically, in the format that the name's ending asks for."""
     import io
 
-    from PIL import Image
-
     ending = Path(path).suffix.lower()
-    if ending not in Image.registered_extensions():
-        raise UserError(f"{path}: a picture's name must end in .png or .jpg")
+    check_picture_name(path)
     buffer = io.BytesIO()
-    image.save(buffer, format=Image.registered_extensions()[ending], **({"quality": 95} if "jp" in ending else {}))
+    image.save(buffer, format=PICTURE_FORMATS[ending], quality=95)
     with atomic_file(path) as handle:
         handle.write(buffer.getvalue())
 
@@ -266,7 +275,8 @@ def _numpy_scalars() -> list:
 
     allowed = [numpy.dtype, *(type(numpy.dtype(name)) for name in ("float64", "float32", "int64", "int32"))]
     for module in ("numpy.core.multiarray", "numpy._core.multiarray"):
-        named = types.FunctionType(scalar.__code__, scalar.__globals__, "scalar", scalar.__defaults__, scalar.__closure__)
+        named = types.FunctionType(scalar.__code__, scalar.__globals__, "scalar", scalar.__defaults__,
+                                   scalar.__closure__)
         named.__module__, named.__qualname__ = module, "scalar"
         allowed.append(named)
     return allowed
@@ -284,6 +294,7 @@ class StateStore:
     def __init__(self, folder: str | os.PathLike) -> None:
         self.folder = Path(folder)
         self._manifest = self.folder / "manifest.json"
+        self._damaged: set[str] = set()
 
     def exists(self) -> bool:
         """Whether there is anything to restore."""
@@ -300,9 +311,10 @@ class StateStore:
         number = 1 + max((int(entry["file"][6:-4]) for entry in entries), default=0)
         path = self.folder / f"state_{number:06d}.pth"
         save_checkpoint(path, state)
-        entries = [{"file": path.name, "sha256": sha256(path)}, *entries][:self.KEPT]
+        sound = [entry for entry in entries if entry["file"] not in self._damaged]
+        entries = [{"file": path.name, "sha256": sha256(path)}, *sound][:self.KEPT]
         write_json(self._manifest, entries)
-        for old in self.folder.glob("state_*.pth"):
+        for old in [*self.folder.glob("state_*.pth"), *self.folder.glob(".state_*.part")]:
             if old.name not in {entry["file"] for entry in entries}:
                 old.unlink()
 
@@ -315,6 +327,7 @@ class StateStore:
             path = self.folder / entry["file"]
             if path.is_file() and sha256(path) == entry["sha256"]:
                 return load_checkpoint(path)
+            self._damaged.add(entry["file"])
             print(f"warning: {path} is {'damaged' if path.is_file() else 'missing'}, trying the state before it",
                   file=sys.stderr)
         raise UserError(f"{self.folder}: no undamaged training state to restore; start anew with --overwrite, or from "

@@ -114,7 +114,8 @@ def read_with_findings(root: Path, expressions: Sequence[str] | None, neutral: s
     if names is None:
         names = tuple(map(str, range(max(2, 1 + max(label for label in labels if label < 100)))))
         findings.notes.append("nothing names the expressions: labels are shown as numbers (name them with -a)")
-    n, subjects, images = len(names), layout.read_subjects(root), layout.image_directory(root)
+    n, images = len(names), layout.image_directory(root)
+    subjects = layout.read_subjects(root, {name for part in rows.values() for name in part})
     targets_allowed = neutral is None and "neutral" not in (name.lower() for name in names)
     highest = n if targets_allowed else n - 1
     held_out = rows["test"].keys() | rows["val"].keys()

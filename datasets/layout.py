@@ -14,7 +14,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Iterable, Sequence
+from typing import Collection, Iterable, Sequence
 
 from utils import UserError, write_text
 
@@ -52,7 +52,8 @@ class Layout:
     """The samples of a data directory by split. Labels are positions in ``expressions``.
 
     ``neutral`` is the label of the neutral faces that synthesis takes as targets; it is ``len(expressions)`` where
-    these are ``target_only``: faces in no class, no GAN pair and no test (METHOD §7, row 15).
+    these are ``target_only``: faces in no class, no GAN pair and no test (METHOD §7, row 15). ``left_out`` are training
+    images of expressions that were not asked for; ``listed`` names the labels as the lists number them.
     """
 
     root: Path
@@ -62,7 +63,8 @@ class Layout:
     val: list[Sample]
     test: list[Sample]
     target_only: list[Sample] = field(default_factory=list)
-    left_out: int = 0
+    left_out: list[Sample] = field(default_factory=list)
+    listed: tuple[str, ...] = ()
 
     def split(self, name: str) -> list[Sample]:
         """The samples of ``train``, ``val`` or ``test``, or of ``all`` three."""
@@ -123,7 +125,7 @@ def read_layout(root: str | Path, expressions: Sequence[str] | None = None, *,
     test = read_split(root, "test", required=True)
     val = read_split(root, "val", required=False)
     relabel = _Relabel(root, expressions, names, neutral)
-    subjects = read_subjects(root)
+    subjects = read_subjects(root, listed.keys() | test.keys() | val.keys())
     images = image_directory(root)
 
     def samples(rows: dict[str, "_Row"]) -> list[Sample]:
@@ -134,11 +136,10 @@ def read_layout(root: str | Path, expressions: Sequence[str] | None = None, *,
     train = samples({name: row for name, row in listed.items() if name not in held_out})
     n = len(expressions)
     splits = {"train": train, "val": samples(val), "test": samples(test)}
-    kept = {name: [s for s in split if s.label is not None] for name, split in splits.items()}
     return Layout(root, expressions, relabel.neutral,
-                  **{name: [s for s in split if s.label < n] for name, split in kept.items()},
-                  target_only=[s for s in kept["train"] if s.label == n],
-                  left_out=sum(len(splits[name]) - len(kept[name]) for name in splits))
+                  **{name: [s for s in split if 0 <= s.label < n] for name, split in splits.items()},
+                  target_only=[s for s in train if s.label == n], left_out=[s for s in train if s.label < 0],
+                  listed=names or expressions)
 
 
 def image_directory(root: Path) -> Path:
@@ -156,16 +157,16 @@ class _Row:
 
 
 class _Relabel:
-    """Turns a list's label into a position in the expressions asked for; None where it is not asked for."""
+    """Turns a list's label into a position in the expressions asked for; -1 where it is not asked for."""
 
     def __init__(self, root: Path, expressions: tuple[str, ...], names: tuple[str, ...] | None, neutral: str | None):
         self._names = names or expressions
-        self._position = [expressions.index(name) if name in expressions else None for name in self._names]
+        self._position = [expressions.index(name) if name in expressions else -1 for name in self._names]
         self._n = len(expressions)
         self._target_only_allowed = neutral is None and "neutral" not in (name.lower() for name in self._names)
         self.neutral = neutral_label(expressions, neutral)
 
-    def __call__(self, row: _Row) -> int | None:
+    def __call__(self, row: _Row) -> int:
         if 0 <= row.label < len(self._names):
             return self._position[row.label]
         if row.label == len(self._names) and self._target_only_allowed:
@@ -214,6 +215,7 @@ LIST_NAMES = {"train": "images.list", "val": "images_val.list", "test": "images_
 
 
 def read_split(root: Path, split: str, *, required: bool) -> dict[str, _Row]:
+    """The rows of a split's list by file name; {} or, if ``required``, UserError where there is no list."""
     path = root / LIST_NAMES[split]
     if path.is_file():
         return read_label_list(path)
@@ -292,15 +294,20 @@ def _read_attribute_list(path: Path) -> dict[str, _Row]:
     return rows
 
 
-def read_subjects(root: Path) -> dict[str, tuple[str, str | None]]:
+def read_subjects(root: Path, names: Collection[str]) -> dict[str, tuple[str, str | None]]:
+    """``<file name> <subject> [<scene>]`` per line → {file name: (subject, scene)}; {} where there is no list.
+
+    ``names`` are the listed file names: they tell where a name with spaces ends.
+    """
     path = root / "subjects.list"
     if not path.is_file():
         return {}
     subjects: dict[str, tuple[str, str | None]] = {}
     for number, line in enumerate(read_lines(path), 1):
-        parts = line.split()
-        if not parts:
+        if not line.strip():
             continue
+        parts = next((parts for parts in (line.strip().rsplit(None, 1), line.strip().rsplit(None, 2))
+                      if parts[0] in names), line.split())
         if len(parts) not in (2, 3):
             raise UserError(f"{path}, line {number}: \"{shortened(line)}\" is not "
                             "\"<file name> <subject> [<scene>]\"")

@@ -63,14 +63,15 @@ class Images(torch.utils.data.Dataset):
     """The images of some samples at one size: ``images[[3, 1]]`` is (2, 3, S, S) uint8.
 
     ``cache`` keeps every decoded image in memory: "ram" always, "none" never, "auto" where they take less than a
-    third of the free memory. A file that cannot be decoded is a UserError; with a cache, before training begins.
+    third of the free memory (each of several processes its part of that). A file that cannot be decoded is a
+    UserError; with a cache, before training begins.
     """
 
     def __init__(self, samples: Sequence[Sample], image_size: int, cache: str = "auto") -> None:
         self.samples, self.image_size = list(samples), image_size
         self.pixels: Tensor | None = None
         needed = len(self.samples) * 3 * image_size ** 2
-        if cache == "ram" or cache == "auto" and needed < _free_memory() / 3:
+        if cache == "ram" or cache == "auto" and needed < _free_memory() / 3 / int(os.environ.get("WORLD_SIZE", 1)):
             self.pixels = self._decode_all()
 
     def __len__(self) -> int:

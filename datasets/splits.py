@@ -82,7 +82,7 @@ def pair_lines(pairs: Iterable[tuple[Sample, Sample]]) -> str:
 def read_pairs(path: Path, sources: Sequence[Sample], targets: Sequence[Sample]) -> list[tuple[Sample, Sample]]:
     """Read an ``images_gan_nature.list``, resolving names with underscores against the names that are known.
 
-    The label of a line repeats the source's; where it is needed, it tells two sources of one stem apart.
+    The label of a line repeats the source's and is not needed.
     UserError tells the file and the line that names no known pair.
     """
     by_stem: dict[str, list[Sample]] = {}
@@ -100,7 +100,7 @@ def read_pairs(path: Path, sources: Sequence[Sample], targets: Sequence[Sample])
         if not found or not is_integer(label):
             raise UserError(f"{path}, line {number}: \"{shortened(line)}\" is not "
                             "\"<source stem>_<target name> <label>\" of listed training images")
-        pairs.append(next((pair for pair in found if str(pair[0].label) == label), found[0]))
+        pairs.append(found[0])
     return pairs
 
 

@@ -1,1 +1,1 @@
-"""Tensors in, tensors out. Knows no files and no command lines."""
+"""Tensors in, tensors out. Knows no command lines, and files in checkpoints.py alone."""

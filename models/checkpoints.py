@@ -59,6 +59,13 @@ def load_swap_gan(folder: Path, epoch: int | None, expressions: list[str], image
     with _naming(paths[1]):
         shape = GANShape(**config["gan"]) if config else GANShape.of_states(plain(encoder), plain(decoder),
                                                                            len(expressions), image_size)
+    judge = gan_file(folder, "D1", epoch)
+    if not config and judge.is_file():  # the one file of the reference that tells the number for certain
+        state = utils.load_checkpoint(judge)
+        with _naming(judge):
+            known = _entry(plain(state), "conv.0.weight").shape[1] - 3
+            if known != len(expressions):
+                raise ValueError(f"it was trained with {known} expressions, not {len(expressions)}; name them with -a")
     gan = SwapGAN(shape, device=device)
     load_gan_networks(folder, gan, epoch, ("Enc", "Dec"))
     gan.generator.eval()
@@ -85,6 +92,8 @@ class Trained:
     recognizer: Recognizer
     encoder: Encoder
     config: dict[str, Any]
+    acc: float
+    step: int
 
     @property
     def num_classes(self) -> int:
@@ -123,7 +132,9 @@ def load_recognizer(folder: Path, device: torch.device) -> Trained:
             raise ValueError(f"its base width is {encoder.base_width} and {path.name} needs {network.base_width}; "
                              "they are not of one run")
     encoder.to(device, memory_format=torch.channels_last).requires_grad_(False)
-    return Trained(Recognizer(network.eval(), device=device), encoder.eval(), checkpoint.get("config") or {})
+    acc, step = (checkpoint.get(name) for name in ("acc", "step"))
+    return Trained(Recognizer(network.eval(), device=device), encoder.eval(), checkpoint.get("config") or {},
+                   float(acc) if acc is not None else -1.0, int(step) if step is not None else 0)
 
 
 # ----------------------------------------------------------------------------------------------------- VGG
@@ -136,6 +147,13 @@ def load_perceptual(path: Path) -> Perceptual:
         network = VGG(2, vgg_width=_entry(state, "features.0.weight").shape[0], fc_width=1)
         load_backbone(network, {key: value for key, value in state.items() if key.startswith("features.")})
     return Perceptual(network.features)
+
+
+def perceptual_config(path: Path) -> dict[str, Any]:
+    """What the file of a perceptual network says of its training; empty where it comes from elsewhere."""
+    checkpoint = utils.load_checkpoint(path)
+    config = checkpoint.get("config") if isinstance(checkpoint, Mapping) else None
+    return config if isinstance(config, dict) else {}
 
 
 def initialize(network: Backbone, vgg_init: str | Path) -> Backbone:

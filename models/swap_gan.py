@@ -43,12 +43,11 @@ class GANShape:
         planes = decoder["main.0.0.weight"].shape[0] - 16 * width
         if planes == 0:
             return cls(num_classes, image_size, width, decoder_label=False)
-        for copies, exp_label in ((20, False), (20, True)):
-            if planes == copies * (num_classes + exp_label):
-                return cls(num_classes, image_size, width, True, copies, exp_label)
-        if planes % num_classes:
-            raise ValueError(f"the decoder's {planes} label planes do not fit {num_classes} expressions")
-        return cls(num_classes, image_size, width, True, planes // num_classes)
+        for exp_label in (False, True):
+            if planes == cls.label_copy * (num_classes + exp_label):
+                return cls(num_classes, image_size, width, exp_label=exp_label)
+        raise ValueError(f"its {planes} label planes are not {cls.label_copy} for each of {num_classes} expressions; "
+                         "name those that it was trained with, in their order, with -a")
 
 
 @dataclass(frozen=True)

@@ -269,3 +269,55 @@ def test_switches_take_both_spellings_of_no():
     assert build_parser().parse_args(["--vgg_loss"]).vgg_loss is True
     assert build_parser().parse_args(["--restore"]).restore == -1
     assert build_parser().parse_args(["--restore", "10"]).restore == 10
+
+
+# -------------------------------------------------------------------------------------- restoring with a number
+
+def test_restore_n_goes_on_behind_epoch_n_with_the_networks_of_then(run, faces, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(run, folder)
+    for name in ("Enc", "Dec", "D1", "D2"):
+        (folder / "model" / f"{name}_iter_temp.pth").rename(folder / "model" / f"{name}_iter_001.pth")
+    shutil.rmtree(folder / "state")
+    rows = len((folder / "log" / "metrics.csv").read_text().splitlines())
+    best = torch.load(folder / "VGG" / "max_ckpt.t7", weights_only=True)
+    result = command("train.py", "--restore", 1, "--checkpoint_dir", folder, "--data_dir", faces, "--gpu", -1)
+    assert result.returncode == 0, result.stderr
+    assert "gan epoch 1" not in result.stdout and "gan epoch 2" in result.stdout
+    assert "recognizer epoch 1" in result.stdout  # the round that is due behind epoch 1 comes first
+    after = torch.load(folder / "VGG" / "max_ckpt.t7", weights_only=True)
+    assert after["acc"] >= best["acc"] and (after["step"] > best["step"] or after["acc"] == best["acc"])
+    assert len((folder / "log" / "metrics.csv").read_text().splitlines()) > rows
+    assert "images" in result.stdout
+
+
+def test_the_matrix_of_reordered_expressions_is_that_of_the_run(faces, tmp_path):
+    """images.list numbers the labels; a run with another order of -a must be judged in its own."""
+    root = tmp_path / "multiple"
+    shutil.copytree(faces, root)
+    (root / "expressions.txt").unlink()
+    (root / "list_attr_x_train.txt").write_text("0\n" + " ".join(NAMES) + "\n")  # names the labels, lists nothing
+    order = ["neutral", "smile", "disgust"]
+    result = command("train.py", "-a", *order, "--data_dir", root, "--checkpoint_dir", tmp_path / "run", *TINY,
+                     "--epochs", 1)
+    assert result.returncode == 0, result.stderr
+    (root / "list_attr_x_train.txt").unlink()
+    result = command("test_matrix_multi.py", "--resume_dir", tmp_path / "run" / "VGG", "--gpu", -1, "--output_dir",
+                     tmp_path)
+    assert result.returncode == 0, result.stderr
+    ours, theirs = (json.loads((folder / "confusion_matrix.json").read_text())
+                    for folder in (tmp_path, tmp_path / "run" / "test_result"))
+    assert ours["counts"] == theirs["counts"] and ours["expressions"] == order and ours["images"] == 9
+
+
+def test_a_pair_list_with_targets_that_are_not_neutral_is_refused(broken, tmp_path):
+    (broken / "images_gan_nature.list").write_text("train_0001_train_0003.jpg 0\n")
+    line = refused(command("train.py", "--data_dir", broken, "--checkpoint_dir", tmp_path / "run", "--epochs", 1, *TINY))
+    assert "train_0003.jpg is smile" in line and "--neutral" in line
+
+
+def test_another_perceptual_network_is_not_taken_by_accident(run, faces, tmp_path):
+    shutil.copytree(run / "VGG_loss", tmp_path / "run" / "VGG_loss")
+    line = refused(command("train.py", "--data_dir", faces, "--checkpoint_dir", tmp_path / "run", *TINY,
+                           "--image_size", 64))
+    assert "was trained with image_size 32, not 64" in line and "--perceptual" in line

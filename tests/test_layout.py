@@ -27,8 +27,9 @@ def make(root: Path, train: str, test: str = "t.jpg 0\n", **files: str) -> Path:
 
 def test_training_is_what_is_in_no_other_list(tmp_path):
     root = make(tmp_path / "d", "a.jpg 0\nb c.jpg 1\nt.jpg 0\nv.jpg 2\n", images_val__list="v.jpg 2\n",
-                subjects__list="a.jpg p1 s1\nv.jpg p2\n")
+                subjects__list="a.jpg p1 s1\nv.jpg p2\nb c.jpg p3\n")
     layout = read_layout(root, NAMES)
+    assert layout.train[1].subject == "p3"
     assert [(s.name, s.label) for s in layout.train] == [("a.jpg", 0), ("b c.jpg", 1)]
     assert [s.name for s in layout.val] == ["v.jpg"] and [s.name for s in layout.test] == ["t.jpg"]
     assert (layout.train[0].subject, layout.train[0].scene, layout.val[0].scene) == ("p1", "s1", None)
@@ -41,7 +42,7 @@ def test_declared_names_may_be_reordered_and_left_out(tmp_path):
     assert declared_expressions(root) == NAMES
     layout = read_layout(root, ["neutral", "happy"])
     assert [(s.name, s.label) for s in layout.train] == [("a.jpg", 1), ("c.jpg", 0)]
-    assert layout.neutral == 0 and layout.left_out == 1
+    assert layout.neutral == 0 and [s.name for s in layout.left_out] == ["b.jpg"]
     assert read_layout(root).expressions == NAMES
 
 

@@ -23,8 +23,8 @@ def flag_table(parser: argparse.ArgumentParser) -> str:
         actions = [action for action in group._group_actions if action.dest != "help"]
         if actions and group.title not in ("options", "positional arguments"):
             lines.append(f"| **{group.title}** | | |")
-        lines += [f"| `{flag(action)}` | {default(action)} | {action.help} |".replace("|none|", "\\|none\\|")
-                  .replace("\\|stage0|", "\\|stage0\\|") for action in actions]
+        lines += [f"| `{flag(action).replace('|', chr(92) + '|')}` | {default(action)} | {action.help} |"
+                  for action in actions]
     return "\n".join(lines)
 
 
@@ -33,13 +33,12 @@ def flag(action: argparse.Action) -> str:
     names = [name for name in action.option_strings if not name.startswith("--no")]
     text = ", ".join(names)
     if action.choices:
-        return text + " " + " ".join(map(str, action.choices)) if len(action.choices) < 3 else \
-            text + " {" + ",".join(map(str, action.choices)) + "}"
+        return text + " {" + ",".join(map(str, action.choices)) + "}"
     if action.nargs == 0:
         return text
     name = action.metavar or ("N" if action.type is int else "X" if action.type is float else "NAME")
     name = " ".join(name) if isinstance(name, tuple) else name
-    return text + f" {name}" + (" ..." if action.nargs == "+" else "")
+    return f"{text} [{name}]" if action.nargs == "?" else text + f" {name}" + (" ..." if action.nargs == "+" else "")
 
 
 def default(action: argparse.Action) -> str:
