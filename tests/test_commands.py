@@ -81,6 +81,27 @@ def test_strip_goes_from_no_swap_to_full_swap(run, tmp_path):
     assert strip.crop((3 * 128 + 8, 0, 4 * 128 - 8, 128)).tobytes() == full_swap.tobytes()
 
 
+def test_swap_aligns_the_faces_and_puts_them_back(run, tmp_path):
+    pytest.importorskip("cv2")
+    model, photos = shared("data/yunet/yunet_n_640_640.onnx"), shared("data/wild_faces/data")
+    wide = Image.new("RGB", (300, 200), "navy")
+    wide.paste(Image.open(photos / "test_0001.jpg").convert("RGB"), (150, 50))
+    wide.save(tmp_path / "wide.png")
+    result = command("train.py", "--mode", "test", "--restore", "--swap_list", 2, 5, "--input", tmp_path / "wide.png",
+                     "--target", photos / "test_0002.jpg", "--checkpoint_dir", run, "--gpu", -1, "--align", model,
+                     "--paste", "--output", tmp_path / "result.png")
+    assert result.returncode == 0, result.stderr
+    assert Image.open(tmp_path / "result.png").size == (768, 128)
+    pasted = Image.open(tmp_path / "result_input.png")
+    assert pasted.size == (300, 200) and Image.open(tmp_path / "result_target.png").size == (128, 128)
+    assert pasted.crop((0, 0, 140, 200)).tobytes() == wide.crop((0, 0, 140, 200)).tobytes()  # away from the face
+    assert pasted.crop((190, 90, 240, 140)).tobytes() != wide.crop((190, 90, 240, 140)).tobytes()
+    line = refused(command("train.py", "--mode", "test", "--restore", "--swap_list", 2, 5, "--input",
+                           "images/smile.jpg", "--target", "images/smile.jpg", "--checkpoint_dir", run, "--gpu", -1,
+                           "--align", tmp_path / "wide.png"))
+    assert "cannot use it as a YuNet" in line
+
+
 def test_matrix_needs_nothing_but_the_directory(run, faces, tmp_path):
     result = command("test_matrix_multi.py", "--resume_dir", run / "VGG", "--gpu", -1, "--output_dir", tmp_path)
     assert result.returncode == 0, result.stderr
