@@ -81,11 +81,11 @@ def write_report(report: "Report", names: Sequence[str], title: str, output_dir:
     from models.figures import confusion_picture
 
     output_dir = Path(output_dir)
-    print(f"{title}\n\naccuracy {report.accuracy:.2f} %   mean class accuracy {report.mean_class_accuracy:.2f} %   "
-          f"{report.counts.sum()} images\n\n{report.as_text(names, short_names(names))}\n")
     heading = f"accuracy {report.accuracy:.1f} %, mean of classes {report.mean_class_accuracy:.1f} %"
     utils.save_picture(confusion_picture(report, names, heading), output_dir / "Con_Matrix.png")
     utils.write_json(output_dir / "confusion_matrix.json", {"title": title, **report.as_dict(names)})
+    print(f"{title}\n\naccuracy {report.accuracy:.2f} %   mean class accuracy {report.mean_class_accuracy:.2f} %   "
+          f"{report.counts.sum()} images\n\n{report.as_text(names, short_names(names))}\n")
     print(f"wrote {output_dir / 'Con_Matrix.png'} and {output_dir / 'confusion_matrix.json'}")
 
 

@@ -49,6 +49,9 @@ def run_command(main: Callable[[], None]) -> None:
         sys.exit(_report(str(stop), 128 + stop.signum))
     except KeyboardInterrupt:
         sys.exit(_report("interrupted", 128 + signal.SIGINT))
+    except BrokenPipeError:  # the reader of our output has seen enough, like head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
     except OSError as error:
         if error.errno is None:
             raise

@@ -45,13 +45,14 @@ def half_way(code: Tensor, swapped: Tensor, share: float = 0.5) -> Tensor:
     return code + share * (swapped - code)
 
 
-def decoder_label(label: Tensor, label_copy: int, exp_label: bool, reconstruct: bool = False) -> Tensor:
+def decoder_label(label: Tensor, label_copy: int, exp_label: bool, reconstruct: float = 0.0) -> Tensor:
     """The label as the decoder takes it, repeated ``label_copy`` times (METHOD §1).
 
-    (N, n) → (N, n·label_copy); with ``exp_label`` (N, (n+1)·label_copy), whose last entry says "reconstruct only".
+    (N, n) → (N, n·label_copy); with ``exp_label`` (N, (n+1)·label_copy), whose last entry says "reconstruct only": 0, 1
+    or in between.
     """
     if exp_label:
-        label = torch.cat([label, torch.full_like(label[:, :1], float(reconstruct))], dim=1)
+        label = torch.cat([label, torch.full_like(label[:, :1], reconstruct)], dim=1)
     return label.repeat(1, label_copy)
 
 

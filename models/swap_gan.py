@@ -108,14 +108,14 @@ class Generator(nn.Module):
         label = swap_label(pair.a, pair.b, self.shape.num_classes)
         swapped = torch.cat(swap_codes(*code.chunk(2), label))
         label = torch.cat([label, label])
-        codes, labels = [swapped, code], [self.label(label), self.label(torch.zeros_like(label), reconstruct=True)]
+        codes, labels = [swapped, code], [self.label(label), self.label(torch.zeros_like(label), reconstruct=1.0)]
         if alpha5:
             codes.append(half_way(code, swapped))
             labels.append(labels[0])
         images = self.edit(faces, torch.cat(codes), code, skips, torch.cat(labels))
         return Edits(*images.chunk(2 * len(codes)))
 
-    def label(self, multi_hot: Tensor, reconstruct: bool = False) -> Tensor:
+    def label(self, multi_hot: Tensor, reconstruct: float = 0.0) -> Tensor:
         """(N, n) → the decoder's label (N, label_chans)."""
         return decoder_label(multi_hot, self.shape.label_copy, self.shape.exp_label, reconstruct)
 
@@ -294,14 +294,16 @@ class SwapGAN:
     def swap(self, pair: Pair, share: float = 1.0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """C and D of a pair, ``share`` (0..1) of the way, and the residuals behind them (METHOD §2).
 
-        Images are (N, 3, S, S) in [-1, 1], residuals in [-2, 2].
+        Images are (N, 3, S, S) in [-1, 1], residuals in [-2, 2]. Code and label both go ``share`` of the way, from the
+        reconstruction's (0) to the swap's (1).
         """
         faces = torch.cat([pair.image_a, pair.image_b])
         with self._autocast():
             code, skips = self.encoder(faces)
             label = swap_label(pair.a, pair.b, self.shape.num_classes)
             swapped = torch.cat(swap_codes(*code.chunk(2), label))
-            planes = self.generator.label(torch.cat([label, label])) if self.shape.decoder_label else None
+            label = share * torch.cat([label, label])
+            planes = self.generator.label(label, 1 - share) if self.shape.decoder_label else None
             residual = self.generator.decoder(half_way(code, swapped, share), code, skips, planes)
         return *(faces + residual).clamp(-1, 1).chunk(2), *residual.chunk(2)
 

@@ -114,6 +114,18 @@ def test_matrix_needs_nothing_but_the_directory(run, faces, tmp_path):
     assert ours["counts"] == report["counts"]
 
 
+def test_a_closed_pipe_is_no_error(run, tmp_path):
+    import subprocess
+    import sys
+
+    words = [sys.executable, "test_matrix_multi.py", "--resume_dir", str(run / "VGG"), "--gpu", "-1", "--output_dir",
+             str(tmp_path)]
+    process = subprocess.Popen(words, cwd=Path(__file__).parents[1], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.close()
+    assert process.stderr.read() == b"" and process.wait() == 141
+    assert (tmp_path / "confusion_matrix.json").is_file()
+
+
 @pytest.mark.parametrize("split, images", [("val", 6), ("train", 42), ("all", 66)])
 def test_matrix_knows_the_validation_split_of_the_run(run, tmp_path, split, images):
     result = command("test_matrix_multi.py", "--resume_dir", run / "VGG", "--gpu", -1, "--output_dir", tmp_path,

@@ -50,7 +50,7 @@ def test_half_way_code_lies_in_the_middle():
 def test_decoder_label_is_repeated_and_may_say_reconstruct():
     label = torch.tensor([[0.0, 1.0]])
     assert decoder_label(label, 2, exp_label=False).tolist() == [[0, 1, 0, 1]]
-    assert decoder_label(0 * label, 2, exp_label=True, reconstruct=True).tolist() == [[0, 0, 1, 0, 0, 1]]
+    assert decoder_label(0 * label, 2, exp_label=True, reconstruct=1.0).tolist() == [[0, 0, 1, 0, 0, 1]]
 
 
 # -------------------------------------------------------------------------------------------------- losses
