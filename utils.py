@@ -6,6 +6,7 @@ that use it.
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import csv
 import errno
@@ -271,12 +272,13 @@ def _numpy_scalars() -> list:
     """
     import numpy
 
-    core = getattr(numpy, "_core", None) or numpy.core
+    core = numpy._core if numpy.lib.NumpyVersion(numpy.__version__) >= "2.0.0" else numpy.core
 
     def scalar(dtype, data=b""):
         return core.multiarray.scalar(dtype, data)
 
-    allowed = [numpy.dtype, *(type(numpy.dtype(name)) for name in ("float64", "float32", "int64", "int32"))]
+    kinds = (type(numpy.dtype(name)) for name in ("float64", "float32", "int64", "int32"))
+    allowed = [codecs.encode, numpy.dtype, *kinds]
     for module in ("numpy.core.multiarray", "numpy._core.multiarray"):
         named = types.FunctionType(scalar.__code__, scalar.__globals__, "scalar", scalar.__defaults__,
                                    scalar.__closure__)

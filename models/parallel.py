@@ -8,7 +8,6 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
-from torch.distributed.nn.functional import all_reduce
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -98,6 +97,22 @@ class Processes:
         return network
 
 
+class SumOverProcesses(torch.autograd.Function):
+    """The sum over the processes, whose gradient is the sum of theirs."""
+
+    @staticmethod
+    def forward(ctx, value: Tensor) -> Tensor:
+        """Any shape → the same."""
+        value = value.clone()
+        distributed.all_reduce(value)
+        return value
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        """Each process's loss depends on every process's value."""
+        return SumOverProcesses.forward(ctx, gradient)
+
+
 class CPUSyncBatchNorm2d(nn.BatchNorm2d):
     """What ``nn.SyncBatchNorm`` is on GPUs alone, on the CPU: moments over the samples of all processes."""
 
@@ -107,7 +122,7 @@ class CPUSyncBatchNorm2d(nn.BatchNorm2d):
             return super().forward(x)
         size = torch.full((1,), x.numel() / x.shape[1], dtype=torch.float64)
         exact = x.double()
-        sums = all_reduce(torch.cat([exact.sum((0, 2, 3)), exact.square().sum((0, 2, 3)), size]))
+        sums = SumOverProcesses.apply(torch.cat([exact.sum((0, 2, 3)), exact.square().sum((0, 2, 3)), size]))
         count = sums[-1]
         mean, square = (sums[:-1] / count).chunk(2)
         var = (square - mean.square()).clamp_min(0)
