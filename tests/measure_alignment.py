@@ -3,7 +3,7 @@
     python tests/measure_alignment.py aligned/data --model yunet_n_640_640.onnx
 
 Two figures: by the project's own detector (which averages and refines YuNet's points, as the alignment did), and by
-one plain YuNet pass at 400 px (independent of the alignment's refinement, but noisy: about ±3° on 128-px faces).
+one plain YuNet pass at 400 px (independent of the alignment's refinement, but noisier on small faces).
 """
 
 from __future__ import annotations
