@@ -12,14 +12,16 @@ from typing import Any, Callable, Sequence
 import utils
 from utils import UserError
 
+MODES = ("train", "test", "evaluate", "grid", "generate")
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},
     "demo": {
         "data_dir": "datasets/demo", "checkpoint_dir": "checkpoint/checkpoint_demo", "image_size": 64,
         "base_width": 16, "vgg_width": 8, "fc_width": 256, "vgg_init": "stage0", "perceptual_epochs": 16,
-        "perceptual_lr": 1e-3, "epochs": 25, "batch_size": 16, "lr": 2e-3, "G_max": 1000.0, "paired": 0.75,
-        "lambda_paired_loss": 150.0, "lambda_vgg_loss": 3.0, "lambda_l2_loss": 30.0, "vgg_lr": 1e-2,
-        "vgg_batch_size": 16, "round_epochs": 2, "multi_add_gan": True,
+        "perceptual_lr": 1e-3, "epochs": 25, "batch_size": 16, "lr": 2e-3, "lr_decay_steps": 15, "G_max": 1000.0,
+        "scene_truth": True, "paired_metric": "l2", "lambda_paired_loss": 600.0, "lambda_adv_loss": 0.3,
+        "lambda_vgg_loss": 1.0, "lambda_l2_loss": 60.0, "vgg_lr": 1e-2, "vgg_batch_size": 16, "round_epochs": 2,
+        "multi_add_gan": True,
     },
 }
 
@@ -53,7 +55,9 @@ def build_parser() -> argparse.ArgumentParser:
         return option
 
     add = group("what to do")
-    add("-m", "--mode", choices=("train", "test"), default="train", help="train, or swap two faces' expressions")
+    add("-m", "--mode", choices=MODES, default="train", help="train; test: swap two faces' expressions; "
+        "evaluate: measure the swaps of the test images; grid: draw a sheet of them; generate: write the synthesized "
+        "training set")
     add("--preset", choices=tuple(PRESETS), default="paper",
         help="defaults of all other options: the paper's, or a small run on drawn faces")
     add("-a", "--attributes", nargs="+", metavar="NAME",
@@ -95,6 +99,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--perceptual", metavar="FILE", help="take a trained VGG19-bn from here instead of training it")
     add("--perceptual_epochs", type=int, default=20, help="epochs of its training on the real training images")
     add("--perceptual_lr", type=float, default=1e-4, help="AdamW's learning rate there; it falls to zero")
+    add("--perceptual_disturbed", default=False,
+        help="shift, blur and add noise to its training images (not in the paper)")
     add("--vgg_init", default="imagenet", metavar="imagenet|none|stage0|FILE",
         help="where VGG19-bn starts: torchvision's weights (--vgg_width 64 only), random, a state dict; with stage0 "
         "the perceptual network at random, and the recognizer from the perceptual network")
@@ -114,9 +120,28 @@ def build_parser() -> argparse.ArgumentParser:
         add(f"--{name}_loss", default=True, help=f"use the {meaning} loss")
         add(f"--lambda_{name}_loss", type=float, default=weight, help=f"weight of the {meaning} loss")
 
+    add = group("GAN, beyond the paper")
     add("--paired", type=float, default=0.0, help="share of the pairs that show one person in one scene, where "
-        "subjects.list has scenes; their true swap is known (not in the paper)")
-    add("--lambda_paired_loss", type=float, default=40.0, help="weight of L1(C, B) + L1(D, A) on those pairs")
+        "subjects.list has scenes; their true swap is known")
+    add("--scene_truth", default=False, help="know the true swaps of all other pairs too: the pictures of the same "
+        "person and scene with the other's expression, where the data have them")
+    add("--lambda_paired_loss", type=float, default=40.0,
+        help="weight of the distance of C and D to their known truths")
+    add("--paired_metric", choices=("l1", "l2"), default="l1",
+        help="that distance: mean absolute or squared difference")
+    add("--mirror", default=False, help="mirror half of the pairs")
+    add("--ema", type=float, default=0.0, help="use the generator's moving average, of which this share "
+        "stays in every step")
+    add("--lr_d", type=float, metavar="X", help="learning rate of the discriminators (default: --lr)")
+    add("--adv_loss", choices=("bce", "hinge"), default="bce", help="adversarial loss")
+    add("--lambda_adv_loss", type=float, default=1.0, help="its weight for the generator")
+    add("--lambda_r1_loss", type=float, default=0.0,
+        help="weight of R1, the discriminators' gradient penalty on real images")
+    add("--lambda_cycle_loss", type=float, default=0.0, help="weight of L1 between A, B and C, D swapped back")
+    add("--lambda_residual_loss", type=float, default=0.0, help="weight of mean|C - A| + mean|D - B|: change little")
+    add("--diff_aug", default=False, help="shift and light images differently before the discriminators, real and fake")
+    add("--vgg_taps", type=float, nargs=5, default=[1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0], metavar="W",
+        help="weights of the five perceptual taps")
 
     add = group("recognizer")
     add("--round_every", type=int, default=5, help="GAN epochs between two recognizer rounds")
@@ -132,26 +157,39 @@ def build_parser() -> argparse.ArgumentParser:
     add("--select_on", choices=("val", "test"), default="val",
         help="images that choose the best recognizer; test is the reference's protocol and flatters")
 
+    add = group("measuring (--mode evaluate)")
+    add("--judge", metavar="FILE", help="the independent recognizer that judges the swaps; trained where there is none "
+        "yet (default: judge.pth in --checkpoint_dir)")
+    add("--judge_epochs", type=int, default=25, help="epochs of its training on the real training images")
+
     add = group("swap (--mode test)")
-    add("--swap_list", type=int, nargs=2, metavar=("I", "T"),
-        help="expressions of --input and of --target: positions in -a, from 0")
+    add("--swap_list", type=int, nargs="+", metavar=("I", "T"),
+        help="expressions of --input and of each --target: positions in -a, from 0")
     add("-i", "--input", metavar="FILE", help="face with the first expression")
-    add("-t", "--target", metavar="FILE", help="face with the second expression")
-    add("-o", "--output", default="result.jpg", metavar="FILE", help="the picture that is written")
-    add("--steps", type=int, metavar="K", help="a strip from no swap to full swap in K steps instead")
+    add("-t", "--target", nargs="+", metavar="FILE", help="face with the second expression; several with --steps")
+    add("--steps", type=int, metavar="K",
+        help="the way from no swap to full swap in K steps instead: a strip per target")
+    add("--matrix", default=False,
+        help="with --steps and two targets: both expressions at once, one down, one to the right")
     add("--align", metavar="MODEL", help="find and align the faces first, with YuNet's ONNX file (see datasets.align)")
     add("--margin", type=float, default=0.0, help="margin of the alignment, as it was for the training images")
     add("--paste", default=False, help="also put the swapped faces back into the whole photographs: "
         "result_input.jpg, result_target.jpg")
+
+    add = group("pictures and images to write")
+    add("-o", "--output", metavar="FILE", help="the picture of --mode test and grid (default: result.jpg, grid.jpg)")
+    add("--rows", type=int, default=4, help="persons on the sheet of --mode grid")
+    add("--out", metavar="DIR", help="the data directory that --mode generate writes")
     return parser
 
 
 # What says what to do now, and is never taken over from a run.
 MOMENTARY_OPTIONS = {"mode", "gpu", "checkpoint_dir", "restore", "auto_restore", "overwrite", "force", "swap_list",
-                     "input", "target", "output", "steps", "align", "margin", "paste"}
+                     "input", "target", "output", "steps", "matrix", "rows", "out", "align", "margin", "paste", "judge",
+                     "judge_epochs"}
 # What cannot change even with --force: the tensors would not fit, or the optimizer's state would win.
 FIXED_OPTIONS = {"attributes", "image_size", "base_width", "vgg_width", "fc_width", "decoder_label", "label_copy",
-                 "exp_label", "weight_decay", "perceptual_epochs", "data"}
+                 "exp_label", "ema", "weight_decay", "perceptual_epochs", "data"}
 # What may change between a run and its continuation without changing what the rest of the run computes.
 FREE_OPTIONS = MOMENTARY_OPTIONS | {"preset", "data_dir", "save_minutes", "log_every", "num_workers", "cache", "epochs"}
 
@@ -167,7 +205,7 @@ def read_options(words: Sequence[str] | None = None) -> argparse.Namespace:
         setattr(options, name, given.get(name, value))
     options.checkpoint_dir = options.checkpoint_dir or default_checkpoint_dir(options)
     kept = Path(options.checkpoint_dir) / "options.json"
-    if kept.is_file() and (options.mode == "test" or wants_restore(options)):
+    if kept.is_file() and (options.mode != "train" or wants_restore(options)):
         adopt_options(options, given, utils.read_json(kept), kept)
     check_options(options, given)
     return options
@@ -215,15 +253,17 @@ def check_options(options: argparse.Namespace, given: dict[str, Any]) -> None:
     if options.image_size < 32 or options.image_size % 32:
         raise UserError(f"--image_size {options.image_size}: must be a multiple of 32 (five halvings), like 64 or 256")
     for name in ("base_width", "vgg_width", "fc_width", "batch_size", "vgg_batch_size", "epochs", "round_every",
-                 "lr_decay_steps", "vgg_lr_decay_steps", "pairs_per_image", "label_copy", "log_every"):
+                 "lr_decay_steps", "vgg_lr_decay_steps", "pairs_per_image", "label_copy", "log_every",
+                 "judge_epochs", "rows"):
         if getattr(options, name) < 1:
             raise UserError(f"--{name} {getattr(options, name)}: must be at least 1")
     for name in ("perceptual_epochs", "round_epochs", "gan_raw", "num_workers", "std", "lr", "vgg_lr",
                  "perceptual_lr", "weight_decay", "save_minutes"):
         if not getattr(options, name) >= 0:
             raise UserError(f"--{name} {getattr(options, name)}: must not be negative")
-    if not 0 <= options.paired <= 1:
-        raise UserError(f"--paired {options.paired}: a share, from 0 to 1")
+    for name in ("paired", "ema"):
+        if not 0 <= getattr(options, name) <= 1:
+            raise UserError(f"--{name} {getattr(options, name)}: a share, from 0 to 1")
     if options.vgg_batch_size < 2:
         raise UserError("--vgg_batch_size 1: batch norm needs at least 2 images")
     if options.vgg_width >= 2 * options.base_width:
@@ -234,21 +274,35 @@ def check_options(options: argparse.Namespace, given: dict[str, Any]) -> None:
             raise UserError(f"--vgg_width {options.vgg_width}: there are ImageNet weights for --vgg_width 64 alone; "
                             "add --vgg_init none")
         options.vgg_init = "none"
+    if options.output is None:
+        options.output = "grid.jpg" if options.mode == "grid" else "result.jpg"
     utils.check_picture_name(options.output)
     for name in ("perceptual", "vgg_init") if options.mode == "train" and not wants_restore(options) else ():
         path = getattr(options, name)
         if path and path not in ("imagenet", "none", "stage0") and not Path(path).is_file():
             raise UserError(f"--{name} {path}: no such file")
+    if options.mode == "generate" and not options.out:
+        raise UserError("--mode generate: --out DIR is missing, the data directory to write")
     if options.mode == "test":
-        for name in ("swap_list", "input", "target"):
-            if getattr(options, name) is None:
-                raise UserError(f"--mode test: --{name} is missing; it needs --swap_list I T, --input FILE and "
-                                "--target FILE")
-        if options.paste and (not options.align or options.steps):
-            raise UserError("--paste puts aligned faces back: it needs --align MODEL, and no --steps")
-        if options.steps is not None and options.steps < 2:
-            raise UserError(f"--steps {options.steps}: a strip needs at least 2 steps")
-        if options.steps is not None and options.steps > 100:
-            raise UserError(f"--steps {options.steps}: a strip of more than 100 steps is too wide for a picture")
-    elif options.restore is not None and options.overwrite:
+        check_swap_options(options)
+    elif options.mode == "train" and options.restore is not None and options.overwrite:
         raise UserError("--restore and --overwrite: choose one, go on or start anew")
+
+
+def check_swap_options(options: argparse.Namespace) -> None:
+    """UserError for a swap that says too little or two things at once."""
+    for name in ("swap_list", "input", "target"):
+        if getattr(options, name) is None:
+            raise UserError(f"--mode test: --{name} is missing; it needs --swap_list I T, --input FILE and "
+                            "--target FILE")
+    if len(options.swap_list) != 1 + len(options.target):
+        raise UserError(f"--swap_list {' '.join(map(str, options.swap_list))}: needs the expressions of --input and of "
+                        f"each --target, {1 + len(options.target)} numbers")
+    if len(options.target) > 1 and not options.steps:
+        raise UserError("--target: several targets are for a strip or a matrix; add --steps K")
+    if options.matrix and (len(options.target) != 2 or not options.steps):
+        raise UserError("--matrix: needs two targets and --steps K")
+    if options.paste and (not options.align or options.steps):
+        raise UserError("--paste puts aligned faces back: it needs --align MODEL, and no --steps")
+    if options.steps is not None and not 2 <= options.steps <= (20 if options.matrix else 100):
+        raise UserError(f"--steps {options.steps}: from 2 to 100 for a strip, to 20 for a matrix")

@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import os
 import shutil
 import sys
@@ -20,12 +19,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Iterator, Sequence
 
 import utils
+from modes.evaluate import evaluate_swaps
+from modes.generate import generate
+from modes.grid import draw_grid, save_sheet
+from modes.swap import swap
 from options import read_options
-from swapping import swap
 from utils import UserError
 
 if TYPE_CHECKING:
-    import numpy
     import torch
 
     from datasets.layout import Layout
@@ -77,6 +78,7 @@ class JointTraining:
     def __init__(self, options: argparse.Namespace, layout: "Layout", device: "torch.device",
                  processes: "Processes", restoring: bool = False) -> None:
         from datasets.loading import Images, third_of_pairs
+        from datasets.splits import training_pairs
         from models.checkpoints import initialize
         from models.recognizer import Recognizer, RecognizerRecipe
         from models.swap_gan import GANRecipe, GANShape, SwapGAN
@@ -90,7 +92,7 @@ class JointTraining:
 
         self.images = Images(layout.train + layout.target_only, options.image_size, options.cache)
         self.selection_images = Images(layout.split(options.select_on), options.image_size, options.cache)
-        self.pairs = self._pairs()
+        self.pairs = training_pairs(layout, options.seed, options.pairs_per_image)
         if options.ablation:
             self.pairs = third_of_pairs(self.pairs, options.seed)
 
@@ -147,12 +149,15 @@ class JointTraining:
     def _perceptual_epoch(self, stage: Stage) -> None:
         """Stage 0: a plain VGG19-bn on the real training images, the best on the selection images kept (METHOD §1)."""
         from datasets.loading import real_plan, to_float
+        from models.augment import disturbed
         from models.checkpoints import on_cpu
 
         network, options = self._stage0(), self.options
 
         def step(batch: "Loaded") -> dict[str, float]:
             image, label = to_float(batch.first, self.device), batch.label.to(self.device)
+            if options.perceptual_disturbed:
+                image = disturbed(image, utils.generator(options.seed, "disturbed", network.steps, self.processes.rank))
             with self._seeded("dropout", "perceptual", network.steps, self.processes.rank):
                 return network.step(label, image, total=batch.total)
 
@@ -193,14 +198,14 @@ class JointTraining:
 
         options = self.options
         if options.vgg_loss and self.gan.perceptual is None:
-            self.gan.set_perceptual(load_perceptual(self.perceptual_file))
+            self.gan.set_perceptual(load_perceptual(self.perceptual_file, tuple(options.vgg_taps)))
 
         def step(batch: "Loaded") -> dict[str, float]:
             noise = utils.generator(options.seed, "noise", self.gan.steps)
             return self.gan.step(self._pair(batch), noise, batch.total)
 
         means = self._steps(stage, gan_plan(self.layout.train, options.batch_size, options.seed, stage.epoch,
-                                            options.paired), step)
+                                            options.paired, options.scene_truth, options.mirror), step)
         self._summarize(stage, means)
         if self.processes.main:
             save_gan(self.folder / "model", self.gan, self.config(), stage.epoch + 1)
@@ -312,6 +317,7 @@ class JointTraining:
             raise UserError(f"--restore {epoch}: {self.perceptual_file} is not there; give the perceptual network with "
                             "--perceptual FILE, or do without with --no_vgg_loss")
         load_gan_networks(self.folder / "model", self.gan, epoch, tuple(self.gan.STATES))
+        self.gan.start_from_used()
         if (self.folder / "VGG" / "max_ckpt.t7").is_file():
             best = load_recognizer(self.folder / "VGG", self.device)
             load_into(self.recognizer.network, best.recognizer.network.state_dict())
@@ -366,41 +372,21 @@ class JointTraining:
 
     # ---------------------------------------------------------------------------------------------- helpers
 
-    def _pairs(self) -> "numpy.ndarray":
-        """Positions (P, 2) of sources and targets: of the directory's own list, or drawn by the seed (METHOD §4)."""
-        import numpy
-        from datasets.splits import read_pairs, sample_pairs
-
-        layout, kept = self.layout, self.layout.root / "images_gan_nature.list"
-        everyone = layout.train + layout.target_only
-        if kept.is_file():
-            listed = everyone + layout.val + layout.left_out
-            pairs = read_pairs(kept, listed, listed)
-            strange = [target for _, target in pairs if target.label not in (layout.neutral, -1)]
-            if strange:
-                raise UserError(f"{kept}: the target {strange[0].name} is {layout.expressions[strange[0].label]}, and "
-                                "targets must be neutral faces; say with --neutral which expression they show")
-        else:
-            pairs = sample_pairs(layout, self.options.seed, self.options.pairs_per_image)
-        position = {sample.name: i for i, sample in enumerate(everyone)}
-        known = [(position[s.name], position[t.name]) for s, t in pairs if s.name in position and t.name in position]
-        if not known:
-            raise UserError(f"{kept}: no pair of it lies in the training images")
-        return numpy.array(known)
-
     def _fingerprint(self) -> str:
         """A hash of all that a training sees of its lists."""
         layout = self.layout
         rows = [[split, s.name, s.label, s.subject, s.scene] for split in ("train", "val", "target_only")
                 for s in getattr(layout, split)]
-        return hashlib.sha256(repr([layout.neutral, rows, self.pairs.tolist()]).encode()).hexdigest()
+        return utils.fingerprint([layout.neutral, rows, self.pairs.tolist()])
 
     def _pair(self, batch: "Loaded") -> "Pair":
         from datasets.loading import to_float
         from models.swap import Pair
 
-        return Pair(to_float(batch.first, self.device), to_float(batch.second, self.device),
-                    batch.label.to(self.device), batch.second_label.to(self.device), batch.same_scene.to(self.device))
+        pair = Pair(to_float(batch.first, self.device), to_float(batch.second, self.device),
+                    batch.label.to(self.device), batch.second_label.to(self.device))
+        return pair if batch.truth is None else pair._replace(truth=to_float(batch.truth, self.device),
+                                                              known=batch.known.to(self.device))
 
     def _stage0(self) -> "Recognizer":
         from models.checkpoints import initialize
@@ -537,24 +523,27 @@ def goes_on(options: argparse.Namespace) -> bool:
 
 
 def finish(options: argparse.Namespace, training: JointTraining) -> None:
-    """Judge the best recognizer on the test list; the demo also swaps two faces and says how to go on."""
+    """Draw the sheet and judge the best recognizer on the test list; the demo also swaps and says how to go on."""
     from models.checkpoints import load_recognizer
     from test_matrix_multi import judge, write_report
 
+    demo = options.preset == "demo"
+    results = Path(".") if demo else training.folder / "test_result"
+    save_sheet(training.gan, training.layout, options.rows, options.seed, results / "grid.jpg")
     resume_dir = training.folder / "VGG"
     if not (resume_dir / "max_ckpt.t7").is_file():
         print(f"no recognizer round in {options.epochs} epochs (--round_every {options.round_every}): no test")
         return
-    demo = options.preset == "demo"
     report = judge(load_recognizer(resume_dir, training.device), training.layout, "test", options.image_size, 64,
                    options.num_workers)
     write_report(report, training.layout.expressions, f"best recognizer of {training.folder} on "
-                 f"{training.layout.root}, test images", "." if demo else training.folder / "test_result")
+                 f"{training.layout.root}, test images", results)
     if demo:
         names, pictures = training.layout.expressions, Path(__file__).parent / "images"
         if {"smile", "neutral"} <= set(names):
             options.swap_list = [names.index("smile"), names.index("neutral")]
-            options.input, options.target = pictures / "smile.jpg", pictures / "neutral.jpg"
+            options.input, options.target = pictures / "smile.jpg", [pictures / "neutral.jpg"]
+            options.output = "result.jpg"
             swap(options)
         print("\ngo on with\n"
               "  python train.py --preset demo --mode test --restore --swap_list 2 5 --input images/smile.jpg "
@@ -593,7 +582,8 @@ def main(words: Sequence[str] | None = None) -> None:
     options = read_options(words)
     if options.mode == "train":
         start_processes(options)
-    {"train": train, "test": swap}[options.mode](options)
+    work = {"train": train, "test": swap, "evaluate": evaluate_swaps, "grid": draw_grid, "generate": generate}
+    work[options.mode](options)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import re
 import signal
 import sys
 import tempfile
+import time
 import types
 import warnings
 from pathlib import Path
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
 
 class UserError(Exception):
     """What is wrong, where, and what to do: shown to the user as one line, exit status 2."""
+
+
+# torchrun kills all processes as soon as one ends: where all meet the same mistake, the main one is to speak first.
+SECONDS_TO_SPEAK = 15
 
 
 class Stopped(Exception):
@@ -65,7 +70,9 @@ def run_command(main: Callable[[], None]) -> None:
 def _report(line: str, status: int) -> int:
     if line:
         who = "" if main_process() else f"process {os.environ['RANK']}: "
-        print(f"{who}{Path(sys.argv[0]).name}: {line}", file=sys.stderr)
+        print(f"{who}{Path(sys.argv[0]).name}: {line}", file=sys.stderr, flush=True)
+    if not main_process():
+        time.sleep(SECONDS_TO_SPEAK)
     return status
 
 
@@ -107,6 +114,11 @@ def derived_seed(seed: int, *stream: int | str) -> int:
     """
     text = repr((int(seed), *stream)).encode()
     return int.from_bytes(hashlib.sha256(text).digest()[:8], "big") >> 1
+
+
+def fingerprint(values: Iterable[Any]) -> str:
+    """A SHA-256 of plain values, the same for equal values in equal order."""
+    return hashlib.sha256(repr(list(values)).encode()).hexdigest()
 
 
 def generator(seed: int, *stream: int | str) -> "torch.Generator":

@@ -120,20 +120,21 @@ def _free_memory() -> int:
 class Batch(NamedTuple):
     """Positions of images: ``first`` are A or the sources, ``second`` (may be empty) B or the targets.
 
-    ``flip`` says which samples are mirrored; with ``second``, both images of a sample are. ``same_scene`` says which
-    samples show one person in one scene twice.
+    ``flip`` says which samples are mirrored, with all their images. ``truth`` (N, 2) are the pictures that the swap of
+    a sample should give, C and D: each person in their own scene with the other's expression; -1 where there is none.
     """
 
     first: np.ndarray
     second: np.ndarray
     flip: np.ndarray
-    same_scene: np.ndarray
+    truth: np.ndarray
 
     @classmethod
     def of(cls, first: np.ndarray, second: np.ndarray | None = None, flip: np.ndarray | None = None) -> "Batch":
-        """A batch without partners, mirroring or known scenes but for what is given."""
+        """A batch without partners, mirroring or known truths but for what is given."""
         second = first[:0] if second is None else second
-        return cls(first, second, np.zeros(len(first), bool) if flip is None else flip, np.zeros(len(first), bool))
+        return cls(first, second, np.zeros(len(first), bool) if flip is None else flip,
+                   np.full((len(first), 2), -1))
 
     def part(self, share: slice) -> "Batch":
         """One process's part of the batch."""
@@ -143,22 +144,27 @@ class Batch(NamedTuple):
 class Loaded(NamedTuple):
     """A batch with its images: (N, 3, S, S) uint8, already mirrored where ``flip`` says so; labels of ``first``, (N,).
 
-    ``second`` and ``second_label`` are None where the batch has no second images. ``total`` is the size of the whole
-    batch, of which this may be one process's part.
+    ``second`` and ``second_label`` are None where the batch has no second images. ``truth`` (2N, 3, S, S) are the true
+    swaps, first all of C, then all of D, and ``known`` (2N,) says which of them mean anything; both are None where no
+    truth of the batch is known. ``total`` is the size of the whole batch, of which this may be one process's part.
     """
 
     first: Tensor
     label: Tensor
     second: Tensor | None
     second_label: Tensor | None
-    same_scene: Tensor
+    truth: Tensor | None
+    known: Tensor | None
     total: int
 
 
-def gan_plan(samples: Sequence[Sample], batch_size: int, seed: int, epoch: int, paired: float = 0.0) -> list[Batch]:
+def gan_plan(samples: Sequence[Sample], batch_size: int, seed: int, epoch: int, paired: float = 0.0,
+             scene_truth: bool = False, mirror: bool = False) -> list[Batch]:
     """One GAN epoch: (images / batch size) pairs of batches, A of one expression, B of any others (METHOD §2, §3).
 
-    For the share ``paired`` of the samples of A, B is the same person in the same scene where the data have such.
+    For the share ``paired`` of the samples of A, B is the same person in the same scene where the data have such: each
+    is then the other's true swap. ``scene_truth`` looks up the true swaps of all other pairs as well, ``mirror``
+    mirrors half of all pairs.
     """
     labels = np.array([sample.label for sample in samples])
     random = _random(seed, "gan", epoch)
@@ -167,7 +173,14 @@ def gan_plan(samples: Sequence[Sample], batch_size: int, seed: int, epoch: int, 
     others = {e: np.flatnonzero(labels != e) for e in expressions}
     plan = [Batch.of(_draw(random, of[a], batch_size), _draw(random, others[a], batch_size))
             for a in random.choice(expressions, max(1, len(labels) // batch_size))]
-    return _with_same_scene(plan, samples, paired, _random(seed, "paired", epoch)) if paired else plan
+    if paired:
+        plan = _with_same_scene(plan, samples, paired, _random(seed, "paired", epoch))
+    if scene_truth:
+        plan = [batch._replace(truth=true_swaps(samples, batch.first, batch.second)) for batch in plan]
+    if mirror:
+        random = _random(seed, "mirror", epoch)
+        plan = [batch._replace(flip=random.random(len(batch.flip)) < 0.5) for batch in plan]
+    return plan
 
 
 def _with_same_scene(plan: Sequence[Batch], samples: Sequence[Sample], share: float,
@@ -179,14 +192,31 @@ def _with_same_scene(plan: Sequence[Batch], samples: Sequence[Sample], share: fl
             scenes.setdefault((sample.subject, sample.scene), []).append(i)
     result = []
     for batch in plan:
-        second, same_scene = batch.second.copy(), batch.same_scene.copy()
+        second, truth = batch.second.copy(), batch.truth.copy()
         for row in random.permutation(len(batch.first))[:round(share * len(batch.first))]:
             a = samples[batch.first[row]]
             partners = [i for i in scenes.get((a.subject, a.scene), ()) if samples[i].label != a.label]
             if partners:
-                second[row], same_scene[row] = random.choice(partners), True
-        result.append(batch._replace(second=second, same_scene=same_scene))
+                second[row] = random.choice(partners)
+                truth[row] = second[row], batch.first[row]
+        result.append(batch._replace(second=second, truth=truth))
     return result
+
+
+def true_swaps(samples: Sequence[Sample], first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """The positions (N, 2) of the true C and D: a person in their own scene with the other's expression; -1 if absent.
+
+    Of several such pictures the first is taken.
+    """
+    known: dict[tuple[str, str, int], int] = {}
+    for i, sample in enumerate(samples):
+        if sample.subject and sample.scene:
+            known.setdefault((sample.subject, sample.scene, sample.label), i)
+
+    def with_label_of(face: int, other: int) -> int:
+        return known.get((samples[face].subject, samples[face].scene, samples[other].label), -1)
+
+    return np.array([(with_label_of(a, b), with_label_of(b, a)) for a, b in zip(first, second)]).reshape(-1, 2)
 
 
 def real_plan(count: int, batch_size: int, seed: int, *stream: int | str) -> list[Batch]:
@@ -254,17 +284,22 @@ class _Planned(torch.utils.data.Dataset):
 
     def __getitem__(self, i: int) -> Loaded | UserError:
         try:
-            return self._loaded(self.plan[i].part(self.share), len(self.plan[i].first))
+            return self._loaded(self.plan[i])
         except UserError as error:  # handed over: raised in a worker it would arrive as a traceback
             return error
 
-    def _loaded(self, batch: Batch, total: int) -> Loaded:
+    def _loaded(self, whole: Batch) -> Loaded:
+        batch = whole.part(self.share)
         flip = torch.from_numpy(batch.flip)
         first, label = self._mirrored(batch.first, flip), self.labels[batch.first]
         second = second_label = None
         if len(batch.second):
             second, second_label = self._mirrored(batch.second, flip), self.labels[batch.second]
-        return Loaded(first, label, second, second_label, torch.from_numpy(batch.same_scene), total)
+        truth = known = None
+        if (whole.truth >= 0).any():  # all processes see the truths of a batch, or none does
+            positions = batch.truth.T.flatten()
+            truth, known = self._mirrored(positions.clip(0), flip.repeat(2)), torch.from_numpy(positions >= 0)
+        return Loaded(first, label, second, second_label, truth, known, len(whole.first))
 
     def _mirrored(self, positions: np.ndarray, flip: Tensor) -> Tensor:
         pixels = self.images[positions]

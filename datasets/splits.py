@@ -104,5 +104,29 @@ def read_pairs(path: Path, sources: Sequence[Sample], targets: Sequence[Sample])
     return pairs
 
 
+def training_pairs(layout: Layout, seed: int, per_image: int) -> numpy.ndarray:
+    """The pairs to synthesize: the directory's own list, or :func:`sample_pairs` (METHOD §4).
+
+    (P, 2) positions of sources and targets in ``layout.train + layout.target_only``. UserError where the directory's
+    list names no pair of training images, or targets that are not neutral.
+    """
+    kept = layout.root / "images_gan_nature.list"
+    everyone = layout.train + layout.target_only
+    if kept.is_file():
+        listed = everyone + layout.val + layout.left_out
+        pairs = read_pairs(kept, listed, listed)
+        strange = [target for _, target in pairs if target.label not in (layout.neutral, -1)]
+        if strange:
+            raise UserError(f"{kept}: the target {strange[0].name} is {layout.expressions[strange[0].label]}, and "
+                            "targets must be neutral faces; say with --neutral which expression they show")
+    else:
+        pairs = sample_pairs(layout, seed, per_image)
+    position = {sample.name: i for i, sample in enumerate(everyone)}
+    known = [(position[s.name], position[t.name]) for s, t in pairs if s.name in position and t.name in position]
+    if not known:
+        raise UserError(f"{kept}: no pair of it lies in the training images")
+    return numpy.array(known)
+
+
 def _stem(name: str) -> str:
     return name.rsplit(".", 1)[0] if "." in name.rsplit("/", 1)[-1] else name

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 import utils
 from models.generator import Encoder
+from models.judge import Judge
 from models.recognizer import Recognizer
 from models.swap_gan import GANShape, SwapGAN
-from models.vgg import VGG, Perceptual, VGG_fx, load_backbone
+from models.vgg import TAP_WEIGHTS, VGG, Perceptual, VGG_fx, load_backbone
 from utils import UserError
 
 Backbone = TypeVar("Backbone", VGG, VGG_fx)
@@ -139,14 +140,14 @@ def load_recognizer(folder: Path, device: torch.device) -> Trained:
 
 # ----------------------------------------------------------------------------------------------------- VGG
 
-def load_perceptual(path: Path) -> Perceptual:
+def load_perceptual(path: Path, tap_weights: tuple[float, ...] = TAP_WEIGHTS) -> Perceptual:
     """The perceptual network from ``<n>_max_ckpt.t7`` or from any VGG19-bn state dict."""
     checkpoint = utils.load_checkpoint(path)
     with _naming(path):
         state = plain(net_of(checkpoint))
         network = VGG(2, vgg_width=_entry(state, "features.0.weight").shape[0], fc_width=1)
         load_backbone(network, {key: value for key, value in state.items() if key.startswith("features.")})
-    return Perceptual(network.features)
+    return Perceptual(network.features, weights=tap_weights)
 
 
 def perceptual_config(path: Path) -> dict[str, Any]:
@@ -154,6 +155,24 @@ def perceptual_config(path: Path) -> dict[str, Any]:
     checkpoint = utils.load_checkpoint(path)
     config = checkpoint.get("config") if isinstance(checkpoint, Mapping) else None
     return config if isinstance(config, dict) else {}
+
+
+def save_judge(path: Path, judge: Judge, config: dict[str, Any]) -> None:
+    """A judge's state dict with what it was trained on."""
+    utils.save_checkpoint(path, {"net": on_cpu(judge), "config": config})
+
+
+def load_judge(path: Path, config: dict[str, Any]) -> Judge:
+    """A judge that was trained on what ``config`` says; UserError where it was not."""
+    checkpoint = utils.load_checkpoint(path)
+    known = checkpoint.get("config") if isinstance(checkpoint, Mapping) else None
+    if known != config:
+        raise UserError(f"{path}: this judge was not trained on these training images, expressions and size; delete "
+                        "it, or name another with --judge")
+    judge = Judge(len(config["expressions"]), config["image_size"])
+    with _naming(path):
+        load_into(judge, checkpoint["net"])
+    return judge.eval()
 
 
 def initialize(network: Backbone, vgg_init: str | Path) -> Backbone:

@@ -1,4 +1,4 @@
-"""Tensors and figures → pictures for people: sample grids, the swap's row, the confusion matrix."""
+"""Tensors and figures → pictures for people: sample grids, the swap's panels, sheets, the confusion matrix."""
 
 from __future__ import annotations
 
@@ -21,16 +21,40 @@ def grid(rows: Sequence[Tensor]) -> Image.Image:
     return to_picture(make_grid(torch.cat([row.float().cpu() for row in rows]), nrow=columns, padding=2, pad_value=1))
 
 
-def row(panels: Sequence[Tensor]) -> Image.Image:
-    """Images (3, S, S) in [-1, 1] side by side; panels smaller than 128 px are enlarged by a whole factor."""
-    picture = to_picture(torch.cat([panel.float().cpu() for panel in panels], dim=2))
-    factor = -(-SMALLEST_PANEL // picture.height)
+def panels(rows: Sequence[Sequence[Tensor | None]]) -> Image.Image:
+    """Rows of images (3, S, S) in [-1, 1] side by side, None for white; small ones are enlarged by a whole factor."""
+    empty = torch.ones_like(next(panel for panel in rows[0] if panel is not None))
+    picture = to_picture(torch.cat([torch.cat([empty if panel is None else panel for panel in row], dim=2)
+                                    for row in rows], dim=1).float().cpu())
+    factor = -(-SMALLEST_PANEL // empty.shape[-1])
     return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.BICUBIC)
 
 
 def residual_image(residual: Tensor) -> Tensor:
     """A residual in [-2, 2] as an image in [-1, 1]: middle grey where nothing changes."""
     return residual / 2
+
+
+def heat_map(residual: Tensor) -> Tensor:
+    """Residuals (N, 3, S, S) in [-2, 2] as images in [-1, 1]: black where nothing changes, over red to white at 0.6."""
+    strength = residual.abs().mean(1, keepdim=True) / 0.6
+    return torch.cat([(3 * strength - start).clamp(0, 1) for start in (0, 1, 2)], dim=1) * 2 - 1
+
+
+def sheet(heads: Sequence[str], rows: Sequence[Sequence[Tensor | None]], notes: Sequence[str]) -> Image.Image:
+    """:func:`panels` under column heads, with a note at the left of each row."""
+    body = panels(rows)
+    font = ImageFont.load_default(18)
+    left = int(max((font.getlength(note) for note in notes), default=0)) + 24
+    cell = body.width // len(heads)
+    picture = Image.new("RGB", (left + body.width + 8, 40 + body.height + 8), PAPER)
+    picture.paste(body, (left, 40))
+    draw = ImageDraw.Draw(picture)
+    for i, head in enumerate(heads):
+        draw.text((left + (i + 0.5) * cell, 20), head, INK, font, anchor="mm")
+    for i, note in enumerate(notes):
+        draw.text((left - 12, 40 + (i + 0.5) * body.height / len(rows)), note, INK, font, anchor="rm")
+    return picture
 
 
 def to_picture(image: Tensor) -> Image.Image:

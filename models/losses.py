@@ -5,6 +5,7 @@ Images are (N, 3, S, S) in [-1, 1]; every loss returns a scalar and is a mean ov
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -19,6 +20,22 @@ def adversarial(logits: Tensor, mean: float, noise: Tensor, groups: int) -> Tens
     return groups * soft_bce(logits, mean, noise)
 
 
+def hinge_real(logits: Tensor, groups: int) -> Tensor:
+    """Σ over groups of images of max(0, 1 − D(real)): logits (G·N,). Not in METHOD (Lim and Ye, 2017)."""
+    return groups * F.relu(1 - logits).mean()
+
+
+def hinge_fake(logits: Tensor, groups: int) -> Tensor:
+    """Σ over groups of images of max(0, 1 + D(fake)): logits (G·N,). Not in METHOD (Lim and Ye, 2017)."""
+    return groups * F.relu(1 + logits).mean()
+
+
+def gradient_penalty(logits: Tensor, image: Tensor) -> Tensor:
+    """R1: ½·|∇D(x)|² at real images (N, 3, S, S) that require gradients. Not in METHOD (Mescheder et al., 2018)."""
+    gradient, = torch.autograd.grad(logits.sum(), image, create_graph=True)
+    return 0.5 * gradient.square().sum((1, 2, 3)).mean()
+
+
 def swap_consistency(image_a: Tensor, image_b: Tensor, image_c: Tensor, image_d: Tensor) -> Tensor:
     """mean|(A + B) − (C + D)|: what one face gains, the other loses (METHOD §3, ``--lambda_l1_loss``)."""
     return ((image_a + image_b) - (image_c + image_d)).abs().mean()
@@ -29,12 +46,12 @@ def reconstruction(rebuilt: Tensor, image: Tensor) -> Tensor:
     return F.mse_loss(rebuilt, image)
 
 
-def paired_swap(swapped: Tensor, truth: Tensor, same_scene: Tensor, share: float) -> Tensor:
-    """mean|swapped − truth| over the samples whose truth is known: ``same_scene`` (N,), about ``share`` of them.
+def paired_swap(swapped: Tensor, truth: Tensor, known: Tensor, share: float, power: int = 1) -> Tensor:
+    """mean|swapped − truth|^power over the samples whose truth is ``known`` (N,), about ``share`` of them.
 
-    Not in METHOD: pictures of one person in one scene are each other's true swap.
+    Not in METHOD: the truth is a picture of the same person in the same scene with the other expression.
     """
-    return ((swapped - truth).abs().mean((1, 2, 3)) * same_scene).mean() / share
+    return ((swapped - truth).abs().pow(power).mean((1, 2, 3)) * known).mean() / share
 
 
 def total_variation(image: Tensor) -> Tensor:

@@ -45,26 +45,27 @@ def half_way(code: Tensor, swapped: Tensor, share: float = 0.5) -> Tensor:
     return code + share * (swapped - code)
 
 
-def decoder_label(label: Tensor, label_copy: int, exp_label: bool, reconstruct: float = 0.0) -> Tensor:
+def decoder_label(label: Tensor, label_copy: int, exp_label: bool, reconstruct: float | Tensor = 0.0) -> Tensor:
     """The label as the decoder takes it, repeated ``label_copy`` times (METHOD §1).
 
     (N, n) → (N, n·label_copy); with ``exp_label`` (N, (n+1)·label_copy), whose last entry says "reconstruct only": 0, 1
-    or in between.
+    or in between, for all samples or for each (N, 1).
     """
     if exp_label:
-        label = torch.cat([label, torch.full_like(label[:, :1], reconstruct)], dim=1)
+        label = torch.cat([label, torch.ones_like(label[:, :1]) * reconstruct], dim=1)
     return label.repeat(1, label_copy)
 
 
 class Pair(NamedTuple):
     """Images with one expression and their partners with another: (N, 3, S, S) in [-1, 1] and (N,) labels.
 
-    ``same_scene`` (N,) boolean says where both show one person in one scene, so that the true swap of each is the
-    other; None where that is not known.
+    ``truth`` (2N, 3, S, S) are the true C and D where they are known, and ``known`` (2N,) boolean says where; both are
+    None where no truth is known.
     """
 
     image_a: Tensor
     image_b: Tensor
     a: Tensor
     b: Tensor
-    same_scene: Tensor | None = None
+    truth: Tensor | None = None
+    known: Tensor | None = None

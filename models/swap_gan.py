@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import asdict, dataclass, fields
 from typing import Any, NamedTuple
 
@@ -9,11 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from models import losses
+from models.augment import differently_lit, shifted
 from models.discriminator import Discriminator
 from models.generator import Decoder, Encoder
 from models.parallel import Processes
 from models.swap import Pair, decoder_label, half_way, one_hot, swap_codes, swap_label
 from models.vgg import Perceptual
+
+R1_EVERY = 8
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,11 @@ class GANShape:
 class GANRecipe:
     """How the GAN is trained: the weights and rates of METHOD §3, each with its switch.
 
-    ``paired`` (not in METHOD, 0 there) is the share of the pairs that show one person in one scene.
+    Not in METHOD, and off there: ``paired``, the share of the pairs that show one person in one scene, and
+    ``scene_truth``, whether the true swaps of the other pairs are known as well where the data have them; ``lr_d``, a
+    learning rate of the discriminators' own; ``ema``, how much of the averaged generator stays in a step; ``adv_loss``
+    "hinge" and R1; the losses ``cycle`` (swapping back) and ``residual`` (change little); ``diff_aug`` in front of the
+    discriminators; other weights of the perceptual taps than :data:`models.vgg.TAP_WEIGHTS`.
     """
 
     alpha5: bool = False
@@ -64,13 +72,23 @@ class GANRecipe:
     l1_loss: bool = True
     l2_loss: bool = True
     tv_loss: bool = True
+    lambda_adv_loss: float = 1.0
     lambda_vgg_loss: float = 15.0
     lambda_l1_loss: float = 5.0
     lambda_l2_loss: float = 10.0
     lambda_tv_loss: float = 5.0
     paired: float = 0.0
+    scene_truth: bool = False
+    paired_metric: str = "l1"
     lambda_paired_loss: float = 40.0
+    lambda_cycle_loss: float = 0.0
+    lambda_residual_loss: float = 0.0
+    adv_loss: str = "bce"
+    lambda_r1_loss: float = 0.0
+    diff_aug: bool = False
+    ema: float = 0.0
     lr: float = 2e-4
+    lr_d: float | None = None
     lr_decay: float = 0.97
     lr_decay_steps: int = 300
     weight_decay: float = 1e-5
@@ -101,28 +119,35 @@ class Generator(nn.Module):
         self.encoder = Encoder(shape.base_width)
         self.decoder = Decoder(shape.base_width, shape.label_chans)
 
-    def forward(self, pair: Pair, alpha5: bool = False) -> Edits:
-        """A and B → C, D, A', B' and, with ``alpha5``, the half-way images C5, D5."""
+    def forward(self, pair: Pair, alpha5: bool = False, rebuild: bool = True) -> Edits:
+        """A and B → C, D, A', B' (A, B without ``rebuild``) and, with ``alpha5``, the half-way images C5, D5."""
         faces = torch.cat([pair.image_a, pair.image_b])
         code, skips = self.encoder(faces)
         label = swap_label(pair.a, pair.b, self.shape.num_classes)
         swapped = torch.cat(swap_codes(*code.chunk(2), label))
         label = torch.cat([label, label])
-        codes, labels = [swapped, code], [self.label(label), self.label(torch.zeros_like(label), reconstruct=1.0)]
+        codes, labels = [swapped], [self.label(label)]
+        if rebuild:
+            codes.append(code)
+            labels.append(self.label(torch.zeros_like(label), reconstruct=1.0))
         if alpha5:
             codes.append(half_way(code, swapped))
             labels.append(labels[0])
-        images = self.edit(faces, torch.cat(codes), code, skips, torch.cat(labels))
-        return Edits(*images.chunk(2 * len(codes)))
+        images = self.edit(faces, torch.cat(codes), code, skips, torch.cat(labels)).chunk(2 * len(codes))
+        return Edits(*images) if rebuild else Edits(*images[:2], pair.image_a, pair.image_b, *images[2:])
 
-    def label(self, multi_hot: Tensor, reconstruct: float = 0.0) -> Tensor:
+    def label(self, multi_hot: Tensor, reconstruct: float | Tensor = 0.0) -> Tensor:
         """(N, n) → the decoder's label (N, label_chans)."""
         return decoder_label(multi_hot, self.shape.label_copy, self.shape.exp_label, reconstruct)
 
     def edit(self, faces: Tensor, edited: Tensor, code: Tensor, skips: list[Tensor], label: Tensor) -> Tensor:
         """clamp(face + Dec(edited, code, label, skips of the face), -1, 1), K edits of N faces: (K·N, 3, S, S)."""
-        residual = self.decoder(edited, code, skips, label if self.shape.decoder_label else None)
+        residual = self.residual(edited, code, skips, label)
         return (faces.repeat(edited.shape[0] // faces.shape[0], 1, 1, 1) + residual).clamp(-1, 1)
+
+    def residual(self, edited: Tensor, code: Tensor, skips: list[Tensor], label: Tensor) -> Tensor:
+        """Dec(edited, code, label, skips of the face), K edits of N faces: (K·N, 3, S, S) in [-2, 2]."""
+        return self.decoder(edited, code, skips, label if self.shape.decoder_label else None)
 
 
 class Discriminators(nn.Module):
@@ -138,25 +163,33 @@ class Discriminators(nn.Module):
         return self.d1(image, label), self.d2(image, label)
 
 
-def discriminator_loss(real: tuple[Tensor, Tensor], fake: tuple[Tensor, Tensor], noise: Tensor,
-                       groups: int) -> tuple[Tensor, dict[str, Tensor]]:
+def discriminator_loss(real: tuple[Tensor, Tensor], fake: tuple[Tensor, Tensor], noise: Tensor, groups: int,
+                       adv_loss: str = "bce") -> tuple[Tensor, dict[str, Tensor]]:
     """0.25·(L(D1) + 0.5·L(D2)) from the logits on A, B and on ``groups`` groups of fakes (METHOD §3).
 
     ``real`` (2N,) and ``fake`` (groups·N,) for D1 and D2; ``noise`` (2, (2 + groups)·N), real first.
     """
-    parts = [losses.adversarial(r, 1.0, e[:len(r)], 2) + losses.adversarial(f, 0.0, e[len(r):], groups)
-             for r, f, e in zip(real, fake, noise)]
+    if adv_loss == "hinge":
+        parts = [losses.hinge_real(r, 2) + losses.hinge_fake(f, groups) for r, f in zip(real, fake)]
+    else:
+        parts = [losses.adversarial(r, 1.0, e[:len(r)], 2) + losses.adversarial(f, 0.0, e[len(r):], groups)
+                 for r, f, e in zip(real, fake, noise)]
     return 0.25 * (parts[0] + 0.5 * parts[1]), {"D1": parts[0], "D2": parts[1]}
 
 
 def generator_loss(pair: Pair, edits: Edits, fake: tuple[Tensor, Tensor], noise: Tensor, groups: int,
-                   perceptual: Perceptual | None, recipe: GANRecipe) -> tuple[Tensor, dict[str, Tensor]]:
+                   perceptual: Perceptual | None, recipe: GANRecipe, back: Edits | None = None
+                   ) -> tuple[Tensor, dict[str, Tensor]]:
     """The generator's total and its named terms, each with its weight (METHOD §3).
 
-    ``fake`` are the logits (groups·N,) of D1 and D2 on the fakes, ``noise`` (2, groups·N).
+    ``fake`` are the logits (groups·N,) of D1 and D2 on the fakes, ``noise`` (2, groups·N), ``back`` the edits of C and
+    D for the cycle loss.
     """
-    adversarial = [losses.adversarial(f, 1.0, e, groups) for f, e in zip(fake, noise)]
-    terms = {"adv": adversarial[0] + 0.5 * adversarial[1]}
+    if recipe.adv_loss == "hinge":
+        adversarial = [-groups * f.mean() for f in fake]
+    else:
+        adversarial = [losses.adversarial(f, 1.0, e, groups) for f, e in zip(fake, noise)]
+    terms = {"adv": recipe.lambda_adv_loss * (adversarial[0] + 0.5 * adversarial[1])}
     if recipe.vgg_loss:
         swapped, wanted = torch.cat([edits.d, edits.c]), torch.cat([pair.image_a, pair.image_b])
         terms["vgg"] = recipe.lambda_vgg_loss * 2 * perceptual.distance(swapped, wanted)
@@ -167,10 +200,16 @@ def generator_loss(pair: Pair, edits: Edits, fake: tuple[Tensor, Tensor], noise:
                                                + losses.reconstruction(edits.b_rebuilt, pair.image_b))
     if recipe.tv_loss:
         terms["tv"] = recipe.lambda_tv_loss * (losses.total_variation(edits.c) + losses.total_variation(edits.d))
-    if recipe.paired and pair.same_scene is not None:
-        terms["paired"] = recipe.lambda_paired_loss * sum(
-            losses.paired_swap(swapped, truth, pair.same_scene, recipe.paired)
-            for swapped, truth in ((edits.c, pair.image_b), (edits.d, pair.image_a)))
+    share = 1.0 if recipe.scene_truth else recipe.paired
+    if share and pair.truth is not None:
+        terms["paired"] = recipe.lambda_paired_loss * 2 * losses.paired_swap(
+            torch.cat([edits.c, edits.d]), pair.truth, pair.known, share, {"l1": 1, "l2": 2}[recipe.paired_metric])
+    if back is not None:
+        terms["cycle"] = recipe.lambda_cycle_loss * sum((ours - face).abs().mean() for ours, face in
+                                                        ((back.c, pair.image_a), (back.d, pair.image_b)))
+    if recipe.lambda_residual_loss:
+        terms["residual"] = recipe.lambda_residual_loss * sum((ours - face).abs().mean() for ours, face in
+                                                              ((edits.c, pair.image_a), (edits.d, pair.image_b)))
     return sum(terms.values()), terms
 
 
@@ -181,6 +220,7 @@ class SwapGAN:
     """
 
     STATES = {"Enc": "encoder", "Dec": "decoder", "D1": "d1", "D2": "d2"}
+    PARTS = ("generator", "discriminators", "optimizer_g", "optimizer_d", "scaler")
 
     def __init__(self, shape: GANShape, recipe: GANRecipe = GANRecipe(), perceptual: Perceptual | None = None,
                  device: torch.device | str = "cpu", amp: torch.dtype | None = None,
@@ -189,6 +229,7 @@ class SwapGAN:
         self.processes = processes
         self.generator = Generator(shape).to(self.device, memory_format=torch.channels_last)
         self.discriminators = Discriminators(shape).to(self.device, memory_format=torch.channels_last)
+        self.averaged = copy.deepcopy(self.generator).requires_grad_(False) if recipe.ema else None
         self._trained_generator = processes.wrap(self.generator)
         self._trained_discriminators = processes.wrap(self.discriminators)
         self.perceptual: Perceptual | None = None
@@ -202,9 +243,14 @@ class SwapGAN:
         self.last_g_loss = 0.0
 
     @property
+    def used(self) -> Generator:
+        """The generator for all use but training: the averaged one where there is one."""
+        return self.generator if self.averaged is None else self.averaged
+
+    @property
     def encoder(self) -> Encoder:
-        """The generator's encoder: the recognizer looks at faces through it."""
-        return self.generator.encoder
+        """The encoder in use: the recognizer looks at faces through it."""
+        return self.used.encoder
 
     def set_perceptual(self, perceptual: Perceptual) -> None:
         """Give the perceptual network of ``vgg_loss``, which is not part of the GAN's own state."""
@@ -227,24 +273,37 @@ class SwapGAN:
         a, b = one_hot(pair.a, self.shape.num_classes), one_hot(pair.b, self.shape.num_classes)
         fake, fake_label = torch.cat(fakes), torch.cat([b, a] * (len(fakes) // 2))
         g_noise, d_noise = self._noise(len(fakes), total or len(pair.a), random)
+        real, real_label = torch.cat([pair.image_a, pair.image_b]), torch.cat([a, b])
+        shown = fake
+        if self.recipe.diff_aug:
+            real, shown = self._augmented(real, fake, total or len(pair.a), random)
 
         figures = {}
         if self.last_g_loss < self.recipe.G_max:
-            figures = self._step_discriminators(pair, torch.cat([a, b]), fake.detach(), fake_label, d_noise, weight)
-        figures.update(self._step_generator(pair, edits, fake, fake_label, g_noise, weight))
+            figures = self._step_discriminators(real, real_label, shown.detach(), fake_label, d_noise, weight)
+        figures.update(self._step_generator(pair, edits, shown, fake_label, g_noise, weight))
         self.scaler.update()
+        if self.averaged is not None:
+            self._average()
         self.steps += 1
         means = self.processes.mean(figures, weight)
         self.last_g_loss = means["G"]
         return means
 
-    def _step_discriminators(self, pair: Pair, real_label: Tensor, fake: Tensor, fake_label: Tensor,
-                             noise: Tensor, weight: float) -> dict[str, Tensor]:
-        images = torch.cat([pair.image_a, pair.image_b, fake])
+    def _step_discriminators(self, real: Tensor, real_label: Tensor, fake: Tensor, fake_label: Tensor, noise: Tensor,
+                             weight: float) -> dict[str, Tensor]:
+        penalized = self.recipe.lambda_r1_loss > 0 and self.steps % R1_EVERY == 0
+        if penalized:
+            real = real.detach().requires_grad_()
         with self._autocast():
-            logits = self._trained_discriminators(images, torch.cat([real_label, fake_label]))
-        real, judged = zip(*(each.split([len(real_label), len(fake)]) for each in logits))
-        total, terms = discriminator_loss(real, judged, noise, len(fake) // len(pair.a))
+            logits = self._trained_discriminators(torch.cat([real, fake]), torch.cat([real_label, fake_label]))
+        real_logits, fake_logits = zip(*(each.split([len(real), len(fake)]) for each in logits))
+        total, terms = discriminator_loss(real_logits, fake_logits, noise, 2 * len(fake) // len(real),
+                                          self.recipe.adv_loss)
+        if penalized:
+            terms["r1"] = self.recipe.lambda_r1_loss * sum(losses.gradient_penalty(judged, real)
+                                                           for judged in real_logits)
+            total = total + R1_EVERY * terms["r1"]
         self._update(self.optimizer_d, weight * total)
         return {"D": total, **terms}
 
@@ -253,11 +312,27 @@ class SwapGAN:
         self.discriminators.requires_grad_(False)  # no gradients that nobody uses (METHOD §7, row 8)
         with self._autocast():
             judged = self.discriminators(fake, fake_label)
+            back = self._trained_generator(Pair(edits.c, edits.d, pair.b, pair.a), rebuild=False) \
+                if self.recipe.lambda_cycle_loss else None
             total, terms = generator_loss(pair, edits, judged, noise, len(fake) // len(pair.a), self.perceptual,
-                                          self.recipe)
+                                          self.recipe, back)
         self._update(self.optimizer_g, weight * total)
         self.discriminators.requires_grad_(True)
         return {"G": total, **terms}
+
+    def _augmented(self, real: Tensor, fake: Tensor, total: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
+        """What the discriminators see with ``diff_aug``; drawn for all ``total`` pairs and shared out."""
+        groups = 2 * (len(real) + len(fake)) // len(real)
+        draws = torch.rand(groups, total, 5, generator=random)[:, self.processes.share].flatten(0, 1)
+        image = shifted(torch.cat([real, fake]), (draws[:, :2] - 0.5) / 4)
+        real, fake = differently_lit(image, draws[:, 2:]).split([len(real), len(fake)])
+        return real.detach(), fake
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        """Move the averaged generator towards the trained one; faster in the first steps, with little to keep."""
+        kept = min(self.recipe.ema, self.steps / (9 + self.steps) if self.steps else 0.0)
+        torch._foreach_lerp_(list(self.averaged.parameters()), list(self.generator.parameters()), 1 - kept)
 
     def _noise(self, fakes: int, total: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
         """Noise (2, fakes·N) for the generator's loss and (2, (2 + fakes)·N) for the discriminators', of N own pairs.
@@ -274,10 +349,11 @@ class SwapGAN:
         self.scaler.step(optimizer)
 
     def _set_learning_rates(self) -> None:
-        rate = self.recipe.lr * self.recipe.lr_decay ** (self.steps // self.recipe.lr_decay_steps)
-        for optimizer in (self.optimizer_g, self.optimizer_d):
+        decay = self.recipe.lr_decay ** (self.steps // self.recipe.lr_decay_steps)
+        own = self.recipe.lr if self.recipe.lr_d is None else self.recipe.lr_d
+        for optimizer, rate in ((self.optimizer_g, self.recipe.lr), (self.optimizer_d, own)):
             for group in optimizer.param_groups:
-                group["lr"] = rate
+                group["lr"] = rate * decay
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=self.amp, enabled=self.amp is not None)
@@ -288,24 +364,36 @@ class SwapGAN:
     def edits(self, pair: Pair) -> Edits:
         """C, D, A', B' of a pair, without gradients (METHOD §2)."""
         with self._autocast():
-            return self.generator(pair)
+            return self.used(pair)
 
     @torch.inference_mode()
-    def swap(self, pair: Pair, share: float = 1.0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """C and D of a pair, ``share`` (0..1) of the way, and the residuals behind them (METHOD §2).
+    def swap(self, pair: Pair) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """C and D of a pair, and the residuals behind them (METHOD §2).
 
-        Images are (N, 3, S, S) in [-1, 1], residuals in [-2, 2]. Code and label both go ``share`` of the way, from the
-        reconstruction's (0) to the swap's (1).
+        Images are (N, 3, S, S) in [-1, 1], residuals in [-2, 2].
         """
         faces = torch.cat([pair.image_a, pair.image_b])
         with self._autocast():
             code, skips = self.encoder(faces)
             label = swap_label(pair.a, pair.b, self.shape.num_classes)
             swapped = torch.cat(swap_codes(*code.chunk(2), label))
-            label = share * torch.cat([label, label])
-            planes = self.generator.label(label, 1 - share) if self.shape.decoder_label else None
-            residual = self.generator.decoder(half_way(code, swapped, share), code, skips, planes)
+            residual = self.used.residual(swapped, code, skips, self.used.label(torch.cat([label, label])))
         return *(faces + residual).clamp(-1, 1).chunk(2), *residual.chunk(2)
+
+    @torch.inference_mode()
+    def blend(self, face: Tensor, a: Tensor, targets: Tensor, b: Tensor, shares: Tensor) -> Tensor:
+        """One face with expression a, parts of the way to the expressions of T target faces at once.
+
+        ``face`` (1, 3, S, S), ``a`` (1,), ``targets`` (T, 3, S, S), ``b`` (T,), ``shares`` (K, T) in [0, 1], where 0
+        is the reconstruction and 1 the swap → K images (K, 3, S, S). Codes and labels both go part of the way.
+        """
+        with self._autocast():
+            code, skips = self.encoder(torch.cat([face, targets]))
+            own, label = code[:1], swap_label(a.expand_as(b), b, self.shape.num_classes)
+            swapped, _ = swap_codes(own.expand_as(code[1:]), code[1:], label)
+            edited = own + torch.einsum("kt,tchw->kchw", shares.to(code), swapped - own)
+            planes = self.used.label((shares @ label).clamp(max=1), 1 - shares.max(1, keepdim=True).values)
+            return self.used.edit(face, edited, own, [skip[:1] for skip in skips], planes)
 
     @torch.no_grad()
     def synthesize(self, source: Tensor, target: Tensor, expression: Tensor, neutral: int) -> tuple[Tensor, Tensor]:
@@ -323,30 +411,33 @@ class SwapGAN:
             _, swapped = swap_codes(code_source, code_target, label)
             swapped = torch.where(unchanged, code_target, swapped)
             skips = [skip.chunk(2)[1] for skip in skips]
-            image = self.generator.edit(target, swapped, code_target, skips, self.generator.label(label))
+            image = self.used.edit(target, swapped, code_target, skips, self.used.label(label))
         fx = torch.cat([swapped, code_target], dim=1)
         return torch.where(unchanged, target, image), fx.float()
 
     # --------------------------------------------------------------------------------------------- states
 
     def network(self, name: str) -> nn.Module:
-        """The network behind one of the reference's file names: Enc, Dec, D1, D2 (METHOD §6)."""
-        owner = self.generator if name in ("Enc", "Dec") else self.discriminators
+        """The network behind one of the reference's file names, the one in use: Enc, Dec, D1, D2 (METHOD §6)."""
+        owner = self.used if name in ("Enc", "Dec") else self.discriminators
         return getattr(owner, self.STATES[name])
+
+    def start_from_used(self) -> None:
+        """Let training go on from the networks in use: the averaged ones, where files give no others."""
+        self.generator.load_state_dict(self.used.state_dict())
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that a training needs to go on exactly."""
-        return {"networks": {name: self.network(name).state_dict() for name in self.STATES},
-                "optimizer_g": self.optimizer_g.state_dict(), "optimizer_d": self.optimizer_d.state_dict(),
-                "scaler": self.scaler.state_dict(), "steps": self.steps, "last_g_loss": self.last_g_loss}
+        return {**{name: getattr(self, name).state_dict() for name in self.PARTS},
+                "averaged": None if self.averaged is None else self.averaged.state_dict(), "steps": self.steps,
+                "last_g_loss": self.last_g_loss}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The inverse of :meth:`state_dict`."""
-        for name in self.STATES:
-            self.network(name).load_state_dict(state["networks"][name])
-        self.optimizer_g.load_state_dict(state["optimizer_g"])
-        self.optimizer_d.load_state_dict(state["optimizer_d"])
-        self.scaler.load_state_dict(state["scaler"])
+        for name in self.PARTS:
+            getattr(self, name).load_state_dict(state[name])
+        if self.averaged is not None:
+            self.averaged.load_state_dict(state["averaged"] or state["generator"])
         self.steps, self.last_g_loss = state["steps"], state["last_g_loss"]
 
     def config(self) -> dict[str, Any]:

@@ -76,7 +76,7 @@ def test_strip_goes_from_no_swap_to_full_swap(run, tmp_path):
     assert command(*common, "--steps", 4, "--output", tmp_path / "strip.png").returncode == 0
     assert command(*common, "--output", tmp_path / "result.png").returncode == 0
     strip, row = Image.open(tmp_path / "strip.png"), Image.open(tmp_path / "result.png")
-    assert strip.size == (4 * 128, 128)
+    assert strip.size == (5 * 128, 128)  # four steps and the target
     full_swap = row.crop((2 * 128 + 8, 0, 3 * 128 - 8, 128))  # away from the seams, which the enlargement blends
     assert strip.crop((3 * 128 + 8, 0, 4 * 128 - 8, 128)).tobytes() == full_swap.tobytes()
 
@@ -240,7 +240,7 @@ def test_bad_training_options_are_refused(faces, tmp_path, options, words):
 
 
 @pytest.mark.parametrize("options, words", [
-    (["--swap_list", 2, 6], ["--swap_list T=6: out of range", "5 neutral"]),
+    (["--swap_list", 2, 6], ["--swap_list 2 6: 6 is out of range", "5 neutral"]),
     (["--swap_list", 5, 5], ["must differ"]),
     (["--input", "images/absent.jpg"], ["images/absent.jpg: no such image"]),
     (["--input", "README.md"], ["README.md: cannot be read as an image"]),
@@ -248,7 +248,9 @@ def test_bad_training_options_are_refused(faces, tmp_path, options, words):
     (["--restore", 7], ["Enc_iter_007.pth is not there"]),
     (["-a", "scream", "disgust", "smile", "squint", "surprise", "neutral"], ["was trained with -a disgust scream"]),
     (["-a", "disgust", "neutral"], ["was trained with -a disgust scream"]),
-    (["--steps", 1], ["--steps 1"])])
+    (["--steps", 1], ["--steps 1"]), (["--swap_list", 2], ["--swap_list 2", "2 numbers"]),
+    (["--swap_list", 2, 5, 1, "-t", "images/neutral.jpg", "images/smile.jpg"], ["several targets", "--steps"]),
+    (["--matrix", "--steps", 3], ["--matrix: needs two targets"])])
 def test_bad_swap_options_are_refused(run, tmp_path, options, words):
     line = refused(command("train.py", "--mode", "test", "--restore", "--swap_list", 2, 5, "-i", "images/smile.jpg",
                            "-t", "images/neutral.jpg", "--checkpoint_dir", run, "--gpu", -1, *options))

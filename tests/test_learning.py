@@ -24,7 +24,7 @@ def pair(step: int, n: int = 12) -> Pair:
     noise = torch.Generator().manual_seed(step)
     person = 0.2 * torch.randn(n, 3, 32, 32, generator=noise)
     with_bar = [(person + bars(n, e) - bars(n, torch.full((n,), 9), 0).clamp(-1, 1)).clamp(-1, 1) for e in (a, b)]
-    return Pair(*with_bar, a, b, torch.ones(n, dtype=torch.bool))
+    return Pair(*with_bar, a, b, torch.cat(with_bar[::-1]), torch.ones(2 * n, dtype=torch.bool))
 
 
 def test_gan_learns_to_move_the_bar():
@@ -41,9 +41,11 @@ def test_gan_learns_to_move_the_bar():
     unchanged, swapped = (x.sub(test.image_b).abs().mean() for x in (test.image_a, c))
     assert swapped < 0.5 * unchanged
     torch.testing.assert_close(c, (test.image_a + residual_c).clamp(-1, 1))
-    torch.testing.assert_close(gan.swap(test, 0.0)[0], gan.edits(test).a_rebuilt)
-    half = gan.swap(test, 0.5)[0].sub(test.image_b).abs().mean()
-    assert swapped < half < unchanged
+    first, way = [part[:1] for part in test[:4]], torch.tensor([[0.0], [0.5], [1.0]])
+    none, half, whole = gan.blend(first[0], first[2], first[1], first[3], way)
+    torch.testing.assert_close(none, gan.edits(test).a_rebuilt[0])
+    torch.testing.assert_close(whole, c[0])
+    assert none.sub(first[1]).abs().mean() > half.sub(first[1]).abs().mean() > whole.sub(first[1]).abs().mean()
 
 
 def test_recognizer_learns_bars_and_train_mode_is_put_back():

@@ -9,7 +9,7 @@ from PIL import Image
 
 from datasets.layout import Sample
 from datasets.loading import (Batch, Images, gan_plan, load, read_image, real_plan, recognizer_plan, third_of_pairs,
-                              to_float, to_uint8)
+                              to_float, to_uint8, true_swaps)
 from utils import UserError
 
 
@@ -111,18 +111,53 @@ def test_gan_plan_pairs_one_expression_with_any_others():
     assert any(len(set(labels[batch.second])) == 2 for batch in plan)
 
 
+SCENES = [Sample(f"{p}{s}{e}.png", e, None, f"p{p}", f"s{s}") for p in range(6) for s in range(2) for e in range(3)]
+
+
 def test_paired_plan_shows_one_person_in_one_scene():
-    samples = [Sample(f"{p}{s}{e}.png", e, None, f"p{p}", f"s{s}")
-               for p in range(6) for s in range(2) for e in range(3)]
-    for batch in gan_plan(samples, 8, 0, 0, paired=0.5):
-        assert batch.same_scene.sum() == 4
-        for a, b, same in zip(batch.first, batch.second, batch.same_scene):
-            assert samples[a].label != samples[b].label
-            if same:
-                assert (samples[a].subject, samples[a].scene) == (samples[b].subject, samples[b].scene)
-    assert not any(batch.same_scene.any() for batch in gan_plan(SAMPLES, 8, 0, 0, paired=0.5))  # no scenes: silent
-    unpaired = gan_plan(samples, 8, 0, 0)
-    assert all((ours.first == theirs.first).all() for ours, theirs in zip(gan_plan(samples, 8, 0, 0, 0.5), unpaired))
+    for batch in gan_plan(SCENES, 8, 0, 0, paired=0.5):
+        assert (batch.truth >= 0).sum() == 2 * 4
+        for a, b, (c, d) in zip(batch.first, batch.second, batch.truth):
+            assert SCENES[a].label != SCENES[b].label
+            if c >= 0:
+                assert (SCENES[a].subject, SCENES[a].scene) == (SCENES[b].subject, SCENES[b].scene)
+                assert (c, d) == (b, a)
+    assert not any((batch.truth >= 0).any() for batch in gan_plan(SAMPLES, 8, 0, 0, paired=0.5))  # no scenes: silent
+    unpaired = gan_plan(SCENES, 8, 0, 0)
+    assert all((ours.first == theirs.first).all() for ours, theirs in zip(gan_plan(SCENES, 8, 0, 0, 0.5), unpaired))
+
+
+def test_true_swaps_are_the_persons_in_their_scenes_with_the_others_expression():
+    lacking = SCENES[1:]  # without p0 in s0 with expression 0
+    for batch in gan_plan(lacking, 8, 0, 0, paired=0.25, scene_truth=True):
+        for a, b, truth in zip(batch.first, batch.second, batch.truth):
+            for person, other, true in ((a, b, truth[0]), (b, a, truth[1])):
+                person, other = lacking[person], lacking[other]
+                if (person.subject, person.scene, other.label) == ("p0", "s0", 0):
+                    assert true == -1
+                else:
+                    found = lacking[true]
+                    assert (found.subject, found.scene, found.label) == (person.subject, person.scene, other.label)
+    silent = gan_plan(SAMPLES, 8, 0, 0, scene_truth=True)
+    assert all((batch.truth == -1).all() for batch in silent)
+
+
+def test_the_truth_is_loaded_and_mirrored_with_its_pair(tmp_path):
+    samples = []
+    for i, (subject, label) in enumerate((subject, label) for subject in "pq" for label in (0, 1)):
+        pixels = np.zeros((32, 32, 3), np.uint8)
+        pixels[:, :16] = 50 * (i + 1)  # the left half: mirrored, the right half
+        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+        samples.append(Sample(f"{i}.png", label, tmp_path / f"{i}.png", subject, "s"))
+    images = Images(samples, 32)
+    first, second, flip = np.array([0, 2]), np.array([3, 1]), np.array([False, True])
+    batch = Batch.of(first, second, flip)._replace(truth=true_swaps(samples, first, second))
+    assert batch.truth.tolist() == [[1, 2], [3, 0]]
+    loaded = next(load(images, [batch]))
+    assert loaded.truth[:, 0, 0, [0, 31]].tolist() == [[100, 0], [0, 200], [150, 0], [0, 50]] and loaded.known.all()
+    shared = next(load(images, [batch], share=slice(1, None, 2)))
+    assert shared.truth[:, 0, 0, [0, 31]].tolist() == [[0, 200], [0, 50]] and shared.total == 2
+    assert next(load(images, [Batch.of(first, second)])).truth is None
 
 
 def test_plans_are_functions_of_seed_and_epoch():

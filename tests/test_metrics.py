@@ -1,12 +1,13 @@
-"""Accuracy, precision, recall, F1 and the confusion matrix, by hand; its picture."""
+"""Accuracy, precision, recall, F1 and the confusion matrix, by hand; its picture; PSNR, SSIM, Fréchet distance."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from models.figures import confusion_picture
-from models.metrics import Report, confusion_matrix
+from models.metrics import Report, confusion_matrix, frechet_distance, psnr, ssim
 
 COUNTS = np.array([[8, 2, 0], [1, 4, 0], [5, 0, 0]])
 
@@ -51,3 +52,43 @@ def test_picture_grows_with_the_matrix_and_shades_by_share():
     pixels = np.asarray(picture.convert("L")).astype(int)
     cell = pixels[80:90, -32 - 3 * 104 + 8:-32 - 2 * 104 - 8].mean(), pixels[80:90, -32 - 104 + 8:-32 - 8].mean()
     assert cell[0] < cell[1] - 60  # 80 % is dark, 0 % is paper
+
+
+# ---------------------------------------------------------------------------------------------- of pictures
+
+@pytest.fixture(scope="module")
+def pictures() -> tuple[torch.Tensor, torch.Tensor]:
+    random = torch.Generator().manual_seed(0)
+    image = torch.nn.functional.interpolate(torch.rand(4, 3, 8, 8, generator=random) * 2 - 1, size=(40, 40))
+    return image, (image + 0.2 * torch.randn(image.shape, generator=random)).clamp(-1, 1)
+
+
+def test_psnr_is_that_of_scikit_image_and_of_the_hand(pictures):
+    skimage = pytest.importorskip("skimage.metrics")
+    expected = [skimage.peak_signal_noise_ratio(x.numpy(), y.numpy(), data_range=2) for x, y in zip(*pictures)]
+    assert psnr(*pictures).tolist() == pytest.approx(expected, abs=1e-4)
+    assert psnr(torch.zeros(1, 3, 4, 4), torch.full((1, 3, 4, 4), 0.2)).item() == pytest.approx(20)  # 4 / 0.04
+    assert psnr(pictures[0], pictures[0]).isinf().all()
+
+
+def test_ssim_is_that_of_scikit_image(pictures):
+    skimage = pytest.importorskip("skimage.metrics")
+    expected = [skimage.structural_similarity(x.double().numpy(), y.double().numpy(), data_range=2, channel_axis=0,
+                                              gaussian_weights=True, sigma=1.5, use_sample_covariance=False)
+                for x, y in zip(*pictures)]
+    assert ssim(*pictures).tolist() == pytest.approx(expected, abs=1e-6)
+    assert ssim(pictures[0], pictures[0]).tolist() == pytest.approx([1] * 4)
+
+
+def test_frechet_distance_of_known_distributions():
+    """Means 3 and 4 apart, standard deviations 1 and 2, 3 and 1: 25 + (1 − 2)² + (3 − 1)²."""
+    corners = np.array([[1, 1], [1, -1], [-1, 1], [-1, -1]]) * np.sqrt(3 / 4)  # unit variances, unbiased
+    x, y = corners * [1, 3], corners * [2, 1] + [3, 4]
+    assert frechet_distance(x, y) == pytest.approx(25 + 1 + 4)
+    assert frechet_distance(x, x) == pytest.approx(0, abs=1e-6)
+    random = np.random.default_rng(0)
+    a, b = random.normal(size=(500, 8)), random.normal(size=(500, 8)) @ random.normal(size=(8, 8))
+    values = np.linalg.eigvals(np.cov(a, rowvar=False) @ np.cov(b, rowvar=False))  # another way to the same trace
+    expected = ((a.mean(0) - b.mean(0)) ** 2).sum() + np.cov(a.T).trace() + np.cov(b.T).trace() \
+        - 2 * np.sqrt(values.real).sum()
+    assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-6)

@@ -30,7 +30,8 @@ cpu = torch.device("cpu")
 processes = Processes.join(cpu)
 torch.manual_seed(0)
 perceptual = Perceptual(VGG(3, 4, 8).features)
-gan = SwapGAN(GANShape(3, 32, 4), GANRecipe(alpha5=True, paired=0.5, G_max=1e9), perceptual, processes=processes)
+gan = SwapGAN(GANShape(3, 32, 4), GANRecipe(alpha5=True, paired=0.5, G_max=1e9, ema=0.9, diff_aug=True,
+                                                 lambda_cycle_loss=5.0), perceptual, processes=processes)
 network = VGG_fx(3, 4, 16, 4)
 for module in network.modules():
     if isinstance(module, torch.nn.Dropout):
@@ -43,15 +44,17 @@ for step in range(4):
     images = torch.rand(2, total, 3, 32, 32, generator=data) * 2 - 1
     a, b = torch.full((total,), step % 3), (torch.arange(total) % 2 + 1 + step) % 3
     same = torch.arange(total) % 2 == 0
-    own = [tensor[processes.share] for tensor in (images[0], images[1], a, b, same)]
-    figures.append(gan.step(Pair(*own), torch.Generator().manual_seed(step), total))
+    own = [tensor[processes.share] for tensor in (images[0], images[1], a, b)]
+    truth, known = torch.cat([own[1], own[0]]), same[processes.share].repeat(2)
+    figures.append(gan.step(Pair(*own, truth, known), torch.Generator().manual_seed(step), total))
     label = b[processes.share]
     figures.append(recognizer.step(label, own[0], real_features(gan.encoder, own[0]), total=total))
 images, labels = torch.rand(11, 3, 32, 32, generator=data) * 2 - 1, torch.arange(11) % 3
 report = evaluate(recognizer, gan.encoder, [(images[processes.share], labels[processes.share])], 3)
 if processes.main:
-    torch.save({{"gan": gan.state_dict()["networks"], "recognizer": recognizer.network.state_dict(),
-                 "figures": figures, "counts": torch.from_numpy(report.counts)}}, sys.argv[1])
+    torch.save({{"gan": {{name: gan.network(name).state_dict() for name in gan.STATES}},
+                 "recognizer": recognizer.network.state_dict(), "figures": figures,
+                 "counts": torch.from_numpy(report.counts)}}, sys.argv[1])
 processes.leave()
 '''
 

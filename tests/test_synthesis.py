@@ -1,0 +1,256 @@
+"""Measuring, drawing and writing the swaps of a run: the judge, the figures, --mode evaluate, grid and generate."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from conftest import command, refused
+from datasets.layout import Sample, read_layout
+from datasets.synthetic import make_dataset
+from models.augment import blurred, differently_lit, disturbed, shifted
+from models.judge import Judge, train_judge
+from models.metrics import frechet_distance
+from models.swap import Pair
+from models.swap_gan import GANShape, SwapGAN
+from models.synthesis import Gallery, Trial, evaluate_synthesis, expressions_of, nearest_subject, shrunk
+from modes.evaluate import all_swaps, subject_numbers
+from modes.grid import choose
+from test_commands import NAMES, TINY
+
+BEYOND = ["--scene_truth", "--ema", 0.9, "--mirror", "--diff_aug", "--adv_loss", "hinge", "--lambda_r1_loss", 1,
+          "--lambda_cycle_loss", 1, "--lambda_residual_loss", 1, "--lr_d", 1e-4, "--perceptual_disturbed"]
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("data") / "faces"
+    make_dataset(root, image_size=32, subjects_train=6, subjects_test=3, scenes=1)
+    return root
+
+
+@pytest.fixture(scope="module")
+def run(faces, tmp_path_factory) -> Path:
+    """A finished run of one GAN epoch, with an averaged generator."""
+    folder = tmp_path_factory.mktemp("run") / "run"
+    result = command("train.py", "-a", *NAMES, "--data_dir", faces, "--checkpoint_dir", folder, "--epochs", 1, *TINY,
+                     *BEYOND)
+    assert result.returncode == 0, result.stderr
+    assert all(f"{name} " in result.stdout for name in ("paired", "cycle", "residual", "r1"))
+    return folder
+
+
+# ----------------------------------------------------------------------------------------------- the judge
+
+def stripes(label: torch.Tensor, seed: int) -> torch.Tensor:
+    """Noise with bright stripes, upright or level by the label: (N, 3, 32, 32)."""
+    image = 0.3 * torch.randn(len(label), 3, 32, 32, generator=torch.Generator().manual_seed(seed))
+    wave = torch.sin(torch.arange(32) * math.pi / 4).expand(32, 32)
+    return (image + torch.where(label[:, None, None, None] == 0, wave, wave.T)).clamp(-1, 1)
+
+
+def test_judge_learns_and_halves_the_side_to_four():
+    torch.manual_seed(0)
+    judge, random = Judge(2, 32), torch.Generator().manual_seed(0)
+    labels = [torch.randint(0, 2, (16,), generator=random) for _ in range(30)]
+    train_judge(judge, ((stripes(label, i), label) for i, label in enumerate(labels)), 30, random)
+    label = torch.arange(20) % 2
+    assert (judge.eval()(stripes(label, 99)).argmax(1) == label).all()
+    for size in (32, 64, 256):
+        assert Judge(2, size).main(torch.zeros(2, 3, size, size)).shape[-1] == 4
+
+
+def test_disturbed_images_keep_shape_and_differ_by_seed():
+    image = stripes(torch.arange(4) % 2, 0)
+    one, again, other = (disturbed(image, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+    assert torch.equal(one, again) and not torch.equal(one, other) and one.shape == image.shape
+
+
+def test_shift_blur_and_light_by_hand():
+    image = torch.zeros(2, 3, 32, 32)
+    image[:, :, 16, 16] = 1.0
+    moved = shifted(image, torch.tensor([[4 / 32, 0.0], [0.0, -2 / 32]]))
+    assert [moved[i, 0].argmax().item() for i in (0, 1)] == [16 * 32 + 12, 18 * 32 + 16]
+    soft = blurred(image, torch.tensor([1.0, 0.0]))
+    assert soft[0, 0, 16, 17].item() == pytest.approx(soft[0, 0, 16, 16].item() * math.exp(-0.5), rel=1e-4)
+    assert soft[0].sum().item() == pytest.approx(3, rel=1e-4) and torch.allclose(soft[1], image[1])
+    assert torch.allclose(differently_lit(image, torch.full((2, 3), 0.5)), image, atol=1e-6)
+    assert differently_lit(image, torch.tensor([[1.0, 0.5, 0.5]] * 2))[0, 0, 0, 0].item() == pytest.approx(0.2)
+
+
+# ---------------------------------------------------------------------------------------------- the figures
+
+SAMPLES = [Sample(f"{s}{e}.png", e, None, s, "c") for s in "pqr" for e in range(3)]
+
+
+def test_every_image_meets_every_other_expression_of_another_person():
+    first, second = all_swaps(SAMPLES, subject_numbers(SAMPLES))
+    assert len(first) == 9 * 2 and all(SAMPLES[a].subject != SAMPLES[b].subject for a, b in zip(first, second))
+    assert {(a, SAMPLES[b].label) for a, b in zip(first, second)} == {
+        (a, e) for a in range(9) for e in range(3) if e != SAMPLES[a].label}
+    unknown = [Sample(f"{i}.png", i % 2, None) for i in range(4)]
+    assert len(set(subject_numbers(unknown))) == 4
+
+
+class Copier(SwapGAN):
+    """A "GAN" whose swap returns the partner, and whose reconstruction is off by 0.2 everywhere."""
+
+    def edits(self, pair: Pair):
+        return super().edits(pair)._replace(c=pair.image_b, a_rebuilt=pair.image_a + 0.2)
+
+
+def test_figures_of_a_known_swap():
+    random = torch.Generator().manual_seed(0)
+    judge, gan = Judge(2, 32).eval(), Copier(GANShape(2, 32, 4))
+    label = torch.tensor([0, 1, 0, 1])
+    image = torch.rand(4, 3, 32, 32, generator=random) * 1.6 - 0.8
+    subject = torch.tensor([0, 0, 1, 1])
+    judge.head = torch.nn.Linear(judge.head.in_features, 2)
+    said = judge(image).argmax(1)
+    gallery = Gallery.of(judge, [(image, label)], subject)
+    a, b = torch.tensor([0, 1, 2, 3]), torch.tensor([1, 2, 3, 0])  # the last two halves: another person
+    pair = Pair(image[a], image[b], label[a], label[b])
+    truth = image[torch.tensor([1, 0, 3, 2])]  # the same person with the other expression
+    report = evaluate_synthesis(gan, judge, 50.0, [Trial(pair, truth, torch.tensor([True, True, True, False]),
+                                                         subject[a])], gallery, judge.describe(image) + 1.0)
+    assert report.transfer == pytest.approx(100 * (said[b] == label[b]).float().mean().item())
+    assert report.kept == pytest.approx(100 * (said[b] == label[a]).float().mean().item())
+    assert report.rebuilt_psnr == pytest.approx(20, abs=1e-4) and report.truths == 3
+    assert report.identity == pytest.approx(200 / 3)  # 0 → 1 and 2 → 3 stay with the person, 1 → 2 does not
+    assert math.isinf(report.true_psnr) and math.isfinite(report.unchanged_psnr)
+    assert report.fid_floor == pytest.approx(frechet_distance(gallery.features, judge.describe(image) + 1.0))
+    assert report.fid_floor == pytest.approx(judge.head.in_features, rel=0.01)  # the means are 1 apart in each feature
+    plain = json.loads(json.dumps(report.as_dict(["x", "y"])))
+    assert plain["swaps"] == 4 and plain["judge_accuracy"] == 50 and set(plain["transfer_to"]) == {"x", "y"}
+
+
+def test_figures_without_known_truths_are_none():
+    random = torch.Generator().manual_seed(0)
+    judge, gan, label = Judge(2, 32).eval(), SwapGAN(GANShape(2, 32, 4)), torch.tensor([0, 1, 0, 1])
+    image = torch.rand(4, 3, 32, 32, generator=random) * 2 - 1
+    gallery = Gallery.of(judge, [(image, label)], torch.arange(4))
+    pair = Pair(image, image.flip(0), label, label.flip(0))
+    report = evaluate_synthesis(gan, judge, 50.0, [Trial(pair, image, torch.zeros(4, dtype=torch.bool),
+                                                         torch.arange(4))], gallery, judge.describe(image))
+    assert report.as_dict(["x", "y"])["identity"] is None and report.as_dict(["x", "y"])["true_psnr"] is None
+    assert "true picture" not in report.as_text(["x", "y"]) and "expression transferred" in report.as_text(["x", "y"])
+
+
+def test_nearest_subject_looks_among_those_with_the_expression():
+    pixels = torch.tensor([0.0, 1.0, 2.0, 3.0])[:, None, None, None].expand(4, 3, 2, 2) / 4
+    gallery = Gallery(shrunk(pixels), np.zeros((4, 1)), torch.tensor([0, 1, 0, 1]), torch.tensor([7, 7, 8, 8]))
+    assert nearest_subject(shrunk(pixels[1:3]), torch.tensor([0, 1]), gallery).tolist() == [7, 7]
+
+
+def test_a_persons_own_expression_is_the_reconstruction():
+    torch.manual_seed(0)
+    gan, image = SwapGAN(GANShape(3, 32, 4)), torch.rand(3, 3, 32, 32) * 1.8 - 0.9
+    swapped, residual = expressions_of(gan, image[0], 1, image, torch.tensor([0, 1, 2]))
+    pair = Pair(image[:1], image[2:], torch.tensor([1]), torch.tensor([2]))
+    torch.testing.assert_close(swapped[1], gan.edits(pair).a_rebuilt[0])
+    torch.testing.assert_close(swapped[2], gan.edits(pair).c[0])
+    torch.testing.assert_close((image[0] + residual).clamp(-1, 1), swapped)
+
+
+# --------------------------------------------------------------------------------------------- the commands
+
+def test_evaluate_measures_and_keeps_its_judge(run, faces):
+    words = ["train.py", "--mode", "evaluate", "--restore", "--checkpoint_dir", run, "--judge_epochs", 2, "--gpu", -1]
+    result = command(*words)
+    assert result.returncode == 0, result.stderr
+    figures = json.loads((run / "synthesis.json").read_text())
+    assert figures["swaps"] == figures["truths"] == 18 * 5 and 0 <= figures["transfer"] + figures["kept"] <= 100
+    assert figures["psnr_gain"] == pytest.approx(figures["true_psnr"] - figures["unchanged_psnr"], abs=1e-3)
+    assert f"{figures['transfer']:.1f} %" in result.stdout and "right person is nearest" in result.stdout
+    kept = (run / "judge.pth").read_bytes()
+    again = command(*words)
+    assert (run / "judge.pth").read_bytes() == kept
+    repeated = json.loads((run / "synthesis.json").read_text())
+    assert {**repeated, "images_per_second": 0} == {**figures, "images_per_second": 0} and again.returncode == 0
+    listed, held_out = (faces / "images.list").read_text(), (run / "splits" / "images_val.list").read_text()
+    dropped = next(line for line in listed.splitlines() if line not in held_out)
+    (faces / "images.list").write_text(listed.replace(dropped + "\n", ""))
+    assert "was not trained on these training images" in refused(command(*words))
+    (faces / "images.list").write_text(listed)
+
+
+def test_training_leaves_a_sheet_and_grid_draws_it(run, tmp_path):
+    assert (run / "test_result" / "grid.jpg").is_file()
+    result = command("train.py", "--mode", "grid", "--restore", "--checkpoint_dir", run, "--rows", 2, "--gpu", -1,
+                     "--output", tmp_path / "grid.png")
+    assert result.returncode == 0 and "2 test persons with 6 expressions" in result.stdout
+    sheet = np.asarray(Image.open(tmp_path / "grid.png"))
+    assert sheet.shape[0] == 40 + (1 + 2 * 2) * 128 + 8 and sheet.shape[1] > 7 * 128
+    left = sheet.shape[1] - 8 - 7 * 128
+    assert (sheet[48:40 + 120, left + 8:left + 120] == 255).all()  # no input beside the references
+    assert sheet[40 + 128:40 + 256, left:left + 128].std() > 10
+
+
+def test_sheet_shows_neutral_persons_and_references_of_others(faces):
+    persons, references = choose(read_layout(faces), 2, 0)
+    assert [person.label for person in persons] == [5, 5] and len({person.subject for person in persons}) == 2
+    assert [reference.label for reference in references] == list(range(6))
+    assert not {person.subject for person in persons} & {reference.subject for reference in references}
+
+
+def test_way_to_several_targets_as_strips_and_as_matrix(run, tmp_path):
+    words = ["train.py", "--mode", "test", "--restore", "--swap_list", 2, 5, 1, "--input", "images/smile.jpg",
+             "--target", "images/neutral.jpg", "images/smile.jpg", "--steps", 3, "--checkpoint_dir", run, "--gpu", -1]
+    assert command(*words, "--output", tmp_path / "strips.png").returncode == 0
+    assert command(*words, "--matrix", "--output", tmp_path / "matrix.png").returncode == 0
+    strips, matrix = (np.asarray(Image.open(tmp_path / f"{name}.png")).astype(int) for name in ("strips", "matrix"))
+    assert strips.shape == (2 * 128, 4 * 128, 3) and matrix.shape == (4 * 128, 4 * 128, 3)
+
+    def inner(picture, row, column):  # away from the seams, which the enlargement blends
+        return picture[row * 128 + 8:row * 128 + 120, column * 128 + 8:column * 128 + 120]
+
+    for step in range(3):
+        assert np.abs(inner(matrix, step, 0) - inner(strips, 0, step)).max() <= 1  # down: to the first target
+        assert np.abs(inner(matrix, 0, step) - inner(strips, 1, step)).max() <= 1  # right: to the second
+    assert (inner(matrix, 3, 1) == 255).all() and np.abs(inner(matrix, 3, 0) - inner(strips, 0, 3)).max() <= 1
+
+
+def test_generate_writes_a_data_set_to_train_on(run, faces, tmp_path):
+    out = tmp_path / "made"
+    words = ["train.py", "--mode", "generate", "--restore", "--checkpoint_dir", run, "--out", out, "--gpu", -1]
+    result = command(*words)
+    assert result.returncode == 0, result.stderr
+    layout, original = read_layout(out), read_layout(faces)
+    pairs = (run / "splits" / "images_gan_nature.list").read_text().split("\n")
+    assert len(layout.train) == len({line for line in pairs if line}) and len(layout.test) == 18
+    made = dict(line.split(" ", 1) for line in (out / "made_from.list").read_text().splitlines())
+    known = {sample.name: sample for sample in original.train + original.val}
+    for sample in layout.train:
+        source, target = (known[name] for name in made[sample.name].split())
+        assert sample.label == source.label and (sample.subject, sample.scene) == (target.subject, target.scene)
+        assert target.label == 5 and Image.open(sample.path).size == (32, 32)
+    before = {path.name: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    assert command(*words).returncode == 0
+    assert before == {path.name: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    assert command("-m", "datasets.check", out).returncode in (0, 1)
+    assert "lies inside the source" in refused(command(*words[:-4], "--out", faces / "made", "--gpu", -1))
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "images.list").write_text("a.jpg 0\n")
+    assert "was not generated" in refused(command(*words[:-4], "--out", tmp_path / "other", "--gpu", -1))
+    assert "--out DIR is missing" in refused(command(*words[:-4], "--gpu", -1))
+
+
+def test_a_run_with_an_averaged_generator_goes_on_exactly(run, faces, tmp_path):
+    words = ["train.py", "--checkpoint_dir", run, "--restore", "--epochs", 2]
+    assert command(*words).returncode == 0
+    whole = tmp_path / "whole"
+    options = json.loads((run / "options.json").read_text())
+    assert options["ema"] == 0.9 and options["epochs"] == 2
+    result = command("train.py", "-a", *NAMES, "--data_dir", faces, "--checkpoint_dir", whole, "--epochs", 2, *TINY,
+                     *BEYOND)
+    assert result.returncode == 0, result.stderr
+    for name in ("Enc", "Dec", "D1"):
+        ours, theirs = (torch.load(folder / "model" / f"{name}_iter_temp.pth", weights_only=True)
+                        for folder in (run, whole))
+        assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
