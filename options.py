@@ -18,9 +18,9 @@ PRESETS: dict[str, dict[str, Any]] = {
     "demo": {
         "data_dir": "datasets/demo", "checkpoint_dir": "checkpoint/checkpoint_demo", "image_size": 64,
         "base_width": 16, "vgg_width": 8, "fc_width": 256, "vgg_init": "stage0", "perceptual_epochs": 16,
-        "perceptual_lr": 1e-3, "epochs": 25, "batch_size": 16, "lr": 2e-3, "lr_decay_steps": 15, "G_max": 1000.0,
-        "scene_truth": True, "paired_metric": "l2", "lambda_paired_loss": 600.0, "lambda_adv_loss": 0.3,
-        "lambda_vgg_loss": 1.0, "lambda_l2_loss": 60.0, "vgg_lr": 1e-2, "vgg_batch_size": 16, "round_epochs": 2,
+        "perceptual_lr": 1e-3, "epochs": 25, "batch_size": 16, "lr": 4e-3, "lr_decay_steps": 12, "G_max": 1000.0,
+        "scene_truth": True, "mirror": True, "paired_metric": "l2", "lambda_paired_loss": 600.0, "lambda_adv_loss": 0.1,
+        "lambda_vgg_loss": 0.5, "lambda_l2_loss": 60.0, "vgg_lr": 1e-2, "vgg_batch_size": 16, "round_epochs": 2,
         "multi_add_gan": True,
     },
 }

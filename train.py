@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from models.recognizer import Recognizer
     from models.swap import Pair
 
+    Figures = dict[str, "torch.Tensor"]
+
 # ------------------------------------------------------------------------------------------ joint training
 
 @dataclass(frozen=True)
@@ -77,10 +79,12 @@ class JointTraining:
 
     def __init__(self, options: argparse.Namespace, layout: "Layout", device: "torch.device",
                  processes: "Processes", restoring: bool = False) -> None:
+        import torch
         from datasets.loading import Images, third_of_pairs
         from datasets.splits import training_pairs
         from models.checkpoints import initialize
         from models.recognizer import Recognizer, RecognizerRecipe
+        from models.speed import Speedometer
         from models.swap_gan import GANRecipe, GANShape, SwapGAN
         from models.vgg import VGG_fx
 
@@ -121,7 +125,8 @@ class JointTraining:
         self._amp = amp
 
         self.stage, self.step = 0, 0
-        self.sums: dict[str, tuple[float, int]] = {}
+        self.sums: dict[str, tuple["torch.Tensor", int]] = {}
+        self.speed, self.rates = Speedometer(device, amp or torch.float32), {}
         self.log: utils.RunLog | None = None
         self.log_position: int | None = None
         self._saved_at = time.monotonic()
@@ -154,7 +159,7 @@ class JointTraining:
 
         network, options = self._stage0(), self.options
 
-        def step(batch: "Loaded") -> dict[str, float]:
+        def step(batch: "Loaded") -> "Figures":
             image, label = to_float(batch.first, self.device), batch.label.to(self.device)
             if options.perceptual_disturbed:
                 image = disturbed(image, utils.generator(options.seed, "disturbed", network.steps, self.processes.rank))
@@ -200,7 +205,7 @@ class JointTraining:
         if options.vgg_loss and self.gan.perceptual is None:
             self.gan.set_perceptual(load_perceptual(self.perceptual_file, tuple(options.vgg_taps)))
 
-        def step(batch: "Loaded") -> dict[str, float]:
+        def step(batch: "Loaded") -> "Figures":
             noise = utils.generator(options.seed, "noise", self.gan.steps)
             return self.gan.step(self._pair(batch), noise, batch.total)
 
@@ -222,7 +227,7 @@ class JointTraining:
             initialize(recognizer.network, self.perceptual_file)
         extra, synthesized = further_batches(stage.epoch, options)
 
-        def step(batch: "Loaded") -> dict[str, float]:
+        def step(batch: "Loaded") -> "Figures":
             image, label = to_float(batch.first, self.device), batch.label.to(self.device)
             if batch.second is None:
                 fx = real_features(self.gan.encoder, image)
@@ -242,33 +247,41 @@ class JointTraining:
 
     # ------------------------------------------------------------------------------------- steps and state
 
-    def _steps(self, stage: Stage, plan: list["Batch"], step: Callable[["Loaded"], dict[str, float]]
-               ) -> dict[str, float]:
-        """Do the steps of a stage that are still to do; the means of their figures over the whole stage."""
+    def _steps(self, stage: Stage, plan: list["Batch"], step: Callable[["Loaded"], "Figures"]) -> dict[str, float]:
+        """Do the steps of a stage that are still to do; the means of their figures over the whole stage.
+
+        A GPU's figures are read when they are shown, and not waited for in between.
+        """
         from datasets.loading import load
 
         batches = load(self.images, plan[self.step:], self.options.num_workers, self.device.type == "cuda",
                        self.processes.share)
         bar = utils.progress(batches, f"{stage.phase} {stage.epoch + 1}", len(plan), initial=self.step,
                              disable=None if self.processes.main else True)
+        self.speed.start()
         for batch in bar:
-            figures = step(batch)
-            self._check_finite(stage, figures)
+            figures = self.speed.step(stage.phase, len(batch.label), lambda: step(batch))
             for name, value in figures.items():
                 total, count = self.sums.get(name, (0.0, 0))
-                self.sums[name] = (total + value, count + 1)
-            if self.step % self.options.log_every == 0 and self.log:
-                self.log.write(stage.phase, stage.epoch, stage.epoch * len(plan) + self.step, figures)
-                bar.set_postfix({name: f"{value:.3g}" for name, value in figures.items()})
+                self.sums[name] = (total + value.double(), count + 1)
+            shown = self.step % self.options.log_every == 0
+            if shown or self.device.type == "cpu":
+                read = {name: float(value) for name, value in figures.items()}
+                self._check_finite(read)
+                if shown and self.log:
+                    self.log.write(stage.phase, stage.epoch, stage.epoch * len(plan) + self.step, read)
+                    bar.set_postfix({name: f"{value:.3g}" for name, value in read.items()})
             self.step += 1
             self._save_if_due()
-        return {name: total / count for name, (total, count) in self.sums.items()}
+        self.rates = self.speed.figures(stage.phase, self.processes.world)
+        return {name: float(total) / count for name, (total, count) in self.sums.items()}
 
-    def _check_finite(self, stage: Stage, figures: dict[str, float]) -> None:
+    def _check_finite(self, figures: dict[str, float]) -> None:
         broken = [name for name, value in figures.items() if value != value or abs(value) == float("inf")]
         if broken:
+            stage = self.stages[self.stage]
             raise UserError(f"the loss {broken[0]} is {figures[broken[0]]} in {stage.phase} epoch {stage.epoch + 1}, "
-                            f"step {self.step + 1}; the last good state is {self.states.newest() or 'not yet saved'}: "
+                            f"step {self.step + 1} or before; the last good state is {self.states.newest() or 'not yet saved'}: "
                             "go on from there with a lower learning rate (--restore --force --lr ...)")
 
     def _save_if_due(self, end_of_stage: bool = False) -> None:
@@ -285,9 +298,11 @@ class JointTraining:
                                 f"--checkpoint_dir {self.folder}")
 
     def save(self) -> None:
-        """Save everything that the rest of the run depends on."""
+        """Save everything that the rest of the run depends on; UserError for a loss that is no number."""
+        sums = {name: (float(total), count) for name, (total, count) in self.sums.items()}
+        self._check_finite({name: total for name, (total, _) in sums.items()})
         if self.processes.main:
-            self.states.save({"stage": self.stage, "step": self.step, "sums": self.sums, "best_acc": self.best_acc,
+            self.states.save({"stage": self.stage, "step": self.step, "sums": sums, "best_acc": self.best_acc,
                               "perceptual_epochs": self.perceptual_epochs, "data": self._fingerprint(),
                               "log_position": self.log.position, "gan": self.gan.state_dict(),
                               "recognizer": self.recognizer.state_dict(), "best_stage0": self.best_stage0,
@@ -296,11 +311,15 @@ class JointTraining:
 
     def restore(self) -> None:
         """Take up the newest undamaged state; UserError where there is none or the data have changed."""
+        import torch
+
         state = self.states.load()
         if state["data"] != self._fingerprint() and not self.options.force:
             raise UserError(f"--restore: the lists in {self.layout.root} have changed since the run was started; "
                             "put them back, or add --force")
-        self.stage, self.step, self.sums = state["stage"], state["step"], state["sums"]
+        self.stage, self.step = state["stage"], state["step"]
+        self.sums = {name: (torch.tensor(total, dtype=torch.float64, device=self.device), count)
+                     for name, (total, count) in state["sums"].items()}
         self.best_acc, self.perceptual_epochs = state["best_acc"], state["perceptual_epochs"]
         self.gan.load_state_dict(state["gan"])
         self.recognizer.load_state_dict(state["recognizer"])
@@ -339,6 +358,7 @@ class JointTraining:
         utils.write_json(self.folder / "options.json",
                          {**vars(self.options), "attributes": list(self.layout.expressions)})
         self.log = utils.RunLog(self.folder / "log", self.log_position)
+        self.speed_log = utils.RunLog(self.folder / "log", sys.maxsize, "speed.csv")
         print(f"{self.folder}: {len(self.layout.train)} training and {len(self.layout.val)} validation images of "
               f"{self.n} expressions, {len(self.pairs)} pairs, on {self.processes.world} x {self.device.type}")
 
@@ -367,8 +387,9 @@ class JointTraining:
         if not self.processes.main:
             return
         self.log.write(f"{stage.phase}_epoch", stage.epoch, stage.epoch, figures)
+        self.speed_log.write(stage.phase, stage.epoch, stage.epoch, self.rates)
         print(f"{stage.phase} epoch {stage.epoch + 1}: "
-              + "  ".join(f"{name} {value:.4g}" for name, value in figures.items()), flush=True)
+              + "  ".join(f"{name} {value:.4g}" for name, value in {**figures, **self.rates}.items()), flush=True)
 
     # ---------------------------------------------------------------------------------------------- helpers
 

@@ -366,6 +366,8 @@ class StateStore:
 class RunLog:
     """Every figure of a training: ``log/metrics.csv`` (long format), and TensorBoard where it is installed.
 
+    What may differ from run to run, like speeds, goes into a file of another name, without TensorBoard.
+
     Columns: ``phase`` (perceptual, gan, recognizer, …), ``epoch`` (from 0), ``step`` (of the phase, from 0),
     ``name``, ``value``. ``position`` is the length of the file in bytes: a checkpoint keeps it, and
     ``RunLog(folder, position)`` goes on from there, dropping what a killed run had written after it.
@@ -373,10 +375,10 @@ class RunLog:
 
     HEADER = ["phase", "epoch", "step", "name", "value"]
 
-    def __init__(self, folder: str | os.PathLike, position: int | None = None):
+    def __init__(self, folder: str | os.PathLike, position: int | None = None, name: str = "metrics.csv"):
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / "metrics.csv"
+        path = folder / name
         if position is None or not path.exists():
             self._file = open(path, "w", newline="", encoding="utf-8")
             csv.writer(self._file).writerow(self.HEADER)
@@ -384,7 +386,7 @@ class RunLog:
             self._file = open(path, "r+", newline="", encoding="utf-8")
             self._file.truncate(min(position, path.stat().st_size))
             self._file.seek(0, os.SEEK_END)
-        self._board = _tensorboard(folder)
+        self._board = _tensorboard(folder) if name == "metrics.csv" else None
         self.position = self._flush()
 
     def write(self, phase: str, epoch: int, step: int, figures: dict[str, float]) -> None:

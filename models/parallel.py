@@ -73,10 +73,10 @@ class Processes:
             distributed.all_reduce(value, distributed.ReduceOp.MAX)
         return value
 
-    def mean(self, figures: dict[str, Tensor], weight: float = 1.0) -> dict[str, float]:
-        """Figures of this process's samples → those of the whole batch, read from the device at once."""
+    def mean(self, figures: dict[str, Tensor], weight: float = 1.0) -> dict[str, Tensor]:
+        """Scalars of this process's samples → those of the whole batch, left on the device."""
         values = torch.stack([value.detach().float() for value in figures.values()]) * (weight / self.world)
-        return dict(zip(figures, self.sum(values).tolist()))
+        return dict(zip(figures, self.sum(values).unbind()))
 
     def wrap(self, network: Module) -> Module:
         """The network to call in training, whose gradients are averaged over the processes."""

@@ -235,12 +235,14 @@ class SwapGAN:
         self.perceptual: Perceptual | None = None
         if perceptual is not None:
             self.set_perceptual(perceptual)
-        adam = {"lr": recipe.lr, "betas": (0.5, 0.999), "weight_decay": recipe.weight_decay}
+        adam = {"lr": recipe.lr, "betas": (0.5, 0.999), "weight_decay": recipe.weight_decay, "fused": True}
         self.optimizer_g = torch.optim.Adam(self.generator.parameters(), **adam)
         self.optimizer_d = torch.optim.Adam(self.discriminators.parameters(), **adam)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=amp is torch.float16)
         self.steps = 0
-        self.last_g_loss = 0.0
+        self.last_g_loss = torch.zeros((), device=self.device)
+        # On a GPU, whether the discriminators rest is not asked back from the device, which would have to be waited for.
+        self.rests_on_device = self.device.type == "cuda" and amp is not torch.float16
 
     @property
     def used(self) -> Generator:
@@ -258,12 +260,13 @@ class SwapGAN:
 
     # ------------------------------------------------------------------------------------------- training
 
-    def step(self, pair: Pair, random: torch.Generator, total: int | None = None) -> dict[str, float]:
+    def step(self, pair: Pair, random: torch.Generator, total: int | None = None) -> dict[str, Tensor]:
         """One step of the discriminators and one of the generator on a pair; the losses by name (METHOD §3).
 
         ``random`` (on the CPU) gives the noise of the targets; ``total`` is the number of pairs in all processes. The
         discriminators rest if the generator's loss of the step before was ``G_max`` or more; their figures are then
-        missing.
+        missing, or, where the device decides, those of a step that was not made. Figures stay on the device until
+        somebody reads them.
         """
         self._set_learning_rates()
         weight = self.processes.weight(len(pair.a), total)
@@ -278,9 +281,9 @@ class SwapGAN:
         if self.recipe.diff_aug:
             real, shown = self._augmented(real, fake, total or len(pair.a), random)
 
-        figures = {}
-        if self.last_g_loss < self.recipe.G_max:
-            figures = self._step_discriminators(real, real_label, shown.detach(), fake_label, d_noise, weight)
+        figures, rest = {}, self.last_g_loss >= self.recipe.G_max
+        if self.rests_on_device or not rest:
+            figures = self._step_discriminators(real, real_label, shown.detach(), fake_label, d_noise, weight, rest)
         figures.update(self._step_generator(pair, edits, shown, fake_label, g_noise, weight))
         self.scaler.update()
         if self.averaged is not None:
@@ -291,7 +294,7 @@ class SwapGAN:
         return means
 
     def _step_discriminators(self, real: Tensor, real_label: Tensor, fake: Tensor, fake_label: Tensor, noise: Tensor,
-                             weight: float) -> dict[str, Tensor]:
+                             weight: float, rest: Tensor) -> dict[str, Tensor]:
         penalized = self.recipe.lambda_r1_loss > 0 and self.steps % R1_EVERY == 0
         if penalized:
             real = real.detach().requires_grad_()
@@ -304,6 +307,8 @@ class SwapGAN:
             terms["r1"] = self.recipe.lambda_r1_loss * sum(losses.gradient_penalty(judged, real)
                                                            for judged in real_logits)
             total = total + R1_EVERY * terms["r1"]
+        if self.rests_on_device:
+            self.optimizer_d.found_inf = rest.float()  # a fused optimizer then leaves everything as it is
         self._update(self.optimizer_d, weight * total)
         return {"D": total, **terms}
 
@@ -430,7 +435,7 @@ class SwapGAN:
         """Everything that a training needs to go on exactly."""
         return {**{name: getattr(self, name).state_dict() for name in self.PARTS},
                 "averaged": None if self.averaged is None else self.averaged.state_dict(), "steps": self.steps,
-                "last_g_loss": self.last_g_loss}
+                "last_g_loss": self.last_g_loss.cpu()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The inverse of :meth:`state_dict`."""
@@ -438,7 +443,7 @@ class SwapGAN:
             getattr(self, name).load_state_dict(state[name])
         if self.averaged is not None:
             self.averaged.load_state_dict(state["averaged"] or state["generator"])
-        self.steps, self.last_g_loss = state["steps"], state["last_g_loss"]
+        self.steps, self.last_g_loss = state["steps"], state["last_g_loss"].to(self.device)
 
     def config(self) -> dict[str, Any]:
         """The shape as plain values, for a checkpoint."""

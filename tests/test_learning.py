@@ -48,6 +48,23 @@ def test_gan_learns_to_move_the_bar():
     assert none.sub(first[1]).abs().mean() > half.sub(first[1]).abs().mean() > whole.sub(first[1]).abs().mean()
 
 
+def test_on_a_gpu_the_device_decides_whether_the_discriminators_rest():
+    """The same parameters as where the program asks: they rest in steps 1 and 2 of three, as the first loss says."""
+    networks = []
+    for decides in (False, True):
+        torch.manual_seed(0)
+        gan = SwapGAN(GANShape(3, 32, 8), GANRecipe(vgg_loss=False, G_max=0.1))
+        gan.rests_on_device = decides
+        before = [{key: value.clone() for key, value in gan.discriminators.state_dict().items()}]
+        for step in range(3):
+            gan.step(pair(step), torch.Generator().manual_seed(step))
+            before.append({key: value.clone() for key, value in gan.discriminators.state_dict().items()})
+        assert not torch.equal(before[0]["d1.conv.0.weight"], before[1]["d1.conv.0.weight"])
+        assert torch.equal(before[1]["d1.conv.0.weight"], before[3]["d1.conv.0.weight"])
+        networks.append({**gan.generator.state_dict(), **gan.discriminators.state_dict()})
+    assert all(torch.equal(networks[0][key], networks[1][key]) for key in networks[0])
+
+
 def test_recognizer_learns_bars_and_train_mode_is_put_back():
     torch.manual_seed(0)
     gan = SwapGAN(GANShape(3, 32, 4))

@@ -89,7 +89,8 @@ def test_two_processes_give_the_recognizer_of_one_batch_norm_included(outcomes):
 
 def test_figures_are_those_of_the_whole_batch(outcomes):
     for one, two in zip(*(outcome["figures"] for outcome in outcomes)):
-        assert one == pytest.approx(two, rel=1e-4, abs=1e-5)
+        assert {name: value.item() for name, value in one.items()} == pytest.approx(
+            {name: value.item() for name, value in two.items()}, rel=1e-4, abs=1e-5)
 
 
 def test_evaluation_counts_every_image_once(outcomes):
