@@ -59,6 +59,9 @@ def test_a_run_leaves_grids_and_every_figure(run):
     assert {row["phase"] for row in rows} >= {"perceptual", "gan", "recognizer", "gan_epoch", "recognizer_epoch"}
     assert {row["name"] for row in rows if row["phase"] == "gan"} >= {"D", "D1", "G", "adv", "vgg", "l1", "l2", "tv"}
     assert json.loads((run / "options.json").read_text())["alpha5"] is True
+    speeds = list(csv.DictReader(open(run / "log" / "speed.csv")))
+    assert {row["name"] for row in speeds} == {"images_per_second", "peak_share"}
+    assert {row["phase"] for row in speeds} == {"perceptual", "gan", "recognizer"}
 
 
 def test_swap_writes_six_panels(run, tmp_path):

@@ -1,0 +1,267 @@
+"""How fast each part of a training is, and how near to what the machine can do.
+
+    python tests/benchmark.py --sizes demo
+    python tests/benchmark.py --sizes demo --imitate_reference
+    python tests/benchmark.py --sizes paper --phases gan_step --batch_size 4
+
+Per phase: median and quartiles of the time, images/s, GFLOP per image (torch.utils.flop_counter), the share of the peak
+that a large matrix product of the same dtype reaches in the same run, the process's peak memory (the GPU's on a GPU),
+and the bytes written to files. ``--imitate_reference`` does the GAN step and the round in the reference's way as well
+(see tests/imitation.py), with the same networks, in float32.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import torch  # noqa: E402
+
+import imitation  # noqa: E402
+import utils  # noqa: E402
+from datasets.layout import Layout, read_layout  # noqa: E402
+from datasets.loading import Images, gan_plan, load, recognizer_plan, to_float  # noqa: E402
+from datasets.splits import training_pairs  # noqa: E402
+from datasets.synthetic import make_dataset  # noqa: E402
+from models.recognizer import Recognizer, evaluate, real_features  # noqa: E402
+from models.speed import flops_of, matrix_peak, synchronize  # noqa: E402
+from models.swap import Pair  # noqa: E402
+from models.swap_gan import GANRecipe, GANShape, SwapGAN  # noqa: E402
+from models.vgg import VGG, Perceptual, VGG_fx  # noqa: E402
+
+SIZES = {"paper": {"image_size": 256, "base_width": 64, "vgg_width": 64, "fc_width": 4096, "batch_size": 10,
+                   "vgg_batch_size": 12},
+         "demo": {"image_size": 64, "base_width": 16, "vgg_width": 8, "fc_width": 256, "batch_size": 16,
+                  "vgg_batch_size": 16}}
+PHASES = ("gan_step", "synthesis", "recognizer_step", "evaluation", "loading", "round")
+EVALUATED = 64
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What was measured of a phase; None where it does not apply."""
+
+    phase: str
+    images: int
+    milliseconds: float
+    quartiles: tuple[float, float]
+    images_per_second: float
+    gflop_per_image: float | None
+    peak_share: float | None
+    peak_gib: float
+    bytes_written: int
+
+
+class Bench:
+    """The networks and images of one size on a device, and the phases as functions."""
+
+    def __init__(self, options: argparse.Namespace, folder: Path) -> None:
+        self.options, self.device, self.folder = options, torch.device(options.device), folder
+        self.amp = {"float32": None, "bf16": torch.bfloat16}[options.dtype]
+        torch.manual_seed(0)
+        shape = GANShape(6, options.image_size, options.base_width)
+        perceptual = Perceptual(VGG(6, options.vgg_width, options.fc_width).features)
+        self.gan = SwapGAN(shape, GANRecipe(G_max=1e9, alpha5=options.alpha5), perceptual, self.device, self.amp)
+        network = VGG_fx(6, options.vgg_width, options.fc_width, options.base_width)
+        self.recognizer = Recognizer(network, device=self.device, amp=self.amp)
+        self.pair = self._pair(options.batch_size)
+        self.vgg_pair = self._pair(options.vgg_batch_size)
+        self.many = self._pair(EVALUATED)
+
+    def _pair(self, n: int) -> Pair:
+        side, random = self.options.image_size, torch.Generator().manual_seed(n)
+        images = (torch.rand(n, 3, side, side, generator=random) * 2 - 1 for _ in range(2))
+        a = torch.zeros(n, dtype=torch.long, device=self.device)
+        b = 1 + torch.arange(n, device=self.device) % 5
+        return Pair(*(image.to(self.device, memory_format=torch.channels_last) for image in images), a, b)
+
+    def gan_step(self) -> None:
+        self.gan.step(self.pair, torch.Generator().manual_seed(0))
+
+    def imitated_gan_step(self) -> None:
+        imitation.gan_step(self.gan, self.pair, torch.Generator().manual_seed(0))
+
+    def synthesis(self) -> None:
+        self.gan.synthesize(self.vgg_pair.image_a, self.vgg_pair.image_b, self.vgg_pair.b, 0)
+
+    def recognizer_step(self) -> None:
+        image = self.vgg_pair.image_a
+        self.recognizer.step(self.vgg_pair.b, image, real_features(self.gan.encoder, image))
+
+    def evaluation(self) -> None:
+        evaluate(self.recognizer, self.gan.encoder, [(self.many.image_a, self.many.b)], 6)
+
+    # ------------------------------------------------------------------------------------------ with files
+
+    def layout(self) -> Layout:
+        """Drawn faces of ``--persons`` persons, drawn once."""
+        root = self.folder / "faces"
+        if not (root / "images.list").is_file():
+            make_dataset(root, image_size=self.options.image_size, subjects_train=self.options.persons,
+                         subjects_test=max(1, 3 * self.options.persons // 7))
+        return read_layout(root)
+
+    def loading(self) -> None:
+        Images(self.layout().train, self.options.image_size, cache="ram")
+
+    def round(self) -> None:
+        """One GAN epoch, one recognizer epoch with six synthesized batches after each real one, one evaluation."""
+        options, layout, pinned = self.options, self.layout(), self.device.type == "cuda"
+        images, test = (Images(samples, options.image_size, "ram") for samples in (layout.train, layout.test))
+        for step, batch in enumerate(load(images, gan_plan(layout.train, options.batch_size, 0, 0), 0, pinned)):
+            pair = Pair(to_float(batch.first, self.device), to_float(batch.second, self.device),
+                        batch.label.to(self.device), batch.second_label.to(self.device))
+            self.gan.step(pair, utils.generator(0, step))
+        pairs = training_pairs(layout, 0, 6)
+        plan = recognizer_plan(len(images), pairs, options.vgg_batch_size, 6, True, 0, 0)
+        for batch in load(images, plan, 0, pinned):
+            image, label = to_float(batch.first, self.device), batch.label.to(self.device)
+            if batch.second is None:
+                fx = real_features(self.gan.encoder, image)
+            else:
+                image, fx = self.gan.synthesize(image, to_float(batch.second, self.device), label, layout.neutral)
+            self.recognizer.step(label, image, fx)
+        evaluate(self.recognizer, self.gan.encoder, test.evaluation_batches(EVALUATED, self.device), 6)
+
+    def imitated_round(self) -> None:
+        imitation.one_round(self.gan, self.recognizer, self.layout(), self.options, self.folder / "imitated")
+
+    # ------------------------------------------------------------------------------------------- measuring
+
+    def images_of(self, phase: str) -> int:
+        """How many images a phase works on; of a round, those of all its steps."""
+        if phase.endswith("round"):
+            train, batch = len(self.layout().train), self.options.vgg_batch_size
+            return train // self.options.batch_size * self.options.batch_size + train + -(-train // batch) * 6 * batch
+        return {"gan_step": self.options.batch_size, "imitated_gan_step": self.options.batch_size,
+                "evaluation": EVALUATED, "loading": len(self.layout().train) if phase == "loading" else 0
+                }.get(phase, self.options.vgg_batch_size)
+
+    def measure(self, phase: str, peak: float) -> Figures:
+        """Run a phase until its budget is spent, at least three times (a round once)."""
+        work, images = getattr(self, phase), self.images_of(phase)
+        memory = torch.contiguous_format if phase.startswith("imitated") else torch.channels_last
+        for network in (self.gan.generator, self.gan.discriminators, self.gan.perceptual, self.recognizer.network):
+            network.to(memory_format=memory)
+        whole, flops = phase.endswith("round"), 0
+        if not whole:
+            _, flops = flops_of(work)  # the first run, not timed
+        reset_peak_memory(self.device)
+        written, seconds, started = bytes_written(), [], time.perf_counter()
+        while not seconds or not whole and (len(seconds) < 3 or time.perf_counter() - started < self.options.seconds):
+            synchronize(self.device)
+            begun = time.perf_counter()
+            work()
+            synchronize(self.device)
+            seconds.append(time.perf_counter() - begun)
+        median = float(np.median(seconds))
+        return Figures(phase, images, 1e3 * median, tuple(1e3 * np.quantile(seconds, (0.25, 0.75))), images / median,
+                       flops / images / 1e9 if flops else None,
+                       flops / median / peak if flops else None, peak_memory(self.device),
+                       (bytes_written() - written) // len(seconds))
+
+
+def bytes_written() -> int:
+    """Bytes that this process and its finished children have handed over to files so far; 0 where nobody counts."""
+    try:
+        return int(dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())["wchar"])
+    except OSError:
+        return 0
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """Forget the peak so far, where the system can."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    else:
+        try:
+            Path("/proc/self/clear_refs").write_text("5")
+        except OSError:
+            pass
+
+
+def peak_memory(device: torch.device) -> float:
+    """Peak memory in GiB since :func:`reset_peak_memory`: of the GPU's tensors, or of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2 ** 30
+    status = Path("/proc/self/status")
+    if not status.is_file():
+        return float("nan")
+    return int(next(line for line in status.read_text().splitlines() if line.startswith("VmHWM")).split()[1]) / 2 ** 20
+
+
+def table(rows: list[Figures]) -> str:
+    """The figures as a Markdown table."""
+    lines = ["| phase | images | ms (quartiles) | images/s | GFLOP/image | of the peak | peak GiB | bytes written |",
+             "|---|---|---|---|---|---|---|---|"]
+    for row in rows:
+        gflop = "" if row.gflop_per_image is None else f"{row.gflop_per_image:.3g}"
+        share = "" if row.peak_share is None else f"{row.peak_share:.2f}"
+        low, high = row.quartiles
+        lines.append(f"| {row.phase.replace('_', ' ')} | {row.images} | {row.milliseconds:.0f} "
+                     f"({low:.0f}–{high:.0f}) | {row.images_per_second:.1f} | {gflop} | {share} | "
+                     f"{row.peak_gib:.2f} | {row.bytes_written:,} |")
+    return "\n".join(lines)
+
+
+def parse(words: list[str] | None = None) -> argparse.Namespace:
+    """The options, with the sizes filled in."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sizes", choices=tuple(SIZES), default="demo", help="the paper's sizes, or the demo's")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda")
+    parser.add_argument("--dtype", choices=("float32", "bf16"), default="float32", help="of the networks' arithmetic")
+    parser.add_argument("--phases", nargs="+", choices=PHASES, default=PHASES, help="which to measure")
+    parser.add_argument("--seconds", type=float, default=10, help="time for each phase; at least three runs")
+    parser.add_argument("--persons", type=int, help="drawn persons of loading and round (70; paper on a CPU: 2)")
+    parser.add_argument("--alpha5", action="store_true", help="with half-way images")
+    parser.add_argument("--imitate_reference", action="store_true", help="also the reference's way of working")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here as well")
+    for name in SIZES["demo"]:
+        parser.add_argument(f"--{name}", type=int, help="instead of that of --sizes")
+    options = parser.parse_args(words)
+    for name, value in SIZES[options.sizes].items():
+        if getattr(options, name) is None:
+            setattr(options, name, value)
+    if options.persons is None:
+        options.persons = 2 if options.sizes == "paper" and options.device == "cpu" else 70
+    return options
+
+
+def main() -> None:
+    """Measure, print the table, write the JSON file."""
+    options = parse()
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(options, Path(folder))
+        peak = matrix_peak(bench.device, bench.amp or torch.float32)
+        phases = [name for phase in options.phases for name in (phase, f"imitated_{phase}")
+                  if name == phase or options.imitate_reference and hasattr(bench, name)]
+        if {"loading", "round"} & set(phases):
+            bench.layout()
+        rows = []
+        for phase in phases:
+            rows.append(bench.measure(phase, peak))
+            print(table(rows).splitlines()[-1], file=sys.stderr)
+    name = torch.cuda.get_device_name() if bench.device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
+    settings: dict[str, Any] = {key: getattr(options, key) for key in ("sizes", "dtype", "persons", *SIZES["demo"])}
+    print(f"{name}, torch {torch.__version__}, matrix product at {peak / 1e9:.0f} GFLOP/s; {settings}\n\n{table(rows)}")
+    for phase in ("gan_step", "round"):
+        both = {row.phase: row.milliseconds for row in rows if row.phase.endswith(phase)}
+        if len(both) == 2:
+            print(f"\n{phase.replace('_', ' ')}: {both[f'imitated_{phase}'] / both[phase]:.1f} times faster than the "
+                  "reference's way")
+    if options.json:
+        utils.write_json(options.json, {"device": name, "torch": torch.__version__, "peak_flops": peak,
+                                        "settings": settings, "phases": [asdict(row) for row in rows]})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,180 @@
+"""The reference's way of working, imitated for the benchmark: the same networks, used as the published code uses them.
+
+One pass per image group where this project batches them, ordinary memory format, discriminators that collect gradients
+in the generator's step, a Python loop over the samples of a swap, and rounds that write every synthesized image and
+feature to disk, read them back, and start new worker processes for every real batch (METHOD §7, rows 8 and 9).
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+from typing import Iterator
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from datasets.layout import Layout, Sample
+from datasets.loading import gan_plan, read_image, real_plan, recognizer_plan, to_float, to_uint8
+from datasets.splits import training_pairs
+from models import losses
+from models.figures import to_picture
+from models.recognizer import Recognizer
+from models.swap import Pair, block_cuts, one_hot
+from models.swap_gan import SwapGAN
+
+WORKERS, EVALUATE_EVERY = 4, 200
+
+
+def gan_step(gan: SwapGAN, pair: Pair, random: torch.Generator) -> None:
+    """A step of the discriminators and of the generator, every image group in a pass of its own (without alpha5)."""
+    recipe, n = gan.recipe, gan.shape.num_classes
+    image_a, image_b = pair.image_a.contiguous(), pair.image_b.contiguous()
+    label_a, label_b = one_hot(pair.a, n), one_hot(pair.b, n)
+    (code_a, skips_a), (code_b, skips_b) = gan.generator.encoder(image_a), gan.generator.encoder(image_b)
+    code_c, code_d = swapped_one_by_one(code_a, code_b, pair, n)
+    both, nothing = gan.generator.label(torch.maximum(label_a, label_b)), gan.generator.label(0 * label_a)
+    c, d, a_rebuilt, b_rebuilt = (
+        (face + gan.generator.decoder(code, own, skips, label)).clamp(-1, 1)
+        for face, code, own, skips, label in ((image_a, code_c, code_a, skips_a, both),
+                                              (image_b, code_d, code_b, skips_b, both),
+                                              (image_a, code_a, code_a, skips_a, nothing),
+                                              (image_b, code_b, code_b, skips_b, nothing)))
+
+    def judged(discriminator: torch.nn.Module, image: Tensor, label: Tensor, mean: float) -> Tensor:
+        logits = discriminator(image, label)
+        return losses.soft_bce(logits, mean, recipe.std * torch.randn(len(logits), generator=random).to(logits.device))
+
+    parts = []
+    for discriminator in (gan.discriminators.d1, gan.discriminators.d2):
+        parts.append(judged(discriminator, image_a, label_a, 1) + judged(discriminator, image_b, label_b, 1)
+                     + judged(discriminator, c.detach(), label_b, 0) + judged(discriminator, d.detach(), label_a, 0))
+    gan.optimizer_d.zero_grad()
+    (0.25 * (parts[0] + 0.5 * parts[1])).backward()
+    gan.optimizer_d.step()
+
+    total = sum(weight * (judged(discriminator, c, label_b, 1) + judged(discriminator, d, label_a, 1))
+                for weight, discriminator in ((1.0, gan.discriminators.d1), (0.5, gan.discriminators.d2)))
+    for ours, wanted in ((d, image_a), (c, image_b)):
+        total = total + recipe.lambda_vgg_loss * sum(
+            weight * (x - y.detach()).abs().mean()
+            for weight, x, y in zip(gan.perceptual.weights, gan.perceptual(ours), gan.perceptual(wanted)))
+    total = total + recipe.lambda_l1_loss * losses.swap_consistency(image_a, image_b, c, d)
+    total = total + recipe.lambda_l2_loss * (losses.reconstruction(a_rebuilt, image_a)
+                                             + losses.reconstruction(b_rebuilt, image_b))
+    total = total + recipe.lambda_tv_loss * (losses.total_variation(c) + losses.total_variation(d))
+    gan.optimizer_g.zero_grad()
+    total.backward()
+    gan.optimizer_g.step()
+    for value in (*parts, total):
+        value.item()
+
+
+def swapped_one_by_one(code_a: Tensor, code_b: Tensor, pair: Pair, n: int) -> tuple[Tensor, Tensor]:
+    """The codes of C and D, sample by sample and block by block."""
+    cuts, code_c, code_d = block_cuts(code_a.shape[1], n), code_a.clone(), code_b.clone()
+    for i in range(len(code_a)):
+        for e in (int(pair.a[i]), int(pair.b[i])):
+            code_c[i, cuts[e]:cuts[e + 1]] = code_b[i, cuts[e]:cuts[e + 1]]
+            code_d[i, cuts[e]:cuts[e + 1]] = code_a[i, cuts[e]:cuts[e + 1]]
+    return code_c, code_d
+
+
+class _Files(Dataset):
+    """Images decoded from their files whenever they are asked for: (3, S, S) uint8, label and position."""
+
+    def __init__(self, samples: list[Sample], image_size: int) -> None:
+        self.samples, self.image_size = samples, image_size
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, i: int) -> tuple[Tensor, int, int]:
+        return to_uint8(read_image(self.samples[i].path, self.image_size)), self.samples[i].label, i
+
+
+class _Synthesized(Dataset):
+    """What a round has written: a JPEG and a feature file for each pair."""
+
+    def __init__(self, folder: Path, labels: list[int], image_size: int) -> None:
+        self.folder, self.labels, self.image_size = folder, labels, image_size
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, i: int) -> tuple[Tensor, int, Tensor]:
+        image = to_uint8(read_image(self.folder / f"{i}.jpg", self.image_size))
+        return image, self.labels[i], torch.load(self.folder / f"{i}.pth", weights_only=True)
+
+
+def one_round(gan: SwapGAN, recognizer: Recognizer, layout: Layout, options: argparse.Namespace, folder: Path) -> None:
+    """One GAN epoch, the refreshing of the synthesized set on disk, one recognizer epoch with evaluations between."""
+    device = gan.device
+    files = _Files(layout.train, options.image_size)
+    order = [position for batch in gan_plan(layout.train, options.batch_size, 0, 0)
+             for position in np.concatenate([batch.first, batch.second])]
+    loader = DataLoader(files, 2 * options.batch_size, sampler=order, num_workers=WORKERS)
+    for step, (pixels, label, _) in enumerate(loader):
+        half = len(label) // 2
+        image, label = to_float(pixels, device).contiguous(), label.to(device)
+        gan_step(gan, Pair(image[:half], image[half:], label[:half], label[half:]), torch.Generator().manual_seed(step))
+
+    pairs = training_pairs(layout, 0, 6)
+    write_synthesized(gan, files, pairs, layout.neutral, options, folder)
+    labels = [layout.train[source].label for source in pairs[:, 0]]
+    plan = recognizer_plan(len(layout.train), pairs, options.vgg_batch_size, 6, True, 0, 0)
+    further = [i for _ in range(2) for i in np.random.default_rng(0).permutation(len(pairs))]
+    made = iter(DataLoader(_Synthesized(folder, labels, options.image_size), options.vgg_batch_size,
+                           sampler=further, num_workers=WORKERS))
+    real = iter(real_plan(len(layout.train), options.vgg_batch_size, 0, "recognizer", 0))
+    for step, batch in enumerate(plan):
+        if len(batch.second):
+            pixels, label, fx = next(made)
+            fx = fx.to(device)
+        else:  # a new loader with new workers for every real batch
+            pixels, label, _ = next(iter(DataLoader(torch.utils.data.Subset(files, next(real).first),
+                                                    options.vgg_batch_size, num_workers=WORKERS)))
+            code, _ = gan.generator.encoder(to_float(pixels, device).contiguous())  # with its graph
+            fx = torch.cat([code, code], 1).detach()
+        recognizer.step(label.to(device), to_float(pixels, device).contiguous(), fx)
+        if step % EVALUATE_EVERY == 0:
+            for pixels, label, _ in DataLoader(_Files(layout.test, options.image_size), options.vgg_batch_size,
+                                               num_workers=WORKERS):
+                image = to_float(pixels, device).contiguous()
+                code, _ = gan.generator.encoder(image)
+                recognizer.predict(image, torch.cat([code, code], 1).detach()).argmax(1).tolist()
+    shutil.rmtree(folder)
+
+
+@torch.no_grad()
+def write_synthesized(gan: SwapGAN, files: _Files, pairs: np.ndarray, neutral: int, options: argparse.Namespace,
+                      folder: Path) -> None:
+    """Every pair's image and feature file; of six decodings one is used."""
+    folder.mkdir()
+    decoder, n, count = gan.generator.decoder, gan.shape.num_classes, 0
+    for source, target in two_by_two(files, pairs, options.batch_size, gan.device):
+        a, b = source[1], torch.full_like(source[1], neutral)
+        (code_a, skips_a), (code_b, skips_b) = gan.generator.encoder(source[0]), gan.generator.encoder(target[0])
+        code_c, code_d = swapped_one_by_one(code_a, code_b, Pair(source[0], target[0], a, b), n)
+        label = gan.generator.label(torch.maximum(one_hot(a, n), one_hot(b, n)))
+        for code, own, skips in ((code_c, code_a, skips_a), (code_a, code_a, skips_a), (code_b, code_b, skips_b),
+                                 ((code_a + code_c) / 2, code_a, skips_a), ((code_b + code_d) / 2, code_b, skips_b)):
+            decoder(code, own, skips, label)
+        image = (target[0] + decoder(code_d, code_b, skips_b, label)).clamp(-1, 1)
+        fx = torch.cat([code_d, code_b], 1)
+        for picture, features in zip(image.cpu(), fx.cpu()):
+            Image.Image.save(to_picture(picture), folder / f"{count}.jpg")
+            torch.save(features.clone(), folder / f"{count}.pth")
+            count += 1
+
+
+def two_by_two(files: _Files, pairs: np.ndarray, batch_size: int, device: torch.device
+               ) -> Iterator[tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]]:
+    """Sources and targets of the pairs in batches, each with images (N, 3, S, S) and labels (N,)."""
+    loaders = [DataLoader(files, batch_size, sampler=column.tolist(), num_workers=WORKERS // 2) for column in pairs.T]
+    for both in zip(*loaders):
+        yield tuple((to_float(pixels, device).contiguous(), label.to(device)) for pixels, label, _ in both)

@@ -1,0 +1,55 @@
+"""What is measured of speed: operations by hand, rates, and the benchmark at tiny sizes."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from conftest import command
+from measure_claim import interval
+from models.speed import Speedometer, flops_of, matrix_peak
+
+
+def test_operations_are_those_of_the_hand():
+    a, b = torch.rand(3, 5), torch.rand(5, 7)
+    result, flops = flops_of(lambda: a @ b)
+    assert flops == 2 * 3 * 5 * 7 and torch.equal(result, a @ b)
+    conv, image = torch.nn.Conv2d(3, 4, 3, padding=1), torch.rand(2, 3, 8, 8)
+    assert flops_of(lambda: conv(image))[1] == 2 * 2 * 4 * 8 * 8 * 3 * 9
+
+
+def test_speedometer_counts_the_first_step_and_times_the_others():
+    meter, a = Speedometer(torch.device("cpu"), torch.float32), torch.rand(64, 64)
+    assert meter.figures("gan") == {}
+    results = [meter.step("gan", 8, lambda: a @ a) for _ in range(6)]
+    assert all(torch.equal(result, a @ a) for result in results)
+    figures = meter.figures("gan", processes=2)
+    assert figures["images_per_second"] > 0
+    share = figures["images_per_second"] / 2 * (2 * 64 ** 3 / 8) / meter._peak
+    assert figures["peak_share"] == pytest.approx(share)
+    assert matrix_peak(torch.device("cpu"), side=256) > 1e8
+
+
+def test_t_interval_by_hand():
+    """Mean 2, standard error 1/√3·1, t(0.975; 2) = 4.3027."""
+    import numpy
+
+    low, high = interval(numpy.array([1.0, 2.0, 3.0]))
+    assert (low, high) == pytest.approx((2 - 4.3027 / 3 ** 0.5, 2 + 4.3027 / 3 ** 0.5), abs=1e-3)
+
+
+def test_benchmark_at_tiny_sizes(tmp_path):
+    result = command("tests/benchmark.py", "--image_size", 32, "--base_width", 4, "--vgg_width", 4, "--fc_width", 16,
+                     "--batch_size", 4, "--vgg_batch_size", 6, "--persons", 1, "--seconds", 0, "--imitate_reference",
+                     "--device", "cpu", "--json", tmp_path / "figures.json")
+    assert result.returncode == 0, result.stderr
+    phases = {row["phase"]: row for row in json.loads((tmp_path / "figures.json").read_text())["phases"]}
+    assert phases.keys() == {"gan_step", "imitated_gan_step", "synthesis", "recognizer_step", "evaluation", "loading",
+                             "round", "imitated_round"}
+    assert phases["round"]["bytes_written"] < 1000 < phases["imitated_round"]["bytes_written"]
+    assert 0 < phases["gan_step"]["peak_share"] < 1 and phases["loading"]["gflop_per_image"] is None
+    ours, theirs = (phases[name]["gflop_per_image"] for name in ("gan_step", "imitated_gan_step"))
+    assert 0.7 < ours / theirs < 1  # the same work, less the gradients that nobody uses
+    assert "times faster than the reference's way" in result.stdout
