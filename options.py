@@ -15,6 +15,8 @@ from utils import UserError
 MODES = ("train", "test", "evaluate", "grid", "generate")
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},
+    "tuned": {"scene_truth": True, "mirror": True, "paired_metric": "l2", "lambda_paired_loss": 600.0,
+              "lambda_vgg_loss": 3.0, "G_max": 1000.0, "ema": 0.999, "lr": 1e-3},
     "demo": {
         "data_dir": "datasets/demo", "checkpoint_dir": "checkpoint/checkpoint_demo", "image_size": 64,
         "base_width": 16, "vgg_width": 8, "fc_width": 256, "vgg_init": "stage0", "perceptual_epochs": 16,
@@ -59,7 +61,7 @@ def build_parser() -> argparse.ArgumentParser:
         "evaluate: measure the swaps of the test images; grid: draw a sheet of them; generate: write the synthesized "
         "training set")
     add("--preset", choices=tuple(PRESETS), default="paper",
-        help="defaults of all other options: the paper's, or a small run on drawn faces")
+        help="defaults of all other options: the paper's; a recipe with better swaps; a small run on drawn faces")
     add("-a", "--attributes", nargs="+", metavar="NAME",
         help="names of the expressions in the order of the labels (default: the data set's)")
     add("--neutral", metavar="NAME", help="the expression whose faces are targets of synthesis "
@@ -94,6 +96,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--exp_label", default=False, help="lengthen the decoder's label by \"reconstruct only\"")
     add("--amp", choices=("auto", "off", "bf16", "fp16"), default="auto",
         help="mixed precision; auto is bf16 on GPUs that have it")
+
+    add("--compile", default=False, help="let torch.compile make the networks faster, after minutes of compiling")
 
     add = group("perceptual network (stage 0)")
     add("--perceptual", metavar="FILE", help="take a trained VGG19-bn from here instead of training it")

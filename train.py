@@ -110,6 +110,9 @@ class JointTraining:
             network = VGG_fx(self.n, options.vgg_width, options.fc_width, options.base_width)
         start = "none" if restoring else options.vgg_init
         self.recognizer = Recognizer(initialize(network, start), recipe, device, amp, processes)
+        if options.compile:
+            for part in (self.gan.generator, self.gan.discriminators, self.recognizer.network):
+                part.compile()
         self.best_acc = -1.0
 
         self.perceptual_file = Path(options.perceptual or self.folder / "VGG_loss" / f"{self.n}_max_ckpt.t7")
@@ -126,7 +129,7 @@ class JointTraining:
 
         self.stage, self.step = 0, 0
         self.sums: dict[str, tuple["torch.Tensor", int]] = {}
-        self.speed, self.rates = Speedometer(device, amp or torch.float32), {}
+        self.speed, self.rates = Speedometer(device, amp or torch.float32, options.compile), {}
         self.log: utils.RunLog | None = None
         self.log_position: int | None = None
         self._saved_at = time.monotonic()
@@ -281,8 +284,9 @@ class JointTraining:
         if broken:
             stage = self.stages[self.stage]
             raise UserError(f"the loss {broken[0]} is {figures[broken[0]]} in {stage.phase} epoch {stage.epoch + 1}, "
-                            f"step {self.step + 1} or before; the last good state is {self.states.newest() or 'not yet saved'}: "
-                            "go on from there with a lower learning rate (--restore --force --lr ...)")
+                            f"step {self.step + 1} or before; the last good state is "
+                            f"{self.states.newest() or 'not yet saved'}: go on "
+                            "from there with a lower learning rate (--restore --force --lr ...)")
 
     def _save_if_due(self, end_of_stage: bool = False) -> None:
         """Save every few minutes, after each stage and before stopping; what one process decides, all do."""
@@ -459,8 +463,7 @@ def train(options: argparse.Namespace) -> None:
     from models.parallel import Processes
 
     device = utils.pick_device(options.gpu)
-    if options.deterministic:
-        make_deterministic()
+    set_backends(options.deterministic)
     processes = Processes.join(device)
     if options.preset == "demo":
         if processes.main:
@@ -504,13 +507,14 @@ def checked_layout(options: argparse.Namespace, world: int) -> "Layout":
     return layout
 
 
-def make_deterministic() -> None:
-    """Let torch use deterministic algorithms alone (``--deterministic``)."""
+def set_backends(deterministic: bool) -> None:
+    """Let cuDNN try which algorithms are fastest, or torch use deterministic ones alone (``--deterministic``)."""
     import torch
 
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.backends.cudnn.benchmark = False
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.benchmark = not deterministic
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True, warn_only=True)
 
 
 def clear_run(folder: Path) -> None:
