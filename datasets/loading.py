@@ -176,7 +176,7 @@ def gan_plan(samples: Sequence[Sample], batch_size: int, seed: int, epoch: int, 
     if paired:
         plan = _with_same_scene(plan, samples, paired, _random(seed, "paired", epoch))
     if scene_truth:
-        plan = [batch._replace(truth=true_swaps(samples, batch.first, batch.second)) for batch in plan]
+        plan = with_true_swaps(plan, samples)
     if mirror:
         random = _random(seed, "mirror", epoch)
         plan = [batch._replace(flip=random.random(len(batch.flip)) < 0.5) for batch in plan]
@@ -203,8 +203,8 @@ def _with_same_scene(plan: Sequence[Batch], samples: Sequence[Sample], share: fl
     return result
 
 
-def true_swaps(samples: Sequence[Sample], first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """The positions (N, 2) of the true C and D: a person in their own scene with the other's expression; -1 if absent.
+def with_true_swaps(plan: Sequence[Batch], samples: Sequence[Sample]) -> list[Batch]:
+    """The plan with the true C and D of its pairs: a person in their own scene with the other's expression.
 
     Of several such pictures the first is taken.
     """
@@ -216,7 +216,8 @@ def true_swaps(samples: Sequence[Sample], first: np.ndarray, second: np.ndarray)
     def with_label_of(face: int, other: int) -> int:
         return known.get((samples[face].subject, samples[face].scene, samples[other].label), -1)
 
-    return np.array([(with_label_of(a, b), with_label_of(b, a)) for a, b in zip(first, second)]).reshape(-1, 2)
+    return [batch._replace(truth=np.array([(with_label_of(a, b), with_label_of(b, a))
+                                           for a, b in zip(batch.first, batch.second)])) for batch in plan]
 
 
 def real_plan(count: int, batch_size: int, seed: int, *stream: int | str) -> list[Batch]:

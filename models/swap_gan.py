@@ -241,7 +241,7 @@ class SwapGAN:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=amp is torch.float16)
         self.steps = 0
         self.last_g_loss = torch.zeros((), device=self.device)
-        # On a GPU, whether the discriminators rest is not asked back from the device, which would have to be waited for.
+        # Whether the discriminators rest is not asked back from a GPU: the answer would have to be waited for.
         self.rests_on_device = self.device.type == "cuda" and amp is not torch.float16
 
     @property

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from models.judge import Judge
 from models.metrics import frechet_distance, psnr, ssim
+from models.speed import synchronize
 from models.swap import Pair
 from models.swap_gan import SwapGAN
 
@@ -109,8 +110,9 @@ def evaluate_synthesis(gan: SwapGAN, judge: Judge, judge_accuracy: float, trials
     for pair, truth, known, subject in trials:
         started = time.perf_counter()
         edits = gan.edits(pair)
-        said = judge.head(feature := judge.features(edits.c)).argmax(1).cpu()  # waits for the device
+        synchronize(gan.device)
         seconds, count = seconds + time.perf_counter() - started, count + len(edits.c)
+        said = judge.head(feature := judge.features(edits.c)).argmax(1).cpu()
         features.append(feature.float().cpu().numpy())
         figures = {"hit": said == pair.b.cpu(), "kept": said == pair.a.cpu(), "b": pair.b, "known": known,
                    "rebuilt_psnr": psnr(edits.a_rebuilt, pair.image_a),

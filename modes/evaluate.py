@@ -56,14 +56,13 @@ def measure(options: argparse.Namespace, gan: "SwapGAN", layout: "Layout") -> "S
 def trials(test: "Images", subjects: "numpy.ndarray", device: "torch.device", num_workers: int) -> Iterator["Trial"]:
     """Every test image with every other expression, shown by another person wherever there is one."""
     import torch
-    from datasets.loading import Batch, load, to_float, true_swaps
+    from datasets.loading import Batch, load, to_float, with_true_swaps
     from models.swap import Pair
     from models.synthesis import Trial
 
     first, second = all_swaps(test.samples, subjects)
     parts = [slice(i, i + BATCH) for i in range(0, len(first), BATCH)]
-    plan = [Batch.of(first[part], second[part])._replace(truth=true_swaps(test.samples, first[part], second[part]))
-            for part in parts]
+    plan = with_true_swaps([Batch.of(first[part], second[part]) for part in parts], test.samples)
     for part, batch in zip(parts, utils.progress(load(test, plan, num_workers), "swapping", len(plan), "batch")):
         n = len(batch.label)
         pair = Pair(to_float(batch.first, device), to_float(batch.second, device), batch.label.to(device),

@@ -9,7 +9,7 @@ from PIL import Image
 
 from datasets.layout import Sample
 from datasets.loading import (Batch, Images, gan_plan, load, read_image, real_plan, recognizer_plan, third_of_pairs,
-                              to_float, to_uint8, true_swaps)
+                              to_float, to_uint8, with_true_swaps)
 from utils import UserError
 
 
@@ -151,7 +151,7 @@ def test_the_truth_is_loaded_and_mirrored_with_its_pair(tmp_path):
         samples.append(Sample(f"{i}.png", label, tmp_path / f"{i}.png", subject, "s"))
     images = Images(samples, 32)
     first, second, flip = np.array([0, 2]), np.array([3, 1]), np.array([False, True])
-    batch = Batch.of(first, second, flip)._replace(truth=true_swaps(samples, first, second))
+    batch, = with_true_swaps([Batch.of(first, second, flip)], samples)
     assert batch.truth.tolist() == [[1, 2], [3, 0]]
     loaded = next(load(images, [batch]))
     assert loaded.truth[:, 0, 0, [0, 31]].tolist() == [[100, 0], [0, 200], [150, 0], [0, 50]] and loaded.known.all()

@@ -62,7 +62,8 @@ def test_flag_tables_are_those_of_the_commands(name):
 
 def test_the_layout_names_every_module():
     text = README.read_text()
-    modules = [path for folder in ("models", "datasets", "tests", ".") for path in (REPOSITORY / folder).glob("*.py")]
+    folders = ("models", "modes", "datasets", "tests", ".")
+    modules = [path for folder in folders for path in (REPOSITORY / folder).glob("*.py")]
     missing = [path.name for path in modules if path.name != "__init__.py" and f"{path.name}" not in text]
     assert not missing
 
