@@ -6,7 +6,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.layers import constant_planes, down_layers, init_weights
+from models.layers import DOWN, constant_planes, down_layers, init_weights
+
+
+class LabelledConv(nn.Conv2d):
+    """The first convolution, of an image with a label's constant planes beside it, without making the planes.
+
+    Its map of the planes is one vector inside, and another in the first row and column, where padding is seen.
+    """
+
+    def forward(self, image: Tensor, label: Tensor) -> Tensor:
+        """(N, 3, S, S), (N, n) → (N, w, S/2, S/2)."""
+        for_image, for_label = self.weight.split([image.shape[1], label.shape[1]], dim=1)
+        corner = F.conv2d(constant_planes(label, (4, 4)), for_label, **DOWN)
+        x, inside = F.conv2d(image, for_image, self.bias, **DOWN), image.shape[-1] // 2 - corner.shape[-1]
+        return x + F.pad(corner, (0, inside, 0, inside), "replicate")
 
 
 class Discriminator(nn.Module):
@@ -16,7 +30,8 @@ class Discriminator(nn.Module):
         super().__init__()
         self.size = size
         chans = [3 + num_classes] + [base_width * factor for factor in (1, 2, 4, 8)]
-        self.conv = nn.Sequential(*(layer for a, b in zip(chans, chans[1:]) for layer in down_layers(a, b)))
+        self.conv = nn.Sequential(*(layer for i, (a, b) in enumerate(zip(chans, chans[1:]))
+                                    for layer in down_layers(a, b, LabelledConv if i == 0 else nn.Conv2d)))
         self.linear = nn.Sequential(nn.Linear(chans[-1] * (size // 16) ** 2, 1))
         self.apply(init_weights)
 
@@ -24,5 +39,5 @@ class Discriminator(nn.Module):
         """(N, 3, S, S) in [-1, 1], S = size·2^k, and one-hot labels (N, n) → (N,) logits (before the sigmoid)."""
         while image.shape[-1] > self.size:
             image = F.avg_pool2d(image, 2)
-        maps = self.conv(torch.cat([image, constant_planes(label, image)], dim=1))
+        maps = self.conv[1:](self.conv[0](image, label))
         return self.linear(maps.flatten(1)).squeeze(1).float()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from models.layers import constant_planes, down_layers, init_weights, up_conv, up_layers
+from models.layers import UP, constant_planes, down_layers, init_weights, up_layers
 
 
 class Encoder(nn.Module):
@@ -29,8 +30,26 @@ class Encoder(nn.Module):
         return maps[-1], maps[:-1]
 
 
+class EditConv(nn.ConvTranspose2d):
+    """The decoder's first layer, of cat(edited code, source code, the label's planes again and again).
+
+    What several edits share is done once: the source's part for all edits of it, and the label's for all its copies.
+    """
+
+    def forward(self, edited: Tensor, source: Tensor, label: Tensor | None) -> Tensor:
+        """(K·N, 8w, h, w), (N, 8w, h, w)[, (K·N, n)] → (K·N, 8w, 2h, 2w)."""
+        chans, edits = edited.shape[1], edited.shape[0] // source.shape[0]
+        for_edited, for_source, for_copies = self.weight.split([chans, chans, self.in_channels - 2 * chans])
+        x = (F.conv_transpose2d(edited, for_edited, **UP)
+             + F.conv_transpose2d(source, for_source, self.bias, **UP).repeat(edits, 1, 1, 1))
+        if label is not None:
+            for_label = for_copies.unflatten(0, (-1, label.shape[1])).sum(0)
+            x = x + F.conv_transpose2d(constant_planes(label, edited.shape[-2:]), for_label, **UP)
+        return x
+
+
 class Decoder(nn.Module):
-    """Edited code, source code, label planes and the source's skips → a residual in [-2, 2] (METHOD §1).
+    """Edited code, source code, label and the source's skips → a residual in [-2, 2] (METHOD §1).
 
     ``label_chans`` is the length of the label with its copies (``n·label_copy``), 0 for the plain decoder.
     """
@@ -38,20 +57,19 @@ class Decoder(nn.Module):
     def __init__(self, base_width: int = 64, label_chans: int = 0) -> None:
         super().__init__()
         chans = [16 * base_width + label_chans] + [base_width * factor for factor in (8, 4, 2, 1)]
-        self.main = nn.ModuleList(nn.Sequential(*up_layers(a, b)) for a, b in zip(chans, chans[1:]))
-        self.main.append(nn.Sequential(up_conv(base_width, 3)))
+        self.main = nn.ModuleList(
+            nn.Sequential(*up_layers(a, b, EditConv if i == 0 else nn.ConvTranspose2d))
+            for i, (a, b) in enumerate(zip(chans, chans[1:])))
+        self.main.append(nn.Sequential(nn.ConvTranspose2d(base_width, 3, 3, **UP)))
         self.apply(init_weights)
 
     def forward(self, edited: Tensor, source: Tensor, skips: list[Tensor], label: Tensor | None = None) -> Tensor:
-        """(K·N, 8w, h, w), (N, 8w, h, w), skips of N images[, (K·N, label_chans)] → (K·N, 3, S, S) in [-2, 2].
+        """(K·N, 8w, h, w), (N, 8w, h, w), skips of N images[, label (K·N, n)] → (K·N, 3, S, S) in [-2, 2].
 
         K edits of the same N source images may be decoded at once: edit k of image i is row k·N + i.
         """
         edits = edited.shape[0] // source.shape[0]
-        parts = [edited, source.repeat(edits, 1, 1, 1)]
-        if label is not None:
-            parts.append(constant_planes(label, edited))
-        x = torch.cat(parts, dim=1)
-        for block, skip in zip(self.main, reversed(skips)):
-            x = block(x) + skip.repeat(edits, 1, 1, 1)
-        return 2 * torch.tanh(self.main[4](x).float())
+        x = self.main[0][1:](self.main[0][0](edited, source, label))
+        for block, skip in zip(self.main[1:], reversed(skips)):
+            x = block((x.unflatten(0, (edits, -1)) + skip).flatten(0, 1))
+        return 2 * torch.tanh(x.float())

@@ -2,15 +2,42 @@
 
 from __future__ import annotations
 
+from typing import Any, Sequence
+
 import torch
 from torch import Tensor, nn
+
+DOWN = {"stride": 2, "padding": 1}
+UP = {"stride": 2, "padding": 1, "output_padding": 1}  # a 3×3 kernel then doubles the side exactly
+
+
+class _ScaledDirection(torch.autograd.Function):
+    """``F.normalize(x) * alpha + beta`` in half as many passes over the maps, forward and backward."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
+        norm = _norm(x)
+        ctx.save_for_backward(x, alpha, norm)
+        return torch.addcmul(beta, x, alpha / norm)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        x, alpha, norm = ctx.saved_tensors
+        if torch.is_grad_enabled():  # a gradient of this gradient is wanted: it goes through the norm as well
+            norm = _norm(x)
+        along = (gradient * x).sum(1, keepdim=True) / norm
+        of_x = torch.addcmul(gradient, x, -along / norm) * (alpha / norm)
+        return of_x, along.sum().reshape(1), gradient.sum().reshape(1)
+
+
+def _norm(x: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(x, dim=1, keepdim=True).clamp_min(1e-12)
 
 
 class Normalization(nn.Module):
     """Divide by the L2 norm over channels at each position, then one learned gain and one offset (METHOD §1).
 
-    (N, C, H, W) → (N, C, H, W), always computed in float32. It is ``F.normalize(x) * alpha + beta``, with half as many
-    passes over the maps.
+    (N, C, H, W) → (N, C, H, W), always computed in float32.
     """
 
     def __init__(self) -> None:
@@ -20,24 +47,17 @@ class Normalization(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
-            x = x.float()
-            norm = torch.linalg.vector_norm(x, dim=1, keepdim=True).clamp_min(1e-12)
-            return torch.addcmul(self.beta, x, self.alpha / norm)
+            return _ScaledDirection.apply(x.float(), self.alpha, self.beta)
 
 
-def down_layers(in_chans: int, out_chans: int) -> list[nn.Module]:
+def down_layers(in_chans: int, out_chans: int, conv: type[nn.Conv2d] = nn.Conv2d) -> list[nn.Module]:
     """Conv 3×3 stride 2, Normalization, LeakyReLU 0.2: (N, in, H, W) → (N, out, H/2, W/2)."""
-    return [nn.Conv2d(in_chans, out_chans, 3, stride=2, padding=1), Normalization(), nn.LeakyReLU(0.2, inplace=True)]
+    return [conv(in_chans, out_chans, 3, **DOWN), Normalization(), nn.LeakyReLU(0.2, inplace=True)]
 
 
-def up_layers(in_chans: int, out_chans: int) -> list[nn.Module]:
+def up_layers(in_chans: int, out_chans: int, conv: type[nn.ConvTranspose2d] = nn.ConvTranspose2d) -> list[nn.Module]:
     """Transposed conv 3×3 stride 2, Normalization, ReLU: (N, in, H, W) → (N, out, 2H, 2W)."""
-    return [up_conv(in_chans, out_chans), Normalization(), nn.ReLU(inplace=True)]
-
-
-def up_conv(in_chans: int, out_chans: int) -> nn.ConvTranspose2d:
-    """Transposed conv 3×3 that exactly doubles the side: (N, in, H, W) → (N, out, 2H, 2W)."""
-    return nn.ConvTranspose2d(in_chans, out_chans, 3, stride=2, padding=1, output_padding=1)
+    return [conv(in_chans, out_chans, 3, **UP), Normalization(), nn.ReLU(inplace=True)]
 
 
 def init_weights(module: nn.Module) -> None:
@@ -48,6 +68,6 @@ def init_weights(module: nn.Module) -> None:
         nn.init.zeros_(module.bias)
 
 
-def constant_planes(label: Tensor, like: Tensor) -> Tensor:
-    """A label (N, K) as K constant planes of the size of ``like`` (N, C, H, W): (N, K, H, W)."""
-    return label.to(like.dtype)[:, :, None, None].expand(-1, -1, *like.shape[-2:])
+def constant_planes(label: Tensor, size: Sequence[int]) -> Tensor:
+    """A label (N, K) as K constant planes of a size (H, W): (N, K, H, W)."""
+    return label[:, :, None, None].expand(-1, -1, *size)

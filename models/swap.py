@@ -45,15 +45,12 @@ def half_way(code: Tensor, swapped: Tensor, share: float = 0.5) -> Tensor:
     return code + share * (swapped - code)
 
 
-def decoder_label(label: Tensor, label_copy: int, exp_label: bool, reconstruct: float | Tensor = 0.0) -> Tensor:
-    """The label as the decoder takes it, repeated ``label_copy`` times (METHOD §1).
+def decoder_label(label: Tensor, exp_label: bool, reconstruct: float | Tensor = 0.0) -> Tensor:
+    """The label as the decoder takes it (METHOD §1): (N, n) → (N, n), or (N, n + 1) with ``exp_label``.
 
-    (N, n) → (N, n·label_copy); with ``exp_label`` (N, (n+1)·label_copy), whose last entry says "reconstruct only": 0, 1
-    or in between, for all samples or for each (N, 1).
+    Its last entry then says "reconstruct only": 0, 1 or in between, for all samples or for each (N, 1).
     """
-    if exp_label:
-        label = torch.cat([label, torch.ones_like(label[:, :1]) * reconstruct], dim=1)
-    return label.repeat(1, label_copy)
+    return torch.cat([label, torch.ones_like(label[:, :1]) * reconstruct], dim=1) if exp_label else label
 
 
 class Pair(NamedTuple):

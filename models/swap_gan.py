@@ -137,8 +137,8 @@ class Generator(nn.Module):
         return Edits(*images) if rebuild else Edits(*images[:2], pair.image_a, pair.image_b, *images[2:])
 
     def label(self, multi_hot: Tensor, reconstruct: float | Tensor = 0.0) -> Tensor:
-        """(N, n) → the decoder's label (N, label_chans)."""
-        return decoder_label(multi_hot, self.shape.label_copy, self.shape.exp_label, reconstruct)
+        """(N, n) → the decoder's label (N, n), or (N, n + 1) with ``exp_label``."""
+        return decoder_label(multi_hot, self.shape.exp_label, reconstruct)
 
     def edit(self, faces: Tensor, edited: Tensor, code: Tensor, skips: list[Tensor], label: Tensor) -> Tensor:
         """clamp(face + Dec(edited, code, label, skips of the face), -1, 1), K edits of N faces: (K·N, 3, S, S)."""

@@ -82,7 +82,7 @@ def test_swapped_code_and_label_decoder_give_the_golden_residual(golden, image, 
     swapped, _ = swap_codes(code[:1], code[1:], label)
     assert_agrees(swapped, golden["z_C"].view_as(swapped))
     decoder = set_by_formula(Decoder(label_chans=120))
-    residual = decoder(swapped, code[:1], [skip[:1] for skip in skips], decoder_label(label.float(), 20, False))
+    residual = decoder(swapped, code[:1], [skip[:1] for skip in skips], decoder_label(label.float(), False))
     assert_agrees(residual, golden["residual_C"].view_as(residual))
 
 

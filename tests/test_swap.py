@@ -47,10 +47,10 @@ def test_half_way_code_lies_in_the_middle():
     assert half_way(torch.tensor([1.0]), torch.tensor([3.0]), 0.0).item() == 1
 
 
-def test_decoder_label_is_repeated_and_may_say_reconstruct():
+def test_decoder_label_may_say_reconstruct():
     label = torch.tensor([[0.0, 1.0]])
-    assert decoder_label(label, 2, exp_label=False).tolist() == [[0, 1, 0, 1]]
-    assert decoder_label(0 * label, 2, exp_label=True, reconstruct=1.0).tolist() == [[0, 0, 1, 0, 0, 1]]
+    assert decoder_label(label, exp_label=False).tolist() == [[0, 1]]
+    assert decoder_label(0 * label, exp_label=True, reconstruct=1.0).tolist() == [[0, 0, 1]]
 
 
 # -------------------------------------------------------------------------------------------------- losses
