@@ -5,8 +5,11 @@ Images are (N, 3, S, S) in [-1, 1]; every loss returns a scalar and is a mean ov
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 
@@ -39,6 +42,27 @@ def gradient_penalty(logits: Tensor, image: Tensor) -> Tensor:
 def swap_consistency(image_a: Tensor, image_b: Tensor, image_c: Tensor, image_d: Tensor) -> Tensor:
     """mean|(A + B) − (C + D)|: what one face gains, the other loses (METHOD §3, ``--lambda_l1_loss``)."""
     return ((image_a + image_b) - (image_c + image_d)).abs().mean()
+
+
+class _MeanDistance(torch.autograd.Function):
+    """``(x − y).abs().mean()`` with no gradient through y; the plain form fills two more maps on its way back."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor) -> Tensor:
+        difference = x - y
+        ctx.save_for_backward(difference)
+        return difference.abs().mean()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        difference, = ctx.saved_tensors
+        return difference.sign().mul_(gradient / difference.numel()), None
+
+
+def mean_distance(x: Tensor, wanted: Tensor) -> Tensor:
+    """mean|x − wanted| of two maps of one shape, without gradient through ``wanted``."""
+    return _MeanDistance.apply(x, wanted)
 
 
 def reconstruction(rebuilt: Tensor, image: Tensor) -> Tensor:

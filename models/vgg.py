@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models import vgg as torchvision_vgg
 
 from models.layers import Normalization
+from models.losses import mean_distance
 
 TAPS = (2, 7, 12, 21, 30)
 TAP_WEIGHTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)
@@ -88,18 +90,22 @@ class VGG_fx(nn.Module):
 class Perceptual(nn.Module):
     """Five taps of a trained VGG's features; frozen, in eval mode, without in-place ReLUs behind a tap (METHOD §1).
 
-    ``taps`` are the indices of ``features`` whose output is compared, ``weights`` what each counts.
+    ``taps`` are the indices of ``features`` whose output is compared, ``weights`` what each counts. Batch norm in eval
+    mode is a fixed scale and offset: each is folded into the convolution before it, unless that is a tap.
     """
 
     def __init__(self, features: nn.Sequential, taps: tuple[int, ...] = TAPS,
                  weights: tuple[float, ...] = TAP_WEIGHTS) -> None:
         super().__init__()
-        self.features = features[:max(taps) + 1]
+        self.features = features[:max(taps) + 1].eval()
         self.taps, self.weights = taps, weights
-        for index in taps:
-            if index + 1 < len(self.features) and isinstance(self.features[index + 1], nn.ReLU):
-                self.features[index + 1] = nn.ReLU()
-        self.requires_grad_(False).eval()
+        for index, layer in enumerate(self.features):
+            if isinstance(layer, nn.BatchNorm2d) and index - 1 not in taps:
+                self.features[index - 1] = fuse_conv_bn_eval(self.features[index - 1], layer)
+                self.features[index] = nn.Identity()
+            elif isinstance(layer, nn.ReLU) and index - 1 in taps:
+                self.features[index] = nn.ReLU()
+        self.requires_grad_(False)
 
     def train(self, mode: bool = True) -> "Perceptual":
         """Stays in eval mode, whatever is asked (METHOD §7, row 13)."""
@@ -118,7 +124,7 @@ class Perceptual(nn.Module):
         """P(x, y) = Σ wᵢ · mean|φᵢ(x) − φᵢ(y)| of images (N, 3, S, S), without gradient through y: a scalar."""
         with torch.no_grad():
             wanted = self(y)
-        return sum(weight * (a.float() - b.float()).abs().mean()
+        return sum(weight * mean_distance(a.float(), b.float())
                    for weight, a, b in zip(self.weights, self(x), wanted))
 
 
