@@ -17,7 +17,7 @@ def flops_of(work: Callable[[], Any]) -> tuple[Any, int]:
 
 
 def matrix_peak(device: torch.device, dtype: torch.dtype = torch.float32, side: int | None = None,
-                repeats: int = 4) -> float:
+                repeats: int = 12) -> float:
     """FLOP/s of the best of some products of two square matrices: what the device reaches with this dtype."""
     side = side or (8192 if device.type == "cuda" else 1536)
     a, b = (torch.linspace(-1, 1, side * side, device=device).reshape(side, side).to(dtype) for _ in range(2))

@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +70,9 @@ class Bench:
         self.amp = {"float32": None, "bf16": torch.bfloat16}[options.dtype]
         torch.manual_seed(0)
         shape = GANShape(6, options.image_size, options.base_width)
-        perceptual = Perceptual(VGG(6, options.vgg_width, options.fc_width).features)
-        self.gan = SwapGAN(shape, GANRecipe(G_max=1e9, alpha5=options.alpha5), perceptual, self.device, self.amp)
+        features = VGG(6, options.vgg_width, options.fc_width).features.to(self.device).requires_grad_(False)
+        self.gan = SwapGAN(shape, GANRecipe(G_max=1e9, alpha5=options.alpha5), Perceptual(features), self.device, self.amp)
+        self.imitated = imitation.imitated_gan(self.gan, features) if options.imitate_reference else None
         network = VGG_fx(6, options.vgg_width, options.fc_width, options.base_width)
         self.recognizer = Recognizer(network, device=self.device, amp=self.amp)
         self.pair = self._pair(options.batch_size)
@@ -88,7 +90,7 @@ class Bench:
         self.gan.step(self.pair, torch.Generator().manual_seed(0))
 
     def imitated_gan_step(self) -> None:
-        imitation.gan_step(self.gan, self.pair, torch.Generator().manual_seed(0))
+        imitation.gan_step(self.imitated, self.pair, torch.Generator().manual_seed(0))
 
     def synthesis(self) -> None:
         self.gan.synthesize(self.vgg_pair.image_a, self.vgg_pair.image_b, self.vgg_pair.b, 0)
@@ -113,10 +115,16 @@ class Bench:
     def loading(self) -> None:
         Images(self.layout().train, self.options.image_size, cache="ram")
 
+    @cache
+    def images(self) -> list[Images]:
+        """Training and test images, decoded once, as in a training; the phase ``loading`` has their time."""
+        layout = self.layout()
+        return [Images(samples, self.options.image_size, "ram") for samples in (layout.train, layout.test)]
+
     def round(self) -> None:
         """One GAN epoch, one recognizer epoch with six synthesized batches after each real one, one evaluation."""
         options, layout, pinned = self.options, self.layout(), self.device.type == "cuda"
-        images, test = (Images(samples, options.image_size, "ram") for samples in (layout.train, layout.test))
+        images, test = self.images()
         for step, batch in enumerate(load(images, gan_plan(layout.train, options.batch_size, 0, 0), 0, pinned)):
             pair = Pair(to_float(batch.first, self.device), to_float(batch.second, self.device),
                         batch.label.to(self.device), batch.second_label.to(self.device))
@@ -133,7 +141,7 @@ class Bench:
         evaluate(self.recognizer, self.gan.encoder, test.evaluation_batches(EVALUATED, self.device), 6)
 
     def imitated_round(self) -> None:
-        imitation.one_round(self.gan, self.recognizer, self.layout(), self.options, self.folder / "imitated")
+        imitation.one_round(self.imitated, self.recognizer, self.layout(), self.options, self.folder / "imitated")
 
     # ------------------------------------------------------------------------------------------- measuring
 
@@ -149,9 +157,8 @@ class Bench:
     def measure(self, phase: str, peak: float) -> Figures:
         """Run a phase until its budget is spent, at least three times (a round once)."""
         work, images = getattr(self, phase), self.images_of(phase)
-        memory = torch.contiguous_format if phase.startswith("imitated") else torch.channels_last
-        for network in (self.gan.generator, self.gan.discriminators, self.gan.perceptual, self.recognizer.network):
-            network.to(memory_format=memory)
+        ordinary = phase.startswith("imitated")
+        self.recognizer.network.to(memory_format=torch.contiguous_format if ordinary else torch.channels_last)
         whole, flops = phase.endswith("round"), 0
         if not whole:
             _, flops = flops_of(work)  # the first run, not timed
@@ -242,12 +249,17 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(options, Path(folder))
         peak = matrix_peak(bench.device, bench.amp or torch.float32)
-        phases = [name for phase in options.phases for name in (phase, f"imitated_{phase}")
-                  if name == phase or options.imitate_reference and hasattr(bench, name)]
+        phases = list(options.phases)
+        if options.imitate_reference:  # before the allocator is set
+            phases = [f"imitated_{phase}" for phase in phases if hasattr(bench, f"imitated_{phase}")] + phases
         if {"loading", "round"} & set(phases):
             bench.layout()
+        if "round" in phases:
+            bench.images()
         rows = []
         for phase in phases:
+            if not phase.startswith("imitated"):
+                utils.keep_freed_memory()
             rows.append(bench.measure(phase, peak))
             print(table(rows).splitlines()[-1], file=sys.stderr)
     name = torch.cuda.get_device_name() if bench.device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"

@@ -1,13 +1,15 @@
 """The reference's way of working, imitated for the benchmark: the same networks, used as the published code uses them.
 
-One pass per image group where this project batches them, ordinary memory format, discriminators that collect gradients
-in the generator's step, a Python loop over the samples of a swap, and rounds that write every synthesized image and
-feature to disk, read them back, and start new worker processes for every real batch (METHOD §7, rows 8 and 9).
+One pass per image group where this project batches them, ordinary memory format, layers written down as METHOD §1 says
+them, discriminators that collect gradients in the generator's step, a Python loop over the samples of a swap, and
+rounds that write every synthesized image and feature to disk, read them back, and start new worker processes for every
+real batch (METHOD §7, rows 8 and 9).
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import shutil
 from pathlib import Path
 from typing import Iterator
@@ -15,19 +17,67 @@ from typing import Iterator
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from datasets.layout import Layout, Sample
 from datasets.loading import gan_plan, read_image, real_plan, recognizer_plan, to_float, to_uint8
 from datasets.splits import training_pairs
 from models import losses
+from models.discriminator import LabelledConv
 from models.figures import to_picture
+from models.generator import EditConv
+from models.layers import DOWN, UP, Normalization, constant_planes
 from models.recognizer import Recognizer
 from models.swap import Pair, block_cuts, one_hot
 from models.swap_gan import SwapGAN
+from models.vgg import TAP_WEIGHTS, TAPS, Perceptual
 
 WORKERS, EVALUATE_EVERY = 4, 200
+
+
+class _PlainNormalization(Normalization):
+    def forward(self, x: Tensor) -> Tensor:
+        return F.normalize(x) * self.alpha + self.beta
+
+
+class _PlainLabelledConv(LabelledConv):
+    def forward(self, image: Tensor, label: Tensor) -> Tensor:
+        planes = constant_planes(label, image.shape[-2:])
+        return F.conv2d(torch.cat([image, planes], 1), self.weight, self.bias, **DOWN)
+
+
+class _PlainEditConv(EditConv):
+    def forward(self, edited: Tensor, source: Tensor, label: Tensor) -> Tensor:
+        copies = (self.in_channels - 2 * edited.shape[1]) // label.shape[1]
+        planes = constant_planes(label.repeat(1, copies), edited.shape[-2:])
+        return F.conv_transpose2d(torch.cat([edited, source, planes], 1), self.weight, self.bias, **UP)
+
+
+class _PlainPerceptual(Perceptual):
+    def __init__(self, features: nn.Sequential) -> None:
+        nn.Module.__init__(self)
+        self.features, self.taps, self.weights = features[:max(TAPS) + 1].eval(), TAPS, TAP_WEIGHTS
+        for index in (tap + 1 for tap in TAPS[:-1] if isinstance(features[tap + 1], nn.ReLU)):
+            self.features[index] = nn.ReLU()
+
+
+PLAIN = {kind.__base__: kind for kind in (_PlainNormalization, _PlainLabelledConv, _PlainEditConv)}
+
+
+def imitated_gan(gan: SwapGAN, features: nn.Sequential) -> SwapGAN:
+    """The same networks with the same weights, of plain layers; ``features`` are those of its perceptual network."""
+    gan = copy.deepcopy(gan)
+    gan.perceptual = _PlainPerceptual(copy.deepcopy(features))
+    adam = {"lr": gan.recipe.lr, "betas": (0.5, 0.999), "weight_decay": gan.recipe.weight_decay}
+    gan.optimizer_g = torch.optim.Adam(gan.generator.parameters(), **adam)
+    gan.optimizer_d = torch.optim.Adam(gan.discriminators.parameters(), **adam)
+    for network in (gan.generator, gan.discriminators, gan.perceptual):
+        network.to(memory_format=torch.contiguous_format)
+        for layer in network.modules():
+            layer.__class__ = PLAIN.get(type(layer), type(layer))
+    return gan
 
 
 def gan_step(gan: SwapGAN, pair: Pair, random: torch.Generator) -> None:
