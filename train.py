@@ -235,7 +235,8 @@ class JointTraining:
             if batch.second is None:
                 fx = real_features(self.gan.encoder, image)
             else:
-                image, fx = self.gan.synthesize(image, to_float(batch.second, self.device), label, self.layout.neutral)
+                image, fx = self.gan.synthesize(image, to_float(batch.second, self.device), label, self.layout.neutral,
+                                                options.encode_synthesized)
             with self._seeded("dropout", "recognizer", recognizer.steps, self.processes.rank):
                 return recognizer.step(label, image, fx, total=batch.total)
 

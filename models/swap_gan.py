@@ -401,12 +401,15 @@ class SwapGAN:
             return self.used.edit(face, edited, own, [skip[:1] for skip in skips], planes)
 
     @torch.no_grad()
-    def synthesize(self, source: Tensor, target: Tensor, expression: Tensor, neutral: int) -> tuple[Tensor, Tensor]:
+    def synthesize(self, source: Tensor, target: Tensor, expression: Tensor, neutral: int,
+                   encode: bool = False) -> tuple[Tensor, Tensor]:
         """The target persons with the sources' expressions, and their features fx (METHOD §4).
 
         ``source``, ``target`` (N, 3, S, S) in [-1, 1]; ``expression`` (N,) of the sources; ``neutral`` the targets'
         label, or ``num_classes`` where the targets are in no class (METHOD §7, row 15). A neutral source gives the
-        target itself. Returns images (N, 3, S, S) and fx (N, 16w, S/32, S/32).
+        target itself. Returns images (N, 3, S, S) and fx (N, 16w, S/32, S/32): with ``encode`` (not in METHOD) those of
+        the images as of real ones, else cat(swapped code, target's code). From the latter a recognizer can tell the
+        expression without a look at the face, since just the swapped blocks differ.
         """
         with self._autocast():
             code, skips = self.encoder(torch.cat([source, target]))
@@ -417,8 +420,9 @@ class SwapGAN:
             swapped = torch.where(unchanged, code_target, swapped)
             skips = [skip.chunk(2)[1] for skip in skips]
             image = self.used.edit(target, swapped, code_target, skips, self.used.label(label))
-        fx = torch.cat([swapped, code_target], dim=1)
-        return torch.where(unchanged, target, image), fx.float()
+            image = torch.where(unchanged, target, image)
+            codes = [self.encoder(image)[0]] * 2 if encode else [swapped, code_target]
+        return image, torch.cat(codes, dim=1).float()
 
     # --------------------------------------------------------------------------------------------- states
 

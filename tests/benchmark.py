@@ -71,7 +71,8 @@ class Bench:
         torch.manual_seed(0)
         shape = GANShape(6, options.image_size, options.base_width)
         features = VGG(6, options.vgg_width, options.fc_width).features.to(self.device).requires_grad_(False)
-        self.gan = SwapGAN(shape, GANRecipe(G_max=1e9, alpha5=options.alpha5), Perceptual(features), self.device, self.amp)
+        recipe = GANRecipe(G_max=1e9, alpha5=options.alpha5)
+        self.gan = SwapGAN(shape, recipe, Perceptual(features), self.device, self.amp)
         self.imitated = imitation.imitated_gan(self.gan, features) if options.imitate_reference else None
         network = VGG_fx(6, options.vgg_width, options.fc_width, options.base_width)
         self.recognizer = Recognizer(network, device=self.device, amp=self.amp)

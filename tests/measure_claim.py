@@ -3,6 +3,7 @@
     python tests/measure_claim.py --data drawn --seeds 5 --jobs 2
     python tests/measure_claim.py --data neutral --seeds 5 --jobs 2
     python tests/measure_claim.py --data wild --seeds 5 --jobs 2
+    python tests/measure_claim.py --data neutral --seeds 5 --jobs 2 --joint=--encode_synthesized
 
 ``drawn`` are ten drawn persons with all expressions, ``neutral`` the same ten and sixty of whom only neutral faces are
 known, ``wild`` the photographs of wild_faces.
@@ -60,7 +61,9 @@ def accuracies(seed: int, options: argparse.Namespace) -> dict[str, tuple[float,
         train([*settings, "--round_epochs", "0", "--overwrite"], base, options.threads)
         (base / "finished").touch()
     for name, count in (("joint", options.gan_raw), ("real", 0)):
-        folder = options.out / f"{options.data}_{seed}_{name}_{options.gan_raw}"
+        more = options.joint.split() if count else []
+        folder = options.out / "_".join([options.data, str(seed), name, str(options.gan_raw),
+                                         *(word.strip("-") for word in more)])
         result = folder / "test_result" / "confusion_matrix.json"
         if not result.is_file():
             shutil.rmtree(folder, ignore_errors=True)
@@ -68,8 +71,8 @@ def accuracies(seed: int, options: argparse.Namespace) -> dict[str, tuple[float,
             # --gan_raw 0 puts six real batches after each real one: as many epochs as give the same number of batches.
             epochs = options.round_epochs or ROUND_EPOCHS[options.data]
             epochs = epochs if count else max(1, round(epochs * (1 + options.gan_raw) / 7))
-            train(["--restore", "--force", "--round_epochs", str(epochs), "--gan_raw", str(count)], folder,
-                  options.threads)
+            train(["--restore", "--force", "--round_epochs", str(epochs), "--gan_raw", str(count), *more],
+                  folder, options.threads)
         figures = json.loads(result.read_text())
         found[name] = figures["accuracy"], figures["mean_class_accuracy"]
     return found
@@ -108,6 +111,7 @@ def main() -> None:
     parser.add_argument("--data", choices=tuple(DATA), default="drawn", help="which faces")
     parser.add_argument("--seeds", type=int, default=5, help="seeds 0, 1, ...")
     parser.add_argument("--gan_raw", type=int, default=6, help="synthesized batches after each real one")
+    parser.add_argument("--joint", default="", metavar="OPTIONS", help="more options of train.py for the joint one")
     parser.add_argument("--round_epochs", type=int, help="recognizer epochs (default: 20 drawn, 8 neutral, 6 wild)")
     parser.add_argument("--jobs", type=int, default=1, help="seeds at once")
     parser.add_argument("--threads", type=int, default=1, help="threads of a run")

@@ -124,6 +124,15 @@ def test_synthesis_is_the_d_of_a_swap():
     torch.testing.assert_close(image, d)
 
 
+def test_synthesized_images_may_be_encoded_like_real_ones():
+    torch.manual_seed(0)
+    gan = SwapGAN(GANShape(3, 32, 4))
+    source, target = bars(3, torch.tensor([0, 1, 2]), 1), bars(3, torch.tensor([2, 2, 2]), 2)
+    image, fx = gan.synthesize(source, target, torch.tensor([0, 1, 2]), 2, encode=True)
+    torch.testing.assert_close(image, gan.synthesize(source, target, torch.tensor([0, 1, 2]), 2)[0])
+    torch.testing.assert_close(fx, real_features(gan.encoder, image))
+
+
 def test_target_only_neutral_swaps_the_sources_own_block_alone():
     torch.manual_seed(0)
     gan = SwapGAN(GANShape(2, 32, 4))
@@ -148,6 +157,30 @@ def test_perceptual_network_is_frozen_and_its_taps_are_not_overwritten():
     y = (torch.rand(2, 3, 32, 32) * 2 - 1).requires_grad_()
     perceptual.distance(x, y).backward()
     assert x.grad.abs().sum() > 0 and y.grad is None
+
+
+def test_perceptual_distance_is_that_of_the_network_with_its_batch_norm():
+    """Folded and plain, in value and gradient, with running statistics and gains that are not those of the start."""
+    torch.manual_seed(0)
+    features = VGG(3, 4, 8).features.double()
+    for layer in features:
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            for values in (layer.weight, layer.bias, layer.running_mean):
+                torch.nn.init.normal_(values, 0.5)
+            torch.nn.init.uniform_(layer.running_var, 0.5, 2)
+    perceptual = Perceptual(features)
+    x, y = (torch.rand(2, 3, 32, 32, dtype=torch.double).requires_grad_() for _ in range(2))
+    maps = []
+    for image in (x, y):
+        maps.append([])
+        for index, layer in enumerate(features[:31]):
+            image = layer(image)
+            if index in perceptual.taps:
+                maps[-1].append(image.clone())  # the ReLU behind a tap works in place here
+    plain = sum(weight * (a - b.detach()).abs().mean() for weight, a, b in zip(perceptual.weights, *maps))
+    ours = perceptual.distance(x, y)
+    assert abs(ours.item() - plain.item()) < 1e-5 * plain.item()
+    torch.testing.assert_close(*(torch.autograd.grad(value, x)[0] for value in (ours, plain)), rtol=1e-4, atol=1e-9)
 
 
 def test_bf16_stays_near_float32():

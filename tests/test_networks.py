@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from conftest import shared
-from models.discriminator import Discriminator
-from models.generator import Decoder, Encoder
+from models.discriminator import Discriminator, LabelledConv
+from models.generator import Decoder, EditConv, Encoder
+from models.layers import Normalization
 from models.swap import decoder_label, swap_codes
 from models.vgg import VGG_fx
 
@@ -116,6 +117,40 @@ def test_several_edits_decoded_at_once_equal_them_one_by_one():
     one_by_one = torch.cat([decoder(edit, code, skips, own) for edit, own in zip(edits, label)])
     assert at_once.shape == (6, 3, 64, 64)
     torch.testing.assert_close(at_once, one_by_one)
+
+
+def test_normalization_and_its_gradients_are_those_of_the_plain_form():
+    torch.manual_seed(0)
+    layer, shapes = Normalization().double(), ((2, 5, 3, 3), (1,), (1,))
+    inputs = [torch.randn(shape, dtype=torch.double, requires_grad=True) for shape in shapes]
+
+    def ours(x, alpha, beta):
+        return torch.func.functional_call(layer, {"alpha": alpha, "beta": beta}, (x,))
+
+    def plain(x, alpha, beta):
+        return torch.nn.functional.normalize(x) * alpha + beta
+
+    firsts, seconds = [], []
+    for form in (ours, plain):
+        first = torch.autograd.grad(form(*inputs).sin().sum(), inputs, create_graph=True)
+        firsts.append([form(*inputs), *first])
+        seconds.append(torch.autograd.grad(sum(part.square().sum() for part in first), inputs))
+    for one, other in zip(firsts[0] + list(seconds[0]), firsts[1] + list(seconds[1])):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)  # it computes in float32
+
+
+@pytest.mark.parametrize("size", [16, 32])
+def test_first_layers_do_what_label_planes_and_repeated_codes_do(size):
+    torch.manual_seed(0)
+    image, label = torch.rand(4, 3, size, size), torch.rand(4, 6)
+    conv = LabelledConv(9, 5, 3, stride=2, padding=1)
+    planes = label[:, :, None, None].expand(-1, -1, size, size)
+    torch.testing.assert_close(conv(image, label), torch.nn.Conv2d.forward(conv, torch.cat([image, planes], 1)))
+    edited, source = torch.rand(4, 8, 2, 2), torch.rand(2, 8, 2, 2)
+    up = EditConv(16 + 12, 5, 3, stride=2, padding=1, output_padding=1)
+    planes = label.repeat(1, 2)[:, :, None, None].expand(-1, -1, 2, 2)
+    whole = torch.cat([edited, source.repeat(2, 1, 1, 1), planes], 1)
+    torch.testing.assert_close(up(edited, source, label), torch.nn.ConvTranspose2d.forward(up, whole))
 
 
 @pytest.mark.parametrize("vgg_width, base_width, mixed", [(8, 8, 64), (12, 8, 32), (4, 8, 96)])
