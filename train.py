@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 
 # ------------------------------------------------------------------------------------------ joint training
 
+STATE_FORMAT = 1  # to be raised whenever older training states can no longer be taken up
+
+
 @dataclass(frozen=True)
 class Stage:
     """One epoch of one kind: ``perceptual``, ``gan`` or ``recognizer``."""
@@ -307,7 +310,7 @@ class JointTraining:
         sums = {name: (float(total), count) for name, (total, count) in self.sums.items()}
         self._check_finite({name: total for name, (total, _) in sums.items()})
         if self.processes.main:
-            self.states.save({"stage": self.stage, "step": self.step, "sums": sums, "best_acc": self.best_acc,
+            self.states.save({"format": STATE_FORMAT, "stage": self.stage, "step": self.step, "sums": sums, "best_acc": self.best_acc,
                               "perceptual_epochs": self.perceptual_epochs, "data": self._fingerprint(),
                               "log_position": self.log.position, "gan": self.gan.state_dict(),
                               "recognizer": self.recognizer.state_dict(), "best_stage0": self.best_stage0,
@@ -319,6 +322,9 @@ class JointTraining:
         import torch
 
         state = self.states.load()
+        if state.get("format") != STATE_FORMAT:
+            raise UserError(f"--restore: the training state in {self.folder / 'state'} was written by another version of "
+                            "this program; go on with that one, or behind an epoch's networks with --restore N")
         if state["data"] != self._fingerprint() and not self.options.force:
             raise UserError(f"--restore: the lists in {self.layout.root} have changed since the run was started; "
                             "put them back, or add --force")

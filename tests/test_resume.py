@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -185,14 +186,19 @@ def test_more_epochs_continue_a_finished_run(faces, tmp_path, undisturbed):
 
 
 def test_changed_data_are_noticed(faces, undisturbed, tmp_path):
-    import shutil
-
     shutil.copytree(faces, tmp_path / "faces")
     lines = (tmp_path / "faces" / "images.list").read_text().splitlines(keepends=True)
     (tmp_path / "faces" / "images.list").write_text("".join(lines[1:]))
     line = refused(command("train.py", "--restore", "--checkpoint_dir", undisturbed, "--data_dir", tmp_path / "faces",
                            "--gpu", -1))
     assert "have changed since the run was started" in line
+
+
+def test_a_state_of_another_version_is_one_line(undisturbed, tmp_path):
+    shutil.copytree(undisturbed, tmp_path / "run")
+    store = utils.StateStore(tmp_path / "run" / "state")
+    store.save({**store.load(), "format": 0})
+    assert "another version" in refused(command("train.py", "--restore", "--checkpoint_dir", tmp_path / "run"))
 
 
 def test_a_loss_that_is_no_number_stops_the_run(faces, tmp_path):
