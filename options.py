@@ -156,6 +156,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--multi_add_gan", default=False, help="add synthesized batches little by little: 1 real, then 2, 3, 6 ones")
     add("--gan_raw", type=int, default=6, help="synthesized batches after each real one without --multi_add_gan; "
         "0 puts real ones in the place of all synthesized ones")
+    add("--gan_until", type=float, default=1.0, help="share of all recognizer epochs with synthesized batches; real ones "
+        "take their place afterwards (not in the paper)")
     add("--encode_synthesized", default=False, help="give the recognizer the codes of the synthesized images "
         "themselves; the paper's are the swapped ones, which show what was swapped")
     add("--pairs_per_image", type=int, default=6, help="neutral targets per training image")
@@ -267,7 +269,7 @@ def check_options(options: argparse.Namespace, given: dict[str, Any]) -> None:
                  "perceptual_lr", "weight_decay", "save_minutes"):
         if not getattr(options, name) >= 0:
             raise UserError(f"--{name} {getattr(options, name)}: must not be negative")
-    for name in ("paired", "ema"):
+    for name in ("paired", "ema", "gan_until"):
         if not 0 <= getattr(options, name) <= 1:
             raise UserError(f"--{name} {getattr(options, name)}: a share, from 0 to 1")
     if options.vgg_batch_size < 2:

@@ -70,7 +70,8 @@ def further_batches(epoch: int, options: argparse.Namespace) -> tuple[int, bool]
         rounds = epoch / options.round_epochs
         count, synthesized = (1, False) if rounds < 2.5 else (2, True) if rounds < 5 else (3, True) if rounds < 7.5 \
             else (6, True)
-    return count, synthesized and options.gan_raw > 0
+    planned = options.epochs // options.round_every * options.round_epochs
+    return count, synthesized and options.gan_raw > 0 and epoch < options.gan_until * planned
 
 
 class JointTraining:
@@ -310,8 +311,9 @@ class JointTraining:
         sums = {name: (float(total), count) for name, (total, count) in self.sums.items()}
         self._check_finite({name: total for name, (total, _) in sums.items()})
         if self.processes.main:
-            self.states.save({"format": STATE_FORMAT, "stage": self.stage, "step": self.step, "sums": sums, "best_acc": self.best_acc,
-                              "perceptual_epochs": self.perceptual_epochs, "data": self._fingerprint(),
+            self.states.save({"format": STATE_FORMAT, "stage": self.stage, "step": self.step, "sums": sums,
+                              "best_acc": self.best_acc, "perceptual_epochs": self.perceptual_epochs,
+                              "data": self._fingerprint(),
                               "log_position": self.log.position, "gan": self.gan.state_dict(),
                               "recognizer": self.recognizer.state_dict(), "best_stage0": self.best_stage0,
                               "stage0": self.stage0 and self.stage0.state_dict()})
@@ -323,8 +325,8 @@ class JointTraining:
 
         state = self.states.load()
         if state.get("format") != STATE_FORMAT:
-            raise UserError(f"--restore: the training state in {self.folder / 'state'} was written by another version of "
-                            "this program; go on with that one, or behind an epoch's networks with --restore N")
+            raise UserError(f"--restore: the training state in {self.folder / 'state'} was written by another version "
+                            "of this program; go on with that one, or behind an epoch's networks with --restore N")
         if state["data"] != self._fingerprint() and not self.options.force:
             raise UserError(f"--restore: the lists in {self.layout.root} have changed since the run was started; "
                             "put them back, or add --force")

@@ -244,3 +244,5 @@ def test_further_batches_are_those_of_the_method():
     assert further_batches(0, build_parser().parse_args([])) == (6, True)
     assert further_batches(35, build_parser().parse_args(["--multi_add_gan", "--gan_raw", "0"])) == (6, False)
     assert further_batches(0, build_parser().parse_args(["--gan_raw", "3"])) == (3, True)
+    options = build_parser().parse_args(["--gan_until", "0.5"])
+    assert [further_batches(e, options) for e in (19, 20)] == [(6, True), (6, False)]  # of 40
