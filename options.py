@@ -156,10 +156,10 @@ def build_parser() -> argparse.ArgumentParser:
     add("--multi_add_gan", default=False, help="add synthesized batches little by little: 1 real, then 2, 3, 6 ones")
     add("--gan_raw", type=int, default=6, help="synthesized batches after each real one without --multi_add_gan; "
         "0 puts real ones in the place of all synthesized ones")
-    add("--gan_until", type=float, default=1.0, help="share of all recognizer epochs with synthesized batches; real ones "
-        "take their place afterwards (not in the paper)")
+    add("--gan_until", type=float, default=1.0, help="share of all recognizer epochs with synthesized batches; real "
+        "ones take their place afterwards (not in the paper)")
     add("--encode_synthesized", default=False, help="give the recognizer the codes of the synthesized images "
-        "themselves; the paper's are the swapped ones, which show what was swapped")
+        "themselves (not in the paper: its swapped codes show what was swapped)")
     add("--pairs_per_image", type=int, default=6, help="neutral targets per training image")
     add("--ablation", default=False, help="use a random third of the synthesized images")
     add("--select_on", choices=("val", "test"), default="val",
