@@ -35,7 +35,8 @@ DRAWN = ("--data_dir {faces} --mirror --scene_truth --paired_metric l2 --lambda_
          "--lambda_vgg_loss 1 --lambda_l2_loss 60 ")
 DATA = {
     "drawn": DRAWN + "--perceptual_epochs 60 --epochs 60 --round_every 60 --lr_decay_steps 4",
-    "neutral": DRAWN + "--perceptual_epochs 40 --epochs 40 --round_every 40 --lr_decay_steps 6",
+    "neutral": DRAWN + ("--lambda_adv_loss 0.1 --lambda_vgg_loss 0.5 --lr 4e-3 --perceptual_epochs 40 --epochs 60 "
+                        "--round_every 60 --lr_decay_steps 9"),
     "wild": (f"--data_dir {REPOSITORY.parent / 'shared/data/wild_faces'} "
              "-a anger disgust happiness sadness surprise neutral --perceptual_epochs 40 --epochs 4 --round_every 4 "
              "--lr_decay_steps 10 --mirror"),
