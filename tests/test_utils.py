@@ -5,13 +5,17 @@ from __future__ import annotations
 import errno
 import io
 import os
+import platform
 import stat
+import subprocess
+import sys
 
 import numpy
 import pytest
 import torch
 
 import utils
+from conftest import REPOSITORY
 from utils import UserError
 
 
@@ -106,3 +110,17 @@ def test_pictures_need_a_known_ending(tmp_path):
         utils.save_picture(Image.new("RGB", (4, 4)), tmp_path / "x.txt")
     utils.save_picture(Image.new("RGB", (4, 4), "red"), tmp_path / "x.png")
     assert Image.open(io.BytesIO((tmp_path / "x.png").read_bytes())).getpixel((0, 0)) == (255, 0, 0)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's allocator alone can be told")
+@pytest.mark.parametrize("kept", [False, True])
+def test_freed_memory_is_kept_for_the_next_array(kept):
+    program = f"""
+import numpy, utils
+if {kept}:
+    utils.keep_freed_memory()
+numpy.ones(2 ** 25)  # 256 MiB, freed at once
+print(next(line for line in open("/proc/self/status") if line.startswith("VmRSS")).split()[1])
+"""
+    left = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert (int(left.stdout) > 256 * 1024) == kept
