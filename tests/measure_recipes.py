@@ -36,7 +36,7 @@ RECIPES = {
     **{f"demo, but `{change}`": change for change in (
         "--paired_metric l1 --lambda_paired_loss 150",
         "--lambda_adv_loss 1 --lambda_vgg_loss 3", "--lambda_adv_loss 0", "--vgg_taps 0 0 0 0.25 1",
-        "--ema 0.99", "--lr_d 1e-3", "--adv_loss hinge --lambda_r1_loss 1",
+        "--ema 0.99", "--ema 0.99 --lr_decay_steps 300", "--lr_d 1e-3", "--adv_loss hinge --lambda_r1_loss 1",
         "--lambda_cycle_loss 10", "--lambda_residual_loss 5", "--diff_aug", "--perceptual_disturbed")},
 }
 
