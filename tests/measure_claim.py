@@ -3,7 +3,7 @@
     python tests/measure_claim.py --data drawn --seeds 5 --jobs 2
     python tests/measure_claim.py --data neutral --seeds 5 --jobs 2
     python tests/measure_claim.py --data wild --seeds 5 --jobs 2
-    python tests/measure_claim.py --data neutral --seeds 5 --jobs 2 --joint=--encode_synthesized
+    python tests/measure_claim.py --data neutral --seeds 5 --jobs 2 --joint="--encode_synthesized --gan_until 0.5"
 
 ``drawn`` are ten drawn persons with all expressions, ``neutral`` the same ten and sixty of whom only neutral faces are
 known, ``wild`` the photographs of wild_faces.
@@ -47,11 +47,12 @@ ALL_EXPRESSIONS, NEUTRAL_ONLY = 10, 60
 
 def train(words: list[str], folder: Path, threads: int) -> None:
     """``python train.py`` with its output in a file; SystemExit where it fails."""
-    with open(folder.with_suffix(".txt"), "a") as log:
+    output = folder.with_name(folder.name + ".txt")
+    with open(output, "a") as log:
         done = subprocess.run([sys.executable, "train.py", "--checkpoint_dir", str(folder), *words], cwd=REPOSITORY,
                               stdout=log, stderr=log, env={**os.environ, "OMP_NUM_THREADS": str(threads)})
     if done.returncode:
-        raise SystemExit(f"train.py {' '.join(words)}: exit status {done.returncode}, see {folder.with_suffix('.txt')}")
+        raise SystemExit(f"train.py {' '.join(words)}: exit status {done.returncode}, see {output}")
 
 
 def accuracies(seed: int, options: argparse.Namespace) -> dict[str, tuple[float, float]]:
@@ -62,16 +63,16 @@ def accuracies(seed: int, options: argparse.Namespace) -> dict[str, tuple[float,
         train([*settings, "--round_epochs", "0", "--overwrite"], base, options.threads)
         (base / "finished").touch()
     for name, count in (("joint", options.gan_raw), ("real", 0)):
+        # --gan_raw 0 puts six real batches after each real one: as many epochs as give the same number of batches.
+        epochs = options.round_epochs or ROUND_EPOCHS[options.data]
+        epochs = epochs if count else max(1, round(epochs * (1 + options.gan_raw) / 7))
         more = options.joint.split() if count else []
-        folder = options.out / "_".join([options.data, str(seed), name, str(options.gan_raw),
+        folder = options.out / "_".join([options.data, str(seed), name, str(options.gan_raw), f"{epochs}epochs",
                                          *(word.strip("-") for word in more)])
         result = folder / "test_result" / "confusion_matrix.json"
         if not result.is_file():
             shutil.rmtree(folder, ignore_errors=True)
             shutil.copytree(base, folder)
-            # --gan_raw 0 puts six real batches after each real one: as many epochs as give the same number of batches.
-            epochs = options.round_epochs or ROUND_EPOCHS[options.data]
-            epochs = epochs if count else max(1, round(epochs * (1 + options.gan_raw) / 7))
             train(["--restore", "--force", "--round_epochs", str(epochs), "--gan_raw", str(count), *more],
                   folder, options.threads)
         figures = json.loads(result.read_text())
