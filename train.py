@@ -15,8 +15,9 @@ import sys
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import groupby, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Iterable, Iterator, NamedTuple, Sequence
 
 import utils
 from modes.evaluate import evaluate_swaps
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from models.parallel import Processes
     from models.recognizer import Recognizer
     from models.swap import Pair
+    from models.swap_gan import SwapGAN
 
     Figures = dict[str, "torch.Tensor"]
 
@@ -72,6 +74,38 @@ def further_batches(epoch: int, options: argparse.Namespace) -> tuple[int, bool]
             else (6, True)
     planned = options.epochs // options.round_every * options.round_epochs
     return count, synthesized and options.gan_raw > 0 and epoch < options.gan_until * planned
+
+
+class Faces(NamedTuple):
+    """A batch as the recognizer sees it: labels (N,), images (N, 3, S, S) in [-1, 1], codes fx (N, 16w, S/32, S/32).
+
+    ``total`` is the size of the whole batch, of which this may be one process's part.
+    """
+
+    label: "torch.Tensor"
+    image: "torch.Tensor"
+    fx: "torch.Tensor"
+    total: int
+
+
+def faces_of(batches: Iterable["Loaded"], gan: "SwapGAN", neutral: int, encode: bool = False) -> Iterator[Faces]:
+    """The faces of a recognizer epoch's batches; synthesized batches in a row are made at once (METHOD §4, §5)."""
+    import torch
+    from datasets.loading import to_float
+    from models.recognizer import real_features
+
+    for real, group in groupby(batches, lambda batch: batch.second is None):
+        if real:
+            for batch in group:
+                image = to_float(batch.first, gan.device)
+                yield Faces(batch.label.to(gan.device), image, real_features(gan.encoder, image), batch.total)
+            continue
+        group = list(group)
+        first, second, label = (torch.cat(parts) for parts in zip(*((b.first, b.second, b.label) for b in group)))
+        label = label.to(gan.device)
+        made = gan.synthesize(to_float(first, gan.device), to_float(second, gan.device), label, neutral, encode)
+        parts = (whole.split([len(batch.label) for batch in group]) for whole in (label, *made))
+        yield from (Faces(*faces, batch.total) for *faces, batch in zip(*parts, group))
 
 
 class JointTraining:
@@ -225,27 +259,24 @@ class JointTraining:
 
     def _recognizer_epoch(self, stage: Stage) -> None:
         """A pass over the real images with synthesized ones between them, then the choice of the best (METHOD §5)."""
-        from datasets.loading import recognizer_plan, to_float
+        from datasets.loading import recognizer_plan
         from models.checkpoints import initialize, save_recognizer
-        from models.recognizer import real_features
 
         options, recognizer = self.options, self.recognizer
         if options.vgg_init == "stage0" and recognizer.steps == 0:
             initialize(recognizer.network, self.perceptual_file)
         extra, synthesized = further_batches(stage.epoch, options)
 
-        def step(batch: "Loaded") -> "Figures":
-            image, label = to_float(batch.first, self.device), batch.label.to(self.device)
-            if batch.second is None:
-                fx = real_features(self.gan.encoder, image)
-            else:
-                image, fx = self.gan.synthesize(image, to_float(batch.second, self.device), label, self.layout.neutral,
-                                                options.encode_synthesized)
+        def step(faces: Faces) -> "Figures":
             with self._seeded("dropout", "recognizer", recognizer.steps, self.processes.rank):
-                return recognizer.step(label, image, fx, total=batch.total)
+                return recognizer.step(faces.label, faces.image, faces.fx, total=faces.total)
 
-        means = self._steps(stage, recognizer_plan(len(self.layout.train), self.pairs, options.vgg_batch_size, extra,
-                                                   synthesized, options.seed, stage.epoch), step)
+        def with_features(batches: Iterator["Loaded"]) -> Iterator[Faces]:
+            return faces_of(batches, self.gan, self.layout.neutral, options.encode_synthesized)
+
+        plan = recognizer_plan(len(self.layout.train), self.pairs, options.vgg_batch_size, extra, synthesized,
+                               options.seed, stage.epoch)
+        means = self._steps(stage, plan, step, with_features, 1 + extra)
         acc = self._selection_accuracy(recognizer, self.gan.encoder)
         self._summarize(stage, {**means, f"{options.select_on}_acc": acc})
         if acc >= self.best_acc:
@@ -255,17 +286,20 @@ class JointTraining:
 
     # ------------------------------------------------------------------------------------- steps and state
 
-    def _steps(self, stage: Stage, plan: list["Batch"], step: Callable[["Loaded"], "Figures"]) -> dict[str, float]:
+    def _steps(self, stage: Stage, plan: list["Batch"], step: Callable[[Any], "Figures"],
+               prepared: Callable[[Iterator["Loaded"]], Iterator[Any]] = iter, group: int = 1) -> dict[str, float]:
         """Do the steps of a stage that are still to do; the means of their figures over the whole stage.
 
-        A GPU's figures are read when they are shown, and not waited for in between.
+        ``step`` gets the batches as ``prepared`` makes them, which may work on ``group`` of them at once: a resumed
+        stage begins with the whole group. A GPU's figures are read when they are shown, and not waited for in between.
         """
         from datasets.loading import load
 
-        batches = load(self.images, plan[self.step:], self.options.num_workers, self.device.type == "cuda",
-                       self.processes.share)
-        bar = utils.progress(batches, f"{stage.phase} {stage.epoch + 1}", len(plan), initial=self.step,
-                             disable=None if self.processes.main else True)
+        done = self.step % group
+        batches = prepared(load(self.images, plan[self.step - done:], self.options.num_workers,
+                                self.device.type == "cuda", self.processes.share))
+        bar = utils.progress(islice(batches, done, None), f"{stage.phase} {stage.epoch + 1}", len(plan),
+                             initial=self.step, disable=None if self.processes.main else True)
         self.speed.start()
         for batch in bar:
             figures = self.speed.step(stage.phase, len(batch.label), lambda: step(batch))

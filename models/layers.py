@@ -26,7 +26,7 @@ class _ScaledDirection(torch.autograd.Function):
         if torch.is_grad_enabled():  # a gradient of this gradient is wanted: it goes through the norm as well
             norm = _norm(x)
         along = (gradient * x).sum(1, keepdim=True) / norm
-        of_x = torch.addcmul(gradient, x, -along / norm) * (alpha / norm)
+        of_x = torch.addcmul(gradient, x, -along / norm).mul_(alpha / norm)
         return of_x, along.sum().reshape(1), gradient.sum().reshape(1)
 
 

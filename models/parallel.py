@@ -92,7 +92,7 @@ class Processes:
         if next(network.parameters()).device.type == "cuda":
             return nn.SyncBatchNorm.convert_sync_batchnorm(network)
         for module in network.modules():
-            if type(module) is nn.BatchNorm2d:
+            if isinstance(module, nn.BatchNorm2d):
                 module.__class__ = CPUSyncBatchNorm2d
         return network
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models import vgg as torchvision_vgg
 
@@ -15,18 +16,46 @@ from models.losses import mean_distance
 
 TAPS = (2, 7, 12, 21, 30)
 TAP_WEIGHTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)
+POOLED = 7
+NARROW = 16  # on a CPU, torch's batch norm of fewer channels than these takes four times as long in channels-last
+
+
+class NarrowBatchNorm(nn.BatchNorm2d):
+    """Batch norm of a few channels, on a CPU in the memory format that is the faster one there."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.contiguous() if x.device.type == "cpu" else x)
 
 
 def vgg_features(vgg_width: int = 64) -> nn.Sequential:
     """The convolutions of configuration E with batch norm: (N, 3, S, S) → (N, 8·vgg_width, S/32, S/32)."""
     config = [chans if chans == "M" else chans * vgg_width // 64 for chans in torchvision_vgg.cfgs["E"]]
-    return torchvision_vgg.make_layers(config, batch_norm=True)
+    features = torchvision_vgg.make_layers(config, batch_norm=True)
+    for index, layer in enumerate(features):
+        if isinstance(layer, nn.BatchNorm2d) and layer.num_features < NARROW:
+            features[index] = NarrowBatchNorm(layer.num_features)
+    return features
 
 
 def vgg_classifier(in_chans: int, fc_width: int = 4096) -> nn.Sequential:
     """torchvision's classifier without its last layer: (N, in_chans·49) → (N, fc_width)."""
-    return nn.Sequential(nn.Linear(in_chans * 49, fc_width), nn.ReLU(True), nn.Dropout(),
+    return nn.Sequential(nn.Linear(in_chans * POOLED ** 2, fc_width), nn.ReLU(True), nn.Dropout(),
                          nn.Linear(fc_width, fc_width), nn.ReLU(True), nn.Dropout())
+
+
+def classify(classifier: nn.Sequential, maps: Tensor) -> Tensor:
+    """The classifier on maps (N, C, H, W) after adaptive average pooling to 7×7: (N, fc_width).
+
+    Pooling repeats the cells of a smaller map: what its first layer then does is the same with the weights of each
+    cell's repetitions added up, and far fewer products.
+    """
+    first, (height, width) = classifier[0], maps.shape[-2:]
+    if height * width >= POOLED ** 2:
+        return classifier(F.adaptive_avg_pool2d(maps, POOLED).flatten(1))
+    cells = torch.eye(height * width, device=maps.device).view(-1, 1, height, width)
+    places = F.adaptive_avg_pool2d(cells, POOLED).flatten(1)
+    weight = first.weight.view(-1, POOLED ** 2) @ places.t()
+    return classifier[1:](F.linear(maps.flatten(1), weight.view(len(first.weight), -1), first.bias))
 
 
 def init_vgg(module: nn.Module) -> None:
@@ -39,7 +68,7 @@ def init_vgg(module: nn.Module) -> None:
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         nn.init.zeros_(module.bias)
     elif isinstance(module, nn.Linear):
-        usual = 25088 if module.in_features % 49 == 0 else 4096
+        usual = 25088 if module.in_features % POOLED ** 2 == 0 else 4096
         nn.init.normal_(module.weight, 0, 0.01 * (usual / module.in_features) ** 0.5)
         nn.init.zeros_(module.bias)
 
@@ -52,12 +81,11 @@ class VGG(nn.Module):
         self.features = vgg_features(vgg_width)
         self.classifier = vgg_classifier(8 * vgg_width, fc_width)
         self.new_fc = nn.Linear(fc_width, num_classes)
-        self.pool = nn.AdaptiveAvgPool2d(7)
         self.apply(init_vgg)
 
     def forward(self, image: Tensor) -> Tensor:
         """(N, 3, S, S) in [-1, 1] → (N, n) logits."""
-        return self.new_fc(self.classifier(self.pool(self.features(image)).flatten(1)))
+        return self.new_fc(classify(self.classifier, self.features(image)))
 
 
 class VGG_fx(nn.Module):
@@ -78,13 +106,12 @@ class VGG_fx(nn.Module):
         self.fx_linear = nn.Sequential(nn.Conv2d(16 * base_width, mixed, 1), Normalization(),
                                        nn.LeakyReLU(0.2, inplace=True))
         self.new_fc = nn.Linear(fc_width, num_classes)
-        self.pool = nn.AdaptiveAvgPool2d(7)
         self.apply(init_vgg)
 
     def forward(self, image: Tensor, fx: Tensor) -> Tensor:
         """(N, 3, S, S) in [-1, 1] and codes fx (N, 16w, S/32, S/32) → (N, n) logits."""
         mixed = self.fx_linear(torch.cat([self.features(image), self.fx_linear(fx)], dim=1))
-        return self.new_fc(self.classifier(self.pool(mixed).flatten(1)))
+        return self.new_fc(classify(self.classifier, mixed))
 
 
 class Perceptual(nn.Module):

@@ -38,6 +38,7 @@ from models.speed import flops_of, matrix_peak, synchronize  # noqa: E402
 from models.swap import Pair  # noqa: E402
 from models.swap_gan import GANRecipe, GANShape, SwapGAN  # noqa: E402
 from models.vgg import VGG, Perceptual, VGG_fx  # noqa: E402
+from train import faces_of  # noqa: E402
 
 SIZES = {"paper": {"image_size": 256, "base_width": 64, "vgg_width": 64, "fc_width": 4096, "batch_size": 10,
                    "vgg_batch_size": 12},
@@ -73,9 +74,11 @@ class Bench:
         features = VGG(6, options.vgg_width, options.fc_width).features.to(self.device).requires_grad_(False)
         recipe = GANRecipe(G_max=1e9, alpha5=options.alpha5)
         self.gan = SwapGAN(shape, recipe, Perceptual(features), self.device, self.amp)
-        self.imitated = imitation.imitated_gan(self.gan, features) if options.imitate_reference else None
         network = VGG_fx(6, options.vgg_width, options.fc_width, options.base_width)
         self.recognizer = Recognizer(network, device=self.device, amp=self.amp)
+        if options.imitate_reference:
+            self.imitated = imitation.imitated_gan(self.gan, features)
+            self.imitated_recognizer = imitation.imitated_recognizer(self.recognizer)
         self.pair = self._pair(options.batch_size)
         self.vgg_pair = self._pair(options.vgg_batch_size)
         self.many = self._pair(EVALUATED)
@@ -132,17 +135,13 @@ class Bench:
             self.gan.step(pair, utils.generator(0, step))
         pairs = training_pairs(layout, 0, 6)
         plan = recognizer_plan(len(images), pairs, options.vgg_batch_size, 6, True, 0, 0)
-        for batch in load(images, plan, 0, pinned):
-            image, label = to_float(batch.first, self.device), batch.label.to(self.device)
-            if batch.second is None:
-                fx = real_features(self.gan.encoder, image)
-            else:
-                image, fx = self.gan.synthesize(image, to_float(batch.second, self.device), label, layout.neutral)
-            self.recognizer.step(label, image, fx)
+        for faces in faces_of(load(images, plan, 0, pinned), self.gan, layout.neutral):
+            self.recognizer.step(faces.label, faces.image, faces.fx)
         evaluate(self.recognizer, self.gan.encoder, test.evaluation_batches(EVALUATED, self.device), 6)
 
     def imitated_round(self) -> None:
-        imitation.one_round(self.imitated, self.recognizer, self.layout(), self.options, self.folder / "imitated")
+        imitation.one_round(self.imitated, self.imitated_recognizer, self.layout(), self.options,
+                            self.folder / "imitated")
 
     # ------------------------------------------------------------------------------------------- measuring
 
@@ -158,8 +157,6 @@ class Bench:
     def measure(self, phase: str, peak: float) -> Figures:
         """Run a phase until its budget is spent, at least three times (a round once)."""
         work, images = getattr(self, phase), self.images_of(phase)
-        ordinary = phase.startswith("imitated")
-        self.recognizer.network.to(memory_format=torch.contiguous_format if ordinary else torch.channels_last)
         whole, flops = phase.endswith("round"), 0
         if not whole:
             _, flops = flops_of(work)  # the first run, not timed

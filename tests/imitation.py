@@ -32,7 +32,7 @@ from models.layers import DOWN, UP, Normalization, constant_planes
 from models.recognizer import Recognizer
 from models.swap import Pair, block_cuts, one_hot
 from models.swap_gan import SwapGAN
-from models.vgg import TAP_WEIGHTS, TAPS, Perceptual
+from models.vgg import POOLED, TAP_WEIGHTS, TAPS, NarrowBatchNorm, Perceptual, VGG_fx
 
 WORKERS, EVALUATE_EVERY = 4, 200
 
@@ -63,7 +63,21 @@ class _PlainPerceptual(Perceptual):
             self.features[index] = nn.ReLU()
 
 
-PLAIN = {kind.__base__: kind for kind in (_PlainNormalization, _PlainLabelledConv, _PlainEditConv)}
+class _PlainRecognition(VGG_fx):
+    def forward(self, image: Tensor, fx: Tensor) -> Tensor:
+        mixed = self.fx_linear(torch.cat([self.features(image), self.fx_linear(fx)], 1))
+        return self.new_fc(self.classifier(F.adaptive_avg_pool2d(mixed, POOLED).flatten(1)))
+
+
+PLAIN = {kind.__base__: kind for kind in (_PlainNormalization, _PlainLabelledConv, _PlainEditConv, _PlainRecognition)}
+PLAIN[NarrowBatchNorm] = nn.BatchNorm2d
+
+
+def _made_plain(network: nn.Module) -> None:
+    """Plain layers in the ordinary memory format, with the weights that they have."""
+    network.to(memory_format=torch.contiguous_format)
+    for layer in network.modules():
+        layer.__class__ = PLAIN.get(type(layer), type(layer))
 
 
 def imitated_gan(gan: SwapGAN, features: nn.Sequential) -> SwapGAN:
@@ -74,10 +88,17 @@ def imitated_gan(gan: SwapGAN, features: nn.Sequential) -> SwapGAN:
     gan.optimizer_g = torch.optim.Adam(gan.generator.parameters(), **adam)
     gan.optimizer_d = torch.optim.Adam(gan.discriminators.parameters(), **adam)
     for network in (gan.generator, gan.discriminators, gan.perceptual):
-        network.to(memory_format=torch.contiguous_format)
-        for layer in network.modules():
-            layer.__class__ = PLAIN.get(type(layer), type(layer))
+        _made_plain(network)
     return gan
+
+
+def imitated_recognizer(recognizer: Recognizer) -> Recognizer:
+    """The same network with the same weights, of plain layers."""
+    recognizer, recipe = copy.deepcopy(recognizer), recognizer.recipe
+    _made_plain(recognizer.network)
+    recognizer.optimizer = torch.optim.SGD(recognizer.network.parameters(), recipe.lr, recipe.momentum,
+                                           weight_decay=recipe.weight_decay)
+    return recognizer
 
 
 def gan_step(gan: SwapGAN, pair: Pair, random: torch.Generator) -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import numpy
 import torch
 
+from datasets.layout import read_layout
+from datasets.loading import Images, load, recognizer_plan, to_float
+from datasets.synthetic import make_dataset
 from models.recognizer import Recognizer, RecognizerRecipe, evaluate, real_features
 from models.swap import Pair
 from models.swap_gan import GANRecipe, GANShape, SwapGAN
 from models.vgg import VGG, Perceptual, VGG_fx
+from train import faces_of
 
 
 def bars(count: int, label: torch.Tensor, seed: int = 0) -> torch.Tensor:
@@ -131,6 +136,25 @@ def test_synthesized_images_may_be_encoded_like_real_ones():
     image, fx = gan.synthesize(source, target, torch.tensor([0, 1, 2]), 2, encode=True)
     torch.testing.assert_close(image, gan.synthesize(source, target, torch.tensor([0, 1, 2]), 2)[0])
     torch.testing.assert_close(fx, real_features(gan.encoder, image))
+
+
+def test_faces_of_a_recognizer_epoch_are_those_of_its_batches_one_by_one(tmp_path):
+    torch.manual_seed(0)
+    gan = SwapGAN(GANShape(6, 32, 4))
+    make_dataset(tmp_path / "faces", image_size=32, subjects_train=2, subjects_test=1, scenes=1)
+    samples = read_layout(tmp_path / "faces").train
+    pairs = numpy.stack([numpy.arange(12), numpy.full(12, [s.label for s in samples].index(5))], axis=1)
+    images, plan = Images(samples, 32), recognizer_plan(12, pairs, 5, extra=2, synthesized=True, seed=0, epoch=0)
+    faces = list(faces_of(load(images, plan), gan, neutral=5))
+    assert [len(batch.label) for batch in faces] == [len(batch.first) for batch in plan] and len(plan) == 9
+    for batch, ours in zip(load(images, plan), faces):
+        image = to_float(batch.first)
+        if batch.second is None:
+            wanted = image, real_features(gan.encoder, image)
+        else:
+            wanted = gan.synthesize(image, to_float(batch.second), batch.label, neutral=5)
+        torch.testing.assert_close(ours[1:3], wanted)
+        assert torch.equal(ours.label, batch.label) and ours.total == len(batch.label)
 
 
 def test_target_only_neutral_swaps_the_sources_own_block_alone():

@@ -14,7 +14,7 @@ from models.discriminator import Discriminator, LabelledConv
 from models.generator import Decoder, EditConv, Encoder
 from models.layers import Normalization
 from models.swap import decoder_label, swap_codes
-from models.vgg import VGG_fx
+from models.vgg import VGG_fx, classify, vgg_classifier
 
 
 def set_by_formula(network: torch.nn.Module) -> torch.nn.Module:
@@ -151,6 +151,14 @@ def test_first_layers_do_what_label_planes_and_repeated_codes_do(size):
     planes = label.repeat(1, 2)[:, :, None, None].expand(-1, -1, 2, 2)
     whole = torch.cat([edited, source.repeat(2, 1, 1, 1), planes], 1)
     torch.testing.assert_close(up(edited, source, label), torch.nn.ConvTranspose2d.forward(up, whole))
+
+
+@pytest.mark.parametrize("side", [1, 2, 3, 4, 6, 7, 8])
+def test_classifying_small_maps_is_pooling_them_first(side):
+    torch.manual_seed(0)
+    classifier, maps = vgg_classifier(5, 16).eval(), torch.rand(3, 5, side, side)
+    pooled = torch.nn.functional.adaptive_avg_pool2d(maps, 7)
+    torch.testing.assert_close(classify(classifier, maps), classifier(pooled.flatten(1)))
 
 
 @pytest.mark.parametrize("vgg_width, base_width, mixed", [(8, 8, 64), (12, 8, 32), (4, 8, 96)])

@@ -20,7 +20,7 @@ from train import Stage, further_batches, schedule
 
 TINY = ["--image_size", "32", "--base_width", "4", "--vgg_width", "4", "--fc_width", "16", "--batch_size", "6",
         "--vgg_batch_size", "12", "--round_every", "1", "--round_epochs", "1", "--perceptual_epochs", "1",
-        "--epochs", "2", "--multi_add_gan", "--alpha5", "--gpu", "-1", "--log_every", "1"]
+        "--epochs", "2", "--alpha5", "--gpu", "-1", "--log_every", "1"]
 
 
 @pytest.fixture(scope="module")
@@ -147,6 +147,15 @@ def test_signals_save_within_the_step(faces, undisturbed, tmp_path, signum):
     assert "--restore" in result.stderr and len(result.stderr.strip().splitlines()) == 1
     state = utils.StateStore(folder / "state").load()
     assert (state["stage"], state["step"]) == (1, 2)  # after 3 perceptual steps, the end of that stage and 2 GAN steps
+    assert command(*words(faces, folder, "--restore")).returncode == 0
+    assert_same(folder, undisturbed)
+
+
+def test_stopped_among_batches_that_were_synthesized_at_once(faces, undisturbed, tmp_path):
+    folder = tmp_path / "run"
+    assert run_until(words(faces, folder), AT_A_STEP, 14, signal.SIGTERM).returncode == 128 + signal.SIGTERM
+    state = utils.StateStore(folder / "state").load()
+    assert (state["stage"], state["step"]) == (2, 4)  # one real batch and three of the six that follow it
     assert command(*words(faces, folder, "--restore")).returncode == 0
     assert_same(folder, undisturbed)
 
