@@ -46,8 +46,8 @@ def vgg_classifier(in_chans: int, fc_width: int = 4096) -> nn.Sequential:
 def classify(classifier: nn.Sequential, maps: Tensor) -> Tensor:
     """The classifier on maps (N, C, H, W) after adaptive average pooling to 7×7: (N, fc_width).
 
-    Pooling repeats the cells of a smaller map: what its first layer then does is the same with the weights of each
-    cell's repetitions added up, and far fewer products.
+    Pooling repeats and averages the cells of a smaller map: the first layer then does the same with the weights of
+    each cell's repetitions added up, and far fewer products.
     """
     first, (height, width) = classifier[0], maps.shape[-2:]
     if height * width >= POOLED ** 2:
