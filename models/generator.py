@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from models.layers import UP, constant_planes, down_layers, init_weights, up_layers
+from models.convolution import UpConv, up_conv
+from models.layers import add_to_each, constant_planes, down_layers, init_weights, up_layers
 
 
 class Encoder(nn.Module):
@@ -30,7 +30,7 @@ class Encoder(nn.Module):
         return maps[-1], maps[:-1]
 
 
-class EditConv(nn.ConvTranspose2d):
+class EditConv(UpConv):
     """The decoder's first layer, of cat(edited code, source code, the label's planes again and again).
 
     What several edits share is done once: the source's part for all edits of it, and the label's for all its copies.
@@ -38,13 +38,12 @@ class EditConv(nn.ConvTranspose2d):
 
     def forward(self, edited: Tensor, source: Tensor, label: Tensor | None) -> Tensor:
         """(K·N, 8w, h, w), (N, 8w, h, w)[, (K·N, n)] → (K·N, 8w, 2h, 2w)."""
-        chans, edits = edited.shape[1], edited.shape[0] // source.shape[0]
+        chans = edited.shape[1]
         for_edited, for_source, for_copies = self.weight.split([chans, chans, self.in_channels - 2 * chans])
-        x = (F.conv_transpose2d(edited, for_edited, **UP)
-             + F.conv_transpose2d(source, for_source, self.bias, **UP).repeat(edits, 1, 1, 1))
+        x = add_to_each(up_conv(edited, for_edited), up_conv(source, for_source, self.bias))
         if label is not None:
             for_label = for_copies.unflatten(0, (-1, label.shape[1])).sum(0)
-            x = x + F.conv_transpose2d(constant_planes(label, edited.shape[-2:]), for_label, **UP)
+            x = x + up_conv(constant_planes(label, edited.shape[-2:]), for_label)
         return x
 
 
@@ -58,9 +57,9 @@ class Decoder(nn.Module):
         super().__init__()
         chans = [16 * base_width + label_chans] + [base_width * factor for factor in (8, 4, 2, 1)]
         self.main = nn.ModuleList(
-            nn.Sequential(*up_layers(a, b, EditConv if i == 0 else nn.ConvTranspose2d))
+            nn.Sequential(*up_layers(a, b, EditConv if i == 0 else UpConv))
             for i, (a, b) in enumerate(zip(chans, chans[1:])))
-        self.main.append(nn.Sequential(nn.ConvTranspose2d(base_width, 3, 3, **UP)))
+        self.main.append(nn.Sequential(UpConv(base_width, 3)))
         self.apply(init_weights)
 
     def forward(self, edited: Tensor, source: Tensor, skips: list[Tensor], label: Tensor | None = None) -> Tensor:
@@ -68,8 +67,7 @@ class Decoder(nn.Module):
 
         K edits of the same N source images may be decoded at once: edit k of image i is row k·N + i.
         """
-        edits = edited.shape[0] // source.shape[0]
         x = self.main[0][1:](self.main[0][0](edited, source, label))
         for block, skip in zip(self.main[1:], reversed(skips)):
-            x = block((x.unflatten(0, (edits, -1)) + skip).flatten(0, 1))
+            x = block(add_to_each(x, skip))
         return 2 * torch.tanh(x.float())

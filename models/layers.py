@@ -7,8 +7,7 @@ from typing import Any, Sequence
 import torch
 from torch import Tensor, nn
 
-DOWN = {"stride": 2, "padding": 1}
-UP = {"stride": 2, "padding": 1, "output_padding": 1}  # a 3×3 kernel then doubles the side exactly
+from models.convolution import Conv, UpConv
 
 
 class _ScaledDirection(torch.autograd.Function):
@@ -50,14 +49,14 @@ class Normalization(nn.Module):
             return _ScaledDirection.apply(x.float(), self.alpha, self.beta)
 
 
-def down_layers(in_chans: int, out_chans: int, conv: type[nn.Conv2d] = nn.Conv2d) -> list[nn.Module]:
+def down_layers(in_chans: int, out_chans: int, conv: type[Conv] = Conv) -> list[nn.Module]:
     """Conv 3×3 stride 2, Normalization, LeakyReLU 0.2: (N, in, H, W) → (N, out, H/2, W/2)."""
-    return [conv(in_chans, out_chans, 3, **DOWN), Normalization(), nn.LeakyReLU(0.2, inplace=True)]
+    return [conv(in_chans, out_chans, stride=2), Normalization(), nn.LeakyReLU(0.2, inplace=True)]
 
 
-def up_layers(in_chans: int, out_chans: int, conv: type[nn.ConvTranspose2d] = nn.ConvTranspose2d) -> list[nn.Module]:
+def up_layers(in_chans: int, out_chans: int, conv: type[UpConv] = UpConv) -> list[nn.Module]:
     """Transposed conv 3×3 stride 2, Normalization, ReLU: (N, in, H, W) → (N, out, 2H, 2W)."""
-    return [conv(in_chans, out_chans, 3, **UP), Normalization(), nn.ReLU(inplace=True)]
+    return [conv(in_chans, out_chans), Normalization(), nn.ReLU(inplace=True)]
 
 
 def init_weights(module: nn.Module) -> None:
@@ -66,6 +65,15 @@ def init_weights(module: nn.Module) -> None:
         nn.init.normal_(module.weight, 0.0, 0.02)
     if isinstance(module, nn.Linear):
         nn.init.zeros_(module.bias)
+
+
+def add_to_each(edits: Tensor, source: Tensor) -> Tensor:
+    """(K·N, C, H, W) + (N, C, H, W), the source's map to each of its K edits (edit k of source i is row k·N + i).
+
+    Channels come last in between, so that maps which have them there keep them, and so do the sums of their gradients.
+    """
+    edits, source = (maps.permute(0, 2, 3, 1) for maps in (edits, source))
+    return (edits.unflatten(0, (-1, len(source))) + source).flatten(0, 1).permute(0, 3, 1, 2)
 
 
 def constant_planes(label: Tensor, size: Sequence[int]) -> Tensor:

@@ -41,7 +41,7 @@ def gradient_penalty(logits: Tensor, image: Tensor) -> Tensor:
 
 def swap_consistency(image_a: Tensor, image_b: Tensor, image_c: Tensor, image_d: Tensor) -> Tensor:
     """mean|(A + B) − (C + D)|: what one face gains, the other loses (METHOD §3, ``--lambda_l1_loss``)."""
-    return ((image_a + image_b) - (image_c + image_d)).abs().mean()
+    return mean_distance(image_c + image_d, image_a + image_b)
 
 
 class _MeanDistance(torch.autograd.Function):
@@ -67,7 +67,7 @@ def mean_distance(x: Tensor, wanted: Tensor) -> Tensor:
 
 def reconstruction(rebuilt: Tensor, image: Tensor) -> Tensor:
     """MSE of a reconstruction (METHOD §3, ``--lambda_l2_loss``)."""
-    return F.mse_loss(rebuilt, image)
+    return F.mse_loss(_channels_last(rebuilt), _channels_last(image))
 
 
 def paired_swap(swapped: Tensor, truth: Tensor, known: Tensor, share: float, power: int = 1) -> Tensor:
@@ -80,7 +80,12 @@ def paired_swap(swapped: Tensor, truth: Tensor, known: Tensor, share: float, pow
 
 def total_variation(image: Tensor) -> Tensor:
     """TV(x) = MSE of vertical neighbors / S + MSE of horizontal neighbors / S (METHOD §3)."""
-    side = image.shape[-1]
-    vertical = F.mse_loss(image[:, :, 1:], image[:, :, :-1])
-    horizontal = F.mse_loss(image[:, :, :, 1:], image[:, :, :, :-1])
+    side, image = image.shape[-1], _channels_last(image)
+    vertical = F.mse_loss(image[:, 1:], image[:, :-1])
+    horizontal = F.mse_loss(image[:, :, 1:], image[:, :, :-1])
     return (vertical + horizontal) / side
+
+
+def _channels_last(image: Tensor) -> Tensor:
+    """(N, C, H, W) → (N, H, W, C); of images that lie so in memory, torch's gradient would not."""
+    return image.permute(0, 2, 3, 1)

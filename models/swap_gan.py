@@ -13,6 +13,7 @@ from models import losses
 from models.augment import differently_lit, shifted
 from models.discriminator import Discriminator
 from models.generator import Decoder, Encoder
+from models.layers import add_to_each
 from models.parallel import Processes
 from models.swap import Pair, decoder_label, half_way, one_hot, swap_codes, swap_label
 from models.vgg import Perceptual
@@ -143,7 +144,7 @@ class Generator(nn.Module):
     def edit(self, faces: Tensor, edited: Tensor, code: Tensor, skips: list[Tensor], label: Tensor) -> Tensor:
         """clamp(face + Dec(edited, code, label, skips of the face), -1, 1), K edits of N faces: (K·N, 3, S, S)."""
         residual = self.residual(edited, code, skips, label)
-        return (faces.repeat(edited.shape[0] // faces.shape[0], 1, 1, 1) + residual).clamp(-1, 1)
+        return add_to_each(residual, faces).clamp(-1, 1)
 
     def residual(self, edited: Tensor, code: Tensor, skips: list[Tensor], label: Tensor) -> Tensor:
         """Dec(edited, code, label, skips of the face), K edits of N faces: (K·N, 3, S, S) in [-2, 2]."""
@@ -190,8 +191,9 @@ def generator_loss(pair: Pair, edits: Edits, fake: tuple[Tensor, Tensor], noise:
     else:
         adversarial = [losses.adversarial(f, 1.0, e, groups) for f, e in zip(fake, noise)]
     terms = {"adv": recipe.lambda_adv_loss * (adversarial[0] + 0.5 * adversarial[1])}
+    swapped = torch.cat([edits.d, edits.c])
     if recipe.vgg_loss:
-        swapped, wanted = torch.cat([edits.d, edits.c]), torch.cat([pair.image_a, pair.image_b])
+        wanted = torch.cat([pair.image_a, pair.image_b])
         terms["vgg"] = recipe.lambda_vgg_loss * 2 * perceptual.distance(swapped, wanted)
     if recipe.l1_loss:
         terms["l1"] = recipe.lambda_l1_loss * losses.swap_consistency(pair.image_a, pair.image_b, edits.c, edits.d)
@@ -199,7 +201,7 @@ def generator_loss(pair: Pair, edits: Edits, fake: tuple[Tensor, Tensor], noise:
         terms["l2"] = recipe.lambda_l2_loss * (losses.reconstruction(edits.a_rebuilt, pair.image_a)
                                                + losses.reconstruction(edits.b_rebuilt, pair.image_b))
     if recipe.tv_loss:
-        terms["tv"] = recipe.lambda_tv_loss * (losses.total_variation(edits.c) + losses.total_variation(edits.d))
+        terms["tv"] = recipe.lambda_tv_loss * 2 * losses.total_variation(swapped)
     share = 1.0 if recipe.scene_truth else recipe.paired
     if share and pair.truth is not None:
         terms["paired"] = recipe.lambda_paired_loss * 2 * losses.paired_swap(

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models import vgg as torchvision_vgg
 
+from models.convolution import Conv
 from models.layers import Normalization
 from models.losses import mean_distance
 
@@ -34,6 +35,8 @@ def vgg_features(vgg_width: int = 64) -> nn.Sequential:
     for index, layer in enumerate(features):
         if isinstance(layer, nn.BatchNorm2d) and layer.num_features < NARROW:
             features[index] = NarrowBatchNorm(layer.num_features)
+        elif isinstance(layer, nn.Conv2d):
+            layer.__class__ = Conv
     return features
 
 

@@ -28,7 +28,8 @@ from models import losses
 from models.discriminator import LabelledConv
 from models.figures import to_picture
 from models.generator import EditConv
-from models.layers import DOWN, UP, Normalization, constant_planes
+from models.convolution import UP, Conv, UpConv
+from models.layers import Normalization, constant_planes
 from models.recognizer import Recognizer
 from models.swap import Pair, block_cuts, one_hot
 from models.swap_gan import SwapGAN
@@ -45,7 +46,7 @@ class _PlainNormalization(Normalization):
 class _PlainLabelledConv(LabelledConv):
     def forward(self, image: Tensor, label: Tensor) -> Tensor:
         planes = constant_planes(label, image.shape[-2:])
-        return F.conv2d(torch.cat([image, planes], 1), self.weight, self.bias, **DOWN)
+        return F.conv2d(torch.cat([image, planes], 1), self.weight, self.bias, 2, 1)
 
 
 class _PlainEditConv(EditConv):
@@ -70,7 +71,7 @@ class _PlainRecognition(VGG_fx):
 
 
 PLAIN = {kind.__base__: kind for kind in (_PlainNormalization, _PlainLabelledConv, _PlainEditConv, _PlainRecognition)}
-PLAIN[NarrowBatchNorm] = nn.BatchNorm2d
+PLAIN.update({NarrowBatchNorm: nn.BatchNorm2d, Conv: nn.Conv2d, UpConv: nn.ConvTranspose2d})
 
 
 def _made_plain(network: nn.Module) -> None:
@@ -134,10 +135,11 @@ def gan_step(gan: SwapGAN, pair: Pair, random: torch.Generator) -> None:
         total = total + recipe.lambda_vgg_loss * sum(
             weight * (x - y.detach()).abs().mean()
             for weight, x, y in zip(gan.perceptual.weights, gan.perceptual(ours), gan.perceptual(wanted)))
-    total = total + recipe.lambda_l1_loss * losses.swap_consistency(image_a, image_b, c, d)
-    total = total + recipe.lambda_l2_loss * (losses.reconstruction(a_rebuilt, image_a)
-                                             + losses.reconstruction(b_rebuilt, image_b))
-    total = total + recipe.lambda_tv_loss * (losses.total_variation(c) + losses.total_variation(d))
+    total = total + recipe.lambda_l1_loss * ((image_a + image_b) - (c + d)).abs().mean()
+    total = total + recipe.lambda_l2_loss * (F.mse_loss(a_rebuilt, image_a) + F.mse_loss(b_rebuilt, image_b))
+    for image in (c, d):
+        total = total + recipe.lambda_tv_loss / image.shape[-1] * (
+            F.mse_loss(image[:, :, 1:], image[:, :, :-1]) + F.mse_loss(image[..., 1:], image[..., :-1]))
     gan.optimizer_g.zero_grad()
     total.backward()
     gan.optimizer_g.step()
