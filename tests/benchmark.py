@@ -5,21 +5,24 @@
     python tests/benchmark.py --sizes paper --phases gan_step --batch_size 4
 
 Per phase: median and quartiles of the time, images/s, GFLOP per image (torch.utils.flop_counter), the share of the peak
-that a large matrix product of the same dtype reaches in the same run, the process's peak memory (the GPU's on a GPU),
-and the bytes written to files. ``--imitate_reference`` does the GAN step and the round in the reference's way as well
-(see tests/imitation.py), with the same networks, in float32.
+that large matrix products of the same dtype reach at best between the runs, the process's peak memory (the GPU's on a
+GPU), and the bytes written to files. ``--imitate_reference`` does the GAN step and the round in the reference's way as
+well (see tests/imitation.py), with the same networks, in float32: in turn with ours, so that a machine that is busier
+for a while is so for both, and in a process of its own, with the system's allocator as it is.
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import sys
 import tempfile
 import time
 from dataclasses import asdict, dataclass
 from functools import cache
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -45,6 +48,8 @@ SIZES = {"paper": {"image_size": 256, "base_width": 64, "vgg_width": 64, "fc_wid
          "demo": {"image_size": 64, "base_width": 16, "vgg_width": 8, "fc_width": 256, "batch_size": 16,
                   "vgg_batch_size": 16}}
 PHASES = ("gan_step", "synthesis", "recognizer_step", "evaluation", "loading", "round")
+IMITATED = ("gan_step", "round")
+BLOCKS = 4
 EVALUATED = 64
 
 
@@ -61,6 +66,16 @@ class Figures:
     peak_share: float | None
     peak_gib: float
     bytes_written: int
+    product: float
+
+
+class Block(NamedTuple):
+    """Some runs of a phase: seconds of each, peak memory, bytes per run, and FLOP/s of matrix products after them."""
+
+    seconds: list[float]
+    peak_gib: float
+    written: int
+    product: float
 
 
 class Bench:
@@ -76,9 +91,8 @@ class Bench:
         self.gan = SwapGAN(shape, recipe, Perceptual(features), self.device, self.amp)
         network = VGG_fx(6, options.vgg_width, options.fc_width, options.base_width)
         self.recognizer = Recognizer(network, device=self.device, amp=self.amp)
-        if options.imitate_reference:
-            self.imitated = imitation.imitated_gan(self.gan, features)
-            self.imitated_recognizer = imitation.imitated_recognizer(self.recognizer)
+        self.imitated = imitation.imitated_gan(self.gan, features)
+        self.imitated_recognizer = imitation.imitated_recognizer(self.recognizer)
         self.pair = self._pair(options.batch_size)
         self.vgg_pair = self._pair(options.vgg_batch_size)
         self.many = self._pair(EVALUATED)
@@ -154,25 +168,76 @@ class Bench:
                 "evaluation": EVALUATED, "loading": len(self.layout().train) if phase == "loading" else 0
                 }.get(phase, self.options.vgg_batch_size)
 
-    def measure(self, phase: str, peak: float) -> Figures:
-        """Run a phase until its budget is spent, at least three times (a round once)."""
-        work, images = getattr(self, phase), self.images_of(phase)
-        whole, flops = phase.endswith("round"), 0
-        if not whole:
-            _, flops = flops_of(work)  # the first run, not timed
+    def first(self, phase: str) -> int:
+        """The first run, not timed, and its operations; a round takes no first run: 0."""
+        if phase.endswith("round"):
+            return 0
+        return flops_of(getattr(self, phase))[1]
+
+    def block(self, phase: str, budget: float) -> Block:
+        """Run a phase once, and again until the budget (seconds) is spent."""
         reset_peak_memory(self.device)
-        written, seconds, started = bytes_written(), [], time.perf_counter()
-        while not seconds or not whole and (len(seconds) < 3 or time.perf_counter() - started < self.options.seconds):
+        written, seconds = bytes_written(), []
+        while not seconds or sum(seconds) < budget:
             synchronize(self.device)
             begun = time.perf_counter()
-            work()
+            getattr(self, phase)()
             synchronize(self.device)
             seconds.append(time.perf_counter() - begun)
-        median = float(np.median(seconds))
-        return Figures(phase, images, 1e3 * median, tuple(1e3 * np.quantile(seconds, (0.25, 0.75))), images / median,
-                       flops / images / 1e9 if flops else None,
-                       flops / median / peak if flops else None, peak_memory(self.device),
-                       (bytes_written() - written) // len(seconds))
+        return Block(seconds, peak_memory(self.device), (bytes_written() - written) // len(seconds),
+                     matrix_peak(self.device, self.amp or torch.float32, repeats=6))
+
+
+class Beside:
+    """The imitated phases of a :class:`Bench` in a process of its own, to be started before anything is computed."""
+
+    def __init__(self, options: argparse.Namespace, folder: Path) -> None:
+        self._pipe, theirs = multiprocessing.Pipe()
+        multiprocessing.Process(target=_serve, args=(options, folder, theirs)).start()
+
+    def first(self, phase: str) -> int:
+        """:meth:`Bench.first` there."""
+        return self._ask("first", phase)
+
+    def block(self, phase: str, budget: float) -> Block:
+        """:meth:`Bench.block` there."""
+        return self._ask("block", phase, budget)
+
+    def end(self) -> None:
+        """Let the process end."""
+        self._pipe.send(None)
+
+    def _ask(self, *what: str | float) -> Any:
+        self._pipe.send(what)
+        return self._pipe.recv()
+
+
+def _serve(options: argparse.Namespace, folder: Path, pipe: Connection) -> None:
+    bench = Bench(options, folder)
+    for method, *settings in iter(pipe.recv, None):
+        pipe.send(getattr(bench, method)(*settings))
+
+
+def measure(phase: str, bench: Bench, beside: Beside | None) -> list[Figures]:
+    """Run a phase in blocks, in turn with those of the imitated one, at least three times (a round once)."""
+    sides = {phase: bench}
+    if beside and phase in IMITATED:
+        sides = {f"imitated_{phase}": beside, phase: bench}
+    flops = {name: side.first(name) for name, side in sides.items()}
+    blocks = {name: [] for name in sides}
+    for _ in range(1 if phase == "round" else BLOCKS):
+        for name, side in sides.items():
+            blocks[name].append(side.block(name, 0 if phase == "round" else bench.options.seconds / BLOCKS))
+    peak = max(block.product for some in blocks.values() for block in some)
+    return [_figures(name, bench.images_of(name), blocks[name], flops[name], peak) for name in sides]
+
+
+def _figures(phase: str, images: int, blocks: list[Block], flops: int, peak: float) -> Figures:
+    seconds = [each for block in blocks for each in block.seconds]
+    median = float(np.median(seconds))
+    return Figures(phase, images, 1e3 * median, tuple(1e3 * np.quantile(seconds, (0.25, 0.75))), images / median,
+                   flops / images / 1e9 if flops else None, flops / median / peak if flops else None,
+                   max(block.peak_gib for block in blocks), blocks[-1].written, peak)
 
 
 def bytes_written() -> int:
@@ -225,7 +290,8 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda")
     parser.add_argument("--dtype", choices=("float32", "bf16"), default="float32", help="of the networks' arithmetic")
     parser.add_argument("--phases", nargs="+", choices=PHASES, default=PHASES, help="which to measure")
-    parser.add_argument("--seconds", type=float, default=10, help="time for each phase; at least three runs")
+    parser.add_argument("--seconds", type=float, default=10,
+                        help=f"time for each phase, in {BLOCKS} blocks of one run at least")
     parser.add_argument("--persons", type=int, help="drawn persons of loading and round (70; paper on a CPU: 2)")
     parser.add_argument("--alpha5", action="store_true", help="with half-way images")
     parser.add_argument("--imitate_reference", action="store_true", help="also the reference's way of working")
@@ -245,25 +311,24 @@ def main() -> None:
     """Measure, print the table, write the JSON file."""
     options = parse()
     with tempfile.TemporaryDirectory() as folder:
+        beside = Beside(options, Path(folder)) if options.imitate_reference else None
+        utils.keep_freed_memory()
         bench = Bench(options, Path(folder))
-        peak = matrix_peak(bench.device, bench.amp or torch.float32)
-        phases = list(options.phases)
-        if options.imitate_reference:  # before the allocator is set
-            phases = [f"imitated_{phase}" for phase in phases if hasattr(bench, f"imitated_{phase}")] + phases
-        if {"loading", "round"} & set(phases):
+        if {"loading", "round"} & set(options.phases):
             bench.layout()
-        if "round" in phases:
+        if "round" in options.phases:
             bench.images()
-        rows = []
-        for phase in phases:
-            if not phase.startswith("imitated"):
-                utils.keep_freed_memory()
-            rows.append(bench.measure(phase, peak))
-            print(table(rows).splitlines()[-1], file=sys.stderr)
+        rows: list[Figures] = []
+        for phase in options.phases:
+            rows += measure(phase, bench, beside)
+            print("\n".join(table(rows).splitlines()[2:]), file=sys.stderr)
+        if beside:
+            beside.end()
+    peak = max(row.product for row in rows)
     name = torch.cuda.get_device_name() if bench.device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
     settings: dict[str, Any] = {key: getattr(options, key) for key in ("sizes", "dtype", "persons", *SIZES["demo"])}
     print(f"{name}, torch {torch.__version__}, matrix product at {peak / 1e9:.0f} GFLOP/s; {settings}\n\n{table(rows)}")
-    for phase in ("gan_step", "round"):
+    for phase in IMITATED:
         both = {row.phase: row.milliseconds for row in rows if row.phase.endswith(phase)}
         if len(both) == 2:
             print(f"\n{phase.replace('_', ' ')}: {both[f'imitated_{phase}'] / both[phase]:.1f} times faster than the "
