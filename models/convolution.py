@@ -40,14 +40,14 @@ class UpConv(nn.ConvTranspose2d):
 
 def conv(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tensor:
     """``F.conv2d`` with padding 1: (N, C, H, W), (K, C, 3, 3), (K,) → (N, K, H/stride, W/stride)."""
-    if _pays(x, weight, x[:, 0].numel() // stride ** 2):
+    if _pays(x, weight, stride):
         return _Convolution.apply(x, weight, bias, stride, False)
     return F.conv2d(x, weight, bias, stride, padding=1)
 
 
 def up_conv(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """``F.conv_transpose2d`` that doubles the side: (N, K, h, w), (K, C, 3, 3), (C,) → (N, C, 2h, 2w)."""
-    if _pays(x, weight, x[:, 0].numel()):
+    if _pays(x, weight, 1):
         return _Convolution.apply(x, weight, bias, 2, True)
     return F.conv_transpose2d(x, weight, bias, **UP)
 
@@ -74,7 +74,8 @@ def weight_gradient(large: Tensor, small: Tensor, stride: int) -> Tensor:
     return total.view(SIDE, SIDE, chans, out_chans).permute(3, 2, 0, 1)
 
 
-def _pays(x: Tensor, weight: Tensor, windows: int) -> bool:
+def _pays(x: Tensor, weight: Tensor, stride: int) -> bool:
+    windows = x.numel() // x.shape[1] // stride ** 2
     return (x.device.type == "cpu" and weight.shape[1] >= FEWEST and 2 * windows * weight.numel() >= LEAST
             and weight.requires_grad and torch.is_grad_enabled() and x.dtype == weight.dtype
             and not torch.is_autocast_enabled("cpu") and not torch.compiler.is_compiling())
