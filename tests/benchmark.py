@@ -229,7 +229,7 @@ def _serve(options: argparse.Namespace, folder: Path, pipe: Connection) -> None:
 
 
 def measure(phase: str, bench: Bench, beside: Beside | None) -> list[Figures]:
-    """Run a phase in blocks, in turn with those of the imitated one, at least three times (a round once)."""
+    """Run a phase in blocks, in turn with those of the imitated one where there is one; a round once."""
     sides = {phase: bench}
     if beside and phase in IMITATED:
         sides = {f"imitated_{phase}": beside, phase: bench}
@@ -329,11 +329,13 @@ def main() -> None:
         if "round" in options.phases:
             bench.images()
         rows: list[Figures] = []
-        for phase in options.phases:
-            rows += measure(phase, bench, beside)
-            print("\n".join(table(rows).splitlines()[2:]), file=sys.stderr)
-        if beside:
-            beside.end()
+        try:
+            for phase in options.phases:
+                rows += measure(phase, bench, beside)
+                print("\n".join(table(rows).splitlines()[2:]), file=sys.stderr)
+        finally:
+            if beside:
+                beside.end()
     peak = max(row.product for row in rows)
     name = torch.cuda.get_device_name() if bench.device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
     settings: dict[str, Any] = {key: getattr(options, key) for key in ("sizes", "dtype", "persons", *SIZES["demo"])}
