@@ -5,11 +5,10 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.convolution import Conv, conv
 from models.layers import constant_planes, down_layers, init_weights
 
 
-class LabelledConv(Conv):
+class LabelledConv(nn.Conv2d):
     """The first convolution, of an image with a label's constant planes beside it, without making the planes.
 
     Its map of the planes is one vector inside, and another in the first row and column, where padding is seen.
@@ -18,8 +17,9 @@ class LabelledConv(Conv):
     def forward(self, image: Tensor, label: Tensor) -> Tensor:
         """(N, 3, S, S), (N, n) → (N, w, S/2, S/2)."""
         for_image, for_label = self.weight.split([image.shape[1], label.shape[1]], dim=1)
-        corner = conv(constant_planes(label, (4, 4)), for_label, None, 2)
-        x, inside = conv(image, for_image, self.bias, 2), image.shape[-1] // 2 - corner.shape[-1]
+        corner = F.conv2d(constant_planes(label, (4, 4)), for_label, None, 2, padding=1)
+        x = F.conv2d(image, for_image, self.bias, 2, padding=1)
+        inside = x.shape[-1] - corner.shape[-1]
         return x + F.pad(corner, (0, inside, 0, inside), "replicate")
 
 
@@ -31,7 +31,7 @@ class Discriminator(nn.Module):
         self.size = size
         chans = [3 + num_classes] + [base_width * factor for factor in (1, 2, 4, 8)]
         self.conv = nn.Sequential(*(layer for i, (a, b) in enumerate(zip(chans, chans[1:]))
-                                    for layer in down_layers(a, b, LabelledConv if i == 0 else Conv)))
+                                    for layer in down_layers(a, b, LabelledConv if i == 0 else nn.Conv2d)))
         self.linear = nn.Sequential(nn.Linear(chans[-1] * (size // 16) ** 2, 1))
         self.apply(init_weights)
 

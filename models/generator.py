@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from models.convolution import UpConv, up_conv
-from models.layers import add_to_each, constant_planes, down_layers, init_weights, up_layers
+from models.layers import UP, add_to_each, constant_planes, down_layers, init_weights, up_layers
 
 
 class Encoder(nn.Module):
@@ -30,7 +30,7 @@ class Encoder(nn.Module):
         return maps[-1], maps[:-1]
 
 
-class EditConv(UpConv):
+class EditConv(nn.ConvTranspose2d):
     """The decoder's first layer, of cat(edited code, source code, the label's planes again and again).
 
     What several edits share is done once: the source's part for all edits of it, and the label's for all its copies.
@@ -40,10 +40,11 @@ class EditConv(UpConv):
         """(K·N, 8w, h, w), (N, 8w, h, w)[, (K·N, n)] → (K·N, 8w, 2h, 2w)."""
         chans = edited.shape[1]
         for_edited, for_source, for_copies = self.weight.split([chans, chans, self.in_channels - 2 * chans])
-        x = add_to_each(up_conv(edited, for_edited), up_conv(source, for_source, self.bias))
+        x = add_to_each(F.conv_transpose2d(edited, for_edited, **UP),
+                        F.conv_transpose2d(source, for_source, self.bias, **UP))
         if label is not None:
             for_label = for_copies.unflatten(0, (-1, label.shape[1])).sum(0)
-            x = x + up_conv(constant_planes(label, edited.shape[-2:]), for_label)
+            x = x + F.conv_transpose2d(constant_planes(label, edited.shape[-2:]), for_label, **UP)
         return x
 
 
@@ -57,9 +58,9 @@ class Decoder(nn.Module):
         super().__init__()
         chans = [16 * base_width + label_chans] + [base_width * factor for factor in (8, 4, 2, 1)]
         self.main = nn.ModuleList(
-            nn.Sequential(*up_layers(a, b, EditConv if i == 0 else UpConv))
+            nn.Sequential(*up_layers(a, b, EditConv if i == 0 else nn.ConvTranspose2d))
             for i, (a, b) in enumerate(zip(chans, chans[1:])))
-        self.main.append(nn.Sequential(UpConv(base_width, 3)))
+        self.main.append(nn.Sequential(nn.ConvTranspose2d(base_width, 3, 3, **UP)))
         self.apply(init_weights)
 
     def forward(self, edited: Tensor, source: Tensor, skips: list[Tensor], label: Tensor | None = None) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any, Sequence
 import torch
 from torch import Tensor, nn
 
-from models.convolution import Conv, UpConv
+UP = {"stride": 2, "padding": 1, "output_padding": 1}  # a transposed 3×3 kernel then doubles the side exactly
 
 
 class _ScaledDirection(torch.autograd.Function):
@@ -49,14 +49,14 @@ class Normalization(nn.Module):
             return _ScaledDirection.apply(x.float(), self.alpha, self.beta)
 
 
-def down_layers(in_chans: int, out_chans: int, conv: type[Conv] = Conv) -> list[nn.Module]:
+def down_layers(in_chans: int, out_chans: int, conv: type[nn.Conv2d] = nn.Conv2d) -> list[nn.Module]:
     """Conv 3×3 stride 2, Normalization, LeakyReLU 0.2: (N, in, H, W) → (N, out, H/2, W/2)."""
-    return [conv(in_chans, out_chans, stride=2), Normalization(), nn.LeakyReLU(0.2, inplace=True)]
+    return [conv(in_chans, out_chans, 3, stride=2, padding=1), Normalization(), nn.LeakyReLU(0.2, inplace=True)]
 
 
-def up_layers(in_chans: int, out_chans: int, conv: type[UpConv] = UpConv) -> list[nn.Module]:
+def up_layers(in_chans: int, out_chans: int, conv: type[nn.ConvTranspose2d] = nn.ConvTranspose2d) -> list[nn.Module]:
     """Transposed conv 3×3 stride 2, Normalization, ReLU: (N, in, H, W) → (N, out, 2H, 2W)."""
-    return [conv(in_chans, out_chans), Normalization(), nn.ReLU(inplace=True)]
+    return [conv(in_chans, out_chans, 3, **UP), Normalization(), nn.ReLU(inplace=True)]
 
 
 def init_weights(module: nn.Module) -> None:

@@ -11,33 +11,18 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models import vgg as torchvision_vgg
 
-from models.convolution import Conv
 from models.layers import Normalization
 from models.losses import mean_distance
 
 TAPS = (2, 7, 12, 21, 30)
 TAP_WEIGHTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)
 POOLED = 7
-NARROW = 16  # on a CPU, torch's batch norm of fewer channels than these takes four times as long in channels-last
-
-
-class NarrowBatchNorm(nn.BatchNorm2d):
-    """Batch norm of a few channels, on a CPU in the memory format that is the faster one there."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.contiguous() if x.device.type == "cpu" else x)
 
 
 def vgg_features(vgg_width: int = 64) -> nn.Sequential:
     """The convolutions of configuration E with batch norm: (N, 3, S, S) → (N, 8·vgg_width, S/32, S/32)."""
     config = [chans if chans == "M" else chans * vgg_width // 64 for chans in torchvision_vgg.cfgs["E"]]
-    features = torchvision_vgg.make_layers(config, batch_norm=True)
-    for index, layer in enumerate(features):
-        if isinstance(layer, nn.BatchNorm2d) and layer.num_features < NARROW:
-            features[index] = NarrowBatchNorm(layer.num_features)
-        elif isinstance(layer, nn.Conv2d):
-            layer.__class__ = Conv
-    return features
+    return torchvision_vgg.make_layers(config, batch_norm=True)
 
 
 def vgg_classifier(in_chans: int, fc_width: int = 4096) -> nn.Sequential:

@@ -28,12 +28,11 @@ from models import losses
 from models.discriminator import LabelledConv
 from models.figures import to_picture
 from models.generator import EditConv
-from models.convolution import UP, Conv, UpConv
-from models.layers import Normalization, constant_planes
+from models.layers import UP, Normalization, constant_planes
 from models.recognizer import Recognizer
 from models.swap import Pair, block_cuts, one_hot
 from models.swap_gan import SwapGAN
-from models.vgg import POOLED, TAP_WEIGHTS, TAPS, NarrowBatchNorm, Perceptual, VGG_fx
+from models.vgg import POOLED, TAP_WEIGHTS, TAPS, Perceptual, VGG_fx
 
 WORKERS, EVALUATE_EVERY = 4, 200
 
@@ -71,7 +70,6 @@ class _PlainRecognition(VGG_fx):
 
 
 PLAIN = {kind.__base__: kind for kind in (_PlainNormalization, _PlainLabelledConv, _PlainEditConv, _PlainRecognition)}
-PLAIN.update({NarrowBatchNorm: nn.BatchNorm2d, Conv: nn.Conv2d, UpConv: nn.ConvTranspose2d})
 
 
 def _made_plain(network: nn.Module) -> None:

@@ -10,11 +10,9 @@ import pytest
 import torch
 
 from conftest import shared
-from models import convolution
-from models.convolution import Conv, UpConv
 from models.discriminator import Discriminator, LabelledConv
 from models.generator import Decoder, EditConv, Encoder
-from models.layers import Normalization, add_to_each
+from models.layers import UP, Normalization, add_to_each
 from models.swap import decoder_label, swap_codes
 from models.vgg import VGG_fx, classify, vgg_classifier
 
@@ -145,67 +143,14 @@ def test_normalization_and_its_gradients_are_those_of_the_plain_form():
 def test_first_layers_do_what_label_planes_and_repeated_codes_do(size):
     torch.manual_seed(0)
     image, label = torch.rand(4, 3, size, size), torch.rand(4, 6)
-    conv = LabelledConv(9, 5, stride=2)
+    conv = LabelledConv(9, 5, 3, stride=2, padding=1)
     planes = label[:, :, None, None].expand(-1, -1, size, size)
     torch.testing.assert_close(conv(image, label), torch.nn.Conv2d.forward(conv, torch.cat([image, planes], 1)))
     edited, source = torch.rand(4, 8, 2, 2), torch.rand(2, 8, 2, 2)
-    up = EditConv(16 + 12, 5)
+    up = EditConv(16 + 12, 5, 3, **UP)
     planes = label.repeat(1, 2)[:, :, None, None].expand(-1, -1, 2, 2)
     whole = torch.cat([edited, source.repeat(2, 1, 1, 1), planes], 1)
     torch.testing.assert_close(up(edited, source, label), torch.nn.ConvTranspose2d.forward(up, whole))
-
-
-@pytest.fixture
-def products(monkeypatch) -> list[int]:
-    """Lets weight gradients be products at any size, and notes the strides of those that were."""
-    strides, ours = [], convolution.weight_gradient
-
-    def noted(large, small, stride):
-        strides.append(stride)
-        return ours(large, small, stride)
-
-    for name, value in (("FEWEST", 0), ("LEAST", 0), ("weight_gradient", noted)):
-        monkeypatch.setattr(convolution, name, value)
-    return strides
-
-
-def gradients(form, layer: torch.nn.Module, x: torch.Tensor) -> list[torch.Tensor]:
-    """What ``form`` gives of x, its gradients by x, weight and bias, and the gradients of those."""
-    inputs = [x, layer.weight, layer.bias]
-    out = form(x)
-    alone = torch.autograd.grad(out.sin().sum(), inputs, retain_graph=True)
-    again = torch.autograd.grad(out.sin().sum(), inputs, create_graph=True)
-    return [out, *alone, *again, *torch.autograd.grad(sum(part.square().sum() for part in again), inputs)]
-
-
-@pytest.mark.parametrize("part", [2 ** 20, 9 * 5 * 4 * 3, 1])  # all at once, some lines at a time, line by line
-@pytest.mark.parametrize("kind, size", [("stride 1", (8, 6)), ("stride 2", (8, 6)), ("stride 2", (7, 1)),
-                                        ("transposed", (4, 3))])
-def test_convolutions_have_the_gradients_of_torchs(products, monkeypatch, kind, size, part):
-    monkeypatch.setattr(convolution, "PART", part)
-    torch.manual_seed(0)
-    layer = (UpConv(5, 4) if kind == "transposed" else Conv(5, 4, int(kind[-1]))).double()
-    x = torch.rand(3, 5, *size, dtype=torch.double).to(memory_format=torch.channels_last).requires_grad_()
-    plain = torch.nn.ConvTranspose2d if kind == "transposed" else torch.nn.Conv2d
-    wanted = gradients(lambda x: plain.forward(layer, x), layer, x)
-    assert not products
-    for one, other in zip(gradients(layer, layer, x), wanted, strict=True):
-        torch.testing.assert_close(one, other)
-    assert products == 2 * [1 if kind == "stride 1" else 2]  # once in each of the two that nobody differentiates
-
-
-def test_weight_gradients_are_torchs_where_a_product_is_not_wanted(products, monkeypatch):
-    layer, x = Conv(5, 4), torch.rand(2, 5, 4, 4)
-    with torch.autocast("cpu", torch.bfloat16):
-        out = layer(x)
-    out.float().sum().backward()
-    layer.requires_grad_(False)(x.requires_grad_()).sum().backward()
-    monkeypatch.setattr(convolution, "LEAST", 2 * 2 * 16 * layer.weight.numel() + 1)
-    layer.requires_grad_(True)(x).sum().backward()
-    assert not products
-    monkeypatch.setattr(convolution, "LEAST", 2 * 2 * 16 * layer.weight.numel())
-    layer(x).sum().backward()
-    assert products == [1]
 
 
 def test_sums_of_edits_and_their_gradients_have_channels_last():
