@@ -134,6 +134,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--paired_metric", choices=("l1", "l2"), default="l1",
         help="that distance: mean absolute or squared difference")
     add("--mirror", default=False, help="mirror half of the pairs")
+    add("--mismatched", default=False, help="discriminators also see real faces with a wrong label, as fakes")
     add("--ema", type=float, default=0.0, help="use the generator's moving average, of which this share "
         "stays in every step")
     add("--lr_d", type=float, metavar="X", help="learning rate of the discriminators (default: --lr)")
@@ -156,6 +157,17 @@ def build_parser() -> argparse.ArgumentParser:
     add("--multi_add_gan", default=False, help="add synthesized batches little by little: 1 real, then 2, 3, 6 ones")
     add("--gan_raw", type=int, default=6, help="synthesized batches after each real one without --multi_add_gan; "
         "0 puts real ones in the place of all synthesized ones")
+    add("--mix", type=float, default=0.0, help="synthesized images per real one in every batch, instead of whole "
+        "synthesized batches between real ones (0: the paper's)")
+    add("--synthesized_weight", type=float, default=1.0, help="what a synthesized image counts beside a real one in a "
+        "mixed batch")
+    add("--guided", default=False, help="take out what of the synthesized images' gradient points against the real ones'")
+    add("--balanced", default=False, help="draw all expressions equally often, and choose the best recognizer by mean "
+        "class accuracy")
+    add("--augment", default=False, help="move, turn, light, blur and add noise to the recognizer's images")
+    add("--vgg_schedule", choices=("step", "cosine"), default="step", help="SGD's rate: times 0.97 now and then, or "
+        "falling to zero over all planned steps")
+    add("--targets", choices=("neutral", "any"), default="neutral", help="whose faces are given other expressions")
     add("--gan_until", type=float, default=1.0, help="share of all recognizer epochs with synthesized batches; real "
         "ones take their place afterwards (not in the paper)")
     add("--encode_synthesized", default=False, help="give the recognizer the codes of the synthesized images "

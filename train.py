@@ -15,9 +15,9 @@ import sys
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import groupby, islice
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Iterable, Iterator, NamedTuple, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Iterable, Iterator, Sequence
 
 import utils
 from modes.evaluate import evaluate_swaps
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from datasets.layout import Layout
     from datasets.loading import Batch, Loaded
+    from models.recognizer import Examples
     from models.generator import Encoder
     from models.parallel import Processes
     from models.recognizer import Recognizer
@@ -76,36 +77,29 @@ def further_batches(epoch: int, options: argparse.Namespace) -> tuple[int, bool]
     return count, synthesized and options.gan_raw > 0 and epoch < options.gan_until * planned
 
 
-class Faces(NamedTuple):
-    """A batch as the recognizer sees it: labels (N,), images (N, 3, S, S) in [-1, 1], codes fx (N, 16w, S/32, S/32).
+def examples_of(batches: Iterable["Loaded"], gan: "SwapGAN", group: int) -> Iterator["Examples"]:
+    """What the recognizer learns from: real faces with their codes, and swaps with the swapped ones (METHOD §4, §5).
 
-    ``total`` is the size of the whole batch, of which this may be one process's part.
+    The synthesized images of ``group`` batches are made at once.
     """
-
-    label: "torch.Tensor"
-    image: "torch.Tensor"
-    fx: "torch.Tensor"
-    total: int
-
-
-def faces_of(batches: Iterable["Loaded"], gan: "SwapGAN", neutral: int, encode: bool = False) -> Iterator[Faces]:
-    """The faces of a recognizer epoch's batches; synthesized batches in a row are made at once (METHOD §4, §5)."""
     import torch
     from datasets.loading import to_float
-    from models.recognizer import real_features
+    from models.recognizer import Examples, real_features
 
-    for real, group in groupby(batches, lambda batch: batch.second is None):
-        if real:
-            for batch in group:
-                image = to_float(batch.first, gan.device)
-                yield Faces(batch.label.to(gan.device), image, real_features(gan.encoder, image), batch.total)
-            continue
-        group = list(group)
-        first, second, label = (torch.cat(parts) for parts in zip(*((b.first, b.second, b.label) for b in group)))
-        label = label.to(gan.device)
-        made = gan.synthesize(to_float(first, gan.device), to_float(second, gan.device), label, neutral, encode)
-        parts = (whole.split([len(batch.label) for batch in group]) for whole in (label, *made))
-        yield from (Faces(*faces, batch.total) for *faces, batch in zip(*parts, group))
+    batches = iter(batches)
+    while some := list(islice(batches, group)):
+        image = to_float(torch.cat([batch.first for batch in some]), gan.device)
+        label, shown, paired = (torch.cat(parts).to(gan.device) for parts in zip(*(
+            (batch.label, batch.second_label, batch.paired) for batch in some)))
+        target = to_float(torch.cat([batch.second for batch in some]), gan.device)
+        fx = image.new_empty(len(image), 16 * gan.shape.base_width, *[gan.shape.image_size // 32] * 2)
+        if not paired.all():
+            fx[~paired] = real_features(gan.encoder, image[~paired])
+        if paired.any():
+            image[paired], fx[paired] = gan.synthesize(image[paired], target, label[paired], shown)
+        parts = (whole.split([len(batch.label) for batch in some]) for whole in (label, image, fx, paired))
+        yield from (Examples(label, (image, fx), made, (batch.total - batch.total_paired, batch.total_paired))
+                    for label, image, fx, made, batch in zip(*parts, some))
 
 
 class JointTraining:
@@ -134,14 +128,16 @@ class JointTraining:
 
         self.images = Images(layout.train + layout.target_only, options.image_size, options.cache)
         self.selection_images = Images(layout.split(options.select_on), options.image_size, options.cache)
-        self.pairs = training_pairs(layout, options.seed, options.pairs_per_image)
+        self.pairs = training_pairs(layout, options.seed, options.pairs_per_image, options.targets == "any")
         if options.ablation:
             self.pairs = third_of_pairs(self.pairs, options.seed)
 
         amp = amp_dtype(options.amp, device)
         shape = GANShape(self.n, options.image_size, options.base_width, options.decoder_label, options.label_copy,
                          options.exp_label)
-        recipe = RecognizerRecipe(lr=options.vgg_lr, lr_decay_steps=options.vgg_lr_decay_steps)
+        recipe = RecognizerRecipe(lr=options.vgg_lr, lr_decay_steps=options.vgg_lr_decay_steps,
+                                  falling_steps=self._recognizer_steps() if options.vgg_schedule == "cosine" else None,
+                                  synthesized_weight=options.synthesized_weight, guided=options.guided)
         with self._seeded("init", "gan"):
             self.gan = SwapGAN(shape, GANRecipe.of(options), device=device, amp=amp, processes=processes)
         with self._seeded("init", "recognizer"):
@@ -197,6 +193,7 @@ class JointTraining:
         from datasets.loading import real_plan, to_float
         from models.augment import disturbed
         from models.checkpoints import on_cpu
+        from models.recognizer import Examples
 
         network, options = self._stage0(), self.options
 
@@ -205,7 +202,7 @@ class JointTraining:
             if options.perceptual_disturbed:
                 image = disturbed(image, utils.generator(options.seed, "disturbed", network.steps, self.processes.rank))
             with self._seeded("dropout", "perceptual", network.steps, self.processes.rank):
-                return network.step(label, image, total=batch.total)
+                return network.step(Examples(label, (image,), totals=(batch.total, 0)))
 
         means = self._steps(stage, real_plan(len(self.layout.train), options.vgg_batch_size, options.seed, "stage0",
                                              stage.epoch), step)
@@ -251,7 +248,8 @@ class JointTraining:
             return self.gan.step(self._pair(batch), noise, batch.total)
 
         means = self._steps(stage, gan_plan(self.layout.train, options.batch_size, options.seed, stage.epoch,
-                                            options.paired, options.scene_truth, options.mirror), step)
+                                            options.paired, options.scene_truth, options.mirror,
+                                            options.mismatched), step)
         self._summarize(stage, means)
         if self.processes.main:
             save_gan(self.folder / "model", self.gan, self.config(), stage.epoch + 1)
@@ -259,30 +257,57 @@ class JointTraining:
 
     def _recognizer_epoch(self, stage: Stage) -> None:
         """A pass over the real images with synthesized ones between them, then the choice of the best (METHOD §5)."""
-        from datasets.loading import recognizer_plan
+        import torch
+        from models.augment import augmented
         from models.checkpoints import initialize, save_recognizer
+        from models.recognizer import real_features
 
         options, recognizer = self.options, self.recognizer
         if options.vgg_init == "stage0" and recognizer.steps == 0:
             initialize(recognizer.network, self.perceptual_file)
-        extra, synthesized = further_batches(stage.epoch, options)
+        plan, group = self._recognizer_plan(stage.epoch)
 
-        def step(faces: Faces) -> "Figures":
+        def step(examples: "Examples") -> "Figures":
+            image, fx = examples.inputs
+            if options.augment:
+                image = augmented(image, utils.generator(options.seed, "augment", recognizer.steps,
+                                                         self.processes.rank))
+            if options.augment or options.encode_synthesized:
+                own = torch.ones_like(examples.synthesized) if options.encode_synthesized else ~examples.synthesized
+                if own.any():
+                    fx = fx.index_put((own,), real_features(self.gan.encoder, image[own]))
             with self._seeded("dropout", "recognizer", recognizer.steps, self.processes.rank):
-                return recognizer.step(faces.label, faces.image, faces.fx, total=faces.total)
+                return recognizer.step(examples._replace(inputs=(image, fx)))
 
-        def with_features(batches: Iterator["Loaded"]) -> Iterator[Faces]:
-            return faces_of(batches, self.gan, self.layout.neutral, options.encode_synthesized)
+        def with_features(batches: Iterator["Loaded"]) -> Iterator["Examples"]:
+            return examples_of(batches, self.gan, group)
 
-        plan = recognizer_plan(len(self.layout.train), self.pairs, options.vgg_batch_size, extra, synthesized,
-                               options.seed, stage.epoch)
-        means = self._steps(stage, plan, step, with_features, 1 + extra)
+        means = self._steps(stage, plan, step, with_features, group)
         acc = self._selection_accuracy(recognizer, self.gan.encoder)
         self._summarize(stage, {**means, f"{options.select_on}_acc": acc})
         if acc >= self.best_acc:
             self.best_acc = acc
             if self.processes.main:
                 save_recognizer(self.folder / "VGG", recognizer, self.gan.encoder, acc, self.config())
+
+    def _recognizer_plan(self, epoch: int) -> tuple[list["Batch"], int]:
+        """The batches of a recognizer epoch, and how many of them are prepared at once."""
+        import numpy
+        from datasets.loading import mixed_plan, recognizer_plan
+
+        options = self.options
+        labels = numpy.array([sample.label for sample in self.layout.train])
+        extra, synthesized = further_batches(epoch, options)
+        if options.mix:
+            return mixed_plan(labels, self.pairs, options.vgg_batch_size, options.mix, synthesized, options.seed,
+                              epoch, options.balanced), 6
+        return recognizer_plan(labels, self.pairs, options.vgg_batch_size, extra, synthesized, options.seed, epoch,
+                               options.balanced), 1 + extra
+
+    def _recognizer_steps(self) -> int:
+        """The steps of all recognizer epochs that are planned."""
+        epochs = self.options.epochs // self.options.round_every * self.options.round_epochs
+        return max(1, sum(len(self._recognizer_plan(epoch)[0]) for epoch in range(epochs)))
 
     # ------------------------------------------------------------------------------------- steps and state
 
@@ -452,7 +477,8 @@ class JointTraining:
         from models.swap import Pair
 
         pair = Pair(to_float(batch.first, self.device), to_float(batch.second, self.device),
-                    batch.label.to(self.device), batch.second_label.to(self.device))
+                    batch.label.to(self.device), batch.second_label.to(self.device),
+                    mismatch=batch.mismatch.to(self.device))
         return pair if batch.truth is None else pair._replace(truth=to_float(batch.truth, self.device),
                                                               known=batch.known.to(self.device))
 
@@ -467,17 +493,18 @@ class JointTraining:
                 network = VGG(self.n, options.vgg_width, options.fc_width)
             steps = self.perceptual_epochs * -(-len(self.layout.train) // options.vgg_batch_size)
             self.stage0 = Recognizer(initialize(network, options.vgg_init),
-                                     RecognizerRecipe(options.perceptual_lr, adam_steps=steps), self.device,
+                                     RecognizerRecipe(options.perceptual_lr, adam=True, falling_steps=steps), self.device,
                                      self._amp, self.processes)
         return self.stage0
 
     def _selection_accuracy(self, recognizer: "Recognizer", encoder: "Encoder | None") -> float:
-        """Accuracy in % on the images that choose the best network, each judged by one of the processes."""
+        """Accuracy in % on the images that choose the best network (with --balanced the mean of the classes')."""
         from models.recognizer import evaluate
 
         batches = self.selection_images.evaluation_batches(64, self.device, self.options.num_workers,
                                                            self.processes.share)
-        return evaluate(recognizer, encoder, batches, self.n).accuracy
+        report = evaluate(recognizer, encoder, batches, self.n)
+        return report.mean_class_accuracy if self.options.balanced else report.accuracy
 
     @contextmanager
     def _seeded(self, *stream: int | str) -> Iterator[None]:

@@ -80,7 +80,10 @@ class Images(torch.utils.data.Dataset):
     def __getitem__(self, positions: Sequence[int] | Tensor) -> Tensor:
         if self.pixels is not None:
             return self.pixels[torch.as_tensor(positions)]
-        return torch.stack([to_uint8(read_image(self.samples[i].path, self.image_size)) for i in positions])
+        decoded = torch.empty(len(positions), 3, self.image_size, self.image_size, dtype=torch.uint8)
+        for pixels, i in zip(decoded, positions):
+            pixels.copy_(to_uint8(read_image(self.samples[i].path, self.image_size)))
+        return decoded
 
     def evaluation_batches(self, batch_size: int, device: torch.device | str, num_workers: int = 0,
                            share: slice = slice(None)) -> Iterator[tuple[Tensor, Tensor]]:
@@ -118,23 +121,25 @@ def _free_memory() -> int:
 # --------------------------------------------------------------------------------------------------- plans
 
 class Batch(NamedTuple):
-    """Positions of images: ``first`` are A or the sources, ``second`` (may be empty) B or the targets.
+    """Positions of images (N,): ``first`` are A, the sources or real faces, ``second`` B, the targets, or -1 for none.
 
     ``flip`` says which samples are mirrored, with all their images. ``truth`` (N, 2) are the pictures that the swap of
     a sample should give, C and D: each person in their own scene with the other's expression; -1 where there is none.
+    ``mismatch`` (N, 2) says which of A and B may also be shown with the other's label, as fakes.
     """
 
     first: np.ndarray
     second: np.ndarray
     flip: np.ndarray
     truth: np.ndarray
+    mismatch: np.ndarray
 
     @classmethod
     def of(cls, first: np.ndarray, second: np.ndarray | None = None, flip: np.ndarray | None = None) -> "Batch":
         """A batch without partners, mirroring or known truths but for what is given."""
-        second = first[:0] if second is None else second
+        second = np.full(len(first), -1) if second is None else second
         return cls(first, second, np.zeros(len(first), bool) if flip is None else flip,
-                   np.full((len(first), 2), -1))
+                   np.full((len(first), 2), -1), np.zeros((len(first), 2), bool))
 
     def part(self, share: slice) -> "Batch":
         """One process's part of the batch."""
@@ -144,22 +149,27 @@ class Batch(NamedTuple):
 class Loaded(NamedTuple):
     """A batch with its images: (N, 3, S, S) uint8, already mirrored where ``flip`` says so; labels of ``first``, (N,).
 
-    ``second`` and ``second_label`` are None where the batch has no second images. ``truth`` (2N, 3, S, S) are the true
-    swaps, first all of C, then all of D, and ``known`` (2N,) says which of them mean anything; both are None where no
-    truth of the batch is known. ``total`` is the size of the whole batch, of which this may be one process's part.
+    ``second`` (M, 3, S, S) and ``second_label`` (M,) belong to the samples that have a second image, which ``paired``
+    (N,) says. ``truth`` (2N, 3, S, S) are the true swaps, first all of C, then all of D, and ``known`` (2N,) says which
+    of them mean anything; both are None where no truth of the batch is known. ``mismatch`` (2N,) is the plan's, first
+    all of A. ``total`` is the size of the whole batch, of which this may be one process's part, and
+    ``total_paired`` how many of it have a second image.
     """
 
     first: Tensor
     label: Tensor
-    second: Tensor | None
-    second_label: Tensor | None
+    second: Tensor
+    second_label: Tensor
+    paired: Tensor
     truth: Tensor | None
     known: Tensor | None
+    mismatch: Tensor
     total: int
+    total_paired: int
 
 
 def gan_plan(samples: Sequence[Sample], batch_size: int, seed: int, epoch: int, paired: float = 0.0,
-             scene_truth: bool = False, mirror: bool = False) -> list[Batch]:
+             scene_truth: bool = False, mirror: bool = False, mismatched: bool = False) -> list[Batch]:
     """One GAN epoch: (images / batch size) pairs of batches, A of one expression, B of any others (METHOD §2, §3).
 
     For the share ``paired`` of the samples of A, B is the same person in the same scene where the data have such: each
@@ -177,10 +187,26 @@ def gan_plan(samples: Sequence[Sample], batch_size: int, seed: int, epoch: int, 
         plan = _with_same_scene(plan, samples, paired, _random(seed, "paired", epoch))
     if scene_truth:
         plan = with_true_swaps(plan, samples)
+    if mismatched:
+        many = shows_several(samples)
+        plan = [batch._replace(mismatch=np.stack([many[batch.first], many[batch.second]], 1)) for batch in plan]
     if mirror:
         random = _random(seed, "mirror", epoch)
         plan = [batch._replace(flip=random.random(len(batch.flip)) < 0.5) for batch in plan]
     return plan
+
+
+def shows_several(samples: Sequence[Sample]) -> np.ndarray:
+    """Whose real faces may be shown with a wrong label: (N,) boolean.
+
+    Not those of persons of whom several pictures show one expression alone: a discriminator would learn that just they
+    never show another, and swaps onto them would suffer.
+    """
+    labels: dict[str, list[int]] = {}
+    for sample in samples:
+        labels.setdefault(sample.subject or "", []).append(sample.label)
+    one_alone = {subject for subject, shown in labels.items() if subject and len(shown) > 1 and len(set(shown)) == 1}
+    return np.array([sample.subject not in one_alone for sample in samples])
 
 
 def _with_same_scene(plan: Sequence[Batch], samples: Sequence[Sample], share: float,
@@ -230,18 +256,20 @@ def real_plan(count: int, batch_size: int, seed: int, *stream: int | str) -> lis
     return [Batch.of(part, flip=random.random(len(part)) < 0.5) for part in parts]
 
 
-def recognizer_plan(real_count: int, pairs: np.ndarray, batch_size: int, extra: int, synthesized: bool,
-                    seed: int, epoch: int) -> list[Batch]:
+def recognizer_plan(labels: np.ndarray, pairs: np.ndarray, batch_size: int, extra: int, synthesized: bool,
+                    seed: int, epoch: int, balanced: bool = False) -> list[Batch]:
     """One recognizer epoch: after each real batch come ``extra`` further ones, synthesized or real (METHOD §5).
 
-    ``pairs`` (P, 2) are the positions of sources and targets; each is drawn once before any comes again.
+    ``labels`` (N,) are those of the real images, ``pairs`` (P, 2) the positions of sources and targets; each pair is
+    drawn once before any comes again. ``balanced`` draws all expressions equally often (not in METHOD).
     """
-    plan = real_plan(real_count, batch_size, seed, "recognizer", epoch)
-    random = _random(seed, "further", epoch)
+    real, random = _random(seed, "real", "recognizer", epoch), _random(seed, "further", epoch)
+    order = _drawn(real, labels, len(labels), balanced)
+    plan = [Batch.of(part, flip=real.random(len(part)) < 0.5)
+            for part in np.array_split(order, -(-len(labels) // batch_size))]
     needed = len(plan) * extra * batch_size
-    pool = len(pairs) if synthesized else real_count
-    order = np.concatenate([random.permutation(pool) for _ in range(-(-needed // pool))] or [np.zeros(0, int)])
-    further = iter(order[:needed].reshape(-1, batch_size))
+    order = _drawn(random, labels[pairs[:, 0]] if synthesized else labels, needed, balanced)
+    further = iter(order.reshape(-1, batch_size))
     mixed = []
     for batch in plan:
         mixed.append(batch)
@@ -250,6 +278,37 @@ def recognizer_plan(real_count: int, pairs: np.ndarray, batch_size: int, extra: 
             mixed.append(Batch.of(pairs[chosen, 0], pairs[chosen, 1], flip) if synthesized
                          else Batch.of(chosen, flip=flip))
     return mixed
+
+
+def mixed_plan(labels: np.ndarray, pairs: np.ndarray, batch_size: int, mix: float, synthesized: bool, seed: int,
+               epoch: int, balanced: bool = False) -> list[Batch]:
+    """One pass over the real images in batches that hold ``mix`` synthesized images for each real one. Not in METHOD.
+
+    Without ``synthesized``, further real images take their places. ``labels``, ``pairs`` and ``balanced`` as in
+    :func:`recognizer_plan`.
+    """
+    others = min(batch_size - 1, max(1, round(batch_size * mix / (1 + mix))))
+    steps = -(-len(labels) // (batch_size - others))
+    real, random = _random(seed, "real", "recognizer", epoch), _random(seed, "further", epoch)
+    parts = np.array_split(_drawn(real, labels, len(labels), balanced), steps)
+    further = _drawn(random, labels[pairs[:, 0]] if synthesized else labels, steps * others, balanced)
+    plan = []
+    for part, chosen in zip(parts, further.reshape(steps, others)):
+        sources, targets = pairs[chosen].T if synthesized else (chosen, np.full(others, -1))
+        flip = random.random(len(part) + others) < 0.5
+        plan.append(Batch.of(np.append(part, sources), np.append(np.full(len(part), -1), targets), flip))
+    return plan
+
+
+def _drawn(random: np.random.Generator, labels: np.ndarray, count: int, balanced: bool) -> np.ndarray:
+    """``count`` positions in labels (N,): each once before any comes again, or of each label equally many."""
+    if not balanced:
+        rounds = [random.permutation(len(labels)) for _ in range(-(-count // len(labels)))]
+        return np.concatenate(rounds or [np.zeros(0, int)])[:count]
+    of = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    shares = np.full(len(of), count // len(of)) + (random.permutation(len(of)) < count % len(of))
+    return random.permutation(np.concatenate([
+        positions[_drawn(random, positions, share, False)] for positions, share in zip(of, shares)]))
 
 
 def third_of_pairs(pairs: np.ndarray, seed: int) -> np.ndarray:
@@ -293,14 +352,16 @@ class _Planned(torch.utils.data.Dataset):
         batch = whole.part(self.share)
         flip = torch.from_numpy(batch.flip)
         first, label = self._mirrored(batch.first, flip), self.labels[batch.first]
-        second = second_label = None
-        if len(batch.second):
-            second, second_label = self._mirrored(batch.second, flip), self.labels[batch.second]
+        paired = batch.second >= 0
+        targets = batch.second[paired]
+        second, second_label = self._mirrored(targets, flip[paired]), self.labels[targets]
         truth = known = None
         if (whole.truth >= 0).any():  # all processes see the truths of a batch, or none does
             positions = batch.truth.T.flatten()
             truth, known = self._mirrored(positions.clip(0), flip.repeat(2)), torch.from_numpy(positions >= 0)
-        return Loaded(first, label, second, second_label, truth, known, len(whole.first))
+        mismatch = torch.from_numpy(batch.mismatch.T.flatten())
+        return Loaded(first, label, second, second_label, torch.from_numpy(paired), truth, known, mismatch,
+                      len(whole.first), int((whole.second >= 0).sum()))
 
     def _mirrored(self, positions: np.ndarray, flip: Tensor) -> Tensor:
         pixels = self.images[positions]

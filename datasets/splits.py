@@ -61,8 +61,14 @@ def _choose_validation(train: Sequence[Sample], share: float, seed: int) -> set[
     return chosen
 
 
-def sample_pairs(layout: Layout, seed: int, per_image: int = 6) -> list[tuple[Sample, Sample]]:
-    """Every training image as source with ``per_image`` random neutral training images as targets (METHOD §4)."""
+def sample_pairs(layout: Layout, seed: int, per_image: int = 6, any_target: bool = False
+                 ) -> list[tuple[Sample, Sample]]:
+    """Every training image as source with ``per_image`` random neutral training images as targets (METHOD §4).
+
+    ``any_target`` (not in METHOD) takes training images of any other expression as targets instead.
+    """
+    if any_target:
+        return _any_pairs(layout, seed, per_image)
     targets = layout.target_only or [s for s in layout.train if s.label == layout.neutral]
     if not targets:
         raise UserError(f"{layout.root}: no neutral training image to be a target of synthesis; "
@@ -72,6 +78,14 @@ def sample_pairs(layout: Layout, seed: int, per_image: int = 6) -> list[tuple[Sa
     return [(source, targets[i]) for source in layout.train
             for i in [*random.choice(len(targets), count, replace=False),
                       *random.integers(len(targets), size=per_image - count)]]
+
+
+def _any_pairs(layout: Layout, seed: int, per_image: int) -> list[tuple[Sample, Sample]]:
+    random = numpy.random.default_rng(derived_seed(seed, "pairs", "any"))
+    everyone = layout.train + layout.target_only
+    others = {label: [s for s in everyone if s.label != label] for label in {s.label for s in layout.train}}
+    return [(source, others[source.label][i]) for source in layout.train
+            for i in random.integers(len(others[source.label]), size=per_image)]
 
 
 def pair_lines(pairs: Iterable[tuple[Sample, Sample]]) -> str:
@@ -104,7 +118,7 @@ def read_pairs(path: Path, sources: Sequence[Sample], targets: Sequence[Sample])
     return pairs
 
 
-def training_pairs(layout: Layout, seed: int, per_image: int) -> numpy.ndarray:
+def training_pairs(layout: Layout, seed: int, per_image: int, any_target: bool = False) -> numpy.ndarray:
     """The pairs to synthesize: the directory's own list, or :func:`sample_pairs` (METHOD §4).
 
     (P, 2) positions of sources and targets in ``layout.train + layout.target_only``. UserError where the directory's
@@ -116,11 +130,11 @@ def training_pairs(layout: Layout, seed: int, per_image: int) -> numpy.ndarray:
         listed = everyone + layout.val + layout.left_out
         pairs = read_pairs(kept, listed, listed)
         strange = [target for _, target in pairs if target.label not in (layout.neutral, -1)]
-        if strange:
+        if strange and not any_target:
             raise UserError(f"{kept}: the target {strange[0].name} is {layout.expressions[strange[0].label]}, and "
                             "targets must be neutral faces; say with --neutral which expression they show")
     else:
-        pairs = sample_pairs(layout, seed, per_image)
+        pairs = sample_pairs(layout, seed, per_image, any_target)
     position = {sample.name: i for i, sample in enumerate(everyone)}
     known = [(position[s.name], position[t.name]) for s, t in pairs if s.name in position and t.name in position]
     if not known:

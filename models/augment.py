@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-NOISE, BLUR, SHIFT = 0.1, 1.0, 1 / 16
+NOISE, BLUR, SHIFT, TURN, SCALE = 0.1, 1.0, 1 / 16, 0.15, 0.1  # in [-1, 1], pixels of 64, sides, radians, shares
 
 
 def disturbed(image: Tensor, random: torch.Generator) -> Tensor:
@@ -15,6 +15,24 @@ def disturbed(image: Tensor, random: torch.Generator) -> Tensor:
     shift, blur, noise = torch.rand(3, n, 2, generator=random).unbind()
     image = blurred(shifted(image, SHIFT * (2 * shift - 1)), BLUR * side / 64 * blur[:, 0])
     extent = (NOISE * noise[:, :1, None, None]).to(image.device)
+    return image + extent * torch.randn(image.shape, generator=random).to(image.device)
+
+
+def augmented(image: Tensor, random: torch.Generator) -> Tensor:
+    """Images (N, 3, S, S) in [-1, 1] moved, turned, scaled, lit, blurred and made noisy, each to an extent of its own.
+
+    For recognizers: the changes are those between photographs of one face.
+    """
+    n, side = image.shape[0], image.shape[-1]
+    moves, light = 2 * torch.rand(n, 4, generator=random) - 1, torch.rand(n, 3, generator=random)
+    blur, noise = torch.rand(2, n, generator=random)
+    angle, scale = TURN * moves[:, 2], 1 + SCALE * moves[:, 3]
+    theta = torch.stack([scale * angle.cos(), -scale * angle.sin(), 2 * SHIFT * moves[:, 0],
+                         scale * angle.sin(), scale * angle.cos(), 2 * SHIFT * moves[:, 1]], 1).view(n, 2, 3)
+    grid = F.affine_grid(theta, list(image.shape), align_corners=False).to(image.device)
+    image = F.grid_sample(image, grid, padding_mode="border", align_corners=False)
+    image = blurred(differently_lit(image, light), BLUR * side / 64 * blur)
+    extent = (NOISE * noise[:, None, None, None]).to(image.device)
     return image + extent * torch.randn(image.shape, generator=random).to(image.device)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
 from models.augment import disturbed
-from models.recognizer import Recognizer, RecognizerRecipe
+from models.recognizer import Examples, Recognizer, RecognizerRecipe
 
 WIDTHS = (16, 32, 64, 128)
 LEARNING_RATE = 2e-3
@@ -58,7 +58,7 @@ def _halving(in_chans: int, out_chans: int) -> BasicBlock:
 def train_judge(judge: Judge, batches: Iterable[tuple[Tensor, Tensor]], steps: int, random: torch.Generator,
                 device: torch.device | str = "cpu") -> Recognizer:
     """Train on ``steps`` batches of real images (N, 3, S, S) in [-1, 1] and labels (N,), disturbed on the way."""
-    recognizer = Recognizer(judge, RecognizerRecipe(lr=LEARNING_RATE, adam_steps=steps), device)
+    recognizer = Recognizer(judge, RecognizerRecipe(lr=LEARNING_RATE, adam=True, falling_steps=steps), device)
     for image, label in batches:
-        recognizer.step(label, disturbed(image, random))
+        recognizer.step(Examples(label, (disturbed(image, random),)))
     return recognizer

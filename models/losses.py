@@ -18,6 +18,15 @@ def soft_bce(logits: Tensor, mean: float, noise: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(logits, mean + noise)
 
 
+def mismatched(logits: Tensor, noise: Tensor, counted: Tensor) -> Tensor:
+    """Σ over A and B of BCE(D(real with the other's label), t(0)), of those ``counted`` (2N,): logits, noise (2N,).
+
+    Not in METHOD (matching-aware discriminators, Reed et al., 2016).
+    """
+    each = F.binary_cross_entropy_with_logits(logits, noise, reduction="none")
+    return 2 * (each * counted).mean()
+
+
 def adversarial(logits: Tensor, mean: float, noise: Tensor, groups: int) -> Tensor:
     """Σ over ``groups`` equal groups of images (A, B or C, D, …) of BCE(D(group), t(mean)): logits, noise (G·N,)."""
     return groups * soft_bce(logits, mean, noise)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Sequence, TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
@@ -66,6 +66,13 @@ class Processes:
         if self.world > 1:
             distributed.all_reduce(value)
         return value
+
+    def average(self, values: Sequence[Tensor]) -> Sequence[Tensor]:
+        """The means over the processes of some tensors, the same in each."""
+        if self.world == 1:
+            return values
+        flat = self.sum(torch.cat([value.flatten() for value in values])) / self.world
+        return [part.view_as(value) for part, value in zip(flat.split([v.numel() for v in values]), values)]
 
     def max(self, value: Tensor) -> Tensor:
         """The maximum over the processes, the same in each."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Iterable
+from typing import Any, Iterable, NamedTuple, Sequence
 
 import numpy as np
 import torch
@@ -18,10 +18,13 @@ from models.parallel import Processes
 
 @dataclass(frozen=True)
 class RecognizerRecipe:
-    """How a recognizer is trained: SGD with stepwise decay (METHOD §5), or Adam with a rate that falls to zero.
+    """How a recognizer is trained: SGD with stepwise decay (METHOD §5).
 
-    ``adam_steps`` chooses Adam and says over how many steps its rate falls, along a half cosine; METHOD leaves open
-    how the perceptual network is trained, and this gets a deep network with random weights going.
+    Not in METHOD: ``falling_steps`` lets the rate fall to zero over so many steps, along a half cosine, instead;
+    ``adam`` takes AdamW, which gets a deep network with random weights going (METHOD leaves open how the perceptual
+    network is trained); ``synthesized_weight`` is what a synthesized image counts beside a real one in a batch;
+    ``guided`` takes that part out of the synthesized images' gradient which points against the real ones' (gradient
+    projection, Yu et al., 2020).
     """
 
     lr: float = 1e-3
@@ -29,20 +32,36 @@ class RecognizerRecipe:
     weight_decay: float = 5e-4
     lr_decay: float = 0.97
     lr_decay_steps: int = 1800
-    adam_steps: int | None = None
+    falling_steps: int | None = None
+    adam: bool = False
+    synthesized_weight: float = 1.0
+    guided: bool = False
 
     def optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """The optimizer of this recipe."""
-        if self.adam_steps is not None:
+        if self.adam:
             return torch.optim.AdamW(parameters, lr=self.lr, weight_decay=self.weight_decay, fused=True)
         return torch.optim.SGD(parameters, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay,
                                fused=True)
 
     def rate(self, step: int) -> float:
         """The learning rate of a step, counted from 0."""
-        if self.adam_steps is not None:
-            return self.lr * 0.5 * (1 + math.cos(math.pi * min(1.0, step / self.adam_steps)))
+        if self.falling_steps is not None:
+            return self.lr * 0.5 * (1 + math.cos(math.pi * min(1.0, step / self.falling_steps)))
         return self.lr * self.lr_decay ** (step // self.lr_decay_steps)
+
+
+class Examples(NamedTuple):
+    """What a recognizer learns from in one step: labels (N,) and the network's inputs, (N, 3, S, S) in [-1, 1][, fx].
+
+    ``synthesized`` (N,) boolean says which images are; None for none. ``totals`` are the numbers of real and of
+    synthesized images in the whole batch, of which this may be one process's part; None where it is the whole.
+    """
+
+    label: Tensor
+    inputs: tuple[Tensor, ...]
+    synthesized: Tensor | None = None
+    totals: tuple[int, int] | None = None
 
 
 class Recognizer:
@@ -59,24 +78,46 @@ class Recognizer:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=amp is torch.float16)
         self.steps = 0
 
-    def step(self, label: Tensor, *inputs: Tensor, total: int | None = None) -> dict[str, Tensor]:
-        """One step on labels (N,) and the network's inputs: image (N, 3, S, S)[, fx]; loss and accuracy in %.
-
-        The figures stay on the device until somebody reads them. ``total`` is the number of samples in all processes.
-        """
+    def step(self, examples: Examples) -> dict[str, Tensor]:
+        """One step on a batch; loss and accuracy in %, which stay on the device until somebody reads them."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.rate(self.steps)
         self.network.train()
-        weight = self.processes.weight(len(label), total)
+        label, synthesized = examples.label, examples.synthesized
+        real, made = examples.totals or (len(label), 0)
+        guided = self.recipe.guided and real > 0 and made > 0
         with self._autocast():
-            logits = self._trained(*inputs)
-        loss = F.cross_entropy(logits.float(), label)
+            logits = (self.network if guided else self._trained)(*examples.inputs)
+        each = F.cross_entropy(logits.float(), label, reduction="none")
+        whole, weight = real + made, torch.ones_like(each)
+        if real and made:
+            whole = real + self.recipe.synthesized_weight * made
+            weight = torch.where(synthesized, self.recipe.synthesized_weight, 1.0)
+        share = self.processes.world / whole
         self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(weight * loss).backward()
+        if guided:
+            self._set_guided_gradients(share * each[~synthesized].sum(), share * (weight * each)[synthesized].sum())
+        else:
+            self.scaler.scale(share * (weight * each).sum()).backward()
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.steps += 1
-        return self.processes.mean({"loss": loss, "acc": 100 * (logits.argmax(1) == label).float().mean()}, weight)
+        figures = {"loss": (weight * each).sum() * share, "acc": 100 * (logits.argmax(1) == label).sum()
+                   * self.processes.world / (real + made)}
+        return self.processes.mean(figures)
+
+    def _set_guided_gradients(self, real: Tensor, synthesized: Tensor) -> None:
+        """Gradients of both losses, without the part of the second that undoes the first."""
+        parameters = list(self.network.parameters())
+        of_real = torch.autograd.grad(self.scaler.scale(real), parameters, retain_graph=True)
+        of_made = torch.autograd.grad(self.scaler.scale(synthesized), parameters)
+        of_real, of_made = self.processes.average(of_real), self.processes.average(of_made)
+        along = sum((a * b).sum() for a, b in zip(of_real, of_made))
+        square = sum(a.square().sum() for a in of_real)
+        kept = 1 - along.clamp(max=0) / square.clamp(min=1e-30)
+        for parameter, a, b in zip(parameters, of_real, of_made):
+            parameter.grad = torch.empty_like(parameter)  # a fused optimizer wants the parameter's memory format
+            torch.addcmul(b, a, kept, out=parameter.grad)
 
     @torch.inference_mode()
     def predict(self, *inputs: Tensor) -> Tensor:

@@ -57,7 +57,8 @@ class Pair(NamedTuple):
     """Images with one expression and their partners with another: (N, 3, S, S) in [-1, 1] and (N,) labels.
 
     ``truth`` (2N, 3, S, S) are the true C and D where they are known, and ``known`` (2N,) boolean says where; both are
-    None where no truth is known.
+    None where no truth is known. ``mismatch`` (2N,) boolean says which of A and B the discriminators may also see with
+    the other's label, as fakes; None for none.
     """
 
     image_a: Tensor
@@ -66,3 +67,4 @@ class Pair(NamedTuple):
     b: Tensor
     truth: Tensor | None = None
     known: Tensor | None = None
+    mismatch: Tensor | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import asdict, dataclass, fields
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -87,6 +87,7 @@ class GANRecipe:
     adv_loss: str = "bce"
     lambda_r1_loss: float = 0.0
     diff_aug: bool = False
+    mismatched: bool = False
     ema: float = 0.0
     lr: float = 2e-4
     lr_d: float | None = None
@@ -277,7 +278,7 @@ class SwapGAN:
         fakes = [image for image in (edits.c, edits.d, edits.c_half, edits.d_half) if image is not None]
         a, b = one_hot(pair.a, self.shape.num_classes), one_hot(pair.b, self.shape.num_classes)
         fake, fake_label = torch.cat(fakes), torch.cat([b, a] * (len(fakes) // 2))
-        g_noise, d_noise = self._noise(len(fakes), total or len(pair.a), random)
+        noise = self._noise(len(fakes), total or len(pair.a), random)
         real, real_label = torch.cat([pair.image_a, pair.image_b]), torch.cat([a, b])
         shown = fake
         if self.recipe.diff_aug:
@@ -285,8 +286,10 @@ class SwapGAN:
 
         figures, rest = {}, self.last_g_loss >= self.recipe.G_max
         if self.rests_on_device or not rest:
-            figures = self._step_discriminators(real, real_label, shown.detach(), fake_label, d_noise, weight, rest)
-        figures.update(self._step_generator(pair, edits, shown, fake_label, g_noise, weight))
+            mismatch = pair.mismatch if self.recipe.mismatched else None
+            figures = self._step_discriminators(real, real_label, shown.detach(), fake_label, mismatch, noise[1:],
+                                                weight, rest)
+        figures.update(self._step_generator(pair, edits, shown, fake_label, noise[0], weight))
         self.scaler.update()
         if self.averaged is not None:
             self._average()
@@ -295,16 +298,25 @@ class SwapGAN:
         self.last_g_loss = means["G"]
         return means
 
-    def _step_discriminators(self, real: Tensor, real_label: Tensor, fake: Tensor, fake_label: Tensor, noise: Tensor,
-                             weight: float, rest: Tensor) -> dict[str, Tensor]:
+    def _step_discriminators(self, real: Tensor, real_label: Tensor, fake: Tensor, fake_label: Tensor,
+                             mismatch: Tensor | None, noise: Sequence[Tensor], weight: float, rest: Tensor
+                             ) -> dict[str, Tensor]:
         penalized = self.recipe.lambda_r1_loss > 0 and self.steps % R1_EVERY == 0
         if penalized:
             real = real.detach().requires_grad_()
+        images, labels = [real, fake], [real_label, fake_label]
+        if mismatch is not None:
+            images.append(real)
+            labels.append(real_label.roll(len(real) // 2, 0))
         with self._autocast():
-            logits = self._trained_discriminators(torch.cat([real, fake]), torch.cat([real_label, fake_label]))
-        real_logits, fake_logits = zip(*(each.split([len(real), len(fake)]) for each in logits))
-        total, terms = discriminator_loss(real_logits, fake_logits, noise, 2 * len(fake) // len(real),
+            logits = self._trained_discriminators(torch.cat(images), torch.cat(labels))
+        real_logits, fake_logits, *odd = zip(*(each.split([len(part) for part in images]) for each in logits))
+        total, terms = discriminator_loss(real_logits, fake_logits, noise[0], 2 * len(fake) // len(real),
                                           self.recipe.adv_loss)
+        if mismatch is not None:
+            odd = [losses.mismatched(judged, e, mismatch) for judged, e in zip(odd[0], noise[1])]
+            terms["mismatched"] = 0.25 * (odd[0] + 0.5 * odd[1])
+            total = total + terms["mismatched"]
         if penalized:
             terms["r1"] = self.recipe.lambda_r1_loss * sum(losses.gradient_penalty(judged, real)
                                                            for judged in real_logits)
@@ -341,14 +353,15 @@ class SwapGAN:
         kept = min(self.recipe.ema, self.steps / (9 + self.steps) if self.steps else 0.0)
         torch._foreach_lerp_(list(self.averaged.parameters()), list(self.generator.parameters()), 1 - kept)
 
-    def _noise(self, fakes: int, total: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Noise (2, fakes·N) for the generator's loss and (2, (2 + fakes)·N) for the discriminators', of N own pairs.
+    def _noise(self, fakes: int, total: int, random: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Noise (2, fakes·N) for the generator's loss, (2, (2 + fakes)·N) and (2, 2·N) for the discriminators'.
 
         It is drawn for all ``total`` pairs and shared out, so that it does not depend on the number of processes.
         """
-        noise = self.recipe.std * torch.randn(2, 2 + 2 * fakes, total, generator=random)
-        own = noise[:, :, self.processes.share].to(self.device)
-        return own[:, :fakes].flatten(1), own[:, fakes:].flatten(1)
+        noise = torch.cat([torch.randn(2, count, total, generator=random) for count in (2 + 2 * fakes, 2)], 1)
+        own = (self.recipe.std * noise[:, :, self.processes.share]).to(self.device)
+        of_g, of_d, of_mismatched = own.split([fakes, 2 + fakes, 2], 1)
+        return of_g.flatten(1), of_d.flatten(1), of_mismatched.flatten(1)
 
     def _update(self, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
         optimizer.zero_grad(set_to_none=True)
@@ -403,28 +416,24 @@ class SwapGAN:
             return self.used.edit(face, edited, own, [skip[:1] for skip in skips], planes)
 
     @torch.no_grad()
-    def synthesize(self, source: Tensor, target: Tensor, expression: Tensor, neutral: int,
-                   encode: bool = False) -> tuple[Tensor, Tensor]:
+    def synthesize(self, source: Tensor, target: Tensor, expression: Tensor, shown: Tensor) -> tuple[Tensor, Tensor]:
         """The target persons with the sources' expressions, and their features fx (METHOD §4).
 
-        ``source``, ``target`` (N, 3, S, S) in [-1, 1]; ``expression`` (N,) of the sources; ``neutral`` the targets'
-        label, or ``num_classes`` where the targets are in no class (METHOD §7, row 15). A neutral source gives the
-        target itself. Returns images (N, 3, S, S) and fx (N, 16w, S/32, S/32): with ``encode`` (not in METHOD) those of
-        the images as of real ones, else cat(swapped code, target's code). From the latter a recognizer can tell the
-        expression without a look at the face, since just the swapped blocks differ.
+        ``source``, ``target`` (N, 3, S, S) in [-1, 1]; ``expression`` (N,) of the sources and ``shown`` (N,) of the
+        targets, neutral in METHOD, or ``num_classes`` where they are in no class (METHOD §7, row 15). A source with the
+        target's expression gives the target itself. Returns images (N, 3, S, S) and fx = cat(swapped code, target's
+        code) (N, 16w, S/32, S/32).
         """
         with self._autocast():
             code, skips = self.encoder(torch.cat([source, target]))
             code_source, code_target = code.chunk(2)
-            label = swap_label(expression, torch.full_like(expression, neutral), self.shape.num_classes)
-            unchanged = (expression == neutral)[:, None, None, None]
+            label = swap_label(expression, shown, self.shape.num_classes)
+            unchanged = (expression == shown)[:, None, None, None]
             _, swapped = swap_codes(code_source, code_target, label)
             swapped = torch.where(unchanged, code_target, swapped)
             skips = [skip.chunk(2)[1] for skip in skips]
             image = self.used.edit(target, swapped, code_target, skips, self.used.label(label))
-            image = torch.where(unchanged, target, image)
-            codes = [self.encoder(image)[0]] * 2 if encode else [swapped, code_target]
-        return image, torch.cat(codes, dim=1).float()
+        return torch.where(unchanged, target, image), torch.cat([swapped, code_target], dim=1).float()
 
     # --------------------------------------------------------------------------------------------- states
 

@@ -39,16 +39,15 @@ def generate(options: argparse.Namespace) -> None:
     layout = read_data(options, names)
     check_out(out, layout.root)
     everyone = layout.train + layout.target_only
-    pairs = training_pairs(layout, options.seed, options.pairs_per_image)
+    pairs = training_pairs(layout, options.seed, options.pairs_per_image, options.targets == "any")
     samples = named_pairs(out, everyone, pairs)
     pairs = pairs[list(samples)]
     images = Images(everyone, gan.shape.image_size, options.cache)
     plan = [Batch.of(part[:, 0], part[:, 1]) for part in (pairs[i:i + BATCH] for i in range(0, len(pairs), BATCH))]
     written = iter(samples.values())
     for batch in utils.progress(load(images, plan, options.num_workers), "synthesizing", len(plan), "batch"):
-        label = batch.label.to(gan.device)
-        made, _ = gan.synthesize(to_float(batch.first, gan.device), to_float(batch.second, gan.device), label,
-                                 layout.neutral)
+        made, _ = gan.synthesize(to_float(batch.first, gan.device), to_float(batch.second, gan.device),
+                                 batch.label.to(gan.device), batch.second_label.to(gan.device))
         for image, sample in zip(made.cpu(), written):
             utils.save_picture(to_picture(torch.as_tensor(image)), sample.path)
     splits = {"train": list(samples.values())}

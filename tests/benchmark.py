@@ -36,12 +36,12 @@ from datasets.layout import Layout, read_layout  # noqa: E402
 from datasets.loading import Images, gan_plan, load, recognizer_plan, to_float  # noqa: E402
 from datasets.splits import training_pairs  # noqa: E402
 from datasets.synthetic import make_dataset  # noqa: E402
-from models.recognizer import Recognizer, evaluate, real_features  # noqa: E402
+from models.recognizer import Examples, Recognizer, evaluate, real_features  # noqa: E402
 from models.speed import flops_of, matrix_peak, synchronize  # noqa: E402
 from models.swap import Pair  # noqa: E402
 from models.swap_gan import GANRecipe, GANShape, SwapGAN  # noqa: E402
 from models.vgg import VGG, Perceptual, VGG_fx  # noqa: E402
-from train import faces_of  # noqa: E402
+from train import examples_of  # noqa: E402
 
 SIZES = {"paper": {"image_size": 256, "base_width": 64, "vgg_width": 64, "fc_width": 4096, "batch_size": 10,
                    "vgg_batch_size": 12},
@@ -119,11 +119,11 @@ class Bench:
         imitation.gan_step(self.imitated, self.pair, torch.Generator().manual_seed(0))
 
     def synthesis(self) -> None:
-        self.gan.synthesize(self.vgg_pair.image_a, self.vgg_pair.image_b, self.vgg_pair.b, 0)
+        self.gan.synthesize(*self.vgg_pair[:2], self.vgg_pair.b, self.vgg_pair.a)
 
     def recognizer_step(self) -> None:
         image = self.vgg_pair.image_a
-        self.recognizer.step(self.vgg_pair.b, image, real_features(self.gan.encoder, image))
+        self.recognizer.step(Examples(self.vgg_pair.b, (image, real_features(self.gan.encoder, image))))
 
     def evaluation(self) -> None:
         evaluate(self.recognizer, self.gan.encoder, [(self.many.image_a, self.many.b)], 6)
@@ -156,9 +156,10 @@ class Bench:
                         batch.label.to(self.device), batch.second_label.to(self.device))
             self.gan.step(pair, utils.generator(0, step))
         pairs = training_pairs(layout, 0, 6)
-        plan = recognizer_plan(len(images), pairs, options.vgg_batch_size, 6, True, 0, 0)
-        for faces in faces_of(load(images, plan, 0, pinned), self.gan, layout.neutral):
-            self.recognizer.step(faces.label, faces.image, faces.fx)
+        labels = np.array([sample.label for sample in layout.train])
+        plan = recognizer_plan(labels, pairs, options.vgg_batch_size, 6, True, 0, 0)
+        for examples in examples_of(load(images, plan, 0, pinned), self.gan, 7):
+            self.recognizer.step(examples)
         evaluate(self.recognizer, self.gan.encoder, test.evaluation_batches(EVALUATED, self.device), 6)
 
     def imitated_round(self) -> None:

@@ -29,7 +29,7 @@ from models.discriminator import LabelledConv
 from models.figures import to_picture
 from models.generator import EditConv
 from models.layers import UP, Normalization, constant_planes
-from models.recognizer import Recognizer
+from models.recognizer import Examples, Recognizer
 from models.swap import Pair, block_cuts, one_hot
 from models.swap_gan import SwapGAN
 from models.vgg import POOLED, TAP_WEIGHTS, TAPS, Perceptual, VGG_fx
@@ -197,13 +197,13 @@ def one_round(gan: SwapGAN, recognizer: Recognizer, layout: Layout, options: arg
     pairs = training_pairs(layout, 0, 6)
     write_synthesized(gan, files, pairs, layout.neutral, options, folder)
     labels = [layout.train[source].label for source in pairs[:, 0]]
-    plan = recognizer_plan(len(layout.train), pairs, options.vgg_batch_size, 6, True, 0, 0)
+    plan = recognizer_plan(np.array([sample.label for sample in layout.train]), pairs, options.vgg_batch_size, 6, True, 0, 0)
     further = [i for _ in range(2) for i in np.random.default_rng(0).permutation(len(pairs))]
     made = iter(DataLoader(_Synthesized(folder, labels, options.image_size), options.vgg_batch_size,
                            sampler=further, num_workers=WORKERS))
     real = iter(real_plan(len(layout.train), options.vgg_batch_size, 0, "recognizer", 0))
     for step, batch in enumerate(plan):
-        if len(batch.second):
+        if (batch.second >= 0).all():
             pixels, label, fx = next(made)
             fx = fx.to(device)
         else:  # a new loader with new workers for every real batch
@@ -211,7 +211,7 @@ def one_round(gan: SwapGAN, recognizer: Recognizer, layout: Layout, options: arg
                                                     options.vgg_batch_size, num_workers=WORKERS)))
             code, _ = gan.generator.encoder(to_float(pixels, device).contiguous())  # with its graph
             fx = torch.cat([code, code], 1).detach()
-        recognizer.step(label.to(device), to_float(pixels, device).contiguous(), fx)
+        recognizer.step(Examples(label.to(device), (to_float(pixels, device).contiguous(), fx)))
         if step % EVALUATE_EVERY == 0:
             for pixels, label, _ in DataLoader(_Files(layout.test, options.image_size), options.vgg_batch_size,
                                                num_workers=WORKERS):

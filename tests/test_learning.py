@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import numpy
+import pytest
 import torch
 
 from datasets.layout import read_layout
-from datasets.loading import Images, load, recognizer_plan, to_float
+from datasets.loading import Images, load, mixed_plan, recognizer_plan, to_float
 from datasets.synthetic import make_dataset
-from models.recognizer import Recognizer, RecognizerRecipe, evaluate, real_features
+from models.recognizer import Examples, Recognizer, RecognizerRecipe, evaluate, real_features
 from models.swap import Pair
 from models.swap_gan import GANRecipe, GANShape, SwapGAN
 from models.vgg import VGG, Perceptual, VGG_fx
-from train import faces_of
+from train import examples_of
 
 
 def bars(count: int, label: torch.Tensor, seed: int = 0) -> torch.Tensor:
@@ -77,7 +78,7 @@ def test_recognizer_learns_bars_and_train_mode_is_put_back():
     for step in range(60):
         label = torch.randint(0, 3, (24,), generator=torch.Generator().manual_seed(step))
         image = bars(24, label, step)
-        recognizer.step(label, image, real_features(gan.encoder, image))
+        recognizer.step(Examples(label, (image, real_features(gan.encoder, image))))
     label = torch.arange(30) % 3
     report = evaluate(recognizer, gan.encoder, [(bars(30, label, 999), label)], 3)
     assert report.accuracy > 90
@@ -103,7 +104,7 @@ def test_learning_rate_falls_by_steps():
     assert rates == [1, 1, 0.97, 0.97, 0.9409]
     recipe = RecognizerRecipe(lr=1.0)
     assert [recipe.rate(step) for step in (0, 1799, 1800, 3600)] == [1, 1, 0.97, 0.97 ** 2]
-    falling = RecognizerRecipe(lr=1.0, adam_steps=10)
+    falling = RecognizerRecipe(lr=1.0, falling_steps=10)
     assert falling.rate(0) == 1 and abs(falling.rate(5) - 0.5) < 1e-9 and falling.rate(10) == 0
 
 
@@ -111,7 +112,7 @@ def test_a_neutral_source_synthesizes_the_target_itself():
     torch.manual_seed(0)
     gan = SwapGAN(GANShape(3, 32, 4))
     source, target = bars(3, torch.tensor([0, 1, 2]), 1), bars(3, torch.tensor([2, 2, 2]), 2)
-    image, fx = gan.synthesize(source, target, torch.tensor([0, 1, 2]), neutral=2)
+    image, fx = gan.synthesize(source, target, torch.tensor([0, 1, 2]), torch.tensor([2, 2, 2]))
     code, _ = gan.encoder(target)
     assert torch.equal(image[2], target[2]) and torch.equal(fx[2], torch.cat([code[2], code[2]]))
     assert not torch.equal(image[0], target[0]) and torch.equal(fx[0, 32:], code[0])
@@ -124,44 +125,97 @@ def test_synthesis_is_the_d_of_a_swap():
     torch.manual_seed(0)
     gan = SwapGAN(GANShape(3, 32, 4))
     source, target = bars(2, torch.tensor([0, 1]), 1), bars(2, torch.tensor([2, 2]), 2)
-    image, _ = gan.synthesize(source, target, torch.tensor([0, 1]), neutral=2)
+    image, _ = gan.synthesize(source, target, torch.tensor([0, 1]), torch.tensor([2, 2]))
     _, d, _, _ = gan.swap(Pair(source, target, torch.tensor([0, 1]), torch.tensor([2, 2])))
     torch.testing.assert_close(image, d)
 
 
-def test_synthesized_images_may_be_encoded_like_real_ones():
-    torch.manual_seed(0)
-    gan = SwapGAN(GANShape(3, 32, 4))
-    source, target = bars(3, torch.tensor([0, 1, 2]), 1), bars(3, torch.tensor([2, 2, 2]), 2)
-    image, fx = gan.synthesize(source, target, torch.tensor([0, 1, 2]), 2, encode=True)
-    torch.testing.assert_close(image, gan.synthesize(source, target, torch.tensor([0, 1, 2]), 2)[0])
-    torch.testing.assert_close(fx, real_features(gan.encoder, image))
-
-
-def test_faces_of_a_recognizer_epoch_are_those_of_its_batches_one_by_one(tmp_path):
+@pytest.mark.parametrize("mixed", [False, True])
+def test_examples_of_a_recognizer_epoch_are_those_of_its_batches_one_by_one(tmp_path, mixed):
     torch.manual_seed(0)
     gan = SwapGAN(GANShape(6, 32, 4))
     make_dataset(tmp_path / "faces", image_size=32, subjects_train=2, subjects_test=1, scenes=1)
     samples = read_layout(tmp_path / "faces").train
-    pairs = numpy.stack([numpy.arange(12), numpy.full(12, [s.label for s in samples].index(5))], axis=1)
-    images, plan = Images(samples, 32), recognizer_plan(12, pairs, 5, extra=2, synthesized=True, seed=0, epoch=0)
-    faces = list(faces_of(load(images, plan), gan, neutral=5))
-    assert [len(batch.label) for batch in faces] == [len(batch.first) for batch in plan] and len(plan) == 9
-    for batch, ours in zip(load(images, plan), faces):
-        image = to_float(batch.first)
-        if batch.second is None:
-            wanted = image, real_features(gan.encoder, image)
-        else:
-            wanted = gan.synthesize(image, to_float(batch.second), batch.label, neutral=5)
-        torch.testing.assert_close(ours[1:3], wanted)
-        assert torch.equal(ours.label, batch.label) and ours.total == len(batch.label)
+    labels = numpy.array([sample.label for sample in samples])
+    pairs = numpy.stack([numpy.arange(12), numpy.full(12, labels.tolist().index(5))], axis=1)
+    plan = mixed_plan(labels, pairs, 5, 1.0, True, seed=0, epoch=0) if mixed \
+        else recognizer_plan(labels, pairs, 5, extra=2, synthesized=True, seed=0, epoch=0)
+    images, size = Images(samples, 32), 2 if mixed else 3
+    examples = list(examples_of(load(images, plan), gan, size))
+    assert [len(batch.label) for batch in examples] == [len(batch.first) for batch in plan] and len(plan) in (4, 9)
+    for batch, ours in zip(load(images, plan), examples):
+        image, made = to_float(batch.first), batch.paired
+        fx = real_features(gan.encoder, image)
+        if made.any():
+            image[made], fx[made] = gan.synthesize(image[made], to_float(batch.second), batch.label[made],
+                                                   batch.second_label)
+        torch.testing.assert_close(ours.inputs, (image, fx))
+        assert torch.equal(ours.label, batch.label) and torch.equal(ours.synthesized, made)
+        assert ours.totals == (int((~made).sum()), int(made.sum()))
+
+
+def gradient(recipe: RecognizerRecipe, label: torch.Tensor, image: torch.Tensor, made: torch.Tensor) -> torch.Tensor:
+    """What a step on these images sets as the gradient of a linear recognizer without dropout."""
+    torch.manual_seed(0)
+    recognizer = Recognizer(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 32 * 32, 3)), recipe)
+    recognizer.step(Examples(label, (image,), made, (int((~made).sum()), int(made.sum()))))
+    return torch.cat([parameter.grad.flatten() for parameter in recognizer.network.parameters()])
+
+
+def test_a_guided_gradient_never_undoes_that_of_the_real_images():
+    label = torch.tensor([0, 1, 2, 1, 2, 0])
+    shown = torch.tensor([0, 1, 2, 0, 1, 2])  # what the images show: the synthesized ones have wrong labels
+    image, made = bars(6, shown), torch.arange(6) >= 3
+    none = torch.zeros(3, dtype=torch.bool)
+    real = gradient(RecognizerRecipe(), label[:3], image[:3], none) / 2
+    wrong = gradient(RecognizerRecipe(), label[3:], image[3:], none) / 2
+    plain, guided = (gradient(RecognizerRecipe(guided=on), label, image, made) for on in (False, True))
+    torch.testing.assert_close(plain, real + wrong)
+    assert real @ wrong < 0
+    torch.testing.assert_close(guided, real + wrong - real * (real @ wrong) / (real @ real))
+    right = gradient(RecognizerRecipe(guided=True), torch.cat([label[:3]] * 2), torch.cat([image[:3]] * 2), made)
+    torch.testing.assert_close(right, 2 * real)  # nothing to take out where both agree
+
+
+def test_synthesized_images_count_by_their_weight_in_a_mixed_batch():
+    label, image, made = torch.tensor([0, 1, 2]), bars(3, torch.tensor([0, 1, 2])), torch.tensor([False, False, True])
+    none = torch.zeros(3, dtype=torch.bool)
+    real = gradient(RecognizerRecipe(), label[:2], image[:2], none[:2])
+    synthesized = gradient(RecognizerRecipe(), label[2:], image[2:], none[2:])
+    ours = gradient(RecognizerRecipe(synthesized_weight=0.5), label, image, made)
+    torch.testing.assert_close(ours, (2 * real + 0.5 * synthesized) / 2.5)
+    alone = gradient(RecognizerRecipe(synthesized_weight=0.5), label[2:], image[2:], made[2:])
+    torch.testing.assert_close(alone, synthesized)  # a whole synthesized batch counts like any
+
+
+def test_mismatched_labels_teach_the_discriminators_to_look_at_the_label():
+    """After the same steps, real faces with a wrong label are told from those with the right one far better."""
+    margins = []
+    for mismatched in (False, True):
+        torch.manual_seed(0)
+        gan = SwapGAN(GANShape(3, 32, 4), GANRecipe(lr=1e-3, vgg_loss=False, G_max=1e9, mismatched=mismatched))
+        for step in range(60):
+            gan.step(pair(step)._replace(mismatch=torch.ones(24, dtype=torch.bool)),
+                     torch.Generator().manual_seed(step))
+        label = torch.arange(30) % 3
+        image, hot = bars(30, label, 999), torch.nn.functional.one_hot(label, 3).float()
+        with torch.no_grad():
+            margins.append((gan.discriminators(image, hot)[0] - gan.discriminators(image, hot.roll(1, 1))[0]).mean())
+    assert margins[1] > margins[0] + 0.5
+
+
+def test_none_may_be_mismatched_and_the_figures_say_so():
+    torch.manual_seed(0)
+    gan = SwapGAN(GANShape(3, 32, 4), GANRecipe(vgg_loss=False, mismatched=True, std=0.0))
+    figures = gan.step(pair(0)._replace(mismatch=torch.zeros(24, dtype=torch.bool)), torch.Generator())
+    assert figures["mismatched"] == 0
 
 
 def test_target_only_neutral_swaps_the_sources_own_block_alone():
     torch.manual_seed(0)
     gan = SwapGAN(GANShape(2, 32, 4))
     source, target = bars(2, torch.tensor([0, 1]), 1), bars(2, torch.tensor([2, 2]), 2)
-    _, fx = gan.synthesize(source, target, torch.tensor([0, 1]), neutral=2)
+    _, fx = gan.synthesize(source, target, torch.tensor([0, 1]), torch.tensor([2, 2]))
     code, _ = gan.encoder(target)
     changed = [(fx[i, :32] != code[i]).flatten(1).any(1).nonzero().flatten().tolist() for i in range(2)]
     assert set(changed[0]) <= set(range(16)) and set(changed[1]) <= set(range(16, 32))

@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 
 from datasets.layout import Sample
-from datasets.loading import (Batch, Images, gan_plan, load, read_image, real_plan, recognizer_plan, third_of_pairs,
+from datasets.loading import (Batch, Images, gan_plan, load, mixed_plan, read_image, real_plan, recognizer_plan, shows_several,
+                              third_of_pairs,
                               to_float, to_uint8, with_true_swaps)
 from utils import UserError
 
@@ -61,7 +62,8 @@ def test_loading_gives_the_planned_images_in_order(tmp_path, cache, workers):
     first, second = load(images, plan, workers)
     assert first.first[:, 0, 0, 0].tolist() == [40, 10] and first.second[:, 0, 0, 0].tolist() == [0, 50]
     assert first.label.tolist() == [1, 1] and first.second_label.tolist() == [0, 2]
-    assert second.second is None and second.first[:, 0, 0, 0].tolist() == [20]
+    assert len(second.second) == 0 and second.first[:, 0, 0, 0].tolist() == [20]
+    assert first.paired.all() and not second.paired.any() and (first.total_paired, second.total_paired) == (2, 0)
 
 
 def test_both_faces_of_a_synthesis_are_mirrored_together(tmp_path):
@@ -180,16 +182,49 @@ PAIRS = np.array([(source, 30 + k) for source in range(30) for k in range(6)])
 
 
 def test_recognizer_plan_puts_further_batches_after_each_real_one():
-    plan = recognizer_plan(30, PAIRS, 10, extra=6, synthesized=True, seed=0, epoch=30)
-    assert [len(b.second) > 0 for b in plan] == ([False] + [True] * 6) * 3
-    drawn = [tuple(pair) for b in plan if len(b.second) for pair in zip(b.first, b.second)]
+    plan = recognizer_plan(np.zeros(30, int), PAIRS, 10, extra=6, synthesized=True, seed=0, epoch=30)
+    assert [(b.second >= 0).all() for b in plan] == ([False] + [True] * 6) * 3
+    drawn = [tuple(pair) for b in plan if (b.second >= 0).all() for pair in zip(b.first, b.second)]
     assert sorted(drawn) == sorted(map(tuple, PAIRS))  # 3 · 6 · 10 = 180: every pair once
-    assert sorted(np.concatenate([b.first for b in plan if not len(b.second)])) == list(range(30))
+    assert sorted(np.concatenate([b.first for b in plan if (b.second < 0).all()])) == list(range(30))
 
 
 def test_recognizer_plan_of_real_images_alone():
-    plan = recognizer_plan(30, PAIRS, 10, extra=1, synthesized=False, seed=0, epoch=0)
-    assert len(plan) == 6 and not any(len(b.second) for b in plan)
+    plan = recognizer_plan(np.zeros(30, int), PAIRS, 10, extra=1, synthesized=False, seed=0, epoch=0)
+    assert len(plan) == 6 and not any((b.second >= 0).any() for b in plan)
+
+
+@pytest.mark.parametrize("mix, others", [(1.0, 5), (3.0, 8), (0.1, 1)])
+def test_every_mixed_batch_holds_its_share_of_synthesized_images(mix, others):
+    plan = mixed_plan(np.zeros(30, int), PAIRS, 10, mix, True, seed=0, epoch=0)
+    assert len(plan) == -(-30 // (10 - others))
+    assert all((b.second >= 0).sum() == others and b.second[-others:].min() >= 30 for b in plan)
+    assert sorted(np.concatenate([b.first[b.second < 0] for b in plan])) == list(range(30))
+    drawn = [pair for b in plan for pair in zip(b.first, b.second) if pair[1] >= 0]
+    assert len(set(drawn)) == len(drawn) and set(drawn) <= set(map(tuple, PAIRS))
+    real = mixed_plan(np.zeros(30, int), PAIRS, 10, mix, False, seed=0, epoch=0)
+    assert [len(b.first) for b in real] == [len(b.first) for b in plan] and all((b.second < 0).all() for b in real)
+
+
+def test_balanced_plans_draw_every_expression_equally_often():
+    labels = np.array(LABELS)
+    pairs = np.array([(source, target) for source in range(40) for target in range(3)])
+    for plan in (mixed_plan(labels, pairs, 8, 1.0, True, 0, 0, balanced=True),
+                 recognizer_plan(labels, pairs, 8, 1, True, 0, 0, balanced=True)):
+        for made in (False, True):
+            counts = np.bincount(np.concatenate([labels[b.first[(b.second >= 0) == made]] for b in plan]))
+            assert counts.max() - counts.min() <= 1
+    rare = np.concatenate([b.first for b in mixed_plan(labels, pairs, 8, 1.0, False, 0, 0, balanced=True)])
+    assert set(rare[labels[rare] == 1]) == set(range(20, 30))  # of a rare expression, each image
+
+
+def test_wrong_labels_are_for_persons_who_show_several_expressions():
+    samples = [Sample(f"{i}.png", label, None, subject) for i, (label, subject) in enumerate(
+        [(0, "p1"), (1, "p1"), (2, "p2"), (2, "p2"), (2, "p3"), (1, None), (1, None)])]
+    assert shows_several(samples).tolist() == [True, True, False, False, True, True, True]
+    for batch in gan_plan(samples, 3, 0, 0, mismatched=True):
+        assert batch.mismatch.tolist() == [[a not in (2, 3), b not in (2, 3)] for a, b in zip(batch.first, batch.second)]
+    assert not any(batch.mismatch.any() for batch in gan_plan(samples, 3, 0, 0))
 
 
 def test_ablation_keeps_two_of_six_per_image():

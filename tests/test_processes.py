@@ -16,11 +16,12 @@ from test_resume import TINY
 
 STEPS = '''
 import sys
+from dataclasses import replace
 sys.path.insert(0, {repository!r})
 import torch
 from models.metrics import Report
 from models.parallel import Processes
-from models.recognizer import Recognizer, RecognizerRecipe, evaluate, real_features
+from models.recognizer import Examples, Recognizer, RecognizerRecipe, evaluate, real_features
 from models.swap import Pair
 from models.swap_gan import GANRecipe, GANShape, SwapGAN
 from models.vgg import VGG, VGG_fx, Perceptual
@@ -30,13 +31,13 @@ cpu = torch.device("cpu")
 processes = Processes.join(cpu)
 torch.manual_seed(0)
 perceptual = Perceptual(VGG(3, 4, 8).features)
-gan = SwapGAN(GANShape(3, 32, 4), GANRecipe(alpha5=True, paired=0.5, G_max=1e9, ema=0.9, diff_aug=True,
+gan = SwapGAN(GANShape(3, 32, 4), GANRecipe(alpha5=True, mismatched=True, paired=0.5, G_max=1e9, ema=0.9, diff_aug=True,
                                                  lambda_cycle_loss=5.0), perceptual, processes=processes)
 network = VGG_fx(3, 4, 16, 4)
 for module in network.modules():
     if isinstance(module, torch.nn.Dropout):
         module.p = 0.0
-recognizer = Recognizer(network, RecognizerRecipe(lr=0.01), processes=processes)
+recognizer = Recognizer(network, RecognizerRecipe(lr=0.01, synthesized_weight=0.5), processes=processes)
 data = torch.Generator().manual_seed(1)
 figures = []
 total = 7  # an odd number: the shares differ
@@ -46,9 +47,11 @@ for step in range(4):
     same = torch.arange(total) % 2 == 0
     own = [tensor[processes.share] for tensor in (images[0], images[1], a, b)]
     truth, known = torch.cat([own[1], own[0]]), same[processes.share].repeat(2)
-    figures.append(gan.step(Pair(*own, truth, known), torch.Generator().manual_seed(step), total))
+    figures.append(gan.step(Pair(*own, truth, known, known), torch.Generator().manual_seed(step), total))
     label = b[processes.share]
-    figures.append(recognizer.step(label, own[0], real_features(gan.encoder, own[0]), total=total))
+    recognizer.recipe = replace(recognizer.recipe, guided=step % 2 == 1)
+    figures.append(recognizer.step(Examples(label, (own[0], real_features(gan.encoder, own[0])), ~same[processes.share],
+                                            (4, 3))))
 images, labels = torch.rand(11, 3, 32, 32, generator=data) * 2 - 1, torch.arange(11) % 3
 report = evaluate(recognizer, gan.encoder, [(images[processes.share], labels[processes.share])], 3)
 if processes.main:
