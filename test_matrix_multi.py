@@ -15,7 +15,6 @@ from utils import UserError
 if TYPE_CHECKING:
     from datasets.layout import Layout
     from models.checkpoints import Trained
-    from models.metrics import Report
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -58,37 +57,6 @@ def find_layout(options: argparse.Namespace, trained: Trained) -> "Layout":
     return read_layout(root, names, known=config.get("listed"), neutral=config.get("neutral_name"))
 
 
-def judge(trained: Trained, layout: "Layout", split: str, image_size: int, batch_size: int,
-          num_workers: int = 0) -> "Report":
-    """Judge a recognizer on a split of a data directory, in batches."""
-    from datasets.layout import check_images
-    from datasets.loading import Images
-    from models.recognizer import evaluate
-
-    samples = layout.split(split)
-    if not samples:
-        raise UserError(f"{layout.root}: no image in the split \"{split}\"; choose another --split")
-    check_images(samples)
-    images = Images(samples, image_size, cache="none")
-    return evaluate(trained.recognizer, trained.encoder,
-                    images.evaluation_batches(batch_size, trained.recognizer.device, num_workers),
-                    len(layout.expressions))
-
-
-def write_report(report: "Report", names: Sequence[str], title: str, output_dir: str | Path) -> None:
-    """Print the tables and write ``Con_Matrix.png`` and ``confusion_matrix.json``."""
-    from datasets.layout import short_names
-    from models.figures import confusion_picture
-
-    output_dir = Path(output_dir)
-    heading = f"accuracy {report.accuracy:.1f} %, mean of classes {report.mean_class_accuracy:.1f} %"
-    utils.save_picture(confusion_picture(report, names, heading), output_dir / "Con_Matrix.png")
-    utils.write_json(output_dir / "confusion_matrix.json", {"title": title, **report.as_dict(names)})
-    print(f"{title}\n\naccuracy {report.accuracy:.2f} %   mean class accuracy {report.mean_class_accuracy:.2f} %   "
-          f"{report.counts.sum()} images\n\n{report.as_text(names, short_names(names))}\n")
-    print(f"wrote {output_dir / 'Con_Matrix.png'} and {output_dir / 'confusion_matrix.json'}")
-
-
 def main(words: Sequence[str] | None = None) -> None:
     """The command."""
     options = build_parser().parse_args(words)
@@ -100,14 +68,15 @@ def main(words: Sequence[str] | None = None) -> None:
     if not Path(options.resume_dir).is_dir():
         raise UserError(f"--resume_dir {options.resume_dir}: no such directory")
     from models.checkpoints import load_recognizer
+    from modes.matrix import judged, write_report
 
     trained = load_recognizer(Path(options.resume_dir), utils.pick_device(options.gpu))
     layout = find_layout(options, trained)
     own_data = Path(trained.config.get("data_dir", "")).resolve() == layout.root.resolve()
     if options.split in ("val", "train", "all") and not layout.val and own_data:
         layout = with_run_validation(layout, Path(options.resume_dir).parent)
-    report = judge(trained, layout, options.split, trained.config.get("image_size", options.image_size),
-                   options.batch_size, options.num_workers)
+    report = judged(trained, layout, options.split, trained.config.get("image_size", options.image_size),
+                    options.batch_size, options.num_workers)
     write_report(report, layout.expressions, f"{options.resume_dir} on {layout.root}, {options.split} images",
                  options.output_dir)
 

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import codecs
 import contextlib
-import csv
 import ctypes
+import dataclasses
 import errno
 import hashlib
 import json
 import os
 import pickle
-import re
 import signal
 import sys
 import tempfile
@@ -121,6 +120,86 @@ def noted_signals() -> Iterator[Callable[[], int]]:
             signal.signal(signum, handler)
 
 
+# --------------------------------------------------------------------------------------------------- knobs
+
+@dataclasses.dataclass(frozen=True)
+class Knob:
+    """One thing to choose, beside its name, type and default: what it means, and what may be chosen.
+
+    ``restore`` says what another value does to a run that goes on: "changes" it (refused without --force), cannot be
+    taken up ("fixed"), does not matter ("free"), or was never the run's but that of one command ("momentary").
+    """
+
+    help: str
+    least: float | None = None
+    most: float | None = None
+    choices: tuple | None = None
+    flag: str | None = None
+    short: str | None = None
+    nargs: str | None = None
+    const: Any = None
+    metavar: str | tuple[str, ...] | None = None
+    group: str | None = None
+    restore: str = "changes"
+
+
+def knob(default: Any, help: str, **settings: Any) -> Any:
+    """A dataclass field that is also an option of a command; ``settings`` are those of :class:`Knob`."""
+    return dataclasses.field(default=default, metadata={"knob": Knob(help, **settings)})
+
+
+@dataclasses.dataclass(frozen=True)
+class NamedKnob:
+    """A :class:`Knob` with the name of its option, its type (``int``, ``float``, ``bool`` or ``str``) and default."""
+
+    name: str
+    kind: type
+    default: Any
+    knob: Knob
+
+    def fault(self, value: Any) -> str | None:
+        """What is wrong with a value of any type, or None: of another type, not finite, out of range."""
+        if self.knob.nargs == "+" and value is not None:
+            if not isinstance(value, list) or not value:
+                return "is no list"
+            return next(filter(None, map(self.fault_of_one, value)), None)
+        return None if value is None and self.default is None else self.fault_of_one(value)
+
+    def fault_of_one(self, value: Any) -> str | None:
+        """What is wrong with a value, or with one of a list."""
+        allowed = (int, float) if self.kind is float else self.kind
+        if not isinstance(value, allowed) or isinstance(value, bool) != (self.kind is bool):
+            return f"must be {KINDS[self.kind]}"
+        if self.knob.choices and value not in self.knob.choices:
+            return "must be one of " + ", ".join(map(str, self.knob.choices))
+        if self.kind in (int, float):
+            least, most = self.knob.least, self.knob.most
+            most = MOST if most is None else most
+            if value != value or not -MOST <= value <= MOST or value > most or least is not None and value < least:
+                return f"must be from {-MOST if least is None else least:g} to {most:g}"
+        elif self.kind is str and "\0" in value:
+            return "must not hold a zero byte"
+        return None
+
+
+KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+MOST = 10 ** 9
+
+
+def knobs_of(recipe: type) -> list[NamedKnob]:
+    """The knobs of a dataclass, in order."""
+    kinds = {"int": int, "float": float, "bool": bool, "str": str}
+    return [NamedKnob(found.flag or field.name, kinds[field.type.split(" ")[0]], field.default, found)
+            for field in dataclasses.fields(recipe) if (found := field.metadata.get("knob"))]
+
+
+def picked(recipe: type, options: Any, **others: Any) -> Any:
+    """An instance of a dataclass of knobs, from an object with attributes of their names (parsed options)."""
+    chosen = {field.name: getattr(options, field.metadata["knob"].flag or field.name)
+              for field in dataclasses.fields(recipe) if "knob" in field.metadata and field.name not in others}
+    return recipe(**chosen, **others)
+
+
 # ---------------------------------------------------------------------------------------------- randomness
 
 def derived_seed(seed: int, *stream: int | str) -> int:
@@ -167,6 +246,12 @@ def pick_device(gpu: list[int] | None) -> "torch.device":
     if index >= torch.cuda.device_count():
         raise UserError(f"--gpu {index}: this machine has {torch.cuda.device_count()} GPU(s), numbered from 0")
     return torch.device("cuda", index)
+
+
+def to_device(value: "torch.Tensor", device: "torch.device | str") -> "torch.Tensor":
+    """A CPU tensor on a device; nothing waits for the copy to a GPU, since it starts from pinned memory."""
+    on_gpu = str(device).startswith("cuda") and value.device.type == "cpu"
+    return (value.pin_memory() if on_gpu else value).to(device, non_blocking=True)
 
 
 def main_process() -> bool:
@@ -314,115 +399,3 @@ def _numpy_scalars() -> list:
         named.__module__, named.__qualname__ = module, "scalar"
         allowed.append(named)
     return allowed
-
-
-class StateStore:
-    """The last two training states of a run, each with its checksum in ``manifest.json``.
-
-    A state is written under a new name, then the manifest, then the oldest is removed: a kill at any moment leaves a
-    whole state that the manifest knows.
-    """
-
-    KEPT = 2
-
-    def __init__(self, folder: str | os.PathLike) -> None:
-        self.folder = Path(folder)
-        self._manifest = self.folder / "manifest.json"
-        self._damaged: set[str] = set()
-
-    def exists(self) -> bool:
-        """Whether there is anything to restore."""
-        return self._manifest.is_file()
-
-    def newest(self) -> Path | None:
-        """The path of the last state that was saved, or None."""
-        entries = self._entries()
-        return self.folder / entries[0]["file"] if entries else None
-
-    def save(self, state: Any) -> None:
-        """Add a state as the newest."""
-        entries = self._entries()
-        number = 1 + max((int(entry["file"][6:-4]) for entry in entries), default=0)
-        path = self.folder / f"state_{number:06d}.pth"
-        save_checkpoint(path, state)
-        sound = [entry for entry in entries if entry["file"] not in self._damaged]
-        entries = [{"file": path.name, "sha256": sha256(path)}, *sound][:self.KEPT]
-        write_json(self._manifest, entries)
-        for old in [*self.folder.glob("state_*.pth"), *self.folder.glob(".state_*.part")]:
-            if old.name not in {entry["file"] for entry in entries}:
-                old.unlink()
-
-    def load(self) -> Any:
-        """The newest state that is undamaged, with a warning where that is not the last one saved.
-
-        Raises UserError where there is none.
-        """
-        for entry in self._entries():
-            path = self.folder / entry["file"]
-            if path.is_file() and sha256(path) == entry["sha256"]:
-                return load_checkpoint(path)
-            self._damaged.add(entry["file"])
-            print(f"warning: {path} is {'damaged' if path.is_file() else 'missing'}, trying the state before it",
-                  file=sys.stderr)
-        raise UserError(f"{self.folder}: no undamaged training state to restore; start anew with --overwrite, or from "
-                        "the networks of an epoch N with --restore N")
-
-    def _entries(self) -> list[dict[str, str]]:
-        if not self.exists():
-            return []
-        entries = read_json(self._manifest)
-        pattern = re.compile(r"state_\d{6}\.pth")
-        if not isinstance(entries, list) or not all(isinstance(e, dict) and isinstance(e.get("sha256"), str)
-                                                    and pattern.fullmatch(str(e.get("file"))) for e in entries):
-            raise UserError(f"{self._manifest}: damaged; put it back from a copy, or start anew with --overwrite")
-        return entries
-
-
-# ----------------------------------------------------------------------------------------------------- log
-
-class RunLog:
-    """Every figure of a training: ``log/metrics.csv`` (long format), and TensorBoard where it is installed.
-
-    What may differ from run to run, like speeds, goes into a file of another name, without TensorBoard.
-
-    Columns: ``phase`` (perceptual, gan, recognizer, …), ``epoch`` (from 0), ``step`` (of the phase, from 0),
-    ``name``, ``value``. ``position`` is the length of the file in bytes: a checkpoint keeps it, and
-    ``RunLog(folder, position)`` goes on from there, dropping what a killed run had written after it.
-    """
-
-    HEADER = ["phase", "epoch", "step", "name", "value"]
-
-    def __init__(self, folder: str | os.PathLike, position: int | None = None, name: str = "metrics.csv"):
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / name
-        if position is None or not path.exists():
-            self._file = open(path, "w", newline="", encoding="utf-8")
-            csv.writer(self._file).writerow(self.HEADER)
-        else:
-            self._file = open(path, "r+", newline="", encoding="utf-8")
-            self._file.truncate(min(position, path.stat().st_size))
-            self._file.seek(0, os.SEEK_END)
-        self._board = _tensorboard(folder) if name == "metrics.csv" else None
-        self.position = self._flush()
-
-    def write(self, phase: str, epoch: int, step: int, figures: dict[str, float]) -> None:
-        """Append one row per figure."""
-        writer = csv.writer(self._file)
-        for name, value in figures.items():
-            writer.writerow([phase, epoch, step, name, f"{value:.6g}"])
-            if self._board is not None:
-                self._board.add_scalar(f"{phase}/{name}", value, step)
-        self.position = self._flush()
-
-    def _flush(self) -> int:
-        self._file.flush()
-        return self._file.tell()
-
-
-def _tensorboard(folder: Path):
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return None
-    return SummaryWriter(str(folder), flush_secs=30)

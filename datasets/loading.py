@@ -93,7 +93,8 @@ class Images(torch.utils.data.Dataset):
                 for part in (positions[i:i + batch_size] for i in range(0, len(positions), batch_size))]
         batches = load(self, plan, num_workers, pin_memory=torch.device(device).type == "cuda")
         for batch in progress(batches, "evaluating", len(plan), "batch"):
-            yield to_float(batch.first, device), batch.label.to(device)
+            batch = batch.to(device)
+            yield batch.first, batch.label
 
     def _decode_all(self) -> Tensor:
         pixels = torch.empty(len(self.samples), 3, self.image_size, self.image_size, dtype=torch.uint8)
@@ -123,6 +124,7 @@ def _free_memory() -> int:
 class Batch(NamedTuple):
     """Positions of images (N,): ``first`` are A, the sources or real faces, ``second`` B, the targets, or -1 for none.
 
+    Samples without a second image come first.
     ``flip`` says which samples are mirrored, with all their images. ``truth`` (N, 2) are the pictures that the swap of
     a sample should give, C and D: each person in their own scene with the other's expression; -1 where there is none.
     ``mismatch`` (N, 2) says which of A and B may also be shown with the other's label, as fakes.
@@ -149,32 +151,37 @@ class Batch(NamedTuple):
 class Loaded(NamedTuple):
     """A batch with its images: (N, 3, S, S) uint8, already mirrored where ``flip`` says so; labels of ``first``, (N,).
 
-    ``second`` (M, 3, S, S) and ``second_label`` (M,) belong to the samples that have a second image, which ``paired``
-    (N,) says. ``truth`` (2N, 3, S, S) are the true swaps, first all of C, then all of D, and ``known`` (2N,) says which
+    ``second`` (M, 3, S, S) and ``second_label`` (M,) belong to the samples that have a second image: all but the first
+    ``alone``. ``truth`` (2N, 3, S, S) are the true swaps, first all of C, then all of D, and ``known`` (2N,) says which
     of them mean anything; both are None where no truth of the batch is known. ``mismatch`` (2N,) is the plan's, first
     all of A. ``total`` is the size of the whole batch, of which this may be one process's part, and
-    ``total_paired`` how many of it have a second image.
+    ``total_alone`` how many of it have no second image.
     """
 
     first: Tensor
     label: Tensor
     second: Tensor
     second_label: Tensor
-    paired: Tensor
+    alone: int
     truth: Tensor | None
     known: Tensor | None
     mismatch: Tensor
     total: int
-    total_paired: int
+    total_alone: int
+
+    def to(self, device: torch.device | str) -> "Loaded":
+        """The same on a device, images as float in [-1, 1]; from pinned memory, nothing waits for the copies."""
+        return Loaded(*(to_float(value, device) if isinstance(value, Tensor) and value.dtype is torch.uint8
+                        else value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
+                        for value in self))
 
 
-def gan_plan(samples: Sequence[Sample], batch_size: int, seed: int, epoch: int, paired: float = 0.0,
-             scene_truth: bool = False, mirror: bool = False, mismatched: bool = False) -> list[Batch]:
+def gan_plan(samples: Sequence[Sample], batch_size: int, seed: int, epoch: int, scene_truth: bool = False,
+              mirror: bool = False, mismatched: bool = False) -> list[Batch]:
     """One GAN epoch: (images / batch size) pairs of batches, A of one expression, B of any others (METHOD §2, §3).
 
-    For the share ``paired`` of the samples of A, B is the same person in the same scene where the data have such: each
-    is then the other's true swap. ``scene_truth`` looks up the true swaps of all other pairs as well, ``mirror``
-    mirrors half of all pairs.
+    Not in METHOD: ``scene_truth`` looks up the true swaps of the pairs, ``mirror`` mirrors half of them, and
+    ``mismatched`` says whose real faces may be shown with a wrong label.
     """
     labels = np.array([sample.label for sample in samples])
     random = _random(seed, "gan", epoch)
@@ -183,8 +190,6 @@ def gan_plan(samples: Sequence[Sample], batch_size: int, seed: int, epoch: int, 
     others = {e: np.flatnonzero(labels != e) for e in expressions}
     plan = [Batch.of(_draw(random, of[a], batch_size), _draw(random, others[a], batch_size))
             for a in random.choice(expressions, max(1, len(labels) // batch_size))]
-    if paired:
-        plan = _with_same_scene(plan, samples, paired, _random(seed, "paired", epoch))
     if scene_truth:
         plan = with_true_swaps(plan, samples)
     if mismatched:
@@ -207,26 +212,6 @@ def shows_several(samples: Sequence[Sample]) -> np.ndarray:
         labels.setdefault(sample.subject or "", []).append(sample.label)
     one_alone = {subject for subject, shown in labels.items() if subject and len(shown) > 1 and len(set(shown)) == 1}
     return np.array([sample.subject not in one_alone for sample in samples])
-
-
-def _with_same_scene(plan: Sequence[Batch], samples: Sequence[Sample], share: float,
-                     random: np.random.Generator) -> list[Batch]:
-    """Put another expression of the same person and scene into B, for a share of each batch."""
-    scenes: dict[tuple[str, str], list[int]] = {}
-    for i, sample in enumerate(samples):
-        if sample.subject and sample.scene:
-            scenes.setdefault((sample.subject, sample.scene), []).append(i)
-    result = []
-    for batch in plan:
-        second, truth = batch.second.copy(), batch.truth.copy()
-        for row in random.permutation(len(batch.first))[:round(share * len(batch.first))]:
-            a = samples[batch.first[row]]
-            partners = [i for i in scenes.get((a.subject, a.scene), ()) if samples[i].label != a.label]
-            if partners:
-                second[row] = random.choice(partners)
-                truth[row] = second[row], batch.first[row]
-        result.append(batch._replace(second=second, truth=truth))
-    return result
 
 
 def with_true_swaps(plan: Sequence[Batch], samples: Sequence[Sample]) -> list[Batch]:
@@ -352,16 +337,15 @@ class _Planned(torch.utils.data.Dataset):
         batch = whole.part(self.share)
         flip = torch.from_numpy(batch.flip)
         first, label = self._mirrored(batch.first, flip), self.labels[batch.first]
-        paired = batch.second >= 0
-        targets = batch.second[paired]
-        second, second_label = self._mirrored(targets, flip[paired]), self.labels[targets]
+        alone, total_alone = (int((part.second < 0).sum()) for part in (batch, whole))
+        targets = batch.second[alone:]
+        second, second_label = self._mirrored(targets, flip[alone:]), self.labels[targets]
         truth = known = None
         if (whole.truth >= 0).any():  # all processes see the truths of a batch, or none does
             positions = batch.truth.T.flatten()
             truth, known = self._mirrored(positions.clip(0), flip.repeat(2)), torch.from_numpy(positions >= 0)
         mismatch = torch.from_numpy(batch.mismatch.T.flatten())
-        return Loaded(first, label, second, second_label, torch.from_numpy(paired), truth, known, mismatch,
-                      len(whole.first), int((whole.second >= 0).sum()))
+        return Loaded(first, label, second, second_label, alone, truth, known, mismatch, len(whole.first), total_alone)
 
     def _mirrored(self, positions: np.ndarray, flip: Tensor) -> Tensor:
         pixels = self.images[positions]

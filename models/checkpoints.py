@@ -18,8 +18,9 @@ import utils
 from models.generator import Encoder
 from models.judge import Judge
 from models.recognizer import Recognizer
-from models.swap_gan import GANShape, SwapGAN
-from models.vgg import TAP_WEIGHTS, VGG, Perceptual, VGG_fx, load_backbone
+from models.recipes import GANShape
+from models.swap_gan import SwapGAN
+from models.vgg import VGG, Perceptual, VGG_fx, load_backbone
 from utils import UserError
 
 Backbone = TypeVar("Backbone", VGG, VGG_fx)
@@ -58,12 +59,12 @@ def load_swap_gan(folder: Path, epoch: int | None, expressions: list[str], image
     paths = [gan_file(folder, name, epoch) for name in ("Enc", "Dec")]
     encoder, decoder = (utils.load_checkpoint(path) for path in paths)
     with _naming(paths[1]):
-        shape = GANShape(**config["gan"]) if config else GANShape.of_states(plain(encoder), plain(decoder),
-                                                                           len(expressions), image_size)
-    judge = gan_file(folder, "D1", epoch)
-    if not config and judge.is_file():  # the one file of the reference that tells the number for certain
-        state = utils.load_checkpoint(judge)
-        with _naming(judge):
+        shape = GANShape(**config["gan"]) if config else shape_of(plain(encoder), plain(decoder), len(expressions),
+                                                                  image_size)
+    discriminator = gan_file(folder, "D1", epoch)
+    if not config and discriminator.is_file():  # the one file of the reference that tells the number for certain
+        state = utils.load_checkpoint(discriminator)
+        with _naming(discriminator):
             known = _entry(plain(state), "conv.0.weight").shape[1] - 3
             if known != len(expressions):
                 raise ValueError(f"it was trained with {known} expressions, not {len(expressions)}; name them with -a")
@@ -71,6 +72,23 @@ def load_swap_gan(folder: Path, epoch: int | None, expressions: list[str], image
     load_gan_networks(folder, gan, epoch, ("Enc", "Dec"))
     gan.generator.eval()
     return gan
+
+
+def shape_of(encoder: Mapping[str, Tensor], decoder: Mapping[str, Tensor], num_classes: int, image_size: int
+             ) -> GANShape:
+    """Read the shape off state dicts that come without one (the reference's checkpoints).
+
+    Raises ValueError where the decoder's label does not fit ``num_classes`` expressions.
+    """
+    width = _entry(encoder, "main.0.0.weight").shape[0]
+    planes, copies = _entry(decoder, "main.0.0.weight").shape[0] - 16 * width, 20
+    if planes == 0:
+        return GANShape(num_classes, image_size, width, decoder_label=False)
+    for exp_label in (False, True):
+        if planes == copies * (num_classes + exp_label):
+            return GANShape(num_classes, image_size, width, label_copy=copies, exp_label=exp_label)
+    raise ValueError(f"its {planes} label planes are not {copies} for each of {num_classes} expressions; "
+                     "name those that it was trained with, in their order, with -a")
 
 
 def gan_config(folder: Path) -> dict[str, Any]:
@@ -140,14 +158,14 @@ def load_recognizer(folder: Path, device: torch.device) -> Trained:
 
 # ----------------------------------------------------------------------------------------------------- VGG
 
-def load_perceptual(path: Path, tap_weights: tuple[float, ...] = TAP_WEIGHTS) -> Perceptual:
+def load_perceptual(path: Path) -> Perceptual:
     """The perceptual network from ``<n>_max_ckpt.t7`` or from any VGG19-bn state dict."""
     checkpoint = utils.load_checkpoint(path)
     with _naming(path):
         state = plain(net_of(checkpoint))
         network = VGG(2, vgg_width=_entry(state, "features.0.weight").shape[0], fc_width=1)
         load_backbone(network, {key: value for key, value in state.items() if key.startswith("features.")})
-    return Perceptual(network.features, weights=tap_weights)
+    return Perceptual(network.features)
 
 
 def perceptual_config(path: Path) -> dict[str, Any]:

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
 from models.augment import disturbed
-from models.recognizer import Examples, Recognizer, RecognizerRecipe
+from models.recipes import RecognizerRecipe
+from models.recognizer import Examples, Recognizer
 
 WIDTHS = (16, 32, 64, 128)
 LEARNING_RATE = 2e-3

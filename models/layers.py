@@ -6,6 +6,7 @@ from typing import Any, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 UP = {"stride": 2, "padding": 1, "output_padding": 1}  # a transposed 3×3 kernel then doubles the side exactly
 
@@ -15,22 +16,17 @@ class _ScaledDirection(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
-        norm = _norm(x)
+        norm = torch.linalg.vector_norm(x, dim=1, keepdim=True).clamp_min(1e-12)
         ctx.save_for_backward(x, alpha, norm)
         return torch.addcmul(beta, x, alpha / norm)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x, alpha, norm = ctx.saved_tensors
-        if torch.is_grad_enabled():  # a gradient of this gradient is wanted: it goes through the norm as well
-            norm = _norm(x)
         along = (gradient * x).sum(1, keepdim=True) / norm
         of_x = torch.addcmul(gradient, x, -along / norm).mul_(alpha / norm)
         return of_x, along.sum().reshape(1), gradient.sum().reshape(1)
-
-
-def _norm(x: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(x, dim=1, keepdim=True).clamp_min(1e-12)
 
 
 class Normalization(nn.Module):

@@ -32,22 +32,6 @@ def adversarial(logits: Tensor, mean: float, noise: Tensor, groups: int) -> Tens
     return groups * soft_bce(logits, mean, noise)
 
 
-def hinge_real(logits: Tensor, groups: int) -> Tensor:
-    """Σ over groups of images of max(0, 1 − D(real)): logits (G·N,). Not in METHOD (Lim and Ye, 2017)."""
-    return groups * F.relu(1 - logits).mean()
-
-
-def hinge_fake(logits: Tensor, groups: int) -> Tensor:
-    """Σ over groups of images of max(0, 1 + D(fake)): logits (G·N,). Not in METHOD (Lim and Ye, 2017)."""
-    return groups * F.relu(1 + logits).mean()
-
-
-def gradient_penalty(logits: Tensor, image: Tensor) -> Tensor:
-    """R1: ½·|∇D(x)|² at real images (N, 3, S, S) that require gradients. Not in METHOD (Mescheder et al., 2018)."""
-    gradient, = torch.autograd.grad(logits.sum(), image, create_graph=True)
-    return 0.5 * gradient.square().sum((1, 2, 3)).mean()
-
-
 def swap_consistency(image_a: Tensor, image_b: Tensor, image_c: Tensor, image_d: Tensor) -> Tensor:
     """mean|(A + B) − (C + D)|: what one face gains, the other loses (METHOD §3, ``--lambda_l1_loss``)."""
     return mean_distance(image_c + image_d, image_a + image_b)
@@ -79,12 +63,12 @@ def reconstruction(rebuilt: Tensor, image: Tensor) -> Tensor:
     return F.mse_loss(_channels_last(rebuilt), _channels_last(image))
 
 
-def paired_swap(swapped: Tensor, truth: Tensor, known: Tensor, share: float, power: int = 1) -> Tensor:
-    """mean|swapped − truth|^power over the samples whose truth is ``known`` (N,), about ``share`` of them.
+def true_swap(swapped: Tensor, truth: Tensor, known: Tensor) -> Tensor:
+    """Mean squared difference to the truths (N, 3, S, S), 0 for the samples whose truth is not ``known`` (N,).
 
-    Not in METHOD: the truth is a picture of the same person in the same scene with the other expression.
+    Not in METHOD: the truth is an image of the same person in the same scene with the other expression.
     """
-    return ((swapped - truth).abs().pow(power).mean((1, 2, 3)) * known).mean() / share
+    return ((swapped - truth).square().mean((1, 2, 3)) * known).mean()
 
 
 def total_variation(image: Tensor) -> Tensor:

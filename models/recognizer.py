@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from typing import Any, Iterable, NamedTuple, Sequence
+from typing import Any, Iterable, NamedTuple
 
 import numpy as np
 import torch
@@ -14,54 +12,28 @@ from torch.nn import functional as F
 from models.generator import Encoder
 from models.metrics import Report, confusion_matrix
 from models.parallel import Processes
-
-
-@dataclass(frozen=True)
-class RecognizerRecipe:
-    """How a recognizer is trained: SGD with stepwise decay (METHOD §5).
-
-    Not in METHOD: ``falling_steps`` lets the rate fall to zero over so many steps, along a half cosine, instead;
-    ``adam`` takes AdamW, which gets a deep network with random weights going (METHOD leaves open how the perceptual
-    network is trained); ``synthesized_weight`` is what a synthesized image counts beside a real one in a batch;
-    ``guided`` takes that part out of the synthesized images' gradient which points against the real ones' (gradient
-    projection, Yu et al., 2020).
-    """
-
-    lr: float = 1e-3
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    lr_decay: float = 0.97
-    lr_decay_steps: int = 1800
-    falling_steps: int | None = None
-    adam: bool = False
-    synthesized_weight: float = 1.0
-    guided: bool = False
-
-    def optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        """The optimizer of this recipe."""
-        if self.adam:
-            return torch.optim.AdamW(parameters, lr=self.lr, weight_decay=self.weight_decay, fused=True)
-        return torch.optim.SGD(parameters, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay,
-                               fused=True)
-
-    def rate(self, step: int) -> float:
-        """The learning rate of a step, counted from 0."""
-        if self.falling_steps is not None:
-            return self.lr * 0.5 * (1 + math.cos(math.pi * min(1.0, step / self.falling_steps)))
-        return self.lr * self.lr_decay ** (step // self.lr_decay_steps)
+from models.recipes import RecognizerRecipe
 
 
 class Examples(NamedTuple):
     """What a recognizer learns from in one step: labels (N,) and the network's inputs, (N, 3, S, S) in [-1, 1][, fx].
 
-    ``synthesized`` (N,) boolean says which images are; None for none. ``totals`` are the numbers of real and of
-    synthesized images in the whole batch, of which this may be one process's part; None where it is the whole.
+    The first ``real`` images are real and the others synthesized; None: all are real. ``totals`` are the numbers of
+    both in the whole batch, of which this may be one process's part; None where it is the whole.
     """
 
     label: Tensor
     inputs: tuple[Tensor, ...]
-    synthesized: Tensor | None = None
+    real: int | None = None
     totals: tuple[int, int] | None = None
+
+
+def optimizer(recipe: RecognizerRecipe, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    """The optimizer of a recipe: SGD with momentum (METHOD §5), or AdamW."""
+    if recipe.adam:
+        return torch.optim.AdamW(parameters, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
+    return torch.optim.SGD(parameters, lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay,
+                           fused=True)
 
 
 class Recognizer:
@@ -74,7 +46,7 @@ class Recognizer:
         network = network.to(self.device, memory_format=torch.channels_last)
         self.network = processes.synchronize_batch_norm(network)
         self._trained = processes.wrap(self.network)
-        self.optimizer = recipe.optimizer(self.network.parameters())
+        self.optimizer = optimizer(recipe, self.network.parameters())
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=amp is torch.float16)
         self.steps = 0
 
@@ -83,28 +55,26 @@ class Recognizer:
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.rate(self.steps)
         self.network.train()
-        label, synthesized = examples.label, examples.synthesized
-        real, made = examples.totals or (len(label), 0)
+        label = examples.label
+        own = len(label) if examples.real is None else examples.real
+        real, made = examples.totals or (own, len(label) - own)
         guided = self.recipe.guided and real > 0 and made > 0
         with self._autocast():
             logits = (self.network if guided else self._trained)(*examples.inputs)
         each = F.cross_entropy(logits.float(), label, reduction="none")
-        whole, weight = real + made, torch.ones_like(each)
-        if real and made:
-            whole = real + self.recipe.synthesized_weight * made
-            weight = torch.where(synthesized, self.recipe.synthesized_weight, 1.0)
-        share = self.processes.world / whole
+        weight = self.recipe.synthesized_weight if real and made else 1.0
+        share = self.processes.world / (real + weight * made)
+        of_real, of_made = share * each[:own].sum(), share * weight * each[own:].sum()
         self.optimizer.zero_grad(set_to_none=True)
         if guided:
-            self._set_guided_gradients(share * each[~synthesized].sum(), share * (weight * each)[synthesized].sum())
+            self._set_guided_gradients(of_real, of_made)
         else:
-            self.scaler.scale(share * (weight * each).sum()).backward()
+            self.scaler.scale(of_real + of_made).backward()
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.steps += 1
-        figures = {"loss": (weight * each).sum() * share, "acc": 100 * (logits.argmax(1) == label).sum()
-                   * self.processes.world / (real + made)}
-        return self.processes.mean(figures)
+        right = (logits.argmax(1) == label).sum() * self.processes.world / (real + made)
+        return self.processes.mean({"loss": of_real + of_made, "acc": 100 * right})
 
     def _set_guided_gradients(self, real: Tensor, synthesized: Tensor) -> None:
         """Gradients of both losses, without the part of the second that undoes the first."""

@@ -5,6 +5,7 @@ A code is an encoder's last map (N, C, h, w). Its channels are cut into one cont
 
 from __future__ import annotations
 
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -19,9 +20,15 @@ def block_cuts(chans: int, n: int) -> list[int]:
 
 def block_mask(label: Tensor, chans: int) -> Tensor:
     """Which channels belong to the expressions of a multi-hot label: (N, n) → (N, C, 1, 1), boolean."""
-    cuts = block_cuts(chans, label.shape[1])
-    widths = torch.tensor([b - a for a, b in zip(cuts, cuts[1:])], device=label.device)
-    return label.bool().repeat_interleave(widths, dim=1, output_size=chans)[:, :, None, None]
+    return label.bool()[:, block_of(chans, label.shape[1], label.device)][:, :, None, None]
+
+
+@cache
+def block_of(chans: int, n: int, device: torch.device) -> Tensor:
+    """The block of each channel: (C,); made once, since a step waits for what is copied to a device."""
+    cuts = block_cuts(chans, n)
+    with torch.inference_mode(False):
+        return torch.tensor([i for i, (a, b) in enumerate(zip(cuts, cuts[1:])) for _ in range(a, b)], device=device)
 
 
 def one_hot(expression: Tensor, n: int) -> Tensor:

@@ -3,103 +3,21 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict
 from typing import Any, NamedTuple, Sequence
 
 import torch
 from torch import Tensor, nn
 
+import utils
 from models import losses
-from models.augment import differently_lit, shifted
 from models.discriminator import Discriminator
 from models.generator import Decoder, Encoder
 from models.layers import add_to_each
 from models.parallel import Processes
+from models.recipes import GANRecipe, GANShape
 from models.swap import Pair, decoder_label, half_way, one_hot, swap_codes, swap_label
 from models.vgg import Perceptual
-
-R1_EVERY = 8
-
-
-@dataclass(frozen=True)
-class GANShape:
-    """What the networks' tensors depend on; it travels with every checkpoint (METHOD §1)."""
-
-    num_classes: int
-    image_size: int = 256
-    base_width: int = 64
-    decoder_label: bool = True
-    label_copy: int = 20
-    exp_label: bool = False
-
-    @property
-    def label_chans(self) -> int:
-        """The number of label planes that the decoder takes."""
-        return self.label_copy * (self.num_classes + self.exp_label) if self.decoder_label else 0
-
-    @classmethod
-    def of_states(cls, encoder: dict[str, Tensor], decoder: dict[str, Tensor], num_classes: int,
-                  image_size: int) -> "GANShape":
-        """Read the shape off state dicts that come without one (the reference's checkpoints).
-
-        Raises ValueError where the decoder's label does not fit ``num_classes`` expressions.
-        """
-        width = encoder["main.0.0.weight"].shape[0]
-        planes = decoder["main.0.0.weight"].shape[0] - 16 * width
-        if planes == 0:
-            return cls(num_classes, image_size, width, decoder_label=False)
-        for exp_label in (False, True):
-            if planes == cls.label_copy * (num_classes + exp_label):
-                return cls(num_classes, image_size, width, exp_label=exp_label)
-        raise ValueError(f"its {planes} label planes are not {cls.label_copy} for each of {num_classes} expressions; "
-                         "name those that it was trained with, in their order, with -a")
-
-
-@dataclass(frozen=True)
-class GANRecipe:
-    """How the GAN is trained: the weights and rates of METHOD §3, each with its switch.
-
-    Not in METHOD, and off there: ``paired``, the share of the pairs that show one person in one scene, and
-    ``scene_truth``, whether the true swaps of the other pairs are known as well where the data have them; ``lr_d``, a
-    learning rate of the discriminators' own; ``ema``, how much of the averaged generator stays in a step; ``adv_loss``
-    "hinge" and R1; the losses ``cycle`` (swapping back) and ``residual`` (change little); ``diff_aug`` in front of the
-    discriminators; other weights of the perceptual taps than :data:`models.vgg.TAP_WEIGHTS`.
-    """
-
-    alpha5: bool = False
-    std: float = 0.2
-    G_max: float = 22.0
-    vgg_loss: bool = True
-    l1_loss: bool = True
-    l2_loss: bool = True
-    tv_loss: bool = True
-    lambda_adv_loss: float = 1.0
-    lambda_vgg_loss: float = 15.0
-    lambda_l1_loss: float = 5.0
-    lambda_l2_loss: float = 10.0
-    lambda_tv_loss: float = 5.0
-    paired: float = 0.0
-    scene_truth: bool = False
-    paired_metric: str = "l1"
-    lambda_paired_loss: float = 40.0
-    lambda_cycle_loss: float = 0.0
-    lambda_residual_loss: float = 0.0
-    adv_loss: str = "bce"
-    lambda_r1_loss: float = 0.0
-    diff_aug: bool = False
-    mismatched: bool = False
-    ema: float = 0.0
-    lr: float = 2e-4
-    lr_d: float | None = None
-    lr_decay: float = 0.97
-    lr_decay_steps: int = 300
-    weight_decay: float = 1e-5
-
-    @classmethod
-    def of(cls, options: Any) -> "GANRecipe":
-        """Pick the recipe out of an object with attributes of these names (parsed options)."""
-        return cls(**{f.name: getattr(options, f.name) for f in fields(cls)})
-
 
 class Edits(NamedTuple):
     """What the generator makes of a :class:`Pair`; images (N, 3, S, S) in [-1, 1], the last two None without alpha5."""
@@ -112,6 +30,17 @@ class Edits(NamedTuple):
     d_half: Tensor | None = None
 
 
+class Codes(NamedTuple):
+    """Codes (N, 8w, S/32, S/32) of A and B and of their swaps C and D, the skips of A and B (2N, …), label {a, b}."""
+
+    code_a: Tensor
+    code_b: Tensor
+    code_c: Tensor
+    code_d: Tensor
+    skips: list[Tensor]
+    label: Tensor
+
+
 class Generator(nn.Module):
     """Encoder and Decoder with the swap between them: all edits of a pair in one batched pass (METHOD §2)."""
 
@@ -121,22 +50,25 @@ class Generator(nn.Module):
         self.encoder = Encoder(shape.base_width)
         self.decoder = Decoder(shape.base_width, shape.label_chans)
 
-    def forward(self, pair: Pair, alpha5: bool = False, rebuild: bool = True) -> Edits:
-        """A and B → C, D, A', B' (A, B without ``rebuild``) and, with ``alpha5``, the half-way images C5, D5."""
-        faces = torch.cat([pair.image_a, pair.image_b])
-        code, skips = self.encoder(faces)
-        label = swap_label(pair.a, pair.b, self.shape.num_classes)
-        swapped = torch.cat(swap_codes(*code.chunk(2), label))
-        label = torch.cat([label, label])
-        codes, labels = [swapped], [self.label(label)]
-        if rebuild:
-            codes.append(code)
-            labels.append(self.label(torch.zeros_like(label), reconstruct=1.0))
+    def forward(self, pair: Pair, alpha5: bool = False) -> Edits:
+        """A and B → C, D, A', B' and, with ``alpha5``, the half-way images C5, D5."""
+        coded = self.encoded(pair.image_a, pair.image_b, pair.a, pair.b)
+        code, both = torch.cat([coded.code_a, coded.code_b]), torch.cat([coded.code_c, coded.code_d])
+        label = torch.cat([coded.label, coded.label])
+        codes = [both, code]
+        labels = [self.label(label), self.label(torch.zeros_like(label), reconstruct=1.0)]
         if alpha5:
-            codes.append(half_way(code, swapped))
+            codes.append(half_way(code, both))
             labels.append(labels[0])
-        images = self.edit(faces, torch.cat(codes), code, skips, torch.cat(labels)).chunk(2 * len(codes))
-        return Edits(*images) if rebuild else Edits(*images[:2], pair.image_a, pair.image_b, *images[2:])
+        faces = torch.cat([pair.image_a, pair.image_b])
+        return Edits(*self.edit(faces, torch.cat(codes), code, coded.skips, torch.cat(labels)).chunk(2 * len(codes)))
+
+    def encoded(self, image_a: Tensor, image_b: Tensor, a: Tensor, b: Tensor) -> "Codes":
+        """Encode faces (N, 3, S, S) with expressions a (N,) and partners with b, and exchange their blocks."""
+        code, skips = self.encoder(torch.cat([image_a, image_b]))
+        code_a, code_b = code.chunk(2)
+        label = swap_label(a, b, self.shape.num_classes)
+        return Codes(code_a, code_b, *swap_codes(code_a, code_b, label), skips, label)
 
     def label(self, multi_hot: Tensor, reconstruct: float | Tensor = 0.0) -> Tensor:
         """(N, n) → the decoder's label (N, n), or (N, n + 1) with ``exp_label``."""
@@ -165,32 +97,24 @@ class Discriminators(nn.Module):
         return self.d1(image, label), self.d2(image, label)
 
 
-def discriminator_loss(real: tuple[Tensor, Tensor], fake: tuple[Tensor, Tensor], noise: Tensor, groups: int,
-                       adv_loss: str = "bce") -> tuple[Tensor, dict[str, Tensor]]:
+def discriminator_loss(real: tuple[Tensor, Tensor], fake: tuple[Tensor, Tensor], noise: Tensor, groups: int
+                       ) -> tuple[Tensor, dict[str, Tensor]]:
     """0.25·(L(D1) + 0.5·L(D2)) from the logits on A, B and on ``groups`` groups of fakes (METHOD §3).
 
     ``real`` (2N,) and ``fake`` (groups·N,) for D1 and D2; ``noise`` (2, (2 + groups)·N), real first.
     """
-    if adv_loss == "hinge":
-        parts = [losses.hinge_real(r, 2) + losses.hinge_fake(f, groups) for r, f in zip(real, fake)]
-    else:
-        parts = [losses.adversarial(r, 1.0, e[:len(r)], 2) + losses.adversarial(f, 0.0, e[len(r):], groups)
-                 for r, f, e in zip(real, fake, noise)]
+    parts = [losses.adversarial(r, 1.0, e[:len(r)], 2) + losses.adversarial(f, 0.0, e[len(r):], groups)
+             for r, f, e in zip(real, fake, noise)]
     return 0.25 * (parts[0] + 0.5 * parts[1]), {"D1": parts[0], "D2": parts[1]}
 
 
 def generator_loss(pair: Pair, edits: Edits, fake: tuple[Tensor, Tensor], noise: Tensor, groups: int,
-                   perceptual: Perceptual | None, recipe: GANRecipe, back: Edits | None = None
-                   ) -> tuple[Tensor, dict[str, Tensor]]:
+                   perceptual: Perceptual | None, recipe: GANRecipe) -> tuple[Tensor, dict[str, Tensor]]:
     """The generator's total and its named terms, each with its weight (METHOD §3).
 
-    ``fake`` are the logits (groups·N,) of D1 and D2 on the fakes, ``noise`` (2, groups·N), ``back`` the edits of C and
-    D for the cycle loss.
+    ``fake`` are the logits (groups·N,) of D1 and D2 on the fakes, ``noise`` (2, groups·N).
     """
-    if recipe.adv_loss == "hinge":
-        adversarial = [-groups * f.mean() for f in fake]
-    else:
-        adversarial = [losses.adversarial(f, 1.0, e, groups) for f, e in zip(fake, noise)]
+    adversarial = [losses.adversarial(f, 1.0, e, groups) for f, e in zip(fake, noise)]
     terms = {"adv": recipe.lambda_adv_loss * (adversarial[0] + 0.5 * adversarial[1])}
     swapped = torch.cat([edits.d, edits.c])
     if recipe.vgg_loss:
@@ -203,16 +127,9 @@ def generator_loss(pair: Pair, edits: Edits, fake: tuple[Tensor, Tensor], noise:
                                                + losses.reconstruction(edits.b_rebuilt, pair.image_b))
     if recipe.tv_loss:
         terms["tv"] = recipe.lambda_tv_loss * 2 * losses.total_variation(swapped)
-    share = 1.0 if recipe.scene_truth else recipe.paired
-    if share and pair.truth is not None:
-        terms["paired"] = recipe.lambda_paired_loss * 2 * losses.paired_swap(
-            torch.cat([edits.c, edits.d]), pair.truth, pair.known, share, {"l1": 1, "l2": 2}[recipe.paired_metric])
-    if back is not None:
-        terms["cycle"] = recipe.lambda_cycle_loss * sum((ours - face).abs().mean() for ours, face in
-                                                        ((back.c, pair.image_a), (back.d, pair.image_b)))
-    if recipe.lambda_residual_loss:
-        terms["residual"] = recipe.lambda_residual_loss * sum((ours - face).abs().mean() for ours, face in
-                                                              ((edits.c, pair.image_a), (edits.d, pair.image_b)))
+    if recipe.scene_truth and pair.truth is not None:
+        terms["truth"] = recipe.lambda_truth_loss * 2 * losses.true_swap(torch.cat([edits.c, edits.d]), pair.truth,
+                                                                         pair.known)
     return sum(terms.values()), terms
 
 
@@ -280,16 +197,13 @@ class SwapGAN:
         fake, fake_label = torch.cat(fakes), torch.cat([b, a] * (len(fakes) // 2))
         noise = self._noise(len(fakes), total or len(pair.a), random)
         real, real_label = torch.cat([pair.image_a, pair.image_b]), torch.cat([a, b])
-        shown = fake
-        if self.recipe.diff_aug:
-            real, shown = self._augmented(real, fake, total or len(pair.a), random)
 
         figures, rest = {}, self.last_g_loss >= self.recipe.G_max
         if self.rests_on_device or not rest:
             mismatch = pair.mismatch if self.recipe.mismatched else None
-            figures = self._step_discriminators(real, real_label, shown.detach(), fake_label, mismatch, noise[1:],
+            figures = self._step_discriminators(real, real_label, fake.detach(), fake_label, mismatch, noise[1:],
                                                 weight, rest)
-        figures.update(self._step_generator(pair, edits, shown, fake_label, noise[0], weight))
+        figures.update(self._step_generator(pair, edits, fake, fake_label, noise[0], weight))
         self.scaler.update()
         if self.averaged is not None:
             self._average()
@@ -301,9 +215,6 @@ class SwapGAN:
     def _step_discriminators(self, real: Tensor, real_label: Tensor, fake: Tensor, fake_label: Tensor,
                              mismatch: Tensor | None, noise: Sequence[Tensor], weight: float, rest: Tensor
                              ) -> dict[str, Tensor]:
-        penalized = self.recipe.lambda_r1_loss > 0 and self.steps % R1_EVERY == 0
-        if penalized:
-            real = real.detach().requires_grad_()
         images, labels = [real, fake], [real_label, fake_label]
         if mismatch is not None:
             images.append(real)
@@ -311,16 +222,11 @@ class SwapGAN:
         with self._autocast():
             logits = self._trained_discriminators(torch.cat(images), torch.cat(labels))
         real_logits, fake_logits, *odd = zip(*(each.split([len(part) for part in images]) for each in logits))
-        total, terms = discriminator_loss(real_logits, fake_logits, noise[0], 2 * len(fake) // len(real),
-                                          self.recipe.adv_loss)
+        total, terms = discriminator_loss(real_logits, fake_logits, noise[0], 2 * len(fake) // len(real))
         if mismatch is not None:
             odd = [losses.mismatched(judged, e, mismatch) for judged, e in zip(odd[0], noise[1])]
             terms["mismatched"] = 0.25 * (odd[0] + 0.5 * odd[1])
             total = total + terms["mismatched"]
-        if penalized:
-            terms["r1"] = self.recipe.lambda_r1_loss * sum(losses.gradient_penalty(judged, real)
-                                                           for judged in real_logits)
-            total = total + R1_EVERY * terms["r1"]
         if self.rests_on_device:
             self.optimizer_d.found_inf = rest.float()  # a fused optimizer then leaves everything as it is
         self._update(self.optimizer_d, weight * total)
@@ -331,21 +237,11 @@ class SwapGAN:
         self.discriminators.requires_grad_(False)  # no gradients that nobody uses (METHOD §7, row 8)
         with self._autocast():
             judged = self.discriminators(fake, fake_label)
-            back = self._trained_generator(Pair(edits.c, edits.d, pair.b, pair.a), rebuild=False) \
-                if self.recipe.lambda_cycle_loss else None
             total, terms = generator_loss(pair, edits, judged, noise, len(fake) // len(pair.a), self.perceptual,
-                                          self.recipe, back)
+                                          self.recipe)
         self._update(self.optimizer_g, weight * total)
         self.discriminators.requires_grad_(True)
         return {"G": total, **terms}
-
-    def _augmented(self, real: Tensor, fake: Tensor, total: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
-        """What the discriminators see with ``diff_aug``; drawn for all ``total`` pairs and shared out."""
-        groups = 2 * (len(real) + len(fake)) // len(real)
-        draws = torch.rand(groups, total, 5, generator=random)[:, self.processes.share].flatten(0, 1)
-        image = shifted(torch.cat([real, fake]), (draws[:, :2] - 0.5) / 4)
-        real, fake = differently_lit(image, draws[:, 2:]).split([len(real), len(fake)])
-        return real.detach(), fake
 
     @torch.no_grad()
     def _average(self) -> None:
@@ -359,7 +255,7 @@ class SwapGAN:
         It is drawn for all ``total`` pairs and shared out, so that it does not depend on the number of processes.
         """
         noise = torch.cat([torch.randn(2, count, total, generator=random) for count in (2 + 2 * fakes, 2)], 1)
-        own = (self.recipe.std * noise[:, :, self.processes.share]).to(self.device)
+        own = utils.to_device(self.recipe.std * noise[:, :, self.processes.share], self.device)
         of_g, of_d, of_mismatched = own.split([fakes, 2 + fakes, 2], 1)
         return of_g.flatten(1), of_d.flatten(1), of_mismatched.flatten(1)
 
@@ -369,11 +265,9 @@ class SwapGAN:
         self.scaler.step(optimizer)
 
     def _set_learning_rates(self) -> None:
-        decay = self.recipe.lr_decay ** (self.steps // self.recipe.lr_decay_steps)
-        own = self.recipe.lr if self.recipe.lr_d is None else self.recipe.lr_d
-        for optimizer, rate in ((self.optimizer_g, self.recipe.lr), (self.optimizer_d, own)):
-            for group in optimizer.param_groups:
-                group["lr"] = rate * decay
+        rate = self.recipe.lr * self.recipe.lr_decay ** (self.steps // self.recipe.lr_decay_steps)
+        for group in (*self.optimizer_g.param_groups, *self.optimizer_d.param_groups):
+            group["lr"] = rate
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=self.amp, enabled=self.amp is not None)
@@ -394,10 +288,10 @@ class SwapGAN:
         """
         faces = torch.cat([pair.image_a, pair.image_b])
         with self._autocast():
-            code, skips = self.encoder(faces)
-            label = swap_label(pair.a, pair.b, self.shape.num_classes)
-            swapped = torch.cat(swap_codes(*code.chunk(2), label))
-            residual = self.used.residual(swapped, code, skips, self.used.label(torch.cat([label, label])))
+            coded = self.used.encoded(pair.image_a, pair.image_b, pair.a, pair.b)
+            label = self.used.label(torch.cat([coded.label, coded.label]))
+            residual = self.used.residual(torch.cat([coded.code_c, coded.code_d]),
+                                          torch.cat([coded.code_a, coded.code_b]), coded.skips, label)
         return *(faces + residual).clamp(-1, 1).chunk(2), *residual.chunk(2)
 
     @torch.inference_mode()
@@ -408,12 +302,11 @@ class SwapGAN:
         is the reconstruction and 1 the swap → K images (K, 3, S, S). Codes and labels both go part of the way.
         """
         with self._autocast():
-            code, skips = self.encoder(torch.cat([face, targets]))
-            own, label = code[:1], swap_label(a.expand_as(b), b, self.shape.num_classes)
-            swapped, _ = swap_codes(own.expand_as(code[1:]), code[1:], label)
-            edited = own + torch.einsum("kt,tchw->kchw", shares.to(code), swapped - own)
-            planes = self.used.label((shares @ label).clamp(max=1), 1 - shares.max(1, keepdim=True).values)
-            return self.used.edit(face, edited, own, [skip[:1] for skip in skips], planes)
+            coded = self.used.encoded(face.expand_as(targets), targets, a.expand_as(b), b)
+            own = coded.code_a[:1]
+            edited = own + torch.einsum("kt,tchw->kchw", shares.to(own), coded.code_c - own)
+            planes = self.used.label((shares @ coded.label).clamp(max=1), 1 - shares.max(1, keepdim=True).values)
+            return self.used.edit(face, edited, own, [skip[:1] for skip in coded.skips], planes)
 
     @torch.no_grad()
     def synthesize(self, source: Tensor, target: Tensor, expression: Tensor, shown: Tensor) -> tuple[Tensor, Tensor]:
@@ -425,15 +318,12 @@ class SwapGAN:
         code) (N, 16w, S/32, S/32).
         """
         with self._autocast():
-            code, skips = self.encoder(torch.cat([source, target]))
-            code_source, code_target = code.chunk(2)
-            label = swap_label(expression, shown, self.shape.num_classes)
+            coded = self.used.encoded(source, target, expression, shown)
             unchanged = (expression == shown)[:, None, None, None]
-            _, swapped = swap_codes(code_source, code_target, label)
-            swapped = torch.where(unchanged, code_target, swapped)
-            skips = [skip.chunk(2)[1] for skip in skips]
-            image = self.used.edit(target, swapped, code_target, skips, self.used.label(label))
-        return torch.where(unchanged, target, image), torch.cat([swapped, code_target], dim=1).float()
+            swapped = torch.where(unchanged, coded.code_b, coded.code_d)
+            skips = [skip.chunk(2)[1] for skip in coded.skips]
+            image = self.used.edit(target, swapped, coded.code_b, skips, self.used.label(coded.label))
+        return torch.where(unchanged, target, image), torch.cat([swapped, coded.code_b], dim=1).float()
 
     # --------------------------------------------------------------------------------------------- states
 

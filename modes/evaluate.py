@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Iterator, Sequence
+from typing import Iterator, Sequence
+
+import numpy
+import torch
 
 import utils
+from datasets.layout import Layout, Sample
+from datasets.loading import Batch, Images, load, real_plan, with_true_swaps
+from models.checkpoints import load_judge, save_judge
+from models.judge import Judge, train_judge
+from models.recognizer import Recognizer, evaluate
+from models.swap import Pair
+from models.swap_gan import SwapGAN
+from models.synthesis import Gallery, SynthesisReport, Trial, evaluate_synthesis
 from modes.trained import load_gan, read_data
 from utils import UserError
-
-if TYPE_CHECKING:
-    import numpy
-    import torch
-
-    from datasets.layout import Layout, Sample
-    from datasets.loading import Images
-    from models.judge import Judge
-    from models.swap_gan import SwapGAN
-    from models.synthesis import SynthesisReport, Trial
 
 JUDGE_SEED, JUDGE_BATCH, BATCH = 20210, 32, 32
 
@@ -34,13 +35,8 @@ def evaluate_swaps(options: argparse.Namespace) -> None:
     print(f"swaps of {options.checkpoint_dir} on {layout.root}, test images\n\n{report.as_text(names)}\n\nwrote {path}")
 
 
-def measure(options: argparse.Namespace, gan: "SwapGAN", layout: "Layout") -> "SynthesisReport":
+def measure(options: argparse.Namespace, gan: SwapGAN, layout: Layout) -> SynthesisReport:
     """Judge the swaps of a GAN on the test images of a layout; the judge is trained first where there is none yet."""
-    import numpy
-    import torch
-    from datasets.loading import Images
-    from models.synthesis import Gallery, evaluate_synthesis
-
     if len({sample.label for sample in layout.test}) < 2:
         raise UserError(f"{layout.root}: the test images show fewer than two expressions, there is nothing to swap")
     size, device = gan.shape.image_size, gan.device
@@ -53,31 +49,23 @@ def measure(options: argparse.Namespace, gan: "SwapGAN", layout: "Layout") -> "S
                               train_features)
 
 
-def trials(test: "Images", subjects: "numpy.ndarray", device: "torch.device", num_workers: int) -> Iterator["Trial"]:
+def trials(test: Images, subjects: numpy.ndarray, device: torch.device, num_workers: int) -> Iterator[Trial]:
     """Every test image with every other expression, shown by another person wherever there is one."""
-    import torch
-    from datasets.loading import Batch, load, to_float, with_true_swaps
-    from models.swap import Pair
-    from models.synthesis import Trial
-
     first, second = all_swaps(test.samples, subjects)
     parts = [slice(i, i + BATCH) for i in range(0, len(first), BATCH)]
     plan = with_true_swaps([Batch.of(first[part], second[part]) for part in parts], test.samples)
     for part, batch in zip(parts, utils.progress(load(test, plan, num_workers), "swapping", len(plan), "batch")):
-        n = len(batch.label)
-        pair = Pair(to_float(batch.first, device), to_float(batch.second, device), batch.label.to(device),
-                    batch.second_label.to(device))
+        batch, n = batch.to(device), len(batch.label)
+        pair = Pair(batch.first, batch.second, batch.label, batch.second_label)
         if batch.truth is None:
             truth, known = pair.image_a, torch.zeros(n, dtype=torch.bool)
         else:
-            truth, known = to_float(batch.truth[:n], device), batch.known[:n]
+            truth, known = batch.truth[:n], batch.known[:n]
         yield Trial(pair, truth, known, torch.from_numpy(subjects[first[part]]).to(device))
 
 
-def all_swaps(samples: Sequence["Sample"], subjects: "numpy.ndarray") -> tuple["numpy.ndarray", "numpy.ndarray"]:
+def all_swaps(samples: Sequence[Sample], subjects: numpy.ndarray) -> tuple[numpy.ndarray, numpy.ndarray]:
     """Positions of A and of B: each image once with each other expression; the same for every run on these images."""
-    import numpy
-
     labels = numpy.array([sample.label for sample in samples])
     random = numpy.random.default_rng(utils.derived_seed(JUDGE_SEED, "swaps"))
     pairs = []
@@ -91,20 +79,15 @@ def all_swaps(samples: Sequence["Sample"], subjects: "numpy.ndarray") -> tuple["
     return tuple(numpy.array(pairs).T)
 
 
-def subject_numbers(samples: Sequence["Sample"]) -> "numpy.ndarray":
+def subject_numbers(samples: Sequence[Sample]) -> numpy.ndarray:
     """A number for each subject; an image without a subject is somebody of its own."""
-    import numpy
-
     known = {name: i for i, name in enumerate(sorted({s.subject for s in samples if s.subject}))}
     return numpy.array([known.get(sample.subject, len(known) + i) for i, sample in enumerate(samples)])
 
 
-def find_judge(options: argparse.Namespace, layout: "Layout", train: "Images", test: "Images",
-               device: "torch.device") -> tuple["Judge", float]:
+def find_judge(options: argparse.Namespace, layout: Layout, train: Images, test: Images,
+               device: torch.device) -> tuple[Judge, float]:
     """The judge of ``--judge`` or of the run, trained where there is none, and its accuracy in % on the test images."""
-    from models.checkpoints import load_judge, save_judge
-    from models.recognizer import Recognizer, evaluate
-
     path = Path(options.judge or Path(options.checkpoint_dir) / "judge.pth")
     trained_on = {"expressions": list(layout.expressions), "image_size": train.image_size,
                   "images": utils.fingerprint([sample.name, sample.label] for sample in layout.train)}
@@ -118,17 +101,13 @@ def find_judge(options: argparse.Namespace, layout: "Layout", train: "Images", t
     return judge, report.accuracy
 
 
-def new_judge(num_classes: int, train: "Images", options: argparse.Namespace, device: "torch.device") -> "Judge":
+def new_judge(num_classes: int, train: Images, options: argparse.Namespace, device: torch.device) -> Judge:
     """Train a judge on the real training images, with a seed of its own."""
-    import torch
-    from datasets.loading import load, real_plan, to_float
-    from models.judge import Judge, train_judge
-
     torch.manual_seed(utils.derived_seed(JUDGE_SEED, "init"))
     plan = [batch for epoch in range(options.judge_epochs)
             for batch in real_plan(len(train), JUDGE_BATCH, JUDGE_SEED, "judge", epoch)]
     batches = utils.progress(load(train, plan, options.num_workers), "training the judge", len(plan))
     judge = Judge(num_classes, train.image_size)
-    train_judge(judge, ((to_float(batch.first, device), batch.label.to(device)) for batch in batches), len(plan),
+    train_judge(judge, ((batch.first, batch.label) for batch in (batch.to(device) for batch in batches)), len(plan),
                 utils.generator(JUDGE_SEED, "disturbed"), device)
     return judge

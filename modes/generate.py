@@ -7,34 +7,29 @@ import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import numpy
 
 import utils
+from datasets.layout import Sample, write_layout
+from datasets.loading import Batch, Images, load
+from datasets.places import check_apart, check_writable
+from datasets.splits import training_pairs
+from models.figures import to_picture
 from modes.trained import load_gan, read_data
 from utils import UserError
-
-if TYPE_CHECKING:
-    import numpy
-
-    from datasets.layout import Sample
 
 BATCH = 32
 
 
 def generate(options: argparse.Namespace) -> None:
-    """Write the synthesized images of all training pairs into ``--out``, with lists; UserError where it holds others.
+    """Write the synthesized images of all training pairs into ``--output``, with lists; UserError where it holds others.
 
     ``images.list`` names the synthesized images, ``images_test.list`` and ``images_val.list`` copies of the real ones,
     and ``made_from.list`` says who was made from whom: ``<file name> <source> <target>``. The images come first and
     the lists last; a second run gives the same files.
     """
-    import torch
-    from datasets.layout import write_layout
-    from datasets.loading import Batch, Images, load, to_float
-    from datasets.splits import training_pairs
-    from models.figures import to_picture
-
-    out = Path(options.out)
+    out = Path(options.output)
     gan, names = load_gan(options)
     layout = read_data(options, names)
     check_out(out, layout.root)
@@ -46,10 +41,10 @@ def generate(options: argparse.Namespace) -> None:
     plan = [Batch.of(part[:, 0], part[:, 1]) for part in (pairs[i:i + BATCH] for i in range(0, len(pairs), BATCH))]
     written = iter(samples.values())
     for batch in utils.progress(load(images, plan, options.num_workers), "synthesizing", len(plan), "batch"):
-        made, _ = gan.synthesize(to_float(batch.first, gan.device), to_float(batch.second, gan.device),
-                                 batch.label.to(gan.device), batch.second_label.to(gan.device))
+        batch = batch.to(gan.device)
+        made, _ = gan.synthesize(batch.first, batch.second, batch.label, batch.second_label)
         for image, sample in zip(made.cpu(), written):
-            utils.save_picture(to_picture(torch.as_tensor(image)), sample.path)
+            utils.save_picture(to_picture(image), sample.path)
     splits = {"train": list(samples.values())}
     for split in ("val", "test"):
         splits[split] = [copied(sample, out, f"real_{split}_") for sample in layout.split(split)]
@@ -65,20 +60,18 @@ def generate(options: argparse.Namespace) -> None:
 
 def check_out(out: Path, source: Path) -> None:
     """UserError where the output lies in the data, or already holds a data directory that was not made here."""
-    from datasets.places import check_apart, check_writable
-
     check_apart(source, out)
     check_writable(out)
     if (out / "images.list").is_file() and not (out / "made_from.list").is_file():
-        raise UserError(f"--out {out}: holds a data directory that was not generated; choose another")
+        raise UserError(f"--output {out}: holds a data directory that was not generated; choose another")
 
 
-def named_pairs(out: Path, everyone: list["Sample"], pairs: "numpy.ndarray") -> dict[int, "Sample"]:
+def named_pairs(out: Path, everyone: list[Sample], pairs: numpy.ndarray) -> dict[int, Sample]:
     """The samples to write by the row of their pair: the target's person and scene with the source's expression.
 
     A pair that comes twice is written once.
     """
-    samples: dict[str, tuple[int, "Sample"]] = {}
+    samples: dict[str, tuple[int, Sample]] = {}
     for row, (source, target) in enumerate(pairs):
         source, target = everyone[source], everyone[target]
         name = f"{Path(source.name).with_suffix('')}_{Path(target.name).with_suffix('.jpg')}".replace("/", "-")
@@ -86,7 +79,7 @@ def named_pairs(out: Path, everyone: list["Sample"], pairs: "numpy.ndarray") -> 
     return dict(samples.values())
 
 
-def copied(sample: "Sample", out: Path, prefix: str) -> "Sample":
+def copied(sample: Sample, out: Path, prefix: str) -> Sample:
     """A real image copied into the output under a name of its own."""
     name = prefix + sample.name.replace("/", "-")
     target = out / "data" / name

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Sequence
+from typing import Sequence
+
+import numpy
+import torch
 
 import utils
+from datasets.layout import Layout, Sample
+from datasets.loading import Images, to_float
+from models import figures
+from models.swap_gan import SwapGAN
+from models.synthesis import expressions_of
 from modes.trained import load_gan, read_data
 from utils import UserError
-
-if TYPE_CHECKING:
-    from datasets.layout import Layout, Sample
-    from models.swap_gan import SwapGAN
 
 
 def draw_grid(options: argparse.Namespace) -> None:
@@ -21,17 +25,12 @@ def draw_grid(options: argparse.Namespace) -> None:
     save_sheet(gan, read_data(options, names), options.rows, options.seed, Path(options.output))
 
 
-def save_sheet(gan: "SwapGAN", layout: "Layout", count: int, seed: int, path: Path) -> None:
+def save_sheet(gan: SwapGAN, layout: Layout, count: int, seed: int, path: Path) -> None:
     """Write the sheet of ``count`` test persons, each with every expression of a reference image.
 
     The first row shows the references. Below, each person has a row of pictures and one of residuals. A person's own
     expression is the reconstruction.
     """
-    import torch
-    from datasets.loading import Images, to_float
-    from models import figures
-    from models.synthesis import expressions_of
-
     persons, references = choose(layout, count, seed)
     images = Images([*references, *persons], gan.shape.image_size, cache="none")
     pixels = to_float(images[range(len(images))], gan.device)
@@ -47,15 +46,13 @@ def save_sheet(gan: "SwapGAN", layout: "Layout", count: int, seed: int, path: Pa
     print(f"wrote {path}: {len(persons)} test persons with {len(references)} expressions and the residuals behind them")
 
 
-def choose(layout: "Layout", count: int, seed: int) -> tuple[list["Sample"], list["Sample"]]:
+def choose(layout: Layout, count: int, seed: int) -> tuple[list[Sample], list[Sample]]:
     """``count`` test images of different persons, neutral ones first, and one of each expression of other persons."""
-    import numpy
-
     if not layout.test:
         raise UserError(f"{layout.root}: no test images to draw a sheet of")
     random = numpy.random.default_rng(utils.derived_seed(seed, "sheet"))
     shuffled = [layout.test[i] for i in random.permutation(len(layout.test))]
-    persons: dict[str, "Sample"] = {}
+    persons: dict[str, Sample] = {}
     for sample in sorted(shuffled, key=lambda sample: sample.label != layout.neutral):
         persons.setdefault(sample.subject or sample.name, sample)
     chosen = list(persons.values())[:count]
@@ -64,9 +61,9 @@ def choose(layout: "Layout", count: int, seed: int) -> tuple[list["Sample"], lis
     return chosen, first_of_each(others, len(layout.expressions))
 
 
-def first_of_each(samples: Sequence["Sample"], num_classes: int) -> list["Sample"]:
+def first_of_each(samples: Sequence[Sample], num_classes: int) -> list[Sample]:
     """The first sample of each expression that there is."""
-    found: dict[int, "Sample"] = {}
+    found: dict[int, Sample] = {}
     for sample in samples:
         found.setdefault(sample.label, sample)
     return [found[label] for label in range(num_classes) if label in found]

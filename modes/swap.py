@@ -1,6 +1,6 @@
 """``--mode test``: the swap of two faces' expressions, from the files of a run to a picture (METHOD §2).
 
-With ``--steps`` the way from the input to one or several targets: a strip for each, or a square of two.
+With ``--frames`` the way from the input to one or several targets: a strip for each, or a square of two.
 """
 
 from __future__ import annotations
@@ -9,36 +9,37 @@ import argparse
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable, Sequence
+from typing import Callable, Sequence
+
+import numpy
+import torch
+from PIL import Image
+from torch import Tensor
 
 import utils
+from datasets.align import NoFace, align_face, open_photo
+from datasets.detect import FaceDetector
+from datasets.geometry import paste_back
+from datasets.loading import read_image, to_float, to_uint8
+from models import figures
+from models.swap import Pair
 from modes.trained import load_gan
 from utils import UserError
-
-if TYPE_CHECKING:
-    import numpy
-    import torch
-    from PIL import Image
 
 
 def swap(options: argparse.Namespace) -> None:
     """Swap the expressions of two faces into ``result.jpg``, or draw the way there; UserError for what cannot be."""
-    import torch
-    from datasets.loading import to_float, to_uint8
-    from models import figures
-    from models.swap import Pair
-
     gan, names = load_gan(options)
     check_swap_list(options.swap_list, names)
     photos = [Photo.open(path, gan.shape.image_size, options) for path in (options.input, *options.target)]
     face, *targets = (to_float(to_uint8(photo.face)[None], gan.device) for photo in photos)
     labels = torch.tensor(options.swap_list, device=gan.device)
     source, *wanted = (names[label] for label in options.swap_list)
-    if options.steps:
+    if options.frames:
         blend = partial(gan.blend, face, labels[:1], torch.cat(targets), labels[1:])
-        rows = interpolation(blend, face[0], [target[0] for target in targets], options.steps, options.matrix)
+        rows = interpolation(blend, face[0], [target[0] for target in targets], options.frames, options.matrix)
         picture = figures.panels(rows)
-        said = f"the input from {source} to " + " and ".join(wanted) + f" in {options.steps} steps"
+        said = f"the input from {source} to " + " and ".join(wanted) + f" in {options.frames} frames"
         said += f": {wanted[0]} downwards, {wanted[1]} to the right" if options.matrix else ", then the target"
     else:
         pair = Pair(face, targets[0], labels[:1], labels[1:])
@@ -53,28 +54,24 @@ def swap(options: argparse.Namespace) -> None:
     print(f"wrote {options.output}: {said}")
 
 
-def interpolation(blend: Callable[["torch.Tensor"], "torch.Tensor"], face: "torch.Tensor",
-                  targets: Sequence["torch.Tensor"], steps: int, matrix: bool) -> list[list["torch.Tensor | None"]]:
+def interpolation(blend: Callable[[Tensor], Tensor], face: Tensor,
+                  targets: Sequence[Tensor], frames: int, matrix: bool) -> list[list[Tensor | None]]:
     """Rows of panels (3, S, S): a strip per target, which ends with it; or a square of two, its targets at the ends.
 
     ``blend`` makes images (K, 3, S, S) from shares (K, T).
     """
-    import torch
-
-    way = torch.linspace(0, 1, steps, device=face.device)
+    way = torch.linspace(0, 1, frames, device=face.device)
     if not matrix:
         moved = [blend(way[:, None] * one_of(i, len(targets), face.device)) for i in range(len(targets))]
         return [[*images, target] for images, target in zip(moved, targets)]
     down, right = (one_of(i, 2, face.device) for i in (0, 1))
-    rows: list[list["torch.Tensor | None"]] = [[*blend(share * down + way[:, None] * right), None] for share in way]
+    rows: list[list[Tensor | None]] = [[*blend(share * down + way[:, None] * right), None] for share in way]
     rows[0][-1] = targets[1]
-    return [*rows, [targets[0], *[None] * steps]]
+    return [*rows, [targets[0], *[None] * frames]]
 
 
-def one_of(i: int, count: int, device: "torch.device") -> "torch.Tensor":
+def one_of(i: int, count: int, device: torch.device) -> Tensor:
     """(count,): 1 at i, else 0."""
-    import torch
-
     return (torch.arange(count, device=device) == i).float()
 
 
@@ -93,19 +90,15 @@ def check_swap_list(swap_list: list[int], names: list[str]) -> None:
 class Photo:
     """A picture with the face in it: the whole picture, or what alignment cut out with ``matrix``."""
 
-    face: "Image.Image"
-    whole: "Image.Image | None" = None
-    matrix: "numpy.ndarray | None" = None
+    face: Image.Image
+    whole: Image.Image | None = None
+    matrix: numpy.ndarray | None = None
 
     @classmethod
     def open(cls, path: str, image_size: int, options: argparse.Namespace) -> "Photo":
         """Read a picture, with ``--align`` the largest face of it; UserError where there is none."""
-        from datasets.loading import read_image
-
         if not options.align:
             return cls(read_image(path, image_size))
-        from datasets.align import NoFace, align_face, open_photo
-        from datasets.detect import FaceDetector
 
         detector, photo = FaceDetector(options.align), open_photo(path)
         try:
@@ -114,10 +107,8 @@ class Photo:
             raise UserError(f"{path}: {error}; use a picture of a face, or leave out --align") from None
         return cls(face, photo, matrix)
 
-    def save_with(self, face: "Image.Image", path: Path) -> None:
+    def save_with(self, face: Image.Image, path: Path) -> None:
         """Write the whole picture with another face in the place of its own."""
-        from datasets.geometry import paste_back
-
         utils.save_picture(paste_back(self.whole, face, self.matrix), path)
         print(f"wrote {path}: the whole photograph with the swapped face")
 

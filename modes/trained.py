@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import utils
+from datasets.layout import DATA_SETS, Layout, check_images, read_label_list, read_layout
+from datasets.splits import with_validation_names
+from models import checkpoints
+from models.swap_gan import SwapGAN
 from utils import UserError
 
-if TYPE_CHECKING:
-    from datasets.layout import Layout
-    from models.swap_gan import SwapGAN
 
-
-def load_gan(options: argparse.Namespace) -> tuple["SwapGAN", list[str]]:
+def load_gan(options: argparse.Namespace) -> tuple[SwapGAN, list[str]]:
     """The encoder and decoder of a run and the names of its expressions; UserError where they do not fit -a."""
-    from datasets.layout import DATA_SETS
-    from models import checkpoints
-
     folder, epoch = Path(options.checkpoint_dir) / "model", chosen_epoch(options)
     if not checkpoints.gan_file(folder, "Enc", epoch).is_file():
         raise UserError(f"--restore: {checkpoints.gan_file(folder, 'Enc', epoch)} is not there; train first, or name "
@@ -37,11 +33,8 @@ def chosen_epoch(options: argparse.Namespace) -> int | None:
     return options.restore if options.restore is not None and options.restore >= 0 else None
 
 
-def read_data(options: argparse.Namespace, names: list[str]) -> "Layout":
+def read_data(options: argparse.Namespace, names: list[str]) -> Layout:
     """The data directory of the run, with the validation split that the run has kept; UserError for missing images."""
-    from datasets.layout import DATA_SETS, check_images, read_label_list, read_layout
-    from datasets.splits import with_validation_names
-
     data = DATA_SETS[options.data]
     layout = read_layout(options.data_dir or data.directory, names, neutral=options.neutral,
                          known=None if options.data_dir else data.expressions)

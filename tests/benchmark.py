@@ -36,12 +36,13 @@ from datasets.layout import Layout, read_layout  # noqa: E402
 from datasets.loading import Images, gan_plan, load, recognizer_plan, to_float  # noqa: E402
 from datasets.splits import training_pairs  # noqa: E402
 from datasets.synthetic import make_dataset  # noqa: E402
+from models.recipes import GANRecipe, GANShape  # noqa: E402
 from models.recognizer import Examples, Recognizer, evaluate, real_features  # noqa: E402
 from models.speed import flops_of, matrix_peak, synchronize  # noqa: E402
 from models.swap import Pair  # noqa: E402
-from models.swap_gan import GANRecipe, GANShape, SwapGAN  # noqa: E402
+from models.swap_gan import SwapGAN  # noqa: E402
 from models.vgg import VGG, Perceptual, VGG_fx  # noqa: E402
-from train import examples_of  # noqa: E402
+from modes.phases import examples_of  # noqa: E402
 
 SIZES = {"paper": {"image_size": 256, "base_width": 64, "vgg_width": 64, "fc_width": 4096, "batch_size": 10,
                    "vgg_batch_size": 12},
@@ -152,8 +153,8 @@ class Bench:
         options, layout, pinned = self.options, self.layout(), self.device.type == "cuda"
         images, test = self.images()
         for step, batch in enumerate(load(images, gan_plan(layout.train, options.batch_size, 0, 0), 0, pinned)):
-            pair = Pair(to_float(batch.first, self.device), to_float(batch.second, self.device),
-                        batch.label.to(self.device), batch.second_label.to(self.device))
+            batch = batch.to(self.device)
+            pair = Pair(batch.first, batch.second, batch.label, batch.second_label)
             self.gan.step(pair, utils.generator(0, step))
         pairs = training_pairs(layout, 0, 6)
         labels = np.array([sample.label for sample in layout.train])

@@ -24,10 +24,12 @@ import utils
 from datasets.layout import check_images, read_layout
 from datasets.loading import Images, read_image
 from datasets.splits import read_pairs, with_validation
+from models.recipes import GANShape
 from models.checkpoints import load_perceptual, load_recognizer, load_swap_gan, save_gan, save_recognizer
 from models.generator import Encoder
 from models.recognizer import Recognizer
-from models.swap_gan import GANShape, SwapGAN
+from models.swap_gan import SwapGAN
+from modes.records import StateStore
 from models.vgg import VGG_fx
 
 CPU = torch.device("cpu")
@@ -202,7 +204,7 @@ def test_a_checkpoint_that_would_run_code_is_refused(checkpoint, tmp_path, which
 @given(newest=st.floats(0, 1), manifest=st.none() | list_bytes | st.sampled_from(
     [b"[]", b"{}", b"[1]", b'[{"file": "../x", "sha256": ""}]', b'[{"file": "state_000001.pth", "sha256": "0"}]']))
 def test_damaged_training_states(tmp_path, newest, manifest):
-    store = utils.StateStore(tmp_path / "state")
+    store = StateStore(tmp_path / "state")
     for path in store.folder.glob("*"):
         path.unlink()
     store.save({"step": 1, "weight": torch.ones(3)})

@@ -13,7 +13,7 @@ from PIL import Image
 
 from conftest import command, refused, shared
 from datasets.synthetic import make_dataset
-from options import build_parser
+from modes.options import build_parser
 
 NAMES = ["disgust", "scream", "smile", "squint", "surprise", "neutral"]
 TINY = ["--image_size", 32, "--base_width", 4, "--vgg_width", 4, "--fc_width", 16, "--batch_size", 6,
@@ -76,7 +76,7 @@ def test_swap_writes_six_panels(run, tmp_path):
 def test_strip_goes_from_no_swap_to_full_swap(run, tmp_path):
     common = ["train.py", "--mode", "test", "--restore", "--swap_list", 2, 5, "--input", "images/smile.jpg",
               "--target", "images/neutral.jpg", "--checkpoint_dir", run, "--gpu", -1]
-    assert command(*common, "--steps", 4, "--output", tmp_path / "strip.png").returncode == 0
+    assert command(*common, "--frames", 4, "--output", tmp_path / "strip.png").returncode == 0
     assert command(*common, "--output", tmp_path / "result.png").returncode == 0
     strip, row = Image.open(tmp_path / "strip.png"), Image.open(tmp_path / "result.png")
     assert strip.size == (5 * 128, 128)  # four steps and the target
@@ -251,9 +251,9 @@ def test_bad_training_options_are_refused(faces, tmp_path, options, words):
     (["--restore", 7], ["Enc_iter_007.pth is not there"]),
     (["-a", "scream", "disgust", "smile", "squint", "surprise", "neutral"], ["was trained with -a disgust scream"]),
     (["-a", "disgust", "neutral"], ["was trained with -a disgust scream"]),
-    (["--steps", 1], ["--steps 1"]), (["--swap_list", 2], ["--swap_list 2", "2 numbers"]),
-    (["--swap_list", 2, 5, 1, "-t", "images/neutral.jpg", "images/smile.jpg"], ["several targets", "--steps"]),
-    (["--matrix", "--steps", 3], ["--matrix: needs two targets"])])
+    (["--frames", 1], ["--frames 1"]), (["--swap_list", 2], ["--swap_list 2", "2 numbers"]),
+    (["--swap_list", 2, 5, 1, "-t", "images/neutral.jpg", "images/smile.jpg"], ["several targets", "--frames"]),
+    (["--matrix", "--frames", 3], ["--matrix: needs two targets"])])
 def test_bad_swap_options_are_refused(run, tmp_path, options, words):
     line = refused(command("train.py", "--mode", "test", "--restore", "--swap_list", 2, 5, "-i", "images/smile.jpg",
                            "-t", "images/neutral.jpg", "--checkpoint_dir", run, "--gpu", -1, *options))

@@ -9,11 +9,12 @@ import torch
 from datasets.layout import read_layout
 from datasets.loading import Images, load, mixed_plan, recognizer_plan, to_float
 from datasets.synthetic import make_dataset
-from models.recognizer import Examples, Recognizer, RecognizerRecipe, evaluate, real_features
+from models.recipes import GANRecipe, GANShape, RecognizerRecipe
+from models.recognizer import Examples, Recognizer, evaluate, real_features
 from models.swap import Pair
-from models.swap_gan import GANRecipe, GANShape, SwapGAN
+from models.swap_gan import SwapGAN
 from models.vgg import VGG, Perceptual, VGG_fx
-from train import examples_of
+from modes.phases import examples_of
 
 
 def bars(count: int, label: torch.Tensor, seed: int = 0) -> torch.Tensor:
@@ -35,11 +36,11 @@ def pair(step: int, n: int = 12) -> Pair:
 
 def test_gan_learns_to_move_the_bar():
     torch.manual_seed(0)
-    gan = SwapGAN(GANShape(3, 32, 8, label_copy=2), GANRecipe(lr=2e-3, vgg_loss=False, paired=1.0, G_max=1e9))
+    gan = SwapGAN(GANShape(3, 32, 8, label_copy=2), GANRecipe(lr=2e-3, vgg_loss=False, scene_truth=True, lambda_truth_loss=40, G_max=1e9))
     before, after = [], []
     for step in range(120):
         figures = gan.step(pair(step), torch.Generator().manual_seed(step))
-        (before if step < 5 else after if step >= 115 else []).append((figures["paired"], figures["l2"]))
+        (before if step < 5 else after if step >= 115 else []).append((figures["truth"], figures["l2"]))
     paired, l2 = (torch.tensor(values).mean(0) for values in (before, after))
     assert l2[0] < 0.4 * paired[0] and l2[1] < 0.2 * paired[1]
     test = pair(1000)
@@ -144,47 +145,45 @@ def test_examples_of_a_recognizer_epoch_are_those_of_its_batches_one_by_one(tmp_
     examples = list(examples_of(load(images, plan), gan, size))
     assert [len(batch.label) for batch in examples] == [len(batch.first) for batch in plan] and len(plan) in (4, 9)
     for batch, ours in zip(load(images, plan), examples):
-        image, made = to_float(batch.first), batch.paired
+        image, real = to_float(batch.first), batch.alone
         fx = real_features(gan.encoder, image)
-        if made.any():
-            image[made], fx[made] = gan.synthesize(image[made], to_float(batch.second), batch.label[made],
-                                                   batch.second_label)
+        if len(batch.second):
+            image[real:], fx[real:] = gan.synthesize(image[real:], to_float(batch.second), batch.label[real:],
+                                                     batch.second_label)
         torch.testing.assert_close(ours.inputs, (image, fx))
-        assert torch.equal(ours.label, batch.label) and torch.equal(ours.synthesized, made)
-        assert ours.totals == (int((~made).sum()), int(made.sum()))
+        assert torch.equal(ours.label, batch.label) and ours.real == real
+        assert ours.totals == (real, len(image) - real)
 
 
-def gradient(recipe: RecognizerRecipe, label: torch.Tensor, image: torch.Tensor, made: torch.Tensor) -> torch.Tensor:
+def gradient(recipe: RecognizerRecipe, label: torch.Tensor, image: torch.Tensor, real: int) -> torch.Tensor:
     """What a step on these images sets as the gradient of a linear recognizer without dropout."""
     torch.manual_seed(0)
     recognizer = Recognizer(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 32 * 32, 3)), recipe)
-    recognizer.step(Examples(label, (image,), made, (int((~made).sum()), int(made.sum()))))
+    recognizer.step(Examples(label, (image,), real))
     return torch.cat([parameter.grad.flatten() for parameter in recognizer.network.parameters()])
 
 
 def test_a_guided_gradient_never_undoes_that_of_the_real_images():
     label = torch.tensor([0, 1, 2, 1, 2, 0])
     shown = torch.tensor([0, 1, 2, 0, 1, 2])  # what the images show: the synthesized ones have wrong labels
-    image, made = bars(6, shown), torch.arange(6) >= 3
-    none = torch.zeros(3, dtype=torch.bool)
-    real = gradient(RecognizerRecipe(), label[:3], image[:3], none) / 2
-    wrong = gradient(RecognizerRecipe(), label[3:], image[3:], none) / 2
-    plain, guided = (gradient(RecognizerRecipe(guided=on), label, image, made) for on in (False, True))
+    image = bars(6, shown)
+    real = gradient(RecognizerRecipe(), label[:3], image[:3], 3) / 2
+    wrong = gradient(RecognizerRecipe(), label[3:], image[3:], 3) / 2
+    plain, guided = (gradient(RecognizerRecipe(guided=on), label, image, 3) for on in (False, True))
     torch.testing.assert_close(plain, real + wrong)
     assert real @ wrong < 0
     torch.testing.assert_close(guided, real + wrong - real * (real @ wrong) / (real @ real))
-    right = gradient(RecognizerRecipe(guided=True), torch.cat([label[:3]] * 2), torch.cat([image[:3]] * 2), made)
+    right = gradient(RecognizerRecipe(guided=True), torch.cat([label[:3]] * 2), torch.cat([image[:3]] * 2), 3)
     torch.testing.assert_close(right, 2 * real)  # nothing to take out where both agree
 
 
 def test_synthesized_images_count_by_their_weight_in_a_mixed_batch():
-    label, image, made = torch.tensor([0, 1, 2]), bars(3, torch.tensor([0, 1, 2])), torch.tensor([False, False, True])
-    none = torch.zeros(3, dtype=torch.bool)
-    real = gradient(RecognizerRecipe(), label[:2], image[:2], none[:2])
-    synthesized = gradient(RecognizerRecipe(), label[2:], image[2:], none[2:])
-    ours = gradient(RecognizerRecipe(synthesized_weight=0.5), label, image, made)
+    label, image = torch.tensor([0, 1, 2]), bars(3, torch.tensor([0, 1, 2]))
+    real = gradient(RecognizerRecipe(), label[:2], image[:2], 2)
+    synthesized = gradient(RecognizerRecipe(), label[2:], image[2:], 1)
+    ours = gradient(RecognizerRecipe(synthesized_weight=0.5), label, image, 2)
     torch.testing.assert_close(ours, (2 * real + 0.5 * synthesized) / 2.5)
-    alone = gradient(RecognizerRecipe(synthesized_weight=0.5), label[2:], image[2:], made[2:])
+    alone = gradient(RecognizerRecipe(synthesized_weight=0.5), label[2:], image[2:], 0)
     torch.testing.assert_close(alone, synthesized)  # a whole synthesized batch counts like any
 
 

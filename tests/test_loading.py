@@ -63,7 +63,7 @@ def test_loading_gives_the_planned_images_in_order(tmp_path, cache, workers):
     assert first.first[:, 0, 0, 0].tolist() == [40, 10] and first.second[:, 0, 0, 0].tolist() == [0, 50]
     assert first.label.tolist() == [1, 1] and first.second_label.tolist() == [0, 2]
     assert len(second.second) == 0 and second.first[:, 0, 0, 0].tolist() == [20]
-    assert first.paired.all() and not second.paired.any() and (first.total_paired, second.total_paired) == (2, 0)
+    assert (first.alone, second.alone, first.total_alone, second.total_alone) == (0, 1, 0, 1)
 
 
 def test_both_faces_of_a_synthesis_are_mirrored_together(tmp_path):
@@ -116,22 +116,9 @@ def test_gan_plan_pairs_one_expression_with_any_others():
 SCENES = [Sample(f"{p}{s}{e}.png", e, None, f"p{p}", f"s{s}") for p in range(6) for s in range(2) for e in range(3)]
 
 
-def test_paired_plan_shows_one_person_in_one_scene():
-    for batch in gan_plan(SCENES, 8, 0, 0, paired=0.5):
-        assert (batch.truth >= 0).sum() == 2 * 4
-        for a, b, (c, d) in zip(batch.first, batch.second, batch.truth):
-            assert SCENES[a].label != SCENES[b].label
-            if c >= 0:
-                assert (SCENES[a].subject, SCENES[a].scene) == (SCENES[b].subject, SCENES[b].scene)
-                assert (c, d) == (b, a)
-    assert not any((batch.truth >= 0).any() for batch in gan_plan(SAMPLES, 8, 0, 0, paired=0.5))  # no scenes: silent
-    unpaired = gan_plan(SCENES, 8, 0, 0)
-    assert all((ours.first == theirs.first).all() for ours, theirs in zip(gan_plan(SCENES, 8, 0, 0, 0.5), unpaired))
-
-
 def test_true_swaps_are_the_persons_in_their_scenes_with_the_others_expression():
     lacking = SCENES[1:]  # without p0 in s0 with expression 0
-    for batch in gan_plan(lacking, 8, 0, 0, paired=0.25, scene_truth=True):
+    for batch in gan_plan(lacking, 8, 0, 0, scene_truth=True):
         for a, b, truth in zip(batch.first, batch.second, batch.truth):
             for person, other, true in ((a, b, truth[0]), (b, a, truth[1])):
                 person, other = lacking[person], lacking[other]

@@ -21,9 +21,10 @@ sys.path.insert(0, {repository!r})
 import torch
 from models.metrics import Report
 from models.parallel import Processes
-from models.recognizer import Examples, Recognizer, RecognizerRecipe, evaluate, real_features
+from models.recipes import GANRecipe, GANShape, RecognizerRecipe
+from models.recognizer import Examples, Recognizer, evaluate, real_features
 from models.swap import Pair
-from models.swap_gan import GANRecipe, GANShape, SwapGAN
+from models.swap_gan import SwapGAN
 from models.vgg import VGG, VGG_fx, Perceptual
 
 torch.set_num_threads(1)
@@ -31,8 +32,8 @@ cpu = torch.device("cpu")
 processes = Processes.join(cpu)
 torch.manual_seed(0)
 perceptual = Perceptual(VGG(3, 4, 8).features)
-gan = SwapGAN(GANShape(3, 32, 4), GANRecipe(alpha5=True, mismatched=True, paired=0.5, G_max=1e9, ema=0.9, diff_aug=True,
-                                                 lambda_cycle_loss=5.0), perceptual, processes=processes)
+gan = SwapGAN(GANShape(3, 32, 4), GANRecipe(alpha5=True, mismatched=True, scene_truth=True, G_max=1e9, ema=0.9), perceptual,
+              processes=processes)
 network = VGG_fx(3, 4, 16, 4)
 for module in network.modules():
     if isinstance(module, torch.nn.Dropout):
@@ -50,8 +51,8 @@ for step in range(4):
     figures.append(gan.step(Pair(*own, truth, known, known), torch.Generator().manual_seed(step), total))
     label = b[processes.share]
     recognizer.recipe = replace(recognizer.recipe, guided=step % 2 == 1)
-    figures.append(recognizer.step(Examples(label, (own[0], real_features(gan.encoder, own[0])), ~same[processes.share],
-                                            (4, 3))))
+    real = int((torch.arange(total)[processes.share] < 4).sum())
+    figures.append(recognizer.step(Examples(label, (own[0], real_features(gan.encoder, own[0])), real, (4, 3))))
 images, labels = torch.rand(11, 3, 32, 32, generator=data) * 2 - 1, torch.arange(11) % 3
 report = evaluate(recognizer, gan.encoder, [(images[processes.share], labels[processes.share])], 3)
 if processes.main:

@@ -50,7 +50,7 @@ def default(action: argparse.Action) -> str:
 
 def parsers() -> dict[str, argparse.ArgumentParser]:
     import test_matrix_multi
-    from options import build_parser
+    from modes.options import build_parser
 
     return {"train.py": build_parser(), "test_matrix_multi.py": test_matrix_multi.build_parser()}
 

@@ -9,7 +9,8 @@ import torch
 
 from models import losses
 from models.swap import block_cuts, block_mask, decoder_label, half_way, one_hot, swap_codes, swap_label
-from models.swap_gan import Edits, GANRecipe, discriminator_loss, generator_loss
+from models.recipes import GANRecipe
+from models.swap_gan import Edits, discriminator_loss, generator_loss
 
 
 @pytest.mark.parametrize("chans, n, cuts", [
@@ -75,10 +76,10 @@ def test_swap_consistency_and_reconstruction():
     assert losses.reconstruction(3 * one, one).item() == 4
 
 
-def test_paired_swap_counts_the_samples_whose_truth_is_known():
+def test_true_swap_counts_the_samples_whose_truth_is_known():
     swapped, truth = torch.zeros(4, 3, 2, 2), torch.tensor([1.0, 2, 3, 4]).view(4, 1, 1, 1).expand(4, 3, 2, 2)
     known = torch.tensor([True, False, True, False])
-    assert losses.paired_swap(swapped, truth, known, share=0.5).item() == pytest.approx((1 + 3) / 2)
+    assert losses.true_swap(swapped, truth, known).item() == pytest.approx((1 + 9) / 4)
 
 
 def test_discriminator_loss_by_hand():

@@ -18,14 +18,15 @@ from models.augment import blurred, differently_lit, disturbed, shifted
 from models.judge import Judge, train_judge
 from models.metrics import frechet_distance
 from models.swap import Pair
-from models.swap_gan import GANShape, SwapGAN
+from models.recipes import GANShape
+from models.swap_gan import SwapGAN
 from models.synthesis import Gallery, Trial, evaluate_synthesis, expressions_of, nearest_subject, shrunk
 from modes.evaluate import all_swaps, subject_numbers
 from modes.grid import choose
 from test_commands import NAMES, TINY
 
-BEYOND = ["--scene_truth", "--ema", 0.9, "--mirror", "--diff_aug", "--adv_loss", "hinge", "--lambda_r1_loss", 1,
-          "--lambda_cycle_loss", 1, "--lambda_residual_loss", 1, "--lr_d", 1e-4, "--perceptual_disturbed"]
+BEYOND = ["--scene_truth", "--mismatched", "--ema", 0.9, "--mirror", "--mix", 1, "--guided", "--balanced", "--augment",
+          "--encode_synthesized", "--vgg_schedule", "cosine"]
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,7 @@ def run(faces, tmp_path_factory) -> Path:
     result = command("train.py", "-a", *NAMES, "--data_dir", faces, "--checkpoint_dir", folder, "--epochs", 1, *TINY,
                      *BEYOND)
     assert result.returncode == 0, result.stderr
-    assert all(f"{name} " in result.stdout for name in ("paired", "cycle", "residual", "r1"))
+    assert all(f"{name} " in result.stdout for name in ("truth", "mismatched"))
     return folder
 
 
@@ -201,7 +202,7 @@ def test_sheet_shows_neutral_persons_and_references_of_others(faces):
 
 def test_way_to_several_targets_as_strips_and_as_matrix(run, tmp_path):
     words = ["train.py", "--mode", "test", "--restore", "--swap_list", 2, 5, 1, "--input", "images/smile.jpg",
-             "--target", "images/neutral.jpg", "images/smile.jpg", "--steps", 3, "--checkpoint_dir", run, "--gpu", -1]
+             "--target", "images/neutral.jpg", "images/smile.jpg", "--frames", 3, "--checkpoint_dir", run, "--gpu", -1]
     assert command(*words, "--output", tmp_path / "strips.png").returncode == 0
     assert command(*words, "--matrix", "--output", tmp_path / "matrix.png").returncode == 0
     strips, matrix = (np.asarray(Image.open(tmp_path / f"{name}.png")).astype(int) for name in ("strips", "matrix"))
@@ -218,7 +219,7 @@ def test_way_to_several_targets_as_strips_and_as_matrix(run, tmp_path):
 
 def test_generate_writes_a_data_set_to_train_on(run, faces, tmp_path):
     out = tmp_path / "made"
-    words = ["train.py", "--mode", "generate", "--restore", "--checkpoint_dir", run, "--out", out, "--gpu", -1]
+    words = ["train.py", "--mode", "generate", "--restore", "--checkpoint_dir", run, "--output", out, "--gpu", -1]
     result = command(*words)
     assert result.returncode == 0, result.stderr
     layout, original = read_layout(out), read_layout(faces)
@@ -234,11 +235,11 @@ def test_generate_writes_a_data_set_to_train_on(run, faces, tmp_path):
     assert command(*words).returncode == 0
     assert before == {path.name: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     assert command("-m", "datasets.check", out).returncode in (0, 1)
-    assert "lies inside the source" in refused(command(*words[:-4], "--out", faces / "made", "--gpu", -1))
+    assert "lies inside the source" in refused(command(*words[:-4], "--output", faces / "made", "--gpu", -1))
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "images.list").write_text("a.jpg 0\n")
-    assert "was not generated" in refused(command(*words[:-4], "--out", tmp_path / "other", "--gpu", -1))
-    assert "--out DIR is missing" in refused(command(*words[:-4], "--gpu", -1))
+    assert "was not generated" in refused(command(*words[:-4], "--output", tmp_path / "other", "--gpu", -1))
+    assert "--output DIR is missing" in refused(command(*words[:-4], "--gpu", -1))
 
 
 def test_a_run_with_an_averaged_generator_goes_on_exactly(run, faces, tmp_path):

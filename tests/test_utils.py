@@ -16,6 +16,7 @@ import torch
 
 import utils
 from conftest import REPOSITORY
+from modes.records import RunLog, StateStore
 from utils import UserError
 
 
@@ -80,7 +81,7 @@ def test_numpy_scalars_of_either_numpy_are_read(tmp_path, legacy, module):
 
 
 def test_states_rotate_and_keep_two(tmp_path):
-    store = utils.StateStore(tmp_path)
+    store = StateStore(tmp_path)
     assert not store.exists() and store.newest() is None
     for step in range(4):
         store.save({"step": step})
@@ -94,11 +95,11 @@ def test_states_rotate_and_keep_two(tmp_path):
 
 
 def test_log_goes_on_where_the_state_was_saved(tmp_path):
-    log = utils.RunLog(tmp_path)
+    log = RunLog(tmp_path)
     log.write("gan", 0, 1, {"loss": 0.5})
     position = log.position
     log.write("gan", 0, 2, {"loss": 0.25})
-    utils.RunLog(tmp_path, position).write("gan", 0, 2, {"loss": 0.125})
+    RunLog(tmp_path, position).write("gan", 0, 2, {"loss": 0.125})
     lines = (tmp_path / "metrics.csv").read_text().splitlines()
     assert lines == ["phase,epoch,step,name,value", "gan,0,1,loss,0.5", "gan,0,2,loss,0.125"]
 

@@ -1,0 +1,222 @@
+"""``--mode train``: check everything, then train, then judge the best recognizer on the test list."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import utils
+from datasets.layout import DATA_SETS, Layout, check_classes, check_images, read_layout
+from datasets.loading import Images, third_of_pairs
+from datasets.splits import pair_lines, training_pairs, with_validation
+from datasets.synthetic import make_dataset
+from models.checkpoints import load_recognizer
+from models.parallel import Processes
+from modes.grid import save_sheet
+from modes.matrix import judged, write_report
+from modes.phases import GANPhase, PerceptualPhase, RecognizerPhase, schedule
+from modes.records import StateStore
+from modes.run import Run, Setting, Stage
+from modes.swap import swap
+from utils import UserError
+
+RUN_FOLDERS = ("state", "model", "VGG", "img", "log", "test_result", "splits")
+PICTURES = Path(__file__).resolve().parents[1] / "images"
+
+
+def train(options: argparse.Namespace) -> None:
+    """The mode: a whole run, or what is left of one."""
+    start_processes(options)
+    device = utils.pick_device(options.gpu)
+    set_backends(options.deterministic)
+    processes = Processes.join(device)
+    if options.preset == "demo":
+        if processes.main:
+            draw_demo(options)
+        processes.wait()
+    restoring, layout = goes_on(options), checked_layout(options, processes.world)
+    run, phases = built(options, layout, device, processes, restoring)
+    if not restoring and processes.main:
+        for name in RUN_FOLDERS:  # what an earlier run has left, but for its perceptual network
+            shutil.rmtree(Path(options.checkpoint_dir) / name, ignore_errors=True)
+    elif restoring and options.restore is not None and options.restore >= 0:
+        restore_networks(run, *phases[1:], options.restore)
+    elif restoring:
+        run.restore()
+    if processes.main:
+        describe(run, phases[2].pairs)
+    with utils.noted_signals() as run.stop_signal:
+        run.run()
+    if processes.main:
+        finish(options, layout, phases[1].gan)
+    processes.leave()
+
+
+def built(options: argparse.Namespace, layout: Layout, device: torch.device, processes: Processes, restoring: bool
+          ) -> tuple[Run, tuple[PerceptualPhase, GANPhase, RecognizerPhase]]:
+    """A run with its phases, at its beginning."""
+    images = Images(layout.train + layout.target_only, options.image_size, options.cache)
+    selection = Images(layout.split(options.select_on), options.image_size, options.cache)
+    pairs = training_pairs(layout, options.seed, options.pairs_per_image, options.targets == "any")
+    if options.ablation:
+        pairs = third_of_pairs(pairs, options.seed)
+    setting = Setting(options, layout, images, selection, device, amp_dtype(options.amp, device), processes)
+    config = described(options, layout)
+    perceptual = PerceptualPhase(setting, config, restoring)
+    gan = GANPhase(setting, config, perceptual.file)
+    recognizer = RecognizerPhase(setting, config, gan.gan, perceptual.file, pairs, restoring)
+
+    def stages() -> list[Stage]:
+        return schedule(perceptual.epochs, options.epochs, options.round_every, options.round_epochs)
+
+    rows = [[split, s.name, s.label, s.subject, s.scene] for split in ("train", "val", "target_only")
+            for s in getattr(layout, split)]
+    seen = utils.fingerprint([layout.neutral, rows, pairs.tolist()])
+    return Run(setting, [perceptual, gan, recognizer], stages, seen), (perceptual, gan, recognizer)
+
+
+def described(options: argparse.Namespace, layout: Layout) -> dict[str, Any]:
+    """What a checkpoint needs to be used alone, beside the GAN's shape."""
+    names, neutral = layout.expressions, layout.neutral
+    return {"expressions": list(names), "listed": list(layout.listed),
+            "neutral_name": names[neutral] if neutral < len(names) else None, "image_size": options.image_size,
+            "data_dir": str(layout.root), "selected_on": options.select_on}
+
+
+def restore_networks(run: Run, gan: GANPhase, recognizer: RecognizerPhase, epoch: int) -> None:
+    """Go on behind GAN epoch ``epoch`` (from 1): its networks, the best recognizer if any, new optimizers."""
+    gan.load_networks(epoch)
+    recognizer.load_networks()
+    run.stage = 1 + run.schedule().index(Stage("gan", epoch - 1))
+    log = run.setting.folder / "log" / "metrics.csv"
+    run.log_position = log.stat().st_size if log.is_file() else None
+
+
+def describe(run: Run, pairs: Any) -> None:
+    """Write which options, validation images and pairs the run has, and say so."""
+    layout, folder, processes = run.setting.layout, run.setting.folder, run.processes
+    everyone, splits = layout.train + layout.target_only, folder / "splits"
+    utils.write_text(splits / "images_val.list", "".join(f"{s.name} {s.label}\n" for s in layout.val))
+    utils.write_text(splits / "images_gan_nature.list",
+                     pair_lines((everyone[source], everyone[target]) for source, target in pairs))
+    utils.write_json(folder / "options.json", {**vars(run.options), "attributes": list(layout.expressions)})
+    print(f"{folder}: {len(layout.train)} training and {len(layout.val)} validation images of "
+          f"{len(layout.expressions)} expressions, {len(pairs)} pairs, on {processes.world} x "
+          f"{run.setting.device.type}")
+
+
+# -------------------------------------------------------------------------------------------- before it
+
+def checked_layout(options: argparse.Namespace, world: int) -> Layout:
+    """The data with its validation split; UserError for whatever training would stumble over later."""
+    if min(options.batch_size, options.vgg_batch_size // 2) < world:
+        raise UserError(f"--batch_size {options.batch_size} and --vgg_batch_size {options.vgg_batch_size} are too "
+                        f"small for {world} processes: at least {world} and {2 * world}")
+    data = DATA_SETS[options.data]
+    layout = read_layout(options.data_dir or data.directory, options.attributes,
+                         known=None if options.data_dir else data.expressions, neutral=options.neutral)
+    layout = with_validation(layout, options.seed)
+    check_classes(layout)
+    if not layout.split(options.select_on):
+        raise UserError(f"{layout.root}: too few images to cut a validation split from; list some in images_val.list, "
+                        "or use --select_on test")
+    check_images(layout.split("all") + layout.target_only)
+    if options.select_on == "test" and utils.main_process():
+        print("note: --select_on test chooses the recognizer on the test images, as the reference does; "
+              "its test accuracy flatters")
+    return layout
+
+
+def amp_dtype(choice: str, device: torch.device) -> torch.dtype | None:
+    """``--amp`` → the dtype of autocast, None for float32."""
+    if choice == "auto":
+        return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else None
+    if choice == "fp16" and device.type == "cpu":
+        raise UserError("--amp fp16 needs a GPU; on the CPU there is bf16")
+    return {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}[choice]
+
+
+def set_backends(deterministic: bool) -> None:
+    """Let cuDNN try which algorithms are fastest, or torch use deterministic ones alone (``--deterministic``)."""
+    torch.backends.cudnn.benchmark = not deterministic
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def goes_on(options: argparse.Namespace) -> bool:
+    """Whether there is a run to go on with; UserError where that is not what was asked for."""
+    folder = Path(options.checkpoint_dir)
+    has_state = StateStore(folder / "state").exists()
+    if options.restore is not None and options.restore >= 0:
+        if not (folder / "model" / f"Enc_iter_{options.restore:03d}.pth").is_file():
+            raise UserError(f"--restore {options.restore}: {folder / 'model'} holds no networks of epoch "
+                            f"{options.restore} (Enc_iter_{options.restore:03d}.pth)")
+        if not 1 <= options.restore <= options.epochs:
+            raise UserError(f"--restore {options.restore}: the run has {options.epochs} epochs, raise --epochs")
+        return True
+    if options.restore is not None and not has_state:
+        raise UserError(f"--restore: {folder} holds no training state to go on with; start without --restore, or "
+                        "name the run's directory with --checkpoint_dir")
+    if options.restore is not None or options.auto_restore and has_state:
+        return True
+    own_false_start = options.auto_restore and (folder / "options.json").is_file() and not (folder / "VGG").exists()
+    if not options.overwrite and not own_false_start \
+            and any((folder / name).exists() for name in ("state", "model", "VGG")):
+        raise UserError(f"{folder} already holds a run: go on with --restore, delete it with --overwrite, or choose "
+                        "another --checkpoint_dir")
+    return False
+
+
+def draw_demo(options: argparse.Namespace) -> None:
+    """Draw the built-in data into the demo's directory if it is absent."""
+    if not (Path(options.data_dir) / "images.list").is_file():
+        print(f"drawing the built-in faces into {options.data_dir}")
+        make_dataset(options.data_dir, image_size=options.image_size)
+
+
+def start_processes(options: argparse.Namespace) -> None:
+    """``--gpu 0 1``: become ``torchrun`` with one process per GPU; nothing where it has been done or is in vain."""
+    if options.gpu is None or len(options.gpu) < 2 or "WORLD_SIZE" in os.environ or not torch.cuda.is_available():
+        return
+    if len(set(options.gpu)) < len(options.gpu) or not 0 <= min(options.gpu) <= max(options.gpu) < \
+            torch.cuda.device_count():
+        raise UserError(f"--gpu {' '.join(map(str, options.gpu))}: different GPUs are needed, this machine has "
+                        f"{torch.cuda.device_count()}, numbered from 0")
+    if options.preset != "demo":
+        checked_layout(options, len(options.gpu))  # a mistake in the data is one line here, and many there
+    os.execv(sys.executable, [sys.executable, "-m", "torch.distributed.run", "--standalone",
+                              f"--nproc_per_node={len(options.gpu)}", *sys.argv])
+
+
+# --------------------------------------------------------------------------------------------- after it
+
+def finish(options: argparse.Namespace, layout: Layout, gan: Any) -> None:
+    """Draw the sheet and judge the best recognizer on the test list; the demo also swaps and says how to go on."""
+    demo, folder = options.preset == "demo", Path(options.checkpoint_dir)
+    results = Path(".") if demo else folder / "test_result"
+    save_sheet(gan, layout, options.rows, options.seed, results / "grid.jpg")
+    resume_dir = folder / "VGG"
+    if not (resume_dir / "max_ckpt.t7").is_file():
+        print(f"no recognizer round in {options.epochs} epochs (--round_every {options.round_every}): no test")
+        return
+    trained = load_recognizer(resume_dir, gan.device)
+    report = judged(trained, layout, "test", options.image_size, 64, options.num_workers)
+    write_report(report, layout.expressions, f"best recognizer of {folder} on {layout.root}, test images", results)
+    if demo:
+        names = layout.expressions
+        if {"smile", "neutral"} <= set(names):
+            options.swap_list = [names.index("smile"), names.index("neutral")]
+            options.input, options.target = PICTURES / "smile.jpg", [PICTURES / "neutral.jpg"]
+            options.output = "result.jpg"
+            swap(options)
+        print("\ngo on with\n"
+              "  python train.py --preset demo --mode test --restore --swap_list 2 5 --input images/smile.jpg "
+              "--target images/neutral.jpg\n"
+              f"  python test_matrix_multi.py --resume_dir {resume_dir}")
