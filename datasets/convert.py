@@ -27,10 +27,10 @@ LISTS = ("expressions.txt", "subjects.list", "images_val.list", "images_test.lis
 def main(arguments: list[str] | None = None) -> None:
     """The command line."""
     asked = _parser().parse_args(arguments)
-    from datasets.check import table
+    from datasets.checking.overview import table
     from datasets.importers import decide_splits, distinct_names
     from datasets.layout import read_layout, write_layout
-    from datasets.places import check_writable
+    from datasets.files import check_writable
 
     source, out = Path(asked.source), Path(asked.out)
     if asked.reencode is not None and asked.reencode < 32:
@@ -112,7 +112,7 @@ def _common(parser: argparse.ArgumentParser, source: str, out: str, meaning: str
 
 def _read(asked: argparse.Namespace, source: Path, out: Path) -> "Collection":
     from datasets import importers
-    from datasets.places import check_apart
+    from datasets.files import check_apart
 
     if asked.kind == "csv":
         root = Path(asked.root) if asked.root else source.parent
@@ -139,7 +139,7 @@ def _read(asked: argparse.Namespace, source: Path, out: Path) -> "Collection":
 
 def _test_choice(asked: argparse.Namespace) -> float | set[str]:
     """The share of the images to test on, or the subjects."""
-    from datasets.layout import read_lines
+    from datasets.lists import read_lines
 
     words = getattr(asked, "test_subjects", None) or [str(getattr(asked, "test_share", 0.2))]
     if len(words) == 1 and Path(words[0]).is_file():
@@ -160,7 +160,7 @@ def _test_choice(asked: argparse.Namespace) -> float | set[str]:
 def _drop_broken(found: "Collection") -> None:
     """Leave out what is no image by its header, so that the lists never name it."""
     from datasets.importers import everything
-    from datasets.layout import image_fault
+    from datasets.pictures import image_fault
 
     samples = everything(found)
     with ThreadPoolExecutor(8) as pool:
@@ -269,9 +269,9 @@ def _copy(source: Path, target: Path, asked: argparse.Namespace) -> None:
 def _reencode(source: Path, target: Path, asked: argparse.Namespace) -> None:
     from PIL import Image
 
-    from datasets.align import open_photo
+    from datasets.pictures import read_picture
 
-    image = open_photo(source)
+    image = read_picture(source)
     scale = asked.reencode / min(image.size)
     if scale < 1:
         size = tuple(max(asked.reencode, round(scale * length)) for length in image.size)

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Sequence
 
-from datasets.layout import DATA_SETS, Layout, Sample, is_integer, neutral_label, read_lines, shortened
-from datasets.places import is_image_name
+from datasets.files import is_image_name
+from datasets.layout import DATA_SETS, Layout, Sample, neutral_label
+from datasets.lists import is_integer, read_lines, shortened
 from datasets.splits import with_validation
 from utils import UserError
 

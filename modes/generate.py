@@ -65,7 +65,7 @@ def generate(options: argparse.Namespace) -> None:
 
 def check_out(out: Path, source: Path) -> None:
     """UserError where the output lies in the data, or already holds a data directory that was not made here."""
-    from datasets.places import check_apart, check_writable
+    from datasets.files import check_apart, check_writable
 
     check_apart(source, out)
     check_writable(out)

@@ -39,14 +39,12 @@ def chosen_epoch(options: argparse.Namespace) -> int | None:
 
 def read_data(options: argparse.Namespace, names: list[str]) -> "Layout":
     """The data directory of the run, with the validation split that the run has kept; UserError for missing images."""
-    from datasets.layout import DATA_SETS, check_images, read_label_list, read_layout
-    from datasets.splits import with_validation_names
+    from datasets.layout import DATA_SETS, check_images, read_layout
+    from datasets.splits import with_kept_validation
 
     data = DATA_SETS[options.data]
     layout = read_layout(options.data_dir or data.directory, names, neutral=options.neutral,
                          known=None if options.data_dir else data.expressions)
-    kept = Path(options.checkpoint_dir) / "splits" / "images_val.list"
-    if not layout.val and kept.is_file() and kept.stat().st_size:
-        layout = with_validation_names(layout, read_label_list(kept))
+    layout = with_kept_validation(layout, Path(options.checkpoint_dir))
     check_images(layout.split("all") + layout.target_only)
     return layout

@@ -16,7 +16,8 @@ from PIL import Image
 from datasets.drawing import faces
 from datasets.drawing.faces import EXPRESSIONS, Identity, Scene
 from datasets.drawing.portrait import draw
-from datasets.layout import LIST_NAMES, Sample, write_layout
+from datasets.layout import Sample, write_layout
+from datasets.lists import LIST_NAMES
 from utils import UserError, derived_seed, progress, read_json, save_picture, write_json
 
 DESCRIPTION = "synthetic.json"
