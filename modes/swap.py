@@ -100,14 +100,14 @@ class Photo:
     @classmethod
     def open(cls, path: str, image_size: int, options: argparse.Namespace) -> "Photo":
         """Read a picture, with ``--align`` the largest face of it; UserError where there is none."""
-        from datasets.loading import read_image
+        from datasets.pictures import read_image, read_picture
 
         if not options.align:
             return cls(read_image(path, image_size))
-        from datasets.align import NoFace, align_face, open_photo
-        from datasets.detect import FaceDetector
+        from datasets.aligning.alignment import NoFace, align_face
+        from datasets.aligning.detect import FaceDetector
 
-        detector, photo = FaceDetector(options.align), open_photo(path)
+        detector, photo = FaceDetector(options.align), read_picture(path)
         try:
             face, matrix = align_face(photo, image_size, options.margin, detector)
         except NoFace as error:
@@ -116,7 +116,7 @@ class Photo:
 
     def save_with(self, face: "Image.Image", path: Path) -> None:
         """Write the whole picture with another face in the place of its own."""
-        from datasets.geometry import paste_back
+        from datasets.aligning.geometry import paste_back
 
         utils.save_picture(paste_back(self.whole, face, self.matrix), path)
         print(f"wrote {path}: the whole photograph with the swapped face")
