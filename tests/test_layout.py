@@ -9,7 +9,7 @@ import numpy
 import pytest
 from PIL import Image
 
-from conftest import shared
+from conftest import command, shared
 from datasets.layout import Sample, check_classes, check_images, read_layout, short_names, write_layout
 from datasets.lists import declared_expressions
 from datasets.splits import (pair_lines, read_pairs, sample_pairs, with_kept_validation, with_validation,
@@ -204,6 +204,12 @@ def test_attribute_lists_say_the_same_as_the_label_lists(tmp_path):
         (tmp_path / name).write_text((root / name).read_text())
     ours, theirs = read_layout(tmp_path), read_layout(root)
     assert [(s.name, s.label) for s in ours.split("all")] == [(s.name, s.label) for s in theirs.split("all")]
+
+
+def test_commands_and_lists_are_imported_without_anything_heavy():
+    words = ", ".join(f"datasets.{name}" for name in ("align", "check", "convert", "synthetic", "layout"))
+    told = command("-c", f"import sys, {words}; print({{'torch', 'numpy', 'PIL', 'cv2'}} & sys.modules.keys())")
+    assert told.stdout == "set()\n", told
 
 
 def test_short_names_are_two_letters_where_that_is_enough():

@@ -29,9 +29,9 @@ def table(layout: Layout) -> str:
 
 
 def contact_sheet(layout: Layout, broken: set[Sample], columns: int = 10, side: int = 96) -> Image.Image:
-    """A row of training images per expression, from the first to the last of the list but for the broken, with its name.
+    """A row of training images per expression, from the first to the last of the list, with its name.
 
-    ``side`` is that of an image in pixels.
+    ``broken`` images are left out; ``side`` is that of an image in pixels.
     """
     rows = [(name, [s for s in layout.train if s.label == label and s not in broken])
             for label, name in enumerate(layout.expressions)]
