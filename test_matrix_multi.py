@@ -67,27 +67,19 @@ def main(words: Sequence[str] | None = None) -> None:
         raise UserError(f"--image_size {options.image_size}: must be a multiple of 32, like 64 or 256")
     if not Path(options.resume_dir).is_dir():
         raise UserError(f"--resume_dir {options.resume_dir}: no such directory")
+    from datasets.splits import with_kept_validation
     from models.checkpoints import load_recognizer
     from modes.matrix import judged, write_report
 
     trained = load_recognizer(Path(options.resume_dir), utils.pick_device(options.gpu))
     layout = find_layout(options, trained)
     own_data = Path(trained.config.get("data_dir", "")).resolve() == layout.root.resolve()
-    if options.split in ("val", "train", "all") and not layout.val and own_data:
-        layout = with_run_validation(layout, Path(options.resume_dir).parent)
+    if options.split in ("val", "train", "all") and own_data:
+        layout = with_kept_validation(layout, Path(options.resume_dir).parent)
     report = judged(trained, layout, options.split, trained.config.get("image_size", options.image_size),
                     options.batch_size, options.num_workers)
     write_report(report, layout.expressions, f"{options.resume_dir} on {layout.root}, {options.split} images",
                  options.output_dir)
-
-
-def with_run_validation(layout: "Layout", run: Path) -> "Layout":
-    """The layout with the validation split that a run keeps with its checkpoint, if it has one."""
-    from datasets.layout import read_label_list
-    from datasets.splits import with_validation_names
-
-    kept = run / "splits" / "images_val.list"
-    return with_validation_names(layout, read_label_list(kept)) if kept.is_file() and kept.stat().st_size else layout
 
 
 if __name__ == "__main__":

@@ -8,44 +8,16 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Iterator, NamedTuple, Sequence
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from datasets.layout import Sample, report_broken
+from datasets.pictures import read_image
 from utils import UserError, derived_seed, progress
-
-
-def read_image(path: str | Path, image_size: int) -> Image.Image:
-    """Any image file → RGB of image_size × image_size: EXIF rotation applied, transparency on white, 16 bits reduced.
-
-    Raises UserError that names the file where it is missing or cannot be decoded.
-    """
-    try:
-        with Image.open(path) as opened:
-            opened.draft("RGB", (image_size, image_size))
-            image = to_rgb(ImageOps.exif_transpose(opened))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such image") from None
-    except Exception as error:  # Pillow's format plugins raise whatever they stumble over
-        raise UserError(f"{path}: cannot be read as an image ({type(error).__name__}); replace it") from None
-    return image.resize((image_size, image_size), Image.Resampling.BICUBIC)
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """An image of any mode as RGB: transparency on white, 16-bit and floating-point greys brought to 8 bits."""
-    if image.mode.startswith(("I", "F")):
-        grey = np.asarray(image, dtype=np.float32)
-        top = 255.0 if grey.max(initial=0.0) <= 255 else 65535.0
-        image = Image.fromarray((grey.clip(0, top) * (255 / top)).astype(np.uint8))
-    if "A" in image.getbands() or "transparency" in image.info:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("RGB")
 
 
 def to_uint8(image: Image.Image) -> Tensor:

@@ -12,7 +12,8 @@ from typing import Iterable, Sequence
 
 import numpy
 
-from datasets.layout import Layout, Sample, is_integer, read_lines, shortened
+from datasets.layout import Layout, Sample
+from datasets.lists import is_integer, read_label_list, read_lines, shortened
 from utils import UserError, derived_seed
 
 
@@ -37,6 +38,17 @@ def with_validation_names(layout: Layout, names: Iterable[str]) -> Layout:
                         "among its training images; restore the lists, or start a new run")
     return replace(layout, train=[s for s in layout.train if s.name not in names],
                    val=[s for s in layout.train if s.name in names])
+
+
+def with_kept_validation(layout: Layout, run: Path) -> Layout:
+    """The layout with the validation split that a run keeps with its checkpoint; its own comes first, where it has one.
+
+    ``run`` is the run's directory. UserError where the data has changed since.
+    """
+    kept = run / "splits" / "images_val.list"
+    if layout.val or not kept.is_file() or not kept.stat().st_size:
+        return layout
+    return with_validation_names(layout, read_label_list(kept))
 
 
 def _choose_validation(train: Sequence[Sample], share: float, seed: int) -> set[str]:
@@ -69,7 +81,7 @@ def sample_pairs(layout: Layout, seed: int, per_image: int = 6, any_target: bool
     """
     if any_target:
         return _any_pairs(layout, seed, per_image)
-    targets = layout.target_only or [s for s in layout.train if s.label == layout.neutral]
+    targets = layout.targets()
     if not targets:
         raise UserError(f"{layout.root}: no neutral training image to be a target of synthesis; "
                         "name the expression that serves with --neutral NAME")

@@ -1,148 +1,42 @@
-"""The built-in data set: drawn faces in the ``datasets/multiple`` layout, for a demo that needs no data.
-
-Persons and scenes are functions of the seed and of their names in ``subjects.list``, so that the true picture of
-"this person and scene with that expression" can be drawn from what is on disk: :func:`truth`. As in a Multi-PIE
-session, every scene of a person holds all six expressions.
-
-Usage: ``python -m datasets.synthetic OUT [--image_size 64] [--seed 0] …``
-"""
+"""The built-in data set of drawn faces: ``python -m datasets.synthetic OUT``."""
 
 from __future__ import annotations
 
 import argparse
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
-from datasets import faces
-from datasets.faces import EXPRESSIONS, Identity, Scene
-from datasets.layout import LIST_NAMES, Sample, write_layout
-from datasets.portrait import draw
-from utils import UserError, derived_seed, progress, read_json, run_command, save_picture, write_json
-
-__all__ = ["EXPRESSIONS", "describe", "draw", "make_dataset", "person_of", "scene_of", "truth"]
-
-DESCRIPTION = "synthetic.json"
-DRAWING = 1
+from utils import run_command
 
 
-@lru_cache(maxsize=8)
-def person_of(subject: str, seed: int) -> Identity:
-    """The person that a data set of this seed calls ``subject`` (``p0007``)."""
-    return faces.identity(derived_seed(seed, "person", subject))
+def main(arguments: list[str] | None = None) -> None:
+    """The command line."""
+    asked = vars(build_parser().parse_args(arguments))
+    out = asked.pop("out")
+    drawn = make_dataset(out, **asked)
+    train, test, names = drawn["subjects_train"], drawn["subjects_test"], drawn["expressions"]
+    print(f"{out}: {(train + test) * drawn['scenes'] * len(names)} faces of {train} + {test} persons; "
+          f"train on them with --data_dir {out} -a {' '.join(names)}")
 
 
-@lru_cache(maxsize=8)
-def scene_of(subject: str, name: str, seed: int) -> Scene:
-    """The scene ``name`` (``c1``) of a subject in a data set of this seed."""
-    return faces.scene(derived_seed(seed, "scene", subject, name))
+def make_dataset(root: str | Path, **settings: int) -> dict[str, Any]:
+    """Draw a data set into ``root``: :func:`datasets.drawing.data_set.make_dataset`."""
+    from datasets.drawing import data_set
+
+    return data_set.make_dataset(root, **settings)
 
 
-def truth(subject: str, scene: str, expression: int | str, size: int, seed: int = 0) -> Image.Image:
-    """The true picture of a subject and scene of ``subjects.list`` with an expression (name or label).
-
-    RGB, ``size`` × ``size``; what :func:`make_dataset` wrote is this picture at the data set's size and seed, as a
-    JPEG. UserError for an unknown expression and for a size outside 32 to 512.
-    """
-    return draw(person_of(subject, seed), scene_of(subject, scene, seed), expression, size)
-
-
-def make_dataset(root: str | Path, *, image_size: int = 64, subjects_train: int = 70, subjects_test: int = 30,
-                 scenes: int = 2, seed: int = 0) -> dict[str, Any]:
-    """Draw a data set into ``root`` (METHOD §6) and return its description, as :func:`describe` reads it.
-
-    ``subjects_train + subjects_test`` persons, none in both splits, ``scenes`` scenes of each, six pictures of every
-    scene. The same arguments write the same bytes. The lists are written last: a directory without them holds an
-    unfinished drawing, and a new call starts over. UserError for sizes out of range and for a directory that holds
-    something else.
-    """
-    root = Path(root)
-    description = {"drawing": DRAWING, "seed": seed, "image_size": image_size, "subjects_train": subjects_train,
-                   "subjects_test": subjects_test, "scenes": scenes, "expressions": list(EXPRESSIONS)}
-    _check(description)
-    _clear(root)
-    write_json(root / DESCRIPTION, description)
-    splits = _plan(root, subjects_train, subjects_test, scenes)
-    everything = [sample for samples in splits.values() for sample in samples]
-    for sample in progress(everything, "drawing faces", len(everything), "face"):
-        save_picture(truth(sample.subject, sample.scene, sample.label, image_size, seed), sample.path)
-    write_layout(root, EXPRESSIONS, splits)
-    return description
-
-
-def describe(root: str | Path) -> dict[str, Any] | None:
-    """The description of a finished built-in data set (``seed``, ``image_size``, …), None for anything else."""
-    root = Path(root)
-    if not (root / LIST_NAMES["train"]).is_file():
-        return None
-    return _description(root)
-
-
-def _description(root: Path) -> dict[str, Any] | None:
-    try:
-        description = read_json(root / DESCRIPTION)
-    except UserError:
-        return None
-    if not isinstance(description, dict) or not all(isinstance(description.get(key), int)
-                                                    for key in ("drawing", "seed", "image_size")):
-        return None
-    return description
-
-
-def _check(description: dict[str, Any]) -> None:
-    faces.check_size(description["image_size"])
-    for name in ("subjects_train", "subjects_test", "scenes"):
-        if description[name] < 1:
-            raise UserError(f"{name} {description[name]}: at least 1 is needed")
-
-
-def _clear(root: Path) -> None:
-    """Make room in ``root``: an own drawing loses its lists and pictures, anything else is left alone."""
-    if root.exists() and not root.is_dir():
-        raise UserError(f"{root}: is no directory; name a directory to draw into")
-    if not root.is_dir() or not any(not entry.name.startswith(".") for entry in root.iterdir()):
-        return
-    if _description(root) is None:
-        raise UserError(f"{root}: holds something that was not drawn here; name an empty or new directory")
-    for name in (LIST_NAMES["train"], LIST_NAMES["test"], "subjects.list"):
-        (root / name).unlink(missing_ok=True)
-    for split in ("train", "test"):
-        for picture in (root / "data").glob(f"{split}_[0-9]*.jpg"):
-            picture.unlink()
-
-
-def _plan(root: Path, subjects_train: int, subjects_test: int, scenes: int) -> dict[str, list[Sample]]:
-    """The samples of both splits, by subject, scene and expression."""
-    subjects = [f"p{number:04d}" for number in range(1, subjects_train + subjects_test + 1)]
-    plan: dict[str, list[Sample]] = {}
-    for split, chosen in (("train", subjects[:subjects_train]), ("test", subjects[subjects_train:])):
-        shots = [(subject, f"c{number}", label) for subject in chosen for number in range(1, scenes + 1)
-                 for label in range(len(EXPRESSIONS))]
-        names = [f"{split}_{number:04d}.jpg" for number in range(1, len(shots) + 1)]
-        plan[split] = [Sample(name, label, root / "data" / name, subject, scene_name)
-                       for name, (subject, scene_name, label) in zip(names, shots)]
-    return plan
-
-
-def main() -> None:
-    """The command: draw a data set into a directory."""
+def build_parser() -> argparse.ArgumentParser:
+    """The options of this command."""
     parser = argparse.ArgumentParser(prog="python -m datasets.synthetic", description="Draw the built-in data set.",
                                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("out", metavar="OUT", help="the directory to draw into: new, empty or drawn by this command")
-    parser.add_argument("--image_size", type=int, default=64, help="side in pixels, {} to {}".format(*faces.SIZES))
+    parser.add_argument("--image_size", type=int, default=64, help="side in pixels, 32 to 512")
     parser.add_argument("--subjects_train", type=int, default=70, help="persons to train on")
     parser.add_argument("--subjects_test", type=int, default=30, help="persons to test on")
     parser.add_argument("--scenes", type=int, default=2, help="scenes of every person, of six pictures each")
     parser.add_argument("--seed", type=int, default=0, help="which persons and scenes are drawn")
-    options = parser.parse_args()
-    settings = {name: value for name, value in vars(options).items() if name != "out"}
-    make_dataset(options.out, **settings)
-    persons = options.subjects_train + options.subjects_test
-    print(f"{options.out}: {persons * options.scenes * len(EXPRESSIONS)} faces of "
-          f"{options.subjects_train} + {options.subjects_test} persons; "
-          f"train on them with --data_dir {options.out} -a {' '.join(EXPRESSIONS)}")
+    return parser
 
 
 if __name__ == "__main__":

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy
 
 import utils
+from datasets.files import check_apart, check_writable
 from datasets.layout import Sample, write_layout
 from datasets.loading import Batch, Images, load
-from datasets.places import check_apart, check_writable
 from datasets.splits import training_pairs
 from models.figures import to_picture
 from modes.trained import load_gan, read_data

@@ -17,10 +17,11 @@ from PIL import Image
 from torch import Tensor
 
 import utils
-from datasets.align import NoFace, align_face, open_photo
-from datasets.detect import FaceDetector
-from datasets.geometry import paste_back
-from datasets.loading import read_image, to_float, to_uint8
+from datasets.aligning.alignment import NoFace, align_face
+from datasets.aligning.detect import FaceDetector
+from datasets.aligning.geometry import paste_back
+from datasets.loading import to_float, to_uint8
+from datasets.pictures import read_image, read_picture
 from models import figures
 from models.swap import Pair
 from modes.trained import load_gan
@@ -100,7 +101,7 @@ class Photo:
         if not options.align:
             return cls(read_image(path, image_size))
 
-        detector, photo = FaceDetector(options.align), open_photo(path)
+        detector, photo = FaceDetector(options.align), read_picture(path)
         try:
             face, matrix = align_face(photo, image_size, options.margin, detector)
         except NoFace as error:

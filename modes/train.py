@@ -15,7 +15,7 @@ import utils
 from datasets.layout import DATA_SETS, Layout, check_classes, check_images, read_layout
 from datasets.loading import Images, third_of_pairs
 from datasets.splits import pair_lines, training_pairs, with_validation
-from datasets.synthetic import make_dataset
+from datasets.drawing.data_set import make_dataset
 from models.checkpoints import load_recognizer
 from models.parallel import Processes
 from modes.grid import save_sheet

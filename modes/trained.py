@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 
 import utils
-from datasets.layout import DATA_SETS, Layout, check_images, read_label_list, read_layout
-from datasets.splits import with_validation_names
+from datasets.layout import DATA_SETS, Layout, check_images, read_layout
+from datasets.splits import with_kept_validation
 from models import checkpoints
 from models.swap_gan import SwapGAN
 from utils import UserError
@@ -38,8 +38,6 @@ def read_data(options: argparse.Namespace, names: list[str]) -> Layout:
     data = DATA_SETS[options.data]
     layout = read_layout(options.data_dir or data.directory, names, neutral=options.neutral,
                          known=None if options.data_dir else data.expressions)
-    kept = Path(options.checkpoint_dir) / "splits" / "images_val.list"
-    if not layout.val and kept.is_file() and kept.stat().st_size:
-        layout = with_validation_names(layout, read_label_list(kept))
+    layout = with_kept_validation(layout, Path(options.checkpoint_dir))
     check_images(layout.split("all") + layout.target_only)
     return layout

@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from datasets.align import open_photo  # noqa: E402
-from datasets.detect import FaceDetector  # noqa: E402
-from datasets.geometry import eye_tilt  # noqa: E402
+from datasets.aligning.detect import FaceDetector  # noqa: E402
+from datasets.aligning.geometry import eye_tilt  # noqa: E402
+from datasets.pictures import read_picture  # noqa: E402
 
 PLAIN_SIDE = 400
 
@@ -35,7 +35,7 @@ def start_worker(model: str) -> None:
 
 def tilts(path: Path) -> tuple[float, float]:
     """The eyes' tilt in degrees by the refined and by the plain detection; NaN where no face is found."""
-    photo = open_photo(path)
+    photo = read_picture(path)
     faces = refined(photo)
     _, rows = plain.detect(numpy.array(photo.resize((PLAIN_SIDE, PLAIN_SIDE)))[:, :, ::-1].copy())
     largest = None if rows is None else max(rows, key=lambda row: row[2] * row[3])

@@ -12,9 +12,12 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
 from datasets import align
-from datasets.geometry import (border_mask, eye_tilt, inverse, paste_back, similarity, template, transformed, warp)
-from datasets.landmarks import Landmarks
+from datasets.aligning.alignment import align_face, align_points
+from datasets.aligning.geometry import (border_mask, eye_tilt, inverse, paste_back, similarity, template, transformed,
+                                        warp)
+from datasets.aligning.landmarks import Landmarks
 from datasets.layout import read_layout
+from datasets.pictures import read_picture
 from utils import UserError
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -84,7 +87,7 @@ def test_the_template_is_level_and_centered():
 @pytest.mark.parametrize("angle", [-40, 0, 25])
 def test_warp_brings_the_points_to_the_template(angle):
     image, points = drawn_face(angle)
-    face, matrix = align.align_points(image, points, 128, 0.3)
+    face, matrix = align_points(image, points, 128, 0.3)
     assert face.size == (128, 128)
     goal = template(128, 0.3)
     for (x, y), color in zip(goal, ((255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (0, 255, 255))):
@@ -101,7 +104,7 @@ def test_warp_averages_when_it_shrinks():
 
 def test_paste_back_restores_the_photograph():
     image, points = drawn_face(20)
-    face, matrix = align.align_points(image, points, 256, 0.3)
+    face, matrix = align_points(image, points, 256, 0.3)
     same = numpy.asarray(paste_back(image, face, matrix), float)
     assert numpy.abs(same - numpy.asarray(image, float)).mean() < 0.5
     white = numpy.asarray(paste_back(image, Image.new("RGB", (256, 256), "white"), matrix))
@@ -158,12 +161,41 @@ def test_the_command_with_landmarks_resumes(tmp_path):
     assert other.returncode == 2 and "another size" in other.stderr and len(other.stderr.splitlines()) == 1
 
 
+def test_names_with_spaces_keep_their_labels_subjects_and_scenes(tmp_path):
+    source, lines = tmp_path / "src", []
+    (source / "data").mkdir(parents=True)
+    for name in ("img 1.png", "img 2.png", "plain.png"):
+        image, points = drawn_face(0)
+        image.save(source / "data" / name)
+        if name != "img 2.png":
+            lines.append(f"{name} " + " ".join(f"{value:.2f}" for value in points.ravel()))
+    (tmp_path / "points.txt").write_text("\n".join(lines))
+    (source / "images.list").write_text("img 1.png 0\nimg 2.png 1\n")
+    (source / "images_test.list").write_text("plain.png 1\n")
+    (source / "subjects.list").write_text("img 1.png p1 s1\nimg 2.png p2\nplain.png p3\n")
+    (source / "expressions.txt").write_text("joy\nneutral\n")
+    result = run(source, tmp_path / "out", "--landmarks", tmp_path / "points.txt", "--size", 32)
+    assert result.returncode == 0, result.stderr
+    layout = read_layout(tmp_path / "out")
+    assert [(s.name, s.label, s.subject, s.scene) for s in layout.split("all")] == [
+        ("img 1.png", 0, "p1", "s1"), ("plain.png", 1, "p3", None)]
+    assert "subjects.list: 1 lines left out" in result.stdout
+
+
+def test_a_wrong_line_of_a_list_is_told_before_anything_is_aligned(tmp_path):
+    source, points = landmark_source(tmp_path)
+    (source / "images.list").write_text("p0/face.png\n")
+    with pytest.raises(UserError, match="line 1"):
+        align.main([str(source), str(tmp_path / "out"), "--landmarks", str(points)])
+    assert not (tmp_path / "out").exists()
+
+
 def test_exif_rotation_is_respected(tmp_path):
     image, points = drawn_face(0)
     exif = Image.Exif()
     exif[0x0112] = 6        # to be turned by a quarter clockwise
     image.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=exif)
-    assert numpy.array_equal(numpy.asarray(align.open_photo(tmp_path / "turned.png")), numpy.asarray(image))
+    assert numpy.array_equal(numpy.asarray(read_picture(tmp_path / "turned.png")), numpy.asarray(image))
 
 
 @pytest.mark.parametrize("words, message", [
@@ -186,7 +218,7 @@ def test_bad_input_writes_nothing(tmp_path, words, message):
 
 
 def test_without_opencv_one_line_says_what_to_install(monkeypatch, tmp_path):
-    from datasets.detect import FaceDetector
+    from datasets.aligning.detect import FaceDetector
 
     monkeypatch.setitem(sys.modules, "cv2", None)
     with pytest.raises(UserError, match="pip install -r requirements-optional.txt"):
@@ -195,7 +227,7 @@ def test_without_opencv_one_line_says_what_to_install(monkeypatch, tmp_path):
 
 def test_a_file_that_is_no_model(tmp_path):
     pytest.importorskip("cv2")
-    from datasets.detect import FaceDetector
+    from datasets.aligning.detect import FaceDetector
 
     (tmp_path / "model.onnx").write_bytes(b"nothing of the kind")
     with pytest.raises(UserError, match="cannot use it as a YuNet"):
@@ -207,16 +239,16 @@ def test_a_file_that_is_no_model(tmp_path):
 @needs_photographs
 def test_faces_of_photographs_are_found_and_level():
     pytest.importorskip("cv2")
-    from datasets.detect import FaceDetector
+    from datasets.aligning.detect import FaceDetector
 
     detector = FaceDetector(MODEL)
     paths = sorted((WILD_FACES / "data").iterdir())[::48]
     tilts = []
     for number, path in enumerate(paths):
-        photo = align.open_photo(path)
+        photo = read_picture(path)
         photo = photo.rotate((-20, 0, 20)[number % 3], Image.Resampling.BICUBIC)
         try:
-            face, _ = align.align_face(photo, 256, 0.3, detector)
+            face, _ = align_face(photo, 256, 0.3, detector)
             tilts.append(abs(eye_tilt(detector(face)[0].points)))
         except UserError:
             continue
@@ -236,7 +268,7 @@ def test_every_face_of_a_group_and_the_largest(tmp_path):
     align.main([str(tmp_path / "src"), str(tmp_path / "out"), "--model", str(MODEL), "--all", "--size", "64",
                 "--workers", "1"])
     assert sorted(p.name for p in (tmp_path / "out").glob("*.jpg")) == ["group.jpg", "group_1.jpg", "group_2.jpg"]
-    from datasets.detect import FaceDetector
+    from datasets.aligning.detect import FaceDetector
 
     x, y = FaceDetector(MODEL)(photo)[0].points.mean(0)
     assert 240 < x < 496 and 60 < y < 316

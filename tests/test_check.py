@@ -8,7 +8,8 @@ import numpy
 import pytest
 from PIL import Image
 
-from datasets.check import near_duplicates, table
+from datasets.checking.looks import near_duplicates
+from datasets.checking.overview import table
 from datasets.layout import Sample, read_layout, write_layout
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -82,7 +83,7 @@ def test_all_planted_faults_are_reported_together(tmp_path):
                   "3 images cannot be read: train_surprise_2.png (no image), train_surprise_3.png (damaged), "
                   "test_surprise_0.png (missing)",
                   "1 images are smaller than 32 pixels: train_smile_3.png (20 pixels)",
-                  "label 7 has no name", "unlisted class: none of the 1 images in",
+                  "label 7 is out of range, the 3 expressions", "unlisted class: none of the 1 images in",
                   "1 subjects are in train and test, e.g. train0", "6 problems that would spoil a result"):
         assert words in said, (words, said)
 
@@ -93,7 +94,7 @@ def test_missing_neutral_and_empty_classes(tmp_path):
     (root / "images.list").write_text("".join(f"{line}\n" for line in lines if not line.endswith(" 2")))
     status, said = run(root, "--sheet", tmp_path / "sheet.png")
     assert status == 1 and (tmp_path / "sheet.png").is_file() and not (root / "check.jpg").exists()
-    assert "no train image of neutral" in said and "no neutral partners" in said
+    assert "no training image of neutral" in said and "no neutral partners" in said
     assert "4 images in" in said and "are in no list" in said
 
 

@@ -9,10 +9,11 @@ import numpy
 import pytest
 from PIL import Image
 
-from conftest import shared
-from datasets.layout import (Sample, check_classes, check_images, declared_expressions, read_layout, short_names,
-                             write_layout)
-from datasets.splits import pair_lines, read_pairs, sample_pairs, with_validation, with_validation_names
+from conftest import command, shared
+from datasets.layout import Sample, check_classes, check_images, read_layout, short_names, write_layout
+from datasets.lists import declared_expressions
+from datasets.splits import (pair_lines, read_pairs, sample_pairs, with_kept_validation, with_validation,
+                             with_validation_names)
 from utils import UserError
 
 NAMES = ("happy", "sad", "neutral")
@@ -146,6 +147,20 @@ def test_validation_is_a_tenth_by_subject_and_stratified(tmp_path):
     assert kept.val == layout.val
 
 
+def test_a_runs_validation_split_is_found_again_unless_the_data_have_their_own(tmp_path):
+    root = make(tmp_path / "d", "a.jpg 0\nb.jpg 1\nc.jpg 2\n", expressions__txt="happy sad neutral")
+    run = tmp_path / "run"
+    assert with_kept_validation(read_layout(root), run) == read_layout(root)
+    (run / "splits").mkdir(parents=True)
+    (run / "splits" / "images_val.list").write_text("")
+    assert with_kept_validation(read_layout(root), run) == read_layout(root)
+    (run / "splits" / "images_val.list").write_text("b.jpg 1\n")
+    kept = with_kept_validation(read_layout(root), run)
+    assert [s.name for s in kept.val] == ["b.jpg"] and [s.name for s in kept.train] == ["a.jpg", "c.jpg"]
+    (root / "images_val.list").write_text("c.jpg 2\n")
+    assert [s.name for s in with_kept_validation(read_layout(root), run).val] == ["c.jpg"]
+
+
 def test_validation_without_subjects_keeps_a_training_image_of_every_class(tmp_path):
     train = [Sample(f"{i}.jpg", label, Path("x")) for i, label in enumerate([0] * 30 + [1] * 2 + [2] * 1)]
     layout = with_validation(layout_of(tmp_path, train), seed=0)
@@ -189,6 +204,12 @@ def test_attribute_lists_say_the_same_as_the_label_lists(tmp_path):
         (tmp_path / name).write_text((root / name).read_text())
     ours, theirs = read_layout(tmp_path), read_layout(root)
     assert [(s.name, s.label) for s in ours.split("all")] == [(s.name, s.label) for s in theirs.split("all")]
+
+
+def test_commands_and_lists_are_imported_without_anything_heavy():
+    words = ", ".join(f"datasets.{name}" for name in ("align", "check", "convert", "synthetic", "layout"))
+    told = command("-c", f"import sys, {words}; print({{'torch', 'numpy', 'PIL', 'cv2'}} & sys.modules.keys())")
+    assert told.stdout == "set()\n", told
 
 
 def test_short_names_are_two_letters_where_that_is_enough():

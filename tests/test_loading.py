@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
+import pickle
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from datasets.layout import Sample
-from datasets.loading import (Batch, Images, gan_plan, load, mixed_plan, read_image, real_plan, recognizer_plan, shows_several,
-                              third_of_pairs,
-                              to_float, to_uint8, with_true_swaps)
+from datasets.loading import (Batch, Images, gan_plan, load, mixed_plan, real_plan, recognizer_plan, shows_several,
+                              third_of_pairs, to_float, to_uint8, with_true_swaps)
+from datasets.pictures import BadPicture, read_image, read_picture
 from utils import UserError
 
 
@@ -34,6 +37,23 @@ def test_sixteen_bit_grey_is_scaled_and_transparency_becomes_white(tmp_path):
     assert abs(int(to_uint8(read_image(tmp_path / "deep.png", 32))[0, 5, 5]) - 127) <= 1
     Image.new("RGBA", (8, 8), (0, 0, 0, 0)).save(tmp_path / "clear.png")
     assert to_uint8(read_image(tmp_path / "clear.png", 32)).min() == 255
+    assert read_picture(tmp_path / "deep.png").getpixel((4, 4)) == (127, 127, 127)
+    assert read_picture(tmp_path / "clear.png").getpixel((4, 4)) == (255, 255, 255)
+
+
+@pytest.mark.parametrize("content, fault", [(None, "missing"), (b"nothing", "no image"), ("half", "damaged"),
+                                            ("large", "too large")])
+def test_a_bad_picture_says_what_is_wrong_with_it(tmp_path, content, fault, monkeypatch):
+    whole = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)).save(whole, "PNG")
+    if content == "large":
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 64 * 64 - 1)
+    if content is not None:
+        content = whole.getvalue()[:6000 if content == "half" else None] if isinstance(content, str) else content
+        (tmp_path / "x.png").write_bytes(content)
+    with pytest.raises(BadPicture, match=r"x\.png") as raised:
+        read_picture(tmp_path / "x.png")
+    assert raised.value.fault == fault and pickle.loads(pickle.dumps(raised.value)).fault == fault
 
 
 def test_exif_rotation_is_applied(tmp_path):

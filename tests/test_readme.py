@@ -1,4 +1,4 @@
-"""The README is true: its tables of flags are those of the commands, and what it names exists.
+"""The READMEs are true: their tables of flags are those of the commands, and what they name exists.
 
 ``python tests/test_readme.py`` prints the tables, to be pasted.
 """
@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import re
 import sys
 
@@ -14,6 +15,7 @@ import pytest
 from conftest import REPOSITORY
 
 README = REPOSITORY / "README.md"
+DATA_README = REPOSITORY / "datasets" / "README.md"
 
 
 def flag_table(parser: argparse.ArgumentParser) -> str:
@@ -60,17 +62,29 @@ def test_flag_tables_are_those_of_the_commands(name):
     assert flag_table(parsers()[name]) in README.read_text()
 
 
-def test_the_layout_names_every_module():
-    text = README.read_text()
-    folders = ("models", "modes", "datasets", "tests", ".")
-    modules = [path for folder in folders for path in (REPOSITORY / folder).glob("*.py")]
-    missing = [path.name for path in modules if path.name != "__init__.py" and f"{path.name}" not in text]
-    assert not missing
+@pytest.mark.parametrize("name", ["align", "check", "convert", "synthetic"])
+def test_every_flag_of_the_data_commands_is_told(name):
+    parser = importlib.import_module(f"datasets.{name}").build_parser()
+    kinds = [action.choices.values() for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    flags = {flag for each in (parser, *(kind for choices in kinds for kind in choices))
+             for flag in each._option_string_actions if flag.startswith("--") and flag != "--help"}
+    text = DATA_README.read_text()
+    assert flags and not [flag for flag in flags if not re.search(re.escape(flag) + r"[`, ]", text)]
 
 
-def test_files_and_pictures_that_the_readme_links_exist():
-    links = re.findall(r"\]\(([^)#:]+)\)", README.read_text())
-    assert links and all((REPOSITORY / link).exists() for link in links)
+def test_the_layouts_name_every_module():
+    folders = [REPOSITORY / name for name in ("models", "modes", "tests", ".")]
+    modules = {README: [path for folder in folders for path in folder.glob("*.py")],
+               DATA_README: list((REPOSITORY / "datasets").rglob("*.py"))}
+    for readme, paths in modules.items():
+        text = readme.read_text()
+        assert not [path for path in paths if path.name != "__init__.py" and path.name not in text]
+
+
+@pytest.mark.parametrize("readme", [README, DATA_README])
+def test_files_and_pictures_that_a_readme_links_exist(readme):
+    links = re.findall(r"\]\(([^)#:]+)\)", readme.read_text())
+    assert (links or readme == DATA_README) and all((readme.parent / link).exists() for link in links)
 
 
 if __name__ == "__main__":

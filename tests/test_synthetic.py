@@ -12,8 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets import faces, layout, synthetic
-from datasets.synthetic import EXPRESSIONS, describe, draw, make_dataset, truth
+from datasets import layout, synthetic
+from datasets.drawing import data_set, faces
+from datasets.drawing.data_set import describe, make_dataset, truth
+from datasets.drawing.faces import EXPRESSIONS
+from datasets.drawing.portrait import draw
 from utils import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -184,7 +187,7 @@ def test_a_smaller_drawing_leaves_nothing_of_a_larger_one(tmp_path):
 def test_an_interrupted_drawing_is_unfinished_and_can_be_drawn_again(drawn, tmp_path, monkeypatch):
     root = tmp_path / "demo"
     make_dataset(root, seed=3, **SMALL)
-    save, saved = synthetic.save_picture, []
+    save, saved = data_set.save_picture, []
 
     def interrupted(picture, path):
         if len(saved) == 5:
@@ -192,12 +195,12 @@ def test_an_interrupted_drawing_is_unfinished_and_can_be_drawn_again(drawn, tmp_
         saved.append(path)
         save(picture, path)
 
-    monkeypatch.setattr(synthetic, "save_picture", interrupted)
+    monkeypatch.setattr(data_set, "save_picture", interrupted)
     with pytest.raises(KeyboardInterrupt):
         make_dataset(root, seed=3, **SMALL)
     assert len(list((root / "data").iterdir())) == 5
     assert describe(root) is None and not (root / "images.list").exists()
-    monkeypatch.setattr(synthetic, "save_picture", save)
+    monkeypatch.setattr(data_set, "save_picture", save)
     make_dataset(root, seed=3, **SMALL)
     assert digests(root) == digests(drawn)
 
@@ -245,6 +248,10 @@ def test_command_leaves_a_directory_of_others_alone(tmp_path):
 def test_command_says_what_is_wrong_in_one_line(arguments, message, tmp_path):
     done = run_drawing(tmp_path / "demo", *arguments)
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and message in done.stderr
+
+
+def test_help_tells_the_sizes_that_can_be_drawn():
+    assert "{} to {}".format(*faces.SIZES) in synthetic.build_parser().format_help()
 
 
 def test_command_refuses_a_file(tmp_path):

@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from datasets.faces import Color, Identity, Pose, Scene
+from datasets.drawing.faces import Color, Identity, Pose, Scene
 
 SUPERSAMPLING = 4
 SKULL_Y = -0.10

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy
 from PIL import Image
 
-from datasets.geometry import eye_tilt, inverse, similarity, template, transformed, warp
+from datasets.aligning.geometry import eye_tilt, inverse, similarity, template, transformed, warp
 from utils import UserError
 
 MODEL_HINT = ("YuNet is published as face_detection_yunet in OpenCV's model zoo (opencv_zoo on GitHub) and as "

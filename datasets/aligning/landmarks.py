@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy
 
-from datasets.layout import read_lines, shortened
+from datasets.lists import read_lines, shortened
 from utils import UserError
 
 _RAF_ENDING = "_manu_attri.txt"

@@ -7,10 +7,10 @@ from functools import cached_property
 import numpy as np
 from PIL import Image
 
-from datasets import faces
-from datasets.canvas import SKULL_Y, Canvas, between, clamped, column, curve, ellipse, mirrored, mix, tapered
-from datasets.faces import Color, Expression, Identity, Scene
-from datasets.hair import Hair
+from datasets.drawing import faces
+from datasets.drawing.canvas import SKULL_Y, Canvas, between, clamped, column, curve, ellipse, mirrored, mix, tapered
+from datasets.drawing.faces import Color, Expression, Identity, Scene
+from datasets.drawing.hair import Hair
 from utils import derived_seed
 
 EYE_Y = -0.07

@@ -1,4 +1,4 @@
-"""Directories that a command reads from and writes to, and which files in them are images."""
+"""Which files are images by their names, and where a command may write."""
 
 from __future__ import annotations
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from datasets.canvas import SKULL_Y, Canvas, between, column, curve, ellipse, mirrored, mix, tapered
-from datasets.faces import Color, Identity
+from datasets.drawing.canvas import SKULL_Y, Canvas, between, column, curve, ellipse, mirrored, mix, tapered
+from datasets.drawing.faces import Color, Identity
 
 STEPS = 61
 LOCK = 0.90

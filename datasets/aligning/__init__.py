@@ -1,0 +1,1 @@
+"""Photographs → upright faces of one size, and back again."""

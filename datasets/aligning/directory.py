@@ -1,0 +1,131 @@
+"""A directory of photographs → one of aligned faces; a data directory stays one."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from datasets.aligning.aligner import Aligner, Options, align_all, output_name
+from datasets.aligning.detect import MODEL_HINT
+from datasets.files import ENDINGS, is_image_name
+from datasets.layout import image_directory
+from datasets.lists import read_lines, read_lists, subject_line
+from utils import UserError, progress, read_json, sha256, write_json, write_text
+
+
+def align_directory(source: Path, out: Path, options: Options, *, workers: int = 1, overwrite: bool = False) -> None:
+    """Align all photographs below ``source`` into ``out``, in the same subdirectories, and say what became of them.
+
+    Where ``source`` is a data directory (it has an ``images.list``), ``out`` becomes one too: its lists, without the
+    images that show no face. ``out/align.json`` keeps the options, so that a second run goes on where one has stopped;
+    ``overwrite`` aligns everything anew. ``out/no_face.list`` names what could not be aligned. UserError for options
+    that do not fit together or what ``out`` holds, and where no photograph shows a face.
+    """
+    is_layout = (source / "images.list").is_file() or any(source.glob("list_attr_*_train.txt"))
+    if is_layout and options.every_face:
+        raise UserError(f"--all: {source} is a data directory and its lists have one label per image; "
+                        "align without --all")
+    subjects = read_lists(source, complete=False).subjects if is_layout else {}
+    photos, faces = (image_directory(source), out / "data") if is_layout else (source, out)
+    names = _image_names(photos)
+    taken = frozenset(map(output_name, names))
+    if len(taken) < len(names):
+        raise UserError(f"{photos}: some images differ only in that one ends in .jpg; rename one of them")
+    record = replace(options, model=None if options.landmarks else _sha256_of_model(options.model))
+    setup = (photos, faces, options, taken)
+    Aligner(*setup)     # a missing package or a wrong model shows here, before anything is written
+    _open_output(out, record, overwrite)
+
+    waiting = [name for name in names if overwrite or not _is_done(photos / name, faces / output_name(name))]
+    faults = dict(progress(align_all(waiting, workers, *setup), "aligning", len(waiting), "image"))
+    faults = {name: fault for name, fault in faults.items() if fault}
+    write_text(out / "no_face.list", "".join(f"{name} {fault}\n" for name, fault in sorted(faults.items())))
+    aligned = {name for name in names if name not in faults}
+    _report(names, waiting, faults, out)
+    if not aligned:
+        raise UserError(f"{photos}: none of the {len(names)} images shows a face; see {out / 'no_face.list'}")
+    if is_layout:
+        carry_lists(source, out, aligned, subjects)
+
+
+def _sha256_of_model(model: str) -> str:
+    if not Path(model).is_file():
+        raise UserError(f"{model}: no such model file; {MODEL_HINT}")
+    return sha256(model)
+
+
+def _image_names(photos: Path) -> list[str]:
+    names = sorted(path.relative_to(photos).as_posix() for path in photos.rglob("*")
+                   if is_image_name(path.name) and path.is_file())
+    if not names:
+        raise UserError(f"{photos}: holds no images ({' '.join(ENDINGS)})")
+    return names
+
+
+def _open_output(out: Path, options: Options, overwrite: bool) -> None:
+    record, told = out / "align.json", asdict(options)
+    if not record.is_file() and not overwrite and out.is_dir() and any(out.iterdir()):
+        raise UserError(f"{out}: holds something else already; choose another output directory, "
+                        "or write into it with --overwrite")
+    if record.is_file() and not overwrite:
+        before = read_json(record)
+        changed = [key for key in told if not isinstance(before, dict) or before.get(key) != told[key]]
+        if changed:
+            raise UserError(f"{out}: was made with another {', '.join(changed)}; choose another output directory, "
+                            "or align everything anew with --overwrite")
+    write_json(record, told)
+
+
+def _is_done(photo: Path, face: Path) -> bool:
+    return face.is_file() and photo.is_file() and face.stat().st_mtime >= photo.stat().st_mtime
+
+
+def _report(names: list[str], waiting: list[str], faults: dict[str, str], out: Path) -> None:
+    earlier = len(names) - len(waiting)
+    print(f"{len(names) - len(faults)} of {len(names)} images aligned into {out}"
+          + (f" ({earlier} of them by an earlier run)" if earlier else ""))
+    broken = {name: fault for name, fault in faults.items() if fault != "no face found"}
+    if faults:
+        print(f"{len(faults) - len(broken)} without a face, {len(broken)} unusable: listed in {out / 'no_face.list'}")
+    for name, fault in list(broken.items())[:5]:
+        print(f"warning: {name}: {fault}", file=sys.stderr)
+
+
+# ------------------------------------------------------------------------------------------------- the lists
+
+def carry_lists(source: Path, out: Path, aligned: set[str], subjects: dict[str, tuple[str, str | None]]) -> None:
+    """Write the lists of a data directory for its aligned images, ``images.list`` last.
+
+    ``subjects`` are those of :class:`datasets.lists.Lists`. The list of pairs is not carried: it would name images
+    that are left out, and training draws its own.
+    """
+    texts = {}
+    if (source / "expressions.txt").is_file():
+        texts["expressions.txt"] = "".join(line + "\n" for line in read_lines(source / "expressions.txt")), 0
+    if (source / "subjects.list").is_file():
+        known = {output_name(name): told for name, told in subjects.items() if name in aligned}
+        texts["subjects.list"] = ("".join(subject_line(name, *told) for name, told in known.items()),
+                                  len(subjects) - len(known))
+    for path in (*sorted(source.glob("list_attr_*_t*.txt")), source / "images_val.list", source / "images_test.list",
+                 source / "images.list"):
+        if path.is_file():
+            texts[path.name] = _carried(path, aligned)
+    for name, (text, left_out) in texts.items():
+        write_text(out / name, text)
+        if left_out:
+            print(f"{name}: {left_out} lines left out, their images have no aligned face")
+
+
+def _carried(path: Path, aligned: set[str]) -> tuple[str, int]:
+    """The text of a list of labels for the aligned images, and how many lines it lacks."""
+    head: list[str] = []
+    lines = read_lines(path)
+    if path.name.startswith("list_attr_"):
+        head, lines = lines[:2], lines[2:]
+    words = len(head[1].split()) if head else 1
+    rows = [line.rsplit(None, words) for line in lines if line.strip()]
+    kept = [" ".join([output_name(name.strip()), *rest]) for name, *rest in rows if name.strip() in aligned]
+    if head:
+        head[0] = str(len(kept))
+    return "".join(line + "\n" for line in [*head, *kept]), len(rows) - len(kept)

@@ -1,0 +1,1 @@
+"""What can be wrong with a data directory, found before it is trained on."""

@@ -1,0 +1,51 @@
+"""All checks of a data directory, in order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Sequence
+
+from datasets.checking.findings import Findings, inspect_classes, inspect_lists, inspect_subjects, inspect_unlisted
+from datasets.checking.looks import inspect_pictures, look_at
+from datasets.checking.overview import contact_sheet, table
+from datasets.layout import arranged
+from datasets.lists import Lists, read_lists
+from utils import UserError, save_picture
+
+
+def check_directory(root: Path, expressions: Sequence[str] | None = None, neutral: str | None = None,
+                    sheet: Path | None = None) -> Findings:
+    """Print the table of a data directory, draw its contact sheet and return everything that its check has found.
+
+    ``expressions`` names the labels where the directory does not; ``neutral`` is the expression that serves as neutral.
+    The sheet goes to ``root/check.jpg`` unless ``sheet`` says otherwise. UserError where a list is absent or malformed,
+    and where ``sheet`` cannot be written.
+    """
+    findings, lists = Findings(), read_lists(root)
+    names = lists.expressions or tuple(expressions or ())
+    if not names:
+        names = _numbers(lists)
+        findings.notes.append("nothing names the expressions: labels are shown as numbers (name them with -a)")
+    inspect_lists(lists, names, neutral, findings)
+    layout = arranged(lists, names, names, neutral)
+    print(table(layout), end="\n\n")
+    inspect_classes(layout, findings)
+    inspect_subjects(layout, findings)
+    looks = look_at(layout)
+    inspect_pictures(looks, findings)
+    inspect_unlisted(lists, findings)
+    try:
+        picture = contact_sheet(layout, {seen.sample for seen in looks if seen.fault})
+        save_picture(picture, sheet or root / "check.jpg")
+        print(f"contact sheet: {sheet or root / 'check.jpg'}")
+    except OSError as error:
+        if sheet:
+            raise UserError(f"{sheet}: cannot be written ({error.strerror}); choose another --sheet") from None
+        findings.notes.append(f"no contact sheet, {root} is not writable: choose a place with --sheet FILE")
+    return findings
+
+
+def _numbers(lists: Lists) -> tuple[str, ...]:
+    """The labels themselves as names; one that is far too high is a mistake and has none."""
+    highest = max((row.label for row in lists.rows() if row.label < 100), default=0)
+    return tuple(map(str, range(max(2, 1 + highest))))

@@ -1,0 +1,91 @@
+"""What lists and samples show without a look at the images."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Iterable, Sequence
+
+from datasets.files import is_image_name
+from datasets.layout import Layout, class_mistakes, image_directory, label_mistakes, target_only_label
+from datasets.lists import Lists
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass
+class Findings:
+    """What a check has to say: ``problems`` spoil a result, ``notes`` do not."""
+
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def inspect_lists(lists: Lists, names: Sequence[str], neutral: str | None, findings: Findings) -> None:
+    """Names in two lists, and labels that name no expression."""
+    if lists.held_out:      # as in the reference's lists; reading takes them out of training
+        findings.notes.append(f"{len(lists.held_out)} names of the training list are held out, because the validation "
+                              f"or test list has them too, e.g. {min(lists.held_out)}")
+    torn = lists.val.keys() & lists.test.keys()
+    if torn:
+        findings.problems.append(f"leak: {len(torn)} names are in the validation and in the test list, "
+                                 f"e.g. {min(torn)}")
+    findings.problems += label_mistakes(lists, names, neutral)
+    target_only = target_only_label(names, neutral)
+    for split, rows in (("val", lists.val), ("test", lists.test)):
+        count = sum(row.label == target_only for row in rows.values())
+        if count:
+            findings.notes.append(f"{count} images of the {split} list have the label of target-only faces "
+                                  f"({target_only})")
+
+
+def inspect_classes(layout: Layout, findings: Findings) -> None:
+    """Expressions without images, and synthesis without neutral faces."""
+    findings.problems += class_mistakes(layout)
+    empty = [name for name, count in zip(layout.expressions, layout.counts("test")) if count == 0]
+    if empty:
+        findings.notes.append(f"no test image of {', '.join(empty)}")
+    if layout.target_only or not layout.targets():
+        return
+    name = layout.expressions[layout.neutral]
+    if name.lower() != "neutral":
+        findings.notes.append(f"no expression is called neutral: {name} serves as it (another with --neutral)")
+    with_neutral = {sample.subject for sample in layout.targets()}
+    alone = {sample.subject for sample in layout.train if sample.subject} - with_neutral
+    if alone:
+        findings.notes.append(f"{len(alone)} training subjects have no neutral image of their own, e.g. {min(alone)}")
+
+
+def inspect_subjects(layout: Layout, findings: Findings) -> None:
+    """The same person on both sides of a split."""
+    subjects = {split: {sample.subject for sample in layout.split(split) if sample.subject} for split in SPLITS}
+    subjects["train"] |= {sample.subject for sample in layout.target_only if sample.subject}
+    for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
+        shared = subjects[one] & subjects[other]
+        if shared:
+            findings.problems.append(f"leak: {len(shared)} subjects are in {one} and {other}, "
+                                     f"e.g. {', '.join(sorted(shared)[:3])}")
+
+
+def inspect_unlisted(lists: Lists, findings: Findings) -> None:
+    """Images that no list names, and whole directories of them."""
+    images, listed = image_directory(lists.root), lists.names()
+    present = sorted(path.relative_to(images).as_posix() for path in images.rglob("*") if is_image_name(path.name))
+    unlisted = [name for name in present if name not in listed]
+    used = {name.rpartition("/")[0] for name in present if name in listed}
+    forgotten: dict[str, int] = defaultdict(int)
+    for name in unlisted:
+        folder = name.rpartition("/")[0]
+        if folder and folder not in used:
+            forgotten[folder] += 1
+    for folder, count in sorted(forgotten.items()):
+        findings.problems.append(f"unlisted class: none of the {count} images in {images / folder} is in a list")
+    rest = [name for name in unlisted if name.rpartition("/")[0] not in forgotten]
+    if rest:
+        findings.notes.append(f"{len(rest)} images in {images} are in no list, e.g. {rest[0]}")
+
+
+def first_of(items: Iterable[str], count: int = 3) -> str:
+    """The first items of a long list, and how many more there are."""
+    items = list(items)
+    return ", ".join(items[:count]) + (f", and {len(items) - count} more" if len(items) > count else "")

@@ -1,0 +1,109 @@
+"""What the images show: broken and tiny ones, and pictures that are there twice."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Iterator, Sequence
+
+import numpy
+from PIL import Image
+
+from datasets.checking.findings import SPLITS, Findings, first_of
+from datasets.layout import Layout, Sample
+from datasets.pictures import BadPicture, read_picture
+from utils import progress
+
+TINY = 32                   # pixels of the shorter side
+SAME_PICTURE = 0.995        # correlation of two 32×32 grey pictures from which they count as one picture
+_GREY = 32
+
+
+@dataclass(frozen=True)
+class Look:
+    """What reading an image once has shown: its ``fault``, or its shorter side, digest and standardized greys (1024,).
+
+    ``greys`` are those of 32×32 pixels, or None for a picture of one color, which is like any other such.
+    """
+
+    sample: Sample
+    split: str
+    fault: str | None = None
+    side: int = 0
+    digest: str = ""
+    greys: numpy.ndarray | None = None
+
+
+def look_at(layout: Layout) -> list[Look]:
+    """Read and decode every image once, by threads; target-only faces are looked at as training images."""
+    samples = [(sample, split) for split in SPLITS for sample in layout.split(split)]
+    samples += [(sample, "train") for sample in layout.target_only]
+    with ThreadPoolExecutor(4) as pool:
+        return list(progress(pool.map(lambda pair: _look(*pair), samples), "reading", len(samples), "image"))
+
+
+def _look(sample: Sample, split: str) -> Look:
+    try:
+        picture = read_picture(sample.path, 2 * _GREY)      # JPEG files at the lowest resolution that will do
+        digest = hashlib.sha256(sample.path.read_bytes()).hexdigest()
+    except BadPicture as error:
+        return Look(sample, split, error.fault)
+    grey = picture.convert("L").resize((_GREY, _GREY), Image.Resampling.BOX)
+    greys = numpy.asarray(grey, numpy.float32).ravel()
+    greys = greys - greys.mean()
+    length = float(numpy.linalg.norm(greys))
+    return Look(sample, split, None, min(picture.size), digest, greys / length if length >= _GREY else None)
+
+
+def inspect_pictures(looks: Sequence[Look], findings: Findings) -> None:
+    """Broken and tiny images, and pictures that are there twice: a leak where they are in two splits."""
+    broken = [f"{seen.sample.name} ({seen.fault})" for seen in looks if seen.fault]
+    if broken:
+        findings.problems.append(f"{len(broken)} images cannot be read: {first_of(broken)}")
+    tiny = [f"{seen.sample.name} ({seen.side} pixels)" for seen in looks if not seen.fault and seen.side < TINY]
+    if tiny:
+        findings.notes.append(f"{len(tiny)} images are smaller than {TINY} pixels: {first_of(tiny)}")
+
+    same = [(looks[i], looks[j]) for i, j in _identical(looks)]
+    near = [(looks[i], looks[j]) for i, j in near_duplicates([seen.greys for seen in looks])
+            if looks[i].digest != looks[j].digest]
+    for pairs, what in ((same, "byte-identical images"), (near, "nearly identical images")):
+        across = [f"{one.sample.name} ({one.split}) = {other.sample.name} ({other.split})"
+                  for one, other in pairs if one.split != other.split]
+        if across:
+            findings.problems.append(f"leak: {len(across)} pairs of {what} in two splits: {first_of(across)}")
+        torn = [f"{one.sample.name} = {other.sample.name}"
+                for one, other in pairs if one.sample.label != other.sample.label]
+        if torn:
+            findings.notes.append(f"{len(torn)} pairs of {what} have two labels: {first_of(torn)}")
+        within = len(pairs) - len(across)
+        if within:
+            findings.notes.append(f"{within} pairs of {what} within one split")
+
+
+def _identical(looks: Sequence[Look]) -> Iterator[tuple[int, int]]:
+    first: dict[str, list[int]] = defaultdict(list)
+    for index, seen in enumerate(looks):
+        if not seen.fault:
+            first[seen.digest].append(index)
+    for group in first.values():
+        yield from ((i, j) for position, i in enumerate(group[:50]) for j in group[position + 1:])
+
+
+def near_duplicates(greys: Sequence[numpy.ndarray | None], block: int = 1024) -> Iterator[tuple[int, int]]:
+    """Pairs of pictures whose standardized greys (1024,) correlate by at least ``SAME_PICTURE``.
+
+    All pairs are compared, block by block as matrix products. The correlation does not see brightness, contrast,
+    scale and compression, but tells two photographs of one person apart.
+    """
+    known = numpy.array([index for index, grey in enumerate(greys) if grey is not None], int)
+    if len(known) < 2:
+        return
+    vectors = numpy.stack([greys[index] for index in known])
+    for start in range(0, len(vectors), block):
+        rows, columns = numpy.nonzero(vectors[start:start + block] @ vectors[start:].T >= SAME_PICTURE)
+        for row, column in zip(rows.tolist(), columns.tolist()):
+            if row < column:
+                yield int(known[start + row]), int(known[start + column])

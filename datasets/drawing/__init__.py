@@ -1,0 +1,1 @@
+"""The built-in faces: persons, scenes and expressions as numbers, and how they are drawn."""

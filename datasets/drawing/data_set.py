@@ -1,0 +1,122 @@
+"""The built-in data set: drawn faces in the ``datasets/multiple`` layout, for a demo that needs no data.
+
+Persons and scenes are functions of the seed and of their names in ``subjects.list``, so that the true picture of
+"this person and scene with that expression" can be drawn from what is on disk: :func:`truth`. As in a Multi-PIE
+session, every scene of a person holds all six expressions.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from datasets.drawing import faces
+from datasets.drawing.faces import EXPRESSIONS, Identity, Scene
+from datasets.drawing.portrait import draw
+from datasets.layout import Sample, write_layout
+from datasets.lists import LIST_NAMES
+from utils import UserError, derived_seed, progress, read_json, save_picture, write_json
+
+DESCRIPTION = "synthetic.json"
+DRAWING = 1
+
+
+@lru_cache(maxsize=8)
+def person_of(subject: str, seed: int) -> Identity:
+    """The person that a data set of this seed calls ``subject`` (``p0007``)."""
+    return faces.identity(derived_seed(seed, "person", subject))
+
+
+@lru_cache(maxsize=8)
+def scene_of(subject: str, name: str, seed: int) -> Scene:
+    """The scene ``name`` (``c1``) of a subject in a data set of this seed."""
+    return faces.scene(derived_seed(seed, "scene", subject, name))
+
+
+def truth(subject: str, scene: str, expression: int | str, size: int, seed: int = 0) -> Image.Image:
+    """The true picture of a subject and scene of ``subjects.list`` with an expression (name or label).
+
+    RGB, ``size`` × ``size``; what :func:`make_dataset` wrote is this picture at the data set's size and seed, as a
+    JPEG. UserError for an unknown expression and for a size outside 32 to 512.
+    """
+    return draw(person_of(subject, seed), scene_of(subject, scene, seed), expression, size)
+
+
+def make_dataset(root: str | Path, *, image_size: int = 64, subjects_train: int = 70, subjects_test: int = 30,
+                 scenes: int = 2, seed: int = 0) -> dict[str, Any]:
+    """Draw a data set into ``root`` (METHOD §6) and return its description, as :func:`describe` reads it.
+
+    ``subjects_train + subjects_test`` persons, none in both splits, ``scenes`` scenes of each, six pictures of every
+    scene. The same arguments write the same bytes. The lists are written last: a directory without them holds an
+    unfinished drawing, and a new call starts over. UserError for sizes out of range and for a directory that holds
+    something else.
+    """
+    root = Path(root)
+    description = {"drawing": DRAWING, "seed": seed, "image_size": image_size, "subjects_train": subjects_train,
+                   "subjects_test": subjects_test, "scenes": scenes, "expressions": list(EXPRESSIONS)}
+    _check(description)
+    _clear(root)
+    write_json(root / DESCRIPTION, description)
+    splits = _plan(root, subjects_train, subjects_test, scenes)
+    everything = [sample for samples in splits.values() for sample in samples]
+    for sample in progress(everything, "drawing faces", len(everything), "face"):
+        save_picture(truth(sample.subject, sample.scene, sample.label, image_size, seed), sample.path)
+    write_layout(root, EXPRESSIONS, splits)
+    return description
+
+
+def describe(root: str | Path) -> dict[str, Any] | None:
+    """The description of a finished built-in data set (``seed``, ``image_size``, …), None for anything else."""
+    root = Path(root)
+    if not (root / LIST_NAMES["train"]).is_file():
+        return None
+    return _description(root)
+
+
+def _description(root: Path) -> dict[str, Any] | None:
+    try:
+        description = read_json(root / DESCRIPTION)
+    except UserError:
+        return None
+    if not isinstance(description, dict) or not all(isinstance(description.get(key), int)
+                                                    for key in ("drawing", "seed", "image_size")):
+        return None
+    return description
+
+
+def _check(description: dict[str, Any]) -> None:
+    faces.check_size(description["image_size"])
+    for name in ("subjects_train", "subjects_test", "scenes"):
+        if description[name] < 1:
+            raise UserError(f"{name} {description[name]}: at least 1 is needed")
+
+
+def _clear(root: Path) -> None:
+    """Make room in ``root``: an own drawing loses its lists and pictures, anything else is left alone."""
+    if root.exists() and not root.is_dir():
+        raise UserError(f"{root}: is no directory; name a directory to draw into")
+    if not root.is_dir() or not any(not entry.name.startswith(".") for entry in root.iterdir()):
+        return
+    if _description(root) is None:
+        raise UserError(f"{root}: holds something that was not drawn here; name an empty or new directory")
+    for name in (LIST_NAMES["train"], LIST_NAMES["test"], "subjects.list"):
+        (root / name).unlink(missing_ok=True)
+    for split in ("train", "test"):
+        for picture in (root / "data").glob(f"{split}_[0-9]*.jpg"):
+            picture.unlink()
+
+
+def _plan(root: Path, subjects_train: int, subjects_test: int, scenes: int) -> dict[str, list[Sample]]:
+    """The samples of both splits, by subject, scene and expression."""
+    subjects = [f"p{number:04d}" for number in range(1, subjects_train + subjects_test + 1)]
+    plan: dict[str, list[Sample]] = {}
+    for split, chosen in (("train", subjects[:subjects_train]), ("test", subjects[subjects_train:])):
+        shots = [(subject, f"c{number}", label) for subject in chosen for number in range(1, scenes + 1)
+                 for label in range(len(EXPRESSIONS))]
+        names = [f"{split}_{number:04d}.jpg" for number in range(1, len(shots) + 1)]
+        plan[split] = [Sample(name, label, root / "data" / name, subject, scene_name)
+                       for name, (subject, scene_name, label) in zip(names, shots)]
+    return plan

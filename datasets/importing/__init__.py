@@ -1,0 +1,1 @@
+"""Data sets that people have → a data directory: one file per kind of data set."""

@@ -1,0 +1,109 @@
+"""What an importer has found → a data directory."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from datasets.checking.overview import table
+from datasets.importing.collection import Collection
+from datasets.importing.images import ImageWriter, is_foreign
+from datasets.layout import Layout, Sample, neutral_label, read_layout, write_layout
+from datasets.pictures import image_fault
+from datasets.splits import with_validation
+from utils import UserError, progress
+
+LISTS = ("expressions.txt", "subjects.list", "images_val.list", "images_test.list", "images.list")
+
+
+def convert(found: Collection, source: Path, out: Path, writer: ImageWriter, *, seed: int = 0,
+            overwrite: bool = False) -> None:
+    """Write the images and lists of a collection from ``source`` into ``out``, and say what was taken and left out.
+
+    ``seed`` draws the test images among those without a split. Images that an earlier run has written are left alone.
+    UserError, before anything is written, where the collection is no data set to train on, and where a list or an image
+    of another one would be replaced without ``overwrite``.
+    """
+    _drop_broken(found)
+    decide_splits(found, seed)
+    found.name_apart(writer.name)
+    _check_complete(found, source)
+    splits = {split: sorted(samples, key=lambda sample: sample.name) for split, samples in found.splits.items()}
+    samples = [sample for split in splits.values() for sample in split]
+    images = out / "data"
+    waiting = [sample for sample in samples if not writer.is_current(images / sample.name, sample.path)]
+    if not overwrite:
+        _check_free(out, found.expressions, splits, waiting)
+
+    _write_images(waiting, images, writer)
+    write_layout(out, found.expressions, splits)
+    done = f"{len(waiting)} of them new" if waiting else "all there already"
+    print(f"{out}: {len(samples)} images ({done})")
+    for reason, count in sorted(found.left_out.items()):
+        print(f"left out: {count} images {reason}")
+    print(table(read_layout(out)))
+
+
+def _drop_broken(found: Collection) -> None:
+    """Leave out what is no image by its header, so that the lists never name it."""
+    samples = found.everything()
+    with ThreadPoolExecutor(8) as pool:
+        faults = dict(zip((s.path for s in samples), pool.map(lambda sample: image_fault(sample.path), samples)))
+    found.left_out += Counter(f"that cannot be used: {fault}" for fault in faults.values() if fault)
+    found.splits = {split: [s for s in part if not faults[s.path]] for split, part in found.splits.items()}
+    found.undecided = [s for s in found.undecided if not faults[s.path]]
+
+
+def decide_splits(found: Collection, seed: int) -> None:
+    """Give the undecided samples to training and test, every subject to one side only."""
+    samples, found.undecided = found.undecided, []
+    if isinstance(found.test, set):
+        unknown = sorted(found.test - {sample.subject for sample in samples})
+        if unknown:
+            raise UserError(f"--test_subjects: no images of {', '.join(unknown[:5])}")
+        chosen = {sample.name for sample in samples if sample.subject in found.test}
+    else:
+        layout = Layout(Path(), found.expressions, neutral_label(found.expressions), samples, [], [])
+        chosen = {sample.name for sample in with_validation(layout, seed, found.test).val}
+    found.splits["train"] += [sample for sample in samples if sample.name not in chosen]
+    found.splits["test"] += [sample for sample in samples if sample.name in chosen]
+
+
+def _check_complete(found: Collection, source: Path) -> None:
+    reasons = "; ".join(f"{count} {reason}" for reason, count in found.left_out.items())
+    told = f" (left out: {reasons})" if reasons else ""
+    counted = {split: len(samples) for split, samples in found.splits.items()}
+    if not any(counted.values()):
+        raise UserError(f"{source}: no images to take{told}")
+    for split in ("train", "test"):
+        if not counted[split]:
+            raise UserError(f"{source}: no images for the {split} list{told}; choose another split")
+    if len(found.expressions) < 2:
+        raise UserError(f"{source}: only one expression ({found.expressions[0]}); at least two are needed")
+    if len({name.lower() for name in found.expressions}) < len(found.expressions):
+        raise UserError(f"{source}: two expressions have one name ({' '.join(found.expressions)})")
+
+
+def _check_free(out: Path, expressions: tuple[str, ...], splits: dict[str, list[Sample]],
+                waiting: list[Sample]) -> None:
+    """UserError where a list or an image of another data set would be replaced."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_layout(folder, expressions, splits)
+        for name in LISTS:
+            old, new = out / name, Path(folder) / name
+            if old.is_file() and not (new.is_file() and old.read_bytes() == new.read_bytes()):
+                raise UserError(f"{old}: belongs to another data set or selection; choose another --out, "
+                                "or replace it with --overwrite")
+    taken = [out / "data" / s.name for s in waiting if is_foreign(out / "data" / s.name, s.path)]
+    if taken:
+        raise UserError(f"{taken[0]}: another image has this name ({len(taken)} such); choose another --out, "
+                        "or replace it with --overwrite")
+
+
+def _write_images(waiting: list[Sample], images: Path, writer: ImageWriter) -> None:
+    images.mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor(4) as pool:
+        list(progress(pool.map(lambda sample: writer.write(sample.path, images / sample.name), waiting), "writing",
+                      len(waiting), "image"))

@@ -1,0 +1,79 @@
+"""One directory per expression, with or without ``train/``, ``val/``, ``test/`` above."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Sequence
+
+from datasets.files import is_image_name
+from datasets.importing import naming
+from datasets.importing.collection import Collection, Importer, share_to_test_on, source_directory
+from datasets.importing.naming import SPLIT_NAMES, SubjectPattern, neutral_last, one_word
+from datasets.layout import Sample
+from utils import UserError
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of this kind."""
+    parser.add_argument("--target_only", metavar="NAME",
+                        help="a directory of neutral faces that are targets of synthesis, in no class (as MMI's)")
+    naming.add_options(parser)
+
+
+def read(asked: argparse.Namespace) -> Collection:
+    """What was asked for; without a test directory, samples without a split."""
+    source, share = source_directory(asked), share_to_test_on(str(asked.test_share))
+    found = read_folders(source, asked.expressions, asked.subject_regex, asked.target_only)
+    found.test = share
+    return found
+
+
+def read_folders(source: Path, expressions: Sequence[str] | None, subject_regex: str | None,
+                 target_only: str | None) -> Collection:
+    """All images of some directories, with the splits that there are.
+
+    ``expressions`` picks directories and orders the labels; by default all, by name with neutral last.
+    ``target_only`` names a directory of neutral faces that are in no class (METHOD §7, row 15).
+    """
+    parts = {SPLIT_NAMES[path.name.lower()]: path for path in _directories(source) if path.name.lower() in SPLIT_NAMES}
+    if not parts:
+        parts = {None: source}
+    pattern = SubjectPattern(subject_regex)
+    files = [(split, folder.name, path) for split, part in parts.items() for folder in _directories(part)
+             for path in sorted(folder.rglob("*")) if path.is_file()]
+    names = sorted({name for _, name, path in files if is_image_name(path.name)}, key=neutral_last)
+    if not names:
+        raise UserError(f"{source}: no images in it; it needs one directory per expression, with or without "
+                        "train/ and test/ above")
+    missing = [name for name in [*(expressions or ()), *([target_only] if target_only else ())] if name not in names]
+    if missing:
+        raise UserError(f"{source}: has no directory with images named {', '.join(missing)}; "
+                        f"it has {', '.join(names)}")
+    chosen = list(expressions or [name for name in names if name != target_only])
+    if target_only and any(name.lower() == "neutral" for name in chosen):
+        raise UserError(f"--target_only {target_only}: \"neutral\" is one of the expressions already")
+    found = Collection(tuple(map(one_word, chosen)))
+    base = "train" if "test" in parts else None     # without a test directory it is cut from training
+    for split, name, path in files:
+        if not is_image_name(path.name):
+            found.left_out["no image by the name"] += 1
+        elif name not in chosen and name != target_only:
+            found.left_out[f"in a directory that is not asked for ({name})"] += 1
+        else:
+            below = path.relative_to(parts[split] / name)
+            label = len(chosen) if name == target_only else chosen.index(name)
+            target = one_word("_".join(filter(None, (split, name, *below.parts))))
+            sample = Sample(target, label, path, pattern(below.as_posix()))
+            found.add("train" if name == target_only else base if split == "train" else split, sample)
+    pattern.check(found.everything())
+    return found
+
+
+def _directories(path: Path) -> list[Path]:
+    return sorted(child for child in path.iterdir() if child.is_dir() and not child.name.startswith("."))
+
+
+FOLDERS = Importer("folders", "one directory per expression, with or without train/, test/",
+                   ("SRC", "the directory that holds the expressions' directories"), "datasets/folders", add_options,
+                   read)

@@ -1,0 +1,100 @@
+"""A table with columns for file and label (CSV)."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from pathlib import Path
+from typing import Sequence
+
+from datasets.importing import naming
+from datasets.importing.collection import Collection, Importer, share_to_test_on
+from datasets.importing.naming import SPLIT_NAMES, SubjectPattern, neutral_last, one_word
+from datasets.layout import Sample
+from datasets.lists import is_integer, read_lines
+from utils import UserError
+
+_COLUMNS = {"file": "file names", "label": "labels", "split": "train, val or test; optional",
+            "subject": "subjects; optional"}
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of this kind."""
+    parser.add_argument("--root", metavar="DIR", help="where the files lie (default: the table's directory)")
+    for name, meaning in _COLUMNS.items():
+        parser.add_argument(f"--{name}_column", metavar="NAME", help=f"the column of {meaning} (default: {name})")
+    naming.add_options(parser)
+
+
+def read(asked: argparse.Namespace) -> Collection:
+    """What was asked for; where no row is of the test split, samples without one."""
+    table, share = Path(asked.source), share_to_test_on(str(asked.test_share))
+    if not table.is_file():
+        raise UserError(f"{table}: no such table")
+    named = {key: getattr(asked, f"{key}_column") for key in _COLUMNS}
+    found = read_csv(table, Path(asked.root) if asked.root else table.parent,
+                     {key: name or key for key, name in named.items()}, {key for key, name in named.items() if name},
+                     asked.expressions, asked.subject_regex)
+    found.test = share
+    images = (Path(asked.out) / "data").resolve()
+    inside = [sample.path for sample in found.everything() if images in sample.path.resolve().parents]
+    if inside:
+        raise UserError(f"{inside[0]}: lies inside the output {images}; choose another --out")
+    return found
+
+
+def read_csv(table: Path, root: Path, columns: dict[str, str], asked: set[str],
+             expressions: Sequence[str] | None, subject_regex: str | None) -> Collection:
+    """A table with a header: the columns for file, label and, where there are such, split and subject.
+
+    ``columns`` maps these four to the table's names; those in ``asked`` must exist. Files are relative to ``root``.
+    """
+    lines = read_lines(table)
+    if not lines or not lines[0].strip():
+        raise UserError(f"{table}: empty; its first line must name the columns")
+    delimiter = max(",;\t", key=lines[0].count)
+    rows = csv.DictReader(lines, delimiter=delimiter, skipinitialspace=True)
+    header = [name.strip() for name in rows.fieldnames or ()]
+    rows.fieldnames = header
+    for key in ("file", "label", *sorted(asked)):
+        if columns[key] not in header:
+            raise UserError(f"{table}: has no column \"{columns[key]}\" (it has {', '.join(header)}); "
+                            f"name the right one with --{key}_column")
+    records = [(rows.line_num, {key: (row.get(name) or "").strip() for key, name in columns.items()}) for row in rows]
+    present = sorted({record["label"] for _, record in records if record["label"]}, key=neutral_last)
+    numbers = expressions and all(map(is_integer, present))
+    if numbers and len(present) != len(expressions):
+        raise UserError(f"{table}: has {len(present)} labels ({', '.join(present)}) and --expressions "
+                        f"names {len(expressions)}")
+    labels = present if numbers or not expressions else list(expressions)
+    absent = [name for name in labels if name not in present]
+    if absent:
+        raise UserError(f"{table}: has no label {', '.join(absent)}; it has {', '.join(present)}")
+    found = Collection(tuple(map(one_word, expressions or labels)))
+    pattern, has_test = SubjectPattern(subject_regex), False
+    for number, record in records:
+        split = SPLIT_NAMES.get(record["split"].lower()) if record["split"] else None
+        if record["split"] and split is None:
+            raise UserError(f"{table}, line {number}: the split \"{record['split']}\" is not train, val or test")
+        has_test |= split == "test"
+        path = root / record["file"]
+        if not record["file"] or not record["label"]:
+            found.left_out["without a file name or a label"] += 1
+        elif record["label"] not in labels:
+            found.left_out[f"with a label that is not asked for ({record['label']})"] += 1
+        elif not path.is_file():
+            found.left_out[f"listed but missing below {root}"] += 1
+        else:
+            subject = one_word(record["subject"]) or pattern(record["file"])
+            name = one_word("_".join(part for part in Path(record["file"]).parts if part not in ("..", "/")))
+            found.add(split, Sample(name, labels.index(record["label"]), path, subject))
+    if has_test:        # rows without a split train
+        found.splits["train"], found.undecided = found.splits["train"] + found.undecided, []
+    else:
+        found.splits["train"], found.undecided = [], found.splits["train"] + found.undecided
+    pattern.check(found.everything())
+    return found
+
+
+TABLE = Importer("csv", "a table with columns for file and label",
+                 ("FILE", "the table; its first line names the columns"), "datasets/csv", add_options, read)

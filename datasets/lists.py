@@ -1,0 +1,193 @@
+"""The lists of a data directory: lines of text → labels and subjects by file name (METHOD §6).
+
+Which samples follow from them, :mod:`datasets.layout` says.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Collection
+
+from utils import UserError
+
+LIST_NAMES = {"train": "images.list", "val": "images_val.list", "test": "images_test.list"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of a list: the label that it gives, and where it stands (``images.list, line 3``)."""
+
+    label: int
+    where: str
+
+
+@dataclass(frozen=True)
+class Lists:
+    """What the lists of a data directory say, by file name.
+
+    ``expressions`` names the labels, or is None where nothing does. ``train`` lacks the names of the training list that
+    the validation or test list has too; these are ``held_out``. ``subjects`` are (subject, scene or None).
+    """
+
+    root: Path
+    expressions: tuple[str, ...] | None
+    train: dict[str, Row]
+    val: dict[str, Row]
+    test: dict[str, Row]
+    held_out: set[str]
+    subjects: dict[str, tuple[str, str | None]]
+
+    def rows(self) -> list[Row]:
+        """The rows of all three splits."""
+        return [*self.train.values(), *self.val.values(), *self.test.values()]
+
+    def names(self) -> set[str]:
+        """The file names of all three splits."""
+        return {*self.train, *self.val, *self.test}
+
+
+def read_lists(root: Path, *, complete: bool = True) -> Lists:
+    """Read the lists of a data directory; UserError where one is malformed or, if ``complete``, absent."""
+    if not root.is_dir():
+        raise UserError(f"{root}: no such data directory; put your faces there as datasets/README.md says, "
+                        "or see it work with: python train.py --preset demo")
+    train, test = (read_split(root, split, required=complete) for split in ("train", "test"))
+    val = read_split(root, "val", required=False)
+    held_out = train.keys() & (val.keys() | test.keys())
+    subjects = read_subjects(root, train.keys() | val.keys() | test.keys())
+    return Lists(root, declared_expressions(root), {name: row for name, row in train.items() if name not in held_out},
+                 val, test, held_out, subjects)
+
+
+def declared_expressions(root: Path) -> tuple[str, ...] | None:
+    """The names that a data directory gives its labels (``expressions.txt`` or ``list_attr_*``), or None."""
+    names_file = root / "expressions.txt"
+    if names_file.is_file():
+        return tuple(read_lines(names_file, as_words=True))
+    for split in ("train", "test"):
+        path = _attribute_list(root, split)
+        if path is not None:
+            return _attribute_names(path)
+    return None
+
+
+def read_split(root: Path, split: str, *, required: bool) -> dict[str, Row]:
+    """The rows of a split's list by file name; {} or, if ``required``, UserError where there is no list."""
+    path = root / LIST_NAMES[split]
+    if path.is_file():
+        return read_label_list(path)
+    attributes = _attribute_list(root, split)
+    if attributes is not None:
+        return _read_attribute_list(attributes)
+    if required:
+        raise UserError(f"{path}: no such list (nor a list_attr_*_{split}.txt); "
+                        "it needs one line \"<file name> <label>\" per image")
+    return {}
+
+
+def read_label_list(path: Path) -> dict[str, Row]:
+    """``<file name> <label>`` per line → {file name: row}; UserError names the file and line of a mistake."""
+    rows: dict[str, Row] = {}
+    for number, line in enumerate(read_lines(path), 1):
+        if not line.strip():
+            continue
+        parts = line.rsplit(None, 1)
+        if len(parts) != 2 or not is_integer(parts[1]):
+            raise UserError(f"{path}, line {number}: \"{shortened(line)}\" is not \"<file name> <label>\"")
+        _add_row(rows, parts[0].strip(), Row(int(parts[1]), f"{path}, line {number}"))
+    if not rows:
+        raise UserError(f"{path}: lists no image")
+    return rows
+
+
+def _add_row(rows: dict[str, Row], name: str, row: Row) -> None:
+    if name in rows and rows[name].label != row.label:
+        raise UserError(f"{row.where}: {name} has the label {row.label} here and {rows[name].label} before")
+    rows[name] = row
+
+
+def _attribute_list(root: Path, split: str) -> Path | None:
+    found = sorted(root.glob(f"list_attr_*_{split}.txt"))
+    if len(found) > 1:
+        raise UserError(f"{root}: more than one list_attr_*_{split}.txt ({', '.join(p.name for p in found)}); "
+                        "keep one")
+    return found[0] if found else None
+
+
+def _attribute_names(path: Path) -> tuple[str, ...]:
+    lines = read_lines(path)
+    if len(lines) < 2 or not is_integer(lines[0].strip()) or not lines[1].split():
+        raise UserError(f"{path}: the first line must be the number of images, the second the expressions' names")
+    return tuple(lines[1].split())
+
+
+def _read_attribute_list(path: Path) -> dict[str, Row]:
+    """The reference's ``list_attr_*``: count, names, then ``<file name>`` and one of n values 1, the others -1."""
+    names, lines = _attribute_names(path), read_lines(path)
+    rows: dict[str, Row] = {}
+    for number, line in enumerate(lines[2:], 3):
+        if not line.strip():
+            continue
+        parts = line.rsplit(None, len(names))
+        values = parts[1:]
+        if len(values) != len(names) or values.count("1") + values.count("+1") != 1 \
+                or any(value not in ("1", "+1", "-1", "0") for value in values):
+            raise UserError(f"{path}, line {number}: needs a file name and {len(names)} values, "
+                            "one of them 1 and the others -1")
+        label = next(i for i, value in enumerate(values) if value in ("1", "+1"))
+        _add_row(rows, parts[0].strip(), Row(label, f"{path}, line {number}"))
+    if len(rows) != int(lines[0]):
+        raise UserError(f"{path}: announces {lines[0].strip()} images in its first line and lists {len(rows)}")
+    return rows
+
+
+def read_subjects(root: Path, names: Collection[str]) -> dict[str, tuple[str, str | None]]:
+    """``<file name> <subject> [<scene>]`` per line → {file name: (subject, scene)}; {} where there is no list.
+
+    ``names`` are the listed file names: they tell where a name with spaces ends.
+    """
+    path = root / "subjects.list"
+    if not path.is_file():
+        return {}
+    subjects: dict[str, tuple[str, str | None]] = {}
+    for number, line in enumerate(read_lines(path), 1):
+        if not line.strip():
+            continue
+        parts = next((parts for parts in (line.strip().rsplit(None, 1), line.strip().rsplit(None, 2))
+                      if parts[0] in names), line.split())
+        if len(parts) not in (2, 3):
+            raise UserError(f"{path}, line {number}: \"{shortened(line)}\" is not "
+                            "\"<file name> <subject> [<scene>]\"")
+        subjects[parts[0]] = (parts[1], parts[2] if len(parts) == 3 else None)
+    return subjects
+
+
+def subject_line(name: str, subject: str, scene: str | None) -> str:
+    """A line of ``subjects.list``."""
+    return " ".join(filter(None, (name, subject, scene))) + "\n"
+
+
+# ------------------------------------------------------------------------------------------------ any text file
+
+def read_lines(path: Path, *, as_words: bool = False) -> list[str]:
+    """The lines (or words) of a text file; UserError where it is unreadable or not text."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: not a text file in UTF-8") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    if "\0" in text:
+        raise UserError(f"{path}: not a text file (it holds zero bytes)")
+    return text.split() if as_words else text.splitlines()
+
+
+def is_integer(text: str) -> bool:
+    """Whether a word of a list is a whole number of a sensible length."""
+    return text.isascii() and text.lstrip("+-").isdigit() and len(text) < 10
+
+
+def shortened(line: str) -> str:
+    """A line as an error message quotes it."""
+    return line.strip() if len(line.strip()) <= 60 else line.strip()[:57] + "..."
