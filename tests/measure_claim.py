@@ -1,22 +1,24 @@
 """The paper's claim, tested: does joint training help recognition? Joint against real images alone, over several seeds.
 
-    python tests/measure_claim.py --data drawn --seeds 5 --jobs 2
-    python tests/measure_claim.py --data neutral --seeds 5 --jobs 2
-    python tests/measure_claim.py --data wild --seeds 5 --jobs 2
-    python tests/measure_claim.py --data neutral --seeds 5 --jobs 2 --joint="--encode_synthesized --gan_until 0.5"
+    python tests/measure_claim.py --data drawn --jobs 2
+    python tests/measure_claim.py --data neutral --jobs 2
+    python tests/measure_claim.py --data longtail --jobs 2
+    python tests/measure_claim.py --data neutral --persons 5 10 20 40 --seeds 3 --jobs 2
 
-``drawn`` are ten drawn persons with all expressions, ``neutral`` the same ten and sixty of whom only neutral faces are
-known, ``wild`` the photographs of wild_faces.
+``drawn`` are ten drawn persons with all expressions; ``neutral`` the same and sixty more of whom only neutral faces are
+known (``--persons`` draws the curve over the number of those with expressions); ``wild`` and ``longtail`` photographs.
 
-For every seed one perceptual network and one GAN are trained, and from there two recognizers for the same number of
-batches: one gets ``--gan_raw`` synthesized batches after each real one, the other real ones in their place
-(``--gan_raw 0``). Both are judged on the test images that neither training nor the choice of the best state has seen.
-What is finished is not done again.
+Every seed has a perceptual network and a GAN of its own, and from there recognizers with the same balancing,
+augmentation, falling rate and number of images: of a joint one's batches one half is synthesized, of one with real
+images alone further real images take their places (``--gan_raw 0``). Of each side the best of its recipes is compared,
+on test images that neither training nor the choice of the best state has seen: the mean of the paired differences with
+its 95 % interval, and a paired t test. What is finished is not done again.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import os
 import shutil
@@ -26,23 +28,22 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy
+from PIL import Image, ImageDraw, ImageFont
 from scipy import stats
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SMALL = ("--image_size 64 --base_width 16 --vgg_width 8 --fc_width 256 --vgg_init stage0 --perceptual_lr 1e-3 "
-         "--batch_size 16 --lr 2e-3 --vgg_lr 1e-2 --vgg_batch_size 16 --G_max 1000")
-DRAWN = ("--data_dir {faces} --mirror --scene_truth --paired_metric l2 --lambda_paired_loss 600 --lambda_adv_loss 0.3 "
-         "--lambda_vgg_loss 1 --lambda_l2_loss 60 ")
-DATA = {
-    "drawn": DRAWN + "--perceptual_epochs 60 --epochs 60 --round_every 60 --lr_decay_steps 4",
-    "neutral": DRAWN + ("--lambda_adv_loss 0.1 --lambda_vgg_loss 0.5 --lr 4e-3 --perceptual_epochs 40 --epochs 60 "
-                        "--round_every 60 --lr_decay_steps 9"),
-    "wild": (f"--data_dir {REPOSITORY.parent / 'shared/data/wild_faces'} "
-             "-a anger disgust happiness sadness surprise neutral --perceptual_epochs 40 --epochs 4 --round_every 4 "
-             "--lr_decay_steps 10 --mirror"),
-}
-ROUND_EPOCHS = {"drawn": 20, "neutral": 8, "wild": 6}
-ALL_EXPRESSIONS, NEUTRAL_ONLY = 10, 60
+         "--batch_size 16 --lr 2e-3 --lr_decay_steps 300 --ema 0.995 --mismatched --mirror --G_max 1000 "
+         "--vgg_batch_size 16 --vgg_schedule cosine --balanced --mix 1 --vgg_adam --vgg_lr 1e-3 ")
+DRAWN = SMALL + ("--data_dir {faces} --scene_truth --lambda_adv_loss 0.1 --lambda_vgg_loss 0.5 --lambda_l2_loss 60 "
+                 "--perceptual_epochs 40 ")
+PHOTOGRAPHS = SMALL + ("--data_dir {faces} -a anger disgust happiness sadness surprise neutral --augment "
+                       "--lambda_adv_loss 1 --lambda_vgg_loss 3 --lambda_l2_loss 10 --perceptual_epochs 15 ")
+GAN_STEPS = {"drawn": 700, "neutral": 1000, "wild": 1200, "longtail": 2000}
+IMAGES = {"drawn": 13000, "neutral": 13000, "wild": 16000, "longtail": 22000}  # that a recognizer sees
+REAL = {"real": "--gan_raw 0"}
+JOINT = {"joint": "--encode_synthesized", "joint, any target": "--encode_synthesized --targets any"}
+NEUTRAL_ONLY = 60
 
 
 def train(words: list[str], folder: Path, threads: int) -> None:
@@ -55,48 +56,54 @@ def train(words: list[str], folder: Path, threads: int) -> None:
         raise SystemExit(f"train.py {' '.join(words)}: exit status {done.returncode}, see {output}")
 
 
-def accuracies(seed: int, options: argparse.Namespace) -> dict[str, tuple[float, float]]:
-    """Accuracy and mean class accuracy in % on the test images, of both recognizers of a seed."""
-    base, found = options.out / f"{options.data}_{seed}_gan", {}
-    settings = [*SMALL.split(), *DATA[options.data].format(faces=faces_of(options)).split(), "--seed", str(seed)]
+def accuracies(seed: int, persons: int, options: argparse.Namespace) -> dict[str, tuple[float, float]]:
+    """Accuracy and mean class accuracy in % on the test images, of every recognizer of a seed."""
+    faces, name = faces_of(options, persons), f"{options.data}{persons or ''}_{seed}"
+    base, found = options.out / f"{name}_gan", {}
+    count = len((faces / "images.list").read_text().splitlines())
+    epochs = max(1, round(GAN_STEPS[options.data] * 16 / (0.9 * count)))
+    round_epochs = max(1, round(IMAGES[options.data] / (1.8 * count)))
+    kind = DRAWN if options.data in ("drawn", "neutral") else PHOTOGRAPHS
+    settings = [*kind.format(faces=faces).split(), "--seed", str(seed), "--epochs", str(epochs), "--round_every",
+                str(epochs)]
     if not (base / "finished").is_file():
         train([*settings, "--round_epochs", "0", "--overwrite"], base, options.threads)
         (base / "finished").touch()
-    for name, count in (("joint", options.gan_raw), ("real", 0)):
-        # --gan_raw 0 puts six real batches after each real one: as many epochs as give the same number of batches.
-        epochs = options.round_epochs or ROUND_EPOCHS[options.data]
-        epochs = epochs if count else max(1, round(epochs * (1 + options.gan_raw) / 7))
-        more = options.joint.split() if count else []
-        folder = options.out / "_".join([options.data, str(seed), name, str(options.gan_raw), f"{epochs}epochs",
-                                         *(word.strip("-") for word in more)])
+    for side, more in {**REAL, **JOINT}.items():
+        folder = options.out / f"{name}_{side.replace(', ', '_').replace(' ', '_')}"
         result = folder / "test_result" / "confusion_matrix.json"
         if not result.is_file():
             shutil.rmtree(folder, ignore_errors=True)
             shutil.copytree(base, folder)
-            train(["--restore", "--force", "--round_epochs", str(epochs), "--gan_raw", str(count), *more],
-                  folder, options.threads)
+            train(["--restore", "--force", "--round_epochs", str(round_epochs), *more.split()], folder,
+                  options.threads)
         figures = json.loads(result.read_text())
-        found[name] = figures["accuracy"], figures["mean_class_accuracy"]
+        found[side] = figures["accuracy"], figures["mean_class_accuracy"]
     return found
 
 
-def faces_of(options: argparse.Namespace) -> Path:
-    """The directory of the drawn faces: ten persons, or seventy of whom sixty have lost all but their neutral ones."""
-    return options.out / f"faces_{options.data}"
+def faces_of(options: argparse.Namespace, persons: int) -> Path:
+    """The data directory: photographs, or drawn persons of whom sixty more may have lost all but their neutral faces."""
+    if options.faces:
+        return options.faces.resolve()
+    if options.data in ("wild", "longtail"):
+        return REPOSITORY.parent / "shared" / "data" / {"wild": "wild_faces", "longtail": "wild_longtail"}[options.data]
+    return options.out / f"faces_{options.data}{persons or ''}"
 
 
-def draw(options: argparse.Namespace) -> None:
+def draw(options: argparse.Namespace, persons: int) -> None:
     """Draw the faces of ``--data`` if they are absent."""
-    root = faces_of(options)
-    if options.data == "wild" or (root / "complete").is_file():
+    root = faces_of(options, persons)
+    if options.data not in ("drawn", "neutral") or (root / "complete").is_file():
         return
-    persons = ALL_EXPRESSIONS + (NEUTRAL_ONLY if options.data == "neutral" else 0)
-    subprocess.run([sys.executable, "-m", "datasets.synthetic", str(root), "--subjects_train", str(persons)],
+    labelled = persons or 10
+    everyone = labelled + (NEUTRAL_ONLY if options.data == "neutral" else 0)
+    subprocess.run([sys.executable, "-m", "datasets.synthetic", str(root), "--subjects_train", str(everyone)],
                    cwd=REPOSITORY, check=True, stdout=subprocess.DEVNULL)
     subject_of = dict(line.split()[:2] for line in (root / "subjects.list").read_text().splitlines())
     lines = (root / "images.list").read_text().splitlines(keepends=True)
     (root / "images.list").write_text("".join(
-        line for line in lines if line.split()[1] == "5" or subject_of[line.split()[0]] <= f"p{ALL_EXPRESSIONS:04d}"))
+        line for line in lines if line.split()[1] == "5" or subject_of[line.split()[0]] <= f"p{labelled:04d}"))
     (root / "complete").touch()
 
 
@@ -107,33 +114,83 @@ def interval(values: numpy.ndarray, confidence: float = 0.95) -> tuple[float, fl
     return stats.t.interval(confidence, len(values) - 1, values.mean(), stats.sem(values))
 
 
+def compared(found: list[dict[str, tuple[float, float]]]) -> dict[str, float]:
+    """Print the table of all recipes and the comparison of each side's best; the figures of mean class accuracy."""
+    print("| seed | " + " | ".join(found[0]) + " |\n|---" * 1 + "|---" * len(found[0]) + "|")
+    for seed, sides in enumerate(found):
+        print(f"| {seed} | " + " | ".join(f"{acc:.1f} / {mean:.1f}" for acc, mean in sides.values()) + " |")
+    figures: dict[str, float] = {}
+    for i, title in enumerate(("accuracy", "mean class accuracy")):
+        columns = {side: numpy.array([sides[side][i] for sides in found]) for side in found[0]}
+        real, joint = (max((columns[side] for side in names), key=numpy.mean) for names in (REAL, JOINT))
+        low, high = interval(joint - real)
+        chance = stats.ttest_rel(joint, real).pvalue if len(found) > 1 else float("nan")
+        print(f"\n{title}: joint {joint.mean():.1f} %, real alone {real.mean():.1f} %, difference "
+              f"{(joint - real).mean():+.1f} points, 95 % confidence interval {low:+.1f} to {high:+.1f}, "
+              f"p = {chance:.3f} (paired t, {len(found)} seeds)")
+        figures = {"real": real.mean(), "joint": joint.mean(), "difference": (joint - real).mean(), "low": low,
+                   "high": high}
+    return figures
+
+
+def curve(rows: list[dict[str, float]], path: Path) -> None:
+    """``PATH.csv`` and ``PATH.png``: mean class accuracy over the number of persons with expressions, both sides."""
+    with open(path.with_suffix(".csv"), "w", newline="") as handle:
+        writer = csv.DictWriter(handle, list(rows[0]))
+        writer.writeheader()
+        writer.writerows({key: round(value, 2) for key, value in row.items()} for row in rows)
+    width, height, left, top = 640, 400, 70, 30
+    low = min(row[side] for row in rows for side in ("real", "joint")) - 2
+    picture = Image.new("RGB", (width, height), "white")
+    pen, font = ImageDraw.Draw(picture), ImageFont.load_default(15)
+    places = [left + 30 + i * (width - left - 190) / max(1, len(rows) - 1) for i in range(len(rows))]
+
+    def level(value: float) -> float:
+        return top + (100 - value) / (100 - low) * (height - top - 60)
+
+    for value in range(int(low) // 10 * 10 + 10, 101, 10):
+        pen.line((left, level(value), width - 130, level(value)), (222, 226, 230))
+        pen.text((left - 8, level(value)), f"{value} %", (33, 37, 41), font, anchor="rm")
+    for place, row in zip(places, rows):
+        pen.text((place, height - 45), f"{row['persons']:.0f}", (33, 37, 41), font, anchor="mm")
+    pen.text(((left + width - 130) / 2, height - 20), "persons with all expressions", (33, 37, 41), font, anchor="mm")
+    for side, ink in (("real", (130, 138, 145)), ("joint", (8, 69, 148))):
+        points = [(place, level(row[side])) for place, row in zip(places, rows)]
+        pen.line(points, ink, 3)
+        for x, y in points:
+            pen.ellipse((x - 4, y - 4, x + 4, y + 4), ink)
+    ends = {side: level(rows[-1][side]) for side in ("real", "joint")}
+    apart = max(0, 18 - abs(ends["joint"] - ends["real"])) / 2 * (1 if ends["joint"] > ends["real"] else -1)
+    for side, ink, shift in (("real", (130, 138, 145), -apart), ("joint", (8, 69, 148), apart)):
+        text = {"real": "real alone", "joint": "joint"}[side]
+        pen.text((places[-1] + 14, ends[side] + shift), text, ink, font, anchor="lm")
+    picture.save(path.with_suffix(".png"))
+
+
 def main() -> None:
     """Run the seeds and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", choices=tuple(DATA), default="drawn", help="which faces")
+    parser.add_argument("--data", choices=tuple(GAN_STEPS), default="drawn", help="which faces")
+    parser.add_argument("--faces", type=Path, help="another directory of these photographs, like an aligned one")
     parser.add_argument("--seeds", type=int, default=5, help="seeds 0, 1, ...")
-    parser.add_argument("--gan_raw", type=int, default=6, help="synthesized batches after each real one")
-    parser.add_argument("--joint", default="", metavar="OPTIONS", help="more options of train.py for the joint one")
-    parser.add_argument("--round_epochs", type=int, help="recognizer epochs (default: 20 drawn, 8 neutral, 6 wild)")
+    parser.add_argument("--persons", type=int, nargs="+", default=[0], help="of neutral: persons with all expressions")
     parser.add_argument("--jobs", type=int, default=1, help="seeds at once")
     parser.add_argument("--threads", type=int, default=1, help="threads of a run")
     parser.add_argument("--out", type=Path, default=REPOSITORY / "checkpoint" / "claim", help="where the runs go")
     options = parser.parse_args()
     options.out = options.out.resolve()
     options.out.mkdir(parents=True, exist_ok=True)
-    draw(options)
-    with ThreadPoolExecutor(options.jobs) as pool:
-        found = list(pool.map(lambda seed: accuracies(seed, options), range(options.seeds)))
-    print("| seed | joint | real alone | difference |\n|---|---|---|---|")
-    for seed, both in enumerate(found):
-        print(f"| {seed} | {both['joint'][0]:.1f} % | {both['real'][0]:.1f} % | "
-              f"{both['joint'][0] - both['real'][0]:+.1f} |")
-    for i, title in enumerate(("accuracy", "mean class accuracy")):
-        joint, real = (numpy.array([both[name][i] for both in found]) for name in ("joint", "real"))
-        low, high = interval(joint - real)
-        print(f"\n{title}: joint {joint.mean():.1f} %, real alone {real.mean():.1f} %, difference "
-              f"{(joint - real).mean():+.1f} points, 95 % confidence interval {low:+.1f} to {high:+.1f} "
-              f"(t distribution, {len(found)} seeds)")
+    rows = []
+    for persons in options.persons:
+        draw(options, persons)
+        with ThreadPoolExecutor(options.jobs) as pool:
+            found = list(pool.map(lambda seed: accuracies(seed, persons, options), range(options.seeds)))
+        if persons:
+            print(f"\n{persons} persons with all expressions\n")
+        rows.append({"persons": persons, **compared(found)})
+    if len(rows) > 1:
+        curve(rows, options.out / "curve")
+        print(f"\nwrote {options.out / 'curve.csv'} and {options.out / 'curve.png'}")
 
 
 if __name__ == "__main__":
