@@ -2,7 +2,8 @@
 
     python tests/measure_claim.py --data drawn --jobs 2
     python tests/measure_claim.py --data neutral --jobs 2
-    python tests/measure_claim.py --data longtail --jobs 2
+    python -m datasets.align ../shared/data/wild_longtail aligned --model ../shared/data/yunet/yunet_n_640_640.onnx --size 128
+    python tests/measure_claim.py --data longtail --faces aligned --jobs 2
     python tests/measure_claim.py --data neutral --persons 5 10 20 40 --seeds 3 --jobs 2
 
 ``drawn`` are ten drawn persons with all expressions; ``neutral`` the same and sixty more of whom only neutral faces are
@@ -34,15 +35,18 @@ from scipy import stats
 REPOSITORY = Path(__file__).resolve().parents[1]
 SMALL = ("--image_size 64 --base_width 16 --vgg_width 8 --fc_width 256 --vgg_init stage0 --perceptual_lr 1e-3 "
          "--batch_size 16 --lr 2e-3 --lr_decay_steps 300 --ema 0.995 --mismatched --mirror --G_max 1000 "
-         "--vgg_batch_size 16 --vgg_schedule cosine --balanced --mix 1 --vgg_adam --vgg_lr 1e-3 ")
+         "--vgg_batch_size 16 --vgg_schedule cosine --balanced --mix 1 ")
 DRAWN = SMALL + ("--data_dir {faces} --scene_truth --lambda_adv_loss 0.1 --lambda_vgg_loss 0.5 --lambda_l2_loss 60 "
-                 "--perceptual_epochs 40 ")
-PHOTOGRAPHS = SMALL + ("--data_dir {faces} -a anger disgust happiness sadness surprise neutral --augment "
+                 "--perceptual_epochs 40 --vgg_lr 1e-2 ")
+PHOTOGRAPHS = SMALL + ("--data_dir {faces} -a anger disgust happiness sadness surprise neutral "
+                       "--augment --vgg_adam --vgg_lr 1e-3 "
                        "--lambda_adv_loss 1 --lambda_vgg_loss 3 --lambda_l2_loss 10 --perceptual_epochs 15 ")
-GAN_STEPS = {"drawn": 700, "neutral": 1000, "wild": 1200, "longtail": 2000}
+GAN_STEPS = {"drawn": 600, "neutral": 1000, "wild": 1000, "longtail": 1200}
 IMAGES = {"drawn": 13000, "neutral": 13000, "wild": 16000, "longtail": 22000}  # that a recognizer sees
 REAL = {"real": "--gan_raw 0"}
-JOINT = {"joint": "--encode_synthesized", "joint, any target": "--encode_synthesized --targets any"}
+ON_DRAWN = {"joint": "", "joint, guided": "--guided"}
+ON_PHOTOGRAPHS = {"joint": "--guided --encode_synthesized --targets any"}
+JOINT = {"drawn": ON_DRAWN, "neutral": ON_DRAWN, "wild": ON_PHOTOGRAPHS, "longtail": ON_PHOTOGRAPHS}
 NEUTRAL_ONLY = 60
 
 
@@ -69,7 +73,7 @@ def accuracies(seed: int, persons: int, options: argparse.Namespace) -> dict[str
     if not (base / "finished").is_file():
         train([*settings, "--round_epochs", "0", "--overwrite"], base, options.threads)
         (base / "finished").touch()
-    for side, more in {**REAL, **JOINT}.items():
+    for side, more in {**REAL, **JOINT[options.data]}.items():
         folder = options.out / f"{name}_{side.replace(', ', '_').replace(' ', '_')}"
         result = folder / "test_result" / "confusion_matrix.json"
         if not result.is_file():
@@ -114,15 +118,15 @@ def interval(values: numpy.ndarray, confidence: float = 0.95) -> tuple[float, fl
     return stats.t.interval(confidence, len(values) - 1, values.mean(), stats.sem(values))
 
 
-def compared(found: list[dict[str, tuple[float, float]]]) -> dict[str, float]:
+def compared(found: list[dict[str, tuple[float, float]]], options: argparse.Namespace) -> dict[str, float]:
     """Print the table of all recipes and the comparison of each side's best; the figures of mean class accuracy."""
-    print("| seed | " + " | ".join(found[0]) + " |\n|---" * 1 + "|---" * len(found[0]) + "|")
+    print("| seed | " + " | ".join(found[0]) + " |\n|---" + "|---" * len(found[0]) + "|")
     for seed, sides in enumerate(found):
         print(f"| {seed} | " + " | ".join(f"{acc:.1f} / {mean:.1f}" for acc, mean in sides.values()) + " |")
     figures: dict[str, float] = {}
     for i, title in enumerate(("accuracy", "mean class accuracy")):
         columns = {side: numpy.array([sides[side][i] for sides in found]) for side in found[0]}
-        real, joint = (max((columns[side] for side in names), key=numpy.mean) for names in (REAL, JOINT))
+        real, joint = (max((columns[side] for side in names), key=numpy.mean) for names in (REAL, JOINT[options.data]))
         low, high = interval(joint - real)
         chance = stats.ttest_rel(joint, real).pvalue if len(found) > 1 else float("nan")
         print(f"\n{title}: joint {joint.mean():.1f} %, real alone {real.mean():.1f} %, difference "
@@ -187,7 +191,7 @@ def main() -> None:
             found = list(pool.map(lambda seed: accuracies(seed, persons, options), range(options.seeds)))
         if persons:
             print(f"\n{persons} persons with all expressions\n")
-        rows.append({"persons": persons, **compared(found)})
+        rows.append({"persons": persons, **compared(found, options)})
     if len(rows) > 1:
         curve(rows, options.out / "curve")
         print(f"\nwrote {options.out / 'curve.csv'} and {options.out / 'curve.png'}")

@@ -1,93 +1,97 @@
-"""The READMEs are true: their tables of flags are those of the commands, and what they name exists.
-
-``python tests/test_readme.py`` prints the tables, to be pasted.
-"""
+"""The READMEs are true: their flags are those of the commands, their commands parse, their links lead somewhere."""
 
 from __future__ import annotations
 
 import argparse
 import importlib
 import re
-import sys
+import shlex
+from pathlib import Path
 
 import pytest
 
 from conftest import REPOSITORY
 
-README = REPOSITORY / "README.md"
-DATA_README = REPOSITORY / "datasets" / "README.md"
+READMES = [REPOSITORY / "README.md", *(REPOSITORY / name / "README.md"
+                                       for name in ("datasets", "models", "checkpoint", "tests"))]
+COMMANDS = {
+    "train.py": "modes.options", "test_matrix_multi.py": "test_matrix_multi",
+    **{f"datasets.{name}": f"datasets.{name}" for name in ("align", "check", "convert", "synthetic")},
+}
 
 
-def flag_table(parser: argparse.ArgumentParser) -> str:
-    """A parser's options as a Markdown table: flag, default, meaning."""
-    lines = ["| flag | default | meaning |", "|---|---|---|"]
-    for group in parser._action_groups:
-        actions = [action for action in group._group_actions if action.dest != "help"]
-        if actions and group.title not in ("options", "positional arguments"):
-            lines.append(f"| **{group.title}** | | |")
-        lines += [f"| `{flag(action).replace('|', chr(92) + '|')}` | {default(action)} | {action.help} |"
-                  for action in actions]
-    return "\n".join(lines)
+def parser_of(command: str) -> argparse.ArgumentParser:
+    return importlib.import_module(COMMANDS[command]).build_parser()
 
 
-def flag(action: argparse.Action) -> str:
-    """The flag with what it takes, as the README writes it."""
-    names = [name for name in action.option_strings if not name.startswith("--no")]
-    text = ", ".join(names)
-    if action.choices:
-        return text + " {" + ",".join(map(str, action.choices)) + "}"
-    if action.nargs == 0:
-        return text
-    name = action.metavar or ("N" if action.type is int else "X" if action.type is float else "NAME")
-    name = " ".join(name) if isinstance(name, tuple) else name
-    return f"{text} [{name}]" if action.nargs == "?" else text + f" {name}" + (" ..." if action.nargs == "+" else "")
+def flags_of(parser: argparse.ArgumentParser) -> set[str]:
+    kinds = [action.choices.values() for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    return {flag for each in (parser, *(kind for choices in kinds for kind in choices))
+            for flag in each._option_string_actions}
 
 
-def default(action: argparse.Action) -> str:
-    """The default, as the README writes it."""
-    if action.default is True or action.default is False:
-        return "on" if action.default else "off"
-    return "" if action.default in (None, argparse.SUPPRESS) else f"`{action.default}`"
+def shown_commands() -> list[tuple[str, list[str]]]:
+    """Every command of ours that a README shows: its name and the words behind it."""
+    found = []
+    for readme in READMES:
+        for line in re.findall(r"^    (.*python (?:-m )?(?:train|test_matrix|datasets).*)$", readme.read_text(), re.M):
+            for part in line.split("&&"):
+                words = shlex.split(part)
+                names = [word for word in words if word in COMMANDS]
+                if names:
+                    found.append((names[0], words[words.index(names[0]) + 1:]))
+    return found
 
 
-def parsers() -> dict[str, argparse.ArgumentParser]:
-    import test_matrix_multi
-    from modes.options import build_parser
+def test_the_commands_shown_are_commands():
+    commands = shown_commands()
+    assert {name for name, _ in commands} == set(COMMANDS) and len(commands) > 20
+    for name, words in commands:
+        parser_of(name).parse_args([word for word in words if word != "..."])
 
-    return {"train.py": build_parser(), "test_matrix_multi.py": test_matrix_multi.build_parser()}
+
+def test_every_flag_that_is_named_exists():
+    known = set().union(*(flags_of(parser_of(name)) for name in COMMANDS))
+    scripts = [path.read_text() for path in (REPOSITORY / "tests").glob("[bm]e*.py")]
+    known |= {flag for text in scripts for flag in re.findall(r'add(?:_argument)?\("(--\w+)"', text)}
+    known |= {"--no_<flag>", "--nproc_per_node", "--standalone", "--hostile-cases"}
+    for readme in READMES:
+        named = set(re.findall(r"(?<![\w-])--[a-zA-Z][\w<>-]*", readme.read_text()))
+        assert not named - known, (readme, named - known)
 
 
-@pytest.mark.parametrize("name", ["train.py", "test_matrix_multi.py"])
-def test_flag_tables_are_those_of_the_commands(name):
-    assert flag_table(parsers()[name]) in README.read_text()
+def test_the_ten_flags_have_their_defaults():
+    from modes.options import KNOBS
+
+    rows = re.findall(r"^\| `(--\w+)[^|]*` \| `([^`]*)` \|", READMES[0].read_text(), re.M)
+    assert len(rows) >= 6
+    for flag, default in rows:
+        found = KNOBS[flag.strip("-")].default
+        if found is not None:
+            assert default == str(found), flag
 
 
 @pytest.mark.parametrize("name", ["align", "check", "convert", "synthetic"])
 def test_every_flag_of_the_data_commands_is_told(name):
-    parser = importlib.import_module(f"datasets.{name}").build_parser()
-    kinds = [action.choices.values() for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
-    flags = {flag for each in (parser, *(kind for choices in kinds for kind in choices))
-             for flag in each._option_string_actions if flag.startswith("--") and flag != "--help"}
-    text = DATA_README.read_text()
+    text = READMES[1].read_text()
+    flags = {flag for flag in flags_of(parser_of(f"datasets.{name}")) if flag.startswith("--") and flag != "--help"}
     assert flags and not [flag for flag in flags if not re.search(re.escape(flag) + r"[`, ]", text)]
 
 
-def test_the_layouts_name_every_module():
-    folders = [REPOSITORY / name for name in ("models", "modes", "tests", ".")]
-    modules = {README: [path for folder in folders for path in folder.glob("*.py")],
-               DATA_README: list((REPOSITORY / "datasets").rglob("*.py"))}
-    for readme, paths in modules.items():
+def test_every_module_is_named_where_it_is_explained():
+    folders = {READMES[2]: ("models", "modes"), READMES[1]: ("datasets",)}
+    for readme, names in folders.items():
         text = readme.read_text()
-        assert not [path for path in paths if path.name != "__init__.py" and path.name not in text]
+        modules = [path for name in names for path in (REPOSITORY / name).rglob("*.py") if path.name != "__init__.py"]
+        assert modules and not [path.name for path in modules if path.name not in text]
 
 
-@pytest.mark.parametrize("readme", [README, DATA_README])
-def test_files_and_pictures_that_a_readme_links_exist(readme):
-    links = re.findall(r"\]\(([^)#:]+)\)", readme.read_text())
-    assert (links or readme == DATA_README) and all((readme.parent / link).exists() for link in links)
+@pytest.mark.parametrize("readme", READMES, ids=lambda path: path.parent.name)
+def test_links_lead_somewhere(readme: Path):
+    for link in re.findall(r"\]\(([^)#:]+)[^):]*\)", readme.read_text()):
+        assert (readme.parent / link).exists(), link
 
 
-if __name__ == "__main__":
-    sys.path.insert(0, str(REPOSITORY))
-    for title, parser in parsers().items():
-        print(f"{title}\n\n{flag_table(parser)}\n")
+def test_the_first_readme_is_short_and_nothing_is_left_to_fill_in():
+    assert len(READMES[0].read_bytes()) < 12_000
+    assert not [readme for readme in READMES if "@@" in readme.read_text()]
