@@ -20,8 +20,8 @@ def block_cuts(chans: int, n: int) -> list[int]:
 def block_mask(label: Tensor, chans: int) -> Tensor:
     """Which channels belong to the expressions of a multi-hot label: (N, n) → (N, C, 1, 1), boolean."""
     cuts = block_cuts(chans, label.shape[1])
-    widths = torch.tensor([b - a for a, b in zip(cuts, cuts[1:])], device=label.device)
-    return label.bool().repeat_interleave(widths, dim=1, output_size=chans)[:, :, None, None]
+    owner = [i for i, (start, end) in enumerate(zip(cuts, cuts[1:])) for _ in range(start, end)]
+    return label.bool()[:, torch.tensor(owner, device=label.device), None, None]
 
 
 def one_hot(expression: Tensor, n: int) -> Tensor:
