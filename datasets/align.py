@@ -147,6 +147,15 @@ def output_name(name: str) -> str:
     return name if name.lower().endswith(_KEPT_ENDINGS) else name + ".jpg"
 
 
+def alignment_of(root: Path) -> dict[str, float] | None:
+    """The ``size`` and ``margin`` with which this command made a directory; None for any other directory."""
+    record = Path(root) / "align.json"
+    told = read_json(record) if record.is_file() else None
+    if not isinstance(told, dict) or not all(isinstance(told.get(name), (int, float)) for name in ("size", "margin")):
+        return None
+    return {"size": int(told["size"]), "margin": float(told["margin"])}
+
+
 # --------------------------------------------------------------------------------------------- many processes
 
 _aligner: Aligner | None = None
