@@ -12,7 +12,7 @@ from typing import Any, Callable, Sequence
 import utils
 from utils import UserError
 
-MODES = ("train", "test", "evaluate", "grid", "generate")
+MODES = ("train", "test", "evaluate", "grid", "generate", "recognize", "export")
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},
     "tuned": {"scene_truth": True, "mirror": True, "paired_metric": "l2", "lambda_paired_loss": 600.0,
@@ -59,7 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
     add = group("what to do")
     add("-m", "--mode", choices=MODES, default="train", help="train; test: swap two faces' expressions; "
         "evaluate: measure the swaps of the test images; grid: draw a sheet of them; generate: write the synthesized "
-        "training set")
+        "training set; recognize: name the expressions in any pictures; export: write an ONNX file for other programs")
     add("--preset", choices=tuple(PRESETS), default="paper",
         help="defaults of all other options: the paper's; a recipe with better swaps; a small run on drawn faces")
     add("-a", "--attributes", nargs="+", metavar="NAME",
@@ -185,7 +185,8 @@ def build_parser() -> argparse.ArgumentParser:
     add = group("swap (--mode test)")
     add("--swap_list", type=int, nargs="+", metavar=("I", "T"),
         help="expressions of --input and of each --target: positions in -a, from 0")
-    add("-i", "--input", metavar="FILE", help="face with the first expression")
+    add("-i", "--input", nargs="+", metavar="FILE", help="face with the first expression; for --mode recognize "
+        "pictures, directories, patterns or a video")
     add("-t", "--target", nargs="+", metavar="FILE", help="face with the second expression; several with --steps")
     add("--steps", type=int, metavar="K",
         help="the way from no swap to full swap in K steps instead: a strip per target")
@@ -196,8 +197,14 @@ def build_parser() -> argparse.ArgumentParser:
     add("--paste", default=False, help="also put the swapped faces back into the whole photographs: "
         "result_input.jpg, result_target.jpg")
 
+    add = group("recognize and export (--mode recognize, export)")
+    add("--every", type=int, default=1, metavar="N", help="recognize every N-th frame of a video")
+    add("--which", choices=("recognizer", "swap"), default="recognizer", help="what to export: image to probabilities, "
+        "or two faces and their labels to both swaps")
+
     add = group("pictures and images to write")
-    add("-o", "--output", metavar="FILE", help="the picture of --mode test and grid (default: result.jpg, grid.jpg)")
+    add("-o", "--output", metavar="FILE", help="the picture of --mode test, grid and recognize, the file of export "
+        "(default: result.jpg, grid.jpg, recognized.jpg, recognizer.onnx or swap.onnx)")
     add("--rows", type=int, default=4, help="persons on the sheet of --mode grid")
     add("--out", metavar="DIR", help="the data directory that --mode generate writes")
     return parser
@@ -206,7 +213,7 @@ def build_parser() -> argparse.ArgumentParser:
 # What says what to do now, and is never taken over from a run.
 MOMENTARY_OPTIONS = {"mode", "gpu", "checkpoint_dir", "restore", "auto_restore", "overwrite", "force", "swap_list",
                      "input", "target", "output", "steps", "matrix", "rows", "out", "align", "margin", "paste", "judge",
-                     "judge_epochs"}
+                     "judge_epochs", "every", "which"}
 # What cannot change even with --force: the tensors would not fit, or the optimizer's state would win.
 FIXED_OPTIONS = {"attributes", "image_size", "base_width", "vgg_width", "fc_width", "decoder_label", "label_copy",
                  "exp_label", "ema", "weight_decay", "perceptual_epochs", "data"}
@@ -295,18 +302,32 @@ def check_options(options: argparse.Namespace, given: dict[str, Any]) -> None:
                             "add --vgg_init none")
         options.vgg_init = "none"
     if options.output is None:
-        options.output = "grid.jpg" if options.mode == "grid" else "result.jpg"
-    utils.check_picture_name(options.output)
+        options.output = {"grid": "grid.jpg", "recognize": "recognized.jpg",
+                          "export": f"{options.which}.onnx"}.get(options.mode, "result.jpg")
+    if options.mode != "export":
+        utils.check_picture_name(options.output)
     for name in ("perceptual", "vgg_init") if options.mode == "train" and not wants_restore(options) else ():
         path = getattr(options, name)
         if path and path not in ("imagenet", "none", "stage0") and not Path(path).is_file():
             raise UserError(f"--{name} {path}: no such file")
     if options.mode == "generate" and not options.out:
         raise UserError("--mode generate: --out DIR is missing, the data directory to write")
-    if options.mode == "test":
+    if options.mode in ("recognize", "export"):
+        check_use_options(options)
+    elif options.mode == "test":
         check_swap_options(options)
     elif options.mode == "train" and options.restore is not None and options.overwrite:
         raise UserError("--restore and --overwrite: choose one, go on or start anew")
+
+
+def check_use_options(options: argparse.Namespace) -> None:
+    """UserError where there is nothing to recognize, or where an export could not be written under its name."""
+    if options.mode == "recognize" and not options.input:
+        raise UserError("--mode recognize: --input is missing; name pictures, a directory, a pattern or a video")
+    if options.every < 1:
+        raise UserError(f"--every {options.every}: must be at least 1")
+    if options.mode == "export" and Path(options.output).suffix.lower() != ".onnx":
+        raise UserError(f"--output {options.output}: the name of an export must end in .onnx")
 
 
 def check_swap_options(options: argparse.Namespace) -> None:
@@ -315,6 +336,9 @@ def check_swap_options(options: argparse.Namespace) -> None:
         if getattr(options, name) is None:
             raise UserError(f"--mode test: --{name} is missing; it needs --swap_list I T, --input FILE and "
                             "--target FILE")
+    if len(options.input) > 1:
+        raise UserError(f"--input {' '.join(options.input)}: a swap needs one face here; further ones are for --target")
+    options.input, = options.input
     if len(options.swap_list) != 1 + len(options.target):
         raise UserError(f"--swap_list {' '.join(map(str, options.swap_list))}: needs the expressions of --input and of "
                         f"each --target, {1 + len(options.target)} numbers")

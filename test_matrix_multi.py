@@ -1,4 +1,4 @@
-"""A trained recognizer → accuracy, precision, recall, F1 and the confusion matrix of a list of real images.
+"""A trained recognizer → accuracy, precision, recall, F1, confusion matrix and mistakes on a list of real images.
 
     python test_matrix_multi.py --data 2 --resume_dir checkpoint/checkpoint_multipie/VGG --gpu 0
 """
@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Sequence
 
 import utils
+from modes.matrix import judge, write_report
+from modes.trained import names_of
 from utils import UserError
 
 if TYPE_CHECKING:
     from datasets.layout import Layout
     from models.checkpoints import Trained
-    from models.metrics import Report
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -35,7 +36,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--batch_size", type=int, default=64, help="images at a time")
     add("--num_workers", type=int, default=2, help="processes that decode images")
     add("--image_size", type=int, default=256, help="image side, for a checkpoint that does not carry it")
-    add("--output_dir", default=".", help="where Con_Matrix.png and confusion_matrix.json go")
+    add("--output_dir", default=".", help="where Con_Matrix.png, confusion_matrix.json, predictions.csv and mistakes.jpg "
+        "go")
     return parser
 
 
@@ -48,45 +50,8 @@ def find_layout(options: argparse.Namespace, trained: Trained) -> "Layout":
         root = options.data_dir
     else:
         root = data.directory if hasattr(options, "data") else config.get("data_dir", data.directory)
-    names = config.get("expressions") or getattr(options, "attributes", None) or data.expressions
-    given = getattr(options, "attributes", None)
-    if given and list(given) != list(names):
-        raise UserError(f"-a {' '.join(given)}: the recognizer was trained with -a {' '.join(names)}, in this order")
-    if len(names) != trained.num_classes:
-        raise UserError(f"{options.resume_dir}: the recognizer tells {trained.num_classes} expressions apart, not the "
-                        f"{len(names)} of {' '.join(names)}; name them with -a, or the data set with --data")
+    names = names_of(trained, getattr(options, "attributes", None), getattr(options, "data", 2), options.resume_dir)
     return read_layout(root, names, known=config.get("listed"), neutral=config.get("neutral_name"))
-
-
-def judge(trained: Trained, layout: "Layout", split: str, image_size: int, batch_size: int,
-          num_workers: int = 0) -> "Report":
-    """Judge a recognizer on a split of a data directory, in batches."""
-    from datasets.layout import check_images
-    from datasets.loading import Images
-    from models.recognizer import evaluate
-
-    samples = layout.split(split)
-    if not samples:
-        raise UserError(f"{layout.root}: no image in the split \"{split}\"; choose another --split")
-    check_images(samples)
-    images = Images(samples, image_size, cache="none")
-    return evaluate(trained.recognizer, trained.encoder,
-                    images.evaluation_batches(batch_size, trained.recognizer.device, num_workers),
-                    len(layout.expressions))
-
-
-def write_report(report: "Report", names: Sequence[str], title: str, output_dir: str | Path) -> None:
-    """Print the tables and write ``Con_Matrix.png`` and ``confusion_matrix.json``."""
-    from datasets.layout import short_names
-    from models.figures import confusion_picture
-
-    output_dir = Path(output_dir)
-    heading = f"accuracy {report.accuracy:.1f} %, mean of classes {report.mean_class_accuracy:.1f} %"
-    utils.save_picture(confusion_picture(report, names, heading), output_dir / "Con_Matrix.png")
-    utils.write_json(output_dir / "confusion_matrix.json", {"title": title, **report.as_dict(names)})
-    print(f"{title}\n\naccuracy {report.accuracy:.2f} %   mean class accuracy {report.mean_class_accuracy:.2f} %   "
-          f"{report.counts.sum()} images\n\n{report.as_text(names, short_names(names))}\n")
-    print(f"wrote {output_dir / 'Con_Matrix.png'} and {output_dir / 'confusion_matrix.json'}")
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -106,9 +71,9 @@ def main(words: Sequence[str] | None = None) -> None:
     own_data = Path(trained.config.get("data_dir", "")).resolve() == layout.root.resolve()
     if options.split in ("val", "train", "all") and not layout.val and own_data:
         layout = with_run_validation(layout, Path(options.resume_dir).parent)
-    report = judge(trained, layout, options.split, trained.config.get("image_size", options.image_size),
+    judged = judge(trained, layout, options.split, trained.config.get("image_size", options.image_size),
                    options.batch_size, options.num_workers)
-    write_report(report, layout.expressions, f"{options.resume_dir} on {layout.root}, {options.split} images",
+    write_report(judged, layout.expressions, f"{options.resume_dir} on {layout.root}, {options.split} images",
                  options.output_dir)
 
 

@@ -21,8 +21,10 @@ from typing import TYPE_CHECKING, Any, Callable, Iterable, Iterator, Sequence
 
 import utils
 from modes.evaluate import evaluate_swaps
+from modes.export import export
 from modes.generate import generate
 from modes.grid import draw_grid, save_sheet
+from modes.recognize import recognize
 from modes.swap import swap
 from options import read_options
 from utils import UserError
@@ -436,10 +438,13 @@ class JointTraining:
 
     def config(self) -> dict[str, Any]:
         """What a checkpoint needs to be used alone."""
+        from datasets.align import alignment_of
+
         names, neutral = self.layout.expressions, self.layout.neutral
         return {"expressions": list(names), "listed": list(self.layout.listed),
                 "neutral_name": names[neutral] if neutral < self.n else None,
-                "image_size": self.options.image_size, "data_dir": str(self.layout.root),
+                "image_size": self.options.image_size, "alignment": alignment_of(self.layout.root),
+                "data_dir": str(self.layout.root),
                 "selected_on": self.options.select_on, "gan": self.gan.config()}
 
     def _save_grid(self, epochs_done: int) -> None:
@@ -677,7 +682,8 @@ def main(words: Sequence[str] | None = None) -> None:
     options = read_options(words)
     if options.mode == "train":
         start_processes(options)
-    work = {"train": train, "test": swap, "evaluate": evaluate_swaps, "grid": draw_grid, "generate": generate}
+    work = {"train": train, "test": swap, "evaluate": evaluate_swaps, "grid": draw_grid, "generate": generate,
+            "recognize": recognize, "export": export}
     work[options.mode](options)
 
 
