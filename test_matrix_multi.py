@@ -1,4 +1,4 @@
-"""A trained recognizer → accuracy, precision, recall, F1 and the confusion matrix of a list of real images.
+"""A trained recognizer → accuracy, precision, recall, F1, confusion matrix and mistakes on a list of real images.
 
     python test_matrix_multi.py --data 2 --resume_dir checkpoint/checkpoint_multipie/VGG --gpu 0
 """
@@ -34,26 +34,22 @@ def build_parser() -> argparse.ArgumentParser:
     add("--batch_size", type=int, default=64, help="images at a time")
     add("--num_workers", type=int, default=2, help="processes that decode images")
     add("--image_size", type=int, default=256, help="image side, for a checkpoint that does not carry it")
-    add("--output_dir", default=".", help="where Con_Matrix.png and confusion_matrix.json go")
+    add("--output_dir", default=".", help="where Con_Matrix.png, confusion_matrix.json, predictions.csv and mistakes.jpg "
+        "go")
     return parser
 
 
 def find_layout(options: argparse.Namespace, trained: Trained) -> "Layout":
     """The data to judge on: --data_dir, --data, or what the recognizer was trained on, in this order."""
     from datasets.layout import DATA_SETS, read_layout
+    from modes.trained import names_of
 
     config, data = trained.config, DATA_SETS[getattr(options, "data", 2)]
     if hasattr(options, "data_dir"):
         root = options.data_dir
     else:
         root = data.directory if hasattr(options, "data") else config.get("data_dir", data.directory)
-    names = config.get("expressions") or getattr(options, "attributes", None) or data.expressions
-    given = getattr(options, "attributes", None)
-    if given and list(given) != list(names):
-        raise UserError(f"-a {' '.join(given)}: the recognizer was trained with -a {' '.join(names)}, in this order")
-    if len(names) != trained.num_classes:
-        raise UserError(f"{options.resume_dir}: the recognizer tells {trained.num_classes} expressions apart, not the "
-                        f"{len(names)} of {' '.join(names)}; name them with -a, or the data set with --data")
+    names = names_of(trained, getattr(options, "attributes", None), getattr(options, "data", 2), options.resume_dir)
     return read_layout(root, names, known=config.get("listed"), neutral=config.get("neutral_name"))
 
 
@@ -69,16 +65,15 @@ def main(words: Sequence[str] | None = None) -> None:
         raise UserError(f"--resume_dir {options.resume_dir}: no such directory")
     from datasets.splits import with_kept_validation
     from models.checkpoints import load_recognizer
-    from modes.matrix import judged, write_report
+    from modes.matrix import judged_split, write_report
 
     trained = load_recognizer(Path(options.resume_dir), utils.pick_device(options.gpu))
     layout = find_layout(options, trained)
     own_data = Path(trained.config.get("data_dir", "")).resolve() == layout.root.resolve()
     if options.split in ("val", "train", "all") and own_data:
         layout = with_kept_validation(layout, Path(options.resume_dir).parent)
-    report = judged(trained, layout, options.split, trained.config.get("image_size", options.image_size),
-                    options.batch_size, options.num_workers)
-    write_report(report, layout.expressions, f"{options.resume_dir} on {layout.root}, {options.split} images",
+    judged = judged_split(trained, layout, options.split, trained.config.get("image_size", options.image_size),
+                          options.batch_size, options.num_workers)
                  options.output_dir)
 
 

@@ -17,6 +17,7 @@ from modes.options import read_options
 WORK = {  # a mode → where its work is done
     "train": "modes.train.train", "test": "modes.swap.swap", "evaluate": "modes.evaluate.evaluate_swaps",
     "grid": "modes.grid.draw_grid", "generate": "modes.generate.generate",
+    "recognize": "modes.recognize.recognize", "export": "modes.export.export",
 }
 
 

@@ -15,10 +15,11 @@ import torch
 from torch import Tensor, nn
 
 import utils
+from models.attribution import heat_maps
 from models.generator import Encoder
 from models.judge import Judge
-from models.recognizer import Recognizer
 from models.recipes import GANShape
+from models.recognizer import Recognizer, real_features
 from models.swap_gan import SwapGAN
 from models.vgg import VGG, Perceptual, VGG_fx, load_backbone
 from utils import UserError
@@ -106,7 +107,10 @@ def gan_config(folder: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Trained:
-    """A recognizer with its encoder, as a directory holds it; ``config`` is empty for the reference's own files."""
+    """A recognizer with its encoder, as a directory holds it; ``config`` is empty for the reference's own files.
+
+    ``config`` says what is needed to use it alone: ``expressions``, ``image_size``, ``alignment`` and more.
+    """
 
     recognizer: Recognizer
     encoder: Encoder
@@ -119,6 +123,33 @@ class Trained:
         """The number of expressions that it tells apart."""
         return self.recognizer.network.new_fc.out_features
 
+    @property
+    def names(self) -> list[str]:
+        """The names of its expressions, in the order of the probabilities; empty where nothing says them."""
+        return list(self.config.get("expressions") or ())
+
+    @property
+    def image_size(self) -> int:
+        """The side S of the images that it was trained on; the paper's where nothing says it."""
+        return self.config.get("image_size") or 256
+
+    @property
+    def alignment(self) -> dict[str, Any] | None:
+        """The ``size`` and ``margin`` with which its training faces were aligned; None where they were not."""
+        return self.config.get("alignment")
+
+    def recognize(self, image: Tensor) -> Tensor:
+        """Images (N, 3, S, S) in [-1, 1] → probabilities (N, n) of the expressions."""
+        image = image.to(self.recognizer.device)
+        with torch.inference_mode():
+            return self.recognizer.predict(image, real_features(self.encoder, image))
+
+    def heat_maps(self, image: Tensor, expression: Tensor) -> Tensor:
+        """Where it looked in images (N, 3, S, S) for expressions (N,): (N, S, S) in [0, 1] (:mod:`models.attribution`).
+        """
+        device = self.recognizer.device
+        return heat_maps(self.recognizer.network, self.encoder, image.to(device), expression.to(device))
+
 
 def save_recognizer(folder: Path, recognizer: Recognizer, encoder: Encoder, acc: float, config: dict[str, Any]) -> None:
     """``max_ckpt.t7`` ({net, acc in %, step, config}), and beside it ``Enc_max.pth``."""
@@ -128,7 +159,10 @@ def save_recognizer(folder: Path, recognizer: Recognizer, encoder: Encoder, acc:
 
 
 def load_recognizer(folder: Path, device: torch.device) -> Trained:
-    """Read ``max_ckpt.t7`` and ``Enc_max.pth``; the widths are read off the state dicts."""
+    """Read ``max_ckpt.t7`` and ``Enc_max.pth``; the widths are read off the state dicts.
+
+    UserError for files that are absent, damaged, of another kind or not of one run.
+    """
     path = folder / "max_ckpt.t7"
     if not path.is_file():
         raise UserError(f"{folder}: holds no max_ckpt.t7; name the VGG directory of a run, like "
@@ -152,7 +186,11 @@ def load_recognizer(folder: Path, device: torch.device) -> Trained:
                              "they are not of one run")
     encoder.to(device, memory_format=torch.channels_last).requires_grad_(False)
     acc, step = (checkpoint.get(name) for name in ("acc", "step"))
-    return Trained(Recognizer(network.eval(), device=device), encoder.eval(), checkpoint.get("config") or {},
+    config = checkpoint.get("config") or {}
+    named = config.get("expressions") if isinstance(config, dict) else ()
+    if named is not None and (not isinstance(named, list) or len(named) != network.new_fc.out_features):
+        raise UserError(f"{path}: damaged, its config does not name its {network.new_fc.out_features} expressions")
+    return Trained(Recognizer(network.eval(), device=device), encoder.eval(), config,
                    float(acc) if acc is not None else -1.0, int(step) if step is not None else 0)
 
 

@@ -69,7 +69,7 @@ def add_to_each(edits: Tensor, source: Tensor) -> Tensor:
     Channels come last in between, so that maps which have them there keep them, and so do the sums of their gradients.
     """
     edits, source = (maps.permute(0, 2, 3, 1) for maps in (edits, source))
-    return (edits.unflatten(0, (-1, len(source))) + source).flatten(0, 1).permute(0, 3, 1, 2)
+    return (edits.unflatten(0, (-1, source.shape[0])) + source).flatten(0, 1).permute(0, 3, 1, 2)
 
 
 def constant_planes(label: Tensor, size: Sequence[int]) -> Tensor:

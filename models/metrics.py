@@ -1,13 +1,15 @@
-"""What is measured: of a recognizer its confusion matrix and accuracies, of pictures PSNR, SSIM, Fréchet distance."""
+"""What is measured: of a recognizer its confusion matrix, accuracies and how sure they are, of pictures PSNR, SSIM, …"""
 
 from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Sequence
 
 import numpy as np
 import scipy.linalg
+import scipy.stats
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -77,6 +79,88 @@ class Report:
                       " " * width + "".join(f"{name:>{cell}}" for name in short)]
             lines += [f"{name:<{width}}" + "".join(map(form, line)) for name, line in zip(names, matrix)]
         return "\n".join(lines)
+
+
+# ------------------------------------------------------------------------------------ of single predictions
+
+CONFIDENCE, RESAMPLES, CALIBRATION_BINS = 0.95, 2000, 15
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a recognizer said of images: their labels (N,) and its probabilities (N, n).
+
+    ``group`` (N,) numbers what was photographed together, such as all images of a person; None where each image stands
+    for itself.
+    """
+
+    label: np.ndarray
+    probabilities: np.ndarray
+    group: np.ndarray | None = None
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """The expressions (N,) that it named."""
+        return self.probabilities.argmax(1)
+
+    @property
+    def report(self) -> Report:
+        """The figures of its confusion matrix."""
+        return Report(confusion_matrix(self.label, self.predicted, self.probabilities.shape[1]))
+
+    @cached_property
+    def intervals(self) -> tuple[Interval, Interval]:
+        """95 % intervals of accuracy and of mean class accuracy in %, by the bootstrap of scipy (percentiles).
+
+        Groups are drawn again as wholes: pictures of one person are right or wrong together. NaN for a single group.
+        """
+        group = np.arange(len(self.label)) if self.group is None else self.group
+        units, n = len(np.unique(group)), self.probabilities.shape[1]
+        if units < 2:
+            return (float("nan"),) * 2, (float("nan"),) * 2
+        counts = np.zeros((2, units, n))  # images of a group and class, and those of them that are right
+        rows = np.unique(group, return_inverse=True)[1]
+        np.add.at(counts[0], (rows, self.label), 1)
+        np.add.at(counts[1], (rows, self.label), self.predicted == self.label)
+
+        def accuracies(drawn: np.ndarray, axis: int) -> np.ndarray:
+            images, right = (part[drawn].sum(axis - 1) for part in counts)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", RuntimeWarning)  # an expression that was not drawn is left out
+                return 100 * np.stack([right.sum(-1) / images.sum(-1), np.nanmean(right / images, -1)])
+
+        found = scipy.stats.bootstrap((np.arange(units),), accuracies, n_resamples=RESAMPLES, vectorized=True,
+                                      batch=max(1, 4_000_000 // (units * n)), confidence_level=CONFIDENCE,
+                                      method="percentile", random_state=np.random.default_rng(0))
+        low, high = (np.asarray(side, float).tolist() for side in found.confidence_interval)
+        return tuple(zip(low, high))
+
+    @property
+    def calibration_error(self) -> float:
+        """Expected calibration error in %: how far probabilities are from accuracies, over 15 bins (Guo et al., 2017).
+        """
+        sure = self.probabilities.max(1).astype(float)
+        right = (self.predicted == self.label).astype(float)
+        bins = np.minimum((sure * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+        gaps = np.abs(np.bincount(bins, right - sure, CALIBRATION_BINS))
+        return 100 * float(gaps.sum()) / len(sure)
+
+    def as_dict(self, names: Sequence[str]) -> dict[str, Any]:
+        """Every figure as plain values for a JSON file, those of the report among them; NaN becomes None."""
+        accuracy, mean_class = ([_plain(side) for side in interval] for interval in self.intervals)
+        return {**self.report.as_dict(names), "accuracy_interval": accuracy, "mean_class_accuracy_interval": mean_class,
+                "interval": {"confidence": CONFIDENCE, "resamples": RESAMPLES,
+                             "drawn_again": "images" if self.group is None else "subjects"},
+                "expected_calibration_error": _plain(self.calibration_error)}
+
+    def as_text(self) -> str:
+        """One line for a terminal: accuracies with their intervals, and the calibration error."""
+        report = self.report
+        figures = [f"{name} {value:.2f} %" + ("" if np.isnan(low) else f" ({low:.1f} to {high:.1f})")
+                   for name, value, (low, high) in zip(("accuracy", "mean class accuracy"), (
+                       report.accuracy, report.mean_class_accuracy), self.intervals)]
+        return "   ".join([*figures, f"calibration error {self.calibration_error:.1f} %", f"{len(self.label)} images"])
 
 
 # ---------------------------------------------------------------------------------------------- of pictures

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Iterable, NamedTuple
+from typing import Any, Iterable, Iterator, NamedTuple
 
 import numpy as np
 import torch
@@ -122,6 +122,16 @@ def real_features(encoder: Encoder, image: Tensor) -> Tensor:
     return torch.cat([code, code], dim=1)
 
 
+def answers(recognizer: Recognizer, encoder: Encoder | None,
+            batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Labels (N,) and what the recognizer says, probabilities (N, n), of each batch; arguments as in :func:`evaluate`.
+    """
+    for image, label in batches:
+        with torch.inference_mode():
+            inputs = (image,) if encoder is None else (image, real_features(encoder, image))
+        yield label.cpu().numpy(), recognizer.predict(*inputs).cpu().numpy()
+
+
 def evaluate(recognizer: Recognizer, encoder: Encoder | None, batches: Iterable[tuple[Tensor, Tensor]],
              num_classes: int) -> Report:
     """Judge a recognizer on batches of images (N, 3, S, S) in [-1, 1] and labels (N,).
@@ -130,9 +140,6 @@ def evaluate(recognizer: Recognizer, encoder: Encoder | None, batches: Iterable[
     its own batches and all get the figures of them together.
     """
     counts = np.zeros((num_classes, num_classes), dtype=np.int64)
-    for image, label in batches:
-        with torch.inference_mode():
-            inputs = (image,) if encoder is None else (image, real_features(encoder, image))
-        predicted = recognizer.predict(*inputs).argmax(1)
-        counts += confusion_matrix(label.cpu().numpy(), predicted.cpu().numpy(), num_classes)
+    for label, probabilities in answers(recognizer, encoder, batches):
+        counts += confusion_matrix(label, probabilities.argmax(1), num_classes)
     return Report(recognizer.processes.sum(torch.from_numpy(counts).to(recognizer.device)).cpu().numpy())

@@ -98,7 +98,11 @@ class VGG_fx(nn.Module):
 
     def forward(self, image: Tensor, fx: Tensor) -> Tensor:
         """(N, 3, S, S) in [-1, 1] and codes fx (N, 16w, S/32, S/32) → (N, n) logits."""
-        mixed = self.fx_linear(torch.cat([self.features(image), self.fx_linear(fx)], dim=1))
+        return self.head(self.features(image), fx)
+
+    def head(self, maps: Tensor, fx: Tensor) -> Tensor:
+        """The rest of the way, from the maps of ``features`` (N, 8·vgg_width, S/32, S/32) and fx → (N, n) logits."""
+        mixed = self.fx_linear(torch.cat([maps, self.fx_linear(fx)], dim=1))
         return self.new_fc(classify(self.classifier, mixed))
 
 

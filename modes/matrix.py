@@ -1,41 +1,105 @@
-"""A trained recognizer on a split of real images → tables, ``Con_Matrix.png`` and ``confusion_matrix.json``."""
+"""A recognizer judged on the images of a list: tables, the matrix, every single answer, and the worst mistakes."""
 
 from __future__ import annotations
 
+import csv
+import io
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Sequence
 
+import numpy
+import torch
+from PIL import Image
+
 import utils
-from datasets.layout import Layout, check_images, short_names
-from datasets.loading import Images
+from datasets.layout import Layout, Sample, check_images, short_names
+from datasets.loading import Images, to_float
+from models.attribution import explained_stage
 from models.checkpoints import Trained
 from models.figures import confusion_picture
-from models.metrics import Report
-from models.recognizer import evaluate
+from models.metrics import Predictions, Report
+from models.recognized_figures import Card, cards_picture
+from models.recognizer import answers
 from utils import UserError
 
+MISTAKES_SHOWN = 24
 
-def judged(trained: Trained, layout: Layout, split: str, image_size: int, batch_size: int,
-           num_workers: int = 0) -> Report:
-    """Judge a recognizer on a split of a data directory, in batches."""
+
+@dataclass(frozen=True)
+class Judged:
+    """What a recognizer said of some samples, at a size; ``predictions`` are in the order of ``samples``."""
+
+    trained: Trained
+    samples: Sequence[Sample]
+    image_size: int
+    predictions: Predictions
+
+    @property
+    def report(self) -> Report:
+        """The figures of the confusion matrix."""
+        return self.predictions.report
+
+
+def judged_split(trained: Trained, layout: Layout, split: str, image_size: int, batch_size: int,
+                 num_workers: int = 0) -> Judged:
+    """Judge a recognizer on a split of a data directory, in batches. UserError for missing and unusable images."""
     samples = layout.split(split)
     if not samples:
         raise UserError(f"{layout.root}: no image in the split \"{split}\"; choose another --split")
     check_images(samples)
     images = Images(samples, image_size, cache="none")
-    return evaluate(trained.recognizer, trained.encoder,
-                    images.evaluation_batches(batch_size, trained.recognizer.device, num_workers),
-                    len(layout.expressions))
+    batches = images.evaluation_batches(batch_size, trained.recognizer.device, num_workers)
+    label, probabilities = map(numpy.concatenate, zip(*answers(trained.recognizer, trained.encoder, batches)))
+    persons = numpy.unique([sample.subject or f"/{sample.name}" for sample in samples], return_inverse=True)[1]
+    known = any(sample.subject for sample in samples)
+    return Judged(trained, samples, image_size, Predictions(label, probabilities, persons if known else None))
 
 
-def write_report(report: Report, names: Sequence[str], title: str, output_dir: str | Path) -> None:
-    """Print the tables and write ``Con_Matrix.png`` and ``confusion_matrix.json``."""
-    output_dir = Path(output_dir)
+def write_report(judged: Judged, names: Sequence[str], title: str, output_dir: str | Path) -> None:
+    """Print the tables and write ``Con_Matrix.png``, ``confusion_matrix.json``, ``predictions.csv`` and
+    ``mistakes.jpg``."""
+    output_dir, report, predictions = Path(output_dir), judged.report, judged.predictions
     heading = f"accuracy {report.accuracy:.1f} %, mean of classes {report.mean_class_accuracy:.1f} %"
-    utils.save_picture(confusion_picture(report, names, heading), output_dir / "Con_Matrix.png")
-    utils.write_json(output_dir / "confusion_matrix.json", {"title": title, **report.as_dict(names)})
-    print(f"{title}\n\naccuracy {report.accuracy:.2f} %   mean class accuracy {report.mean_class_accuracy:.2f} %   "
-          f"{report.counts.sum()} images\n\n{report.as_text(names, short_names(names))}\n")
-    print(f"wrote {output_dir / 'Con_Matrix.png'} and {output_dir / 'confusion_matrix.json'}")
+    places = [output_dir / name for name in ("Con_Matrix.png", "confusion_matrix.json", "predictions.csv",
+                                             "mistakes.jpg")]
+    picture = mistakes_picture(judged, names)
+    utils.save_picture(confusion_picture(report, names, heading), places[0])
+    utils.write_json(places[1], {"title": title, **predictions.as_dict(names)})
+    utils.write_text(places[2], predictions_table(judged, names))
+    utils.save_picture(picture, places[3])
+    print(f"{title}\n\n{predictions.as_text()}\n\n{report.as_text(names, short_names(names))}\n")
+    print("wrote " + ", ".join(map(str, places[:-1])) + f" and {places[-1]}")
 
 
+def predictions_table(judged: Judged, names: Sequence[str]) -> str:
+    """The answers as CSV: file, label, predicted, and the probability of every expression."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["file", "label", "predicted", *names])
+    for sample, predicted, shares in zip(judged.samples, judged.predictions.predicted,
+                                         judged.predictions.probabilities):
+        writer.writerow([sample.name, names[sample.label], names[predicted], *(f"{share:.6f}" for share in shares)])
+    return text.getvalue()
+
+
+def mistakes_picture(judged: Judged, names: Sequence[str]) -> Image.Image:
+    """The wrong answers that were surest, in the order of the matrix, with what spoke for the wrong expression."""
+    predictions = judged.predictions
+    wrong = (predictions.predicted != predictions.label).nonzero()[0]
+    surest = wrong[(-predictions.probabilities[wrong].max(1)).argsort(kind="stable")][:MISTAKES_SHOWN]
+    chosen = sorted(surest.tolist(), key=lambda i: (predictions.label[i], predictions.predicted[i],
+                                                    -predictions.probabilities[i].max()))
+    count = f"{len(wrong)} of {len(predictions.label)} images are recognized wrongly"
+    if not chosen:
+        return cards_picture([], names, [f"none of {len(predictions.label)} images is recognized wrongly"])
+    image = to_float(Images([judged.samples[i] for i in chosen], judged.image_size, cache="none")[range(len(chosen))])
+    said = torch.from_numpy(predictions.predicted[chosen])
+    heat = torch.cat([judged.trained.heat_maps(*part).cpu() for part in zip(image.split(8), said.split(8))])
+    cards = [Card(face, warm, predictions.probabilities[i],
+                  f"{names[predictions.label[i]]} as {names[predictions.predicted[i]]}: {judged.samples[i].name}",
+                  int(predictions.label[i])) for face, warm, i in zip(image, heat, chosen)]
+    more = f"; the {len(cards)} surest of them" if len(wrong) > len(cards) else ""
+    return cards_picture(cards, names, [
+        count + more, "in the order of the confusion matrix; framed: the true expression; heat: what spoke for the wrong "
+        f"one (LayerCAM, VGG stage {explained_stage(judged.image_size)})"])

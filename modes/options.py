@@ -16,7 +16,7 @@ import utils
 from models.recipes import BEYOND_RECOGNIZER, GANRecipe, GANShape, RecognizerRecipe, RecognizerShape
 from utils import NamedKnob, UserError, knob
 
-MODES = ("train", "test", "evaluate", "grid", "generate")
+MODES = ("train", "test", "evaluate", "grid", "generate", "recognize", "export")
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},
     "tuned": {"scene_truth": True, "mirror": True, "mismatched": True, "lambda_vgg_loss": 3.0, "G_max": 1000.0,
@@ -37,7 +37,8 @@ class Task:
     """What to do."""
 
     mode: str = knob("train", "train; test: swap two faces' expressions; evaluate: measure the swaps of the test images; "
-                     "grid: draw a sheet of them; generate: write the synthesized training set", choices=MODES,
+                     "grid: draw a sheet of them; generate: write the synthesized training set; recognize: name the "
+                     "expressions in any pictures; export: write an ONNX file for other programs", choices=MODES,
                      short="-m", restore="momentary")
     preset: str = knob("paper", "defaults of all other options: the paper's; a recipe with better swaps; a small run on "
                        "drawn faces", choices=tuple(PRESETS), restore="free")
@@ -148,7 +149,8 @@ class Swap:
 
     swap_list: int | None = knob(None, "expressions of --input and of each --target: positions in -a, from 0",
                                  nargs="+", metavar=("I", "T"), least=-1000, most=1000, restore="momentary")
-    input: str | None = knob(None, "face with the first expression", short="-i", metavar="FILE", restore="momentary")
+    input: str | None = knob(None, "face with the first expression; for --mode recognize pictures, directories, "
+                             "patterns or a video", short="-i", nargs="+", metavar="FILE", restore="momentary")
     target: str | None = knob(None, "face with the second expression; several with --frames", short="-t", nargs="+",
                               metavar="FILE", restore="momentary")
     frames: int | None = knob(None, "the way from no swap to full swap in K pictures instead: a strip per target",
@@ -164,11 +166,21 @@ class Swap:
 
 
 @dataclass(frozen=True)
+class Use:
+    """``--mode recognize`` and ``--mode export``."""
+
+    every: int = knob(1, "recognize every N-th frame of a video", least=1, metavar="N", restore="momentary")
+    which: str = knob("recognizer", "what to export: image to probabilities, or two faces and their labels to both swaps",
+                      choices=("recognizer", "swap"), restore="momentary")
+
+
+@dataclass(frozen=True)
 class Output:
     """What is written."""
 
-    output: str | None = knob(None, "the picture of --mode test and grid (default: result.jpg, grid.jpg), the data "
-                              "directory of --mode generate", short="-o", metavar="PATH", restore="momentary")
+    output: str | None = knob(None, "the picture of --mode test, grid and recognize, the file of export (default: "
+                              "result.jpg, grid.jpg, recognized.jpg, recognizer.onnx or swap.onnx), the data directory "
+                              "of generate", short="-o", metavar="PATH", restore="momentary")
     rows: int = knob(4, "persons on the sheet of --mode grid", least=1, most=1000, restore="momentary")
 
 
@@ -176,7 +188,7 @@ GROUPS: dict[str, tuple[type, ...]] = {
     "what to do": (Task,), "files": (Files,), "networks": (GANShape, RecognizerShape, Hardware),
     "perceptual network (stage 0)": (PerceptualPlan,), "GAN": (GANPlan, GANRecipe),
     "recognizer": (RecognizerPlan, RecognizerRecipe), "measuring (--mode evaluate)": (Measuring,),
-    "swap (--mode test)": (Swap,), "what to write": (Output,),
+    "swap (--mode test)": (Swap,), "use (--mode recognize, export)": (Use,), "what to write": (Output,),
 }
 
 
@@ -338,12 +350,18 @@ def check_options(options: argparse.Namespace, given: dict[str, Any]) -> None:
     if options.mode == "generate" and not options.output:
         raise UserError("--mode generate: --output DIR is missing, the data directory to write")
     if options.mode != "generate":
-        options.output = options.output or ("grid.jpg" if options.mode == "grid" else "result.jpg")
-        utils.check_picture_name(options.output)
+        options.output = options.output or {"grid": "grid.jpg", "recognize": "recognized.jpg",
+                                            "export": f"{options.which}.onnx"}.get(options.mode, "result.jpg")
+        if options.mode != "export":
+            utils.check_picture_name(options.output)
     for name in ("perceptual", "vgg_init") if options.mode == "train" and not wants_restore(options) else ():
         path = getattr(options, name)
         if path and path not in ("imagenet", "none", "stage0") and not Path(path).is_file():
             raise UserError(f"--{name} {path}: no such file")
+    if options.mode == "recognize" and not options.input:
+        raise UserError("--mode recognize: --input is missing; name pictures, a directory, a pattern or a video")
+    if options.mode == "export" and Path(options.output).suffix.lower() != ".onnx":
+        raise UserError(f"--output {options.output}: the name of an export must end in .onnx")
     if options.mode == "test":
         check_swap_options(options)
     elif options.mode == "train" and options.restore is not None and options.overwrite:
@@ -356,6 +374,8 @@ def check_swap_options(options: argparse.Namespace) -> None:
         if getattr(options, name) is None:
             raise UserError(f"--mode test: --{name} is missing; it needs --swap_list I T, --input FILE and "
                             "--target FILE")
+    if len(options.input) > 1:
+        raise UserError(f"--input {' '.join(options.input)}: a swap needs one face here; further ones are for --target")
     if len(options.swap_list) != 1 + len(options.target):
         raise UserError(f"--swap_list {' '.join(map(str, options.swap_list))}: needs the expressions of --input and of "
                         f"each --target, {1 + len(options.target)} numbers")

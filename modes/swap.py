@@ -32,7 +32,7 @@ def swap(options: argparse.Namespace) -> None:
     """Swap the expressions of two faces into ``result.jpg``, or draw the way there; UserError for what cannot be."""
     gan, names = load_gan(options)
     check_swap_list(options.swap_list, names)
-    photos = [Photo.open(path, gan.shape.image_size, options) for path in (options.input, *options.target)]
+    photos = [Photo.open(path, gan.shape.image_size, options) for path in (*options.input, *options.target)]
     face, *targets = (to_float(to_uint8(photo.face)[None], gan.device) for photo in photos)
     labels = torch.tensor(options.swap_list, device=gan.device)
     source, *wanted = (names[label] for label in options.swap_list)

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 import utils
+from datasets.aligning.directory import alignment_of
 from datasets.layout import DATA_SETS, Layout, check_classes, check_images, read_layout
 from datasets.loading import Images, third_of_pairs
 from datasets.splits import pair_lines, training_pairs, with_validation
@@ -19,7 +20,7 @@ from datasets.drawing.data_set import make_dataset
 from models.checkpoints import load_recognizer
 from models.parallel import Processes
 from modes.grid import save_sheet
-from modes.matrix import judged, write_report
+from modes.matrix import judged_split, write_report
 from modes.phases import GANPhase, PerceptualPhase, RecognizerPhase, schedule
 from modes.records import StateStore
 from modes.run import Run, Setting, Stage
@@ -86,7 +87,7 @@ def described(options: argparse.Namespace, layout: Layout) -> dict[str, Any]:
     names, neutral = layout.expressions, layout.neutral
     return {"expressions": list(names), "listed": list(layout.listed),
             "neutral_name": names[neutral] if neutral < len(names) else None, "image_size": options.image_size,
-            "data_dir": str(layout.root), "selected_on": options.select_on}
+            "alignment": alignment_of(layout.root), "data_dir": str(layout.root), "selected_on": options.select_on}
 
 
 def restore_networks(run: Run, gan: GANPhase, recognizer: RecognizerPhase, epoch: int) -> None:
@@ -207,13 +208,13 @@ def finish(options: argparse.Namespace, layout: Layout, gan: Any) -> None:
         print(f"no recognizer round in {options.epochs} epochs (--round_every {options.round_every}): no test")
         return
     trained = load_recognizer(resume_dir, gan.device)
-    report = judged(trained, layout, "test", options.image_size, 64, options.num_workers)
-    write_report(report, layout.expressions, f"best recognizer of {folder} on {layout.root}, test images", results)
+    judged = judged_split(trained, layout, "test", options.image_size, 64, options.num_workers)
+    write_report(judged, layout.expressions, f"best recognizer of {folder} on {layout.root}, test images", results)
     if demo:
         names = layout.expressions
         if {"smile", "neutral"} <= set(names):
             options.swap_list = [names.index("smile"), names.index("neutral")]
-            options.input, options.target = PICTURES / "smile.jpg", [PICTURES / "neutral.jpg"]
+            options.input, options.target = [PICTURES / "smile.jpg"], [PICTURES / "neutral.jpg"]
             options.output = "result.jpg"
             swap(options)
         print("\ngo on with\n"

@@ -1,14 +1,17 @@
-"""A trained GAN as the modes find it: networks, names and data of the run that the options point to."""
+"""What was trained, as the modes find it: networks, names and data of the run that the options point to."""
 
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
+from typing import Sequence
 
 import utils
 from datasets.layout import DATA_SETS, Layout, check_images, read_layout
 from datasets.splits import with_kept_validation
 from models import checkpoints
+from models.checkpoints import Trained, load_recognizer
 from models.swap_gan import SwapGAN
 from utils import UserError
 
@@ -26,6 +29,34 @@ def load_gan(options: argparse.Namespace) -> tuple[SwapGAN, list[str]]:
                         f"-a {' '.join(names)}, in this order")
     device = utils.pick_device(options.gpu)
     return checkpoints.load_swap_gan(folder, epoch, names, options.image_size, device), names
+
+
+def load_trained(options: argparse.Namespace) -> Trained:
+    """The best recognizer of a run, with names and image size also where its files carry none (the reference's own).
+
+    ``--checkpoint_dir`` is the run's directory, or its ``VGG``. UserError where there is none or ``-a`` does not fit.
+    """
+    if chosen_epoch(options) is not None:
+        raise UserError(f"--restore {options.restore}: a run keeps its best recognizer alone; leave the number out")
+    run = Path(options.checkpoint_dir)
+    if not run.is_dir():
+        raise UserError(f"--checkpoint_dir {run}: no such directory; name the run's, or train first")
+    folder = run if (run / "max_ckpt.t7").is_file() else run / "VGG"
+    trained = load_recognizer(folder, utils.pick_device(options.gpu))
+    names = names_of(trained, options.attributes, options.data, folder)
+    return replace(trained, config={"image_size": options.image_size, **trained.config, "expressions": names})
+
+
+def names_of(trained: Trained, attributes: Sequence[str] | None, data: int, where: object) -> list[str]:
+    """The names of a recognizer's expressions: its own, else ``-a``, else those of ``--data``; UserError for others."""
+    names = trained.names or list(attributes or DATA_SETS[data].expressions)
+    if attributes and list(attributes) != names:
+        raise UserError(f"-a {' '.join(attributes)}: the recognizer was trained with -a {' '.join(names)}, in this "
+                        "order")
+    if len(names) != trained.num_classes:
+        raise UserError(f"{where}: the recognizer tells {trained.num_classes} expressions apart, not the {len(names)} "
+                        f"of {' '.join(names)}; name them with -a, or the data set with --data")
+    return names
 
 
 def chosen_epoch(options: argparse.Namespace) -> int | None:

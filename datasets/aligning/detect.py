@@ -134,15 +134,15 @@ def _grouped(candidates: numpy.ndarray) -> list[Face]:
     faces = []
     while len(candidates):
         best = candidates[candidates[:, 14].argmax()]
-        overlap = _overlap(best, candidates)
-        group = candidates[overlap >= 0.5]
+        shares = overlap(best, candidates)
+        group = candidates[shares >= 0.5]
         mean = numpy.average(group[:, :14], axis=0, weights=group[:, 14])
         faces.append(Face(mean[4:].reshape(5, 2), mean[:4], float(best[14])))
-        candidates = candidates[overlap < 0.3]
+        candidates = candidates[shares < 0.3]
     return faces
 
 
-def _overlap(box: numpy.ndarray, boxes: numpy.ndarray) -> numpy.ndarray:
+def overlap(box: numpy.ndarray, boxes: numpy.ndarray) -> numpy.ndarray:
     """Intersection over union of one box with many (columns left, top, width, height)."""
     low = numpy.maximum(box[:2], boxes[:, :2])
     high = numpy.minimum(box[:2] + box[2:4], boxes[:, :2] + boxes[:, 2:4])

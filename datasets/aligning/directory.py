@@ -49,6 +49,15 @@ def align_directory(source: Path, out: Path, options: Options, *, workers: int =
         carry_lists(source, out, aligned, subjects)
 
 
+def alignment_of(root: Path) -> dict[str, float] | None:
+    """The ``size`` and ``margin`` with which a directory was aligned; None for any other directory."""
+    record = Path(root) / "align.json"
+    told = read_json(record) if record.is_file() else None
+    if not isinstance(told, dict) or not all(isinstance(told.get(name), (int, float)) for name in ("size", "margin")):
+        return None
+    return {"size": int(told["size"]), "margin": float(told["margin"])}
+
+
 def _sha256_of_model(model: str) -> str:
     if not Path(model).is_file():
         raise UserError(f"{model}: no such model file; {MODEL_HINT}")

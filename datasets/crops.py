@@ -1,0 +1,162 @@
+"""Pictures of any number → faces as a recognizer wants them: found, read and cut out one after another.
+
+Nothing here keeps more than a few pictures in memory, whatever their number.
+"""
+
+from __future__ import annotations
+
+import glob
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Callable, Iterable, Iterator, NamedTuple, Sequence
+
+import numpy
+import torch
+from PIL import Image
+from torch import Tensor
+
+from datasets.aligning.alignment import NoFace, align_points
+from datasets.files import ENDINGS, is_image_name
+from datasets.loading import to_float, to_uint8
+from datasets.pictures import read_image, read_picture
+from utils import UserError
+
+VIDEO_ENDINGS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv")
+
+
+class Picture(NamedTuple):
+    """A picture file, or a ``frame`` of a video (from 0) with its ``image`` in hand, ``seconds`` from the start."""
+
+    path: Path
+    frame: int | None = None
+    seconds: float | None = None
+    image: Image.Image | None = None
+
+
+class Crop(NamedTuple):
+    """A face (3, S, S) uint8, and the box (left, top, width, height) where it was found; None for a whole picture."""
+
+    pixels: Tensor
+    box: tuple[int, int, int, int] | None = None
+
+
+def is_video_name(path: str | Path) -> bool:
+    """Whether a file is a video by its name."""
+    return Path(path).suffix.lower() in VIDEO_ENDINGS
+
+
+def find_pictures(inputs: Sequence[str | Path]) -> list[Path]:
+    """The files that names, directories (with all below them) and patterns like ``*.jpg`` stand for, each once.
+
+    Directories give their images alone, by name; a file that is named is taken whatever its name. UserError for what
+    is not there and for directories and patterns without images.
+    """
+    found: dict[Path, None] = {}
+    for name in inputs:
+        path = Path(name)
+        if path.is_dir():
+            some = sorted(inside for inside in path.rglob("*") if is_image_name(inside.name) and inside.is_file())
+            if not some:
+                raise UserError(f"--input {name}: holds no images ({' '.join(ENDINGS)})")
+        elif path.exists():
+            some = [path]
+        elif glob.has_magic(str(name)):
+            some = sorted(path for path in map(Path, glob.glob(str(name), recursive=True)) if path.is_file())
+            if not some:
+                raise UserError(f"--input {name}: no file has such a name")
+        else:
+            raise UserError(f"--input {name}: no such file or directory")
+        found.update(dict.fromkeys(some))
+    return list(found)
+
+
+def load_faces(paths: Iterable[str | Path], image_size: int, device: torch.device | str = "cpu") -> Tensor:
+    """Image files of faces → (N, 3, S, S) in [-1, 1] on a device, as in training. UserError names one that is broken.
+    """
+    return to_float(torch.stack([to_uint8(read_image(path, image_size)) for path in paths]), device)
+
+
+# ------------------------------------------------------------------------------------------------ cutting out
+
+@dataclass(frozen=True)
+class Preparation:
+    """How training made faces of pictures: the side S, and ``size`` and ``margin`` of the alignment before it.
+
+    ``model`` is YuNet's ONNX file, with which all faces are found and aligned; None takes whole pictures.
+    """
+
+    image_size: int
+    model: str | None = None
+    size: int | None = None
+    margin: float = 0.0
+
+
+class Cutter:
+    """Finds the faces of a picture: ``cutter(picture)`` → its crops, the largest face first.
+
+    UserError where a picture is broken, :class:`datasets.aligning.alignment.NoFace` where it shows none; while it is made, UserError
+    for a detector that cannot be used. Threads may share it.
+    """
+
+    def __init__(self, preparation: Preparation) -> None:
+        self.preparation, self._own = preparation, threading.local()
+        if preparation.model:
+            self._detector()
+
+    def __call__(self, picture: Picture) -> list[Crop]:
+        side = self.preparation.image_size
+        if self.preparation.model:
+            return self._found(picture.image or read_picture(picture.path))
+        if picture.image is None:
+            return [Crop(to_uint8(read_image(picture.path, side)))]
+        return [Crop(to_uint8(picture.image.resize((side, side), Image.Resampling.BICUBIC)))]
+
+    def _found(self, photo: Image.Image) -> list[Crop]:
+        faces = self._detector()(photo, every=True)
+        if not faces:
+            raise NoFace("no face found")
+        side, aligned = self.preparation.image_size, self.preparation.size or self.preparation.image_size
+        crops = []
+        for face in faces:
+            cut, _ = align_points(photo, face.points, aligned, self.preparation.margin)
+            if cut.width != side:
+                cut = cut.resize((side, side), Image.Resampling.BICUBIC)
+            crops.append(Crop(to_uint8(cut), tuple(numpy.rint(face.box).astype(int).tolist())))
+        return crops
+
+    def _detector(self):
+        """The face detector of this thread: OpenCV's keeps a state."""
+        from datasets.aligning.detect import FaceDetector
+
+        if not hasattr(self._own, "detector"):
+            self._own.detector = FaceDetector(self.preparation.model)
+        return self._own.detector
+
+
+def cut_in_batches(pictures: Iterable[Picture], cut: Callable[[Picture], list[Crop]], threads: int,
+                   size: int) -> Iterator[list[tuple[Picture, list[Crop] | UserError]]]:
+    """The pictures in order, ``size`` at a time and without their images, with their crops or what is wrong with them.
+
+    Threads read a batch, and rest while it is used: beside a network on the CPU they would only wait for each other.
+    """
+    def tried(picture: Picture) -> list[Crop] | UserError:
+        try:
+            return cut(picture)
+        except UserError as error:
+            return error
+
+    pictures = iter(pictures)
+    with ThreadPoolExecutor(max(1, threads)) as pool:
+        for some in batches(pictures, size):
+            found = list(pool.map(tried, some))
+            yield [(picture._replace(image=None), crops) for picture, crops in zip(some, found)]
+
+
+def batches(items: Iterable, size: int) -> Iterator[list]:
+    """Lists of ``size`` items, the last one of what is left."""
+    items = iter(items)
+    while some := list(islice(items, size)):
+        yield some
