@@ -74,6 +74,7 @@ def main(words: Sequence[str] | None = None) -> None:
         layout = with_kept_validation(layout, Path(options.resume_dir).parent)
     judged = judged_split(trained, layout, options.split, trained.config.get("image_size", options.image_size),
                           options.batch_size, options.num_workers)
+    write_report(judged, layout.expressions, f"{options.resume_dir} on {layout.root}, {options.split} images",
                  options.output_dir)
 
 
