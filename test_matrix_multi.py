@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Sequence
 
 import utils
+from knobs import OneLineParser, check_ranges
 from utils import UserError
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 def build_parser() -> argparse.ArgumentParser:
     """The options of this command."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0],
+    parser = OneLineParser(description=__doc__.splitlines()[0],
                                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     add = parser.add_argument
     add("--resume_dir", default="checkpoint/checkpoint_multipie/VGG",
@@ -56,19 +57,21 @@ def find_layout(options: argparse.Namespace, trained: Trained) -> "Layout":
 def main(words: Sequence[str] | None = None) -> None:
     """The command."""
     options = build_parser().parse_args(words)
-    for name, least in (("batch_size", 1), ("num_workers", 0)):
-        if getattr(options, name) < least:
-            raise UserError(f"--{name} {getattr(options, name)}: must be at least {least}")
-    if options.image_size < 32 or options.image_size % 32:
+    check_ranges(options, batch_size=(1, 65536), num_workers=(0, 256), image_size=(32, 2048), gpu=(-1, 1023))
+    if options.image_size % 32:
         raise UserError(f"--image_size {options.image_size}: must be a multiple of 32, like 64 or 256")
     if not Path(options.resume_dir).is_dir():
         raise UserError(f"--resume_dir {options.resume_dir}: no such directory")
+    from datasets.files import check_output
+    from datasets.layout import image_directory
     from datasets.splits import with_kept_validation
     from models.checkpoints import load_recognizer
     from modes.matrix import judged_split, write_report
 
+    check_output(options.output_dir, "--output_dir", directory=True)
     trained = load_recognizer(Path(options.resume_dir), utils.pick_device(options.gpu))
     layout = find_layout(options, trained)
+    check_output(options.output_dir, "--output_dir", trees=[image_directory(layout.root)], directory=True)
     own_data = Path(trained.config.get("data_dir", "")).resolve() == layout.root.resolve()
     if options.split in ("val", "train", "all") and own_data:
         layout = with_kept_validation(layout, Path(options.resume_dir).parent)

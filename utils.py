@@ -9,12 +9,13 @@ from __future__ import annotations
 import codecs
 import contextlib
 import ctypes
-import dataclasses
 import errno
 import hashlib
 import json
+import math
 import os
 import pickle
+import re
 import signal
 import sys
 import tempfile
@@ -48,16 +49,26 @@ class Stopped(Exception):
 def run_command(main: Callable[[], None]) -> None:
     """Call ``main`` as a program: a user's mistake is one line on stderr and exit status 2."""
     keep_freed_memory()
+    open_standard_streams()
     try:
         main()
     except UserError as error:
         sys.exit(_report(" ".join(str(error).split()), 2))
+    except MemoryError:
+        sys.exit(_report("not enough memory; take smaller images, batches or widths", 2))
+    except UnicodeEncodeError as error:
+        sys.exit(_report(f"{ascii(error.object)[:100]}: a name that is no text; rename it", 2))
+    except RuntimeError as error:  # torch's own, on the CPU and on GPUs
+        if "can't allocate memory" not in str(error) and "out of memory" not in str(error):
+            raise
+        sys.exit(_report("not enough memory; take smaller images, batches or widths", 2))
     except Stopped as stop:
         sys.exit(_report(str(stop), 128 + stop.signum))
     except KeyboardInterrupt:
         sys.exit(_report("interrupted", 128 + signal.SIGINT))
     except BrokenPipeError:  # the reader of our output has seen enough, like head
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         sys.exit(128 + signal.SIGPIPE)
     except OSError as error:
         if error.errno is None:
@@ -71,10 +82,26 @@ def run_command(main: Callable[[], None]) -> None:
 def _report(line: str, status: int) -> int:
     if line:
         who = "" if main_process() else f"process {os.environ['RANK']}: "
-        print(f"{who}{Path(sys.argv[0]).name}: {line}", file=sys.stderr, flush=True)
+        line = re.sub(r"\S{301,}", lambda word: f"{word[0][:120]}...", line)
+        with contextlib.suppress(OSError, ValueError):  # nobody is there to read it
+            print(f"{who}{Path(sys.argv[0]).name}: {line if len(line) <= 1500 else line[:1500] + '...'}",
+                  file=sys.stderr, flush=True)
     if not main_process():
         time.sleep(SECONDS_TO_SPEAK)
     return status
+
+
+def open_standard_streams() -> None:
+    """Let output go nowhere where it is closed, and show what a terminal has no letters for as escapes."""
+    for name, number in (("stdin", 0), ("stdout", 1), ("stderr", 2)):
+        stream = getattr(sys, name)
+        if stream is None:
+            opened = os.open(os.devnull, os.O_RDWR)  # so that no file of ours gets the number of a closed stream
+            if opened != number:
+                os.dup2(opened, number)
+            setattr(sys, name, open(number, "r" if number == 0 else "w", closefd=False))
+        elif number and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def keep_freed_memory() -> None:
@@ -120,86 +147,6 @@ def noted_signals() -> Iterator[Callable[[], int]]:
             signal.signal(signum, handler)
 
 
-# --------------------------------------------------------------------------------------------------- knobs
-
-@dataclasses.dataclass(frozen=True)
-class Knob:
-    """One thing to choose, beside its name, type and default: what it means, and what may be chosen.
-
-    ``restore`` says what another value does to a run that goes on: "changes" it (refused without --force), cannot be
-    taken up ("fixed"), does not matter ("free"), or was never the run's but that of one command ("momentary").
-    """
-
-    help: str
-    least: float | None = None
-    most: float | None = None
-    choices: tuple | None = None
-    flag: str | None = None
-    short: str | None = None
-    nargs: str | None = None
-    const: Any = None
-    metavar: str | tuple[str, ...] | None = None
-    group: str | None = None
-    restore: str = "changes"
-
-
-def knob(default: Any, help: str, **settings: Any) -> Any:
-    """A dataclass field that is also an option of a command; ``settings`` are those of :class:`Knob`."""
-    return dataclasses.field(default=default, metadata={"knob": Knob(help, **settings)})
-
-
-@dataclasses.dataclass(frozen=True)
-class NamedKnob:
-    """A :class:`Knob` with the name of its option, its type (``int``, ``float``, ``bool`` or ``str``) and default."""
-
-    name: str
-    kind: type
-    default: Any
-    knob: Knob
-
-    def fault(self, value: Any) -> str | None:
-        """What is wrong with a value of any type, or None: of another type, not finite, out of range."""
-        if self.knob.nargs == "+" and value is not None:
-            if not isinstance(value, list) or not value:
-                return "is no list"
-            return next(filter(None, map(self.fault_of_one, value)), None)
-        return None if value is None and self.default is None else self.fault_of_one(value)
-
-    def fault_of_one(self, value: Any) -> str | None:
-        """What is wrong with a value, or with one of a list."""
-        allowed = (int, float) if self.kind is float else self.kind
-        if not isinstance(value, allowed) or isinstance(value, bool) != (self.kind is bool):
-            return f"must be {KINDS[self.kind]}"
-        if self.knob.choices and value not in self.knob.choices:
-            return "must be one of " + ", ".join(map(str, self.knob.choices))
-        if self.kind in (int, float):
-            least, most = self.knob.least, self.knob.most
-            most = MOST if most is None else most
-            if value != value or not -MOST <= value <= MOST or value > most or least is not None and value < least:
-                return f"must be from {-MOST if least is None else least:g} to {most:g}"
-        elif self.kind is str and "\0" in value:
-            return "must not hold a zero byte"
-        return None
-
-
-KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
-MOST = 10 ** 9
-
-
-def knobs_of(recipe: type) -> list[NamedKnob]:
-    """The knobs of a dataclass, in order."""
-    kinds = {"int": int, "float": float, "bool": bool, "str": str}
-    return [NamedKnob(found.flag or field.name, kinds[field.type.split(" ")[0]], field.default, found)
-            for field in dataclasses.fields(recipe) if (found := field.metadata.get("knob"))]
-
-
-def picked(recipe: type, options: Any, **others: Any) -> Any:
-    """An instance of a dataclass of knobs, from an object with attributes of their names (parsed options)."""
-    chosen = {field.name: getattr(options, field.metadata["knob"].flag or field.name)
-              for field in dataclasses.fields(recipe) if "knob" in field.metadata and field.name not in others}
-    return recipe(**chosen, **others)
-
-
 # ---------------------------------------------------------------------------------------------- randomness
 
 def derived_seed(seed: int, *stream: int | str) -> int:
@@ -241,8 +188,12 @@ def pick_device(gpu: list[int] | None) -> "torch.device":
             print("warning: no CUDA GPU is available here, using the CPU instead of --gpu "
                   + " ".join(map(str, gpu)), file=sys.stderr)
         return torch.device("cpu")
-    local_rank = int(os.environ.get("LOCAL_RANK", 0))
-    index = local_rank if gpu is None or local_rank >= len(gpu) else gpu[local_rank]
+    local_rank = int(os.environ["LOCAL_RANK"]) if number_of_processes() > 1 else 0
+    here = max(local_rank + 1, int(os.environ.get("LOCAL_WORLD_SIZE", 1))) if number_of_processes() > 1 else 1
+    if gpu is not None and here > 1 and len(set(gpu)) < here:
+        raise UserError(f"--gpu {' '.join(map(str, gpu))}: {here} processes on this machine need {here} different GPUs; "
+                        "name as many, or leave --gpu out")
+    index = local_rank if gpu is None else gpu[local_rank]
     if index >= torch.cuda.device_count():
         raise UserError(f"--gpu {index}: this machine has {torch.cuda.device_count()} GPU(s), numbered from 0")
     return torch.device("cuda", index)
@@ -256,7 +207,20 @@ def to_device(value: "torch.Tensor", device: "torch.device | str") -> "torch.Ten
 
 def main_process() -> bool:
     """Whether this is the one of several processes (``torchrun``) that speaks."""
-    return int(os.environ.get("RANK", 0)) == 0
+    return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0"
+
+
+def number_of_processes() -> int:
+    """How many processes work together; UserError where the environment says so but ``torchrun`` has started none."""
+    given = {name: os.environ.get(name) for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK")}
+    world = given["WORLD_SIZE"]
+    if world in (None, "1"):
+        return 1
+    if not all(value is not None and value.isascii() and value.isdigit() and len(value) < 6
+               for value in given.values()) or not {"MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys():
+        raise UserError(f"WORLD_SIZE={world} is set, but torchrun has not started this process; unset WORLD_SIZE, or "
+                        "start with torchrun or --gpu 0 1")
+    return int(world)
 
 
 # --------------------------------------------------------------------------------------------------- files
@@ -295,16 +259,31 @@ def write_text(path: str | os.PathLike, text: str) -> None:
 
 
 def write_json(path: str | os.PathLike, value: Any) -> None:
-    """Write a JSON file atomically, indented for people."""
-    write_text(path, json.dumps(value, indent=2) + "\n")
+    """Write a JSON file atomically, indented for people; numbers that JSON does not know become null."""
+    write_text(path, json.dumps(_finite(value), indent=2, allow_nan=False) + "\n")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return value if not isinstance(value, float) or math.isfinite(value) else None
+
+
+MOST_JSON = 1 << 26
 
 
 def read_json(path: str | os.PathLike) -> Any:
-    """Read a JSON file; UserError where it is not there or not JSON."""
+    """Read a JSON file; UserError where it is not there, not JSON or larger than any of ours."""
     try:
+        if Path(path).stat().st_size > MOST_JSON:
+            raise UserError(f"{path}: too large to be a file of this program; put it back from a copy")
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
+    except RecursionError:
+        raise UserError(f"{path}: not readable as JSON (nested too deep); put it back from a copy") from None
     except (ValueError, OSError) as error:
         raise UserError(f"{path}: not readable as JSON ({error})") from None
 

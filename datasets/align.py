@@ -6,7 +6,8 @@ import argparse
 import os
 from pathlib import Path
 
-from datasets.files import check_apart, check_writable
+from datasets.files import check_output
+from knobs import OneLineParser, check_ranges
 from utils import UserError, run_command
 
 
@@ -24,7 +25,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def build_parser() -> argparse.ArgumentParser:
     """The options of this command."""
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="python -m datasets.align",
         description="Every face is turned upright and cut out at one size by a similarity transform of its five "
                     "points. Where SRC is a data directory (it has an ``images.list``), OUT becomes one too: its "
@@ -61,12 +62,8 @@ def _check(asked: argparse.Namespace) -> None:
                         "or --landmarks FILE where their points are known")
     if asked.landmarks and not Path(asked.landmarks).exists():
         raise UserError(f"{asked.landmarks}: no such landmarks file")
-    for name, value, low, high in (("size", asked.size, 16, 4096), ("margin", asked.margin, -0.2, 2),
-                                   ("score", asked.score, 0.05, 1), ("workers", asked.workers, 1, 512)):
-        if not low <= value <= high:
-            raise UserError(f"--{name} {value}: must be from {low} to {high}")
-    check_apart(source, out)
-    check_writable(out)
+    check_ranges(asked, size=(16, 4096), margin=(-0.2, 2), score=(0.05, 1), workers=(1, 512))
+    check_output(out, "OUT", apart=[source], directory=True)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from knobs import OneLineParser
 from utils import run_command
 
 
@@ -33,7 +34,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def build_parser() -> argparse.ArgumentParser:
     """The options of this command."""
-    parser = argparse.ArgumentParser(prog="python -m datasets.check", description=__doc__)
+    parser = OneLineParser(prog="python -m datasets.check", description=__doc__)
     parser.add_argument("directory", metavar="DIR", help="a data directory: images.list, images_test.list, data/")
     parser.add_argument("-a", "--expressions", nargs="+", metavar="NAME",
                         help="the names of the labels, in order, where the directory does not tell them")

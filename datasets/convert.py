@@ -9,18 +9,18 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from datasets.files import check_writable
+from datasets.files import check_output
 from datasets.importing.registry import IMPORTERS
-from utils import UserError, run_command
+from knobs import MOST, OneLineParser, check_ranges
+from utils import run_command
 
 
 def main(arguments: list[str] | None = None) -> None:
     """The command line."""
     asked = build_parser().parse_args(arguments)
-    if asked.reencode is not None and asked.reencode < 32:
-        raise UserError(f"--reencode {asked.reencode}: at least 32 pixels")
+    check_ranges(asked, reencode=(32, 65536), seed=(0, MOST))
     source, out = Path(asked.source), Path(asked.out)
-    check_writable(out)
+    check_output(out, "--out", directory=True)
     from datasets.importing import conversion, images
 
     conversion.convert(asked.read(asked), source, out, images.ImageWriter(asked.copy, asked.reencode),
@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def build_parser() -> argparse.ArgumentParser:
     """The options of this command: a subparser for each importer, with common options and the importer's own."""
-    parser = argparse.ArgumentParser(prog="python -m datasets.convert", description=__doc__)
+    parser = OneLineParser(prog="python -m datasets.convert", description=__doc__)
     kinds = parser.add_subparsers(dest="kind", required=True,
                                   metavar="|".join(importer.kind for importer in IMPORTERS))
     for importer in IMPORTERS:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Iterable
 
 from utils import UserError
 
@@ -15,20 +16,37 @@ def is_image_name(name: str) -> bool:
     return name.lower().endswith(ENDINGS) and not name.startswith(".")
 
 
-def check_apart(source: Path, out: Path) -> None:
-    """UserError where one of two directories lies in the other: the source must never be written to."""
-    source, out = source.resolve(), out.resolve()
-    if out == source or source in out.parents:
-        raise UserError(f"{out} lies inside the source {source}, which stays untouched; "
-                        "choose another output directory")
-    if out in source.parents:
-        raise UserError(f"the source {source} lies inside the output {out}; choose another output directory")
+def check_output(out: str | os.PathLike, flag: str, *, inputs: Iterable[str | os.PathLike] = (),
+                 trees: Iterable[str | os.PathLike] = (), apart: Iterable[str | os.PathLike] = (),
+                 directory: bool = False) -> None:
+    """UserError unless a command may write its output there, all links followed. Writes nothing.
 
-
-def check_writable(out: Path) -> None:
-    """UserError where a directory cannot be made or written to. Writes nothing."""
-    existing = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
+    ``out`` is a file or, with ``directory``, a directory, named by ``flag``. It must be none of ``inputs``, lie in none
+    of ``trees``, and neither in nor around any of the directories ``apart``: what a command reads stays untouched. And
+    it can be made: no file where a directory is needed, and no directory that must not be written to.
+    """
+    out = Path(out)
+    try:
+        target = out.resolve()
+        for path in map(Path, inputs):
+            if path.resolve() == target or out.exists() and path.exists() and out.samefile(path):
+                raise UserError(f"{flag} {out}: is a file that is read ({path}), which stays untouched; choose another")
+        for tree in (*trees, *apart):
+            if target == Path(tree).resolve() or Path(tree).resolve() in target.parents:
+                raise UserError(f"{flag} {out}: lies inside the source {tree}, which stays untouched; choose another")
+        for tree in apart:
+            if target in Path(tree).resolve().parents:
+                raise UserError(f"{flag} {out}: the source {tree} lies inside the output; choose another")
+    except (OSError, RuntimeError) as error:  # a circle of links, a name that is too long
+        raise UserError(f"{flag} {out}: cannot be written to ({getattr(error, 'strerror', error)}); choose another"
+                        ) from None
+    if not directory and target.is_dir():
+        raise UserError(f"{flag} {out}: is a directory; name a file")
+    existing = next(path for path in ((target, *target.parents) if directory else target.parents) if path.exists())
     if not existing.is_dir():
-        raise UserError(f"{out}: {existing} is a file; choose another output directory")
+        raise UserError(f"{flag} {out}: {existing} is a file; choose another place")
     if not os.access(existing, os.W_OK | os.X_OK):
-        raise UserError(f"{out}: {existing} is not writable; choose another output directory")
+        raise UserError(f"{flag} {out}: {existing} is not writable; choose another place")
+    longest = max(len(os.fsencode(part)) for part in target.parts)
+    if longest > 255 - len("..12345678.part"):  # room for the name under which a file is begun
+        raise UserError(f"{flag} {str(out)[:60]}...: a name is too long; choose another")

@@ -9,14 +9,16 @@ for absent ``images*.list``. Reading never writes into the directory, and opens 
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Iterable, Sequence
 
-from datasets.lists import LIST_NAMES, Lists, Row, read_lists, subject_line
-from utils import UserError, write_text
+from datasets.lists import LIST_NAMES, Lists, Row, read_lists, shortened, subject_line
+from utils import UserError, fingerprint, write_text
 
 
 @dataclass(frozen=True)
@@ -182,10 +184,11 @@ def label_mistakes(lists: Lists, names: Sequence[str], neutral: str | None = Non
     """A sentence for every label that is none of the named expressions, at the first line that has it."""
     known = {*range(len(names)), target_only_label(names, neutral)}
     strange: dict[int, list[Row]] = {}
+    shown = " ".join(map(shortened, names[:20])) + (" ..." if len(names) > 20 else "")
     for row in lists.rows():
         if row.label not in known:
             strange.setdefault(row.label, []).append(row)
-    return [f"{rows[0].where}: label {label} is out of range, the {len(names)} expressions ({' '.join(names)}) have "
+    return [f"{rows[0].where}: label {label} is out of range, the {len(names)} expressions ({shown}) have "
             f"the labels 0 to {len(names) - 1}" + (f"; {len(rows)} images have it" if len(rows) > 1 else "")
             for label, rows in strange.items()]
 
@@ -218,16 +221,47 @@ def check_images(samples: Iterable[Sample]) -> None:
     from datasets.pictures import image_fault  # Pillow and numpy: lists alone are read without them
 
     samples = list(samples)
+    there = [os.path.isfile(sample.path) for sample in samples]  # quick, also where a million are missing
     with ThreadPoolExecutor(8) as pool:
-        report_broken(samples, list(pool.map(lambda sample: image_fault(sample.path), samples)))
+        faults = pool.map(image_fault, [sample.path for sample, found in zip(samples, there) if found])
+        report_broken(samples, [next(faults) if found else "missing" for found in there])
+
+
+def check_splits(layout: Layout) -> None:
+    """UserError where images that choose the best network are tested on as well."""
+    tested = {sample.name for sample in layout.test}
+    both = [sample.name for sample in layout.val if sample.name in tested]
+    if both:
+        raise UserError(f"{layout.root}: {len(both)} of {len(layout.val)} images of images_val.list are in "
+                        f"images_test.list too, e.g. {shortened(both[0])}; take them out of one of them")
+
+
+def content_of(samples: Sequence[Sample]) -> str:
+    """A SHA-256 of the images' contents, in order; the same for a copy of them elsewhere.
+
+    Of a file of more than 1 MiB its size, beginning and end count: what changes a compressed picture changes these.
+    """
+    with ThreadPoolExecutor(8) as pool:
+        return fingerprint(pool.map(lambda sample: _digest(sample.path), samples))
+
+
+def _digest(path: Path, part: int = 1 << 19) -> str:
+    with open(path, "rb") as handle:
+        size = os.fstat(handle.fileno()).st_size
+        digest = hashlib.sha256(str(size).encode() + handle.read(part))
+        handle.seek(max(handle.tell(), size - part))
+        digest.update(handle.read(part))
+    return digest.hexdigest()
 
 
 def report_broken(samples: Sequence[Sample], faults: Sequence[str | None]) -> None:
     """UserError where any sample has a fault: all counted, the first five named."""
-    broken = [f"{sample.path} ({fault})" for sample, fault in zip(samples, faults) if fault]
+    broken = [(sample.path, fault) for sample, fault in zip(samples, faults) if fault]
     if broken:
         more = f", and {len(broken) - 5} more" if len(broken) > 5 else ""
-        raise UserError(f"{len(broken)} of {len(samples)} listed images cannot be used: {', '.join(broken[:5])}{more}; "
+        first = ", ".join(f"{path} ({fault})" if len(str(path)) <= 300 else f"{str(path)[:297]}... ({fault})"
+                          for path, fault in broken[:5])
+        raise UserError(f"{len(broken)} of {len(samples)} listed images cannot be used: {first}{more}; "
                         "take them out of the lists or replace them")
 
 

@@ -5,6 +5,8 @@ Which samples follow from them, :mod:`datasets.layout` says.
 
 from __future__ import annotations
 
+import posixpath
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Collection
@@ -12,6 +14,7 @@ from typing import Collection
 from utils import UserError
 
 LIST_NAMES = {"train": "images.list", "val": "images_val.list", "test": "images_test.list"}
+LISTS = ("expressions.txt", "subjects.list", "images_val.list", "images_test.list", "images.list")
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,13 @@ def declared_expressions(root: Path) -> tuple[str, ...] | None:
     """The names that a data directory gives its labels (``expressions.txt`` or ``list_attr_*``), or None."""
     names_file = root / "expressions.txt"
     if names_file.is_file():
-        return tuple(read_lines(names_file, as_words=True))
+        names = tuple(read_lines(names_file, as_words=True))
+        double = [name for name in names if names.count(name) > 1] if len(names) < 1000 else ["no"]
+        if not names or double or len(names) >= 1000:
+            wrong = f"names {shortened(double[0])} twice" if double and len(names) < 1000 else \
+                "names no expression" if not names else f"names {len(names)} expressions"
+            raise UserError(f"{names_file}: {wrong}; it must hold each expression's name once, in the order of the labels")
+        return names
     for split in ("train", "test"):
         path = _attribute_list(root, split)
         if path is not None:
@@ -102,9 +111,15 @@ def read_label_list(path: Path) -> dict[str, Row]:
 
 
 def _add_row(rows: dict[str, Row], name: str, row: Row) -> None:
+    name = canonical(name)
     if name in rows and rows[name].label != row.label:
-        raise UserError(f"{row.where}: {name} has the label {row.label} here and {rows[name].label} before")
+        raise UserError(f"{row.where}: {shortened(name)} has the label {row.label} here and {rows[name].label} before")
     rows[name] = row
+
+
+def canonical(name: str) -> str:
+    """One name for each image: ``./a.jpg`` and ``p1/../a.jpg`` are ``a.jpg``."""
+    return posixpath.normpath(name) if "/" in name else name
 
 
 def _attribute_list(root: Path, split: str) -> Path | None:
@@ -155,11 +170,11 @@ def read_subjects(root: Path, names: Collection[str]) -> dict[str, tuple[str, st
         if not line.strip():
             continue
         parts = next((parts for parts in (line.strip().rsplit(None, 1), line.strip().rsplit(None, 2))
-                      if parts[0] in names), line.split())
+                      if canonical(parts[0]) in names), line.split())
         if len(parts) not in (2, 3):
             raise UserError(f"{path}, line {number}: \"{shortened(line)}\" is not "
                             "\"<file name> <subject> [<scene>]\"")
-        subjects[parts[0]] = (parts[1], parts[2] if len(parts) == 3 else None)
+        subjects[canonical(parts[0])] = (parts[1], parts[2] if len(parts) == 3 else None)
     return subjects
 
 
@@ -185,7 +200,7 @@ def read_lines(path: Path, *, as_words: bool = False) -> list[str]:
 
 def is_integer(text: str) -> bool:
     """Whether a word of a list is a whole number of a sensible length."""
-    return text.isascii() and text.lstrip("+-").isdigit() and len(text) < 10
+    return re.fullmatch(r"[+-]?[0-9]{1,9}", text) is not None
 
 
 def shortened(line: str) -> str:

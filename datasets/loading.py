@@ -17,7 +17,7 @@ from torch import Tensor
 
 from datasets.layout import Sample, report_broken
 from datasets.pictures import read_image
-from utils import UserError, derived_seed, progress
+from utils import UserError, derived_seed, number_of_processes, progress
 
 
 def to_uint8(image: Image.Image) -> Tensor:
@@ -43,7 +43,7 @@ class Images(torch.utils.data.Dataset):
         self.samples, self.image_size = list(samples), image_size
         self.pixels: Tensor | None = None
         needed = len(self.samples) * 3 * image_size ** 2
-        if cache == "ram" or cache == "auto" and needed < _free_memory() / 3 / int(os.environ.get("WORLD_SIZE", 1)):
+        if cache == "ram" or cache == "auto" and needed < _free_memory() / 3 / number_of_processes():
             self.pixels = self._decode_all()
 
     def __len__(self) -> int:
@@ -209,7 +209,8 @@ def real_plan(count: int, batch_size: int, seed: int, *stream: int | str) -> lis
     The batches are of equal size to within one, ``batch_size`` at most: no small last batch spoils batch norm.
     """
     random = _random(seed, "real", *stream)
-    parts = np.array_split(random.permutation(count), -(-count // batch_size))
+    steps = max(1, min(-(-count // batch_size), count // min(batch_size, 2)))  # no image alone, where two may be together
+    parts = np.array_split(random.permutation(count), steps)
     return [Batch.of(part, flip=random.random(len(part)) < 0.5) for part in parts]
 
 
@@ -222,8 +223,8 @@ def recognizer_plan(labels: np.ndarray, pairs: np.ndarray, batch_size: int, extr
     """
     real, random = _random(seed, "real", "recognizer", epoch), _random(seed, "further", epoch)
     order = _drawn(real, labels, len(labels), balanced)
-    plan = [Batch.of(part, flip=real.random(len(part)) < 0.5)
-            for part in np.array_split(order, -(-len(labels) // batch_size))]
+    steps = max(1, min(-(-len(labels) // batch_size), len(labels) // min(batch_size, 2)))
+    plan = [Batch.of(part, flip=real.random(len(part)) < 0.5) for part in np.array_split(order, steps)]
     needed = len(plan) * extra * batch_size
     order = _drawn(random, labels[pairs[:, 0]] if synthesized else labels, needed, balanced)
     further = iter(order.reshape(-1, batch_size))

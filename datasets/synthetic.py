@@ -6,12 +6,15 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from knobs import MOST, OneLineParser, check_ranges
 from utils import run_command
 
 
 def main(arguments: list[str] | None = None) -> None:
     """The command line."""
-    asked = vars(build_parser().parse_args(arguments))
+    options = build_parser().parse_args(arguments)
+    check_ranges(options, subjects_train=(1, 100000), subjects_test=(1, 100000), scenes=(1, 1000), seed=(0, MOST))
+    asked = vars(options)
     out = asked.pop("out")
     drawn = make_dataset(out, **asked)
     train, test, names = drawn["subjects_train"], drawn["subjects_test"], drawn["expressions"]
@@ -28,7 +31,7 @@ def make_dataset(root: str | Path, **settings: int) -> dict[str, Any]:
 
 def build_parser() -> argparse.ArgumentParser:
     """The options of this command."""
-    parser = argparse.ArgumentParser(prog="python -m datasets.synthetic", description="Draw the built-in data set.",
+    parser = OneLineParser(prog="python -m datasets.synthetic", description="Draw the built-in data set.",
                                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("out", metavar="OUT", help="the directory to draw into: new, empty or drawn by this command")
     parser.add_argument("--image_size", type=int, default=64, help="side in pixels, 32 to 512")

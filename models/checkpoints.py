@@ -9,22 +9,36 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Iterator, Mapping, TypeVar
+from typing import Any, Callable, Iterator, Mapping, TypeVar
 
+import numpy
 import torch
 from torch import Tensor, nn
 
 import utils
+from knobs import knobs_of
 from models.attribution import heat_maps
-from models.generator import Encoder
+from models.generator import Decoder, Encoder
 from models.judge import Judge
 from models.recipes import GANShape
 from models.recognizer import Recognizer, real_features
+from models.soundness import fault_of_weights
 from models.swap_gan import SwapGAN
 from models.vgg import VGG, Perceptual, VGG_fx, load_backbone
+from schema import NAMES, Anything, AsKnob, Each, Maybe, Number, Text, Whole, check
 from utils import UserError
 
 Backbone = TypeVar("Backbone", VGG, VGG_fx)
+Network = TypeVar("Network", bound=nn.Module)
+
+IMAGE_SIZE = next(AsKnob(named) for named in knobs_of(GANShape) if named.name == "image_size")
+CONFIG = {  # what travels with a recognizer and beside a GAN
+    "expressions": NAMES, "listed": Maybe(Each(Text(200))), "neutral_name": Maybe(Text(200)),
+    "image_size": Maybe(IMAGE_SIZE), "data_dir": Maybe(Text()), "selected_on": Maybe(Text(20)),
+    "alignment": Maybe({"size": Whole(1, 16384), "margin": Number(-0.5, 10)})}
+GAN_CONFIG = {"gan": {"num_classes": Whole(2, 1000), **{named.name: AsKnob(named) for named in knobs_of(GANShape)}}}
+FROM_ELSEWHERE = {**CONFIG, "expressions": Maybe(NAMES)}  # files of others may say less
+JUDGE = {"net": Anything(), "config": {"expressions": NAMES, "image_size": IMAGE_SIZE, "images": Text(200)}}
 
 
 # ------------------------------------------------------------------------------------------------- the GAN
@@ -69,6 +83,10 @@ def load_swap_gan(folder: Path, epoch: int | None, expressions: list[str], image
             known = _entry(plain(state), "conv.0.weight").shape[1] - 3
             if known != len(expressions):
                 raise ValueError(f"it was trained with {known} expressions, not {len(expressions)}; name them with -a")
+    parts = (lambda: Encoder(shape.base_width)), (lambda: Decoder(shape.base_width, shape.label_chans))
+    for path, make, state in zip(paths, parts, (encoder, decoder)):
+        with _naming(path), torch.device("meta"):
+            check_fit(make(), plain(state))
     gan = SwapGAN(shape, device=device)
     load_gan_networks(folder, gan, epoch, ("Enc", "Dec"))
     gan.generator.eval()
@@ -97,9 +115,14 @@ def gan_config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     if not path.is_file():
         return {}
-    config = utils.read_json(path)
-    if not isinstance(config, dict) or not {"expressions", "gan"} <= config.keys():
-        raise UserError(f"{path}: damaged, it does not say \"expressions\" and \"gan\"")
+    config = check(utils.read_json(path), {**CONFIG, **GAN_CONFIG}, path)
+    unknown = sorted(config["gan"].keys() - GAN_CONFIG["gan"].keys())
+    if unknown:
+        raise UserError(f"{path}: damaged, \"gan\" has an unknown \"{str(unknown[0])[:60]}\"; put it back from a copy")
+    known, size = len(config["expressions"]), config["gan"]["image_size"]
+    if config["gan"]["num_classes"] != known or size % 32:
+        raise UserError(f"{path}: damaged, \"gan\" says {config['gan']['num_classes']} classes of side {size}, for {known} "
+                        "expressions; put it back from a copy")
     return config
 
 
@@ -168,27 +191,28 @@ def load_recognizer(folder: Path, device: torch.device) -> Trained:
         raise UserError(f"{folder}: holds no max_ckpt.t7; name the VGG directory of a run, like "
                         "checkpoint/checkpoint_multipie/VGG")
     checkpoint = utils.load_checkpoint(path)
+    if not isinstance(checkpoint, dict):
+        raise UserError(f"{path}: damaged, it holds no table with \"net\"; take another copy")
+    config = config_in(checkpoint, path)
+    acc, step = (plain_number(checkpoint.get(name)) for name in ("acc", "step"))
+    check({"acc": acc, "step": step}, {"acc": Maybe(Number(-1, 100)), "step": Maybe(Whole(most=10 ** 12))}, path)
     with _naming(path):
         state = plain(net_of(checkpoint))
-        network = VGG_fx(num_classes=_entry(state, "new_fc.weight").shape[0],
-                         vgg_width=_entry(state, "features.0.weight").shape[0],
-                         fc_width=_entry(state, "new_fc.weight").shape[1],
-                         base_width=_entry(state, "fx_linear.0.weight").shape[1] // 16)
-        load_into(network, state)
+        network = fitting(lambda: VGG_fx(num_classes=_entry(state, "new_fc.weight").shape[0],
+                                         vgg_width=_entry(state, "features.0.weight").shape[0],
+                                         fc_width=_entry(state, "new_fc.weight").shape[1],
+                                         base_width=_entry(state, "fx_linear.0.weight").shape[1] // 16), state)
     encoder_path = folder / "Enc_max.pth"
     encoder_state = utils.load_checkpoint(encoder_path)
     with _naming(encoder_path):
         encoder_state = plain(encoder_state)
-        encoder = Encoder(_entry(encoder_state, "main.0.0.weight").shape[0])
-        load_into(encoder, encoder_state)
+        encoder = fitting(lambda: Encoder(_entry(encoder_state, "main.0.0.weight").shape[0]), encoder_state)
         if network.base_width != encoder.base_width:
             raise ValueError(f"its base width is {encoder.base_width} and {path.name} needs {network.base_width}; "
                              "they are not of one run")
     encoder.to(device, memory_format=torch.channels_last).requires_grad_(False)
-    acc, step = (checkpoint.get(name) for name in ("acc", "step"))
-    config = checkpoint.get("config") or {}
-    named = config.get("expressions") if isinstance(config, dict) else ()
-    if named is not None and (not isinstance(named, list) or len(named) != network.new_fc.out_features):
+    named = config.get("expressions")
+    if named is not None and len(named) != network.new_fc.out_features:
         raise UserError(f"{path}: damaged, its config does not name its {network.new_fc.out_features} expressions")
     return Trained(Recognizer(network.eval(), device=device), encoder.eval(), config,
                    float(acc) if acc is not None else -1.0, int(step) if step is not None else 0)
@@ -201,7 +225,11 @@ def load_perceptual(path: Path) -> Perceptual:
     checkpoint = utils.load_checkpoint(path)
     with _naming(path):
         state = plain(net_of(checkpoint))
-        network = VGG(2, vgg_width=_entry(state, "features.0.weight").shape[0], fc_width=1)
+        width = _entry(state, "features.0.weight").shape[0]
+        deepest = max((len(value) for key, value in state.items() if key.startswith("features.")), default=0)
+        if deepest != 8 * width:
+            raise ValueError(f"its features are {width} wide at first and {deepest} at last, which no VGG19's are")
+        network = VGG(2, vgg_width=width, fc_width=1)
         load_backbone(network, {key: value for key, value in state.items() if key.startswith("features.")})
     return Perceptual(network.features)
 
@@ -209,8 +237,24 @@ def load_perceptual(path: Path) -> Perceptual:
 def perceptual_config(path: Path) -> dict[str, Any]:
     """What the file of a perceptual network says of its training; empty where it comes from elsewhere."""
     checkpoint = utils.load_checkpoint(path)
-    config = checkpoint.get("config") if isinstance(checkpoint, Mapping) else None
-    return config if isinstance(config, dict) else {}
+    return config_in(checkpoint, path) if isinstance(checkpoint, dict) else {}
+
+
+def config_in(checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The config that a checkpoint carries, checked; {} for one that carries none."""
+    config = checkpoint.get("config")
+    if config is None or config == {}:
+        return {}
+    check(config, FROM_ELSEWHERE, f"{path}, config", "take another copy")
+    if config.get("image_size") and config["image_size"] % 32:
+        raise UserError(f"{path}, config: damaged, \"image_size\" must be a multiple of 32; take another copy")
+    return {key: value for key, value in config.items() if value is not None}
+
+
+def plain_number(value: Any) -> Any:
+    """A number of numpy's or a tensor as Python's own; anything else as it is."""
+    single = isinstance(value, numpy.generic) or isinstance(value, Tensor) and value.numel() == 1
+    return value.item() if single else value
 
 
 def save_judge(path: Path, judge: Judge, config: dict[str, Any]) -> None:
@@ -220,9 +264,8 @@ def save_judge(path: Path, judge: Judge, config: dict[str, Any]) -> None:
 
 def load_judge(path: Path, config: dict[str, Any]) -> Judge:
     """A judge that was trained on what ``config`` says; UserError where it was not."""
-    checkpoint = utils.load_checkpoint(path)
-    known = checkpoint.get("config") if isinstance(checkpoint, Mapping) else None
-    if known != config:
+    checkpoint = check(utils.load_checkpoint(path), JUDGE, path, "delete it, or name another with --judge")
+    if checkpoint["config"] != config:
         raise UserError(f"{path}: this judge was not trained on these training images, expressions and size; delete "
                         "it, or name another with --judge")
     judge = Judge(len(config["expressions"]), config["image_size"])
@@ -269,12 +312,31 @@ def plain(state: Any) -> dict[str, Tensor]:
     """A state dict without DataParallel's ``module.`` prefix; ValueError where it is none."""
     if not isinstance(state, Mapping) or not state or not all(isinstance(v, Tensor) for v in state.values()):
         raise ValueError("it holds no state dict (parameter names → tensors)")
+    fault = fault_of_weights(state)
+    if fault:
+        raise ValueError(fault)
     return {str(key).removeprefix("module."): value for key, value in state.items()}
+
+
+def fitting(make: Callable[[], Network], state: Any) -> Network:
+    """A new network with a state dict; ValueError where they do not fit, before any memory is taken for it."""
+    with torch.device("meta"):
+        check_fit(make(), plain(state))
+    network = make()
+    load_into(network, state)
+    return network
 
 
 def load_into(network: nn.Module, state: Any) -> None:
     """``load_state_dict``; ValueError names the missing, unexpected and misshapen keys in one line."""
-    state, own = plain(state), network.state_dict()
+    state = plain(state)
+    check_fit(network, state)
+    network.load_state_dict({**network.state_dict(), **state})
+
+
+def check_fit(network: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """ValueError that names the missing, unexpected and misshapen keys of a state dict in one line."""
+    own = network.state_dict()
     faults = [f"{key} is missing" for key in own if key not in state and not key.endswith("num_batches_tracked")]
     faults += [f"{key} is unexpected" for key in state if key not in own]
     faults += [f"{key} is {tuple(state[key].shape)} and not {tuple(own[key].shape)}"
@@ -282,7 +344,6 @@ def load_into(network: nn.Module, state: Any) -> None:
     if faults:
         more = f" and {len(faults) - 4} more" if len(faults) > 4 else ""
         raise ValueError("its state dict does not fit the network: " + ", ".join(faults[:4]) + more)
-    network.load_state_dict({**own, **state})
 
 
 def _entry(state: Mapping[str, Tensor], key: str) -> Tensor:

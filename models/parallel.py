@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import Sequence, TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
+
+import utils
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -27,7 +28,7 @@ class Processes:
     @classmethod
     def join(cls, device: torch.device) -> "Processes":
         """Join those that ``torchrun`` has started (NCCL on GPUs, gloo on CPUs), or be alone."""
-        world = int(os.environ.get("WORLD_SIZE", 1))
+        world = utils.number_of_processes()
         if world == 1:
             return cls()
         if device.type == "cuda":

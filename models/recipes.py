@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from utils import knob
+from knobs import knob
 
 BEYOND, BEYOND_RECOGNIZER = "GAN, beyond the paper", "recognizer, beyond the paper"
 

@@ -13,6 +13,7 @@ from models.generator import Encoder
 from models.metrics import Report, confusion_matrix
 from models.parallel import Processes
 from models.recipes import RecognizerRecipe
+from models.soundness import load_network, load_optimizer
 
 
 class Examples(NamedTuple):
@@ -109,8 +110,8 @@ class Recognizer:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The inverse of :meth:`state_dict`."""
-        self.network.load_state_dict(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        load_network(self.network, state["network"])
+        load_optimizer(self.optimizer, state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         self.steps = state["steps"]
 

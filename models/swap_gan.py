@@ -16,6 +16,7 @@ from models.generator import Decoder, Encoder
 from models.layers import add_to_each
 from models.parallel import Processes
 from models.recipes import GANRecipe, GANShape
+from models.soundness import load_network, load_optimizer
 from models.swap import Pair, decoder_label, half_way, one_hot, swap_codes, swap_label
 from models.vgg import Perceptual
 
@@ -344,10 +345,13 @@ class SwapGAN:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The inverse of :meth:`state_dict`."""
-        for name in self.PARTS:
-            getattr(self, name).load_state_dict(state[name])
+        for name in ("generator", "discriminators"):
+            load_network(getattr(self, name), state[name])
+        for name in ("optimizer_g", "optimizer_d"):
+            load_optimizer(getattr(self, name), state[name])
+        self.scaler.load_state_dict(state["scaler"])
         if self.averaged is not None:
-            self.averaged.load_state_dict(state["averaged"] or state["generator"])
+            load_network(self.averaged, state["averaged"] or state["generator"])
         self.steps, self.last_g_loss = state["steps"], state["last_g_loss"].to(self.device)
 
     def config(self) -> dict[str, Any]:

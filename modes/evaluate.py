@@ -10,7 +10,8 @@ import numpy
 import torch
 
 import utils
-from datasets.layout import Layout, Sample
+from datasets.files import check_output
+from datasets.layout import Layout, Sample, image_directory
 from datasets.loading import Batch, Images, load, real_plan, with_true_swaps
 from models.checkpoints import load_judge, save_judge
 from models.judge import Judge, train_judge
@@ -26,10 +27,14 @@ JUDGE_SEED, JUDGE_BATCH, BATCH = 20210, 32, 32
 
 def evaluate_swaps(options: argparse.Namespace) -> None:
     """Measure the run's swaps and write ``synthesis.json`` into its directory."""
+    path = Path(options.checkpoint_dir) / "synthesis.json"
+    check_output(path, "--checkpoint_dir")
+    check_output(options.judge or path, "--judge")
     gan, names = load_gan(options)
     layout = read_data(options, names)
+    for out, flag in ((path, "--checkpoint_dir"), (options.judge or path, "--judge")):
+        check_output(out, flag, trees=[image_directory(layout.root)])
     report = measure(options, gan, layout)
-    path = Path(options.checkpoint_dir) / "synthesis.json"
     utils.write_json(path, {"checkpoint_dir": options.checkpoint_dir, "data_dir": str(layout.root),
                             **report.as_dict(names)})
     print(f"swaps of {options.checkpoint_dir} on {layout.root}, test images\n\n{report.as_text(names)}\n\nwrote {path}")

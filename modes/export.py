@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 import utils
-from datasets.files import check_writable
+from datasets.files import check_output
 from models.portable import PortableRecognizer, PortableSwap
 from modes.trained import load_gan, load_trained
 from utils import UserError
@@ -33,9 +33,7 @@ def export(options: argparse.Namespace) -> None:
     """Write ``--output``; UserError where the exporter is not installed or there is nothing to export."""
     check_exporter()
     path = Path(options.output)
-    check_writable(path.parent)
-    if path.is_dir():
-        raise UserError(f"--output {path}: is a directory; choose another name")
+    check_output(path, "--output")
     options.gpu = [-1]  # the file knows no device
     network, about = recognizer_of(options) if options.which == "recognizer" else swap_of(options)
     model = to_onnx(network, about["image_size"])

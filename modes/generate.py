@@ -11,15 +11,18 @@ from pathlib import Path
 import numpy
 
 import utils
-from datasets.files import check_apart, check_writable
+from datasets.files import check_output
 from datasets.layout import Sample, write_layout
 from datasets.loading import Batch, Images, load
 from datasets.splits import training_pairs
 from models.figures import to_picture
+from modes.run_directory import FOLDERS
 from modes.trained import load_gan, read_data
+from schema import Whole, check
 from utils import UserError
 
 BATCH = 32
+MARK, FORMAT = "generated.json", 1  # the mark comes first: what lies beside it was made here
 
 
 def generate(options: argparse.Namespace) -> None:
@@ -30,13 +33,17 @@ def generate(options: argparse.Namespace) -> None:
     the lists last; a second run gives the same files.
     """
     out = Path(options.output)
+    check_out(out, options.checkpoint_dir)
     gan, names = load_gan(options)
     layout = read_data(options, names)
-    check_out(out, layout.root)
+    for folder in (out, out / "data"):
+        check_output(folder, "--output", apart=[layout.root], directory=True)
     everyone = layout.train + layout.target_only
     pairs = training_pairs(layout, options.seed, options.pairs_per_image, options.targets == "any")
-    samples = named_pairs(out, everyone, pairs)
+    file_names = Names()
+    samples = named_pairs(out, everyone, pairs, file_names)
     pairs = pairs[list(samples)]
+    utils.write_json(out / MARK, {"format": FORMAT, "checkpoint_dir": options.checkpoint_dir})
     images = Images(everyone, gan.shape.image_size, options.cache)
     plan = [Batch.of(part[:, 0], part[:, 1]) for part in (pairs[i:i + BATCH] for i in range(0, len(pairs), BATCH))]
     written = iter(samples.values())
@@ -47,7 +54,7 @@ def generate(options: argparse.Namespace) -> None:
             utils.save_picture(to_picture(image), sample.path)
     splits = {"train": list(samples.values())}
     for split in ("val", "test"):
-        splits[split] = [copied(sample, out, f"real_{split}_") for sample in layout.split(split)]
+        splits[split] = [copied(sample, out, file_names(f"real_{split}_{sample.name}")) for sample in layout.split(split)]
     utils.write_text(out / "made_from.list", "".join(
         f"{sample.name} {everyone[source].name} {everyone[target].name}\n"
         for sample, (source, target) in zip(samples.values(), pairs)))
@@ -58,30 +65,52 @@ def generate(options: argparse.Namespace) -> None:
           + f"; train on them with --data_dir {out}")
 
 
-def check_out(out: Path, source: Path) -> None:
-    """UserError where the output lies in the data, or already holds a data directory that was not made here."""
-    check_apart(source, out)
-    check_writable(out)
-    if (out / "images.list").is_file() and not (out / "made_from.list").is_file():
-        raise UserError(f"--output {out}: holds a data directory that was not generated; choose another")
+def check_out(out: Path, run: str) -> None:
+    """UserError where the output holds anything that was not made here, or lies among a run's networks."""
+    check_output(out, "--output", trees=[Path(run) / name for name in FOLDERS], directory=True)
+    if not out.is_dir() or not any(out.iterdir()):
+        return
+    if (out / MARK).is_file():
+        check(utils.read_json(out / MARK), {"format": Whole(FORMAT, FORMAT)}, out / MARK)
+    elif not ((out / "made_from.list").is_file() and (out / "images.list").is_file()):  # as before there was a mark
+        raise UserError(f"--output {out}: is not empty and holds no data directory that was generated here; choose "
+                        "another")
 
 
-def named_pairs(out: Path, everyone: list[Sample], pairs: numpy.ndarray) -> dict[int, Sample]:
+def named_pairs(out: Path, everyone: list[Sample], pairs: numpy.ndarray, names: "Names") -> dict[int, Sample]:
     """The samples to write by the row of their pair: the target's person and scene with the source's expression.
 
     A pair that comes twice is written once.
     """
-    samples: dict[str, tuple[int, Sample]] = {}
-    for row, (source, target) in enumerate(pairs):
-        source, target = everyone[source], everyone[target]
-        name = f"{Path(source.name).with_suffix('')}_{Path(target.name).with_suffix('.jpg')}".replace("/", "-")
-        samples.setdefault(name, (row, replace(target, name=name, label=source.label, path=out / "data" / name)))
-    return dict(samples.values())
+    samples: dict[int, Sample] = {}
+    seen: set[tuple[int, int]] = set()
+    for row, pair in enumerate(map(tuple, pairs.tolist())):
+        if pair not in seen:
+            seen.add(pair)
+            source, target = everyone[pair[0]], everyone[pair[1]]
+            name = names(f"{Path(source.name).with_suffix('')}_{Path(target.name).with_suffix('.jpg')}")
+            samples[row] = replace(target, name=name, label=source.label, path=out / "data" / name)
+    return samples
 
 
-def copied(sample: Sample, out: Path, prefix: str) -> Sample:
+class Names:
+    """File names of one directory: each is given out once, a second one with a number, also where case is ignored."""
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+
+    def __call__(self, wanted: str) -> str:
+        wanted = wanted.replace("/", "-")
+        stem, ending, name, number = Path(wanted).stem, Path(wanted).suffix, wanted, 1
+        while name.lower() in self._taken:
+            number += 1
+            name = f"{stem}-{number}{ending}"
+        self._taken.add(name.lower())
+        return name
+
+
+def copied(sample: Sample, out: Path, name: str) -> Sample:
     """A real image copied into the output under a name of its own."""
-    name = prefix + sample.name.replace("/", "-")
     target = out / "data" / name
     if not target.is_file():
         with utils.atomic_file(target) as handle, open(sample.path, "rb") as original:

@@ -10,7 +10,8 @@ import numpy
 import torch
 
 import utils
-from datasets.layout import Layout, Sample
+from datasets.files import check_output
+from datasets.layout import Layout, Sample, image_directory
 from datasets.loading import Images, to_float
 from models import figures
 from models.swap_gan import SwapGAN
@@ -21,8 +22,12 @@ from utils import UserError
 
 def draw_grid(options: argparse.Namespace) -> None:
     """Draw the sheet of a run's swaps on its test images."""
+    check_output(options.output, "--output")
     gan, names = load_gan(options)
-    save_sheet(gan, read_data(options, names), options.rows, options.seed, Path(options.output))
+    layout = read_data(options, names)
+    check_output(options.output, "--output", trees=[image_directory(layout.root)],
+                 inputs=[sample.path for sample in layout.split("all")])
+    save_sheet(gan, layout, options.rows, options.seed, Path(options.output))
 
 
 def save_sheet(gan: SwapGAN, layout: Layout, count: int, seed: int, path: Path) -> None:

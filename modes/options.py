@@ -10,11 +10,12 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, Sequence
+from typing import Any, Sequence
 
 import utils
+from knobs import NamedKnob, OneLineParser, knob, knobs_of
 from models.recipes import BEYOND_RECOGNIZER, GANRecipe, GANShape, RecognizerRecipe, RecognizerShape
-from utils import NamedKnob, UserError, knob
+from utils import UserError
 
 MODES = ("train", "test", "evaluate", "grid", "generate", "recognize", "export")
 PRESETS: dict[str, dict[str, Any]] = {
@@ -198,25 +199,22 @@ def all_knobs() -> dict[str, list[NamedKnob]]:
     found: dict[str, list[NamedKnob]] = {}
     for title, recipes in GROUPS.items():
         found[title] = []
-        for named in (named for recipe in recipes for named in utils.knobs_of(recipe)):
+        for named in (named for recipe in recipes for named in knobs_of(recipe)):
             found.setdefault(named.knob.group or title, []).append(named)
     return found
 
 
 KNOBS = {named.name: named for group in all_knobs().values() for named in group}
+RUN_KEYS = {"checkpoint_dir", "image_size", "batch_size", "epochs"}  # what tells a run's options.json from any other
 
 
 # ------------------------------------------------------------------------------------------------- parsing
 
-class Parser(argparse.ArgumentParser):
+class Parser(OneLineParser):
     """A parser that holds what was typed alone, and whose complaints are one line."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(argument_default=argparse.SUPPRESS, **settings)
-
-    def error(self, message: str) -> NoReturn:
-        """UserError instead of the usage and an exit."""
-        raise UserError(f"{message} (see --help)")
 
     def add_knobs(self, title: str, knobs: Sequence[NamedKnob]) -> None:
         """A group of options from knobs."""
@@ -316,6 +314,8 @@ def adopt_options(options: argparse.Namespace, given: dict[str, Any], path: Path
     kept = utils.read_json(path)
     if not isinstance(kept, dict):
         raise UserError(f"{path}: damaged, it holds no options")
+    if not RUN_KEYS <= kept.keys():
+        raise UserError(f"{path}: holds no options of a run; choose another --checkpoint_dir")
     kept = {name: value for name, value in kept.items() if name in KNOBS}  # an older version's may be more
     for name, value in kept.items():
         fault = KNOBS[name].fault(value)

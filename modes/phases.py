@@ -11,6 +11,7 @@ import torch
 
 import utils
 from datasets.loading import Batch, Loaded, gan_plan, load, mixed_plan, real_plan, recognizer_plan
+from knobs import picked
 from models.augment import augmented
 from models.checkpoints import (initialize, load_gan_networks, load_into, load_perceptual, load_recognizer, on_cpu,
                                 perceptual_config, save_gan, save_recognizer)
@@ -139,8 +140,8 @@ class GANPhase:
         self.setting, self.config, self.perceptual_file = setting, config, perceptual_file
         options = setting.options
         setting.seed_torch("init", "gan")
-        shape = utils.picked(GANShape, options, num_classes=len(setting.layout.expressions))
-        self.gan = SwapGAN(shape, utils.picked(GANRecipe, options), device=setting.device, amp=setting.amp,
+        shape = picked(GANShape, options, num_classes=len(setting.layout.expressions))
+        self.gan = SwapGAN(shape, picked(GANRecipe, options), device=setting.device, amp=setting.amp,
                            processes=setting.processes)
         config["gan"] = self.gan.config()
         if options.compile:
@@ -214,7 +215,7 @@ class RecognizerPhase:
         self.pairs, options, n = pairs, setting.options, len(setting.layout.expressions)
         self.labels = numpy.array([sample.label for sample in setting.layout.train])
         self.group = TOGETHER if options.mix else 1 + further_batches(0, options)[0]
-        recipe = utils.picked(RecognizerRecipe, options,
+        recipe = picked(RecognizerRecipe, options,
                               falling_steps=self._planned_steps() if options.vgg_schedule == "cosine" else None)
         setting.seed_torch("init", "recognizer")
         network = initialize(VGG_fx(n, options.vgg_width, options.fc_width, options.base_width),

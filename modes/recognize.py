@@ -23,7 +23,7 @@ from tqdm import tqdm
 import utils
 from datasets.aligning.directory import alignment_of
 from datasets.crops import Crop, Cutter, Picture, Preparation, batches, cut_in_batches, find_pictures, is_video_name
-from datasets.files import check_writable
+from datasets.files import check_output
 from datasets.loading import to_float
 from datasets.pictures import read_picture
 from datasets.video import Persons, Video
@@ -147,14 +147,9 @@ class Places:
 
     def check(self, paths: Sequence[Path]) -> None:
         """UserError where something that is to be written is one of the pictures, or cannot be written."""
-        inputs = {path.resolve(): path for path in paths}
-        for place in (self.sheet, self.table, self.timeline, *self.copies.values()):
-            if place is not None and place.resolve() in inputs:
-                raise UserError(f"--output {self.sheet}: {place} would be written over one of the pictures of --input; "
-                                "choose another")
-            if place is not None and place.is_dir():
-                raise UserError(f"--output {self.sheet}: {place} is a directory; choose another")
-        check_writable(self.sheet.with_suffix("") if self.copies else self.sheet.parent)
+        inputs = {path.resolve() for path in paths}
+        for place in filter(None, (self.sheet, self.table, self.timeline, *self.copies.values())):
+            check_output(place, "--output", inputs=[place] if place.resolve() in inputs else [])
 
 
 # ------------------------------------------------------------------------------------------------- the work

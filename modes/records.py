@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 import os
-import re
 import sys
 from pathlib import Path
 from typing import Any
 
+from schema import Each, Text, check
 from utils import UserError, load_checkpoint, read_json, save_checkpoint, sha256, write_json
+
+
+MANIFEST = Each({"file": Text(20, r"state_\d{6,}\.pth"), "sha256": Text(64, r"[0-9a-f]*")})
 
 
 class StateStore:
@@ -26,9 +29,17 @@ class StateStore:
         self._manifest = self.folder / "manifest.json"
         self._damaged: set[str] = set()
 
+    def begin(self) -> None:
+        """Say that no state has been saved yet: until one is, whatever lies here is the rest of a false start."""
+        write_json(self._manifest, [])
+
+    def is_begun(self) -> bool:
+        """Whether a run has begun here and been stopped before its first state was saved."""
+        return self._manifest.is_file() and not self._entries()
+
     def exists(self) -> bool:
         """Whether there is anything to restore."""
-        return self._manifest.is_file()
+        return bool(self._entries())
 
     def newest(self) -> Path | None:
         """The path of the last state that was saved, or None."""
@@ -64,14 +75,10 @@ class StateStore:
                         "the networks of an epoch N with --restore N")
 
     def _entries(self) -> list[dict[str, str]]:
-        if not self.exists():
+        if not self._manifest.is_file():
             return []
-        entries = read_json(self._manifest)
-        pattern = re.compile(r"state_\d{6}\.pth")
-        if not isinstance(entries, list) or not all(isinstance(e, dict) and isinstance(e.get("sha256"), str)
-                                                    and pattern.fullmatch(str(e.get("file"))) for e in entries):
-            raise UserError(f"{self._manifest}: damaged; put it back from a copy, or start anew with --overwrite")
-        return entries
+        return check(read_json(self._manifest), MANIFEST, self._manifest,
+                     "put it back from a copy, or start anew with --overwrite")
 
 
 class RunLog:

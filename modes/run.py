@@ -19,10 +19,11 @@ from datasets.loading import Batch, Images, Loaded, load
 from models.parallel import Processes
 from models.speed import Speedometer
 from modes.records import RunLog, StateStore
+from modes.state import LARGEST, RATES, STATE, STATE_FORMAT, exploded
+from schema import check, load_with
 from utils import UserError
 
 Figures = dict[str, Tensor]
-STATE_FORMAT = 2  # to be raised whenever older training states can no longer be taken up
 
 
 @dataclass(frozen=True)
@@ -88,9 +89,11 @@ class Run:
     """
 
     def __init__(self, setting: Setting, phases: list[Phase], schedule: Callable[[], list[Stage]],
-                 fingerprint: str) -> None:
+                 fingerprint: str, content: str) -> None:
         self.setting, self.options, self.processes = setting, setting.options, setting.processes
-        self.phases, self.schedule, self.fingerprint = {phase.name: phase for phase in phases}, schedule, fingerprint
+        self.phases, self.schedule = {phase.name: phase for phase in phases}, schedule
+        self.fingerprint, self.content = fingerprint, content  # of the lists, and of the images behind them
+        self.moved = False  # whether the position is one that no state knows
         self.states = StateStore(setting.folder / "state")
         self.stop_signal: Callable[[], int] = lambda: 0
         self.stage, self.step = 0, 0
@@ -106,7 +109,7 @@ class Run:
         if self.processes.main:
             self.log = RunLog(self.setting.folder / "log", self.log_position)
             self.speed_log = RunLog(self.setting.folder / "log", sys.maxsize, "speed.csv")
-        if not self.states.exists():
+        if self.moved or not self.states.exists():
             self.save()
         while self.stage < len(stages := self.schedule()):
             stage = stages[self.stage]
@@ -175,35 +178,53 @@ class Run:
                                 f"--checkpoint_dir {self.setting.folder}")
 
     def save(self) -> None:
-        """Save everything that the rest of the run depends on; UserError for a loss that is no number."""
+        """Save everything that the rest of the run depends on; UserError for losses or networks beyond all reason."""
         sums = {name: (float(total), count) for name, (total, count) in self.sums.items()}
         self._check_finite({name: total for name, (total, _) in sums.items()})
         if self.processes.main:
+            states = {name: phase.state() for name, phase in self.phases.items()}
+            broken = exploded(states)
+            if broken:
+                self._give_up(f"the networks have exploded ({broken[1]})", broken[0])
             self.states.save({"format": STATE_FORMAT, "stage": self.stage, "step": self.step, "sums": sums,
-                              "data": self.fingerprint, "log_position": self.log.position,
-                              "phases": {name: phase.state() for name, phase in self.phases.items()}})
+                              "data": self.fingerprint, "content": self.content, "log_position": self.log.position,
+                              "phases": states})
         self._saved_at = time.monotonic()
 
     def restore(self) -> None:
         """Take up the newest undamaged state; UserError where there is none or the data have changed."""
         state, folder = self.states.load(), self.setting.folder
-        if state.get("format") != STATE_FORMAT:
+        if not isinstance(state, dict) or state.get("format") != STATE_FORMAT:
             raise UserError(f"--restore: the training state in {folder / 'state'} was written by another version "
                             "of this program; go on with that one, or behind an epoch's networks with --restore N")
+        advice = "go on behind an epoch's networks with --restore N, or start anew with --overwrite"
+        check(state, STATE, folder / "state", advice)
         if state["data"] != self.fingerprint and not self.options.force:
             raise UserError(f"--restore: the lists in {self.setting.layout.root} have changed since the run was "
+                            "started; put them back, or add --force")
+        if state.get("content") not in (None, self.content) and not self.options.force:
+            raise UserError(f"--restore: images in {self.setting.layout.root} have other contents than when the run was "
                             "started; put them back, or add --force")
         self.stage, self.step, self.log_position = state["stage"], state["step"], state["log_position"]
         self.sums = {name: (torch.tensor(total, dtype=torch.float64, device=self.setting.device), count)
                      for name, (total, count) in state["sums"].items()}
         for name, phase in self.phases.items():
-            phase.load_state(state["phases"][name])
+            load_with(phase.load_state, state["phases"][name], f"{folder / 'state'}: its {name} state does not fit this "
+                      f"run; {advice}")
+        stages = self.schedule()
+        steps = len(self.phases[stages[self.stage].phase].plan(stages[self.stage].epoch)) \
+            if self.stage < len(stages) and self.step else 0
+        if self.step > steps:
+            raise UserError(f"{folder / 'state'}: damaged, \"step\" is {self.step} of {steps}; {advice}")
 
     def _check_finite(self, figures: dict[str, float]) -> None:
-        broken = [name for name, value in figures.items() if value != value or abs(value) == float("inf")]
+        broken = [name for name, value in figures.items() if not abs(value) <= LARGEST]
         if broken:
-            stage = self.schedule()[self.stage]
-            raise UserError(f"the loss {broken[0]} is {figures[broken[0]]} in {stage.phase} epoch {stage.epoch + 1}, "
-                            f"step {self.step + 1} or before; the last good state is "
-                            f"{self.states.newest() or 'not yet saved'}: go on "
-                            "from there with a lower learning rate (--restore --force --lr ...)")
+            self._give_up(f"the loss {broken[0]} is {figures[broken[0]]}", self.schedule()[self.stage].phase)
+
+    def _give_up(self, what: str, phase: str) -> None:
+        stages = self.schedule()
+        stage = stages[min(self.stage, len(stages) - 1)]
+        raise UserError(f"{what} in {stage.phase} epoch {stage.epoch + 1}, step {self.step + 1} or before; the last good "
+                        f"state is {self.states.newest() or 'not yet saved'}: go on from there with a lower learning "
+                        f"rate (--restore --force {RATES[phase]} ...)")

@@ -20,6 +20,7 @@ import utils
 from datasets.aligning.alignment import NoFace, align_face
 from datasets.aligning.detect import FaceDetector
 from datasets.aligning.geometry import paste_back
+from datasets.files import check_output
 from datasets.loading import to_float, to_uint8
 from datasets.pictures import read_image, read_picture
 from models import figures
@@ -30,6 +31,9 @@ from utils import UserError
 
 def swap(options: argparse.Namespace) -> None:
     """Swap the expressions of two faces into ``result.jpg``, or draw the way there; UserError for what cannot be."""
+    pasted = [beside(options.output, name) for name in ("input", "target")] if options.paste else []
+    for out in (options.output, *pasted):
+        check_output(out, "--output", inputs=(options.input, *options.target))
     gan, names = load_gan(options)
     check_swap_list(options.swap_list, names)
     photos = [Photo.open(path, gan.shape.image_size, options) for path in (*options.input, *options.target)]

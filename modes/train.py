@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import os
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,9 @@ import torch
 
 import utils
 from datasets.aligning.directory import alignment_of
-from datasets.layout import DATA_SETS, Layout, check_classes, check_images, read_layout
+from datasets.files import check_output
+from datasets.layout import (DATA_SETS, Layout, check_classes, check_images, check_splits, content_of,
+                             read_layout)
 from datasets.loading import Images, third_of_pairs
 from datasets.splits import pair_lines, training_pairs, with_validation
 from datasets.drawing.data_set import make_dataset
@@ -22,31 +24,39 @@ from models.parallel import Processes
 from modes.grid import save_sheet
 from modes.matrix import judged_split, write_report
 from modes.phases import GANPhase, PerceptualPhase, RecognizerPhase, schedule
+from modes.memory import check_memory
 from modes.records import StateStore
 from modes.run import Run, Setting, Stage
+from modes.run_directory import RunDirectory
 from modes.swap import swap
 from utils import UserError
 
-RUN_FOLDERS = ("state", "model", "VGG", "img", "log", "test_result", "splits")
 PICTURES = Path(__file__).resolve().parents[1] / "images"
 
 
 def train(options: argparse.Namespace) -> None:
     """The mode: a whole run, or what is left of one."""
+    utils.number_of_processes()
+    directory = RunDirectory(options.checkpoint_dir)
+    check_places(options)
     start_processes(options)
+    if utils.main_process():
+        directory.lock_if_there()
     device = utils.pick_device(options.gpu)
     set_backends(options.deterministic)
+    if options.compile:
+        check_compiler(device)
     processes = Processes.join(device)
     if options.preset == "demo":
         if processes.main:
             draw_demo(options)
         processes.wait()
-    restoring, layout = goes_on(options), checked_layout(options, processes.world)
+    restoring, layout = goes_on(options, directory), checked_layout(options, processes.world)
+    check_memory(options, layout, device, amp_dtype(options.amp, device) is not None, processes.world)
     run, phases = built(options, layout, device, processes, restoring)
-    if not restoring and processes.main:
-        for name in RUN_FOLDERS:  # what an earlier run has left, but for its perceptual network
-            shutil.rmtree(Path(options.checkpoint_dir) / name, ignore_errors=True)
-    elif restoring and options.restore is not None and options.restore >= 0:
+    if processes.main:
+        take(directory, options, restoring)
+    if restoring and options.restore is not None and options.restore >= 0:
         restore_networks(run, *phases[1:], options.restore)
     elif restoring:
         run.restore()
@@ -57,6 +67,18 @@ def train(options: argparse.Namespace) -> None:
     if processes.main:
         finish(options, layout, phases[1].gan)
     processes.leave()
+
+
+def take(directory: RunDirectory, options: argparse.Namespace, restoring: bool) -> None:
+    """Make the directory this run's own; what an earlier run has left there goes, unless this one goes on with it."""
+    directory.lock()
+    if goes_on(options, directory) != restoring:
+        raise UserError(f"{directory.folder}: another run has been here meanwhile; start again")
+    directory.claim()
+    directory.clear_parts()
+    if not restoring:
+        directory.clear()
+        StateStore(directory.folder / "state").begin()
 
 
 def built(options: argparse.Namespace, layout: Layout, device: torch.device, processes: Processes, restoring: bool
@@ -78,8 +100,9 @@ def built(options: argparse.Namespace, layout: Layout, device: torch.device, pro
 
     rows = [[split, s.name, s.label, s.subject, s.scene] for split in ("train", "val", "target_only")
             for s in getattr(layout, split)]
-    seen = utils.fingerprint([layout.neutral, rows, pairs.tolist()])
-    return Run(setting, [perceptual, gan, recognizer], stages, seen), (perceptual, gan, recognizer)
+    lists = utils.fingerprint([layout.neutral, rows, pairs.tolist()])
+    content = content_of(layout.train + layout.target_only + layout.split(options.select_on))
+    return Run(setting, [perceptual, gan, recognizer], stages, lists, content), (perceptual, gan, recognizer)
 
 
 def described(options: argparse.Namespace, layout: Layout) -> dict[str, Any]:
@@ -94,7 +117,7 @@ def restore_networks(run: Run, gan: GANPhase, recognizer: RecognizerPhase, epoch
     """Go on behind GAN epoch ``epoch`` (from 1): its networks, the best recognizer if any, new optimizers."""
     gan.load_networks(epoch)
     recognizer.load_networks()
-    run.stage = 1 + run.schedule().index(Stage("gan", epoch - 1))
+    run.stage, run.moved = 1 + run.schedule().index(Stage("gan", epoch - 1)), True
     log = run.setting.folder / "log" / "metrics.csv"
     run.log_position = log.stat().st_size if log.is_file() else None
 
@@ -122,12 +145,14 @@ def checked_layout(options: argparse.Namespace, world: int) -> Layout:
     data = DATA_SETS[options.data]
     layout = read_layout(options.data_dir or data.directory, options.attributes,
                          known=None if options.data_dir else data.expressions, neutral=options.neutral)
+    check_output(options.checkpoint_dir, "--checkpoint_dir", trees=[layout.root], directory=True)
+    check_splits(layout)
+    check_images(layout.split("all") + layout.target_only)
     layout = with_validation(layout, options.seed)
     check_classes(layout)
     if not layout.split(options.select_on):
         raise UserError(f"{layout.root}: too few images to cut a validation split from; list some in images_val.list, "
                         "or use --select_on test")
-    check_images(layout.split("all") + layout.target_only)
     if options.select_on == "test" and utils.main_process():
         print("note: --select_on test chooses the recognizer on the test images, as the reference does; "
               "its test accuracy flatters")
@@ -151,10 +176,27 @@ def set_backends(deterministic: bool) -> None:
         torch.use_deterministic_algorithms(True, warn_only=True)
 
 
-def goes_on(options: argparse.Namespace) -> bool:
+def check_places(options: argparse.Namespace) -> None:
+    """UserError where the results could not be written."""
+    check_output(options.checkpoint_dir, "--checkpoint_dir", directory=True)
+    if options.preset == "demo":
+        check_output(".", "the current directory", directory=True)
+
+
+def check_compiler(device: torch.device) -> None:
+    """UserError where ``torch.compile`` does not work on this machine."""
+    try:
+        torch.compile(lambda x: torch.relu(x) * 2)(torch.ones(4, device=device))
+    except Exception as error:  # a missing compiler, a GPU that is too old, a Python that is too new
+        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise UserError(f"--compile: torch.compile does not work here ({reason[:200]}); leave it out") from None
+
+
+def goes_on(options: argparse.Namespace, directory: RunDirectory) -> bool:
     """Whether there is a run to go on with; UserError where that is not what was asked for."""
-    folder = Path(options.checkpoint_dir)
-    has_state = StateStore(folder / "state").exists()
+    folder = directory.folder
+    states = StateStore(folder / "state")
+    has_state = (options.restore is not None or options.auto_restore) and states.exists()
     if options.restore is not None and options.restore >= 0:
         if not (folder / "model" / f"Enc_iter_{options.restore:03d}.pth").is_file():
             raise UserError(f"--restore {options.restore}: {folder / 'model'} holds no networks of epoch "
@@ -167,11 +209,16 @@ def goes_on(options: argparse.Namespace) -> bool:
                         "name the run's directory with --checkpoint_dir")
     if options.restore is not None or options.auto_restore and has_state:
         return True
-    own_false_start = options.auto_restore and (folder / "options.json").is_file() and not (folder / "VGG").exists()
-    if not options.overwrite and not own_false_start \
-            and any((folder / name).exists() for name in ("state", "model", "VGG")):
+    directory.check_free(options.overwrite)
+    found = [] if options.overwrite else directory.results()
+    if found and states.is_begun():  # no state was saved to the end: what is there of one is the rest of a false start
+        found = [name for name in found if not name.startswith("state/")]
+    if found:
+        lost = options.auto_restore and any(name.startswith("state/") for name in found)
         raise UserError(f"{folder} already holds a run: go on with --restore, delete it with --overwrite, or choose "
-                        "another --checkpoint_dir")
+                        "another --checkpoint_dir" if not lost else f"{folder / 'state' / 'manifest.json'}: missing, "
+                        "though there are states; put it back from a copy, go on behind an epoch's networks with "
+                        "--restore N, or start anew with --overwrite")
     return False
 
 
@@ -213,6 +260,8 @@ def finish(options: argparse.Namespace, layout: Layout, gan: Any) -> None:
     if demo:
         names = layout.expressions
         if {"smile", "neutral"} <= set(names):
+            options = copy.copy(options)  # the newest networks, whatever --restore N the run went on behind
+            options.restore = -1
             options.swap_list = [names.index("smile"), names.index("neutral")]
             options.input, options.target = [PICTURES / "smile.jpg"], [PICTURES / "neutral.jpg"]
             options.output = "result.jpg"

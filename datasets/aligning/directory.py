@@ -10,8 +10,12 @@ from datasets.aligning.aligner import Aligner, Options, align_all, output_name
 from datasets.aligning.detect import MODEL_HINT
 from datasets.files import ENDINGS, is_image_name
 from datasets.layout import image_directory
-from datasets.lists import read_lines, read_lists, subject_line
+from datasets.lists import canonical, read_lines, read_lists, subject_line
+from schema import Flag, Maybe, Number, Text, Whole, check
 from utils import UserError, progress, read_json, sha256, write_json, write_text
+
+RECORD = {"size": Whole(16, 4096), "margin": Number(-0.2, 2), "every_face": Flag(), "score": Number(0.05, 1),
+          "model": Maybe(Text()), "landmarks": Maybe(Text())}
 
 
 def align_directory(source: Path, out: Path, options: Options, *, workers: int = 1, overwrite: bool = False) -> None:
@@ -77,9 +81,10 @@ def _open_output(out: Path, options: Options, overwrite: bool) -> None:
     if not record.is_file() and not overwrite and out.is_dir() and any(out.iterdir()):
         raise UserError(f"{out}: holds something else already; choose another output directory, "
                         "or write into it with --overwrite")
+    if record.is_file():
+        before = check(read_json(record), RECORD, record, "choose another output directory")
     if record.is_file() and not overwrite:
-        before = read_json(record)
-        changed = [key for key in told if not isinstance(before, dict) or before.get(key) != told[key]]
+        changed = [key for key in told if before[key] != told[key]]
         if changed:
             raise UserError(f"{out}: was made with another {', '.join(changed)}; choose another output directory, "
                             "or align everything anew with --overwrite")
@@ -134,7 +139,8 @@ def _carried(path: Path, aligned: set[str]) -> tuple[str, int]:
         head, lines = lines[:2], lines[2:]
     words = len(head[1].split()) if head else 1
     rows = [line.rsplit(None, words) for line in lines if line.strip()]
-    kept = [" ".join([output_name(name.strip()), *rest]) for name, *rest in rows if name.strip() in aligned]
+    kept = [" ".join([output_name(canonical(name.strip())), *rest]) for name, *rest in rows
+            if canonical(name.strip()) in aligned]
     if head:
         head[0] = str(len(kept))
     return "".join(line + "\n" for line in [*head, *kept]), len(rows) - len(kept)

@@ -8,9 +8,10 @@ from typing import Sequence
 from datasets.checking.findings import Findings, inspect_classes, inspect_lists, inspect_subjects, inspect_unlisted
 from datasets.checking.looks import inspect_pictures, look_at
 from datasets.checking.overview import contact_sheet, table
-from datasets.layout import arranged
+from datasets.files import check_output
+from datasets.layout import arranged, image_directory
 from datasets.lists import Lists, read_lists
-from utils import UserError, save_picture
+from utils import UserError, check_picture_name, save_picture
 
 
 def check_directory(root: Path, expressions: Sequence[str] | None = None, neutral: str | None = None,
@@ -22,6 +23,11 @@ def check_directory(root: Path, expressions: Sequence[str] | None = None, neutra
     and where ``sheet`` cannot be written.
     """
     findings, lists = Findings(), read_lists(root)
+    images, place = image_directory(root), sheet or root / "check.jpg"
+    check_picture_name(place)
+    listed = [path for path in (images / name for name in lists.names()) if path.name == place.name or sheet]
+    if sheet:
+        check_output(sheet, "--sheet", trees=[images], inputs=listed)
     names = lists.expressions or tuple(expressions or ())
     if not names:
         names = _numbers(lists)
@@ -35,9 +41,10 @@ def check_directory(root: Path, expressions: Sequence[str] | None = None, neutra
     inspect_pictures(looks, findings)
     inspect_unlisted(lists, findings)
     try:
+        check_output(place, "--sheet", trees=[images], inputs=listed)
         picture = contact_sheet(layout, {seen.sample for seen in looks if seen.fault})
-        save_picture(picture, sheet or root / "check.jpg")
-        print(f"contact sheet: {sheet or root / 'check.jpg'}")
+        save_picture(picture, place)
+        print(f"contact sheet: {place}")
     except OSError as error:
         if sheet:
             raise UserError(f"{sheet}: cannot be written ({error.strerror}); choose another --sheet") from None

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Callable
 
-from datasets.files import check_apart
+from datasets.files import check_output
 from datasets.layout import Sample
 from utils import UserError
 
@@ -78,7 +78,8 @@ def source_directory(asked: argparse.Namespace) -> Path:
     source = Path(asked.source)
     if not source.is_dir():
         raise UserError(f"{source}: no such directory")
-    check_apart(source, Path(asked.out))
+    for out in (Path(asked.out), Path(asked.out) / "data"):
+        check_output(out, "--out", apart=[source], directory=True)
     return source
 
 

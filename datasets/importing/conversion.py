@@ -11,12 +11,10 @@ from datasets.checking.overview import table
 from datasets.importing.collection import Collection
 from datasets.importing.images import ImageWriter, is_foreign
 from datasets.layout import Layout, Sample, neutral_label, read_layout, write_layout
+from datasets.lists import LISTS
 from datasets.pictures import image_fault
 from datasets.splits import with_validation
 from utils import UserError, progress
-
-LISTS = ("expressions.txt", "subjects.list", "images_val.list", "images_test.list", "images.list")
-
 
 def convert(found: Collection, source: Path, out: Path, writer: ImageWriter, *, seed: int = 0,
             overwrite: bool = False) -> None:
@@ -80,6 +78,10 @@ def _check_complete(found: Collection, source: Path) -> None:
     for split in ("train", "test"):
         if not counted[split]:
             raise UserError(f"{source}: no images for the {split} list{told}; choose another split")
+    trained = {sample.label for sample in found.splits["train"]}
+    empty = [name for label, name in enumerate(found.expressions) if label not in trained]
+    if empty and len(found.expressions) > 1:
+        raise UserError(f"{source}: no training image of {', '.join(empty)}{told}; leave it out, or add some")
     if len(found.expressions) < 2:
         raise UserError(f"{source}: only one expression ({found.expressions[0]}); at least two are needed")
     if len({name.lower() for name in found.expressions}) < len(found.expressions):

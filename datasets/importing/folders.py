@@ -53,6 +53,9 @@ def read_folders(source: Path, expressions: Sequence[str] | None, subject_regex:
     chosen = list(expressions or [name for name in names if name != target_only])
     if target_only and any(name.lower() == "neutral" for name in chosen):
         raise UserError(f"--target_only {target_only}: \"neutral\" is one of the expressions already")
+    if target_only in chosen:
+        raise UserError(f"--target_only {target_only}: is one of --expressions too, and its faces can be in no class; "
+                        "leave it out of one of them")
     found = Collection(tuple(map(one_word, chosen)))
     base = "train" if "test" in parts else None     # without a test directory it is cut from training
     for split, name, path in files:

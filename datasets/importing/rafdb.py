@@ -35,7 +35,8 @@ def read_rafdb(source: Path, kind: str) -> Collection:
         if not words:
             continue
         split = words[0].split("_")[0]
-        if len(words) != 2 or split not in ("train", "test") or words[1] not in tuple("1234567"):
+        if len(words) != 2 or split not in ("train", "test") or words[1] not in tuple("1234567") \
+                or "." not in words[0]:
             raise UserError(f"{labels}, line {number}: \"{shortened(line)}\" is not \"train_00001.jpg 5\"")
         stem, ending = words[0].rsplit(".", 1)
         file_name = f"{stem}_aligned.{ending}" if kind == "aligned" else words[0]

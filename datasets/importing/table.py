@@ -10,8 +10,9 @@ from typing import Sequence
 from datasets.importing import naming
 from datasets.importing.collection import Collection, Importer, share_to_test_on
 from datasets.importing.naming import SPLIT_NAMES, SubjectPattern, neutral_last, one_word
+from datasets.files import check_output
 from datasets.layout import Sample
-from datasets.lists import is_integer, read_lines
+from datasets.lists import LISTS, is_integer, read_lines
 from utils import UserError
 
 _COLUMNS = {"file": "file names", "label": "labels", "split": "train, val or test; optional",
@@ -36,10 +37,14 @@ def read(asked: argparse.Namespace) -> Collection:
                      {key: name or key for key, name in named.items()}, {key for key, name in named.items() if name},
                      asked.expressions, asked.subject_regex)
     found.test = share
-    images = (Path(asked.out) / "data").resolve()
-    inside = [sample.path for sample in found.everything() if images in sample.path.resolve().parents]
+    out = Path(asked.out)
+    images, read = (out / "data").resolve(), {sample.path.parent.resolve() for sample in found.everything()}
+    inside = [folder for folder in read if folder == images or images in folder.parents or folder in images.parents]
     if inside:
-        raise UserError(f"{inside[0]}: lies inside the output {images}; choose another --out")
+        raise UserError(f"--out {out}: its images and those of the table in {min(inside)} would lie in one place; "
+                        "choose another --out")
+    for name in LISTS:
+        check_output(out / name, "--out", inputs=[table])
     return found
 
 
@@ -54,13 +59,20 @@ def read_csv(table: Path, root: Path, columns: dict[str, str], asked: set[str],
         raise UserError(f"{table}: empty; its first line must name the columns")
     delimiter = max(",;\t", key=lines[0].count)
     rows = csv.DictReader(lines, delimiter=delimiter, skipinitialspace=True)
-    header = [name.strip() for name in rows.fieldnames or ()]
+    try:
+        header = [name.strip() for name in rows.fieldnames or ()]
+    except csv.Error as error:
+        raise UserError(f"{table}, line 1: no line of a table ({error}); correct it") from None
     rows.fieldnames = header
     for key in ("file", "label", *sorted(asked)):
         if columns[key] not in header:
             raise UserError(f"{table}: has no column \"{columns[key]}\" (it has {', '.join(header)}); "
                             f"name the right one with --{key}_column")
-    records = [(rows.line_num, {key: (row.get(name) or "").strip() for key, name in columns.items()}) for row in rows]
+    try:
+        records = [(rows.line_num, {key: (row.get(name) or "").strip() for key, name in columns.items()})
+                   for row in rows]
+    except csv.Error as error:
+        raise UserError(f"{table}, line {rows.line_num + 1}: no line of a table ({error}); correct it") from None
     present = sorted({record["label"] for _, record in records if record["label"]}, key=neutral_last)
     numbers = expressions and all(map(is_integer, present))
     if numbers and len(present) != len(expressions):
