@@ -54,7 +54,7 @@ def test_every_flag_that_is_named_exists():
     known = set().union(*(flags_of(parser_of(name)) for name in COMMANDS))
     scripts = [path.read_text() for path in (REPOSITORY / "tests").glob("[bm]e*.py")]
     known |= {flag for text in scripts for flag in re.findall(r'add(?:_argument)?\("(--\w+)"', text)}
-    known |= {"--no_<flag>", "--nproc_per_node", "--standalone", "--hostile-cases"}
+    known |= {"--no_<flag>", "--nproc_per_node", "--standalone", "--dist", "--hostile-cases"}
     for readme in READMES:
         named = set(re.findall(r"(?<![\w-])--[a-zA-Z][\w<>-]*", readme.read_text()))
         assert not named - known, (readme, named - known)
