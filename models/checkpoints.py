@@ -188,7 +188,7 @@ def load_perceptual(path: Path) -> Perceptual:
     with _naming(path):
         state = plain(net_of(checkpoint))
         width = _entry(state, "features.0.weight").shape[0]
-        deepest = max((len(value) for key, value in state.items() if key.startswith("features.")), default=0)
+        deepest = max((len(value) for key, value in state.items() if key.startswith("features.") and value.ndim), default=0)
         if deepest != 8 * width:
             raise ValueError(f"its features are {width} wide at first and {deepest} at last, which no VGG19's are")
         network = VGG(2, vgg_width=width, fc_width=1)

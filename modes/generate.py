@@ -101,7 +101,10 @@ class Names:
 
     def __call__(self, wanted: str) -> str:
         wanted = wanted.replace("/", "-")
-        stem, ending, name, number = Path(wanted).stem, Path(wanted).suffix, wanted, 1
+        stem, ending, number = Path(wanted).stem, Path(wanted).suffix, 1
+        if len(wanted.encode(errors="replace")) > 200:  # more than a file system takes, with the ending of a new file
+            stem = f"{stem[:40]}-{utils.fingerprint([wanted])[:16]}"
+        name = stem + ending
         while name.lower() in self._taken:
             number += 1
             name = f"{stem}-{number}{ending}"
