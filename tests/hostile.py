@@ -141,7 +141,8 @@ LOCK_HOLDER = """
 import sys, time
 sys.path.insert(0, {repository!r})
 from modes.run_directory import RunDirectory
-RunDirectory({folder!r}).lock()
+held = RunDirectory({folder!r})
+held.lock()
 print("locked", flush=True)
 time.sleep(600)
 """
