@@ -74,7 +74,9 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: Any) -> None:
 def networks_in(state: Any, name: str = "") -> Iterator[tuple[str, Mapping[str, Tensor]]]:
     """The networks' state dicts in a phase's state, by their place in it; not the optimizers'."""
     for key, value in state.items() if isinstance(state, Mapping) else ():
+        if str(key).startswith(("optimizer", "scaler")):
+            continue
         if isinstance(value, Mapping) and value and all(isinstance(tensor, Tensor) for tensor in value.values()):
             yield f"{name}{key}", value
-        elif not str(key).startswith(("optimizer", "scaler")):
+        else:
             yield from networks_in(value, f"{name}{key} ")
