@@ -58,7 +58,9 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: Any) -> None:
                 raise ValueError(f"the optimizer's {name} is {str(value)[:40]!r}")
         for parameter in group["params"]:
             kept = optimizer.state.get(parameter, {})
-            wanted = {"momentum_buffer"} if isinstance(optimizer, torch.optim.SGD) else {"step", "exp_avg", "exp_avg_sq"}
+            wanted = {"step", "exp_avg", "exp_avg_sq"}
+            if isinstance(optimizer, torch.optim.SGD):
+                wanted = {"momentum_buffer"}
             if kept and set(kept) != wanted:
                 raise ValueError(f"the optimizer keeps {', '.join(map(str, kept))[:60]}, not {', '.join(wanted)}")
             for name, value in kept.items():

@@ -266,7 +266,8 @@ def test_labels_that_are_no_numbers(tmp_path, word):
     ({"images": "a.jpg 0\n./a.jpg 1\n"}, "has the label 1 here and 0 before"),
     ({"images": "a.jpg 0\nx/../a.jpg 1\n"}, "has the label 1 here and 0 before"),
     ({"expressions": ""}, "names no expression"), ({"expressions": "a b a"}, "names a twice"),
-    ({"expressions": "a " * 5000}, "names 5000 expressions"), ({"images": "x" * 5000 + " 0\nb.jpg 1\n"}, "2 of 2 listed images")])
+    ({"expressions": "a " * 5000}, "names 5000 expressions"),
+    ({"images": "x" * 5000 + " 0\nb.jpg 1\n"}, "2 of 2 listed images")])
 def test_lists_that_contradict_themselves(tmp_path, lists, words):
     asked = ["a", "b"] if "expressions" not in lists else None
     line = refused(lambda: check_images(read_layout(directory(tmp_path, **lists), asked).train))
@@ -322,7 +323,8 @@ def test_no_batch_of_one_image():
 
 def test_reports_hold_no_bare_nan(tmp_path):
     report = Report(numpy.array([[3, 1], [0, 0]]))
-    utils.write_json(tmp_path / "x.json", {**report.as_dict(["a", "b"]), "nan": float("nan"), "in": [float("inf"), (1.5,)]})
+    utils.write_json(tmp_path / "x.json", {**report.as_dict(["a", "b"]), "nan": float("nan"),
+                                           "in": [float("inf"), (1.5,)]})
     found = json.loads((tmp_path / "x.json").read_text(), parse_constant=lambda word: pytest.fail(word))
     assert found["nan"] is None and found["in"] == [None, [1.5]]
 
