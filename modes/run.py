@@ -226,5 +226,5 @@ class Run:
         stages = self.schedule()
         stage = stages[min(self.stage, len(stages) - 1)]
         raise UserError(f"{what} in {stage.phase} epoch {stage.epoch + 1}, step {self.step + 1} or before; the last "
-                        f"good state is {self.states.newest() or 'not yet saved'}: go on from there with a lower learning "
-                        f"rate (--restore --force {RATES[phase]} ...)")
+                        f"good state is {self.states.newest() or 'not yet saved'}: go on from there with a lower "
+                        f"learning rate (--restore --force {RATES[phase]} ...)")

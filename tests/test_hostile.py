@@ -182,7 +182,8 @@ def test_a_swap_is_not_written_over_its_pictures(faces, own, tmp_path, kind, whi
     before = snapshot(tmp_path)
     out = linked(kind, tmp_path / f"{which}.jpg", own / "out.jpg")
     line = refused(lambda: train.main(["--mode", "test", "--swap_list", "0", "1", "-i", str(tmp_path / "input.jpg"),
-                                       "-t", str(tmp_path / "target.jpg"), "-o", str(out), "--checkpoint_dir", str(own)]))
+                                       "-t", str(tmp_path / "target.jpg"), "-o", str(out), "--checkpoint_dir",
+                                       str(own)]))
     assert "stays untouched" in line and snapshot(tmp_path).items() >= before.items()
 
 

@@ -53,7 +53,7 @@ NUMERIC = sorted(name for name, named in KNOBS.items() if named.kind in (int, fl
 
 # --------------------------------------------------------------------------------------------------- flags
 
-@cases(1200)
+@cases(1400)
 @given(st.sampled_from(NUMERIC), st.sampled_from(["nan", "inf", "-inf", "-1", "0", str(10 ** 20), "1e300", "-0.0", "",
                                                   "9" * 5000, "1_0", "٣", "0x1", "valid"]))
 def test_every_numeric_flag(tmp_path, name, word):
@@ -161,7 +161,7 @@ def test_json_beyond_reason(tmp_path, text):
 
 # ----------------------------------------------------------------------------------------------- checkpoints
 
-@cases(250)
+@cases(80)
 @given(seeds)
 def test_checkpoints_of_networks(networks, tmp_path, seed):
     """Any of the files, with other types, sizes, nesting, NaN, whole and complex numbers in it."""
