@@ -191,7 +191,7 @@ def pick_device(gpu: list[int] | None) -> "torch.device":
     local_rank = int(os.environ["LOCAL_RANK"]) if number_of_processes() > 1 else 0
     here = max(local_rank + 1, int(os.environ.get("LOCAL_WORLD_SIZE", 1))) if number_of_processes() > 1 else 1
     if gpu is not None and here > 1 and len(set(gpu)) < here:
-        raise UserError(f"--gpu {' '.join(map(str, gpu))}: {here} processes on this machine need {here} different GPUs; "
+        raise UserError(f"--gpu {' '.join(map(str, gpu))}: {here} processes here need {here} different GPUs; "
                         "name as many, or leave --gpu out")
     index = local_rank if gpu is None else gpu[local_rank]
     if index >= torch.cuda.device_count():

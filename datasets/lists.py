@@ -72,7 +72,7 @@ def declared_expressions(root: Path) -> tuple[str, ...] | None:
         if not names or double or len(names) >= 1000:
             wrong = f"names {shortened(double[0])} twice" if double and len(names) < 1000 else \
                 "names no expression" if not names else f"names {len(names)} expressions"
-            raise UserError(f"{names_file}: {wrong}; it must hold each expression's name once, in the order of the labels")
+            raise UserError(f"{names_file}: {wrong}; it must name each expression once, in the labels' order")
         return names
     for split in ("train", "test"):
         path = _attribute_list(root, split)

@@ -209,7 +209,7 @@ def real_plan(count: int, batch_size: int, seed: int, *stream: int | str) -> lis
     The batches are of equal size to within one, ``batch_size`` at most: no small last batch spoils batch norm.
     """
     random = _random(seed, "real", *stream)
-    steps = max(1, min(-(-count // batch_size), count // min(batch_size, 2)))  # no image alone, where two may be together
+    steps = max(1, min(-(-count // batch_size), count // min(batch_size, 2)))  # no image alone, if it can be
     parts = np.array_split(random.permutation(count), steps)
     return [Batch.of(part, flip=random.random(len(part)) < 0.5) for part in parts]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from pathlib import Path
 
@@ -67,7 +68,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 def image_fault(path: Path) -> str | None:
     """What is wrong with an image file, judged by its header, or None."""
-    if not path.is_file():
+    if not os.path.isfile(path):
         return "missing"
     try:
         with Image.open(path) as opened:

@@ -121,8 +121,8 @@ def gan_config(folder: Path) -> dict[str, Any]:
         raise UserError(f"{path}: damaged, \"gan\" has an unknown \"{str(unknown[0])[:60]}\"; put it back from a copy")
     known, size = len(config["expressions"]), config["gan"]["image_size"]
     if config["gan"]["num_classes"] != known or size % 32:
-        raise UserError(f"{path}: damaged, \"gan\" says {config['gan']['num_classes']} classes of side {size}, for {known} "
-                        "expressions; put it back from a copy")
+        raise UserError(f"{path}: damaged, \"gan\" says {config['gan']['num_classes']} classes of side {size}, for "
+                        f"{known} expressions; put it back from a copy")
     return config
 
 
@@ -226,7 +226,8 @@ def load_perceptual(path: Path) -> Perceptual:
     with _naming(path):
         state = plain(net_of(checkpoint))
         width = _entry(state, "features.0.weight").shape[0]
-        deepest = max((len(value) for key, value in state.items() if key.startswith("features.")), default=0)
+        deepest = max((len(value) for key, value in state.items() if key.startswith("features.") and value.ndim),
+                      default=0)
         if deepest != 8 * width:
             raise ValueError(f"its features are {width} wide at first and {deepest} at last, which no VGG19's are")
         network = VGG(2, vgg_width=width, fc_width=1)

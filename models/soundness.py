@@ -58,7 +58,9 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: Any) -> None:
                 raise ValueError(f"the optimizer's {name} is {str(value)[:40]!r}")
         for parameter in group["params"]:
             kept = optimizer.state.get(parameter, {})
-            wanted = {"momentum_buffer"} if isinstance(optimizer, torch.optim.SGD) else {"step", "exp_avg", "exp_avg_sq"}
+            wanted = {"step", "exp_avg", "exp_avg_sq"}
+            if isinstance(optimizer, torch.optim.SGD):
+                wanted = {"momentum_buffer"}
             if kept and set(kept) != wanted:
                 raise ValueError(f"the optimizer keeps {', '.join(map(str, kept))[:60]}, not {', '.join(wanted)}")
             for name, value in kept.items():
@@ -74,7 +76,9 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: Any) -> None:
 def networks_in(state: Any, name: str = "") -> Iterator[tuple[str, Mapping[str, Tensor]]]:
     """The networks' state dicts in a phase's state, by their place in it; not the optimizers'."""
     for key, value in state.items() if isinstance(state, Mapping) else ():
+        if str(key).startswith(("optimizer", "scaler")):
+            continue
         if isinstance(value, Mapping) and value and all(isinstance(tensor, Tensor) for tensor in value.values()):
             yield f"{name}{key}", value
-        elif not str(key).startswith(("optimizer", "scaler")):
+        else:
             yield from networks_in(value, f"{name}{key} ")

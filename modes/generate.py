@@ -26,7 +26,7 @@ MARK, FORMAT = "generated.json", 1  # the mark comes first: what lies beside it 
 
 
 def generate(options: argparse.Namespace) -> None:
-    """Write the synthesized images of all training pairs into ``--output``, with lists; UserError where it holds others.
+    """Write the synthesized images of all training pairs into ``--output``, with lists; UserError if it holds others.
 
     ``images.list`` names the synthesized images, ``images_test.list`` and ``images_val.list`` copies of the real ones,
     and ``made_from.list`` says who was made from whom: ``<file name> <source> <target>``. The images come first and
@@ -54,7 +54,8 @@ def generate(options: argparse.Namespace) -> None:
             utils.save_picture(to_picture(image), sample.path)
     splits = {"train": list(samples.values())}
     for split in ("val", "test"):
-        splits[split] = [copied(sample, out, file_names(f"real_{split}_{sample.name}")) for sample in layout.split(split)]
+        splits[split] = [copied(sample, out, file_names(f"real_{split}_{sample.name}"))
+                         for sample in layout.split(split)]
     utils.write_text(out / "made_from.list", "".join(
         f"{sample.name} {everyone[source].name} {everyone[target].name}\n"
         for sample, (source, target) in zip(samples.values(), pairs)))
@@ -101,7 +102,10 @@ class Names:
 
     def __call__(self, wanted: str) -> str:
         wanted = wanted.replace("/", "-")
-        stem, ending, name, number = Path(wanted).stem, Path(wanted).suffix, wanted, 1
+        stem, ending, number = Path(wanted).stem, Path(wanted).suffix, 1
+        if len(wanted.encode(errors="replace")) > 200:  # more than a file system takes, with the ending of a new file
+            stem = f"{stem[:40]}-{utils.fingerprint([wanted])[:16]}"
+        name = stem + ending
         while name.lower() in self._taken:
             number += 1
             name = f"{stem}-{number}{ending}"

@@ -26,7 +26,7 @@ GIB = 2 ** 30
 
 
 def check_memory(options: argparse.Namespace, layout: Layout, device: torch.device, mixed: bool, world: int) -> None:
-    """UserError with the figures where the networks and a batch cannot fit; ``world`` processes share a CPU's memory."""
+    """UserError with the figures where networks and a batch cannot fit; ``world`` processes share a CPU's memory."""
     weights, maps, images = needed(options, layout, mixed, world)
     if device.type == "cuda":
         parts = {"networks": weights, "batches": maps}

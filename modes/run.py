@@ -203,14 +203,14 @@ class Run:
             raise UserError(f"--restore: the lists in {self.setting.layout.root} have changed since the run was "
                             "started; put them back, or add --force")
         if state.get("content") not in (None, self.content) and not self.options.force:
-            raise UserError(f"--restore: images in {self.setting.layout.root} have other contents than when the run was "
-                            "started; put them back, or add --force")
+            raise UserError(f"--restore: images in {self.setting.layout.root} have other contents than when the run "
+                            "was started; put them back, or add --force")
         self.stage, self.step, self.log_position = state["stage"], state["step"], state["log_position"]
         self.sums = {name: (torch.tensor(total, dtype=torch.float64, device=self.setting.device), count)
                      for name, (total, count) in state["sums"].items()}
         for name, phase in self.phases.items():
-            load_with(phase.load_state, state["phases"][name], f"{folder / 'state'}: its {name} state does not fit this "
-                      f"run; {advice}")
+            load_with(phase.load_state, state["phases"][name], f"{folder / 'state'}: its {name} state does not fit "
+                      f"this run; {advice}")
         stages = self.schedule()
         steps = len(self.phases[stages[self.stage].phase].plan(stages[self.stage].epoch)) \
             if self.stage < len(stages) and self.step else 0
@@ -225,6 +225,6 @@ class Run:
     def _give_up(self, what: str, phase: str) -> None:
         stages = self.schedule()
         stage = stages[min(self.stage, len(stages) - 1)]
-        raise UserError(f"{what} in {stage.phase} epoch {stage.epoch + 1}, step {self.step + 1} or before; the last good "
-                        f"state is {self.states.newest() or 'not yet saved'}: go on from there with a lower learning "
-                        f"rate (--restore --force {RATES[phase]} ...)")
+        raise UserError(f"{what} in {stage.phase} epoch {stage.epoch + 1}, step {self.step + 1} or before; the last "
+                        f"good state is {self.states.newest() or 'not yet saved'}: go on from there with a lower "
+                        f"learning rate (--restore --force {RATES[phase]} ...)")

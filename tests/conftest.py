@@ -15,6 +15,17 @@ sys.path.insert(0, str(REPOSITORY))
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the tests' networks are tiny, and two of them run at once
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--hostile-cases N``."""
+    parser.addoption("--hostile-cases", type=int, default=1, metavar="N",
+                     help="N times as many cases in tests/test_hostile*.py as are quick")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Tell the tests before they are collected: their decorators read it."""
+    os.environ["HOSTILE_CASES"] = str(max(1, config.getoption("--hostile-cases")))
+
+
 def shared(path: str) -> Path:
     """A file of the shared folder; the test is skipped where the folder does not lie beside the clone."""
     found = SHARED / path

@@ -84,7 +84,7 @@ def _open_output(out: Path, options: Options, overwrite: bool) -> None:
     if record.is_file():
         before = check(read_json(record), RECORD, record, "choose another output directory")
     if record.is_file() and not overwrite:
-        changed = [key for key in told if before[key] != told[key]]
+        changed = [key for key in told if before.get(key) != told[key]]
         if changed:
             raise UserError(f"{out}: was made with another {', '.join(changed)}; choose another output directory, "
                             "or align everything anew with --overwrite")

@@ -16,12 +16,16 @@ from PIL import Image
 from datasets.drawing import faces
 from datasets.drawing.faces import EXPRESSIONS, Identity, Scene
 from datasets.drawing.portrait import draw
+from datasets.files import check_output
 from datasets.layout import Sample, write_layout
 from datasets.lists import LIST_NAMES
+from knobs import MOST
+from schema import Whole, fault_of
 from utils import UserError, derived_seed, progress, read_json, save_picture, write_json
 
 DESCRIPTION = "synthetic.json"
 DRAWING = 1
+SCHEMA = {"drawing": Whole(), "seed": Whole(-MOST), "image_size": Whole(32, 512)}
 
 
 @lru_cache(maxsize=8)
@@ -58,6 +62,8 @@ def make_dataset(root: str | Path, *, image_size: int = 64, subjects_train: int 
     description = {"drawing": DRAWING, "seed": seed, "image_size": image_size, "subjects_train": subjects_train,
                    "subjects_test": subjects_test, "scenes": scenes, "expressions": list(EXPRESSIONS)}
     _check(description)
+    if not root.is_file():
+        check_output(root, "OUT", directory=True)
     _clear(root)
     write_json(root / DESCRIPTION, description)
     splits = _plan(root, subjects_train, subjects_test, scenes)
@@ -81,10 +87,7 @@ def _description(root: Path) -> dict[str, Any] | None:
         description = read_json(root / DESCRIPTION)
     except UserError:
         return None
-    if not isinstance(description, dict) or not all(isinstance(description.get(key), int)
-                                                    for key in ("drawing", "seed", "image_size")):
-        return None
-    return description
+    return None if fault_of(description, SCHEMA) else description
 
 
 def _check(description: dict[str, Any]) -> None:
@@ -106,7 +109,8 @@ def _clear(root: Path) -> None:
         (root / name).unlink(missing_ok=True)
     for split in ("train", "test"):
         for picture in (root / "data").glob(f"{split}_[0-9]*.jpg"):
-            picture.unlink()
+            if picture.stem.removeprefix(f"{split}_").isdigit():
+                picture.unlink()
 
 
 def _plan(root: Path, subjects_train: int, subjects_test: int, scenes: int) -> dict[str, list[Sample]]:

@@ -1,0 +1,383 @@
+"""Whatever a file, flag or environment says, a command works or ends in one line: no traceback, no hang."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import io
+import json
+import os
+import subprocess
+import time
+from pathlib import Path
+
+import numpy
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+import schema
+import utils
+from conftest import REPOSITORY
+from datasets import convert
+from datasets.aligning.aligner import Options
+from datasets.aligning.directory import RECORD, _open_output
+from datasets.checking.directory import check_directory
+from datasets.drawing.data_set import describe, make_dataset
+from datasets.layout import Sample, check_images, check_splits, read_layout
+from datasets.lists import is_integer, read_label_list
+from datasets.loading import real_plan, recognizer_plan
+from hostile import PLAIN, PYTHON, TENSORS, cases, deep, ended, mutated, refused, seeds, works_or_is_refused
+from knobs import MOST
+from models.checkpoints import (gan_config, load_judge, load_perceptual, load_recognizer, load_swap_gan, on_cpu,
+                                save_gan, save_judge, save_recognizer)
+from models.generator import Encoder
+from models.judge import Judge
+from models.metrics import Report
+from models.recipes import GANShape, RecognizerRecipe
+from models.recognizer import Examples, Recognizer
+from models.soundness import LARGEST, fault_of_weights
+from models.swap_gan import SwapGAN
+from models.vgg import VGG, VGG_fx
+from modes.memory import check_memory
+from modes.options import KNOBS, RUN_KEYS, defaults, read_options
+from modes.records import StateStore
+from modes.state import PHASES, STATE, exploded
+from modes.train import check_compiler
+
+CPU = torch.device("cpu")
+NUMERIC = sorted(name for name, named in KNOBS.items() if named.kind in (int, float))
+
+
+# --------------------------------------------------------------------------------------------------- flags
+
+@cases(1400)
+@given(st.sampled_from(NUMERIC), st.sampled_from(["nan", "inf", "-inf", "-1", "0", str(10 ** 20), "1e300", "-0.0", "",
+                                                  "9" * 5000, "1_0", "٣", "0x1", "valid"]))
+def test_every_numeric_flag(tmp_path, name, word):
+    named = KNOBS[name]
+    valid = named.default if named.default is not None else named.knob.least
+    word = str(valid) if word == "valid" else word
+    words = [f"--checkpoint_dir={tmp_path}", f"--{name}={word}"]
+    found: list = []
+    if works_or_is_refused(lambda: found.append(read_options(words))):
+        value = getattr(found[0], name)
+        value = value[0] if isinstance(value, list) else value
+        assert named.fault_of_one(value) is None and -MOST <= value <= MOST
+        assert named.knob.least is None or value >= named.knob.least
+    else:
+        assert word != str(valid) or name in ("swap_list", "frames")
+
+
+@cases(300)
+@given(seeds)
+def test_options_of_a_run(tmp_path, seed):
+    kept = {**vars(defaults()), "attributes": ["a", "b"], "checkpoint_dir": str(tmp_path)}
+    (tmp_path / "options.json").write_text(json.dumps(mutated(kept, seed)))
+    works_or_is_refused(lambda: read_options(["--restore", "--checkpoint_dir", str(tmp_path)]))
+
+
+def test_options_of_another_program_are_no_run(tmp_path):
+    (tmp_path / "options.json").write_text(json.dumps({name: 1 for name in list(RUN_KEYS)[1:]}))
+    assert "no options of a run" in refused(lambda: read_options(["--auto_restore", "--checkpoint_dir", str(tmp_path)]))
+
+
+def test_what_exceeds_the_machine_is_refused_with_the_figure(faces):
+    layout = read_layout(faces)
+    for words in (["--base_width=1024", "--vgg_width=1024", "--fc_width=65536"], ["--batch_size=65536"],
+                  ["--vgg_batch_size=65536"], ["--image_size=2048", "--batch_size=1000"]):
+        options = read_options(["--vgg_init=none", *words])
+        assert "GiB of memory are needed" in refused(lambda: check_memory(options, layout, CPU, False, 1))
+    check_memory(read_options(["--image_size=64", "--vgg_width=8", "--base_width=16"]), layout, CPU, False, 1)
+
+
+# ----------------------------------------------------------------------------------------------------- JSON
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("data") / "faces"
+    make_dataset(root, image_size=32, subjects_train=2, subjects_test=1, scenes=1)
+    return root
+
+
+@pytest.fixture(scope="module")
+def networks(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("networks")
+    gan, recognizer = SwapGAN(GANShape(2, 32, 2, label_copy=1)), Recognizer(VGG_fx(2, 2, 4, 2))
+    config = {"expressions": ["a", "b"], "listed": ["a", "b"], "neutral_name": "b", "image_size": 32,
+              "data_dir": "x", "selected_on": "val"}
+    save_gan(folder / "model", gan, {**config, "gan": gan.config()}, 1)
+    save_recognizer(folder / "VGG", recognizer, Encoder(2), 50.0, config)
+    utils.save_checkpoint(folder / "2_max_ckpt.t7", {"net": on_cpu(VGG(2, 2, 4)), "acc": 1.0, "step": 1,
+                                                     "config": config})
+    save_judge(folder / "judge.pth", Judge(2, 32), {"expressions": ["a", "b"], "image_size": 32, "images": "x"})
+    return folder
+
+
+@cases(400)
+@given(seeds)
+def test_config_beside_the_gan(networks, tmp_path, seed):
+    whole = utils.read_json(networks / "model" / "config.json")
+    (tmp_path / "config.json").write_text(json.dumps(mutated(whole, seed)))
+    found: list = []
+    if works_or_is_refused(lambda: found.append(gan_config(tmp_path))):
+        GANShape(**found[0]["gan"])
+
+
+@cases(150)
+@given(seeds)
+def test_manifest_of_the_states(tmp_path, seed):
+    store = StateStore(tmp_path)
+    (tmp_path / "manifest.json").write_text(json.dumps(mutated(
+        [{"file": f"state_{i:06d}.pth", "sha256": "0" * 64} for i in range(2)], seed)))
+    works_or_is_refused(store.newest)
+    assert not works_or_is_refused(store.load)
+
+
+@cases(200)
+@given(seeds)
+def test_records_of_aligned_and_drawn_faces(tmp_path, seed):
+    options = Options(32, 0.0, False, 0.6, None, "points")
+    (tmp_path / "align.json").write_text(json.dumps(mutated(vars(options), seed)))
+    works_or_is_refused(lambda: _open_output(tmp_path, options, False))
+    (tmp_path / "images.list").write_text("a 0")
+    drawn = {"drawing": 1, "seed": 0, "image_size": 32, "subjects_train": 1, "subjects_test": 1, "scenes": 1}
+    (tmp_path / "synthetic.json").write_text(json.dumps(mutated(drawn, seed)))
+    works_or_is_refused(lambda: describe(tmp_path))
+    assert schema.fault_of(vars(options), RECORD) is None
+
+
+@pytest.mark.parametrize("text", ["[" * 100000, '{"a":' * 100000, "9" * 100000, "", "\0", "NaN", "{", "\xff"])
+def test_json_beyond_reason(tmp_path, text):
+    for name in ("options.json", "config.json", "manifest.json", "align.json"):
+        (tmp_path / name).write_bytes(text.encode("latin-1"))
+    refused(lambda: read_options(["--restore", "--checkpoint_dir", str(tmp_path)]))
+    refused(lambda: gan_config(tmp_path))
+    refused(StateStore(tmp_path).load)
+    refused(lambda: _open_output(tmp_path, Options(32, 0.0, False, 0.6, None, "points"), False))
+
+
+# ----------------------------------------------------------------------------------------------- checkpoints
+
+@cases(80)
+@given(seeds)
+def test_checkpoints_of_networks(networks, tmp_path, seed):
+    """Any of the files, with other types, sizes, nesting, NaN, whole and complex numbers in it."""
+    kinds = {"VGG/max_ckpt.t7": lambda: load_recognizer(networks / "VGG", CPU),
+             "VGG/Enc_max.pth": lambda: load_recognizer(networks / "VGG", CPU),
+             "model/Dec_iter_temp.pth": lambda: load_swap_gan(networks / "model", None, ["a", "b"], 32, CPU),
+             "2_max_ckpt.t7": lambda: load_perceptual(networks / "2_max_ckpt.t7"),
+             "judge.pth": lambda: load_judge(networks / "judge.pth", {"expressions": ["a", "b"], "image_size": 32,
+                                                                      "images": "x"})}
+    name = sorted(kinds)[seed % len(kinds)]
+    path, whole = networks / name, (networks / name).read_bytes()
+    try:
+        torch.save(mutated(torch.load(io.BytesIO(whole), weights_only=True), seed, [*PLAIN, *TENSORS]), path)
+        works_or_is_refused(kinds[name])
+    finally:
+        path.write_bytes(whole)
+
+
+@pytest.mark.parametrize("key, value", [
+    ("image_size", 33), ("image_size", 10 ** 9), ("image_size", "32"), ("expressions", [1, 2]), ("expressions", "ab"),
+    ("data_dir", 7), ("data_dir", "a\0b"), ("listed", {}), ("neutral_name", 3), ("expressions", ["a", "a"])])
+def test_the_line_names_file_and_key(networks, tmp_path, key, value):
+    checkpoint = torch.load(networks / "VGG" / "max_ckpt.t7", weights_only=True)
+    checkpoint["config"][key] = value
+    torch.save(checkpoint, tmp_path / "max_ckpt.t7")
+    line = refused(lambda: load_recognizer(tmp_path, CPU))
+    assert "max_ckpt.t7" in line and f'"{key}"' in line
+
+
+@pytest.mark.parametrize("change", [lambda v: v * float("nan"), lambda v: v + float("inf"), lambda v: v.long(),
+                                    lambda v: v.to(torch.complex64)])
+def test_weights_that_are_no_numbers_are_refused(networks, tmp_path, change):
+    state = torch.load(networks / "model" / "Enc_iter_temp.pth", weights_only=True)
+    key = "main.2.0.weight"
+    torch.save({**state, key: change(state[key])}, tmp_path / "Enc_max.pth")
+    (tmp_path / "max_ckpt.t7").write_bytes((networks / "VGG" / "max_ckpt.t7").read_bytes())
+    assert f"{key} holds" in refused(lambda: load_recognizer(tmp_path, CPU))
+
+
+@pytest.fixture(scope="module")
+def trained() -> Recognizer:
+    recognizer = Recognizer(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 2), torch.nn.BatchNorm1d(2)),
+                            RecognizerRecipe(adam=True))
+    recognizer.step(Examples(torch.tensor([0, 1]), (torch.randn(2, 3, 2, 2),)))
+    return recognizer
+
+
+@cases(300)
+@given(seeds)
+def test_states_whose_content_is_not_theirs(trained, seed):
+    """Whatever is taken up can make a step and be finite after it."""
+    state = mutated(copy.deepcopy(trained.state_dict()), seed, [*PLAIN, *TENSORS])
+    fresh = Recognizer(copy.deepcopy(trained.network), trained.recipe)
+
+    def taken_up() -> None:
+        schema.check(state, PHASES["recognizer"]["recognizer"], "state")
+        schema.load_with(fresh.load_state_dict, state, "state")
+
+    if works_or_is_refused(taken_up):
+        fresh.step(Examples(torch.tensor([0, 1]), (torch.randn(2, 3, 2, 2),)))
+
+
+@cases(300)
+@given(seeds)
+def test_the_frame_of_a_state(seed):
+    recognizer = {"network": {}, "optimizer": {}, "scaler": {}, "steps": 1}
+    gan = {**{part: {} for part in ("generator", "discriminators", "optimizer_g", "optimizer_d", "scaler")},
+           "averaged": None, "steps": 3, "last_g_loss": torch.tensor(float("inf"))}
+    state = {"stage": 1, "step": 2, "sums": {"G": (1.5, 2)}, "data": "x", "content": "y", "log_position": 3, "phases": {
+        "perceptual": {"epochs": 1, "best": {"acc": -1.0, "step": 0, "net": {}}, "recognizer": None}, "gan": gan,
+        "recognizer": {"best_acc": 5.0, "recognizer": recognizer}}}
+    assert schema.fault_of(state, STATE) is None
+    works_or_is_refused(lambda: schema.check(mutated(state, seed, [*PLAIN, *TENSORS]), STATE, "state"))
+
+
+def test_exploded_networks_are_never_called_good():
+    sound = {"net.weight": torch.ones(3)}
+    assert exploded({"gan": {"generator": sound, "optimizer_g": {"x": torch.tensor(float("nan"))}}}) is None
+    for value in (float("nan"), float("inf"), 1e28, -2 * LARGEST):
+        phase, said = exploded({"perceptual": {"recognizer": {"network": {"w": torch.tensor([0.0, value])}}}})
+        assert phase == "perceptual" and "network: w holds" in said
+    assert fault_of_weights({"w": torch.zeros(1).expand(10 ** 9, 10 ** 3)}) is not None
+
+
+# --------------------------------------------------------------------------------------------- lists and data
+
+def directory(root: Path, **lists: str) -> Path:
+    (root / "data").mkdir(parents=True, exist_ok=True)
+    for name, text in {"images": "a.jpg 0\nb.jpg 1\n", "images_test": "t.jpg 0\n", **lists}.items():
+        (root / (name + (".txt" if name == "expressions" else ".list"))).write_text(text)
+    return root
+
+
+@pytest.mark.parametrize("word", ["--4", "+-4", "-+4", "++1", "+", "-", "", "1" * 10, "٣"])
+def test_labels_that_are_no_numbers(tmp_path, word):
+    assert not is_integer(word)
+    (tmp_path / "x.list").write_text(f"a.jpg {word}\n")
+    refused(lambda: read_label_list(tmp_path / "x.list"))
+
+
+@pytest.mark.parametrize("lists, words", [
+    ({"images": "a.jpg 0\n./a.jpg 1\n"}, "has the label 1 here and 0 before"),
+    ({"images": "a.jpg 0\nx/../a.jpg 1\n"}, "has the label 1 here and 0 before"),
+    ({"expressions": ""}, "names no expression"), ({"expressions": "a b a"}, "names a twice"),
+    ({"expressions": "a " * 5000}, "names 5000 expressions"),
+    ({"images": "x" * 5000 + " 0\nb.jpg 1\n"}, "2 of 2 listed images")])
+def test_lists_that_contradict_themselves(tmp_path, lists, words):
+    asked = ["a", "b"] if "expressions" not in lists else None
+    line = refused(lambda: check_images(read_layout(directory(tmp_path, **lists), asked).train))
+    assert words in line and len(line) < 1600
+
+
+@pytest.mark.parametrize("val", ["t.jpg 0\n", "v.jpg 0\n./t.jpg 0\n"])
+def test_validation_images_are_not_tested_on(tmp_path, val):
+    root = directory(tmp_path, images_val=val)
+    assert "images_test.list too" in refused(lambda: check_splits(read_layout(root, ["a", "b"])))
+
+
+def test_many_missing_and_over_long_names_are_told_at_once(tmp_path):
+    samples = [Sample(name, 0, Path(f"{tmp_path}/{name}")) for name in (f"{'x' * 3000}{i}" for i in range(20000))]
+    started = time.process_time()
+    line = refused(lambda: check_images(samples))
+    assert "20000 of 20000" in line and len(line) < 1700 and time.process_time() - started < 5
+
+
+def test_a_check_of_over_long_names(tmp_path):
+    directory(tmp_path, images="x" * 300 + ".jpg 0\nb.jpg 1\n", expressions="a b")
+    assert works_or_is_refused(lambda: check_directory(tmp_path))
+
+
+@pytest.mark.parametrize("words, content", [
+    (["rafdb"], {"basic/EmoLabel/list_patition_label.txt": "train_0 5\n", "basic/Image/aligned/x": ""}),
+    (["csv"], {"t.csv": f"file,label\na.jpg,{'x' * 200000}\n"}), (["csv"], {"t.csv": f"{'x' * 200000},label\n"}),
+    (["csv"], {"t.csv": "file,label\na\0.jpg,x\n"}),
+    (["csv"], {"t.csv": "file,label\n" + "".join(f"{'n' * 300}{i}.jpg,{i % 2}\n" for i in range(4))}),
+    (["folders", "--expressions", "happy", "sad", "--target_only", "sad"],
+     {f"{name}/{i}.png": "image" for name in ("happy", "sad") for i in range(4)})])
+def test_sources_that_cannot_be_converted(tmp_path, words, content):
+    for name, text in content.items():
+        (tmp_path / "src" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "src" / name).write_text(text)
+        if text == "image":
+            Image.new("RGB", (40, 40)).save(tmp_path / "src" / name)
+    source = tmp_path / "src" / ("t.csv" if words[0] == "csv" else "")
+    refused(lambda: convert.main([words[0], str(source), "--out", str(tmp_path / "out"), *words[1:]]))
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_batch_of_one_image():
+    for count in range(2, 40):
+        for size in (2, 3, 5):
+            plans = real_plan(count, size, 0), recognizer_plan(numpy.arange(count) % 2, numpy.zeros((1, 2), int), size,
+                                                               0, True, 0, 0)
+            assert all(len(batch.first) > 1 for plan in plans for batch in plan)
+            assert all(sum(len(batch.first) for batch in plan) == count for plan in plans)
+
+
+# ------------------------------------------------------------------------------- reports, terminals, processes
+
+def test_reports_hold_no_bare_nan(tmp_path):
+    report = Report(numpy.array([[3, 1], [0, 0]]))
+    utils.write_json(tmp_path / "x.json", {**report.as_dict(["a", "b"]), "nan": float("nan"),
+                                           "in": [float("inf"), (1.5,)]})
+    found = json.loads((tmp_path / "x.json").read_text(), parse_constant=lambda word: pytest.fail(word))
+    assert found["nan"] is None and found["in"] == [None, [1.5]]
+
+
+PRINTER = ("import sys; sys.path.insert(0, {0!r}); import utils\n"
+           "def main():\n    print('ä – ü'); print('warning: ß', file=sys.stderr)\n"
+           "    list(utils.progress(range(3), 'Ö'))\n    raise utils.UserError('– ' + {1!r})\n"
+           "utils.run_command(main)")
+
+
+@pytest.mark.parametrize("redirect", ["", "2>&-", ">&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_terminals_without_letters_and_closed_streams(redirect):
+    program = PRINTER.format(str(REPOSITORY), "x" * 10000)
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "LC_ALL": "C"}
+    result = subprocess.run(["bash", "-c", f'"$0" -c "$1" {redirect}', PYTHON, program], env=environment,
+                            capture_output=True, text=True, timeout=60)
+    assert result.returncode == 2 and "Traceback" not in result.stdout + result.stderr and len(result.stderr) < 500
+
+
+@pytest.mark.parametrize("environment", [{"WORLD_SIZE": "2"}, {"WORLD_SIZE": "x"}, {"WORLD_SIZE": "2", "RANK": "0"},
+                                         {"WORLD_SIZE": "-1", "RANK": "0", "LOCAL_RANK": "0"}])
+def test_several_processes_without_torchrun(monkeypatch, environment):
+    for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(utils, "SECONDS_TO_SPEAK", 0)
+    assert "torchrun has not started" in refused(utils.number_of_processes)
+
+
+def test_two_processes_do_not_share_one_gpu(monkeypatch):
+    for name, value in (("WORLD_SIZE", "2"), ("RANK", "0"), ("LOCAL_RANK", "0"), ("LOCAL_WORLD_SIZE", "2"),
+                        ("MASTER_ADDR", "localhost"), ("MASTER_PORT", "1")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert "need 2 different GPUs" in refused(lambda: utils.pick_device([1]))
+    assert utils.pick_device([1, 0]).index == 1
+
+
+def test_a_machine_without_a_compiler(monkeypatch):
+    def compiled(function):
+        raise RuntimeError("\nno compiler\nfound")
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    assert "--compile" in refused(lambda: check_compiler(CPU))
+
+
+def test_memory_that_is_not_there_is_one_line():
+    def hungry(error):
+        raise error
+
+    for error in (MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried")):
+        assert "not enough memory" in refused(lambda: hungry(error))
+    assert "no text" in refused(lambda: "\udcff".encode())
+    assert csv and ended(lambda: None)[0] == 0 and deep(2) == [[[]]]
