@@ -43,7 +43,10 @@ PHOTOGRAPHS = SMALL + ("--data_dir {faces} -a anger disgust happiness sadness su
                        "--lambda_adv_loss 1 --lambda_vgg_loss 3 --lambda_l2_loss 10 --perceptual_epochs 15 ")
 GAN_STEPS = {"drawn": 600, "neutral": 1000, "wild": 1000, "longtail": 1200}
 IMAGES = {"drawn": 13000, "neutral": 13000, "wild": 16000, "longtail": 22000}  # that a recognizer sees
-REAL = {"real": "--gan_raw 0"}
+REAL_ON_DRAWN = {"real": "--gan_raw 0"}
+REAL_ON_PHOTOGRAPHS = {"real": "--gan_raw 0", "real, not augmented": "--gan_raw 0 --no_augment",
+                       "real, SGD": "--gan_raw 0 --no_augment --no_vgg_adam --vgg_lr 1e-2"}
+REAL = {"drawn": REAL_ON_DRAWN, "neutral": REAL_ON_DRAWN, "wild": REAL_ON_PHOTOGRAPHS, "longtail": REAL_ON_PHOTOGRAPHS}
 ON_DRAWN = {"joint": "--guided"}
 ON_PHOTOGRAPHS = {"joint": "--guided --encode_synthesized --targets any"}
 JOINT = {"drawn": ON_DRAWN, "neutral": ON_DRAWN, "wild": ON_PHOTOGRAPHS, "longtail": ON_PHOTOGRAPHS}
@@ -73,7 +76,7 @@ def accuracies(seed: int, persons: int, options: argparse.Namespace) -> dict[str
     if not (base / "finished").is_file():
         train([*settings, "--round_epochs", "0", "--overwrite"], base, options.threads)
         (base / "finished").touch()
-    for side, more in {**REAL, **JOINT[options.data]}.items():
+    for side, more in {**REAL[options.data], **JOINT[options.data]}.items():
         folder = options.out / f"{name}_{side.replace(', ', '_').replace(' ', '_')}"
         result = folder / "test_result" / "confusion_matrix.json"
         if not result.is_file():
@@ -126,7 +129,7 @@ def compared(found: list[dict[str, tuple[float, float]]], options: argparse.Name
     figures: dict[str, float] = {}
     for i, title in enumerate(("accuracy", "mean class accuracy")):
         columns = {side: numpy.array([sides[side][i] for sides in found]) for side in found[0]}
-        real, joint = (max((columns[side] for side in names), key=numpy.mean) for names in (REAL, JOINT[options.data]))
+        real, joint = (max((columns[side] for side in names), key=numpy.mean) for names in (REAL[options.data], JOINT[options.data]))
         low, high = interval(joint - real)
         chance = stats.ttest_rel(joint, real).pvalue if len(found) > 1 else float("nan")
         print(f"\n{title}: joint {joint.mean():.1f} %, real alone {real.mean():.1f} %, difference "
