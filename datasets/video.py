@@ -79,5 +79,5 @@ class Persons:
     def _pairs(self, boxes: Sequence) -> Iterator[tuple[float, int, int]]:
         """Overlap, face and person of all that may be the same."""
         for person, (known, _) in self._known.items():
-            shares = overlap(numpy.asarray(known, float), numpy.asarray(boxes, float))
+            shares = overlap(numpy.asarray(known, float), numpy.asarray(boxes, float).reshape(-1, 4))
             yield from ((share, face, person) for face, share in enumerate(shares) if share >= self.LEAST_OVERLAP)

@@ -117,6 +117,28 @@ def test_matrix_needs_nothing_but_the_directory(run, faces, tmp_path):
     assert ours["counts"] == report["counts"]
 
 
+def test_matrix_writes_every_answer_and_shows_the_mistakes(run, faces, tmp_path):
+    result = command("test_matrix_multi.py", "--resume_dir", run / "VGG", "--gpu", -1, "--output_dir", tmp_path)
+    assert result.returncode == 0, result.stderr
+    rows = list(csv.DictReader(open(tmp_path / "predictions.csv")))
+    report = json.loads((tmp_path / "confusion_matrix.json").read_text())
+    assert list(rows[0]) == ["file", "label", "predicted", *NAMES]
+    listed = [line.split() for line in (faces / "images_test.list").read_text().splitlines()]
+    assert [[row["file"], NAMES.index(row["label"])] for row in rows] == [[name, int(label)] for name, label in listed]
+    counts = [[sum(row["label"] == a and row["predicted"] == b for row in rows) for b in NAMES] for a in NAMES]
+    assert counts == report["counts"]
+    for row in rows:
+        shares = [float(row[name]) for name in NAMES]
+        assert sum(shares) == pytest.approx(1, abs=1e-5) and NAMES[shares.index(max(shares))] == row["predicted"]
+    low, high = report["accuracy_interval"]
+    assert low <= report["accuracy"] <= high and report["interval"]["drawn_again"] == "subjects"
+    assert 0 <= report["expected_calibration_error"] <= 100 and "calibration error" in result.stdout
+    wrong = 18 - sum(report["counts"][i][i] for i in range(6))
+    rows_of_cards = -(-wrong // 2)
+    assert abs(Image.open(tmp_path / "mistakes.jpg").height - 182 * rows_of_cards) < 120
+    assert (run / "test_result" / "mistakes.jpg").is_file() and (run / "test_result" / "predictions.csv").is_file()
+
+
 def test_a_closed_pipe_is_no_error(run, tmp_path):
     import subprocess
     import sys

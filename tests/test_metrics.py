@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from models.figures import confusion_picture
-from models.metrics import Report, confusion_matrix, frechet_distance, psnr, ssim
+from models.metrics import Predictions, Report, confusion_matrix, frechet_distance, psnr, ssim
 
 COUNTS = np.array([[8, 2, 0], [1, 4, 0], [5, 0, 0]])
 
@@ -52,6 +52,56 @@ def test_picture_grows_with_the_matrix_and_shades_by_share():
     pixels = np.asarray(picture.convert("L")).astype(int)
     cell = pixels[80:90, -32 - 3 * 104 + 8:-32 - 2 * 104 - 8].mean(), pixels[80:90, -32 - 104 + 8:-32 - 8].mean()
     assert cell[0] < cell[1] - 60  # 80 % is dark, 0 % is paper
+
+
+# ------------------------------------------------------------------------------------ of single predictions
+
+def answered(right: np.ndarray, label: np.ndarray, n: int, sure: float = 0.8) -> np.ndarray:
+    """Probabilities (N, n) of answers that are right where it says so, each ``sure`` of itself."""
+    shares = np.full((len(label), n), (1 - sure) / (n - 1))
+    shares[np.arange(len(label)), np.where(right, label, (label + 1) % n)] = sure
+    return shares
+
+
+def test_intervals_are_those_of_the_binomial_distribution():
+    """4 classes of 100 images, 80 % right: the standard deviation of either accuracy is 2 points."""
+    label, right = np.arange(400) % 4, np.arange(400) // 4 % 5 > 0
+    found = Predictions(label, answered(right, label, 4))
+    assert found.report.accuracy == found.report.mean_class_accuracy == 80
+    for low, high in found.intervals:
+        assert low == pytest.approx(80 - 1.96 * 2, abs=0.6) and high == pytest.approx(80 + 1.96 * 2, abs=0.6)
+    assert Predictions(label, answered(right, label, 4)).intervals == found.intervals  # the same every time
+
+
+def test_pictures_of_one_person_count_as_one_observation():
+    """10 images of each of 40 persons, all right or all wrong: the interval is that of 40, three times as wide."""
+    person = np.arange(400) // 10
+    label, right = np.arange(400) % 2, person % 5 > 0
+    alone, together = (Predictions(label, answered(right, label, 2), group).intervals[0] for group in (None, person))
+    assert together[1] - together[0] == pytest.approx(2 * 196 * (0.16 / 40) ** 0.5, rel=0.1)
+    assert together[1] - together[0] > 2.5 * (alone[1] - alone[0])
+
+
+def test_intervals_without_anything_to_draw_from():
+    label = np.zeros(3, int)
+    assert np.isnan(Predictions(label, answered(label == 0, label, 2), label).intervals).all()
+    alone = Predictions(label[:1], answered(label[:1] == 0, label[:1], 2))
+    assert alone.as_dict(["a", "b"])["accuracy_interval"] == [None, None]
+    assert "accuracy 100.00 %   mean class accuracy 100.00 %   calibration" in alone.as_text()
+    rare = np.array([0] * 30 + [1])  # often not drawn: it is left out of the mean then
+    low, high = Predictions(rare, answered(rare == 0, rare, 2)).intervals[1]
+    assert low < 60 and high == 100
+
+
+def test_calibration_error_by_hand():
+    """10 answers at 90 % of which 7 are right, 10 at 60 % of which 6 are: (10·0.2 + 10·0) / 20."""
+    label = np.zeros(20, int)
+    right = np.array([True] * 7 + [False] * 3 + [True] * 6 + [False] * 4)
+    shares = np.concatenate([answered(right[:10], label[:10], 2, 0.9), answered(right[10:], label[10:], 2, 0.6)])
+    assert Predictions(label, shares).calibration_error == pytest.approx(10)
+    certain = Predictions(label, answered(label == 0, label, 2, 1.0))
+    assert certain.calibration_error == pytest.approx(0) and certain.intervals == ((100, 100), (100, 100))
+    assert certain.as_dict(["a", "b"])["expected_calibration_error"] == 0
 
 
 # ---------------------------------------------------------------------------------------------- of pictures

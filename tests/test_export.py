@@ -1,0 +1,104 @@
+"""--mode export: the ONNX file gives what the networks give, says how to use it, and is refused where it cannot be."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy
+import pytest
+import torch
+from PIL import Image
+
+from conftest import EXPRESSIONS, REPOSITORY, refused, train_command, untrained_run
+from datasets.crops import load_faces
+from models.checkpoints import load_recognizer, load_swap_gan
+from models.swap import Pair
+
+DEMO = (16, 8, 256)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    """Networks of the demo's widths and size."""
+    return untrained_run(tmp_path_factory.mktemp("export") / "run", image_size=64, widths=DEMO,
+                         alignment={"size": 128, "margin": 0.1})
+
+
+def exported(run: Path, path: Path, *words: object):
+    """The file as ONNX Runtime opens it."""
+    for package in ("onnx", "onnxscript"):
+        pytest.importorskip(package)
+    runtime = pytest.importorskip("onnxruntime")
+    result = train_command("--mode", "export", "--restore", "--checkpoint_dir", run, "--output", path, *words)
+    assert result.returncode == 0 and f"wrote {path}" in result.stdout, result.stderr
+    assert not result.stderr
+    return runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+
+
+def images(count: int, seed: int) -> torch.Tensor:
+    return torch.rand(count, 3, 64, 64, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+def test_the_exported_recognizer_gives_the_same_probabilities(run, tmp_path):
+    session = exported(run, tmp_path / "recognizer.onnx")
+    trained = load_recognizer(run / "VGG", torch.device("cpu"))
+    assert [(i.name, i.shape) for i in session.get_inputs()] == [("image", ["batch", 3, 64, 64])]
+    assert [(o.name, o.shape) for o in session.get_outputs()] == [("probabilities", ["batch", 6])]
+    for count in (1, 2, 7):
+        image = images(count, count)
+        said, = session.run(None, {"image": image.numpy()})
+        assert abs(said - trained.recognize(image).numpy()).max() < 1e-4
+    about = session.get_modelmeta().custom_metadata_map
+    assert json.loads(about["expressions"]) == EXPRESSIONS and json.loads(about["image_size"]) == 64
+    assert json.loads(about["alignment"]) == {"size": 128, "margin": 0.1} and "127.5" in about["preprocessing"]
+    # As a program does that has nothing but the file: what the metadata say, with Pillow and numpy.
+    picture = Image.open(REPOSITORY / "images" / "smile.jpg")
+    picture.draft("RGB", (64, 64))
+    pixels = numpy.asarray(picture.convert("RGB").resize((64, 64), Image.Resampling.BICUBIC), numpy.float32)
+    pixels = pixels.transpose(2, 0, 1)[None] / 127.5 - 1
+    said, = session.run(None, {"image": pixels})
+    wanted = trained.recognize(load_faces([REPOSITORY / "images" / "smile.jpg"], 64)).numpy()
+    assert abs(said - wanted).max() < 1e-4
+
+
+def test_the_exported_swap_gives_the_same_faces(run, tmp_path):
+    session = exported(run, tmp_path / "swap.onnx", "--which", "swap")
+    gan = load_swap_gan(run / "model", None, EXPRESSIONS, 64, torch.device("cpu"))
+    assert [o.shape for o in session.get_outputs()] == [["batch", 3, 64, 64]] * 2
+    for count in (1, 4):
+        face, target = images(count, 1), images(count, 2)
+        a, b = torch.arange(count) % 6, (torch.arange(count) + 2) % 6
+        swapped = session.run(["input_swapped", "target_swapped"], {
+            "input": face.numpy(), "target": target.numpy(), "input_expression": a.numpy(),
+            "target_expression": b.numpy()})
+        for ours, theirs in zip(swapped, gan.swap(Pair(face, target, a, b))):
+            assert abs(ours - theirs.numpy()).max() < 1e-4
+        assert abs(swapped[0] - face.numpy()).max() > 1e-3
+    assert json.loads(session.get_modelmeta().custom_metadata_map["expressions"]) == EXPRESSIONS
+
+
+@pytest.mark.parametrize("words, said", [
+    (["-o", "recognizer.pt"], "must end in .onnx"), (["-o", "images.onnx"], "is a directory"),
+    (["--checkpoint_dir", "nowhere"], "nowhere: no such directory"),
+    (["--which", "swap", "--restore", 7], "Enc_iter_007.pth is not there")])
+def test_what_cannot_be_exported_is_refused(run, tmp_path, monkeypatch, words, said):
+    for package in ("onnx", "onnxscript"):
+        pytest.importorskip(package)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "images.onnx").mkdir()
+    assert said in refused(train_command("--mode", "export", "--restore", "--checkpoint_dir", run, *words))
+
+
+def test_without_onnx_the_export_is_refused(run, tmp_path):
+    (tmp_path / "onnx.py").write_text("raise ImportError")
+    words = [sys.executable, "train.py", "--mode", "export", "--restore", "--checkpoint_dir", run, "--output",
+             tmp_path / "a.onnx"]
+    result = subprocess.run(list(map(str, words)), cwd=REPOSITORY, capture_output=True, text=True,
+                            env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{REPOSITORY}"})
+    line = refused(result)
+    assert "--mode export needs onnx" in line and "requirements-optional.txt" in line
+    assert not (tmp_path / "a.onnx").exists()

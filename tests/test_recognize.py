@@ -1,0 +1,356 @@
+"""--mode recognize: files, directories, patterns, photographs and videos; what it writes, skips and refuses."""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy
+import pytest
+import torch
+from PIL import Image
+
+from conftest import EXPRESSIONS, REPOSITORY, command, refused, shared, train_command, untrained_run
+from datasets.aligning.directory import alignment_of
+from datasets.crops import Crop, Cutter, Picture, Preparation, cut_in_batches, find_pictures, load_faces
+from datasets.drawing.data_set import truth
+from models.checkpoints import load_recognizer
+from models.recognized_figures import Card, cards_picture, color_of, heat_over_face, timeline, with_boxes
+from utils import UserError
+
+
+SMILE = REPOSITORY / "images" / "smile.jpg"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    return untrained_run(tmp_path_factory.mktemp("recognize") / "run")
+
+
+@pytest.fixture
+def faces(tmp_path) -> Path:
+    """Six drawn faces, one of them in a directory below."""
+    for i, name in enumerate(EXPRESSIONS):
+        path = tmp_path / "faces" / ("more" if i == 5 else "") / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        truth("p0001", "c1", name, 48).save(path)
+    return tmp_path / "faces"
+
+
+def recognize(run: Path, *words: object) -> subprocess.CompletedProcess:
+    return train_command("--mode", "recognize", "--restore", "--checkpoint_dir", run, "--gpu", -1, *words)
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="", encoding="utf-8") as handle:
+        return list(csv.DictReader(handle))
+
+
+def shares_of(rows: list[dict[str, str]]) -> numpy.ndarray:
+    return numpy.array([[float(row[name]) for name in EXPRESSIONS] for row in rows])
+
+
+# ------------------------------------------------------------------------------------------------- pictures
+
+def test_files_directories_and_patterns_get_the_answers_of_the_library(run, faces, tmp_path):
+    result = recognize(run, "--input", faces / "smile.png", faces, faces / "s*.png", "-o", tmp_path / "out.jpg")
+    assert result.returncode == 0, result.stderr
+    rows = rows_of(tmp_path / "out.csv")
+    names = ["smile.png", "disgust.png", "more/neutral.png", "scream.png", "squint.png", "surprise.png"]
+    assert [row["file"] for row in rows] == [str(faces / name) for name in names]  # each once
+    trained = load_recognizer(run / "VGG", torch.device("cpu"))
+    wanted = trained.recognize(load_faces([faces / name for name in names], trained.image_size)).numpy()
+    assert shares_of(rows) == pytest.approx(wanted, abs=2e-6)
+    assert [row["expression"] for row in rows] == [EXPRESSIONS[i] for i in wanted.argmax(1)]
+    assert numpy.ptp(wanted, axis=0).max() > 0.01 and rows[0]["left"] == "" and rows[0]["face"] == "1"
+    first, second = wanted[0].argsort()[::-1][:2]
+    table = next(line for line in result.stdout.splitlines() if "smile.png" in line)
+    assert table.split()[-6:] == [EXPRESSIONS[first], f"{100 * wanted[0, first]:.1f}", "%", EXPRESSIONS[second],
+                                  f"{100 * wanted[0, second]:.1f}", "%"]
+    assert "6 faces in 6 pictures" in result.stdout and "pictures/s" in result.stdout
+    sheet = Image.open(tmp_path / "out.jpg")
+    assert sheet.width > 1000 and sheet.height > 3 * 144
+
+
+def test_broken_pictures_are_listed_and_skipped(run, faces, tmp_path):
+    (faces / "broken.jpg").write_bytes(b"no picture")
+    (faces / "smile.png").write_bytes((faces / "smile.png").read_bytes()[:400])
+    result = command("train.py", "--mode", "recognize", "--restore", "--checkpoint_dir", run, "--gpu", -1, "--input",
+                     faces, "-o", tmp_path / "out.jpg")
+    assert result.returncode == 1 and "Traceback" not in result.stderr
+    skipped = [line for line in result.stderr.splitlines() if line.startswith("skipped ")]
+    assert len(skipped) == 2 and "broken.jpg: cannot be read" in skipped[0] and "smile.png" in skipped[1]
+    assert len(rows_of(tmp_path / "out.csv")) == 5 and "2 pictures without a usable face" in result.stdout
+
+
+def test_the_references_own_files_are_named_by_the_options(run, faces, tmp_path):
+    (tmp_path / "old" / "VGG").mkdir(parents=True)
+    checkpoint = torch.load(run / "VGG" / "max_ckpt.t7", weights_only=True)
+    torch.save({"net": checkpoint["net"], "acc": 1.0, "step": 1}, tmp_path / "old" / "VGG" / "max_ckpt.t7")
+    torch.save(torch.load(run / "VGG" / "Enc_max.pth", weights_only=True), tmp_path / "old" / "VGG" / "Enc_max.pth")
+    output = ["--image_size", 32, "--input", faces, "-o", tmp_path / "out.png"]
+    assert recognize(run, *output).returncode == 0
+    wanted = shares_of(rows_of(tmp_path / "out.csv"))
+    result = recognize(tmp_path / "old", *output, "-a", *EXPRESSIONS)
+    assert result.returncode == 0, result.stderr
+    assert shares_of(rows_of(tmp_path / "out.csv")) == pytest.approx(wanted)
+    assert recognize(tmp_path / "old" / "VGG", *output, "--data", 1).returncode == 0
+    assert "fear" in rows_of(tmp_path / "out.csv")[0]
+    assert "tells 6 expressions apart, not the 7" in refused(recognize(tmp_path / "old", *output, "--data", 3))
+
+
+def test_no_more_pictures_are_read_than_a_batch():
+    read = []
+
+    def pictures():
+        for i in range(100):
+            read.append(i)
+            yield Picture(Path(str(i)), image=Image.new("RGB", (4, 4)))
+
+    def cut(picture: Picture) -> list[Crop]:
+        if picture.path.name == "7":
+            raise UserError("7: broken")
+        return [Crop(torch.full((3, 1, 1), int(picture.path.name)))]
+
+    seen = []
+    for some in cut_in_batches(pictures(), cut, 3, 10):
+        assert len(read) == len(seen) + 10 and all(picture.image is None for picture, _ in some)
+        seen += [crops for _, crops in some]
+    assert str(seen.pop(7)) == "7: broken"
+    assert [int(crops[0].pixels[0, 0, 0]) for crops in seen] == [i for i in range(100) if i != 7]
+
+
+def test_find_pictures_takes_named_files_whatever_their_name(faces):
+    (faces / "face.dat").write_bytes((faces / "smile.png").read_bytes())
+    (faces / ".hidden.png").write_bytes(b"")
+    assert len(find_pictures([faces])) == 6
+    assert find_pictures([faces / "face.dat"]) == [faces / "face.dat"]
+    assert len(find_pictures([str(faces / "**" / "*.png")])) == 6
+
+
+# ----------------------------------------------------------------------------------------------- photographs
+
+@pytest.fixture
+def photograph(tmp_path) -> tuple[Path, list[tuple[int, int, int]]]:
+    """A photograph of three persons, and left, top and side of each, the largest first."""
+    pytest.importorskip("cv2")
+    data = shared("data/wild_faces/data")
+    places = [(300, 30, 260), (20, 40, 220), (590, 150, 160)]
+    photo = Image.new("RGB", (800, 320), (90, 110, 120))
+    for name, (left, top, side) in zip(("test_0011.jpg", "test_0001.jpg", "test_0021.jpg"), places):
+        photo.paste(Image.open(data / name).convert("RGB").resize((side, side)), (left, top))
+    photo.save(tmp_path / "group.png")
+    return tmp_path / "group.png", places
+
+
+def test_all_faces_of_a_photograph_are_found_named_and_framed(run, photograph, tmp_path):
+    path, places = photograph
+    Image.new("RGB", (200, 200), "navy").save(tmp_path / "nobody.png")
+    result = recognize(run, "--input", path, tmp_path / "nobody.png", "--align",
+                       shared("data/yunet/yunet_n_640_640.onnx"), "-o", tmp_path / "out.jpg")
+    assert result.returncode == 1 and "nobody.png: no face found" in result.stderr, result.stderr
+    rows = rows_of(tmp_path / "out.csv")
+    assert [row["face"] for row in rows] == ["1", "2", "3"] and {row["file"] for row in rows} == {str(path)}
+    for row, (left, top, side) in zip(rows, places):
+        x, y = (int(row[edge]) + int(row[length]) / 2 for edge, length in (("left", "width"), ("top", "height")))
+        assert left < x < left + side and top < y < top + side
+    copy = Image.open(tmp_path / "out" / "group.jpg")
+    assert copy.size == (800, 320) and not (tmp_path / "out" / "nobody.jpg").exists()
+    color = color_of(EXPRESSIONS.index(rows[0]["expression"]))
+    edge = numpy.asarray(copy)[int(rows[0]["top"]) + int(rows[0]["height"]) // 2, int(rows[0]["left"])].astype(int)
+    assert abs(edge - color).max() < 60  # a JPEG's colors
+    assert "group.png #3" in result.stdout
+
+
+def test_the_alignment_of_the_training_faces_is_used_again(photograph, tmp_path):
+    """What datasets.align would cut out, then the network's size: as in training, whatever --margin says."""
+    path, _ = photograph
+    model = shared("data/yunet/yunet_n_640_640.onnx")
+    run = untrained_run(tmp_path / "run", alignment={"size": 96, "margin": 0.2})
+    (tmp_path / "photos").mkdir()
+    path.rename(tmp_path / "photos" / "group.png")
+    aligned = command("-m", "datasets.align", tmp_path / "photos", tmp_path / "aligned", "--model", model, "--size", 96,
+                      "--margin", 0.2, "--all", "--workers", 1)
+    assert aligned.returncode == 0, aligned.stderr
+    assert alignment_of(tmp_path / "aligned") == {"size": 96, "margin": 0.2}
+    assert alignment_of(tmp_path / "photos") is None
+    result = recognize(run, "--input", tmp_path / "photos", "--align", model, "-o", tmp_path / "a.png")
+    assert result.returncode == 0 and "warning" not in result.stderr, result.stderr
+    result = recognize(run, "--input", tmp_path / "aligned", "-o", tmp_path / "b.png")
+    assert result.returncode == 0 and "warning" not in result.stderr, result.stderr
+    a, b = (rows_of(tmp_path / name) for name in ("a.csv", "b.csv"))
+    assert shares_of(a) == pytest.approx(shares_of(b), abs=2e-6) and numpy.ptp(shares_of(a), axis=0).max() > 1e-3
+    result = recognize(run, "--input", tmp_path / "photos", "-o", tmp_path / "c.png")
+    assert result.returncode == 0 and "were aligned" in result.stderr and "--align MODEL" in result.stderr
+    line = refused(recognize(run, "--input", tmp_path / "photos", "--align", model, "--margin", 0.5))
+    assert "--margin 0.5" in line and "--margin 0.2" in line
+
+
+def test_training_puts_the_alignment_of_its_data_into_the_checkpoint(tmp_path):
+    from types import SimpleNamespace
+
+    from modes.train import described
+
+    (tmp_path / "align.json").write_text('{"size": 128, "margin": 0.1, "every_face": false, "score": 0.6}')
+    layout = SimpleNamespace(expressions=("a", "b"), neutral=1, listed=("a", "b"), root=tmp_path)
+    options = SimpleNamespace(image_size=64, select_on="val")
+    assert described(options, layout)["alignment"] == {"size": 128, "margin": 0.1}
+    layout.root = tmp_path / "elsewhere"
+    assert described(options, layout)["alignment"] is None
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 900), (900, 2)])
+def test_odd_pictures_show_no_face(size):
+    pytest.importorskip("cv2")
+    cutter = Cutter(Preparation(32, str(shared("data/yunet/yunet_n_640_640.onnx"))))
+    with pytest.raises(UserError, match="no face"):
+        cutter(Picture(Path("x"), image=Image.new("RGB", size)))
+
+
+# ---------------------------------------------------------------------------------------------------- videos
+
+@pytest.fixture
+def clip(tmp_path) -> Path:
+    """Two seconds of a drawn person, who smiles after one."""
+    cv2 = pytest.importorskip("cv2")
+    writer = cv2.VideoWriter(str(tmp_path / "clip.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 10, (64, 64))
+    for i in range(20):
+        frame = truth("p0001", "c1", "smile" if i >= 10 else "neutral", 64)
+        writer.write(numpy.asarray(frame)[:, :, ::-1].copy())
+    writer.release()
+    return tmp_path / "clip.mp4"
+
+
+def test_a_video_gives_rows_per_frame_and_a_timeline(run, clip, tmp_path):
+    result = recognize(run, "--input", clip, "--every", 3, "-o", tmp_path / "out.jpg")
+    assert result.returncode == 0, result.stderr
+    rows = rows_of(tmp_path / "out.csv")
+    assert [int(row["frame"]) for row in rows] == list(range(0, 20, 3))
+    assert [float(row["seconds"]) for row in rows] == pytest.approx([0, 0.3, 0.6, 0.9, 1.2, 1.5, 1.8])
+    trained = load_recognizer(run / "VGG", torch.device("cpu"))
+    for name in ("neutral", "smile"):
+        truth("p0001", "c1", name, 64).save(tmp_path / f"{name}.png")
+    wanted = trained.recognize(load_faces([tmp_path / "neutral.png", tmp_path / "smile.png"], 32)).numpy()
+    distance = abs(shares_of(rows)[:, None] - wanted).sum(2)  # to each; the video's compression changes a little
+    assert distance.argmin(1).tolist() == [0, 0, 0, 0, 1, 1, 1]
+    assert Image.open(tmp_path / "timeline.png").size[0] == 1100 and "7 faces in 7 frames" in result.stdout
+
+
+def test_persons_keep_their_numbers_while_they_move():
+    from datasets.video import Persons
+
+    persons = Persons(patience=2)
+    assert persons([(0, 0, 10, 10), (50, 0, 10, 10)]) == [1, 2]
+    assert persons([(52, 1, 10, 10), (2, 1, 10, 10)]) == [2, 1]
+    assert persons([(4, 2, 10, 10)]) == [1] and persons([(53, 1, 10, 10), (100, 100, 5, 5)]) == [2, 3]
+    for _ in range(3):
+        assert persons([]) == []
+    assert persons([(53, 1, 10, 10)]) == [4] and persons([None]) == [1]
+
+
+# --------------------------------------------------------------------------------------------------- figures
+
+def test_heat_colors_only_the_hot_places():
+    face = torch.rand(3, 8, 8) * 2 - 1
+    grey = face.mean(0).expand(3, -1, -1)
+    torch.testing.assert_close(heat_over_face(face, torch.zeros(8, 8)), grey)
+    heat = torch.zeros(8, 8)
+    heat[2, 3] = 1
+    red, green, blue = heat_over_face(face, heat)[:, 2, 3]
+    assert red > 0.5 and green < 0.2 and blue < 0
+    assert torch.equal(heat_over_face(face, heat)[:, 5], grey[:, 5])
+
+
+def test_boxes_leave_the_rest_of_the_photograph():
+    photo = Image.new("RGB", (400, 300), "white")
+    copy = with_boxes(photo, [(100, 100, 80, 80)], [numpy.array([0.1, 0.9])], ["anger", "joy"])
+    pixels = numpy.asarray(copy)
+    assert tuple(pixels[140, 100]) == color_of(1) and (pixels[200:] == 255).all() and (pixels[:60] == 255).all()
+    assert (pixels[110:170, 110:170] == 255).all() and (numpy.asarray(photo) == 255).all()
+    edges = with_boxes(photo, [(-20, -10, 500, 400), (380, 290, 30, 30)], [numpy.array([0.5, 0.5])] * 2, ["a", "b"])
+    assert edges.size == (400, 300)
+
+
+def test_a_timeline_draws_each_line_in_its_color_and_breaks_it_in_gaps():
+    seconds = numpy.array([0.0, 1, 2, 8, 9, 10])
+    shares = numpy.array([[0.9, 0.1]] * 6)
+    picture = numpy.asarray(timeline([("", seconds, shares)], ["anger", "joy"], "title", 2.0)).astype(int)
+    assert picture.shape == (56 + 230 + 36, 1100, 3)
+    columns = [66 + round(t / 10 * (1100 - 66 - 128)) for t in (1, 5, 9)]
+    found = [[(abs(picture[56:286, x] - color_of(i)).sum(1) < 60).any() for i in (0, 1)] for x in columns]
+    assert found == [[True, True], [False, False], [True, True]]
+
+
+def test_a_card_shows_a_bar_for_each_expression():
+    card = Card(torch.zeros(3, 16, 16), torch.zeros(16, 16), numpy.array([0.25, 0.75]), "x" * 300, true=0)
+    picture = numpy.asarray(cards_picture([card], ["anger", "joy"], ["one face"])).astype(int)
+    lengths = [(abs(picture - color).sum(2) == 0).sum(1).max() for color in ((190, 197, 204), color_of(1))]
+    assert lengths[1] - 1 == pytest.approx(3 * (lengths[0] - 1), abs=3)
+
+
+# -------------------------------------------------------------------------------------------------- bad input
+
+@pytest.mark.parametrize("words, said", [
+    ([], ["--input is missing"]), (["--input", "nowhere.jpg"], ["nowhere.jpg: no such file or directory"]),
+    (["--input", "nothing*.jpg"], ["nothing*.jpg: no file has such a name"]),
+    (["--input", "empty"], ["empty: holds no images"]), (["--input", "a.txt"], ["a.txt: cannot be read as an image"]),
+    (["--input", "a.txt", "b.txt"], ["a.txt: cannot be read", "nor in any of 1 others"]),
+    (["--input", SMILE, "-o", SMILE], ["written over one of the pictures"]),
+    (["--input", SMILE, "-o", "out.gif"], ["out.gif", ".png or .jpg"]),
+    (["--input", SMILE, "--every", 2], ["--every 2: is for a video"]), (["--input", SMILE, "--every", 0], ["--every 0"]),
+    (["--input", SMILE, "-a", "joy", "anger"], ["was trained with -a disgust scream"]),
+    (["--input", SMILE, "--restore", 3], ["--restore 3", "best recognizer alone"]),
+    (["--input", SMILE, "--align", "nowhere.onnx"], ["nowhere.onnx: no such model file|needs OpenCV"])])
+def test_what_cannot_be_recognized_is_refused_in_one_line(run, tmp_path, monkeypatch, words, said):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).write_text("no image")
+    line = refused(recognize(run, *words))
+    assert all(any(choice in line for choice in part.split("|")) for part in said), line
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt", "b.txt", "empty"]
+
+
+def test_outputs_never_overwrite_an_input(run, faces, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = {path: path.read_bytes() for path in faces.rglob("*.png")}
+    (tmp_path / "link").symlink_to(faces)
+    assert "written over" in refused(recognize(run, "--input", faces, "-o", tmp_path / "link" / "smile.png"))
+    (faces / "table.csv").write_bytes((faces / "smile.png").read_bytes())
+    assert "written over" in refused(recognize(run, "--input", faces / "table.csv", "-o", faces / "table.jpg"))
+    assert before == {path: path.read_bytes() for path in faces.rglob("*.png")}
+    assert not list(tmp_path.glob("*.csv"))
+
+
+def test_checkpoints_of_another_kind_are_refused(run, faces, tmp_path):
+    (tmp_path / "VGG").mkdir()
+    assert "no such directory" in refused(recognize(tmp_path / "nowhere", "--input", faces))
+    assert "holds no max_ckpt.t7" in refused(recognize(tmp_path, "--input", faces))
+    encoder = torch.load(run / "VGG" / "Enc_max.pth", weights_only=True)
+    torch.save(encoder, tmp_path / "VGG" / "max_ckpt.t7")
+    assert "its state dict has no new_fc.weight" in refused(recognize(tmp_path, "--input", faces))
+    checkpoint = torch.load(run / "VGG" / "max_ckpt.t7", weights_only=True)
+    torch.save({**checkpoint, "config": {"expressions": ["one"]}}, tmp_path / "VGG" / "max_ckpt.t7")
+    torch.save(encoder, tmp_path / "VGG" / "Enc_max.pth")
+    assert "damaged" in refused(recognize(tmp_path, "--input", faces))
+
+
+def test_videos_that_cannot_be_read_are_refused(run, faces, clip, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    line = refused(recognize(run, "--input", clip, faces))
+    assert "clip.mp4 is a video, and comes alone" in line
+    (tmp_path / "broken.mp4").write_bytes(clip.read_bytes()[:200])
+    assert "broken.mp4: OpenCV cannot read it as a video" in refused(recognize(run, "--input", tmp_path / "broken.mp4"))
+
+
+def test_a_video_without_opencv_is_refused(run, tmp_path):
+    (tmp_path / "cv2.py").write_text("raise ImportError")
+    (tmp_path / "clip.mp4").write_bytes(b"a video")
+    words = [sys.executable, "train.py", "--mode", "recognize", "--checkpoint_dir", run, "--input",
+             tmp_path / "clip.mp4", "--gpu", -1]
+    result = subprocess.run(list(map(str, words)), cwd=REPOSITORY, capture_output=True, text=True,
+                            env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{REPOSITORY}"})
+    assert "clip.mp4: reading a video needs OpenCV, which is not installed" in refused(result)
