@@ -5,7 +5,6 @@ A code is an encoder's last map (N, C, h, w). Its channels are cut into one cont
 
 from __future__ import annotations
 
-from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -20,15 +19,9 @@ def block_cuts(chans: int, n: int) -> list[int]:
 
 def block_mask(label: Tensor, chans: int) -> Tensor:
     """Which channels belong to the expressions of a multi-hot label: (N, n) → (N, C, 1, 1), boolean."""
-    return label.bool()[:, block_of(chans, label.shape[1], label.device)][:, :, None, None]
-
-
-@cache
-def block_of(chans: int, n: int, device: torch.device) -> Tensor:
-    """The block of each channel: (C,); made once, since a step waits for what is copied to a device."""
-    cuts = block_cuts(chans, n)
-    with torch.inference_mode(False):
-        return torch.tensor([i for i, (a, b) in enumerate(zip(cuts, cuts[1:])) for _ in range(a, b)], device=device)
+    cuts = block_cuts(chans, label.shape[1])
+    blocks = [label[:, i:i + 1].expand(-1, stop - start) for i, (start, stop) in enumerate(zip(cuts, cuts[1:]))]
+    return torch.cat(blocks, 1).bool()[:, :, None, None]  # nothing is copied to a device, which would be waited for
 
 
 def one_hot(expression: Tensor, n: int) -> Tensor:
