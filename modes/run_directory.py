@@ -30,7 +30,8 @@ STATES = r"state/(state_\d{6,}\.pth|manifest\.json)"
 BEST = r"VGG/(max_ckpt\.t7|Enc_max\.pth)"
 REMOVABLE = (NETWORKS, r"model/config\.json", STATES, BEST, r"img/epoch_\d{3,}\.jpg", r"log/(metrics|speed)\.csv",
              r"log/events\.out\.tfevents\.[\w.-]+", r"splits/images_(val|gan_nature)\.list",
-             r"test_result/(grid\.jpg|Con_Matrix\.png|confusion_matrix\.json)", r"synthesis\.json", r"options\.json")
+             r"test_result/(grid\.jpg|Con_Matrix\.png|confusion_matrix\.json|predictions\.csv|mistakes\.jpg)",
+             r"synthesis\.json", r"options\.json")
 KEPT = (r"VGG_loss/\d+_max_ckpt\.t7", r"judge\.pth")  # they depend on the data alone, and are used again
 FOLDERS = ("state", "model", "VGG", "img", "log", "test_result", "splits")
 PART = re.compile(r"\.(?P<name>.+)\.[a-z0-9_]{8}\.part")

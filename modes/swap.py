@@ -33,7 +33,7 @@ def swap(options: argparse.Namespace) -> None:
     """Swap the expressions of two faces into ``result.jpg``, or draw the way there; UserError for what cannot be."""
     pasted = [beside(options.output, name) for name in ("input", "target")] if options.paste else []
     for out in (options.output, *pasted):
-        check_output(out, "--output", inputs=(options.input, *options.target))
+        check_output(out, "--output", inputs=(*options.input, *options.target))
     gan, names = load_gan(options)
     check_swap_list(options.swap_list, names)
     photos = [Photo.open(path, gan.shape.image_size, options) for path in (*options.input, *options.target)]
