@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     import onnx
     from models.portable import PortableRecognizer, PortableSwap
 
-PREPARATION = ("RGB, resized to {0} x {0} pixels (Pillow: JPEG files are opened with Image.draft('RGB', ({0}, {0})), then "
-               "bicubic), channels first, value / 127.5 - 1")
+PREPARATION = ("RGB, resized to {0} x {0} pixels (Pillow: JPEG files are opened with Image.draft('RGB', ({0}, {0})), "
+               "then bicubic), channels first, value / 127.5 - 1")
 
 
 def export(options: argparse.Namespace) -> None:

@@ -59,6 +59,7 @@ def recognize(options: argparse.Namespace) -> None:
 
     UserError where nothing can be recognized, before anything is read wherever that shows.
     """
+    utils.sleep_while_waiting()
     from datasets.pictures import Cutter, Picture
 
     paths, video = find_input(options.input, options.every)
