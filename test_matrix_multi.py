@@ -35,8 +35,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--batch_size", type=int, default=64, help="images at a time")
     add("--num_workers", type=int, default=2, help="processes that decode images")
     add("--image_size", type=int, default=256, help="image side, for a checkpoint that does not carry it")
-    add("--output_dir", default=".", help="where Con_Matrix.png, confusion_matrix.json, predictions.csv and mistakes.jpg "
-        "go")
+    add("--output_dir", default=".",
+        help="where Con_Matrix.png, confusion_matrix.json, predictions.csv and mistakes.jpg go")
     return parser
 
 

@@ -24,6 +24,8 @@ WORK = {  # a mode → where its work is done
 def main(words: Sequence[str] | None = None) -> None:
     """The command: options first, and only then what the chosen mode needs."""
     options = read_options(words)
+    if options.mode == "recognize":
+        utils.sleep_while_waiting()
     module, _, name = WORK[options.mode].rpartition(".")
     getattr(import_module(module), name)(options)
 

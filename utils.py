@@ -119,6 +119,15 @@ def keep_freed_memory() -> None:
     mallopt(M_TRIM_THRESHOLD, -1)
 
 
+def sleep_while_waiting() -> None:
+    """Let the threads of one operation sleep while they wait for each other instead of spinning; before torch's import.
+
+    Small networks wait often. On cores that others use as well, spinning made recognizing 64 px faces several times
+    slower, since the thread that is waited for does not get the core.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
 def progress(iterable: Iterable, what: str, total: int | None = None, unit: str = "step", **settings: Any) -> "tqdm":
     """A tqdm bar on a terminal, nothing elsewhere (a log file wants the summary lines alone)."""
     from tqdm import tqdm

@@ -1,4 +1,4 @@
-"""What is measured: of a recognizer its confusion matrix, accuracies and how sure they are, of pictures PSNR, SSIM, …"""
+"""What is measured: of a recognizer its confusion matrix, accuracies, intervals; of pictures PSNR, SSIM, Fréchet."""
 
 from __future__ import annotations
 

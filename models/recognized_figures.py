@@ -35,7 +35,7 @@ def color_of(expression: int) -> tuple[int, int, int]:
 
 
 def heat_over_face(face: Tensor, heat: Tensor) -> Tensor:
-    """A face (3, S, S) in [-1, 1] in grey, under its heat map (S, S) in [0, 1]: yellow, then red where it is hottest."""
+    """A face (3, S, S) in [-1, 1] in grey under its heat map (S, S) in [0, 1]: yellow, and red where it is hottest."""
     grey = face.mean(0, keepdim=True).expand(3, -1, -1)
     red = torch.ones_like(heat)
     color = torch.stack([red, 0.9 - 1.7 * (heat - 0.4).clamp(min=0), -0.75 * red])

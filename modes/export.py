@@ -26,8 +26,8 @@ from utils import UserError
 if TYPE_CHECKING:
     import onnx
 
-PREPARATION = ("RGB, resized to {0} x {0} pixels (Pillow: JPEG files are opened with Image.draft('RGB', ({0}, {0})), then "
-               "bicubic), channels first, value / 127.5 - 1")
+PREPARATION = ("RGB, resized to {0} x {0} pixels (Pillow: JPEG files are opened with Image.draft('RGB', ({0}, {0})), "
+               "then bicubic), channels first, value / 127.5 - 1")
 
 
 def export(options: argparse.Namespace) -> None:

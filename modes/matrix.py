@@ -101,5 +101,5 @@ def mistakes_picture(judged: Judged, names: Sequence[str]) -> Image.Image:
                   int(predictions.label[i])) for face, warm, i in zip(image, heat, chosen)]
     more = f"; the {len(cards)} surest of them" if len(wrong) > len(cards) else ""
     return cards_picture(cards, names, [
-        count + more, "in the order of the confusion matrix; framed: the true expression; heat: what spoke for the wrong "
-        f"one (LayerCAM, VGG stage {explained_stage(judged.image_size)})"])
+        count + more, "in the order of the confusion matrix; framed: the true expression; heat: what spoke for the "
+        f"wrong one (LayerCAM, VGG stage {explained_stage(judged.image_size)})"])

@@ -96,8 +96,8 @@ def main() -> None:
                 theirs = session.run(None, arrays)
                 ours = ours if isinstance(ours, tuple) else (ours,)
                 difference = max(float(abs(a.numpy() - b).max()) for a, b in zip(ours, theirs))
-                times = numpy.median([[seconds_of(lambda: network(*inputs)), seconds_of(lambda: session.run(None, arrays))]
-                                      for _ in range(options.repeats)], axis=0) * 1e3
+                sides = (lambda: network(*inputs)), (lambda: session.run(None, arrays))
+                times = 1e3 * numpy.median([[seconds_of(side) for side in sides] for _ in range(options.repeats)], 0)
             print(f"| {which} | {count} | {difference:.1e} | {times[0]:.1f} | {times[1]:.1f} |", flush=True)
 
 

@@ -300,7 +300,8 @@ def test_a_card_shows_a_bar_for_each_expression():
     (["--input", "a.txt", "b.txt"], ["a.txt: cannot be read", "nor in any of 1 others"]),
     (["--input", SMILE, "-o", SMILE], ["is a file that is read"]),
     (["--input", SMILE, "-o", "out.gif"], ["out.gif", ".png or .jpg"]),
-    (["--input", SMILE, "--every", 2], ["--every 2: is for a video"]), (["--input", SMILE, "--every", 0], ["--every 0"]),
+    (["--input", SMILE, "--every", 2], ["--every 2: is for a video"]),
+    (["--input", SMILE, "--every", 0], ["--every 0"]),
     (["--input", SMILE, "-a", "joy", "anger"], ["was trained with -a disgust scream"]),
     (["--input", SMILE, "--restore", 3], ["--restore 3", "best recognizer alone"]),
     (["--input", SMILE, "--align", "nowhere.onnx"], ["nowhere.onnx: no such model file|needs OpenCV"])])
