@@ -44,10 +44,9 @@ PHOTOGRAPHS = SMALL + ("--data_dir {faces} -a anger disgust happiness sadness su
 GAN_STEPS = {"drawn": 600, "neutral": 1000, "wild": 1000, "longtail": 1200}
 IMAGES = {"drawn": 13000, "neutral": 13000, "wild": 16000, "longtail": 22000}  # that a recognizer sees
 REAL_ON_DRAWN = {"real": "--gan_raw 0"}
-REAL_ON_PHOTOGRAPHS = {"real": "--gan_raw 0", "real, not augmented": "--gan_raw 0 --no_augment",
-                       "real, SGD": "--gan_raw 0 --no_augment --no_vgg_adam --vgg_lr 1e-2"}
+REAL_ON_PHOTOGRAPHS = {"real": "--gan_raw 0", "real, SGD": "--gan_raw 0 --no_augment --no_vgg_adam --vgg_lr 1e-2"}
 REAL = {"drawn": REAL_ON_DRAWN, "neutral": REAL_ON_DRAWN, "wild": REAL_ON_PHOTOGRAPHS, "longtail": REAL_ON_PHOTOGRAPHS}
-ON_DRAWN = {"joint": "--guided"}
+ON_DRAWN = {"joint, guided": "--guided"}
 ON_PHOTOGRAPHS = {"joint": "--guided --encode_synthesized --targets any"}
 JOINT = {"drawn": ON_DRAWN, "neutral": ON_DRAWN, "wild": ON_PHOTOGRAPHS, "longtail": ON_PHOTOGRAPHS}
 NEUTRAL_ONLY = 60
