@@ -109,9 +109,11 @@ class Recognizer:
                 "scaler": self.scaler.state_dict(), "steps": self.steps}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """The inverse of :meth:`state_dict`."""
+        """The inverse of :meth:`state_dict`; where the recipe now has the other optimizer, that starts anew."""
         load_network(self.network, state["network"])
-        load_optimizer(self.optimizer, state["optimizer"])
+        kinds = [set(each["param_groups"][0]) for each in (state["optimizer"], self.optimizer.state_dict())]
+        if kinds[0] == kinds[1]:
+            load_optimizer(self.optimizer, state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         self.steps = state["steps"]
 

@@ -177,6 +177,17 @@ def test_a_guided_gradient_never_undoes_that_of_the_real_images():
     torch.testing.assert_close(right, 2 * real)  # nothing to take out where both agree
 
 
+def test_a_recognizer_goes_on_with_another_optimizer():
+    label = torch.tensor([0, 1, 2])
+    first, second = (Recognizer(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 32 * 32, 3)),
+                                RecognizerRecipe(adam=adam)) for adam in (False, True))
+    first.step(Examples(label, (bars(3, label),)))
+    second.load_state_dict(first.state_dict())
+    assert second.steps == 1 and torch.equal(first.network[1].weight, second.network[1].weight)
+    second.step(Examples(label, (bars(3, label),)))
+    assert not torch.equal(first.network[1].weight, second.network[1].weight)
+
+
 def test_synthesized_images_count_by_their_weight_in_a_mixed_batch():
     label, image = torch.tensor([0, 1, 2]), bars(3, torch.tensor([0, 1, 2]))
     real = gradient(RecognizerRecipe(), label[:2], image[:2], 2)

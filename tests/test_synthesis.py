@@ -238,7 +238,7 @@ def test_generate_writes_a_data_set_to_train_on(run, faces, tmp_path):
     assert "lies inside the source" in refused(command(*words[:-4], "--output", faces / "made", "--gpu", -1))
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "images.list").write_text("a.jpg 0\n")
-    assert "was not generated" in refused(command(*words[:-4], "--output", tmp_path / "other", "--gpu", -1))
+    assert "was generated here" in refused(command(*words[:-4], "--output", tmp_path / "other", "--gpu", -1))
     assert "--output DIR is missing" in refused(command(*words[:-4], "--gpu", -1))
 
 
