@@ -128,7 +128,8 @@ def with_boxes(photo: Image.Image, boxes: Sequence[tuple[int, int, int, int]], p
         x = min(max(0, left - line // 2), max(0, picture.width - wide))
         y = top - tall if top >= tall else min(top + height, picture.height - tall)
         draw.rectangle((x, y, x + wide, y + tall), color)
-        draw.text((x + wide / 2, y + tall / 2), text, PAPER, font, anchor="mm")
+        light = np.dot(color, (0.299, 0.587, 0.114)) > 140
+        draw.text((x + wide / 2, y + tall / 2), text, INK if light else PAPER, font, anchor="mm")
     return picture
 
 

@@ -19,6 +19,7 @@ import torch
 
 import utils
 from datasets.files import check_output
+from models.checkpoints import gan_config
 from models.portable import PortableRecognizer, PortableSwap
 from modes.trained import load_gan, load_trained
 from utils import UserError
@@ -58,24 +59,30 @@ def check_exporter() -> None:
     if missing:
         raise UserError(f"--mode export needs {' and '.join(missing)}, not installed here; "
                         "pip install -r requirements-optional.txt")
+    if tuple(map(int, torch.__version__.split(".")[:2])) < (2, 6):
+        raise UserError(f"--mode export needs PyTorch 2.6 or newer, this is {torch.__version__}; "
+                        "pip install --upgrade torch torchvision")
 
 
 def recognizer_of(options: argparse.Namespace) -> tuple[PortableRecognizer, dict[str, Any]]:
     """The run's best recognizer with its encoder, and what the file says about it."""
     trained = load_trained(options)
-    about = {"which": "recognizer", "expressions": trained.names, "image_size": trained.image_size,
-             "preprocessing": PREPARATION.format(trained.image_size)}
-    if trained.alignment:
-        about["alignment"] = trained.alignment
-    return PortableRecognizer(trained.encoder, trained.recognizer.network), about
+    return (PortableRecognizer(trained.encoder, trained.recognizer.network),
+            described("recognizer", trained.names, trained.image_size, trained.alignment))
 
 
 def swap_of(options: argparse.Namespace) -> tuple[PortableSwap, dict[str, Any]]:
     """The run's generator, and what the file says about it."""
     gan, names = load_gan(options)
-    side = gan.shape.image_size
-    return PortableSwap(gan.used), {"which": "swap", "expressions": names, "image_size": side,
-                                    "preprocessing": PREPARATION.format(side)}
+    return PortableSwap(gan.used), described("swap", names, gan.shape.image_size,
+                                             gan_config(Path(options.checkpoint_dir) / "model").get("alignment"))
+
+
+def described(which: str, names: list[str], image_size: int, alignment: dict[str, float] | None) -> dict[str, Any]:
+    """What a program must know to use the file."""
+    about = {"which": which, "expressions": names, "image_size": image_size,
+             "preprocessing": PREPARATION.format(image_size)}
+    return {**about, "alignment": alignment} if alignment else about
 
 
 def to_onnx(network: PortableRecognizer | PortableSwap, image_size: int) -> "onnx.ModelProto":

@@ -207,7 +207,7 @@ class Table:
         self._writer = csv.writer(handle, lineterminator="\n")
         self._writer.writerow(["file", *(["frame", "seconds"] if video else []), "face", "left", "top", "width",
                                "height", "expression", "probability", *names])
-        self._file = min(48, max(len(shown(path)) for path in paths)) + (8 if video else 4)
+        self._file = 14 if video else min(48, max(len(shown(path)) for path in paths)) + 4
         self._name = max(10, *map(len, names))
         print(f"{'time' if video else 'file':<{self._file}}  {'expression':<{self._name}}  probability  runner-up")
 
@@ -261,7 +261,7 @@ def finish(tally: Tally, trained: Trained, places: Places, video: Video | None, 
         print(f"skipped {fault}", file=sys.stderr)
     left_out = f"; {len(tally.faults)} {kind}s without a usable face" if tally.faults else ""
     print(f"\n{counted(tally.faces, 'face')} in {counted(tally.pictures, kind)}{left_out}: {seconds:.1f} s, "
-          f"{tally.pictures / seconds:.0f} {kind}s/s with reading them")
+          f"{tally.pictures / seconds:.{0 if tally.pictures > 10 * seconds else 1}f} {kind}s/s with reading them")
     some = f" ({len(tally.sample)} of the faces)" if tally.faces > len(tally.sample) else ""
     written = [f"{places.sheet}{some}", str(places.table)]
     if video:
