@@ -238,6 +238,12 @@ def recognizer_plan(labels: np.ndarray, pairs: np.ndarray, batch_size: int, extr
     return mixed
 
 
+def mixed_sizes(count: int, batch_size: int, mix: float) -> tuple[int, int]:
+    """Of an epoch over ``count`` real images in mixed batches: its steps, and the synthesized images in each."""
+    others = min(batch_size - 1, max(1, round(batch_size * mix / (1 + mix))))
+    return -(-count // (batch_size - others)), others
+
+
 def mixed_plan(labels: np.ndarray, pairs: np.ndarray, batch_size: int, mix: float, synthesized: bool, seed: int,
                epoch: int, balanced: bool = False) -> list[Batch]:
     """One pass over the real images in batches that hold ``mix`` synthesized images for each real one. Not in METHOD.
@@ -245,8 +251,7 @@ def mixed_plan(labels: np.ndarray, pairs: np.ndarray, batch_size: int, mix: floa
     Without ``synthesized``, further real images take their places. ``labels``, ``pairs`` and ``balanced`` as in
     :func:`recognizer_plan`.
     """
-    others = min(batch_size - 1, max(1, round(batch_size * mix / (1 + mix))))
-    steps = -(-len(labels) // (batch_size - others))
+    steps, others = mixed_sizes(len(labels), batch_size, mix)
     real, random = _random(seed, "real", "recognizer", epoch), _random(seed, "further", epoch)
     parts = np.array_split(_drawn(real, labels, len(labels), balanced), steps)
     further = _drawn(random, labels[pairs[:, 0]] if synthesized else labels, steps * others, balanced)

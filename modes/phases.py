@@ -10,7 +10,7 @@ import numpy
 import torch
 
 import utils
-from datasets.loading import Batch, Loaded, gan_plan, load, mixed_plan, real_plan, recognizer_plan
+from datasets.loading import Batch, Loaded, gan_plan, load, mixed_plan, mixed_sizes, real_plan, recognizer_plan
 from knobs import picked
 from models.augment import augmented
 from models.checkpoints import (initialize, load_gan_networks, load_into, load_perceptual, load_recognizer, on_cpu,
@@ -45,7 +45,7 @@ def schedule(perceptual_epochs: int, epochs: int, round_every: int, round_epochs
 class PerceptualPhase:
     """Stage 0: a plain VGG19-bn on the real training images, the best on the selection images kept (METHOD §1)."""
 
-    name, group = "perceptual", 1
+    name = "perceptual"
 
     def __init__(self, setting: Setting, config: dict[str, Any], restoring: bool) -> None:
         self.setting, self.config = setting, config
@@ -94,7 +94,11 @@ class PerceptualPhase:
         options = self.setting.options
         return real_plan(len(self.setting.layout.train), options.vgg_batch_size, options.seed, "stage0", epoch)
 
-    def prepared(self, batches: Iterator[Loaded]) -> Iterator[Examples]:
+    def group(self, epoch: int) -> int:
+        """Batches are prepared one by one."""
+        return 1
+
+    def prepared(self, epoch: int, batches: Iterator[Loaded]) -> Iterator[Examples]:
         """Real images alone, without codes."""
         for batch in batches:
             batch = batch.to(self.setting.device)
@@ -134,7 +138,7 @@ class PerceptualPhase:
 class GANPhase:
     """(training images) / (batch size) steps on random pairs (METHOD §2, §3)."""
 
-    name, group = "gan", 1
+    name = "gan"
 
     def __init__(self, setting: Setting, config: dict[str, Any], perceptual_file: Path) -> None:
         self.setting, self.config, self.perceptual_file = setting, config, perceptual_file
@@ -154,7 +158,11 @@ class GANPhase:
         return gan_plan(self.setting.layout.train, options.batch_size, options.seed, epoch, options.scene_truth,
                         options.mirror, options.mismatched)
 
-    def prepared(self, batches: Iterator[Loaded]) -> Iterator[Loaded]:
+    def group(self, epoch: int) -> int:
+        """Batches are prepared one by one."""
+        return 1
+
+    def prepared(self, epoch: int, batches: Iterator[Loaded]) -> Iterator[Loaded]:
         """The batches on the device; the perceptual network is there from now on."""
         if self.setting.options.vgg_loss and self.gan.perceptual is None:
             self.gan.set_perceptual(load_perceptual(self.perceptual_file))
@@ -214,9 +222,8 @@ class RecognizerPhase:
         self.setting, self.config, self.gan, self.perceptual_file = setting, config, gan, perceptual_file
         self.pairs, options, n = pairs, setting.options, len(setting.layout.expressions)
         self.labels = numpy.array([sample.label for sample in setting.layout.train])
-        self.group = TOGETHER if options.mix else 1 + further_batches(0, options)[0]
         recipe = picked(RecognizerRecipe, options,
-                              falling_steps=self._planned_steps() if options.vgg_schedule == "cosine" else None)
+                        falling_steps=self._planned_steps() if options.vgg_schedule == "cosine" else None)
         setting.seed_torch("init", "recognizer")
         network = initialize(VGG_fx(n, options.vgg_width, options.fc_width, options.base_width),
                              "none" if restoring else options.vgg_init)
@@ -226,9 +233,12 @@ class RecognizerPhase:
         self.best_acc = -1.0
 
     def _planned_steps(self) -> int:
-        options = self.setting.options
+        """The steps of all recognizer epochs of the run."""
+        options, count = self.setting.options, len(self.labels)
         epochs = options.epochs // options.round_every * options.round_epochs
-        return max(1, sum(len(self.plan(epoch)) for epoch in range(epochs)))
+        if options.mix:
+            return max(1, epochs * mixed_sizes(count, options.vgg_batch_size, options.mix)[0])
+        return max(1, sum(self.group(epoch) for epoch in range(epochs)) * -(-count // options.vgg_batch_size))
 
     def plan(self, epoch: int) -> list[Batch]:
         """Real batches with synthesized ones after each, or batches of both (``--mix``)."""
@@ -237,14 +247,19 @@ class RecognizerPhase:
         settings = {"synthesized": synthesized, "seed": options.seed, "epoch": epoch, "balanced": options.balanced}
         if options.mix:
             return mixed_plan(self.labels, self.pairs, options.vgg_batch_size, options.mix, **settings)
-        self.group = 1 + extra
         return recognizer_plan(self.labels, self.pairs, options.vgg_batch_size, extra, **settings)
 
-    def prepared(self, batches: Iterator[Loaded]) -> Iterator[Examples]:
-        """Real faces with their codes, swaps with the swapped ones; those of some batches are made at once."""
-        if self.setting.options.vgg_init == "stage0" and self.recognizer.steps == 0:
+    def group(self, epoch: int) -> int:
+        """The synthesized images of some mixed batches, or of those behind a real one, are made at once."""
+        return TOGETHER if self.setting.options.mix else 1 + further_batches(epoch, self.setting.options)[0]
+
+    def prepared(self, epoch: int, batches: Iterator[Loaded]) -> Iterator[Examples]:
+        """Real faces and swaps with their codes; real ones that are still to be augmented have none yet."""
+        options = self.setting.options
+        if options.vgg_init == "stage0" and self.recognizer.steps == 0:
             initialize(self.recognizer.network, self.perceptual_file)
-        return examples_of(batches, self.gan, self.group)
+        return examples_of(batches, self.gan, self.group(epoch),
+                           real_codes=not (options.augment or options.encode_synthesized))
 
     def step(self, batch: Examples) -> Figures:
         """One step on real and synthesized images."""
@@ -295,10 +310,11 @@ def further_batches(epoch: int, options: Any) -> tuple[int, bool]:
     return count, synthesized and options.gan_raw > 0
 
 
-def examples_of(batches: Iterable[Loaded], gan: SwapGAN, group: int) -> Iterator[Examples]:
+def examples_of(batches: Iterable[Loaded], gan: SwapGAN, group: int, real_codes: bool = True) -> Iterator[Examples]:
     """What the recognizer learns from: real faces with their codes, and swaps with the swapped ones (METHOD §4, §5).
 
-    The synthesized images of ``group`` batches are made at once.
+    The synthesized images of ``group`` batches are made at once. Without ``real_codes`` those of real faces are zeros,
+    to be filled in once the faces look as they will be seen.
     """
     side = gan.shape.image_size // 32
     fx_shape = 16 * gan.shape.base_width, side, side
@@ -306,8 +322,8 @@ def examples_of(batches: Iterable[Loaded], gan: SwapGAN, group: int) -> Iterator
     while some := [batch.to(gan.device) for batch in islice(batches, group)]:
         image, source, source_label, target, target_label = (torch.cat(parts) for parts in zip(*(
             (b.first[:b.alone], b.first[b.alone:], b.label[b.alone:], b.second, b.second_label) for b in some)))
-        real, made = (image, image.new_zeros(0, *fx_shape)), (source, source.new_zeros(0, *fx_shape))
-        if len(image):
+        real, made = ((faces, faces.new_zeros(len(faces), *fx_shape)) for faces in (image, source))
+        if len(image) and real_codes:
             real = image, real_features(gan.encoder, image)
         if len(source):
             made = gan.synthesize(source, target, source_label, target_label)

@@ -52,12 +52,14 @@ class Phase(Protocol):
     """One of the things that a training does in turn: its epochs are stages of the schedule."""
 
     name: str
-    group: int  # how many batches are prepared at once: a resumed stage begins with the whole group
 
     def plan(self, epoch: int) -> list[Batch]:
         """The batches of an epoch: a function of seed and epoch."""
 
-    def prepared(self, batches: Iterator[Loaded]) -> Iterator[Any]:
+    def group(self, epoch: int) -> int:
+        """How many of them are prepared at once: a resumed stage begins with the whole group."""
+
+    def prepared(self, epoch: int, batches: Iterator[Loaded]) -> Iterator[Any]:
         """What a step takes, from the loaded batches."""
 
     def step(self, batch: Any) -> Figures:
@@ -126,9 +128,10 @@ class Run:
         A GPU's figures are read when they are shown, and not waited for in between.
         """
         setting, plan = self.setting, phase.plan(stage.epoch)
-        done = self.step % phase.group
-        batches = phase.prepared(load(setting.images, plan[self.step - done:], self.options.num_workers,
-                                      setting.device.type == "cuda", self.processes.share))
+        done = self.step % phase.group(stage.epoch)
+        loaded = load(setting.images, plan[self.step - done:], self.options.num_workers,
+                      setting.device.type == "cuda", self.processes.share)
+        batches = phase.prepared(stage.epoch, loaded)
         bar = utils.progress(islice(batches, done, None), f"{stage.phase} {stage.epoch + 1}", len(plan),
                              initial=self.step, disable=None if self.processes.main else True)
         self.speed.start()

@@ -46,8 +46,9 @@ IMAGES = {"drawn": 13000, "neutral": 13000, "wild": 16000, "longtail": 22000}  #
 REAL_ON_DRAWN = {"real": "--gan_raw 0"}
 REAL_ON_PHOTOGRAPHS = {"real": "--gan_raw 0", "real, SGD": "--gan_raw 0 --no_augment --no_vgg_adam --vgg_lr 1e-2"}
 REAL = {"drawn": REAL_ON_DRAWN, "neutral": REAL_ON_DRAWN, "wild": REAL_ON_PHOTOGRAPHS, "longtail": REAL_ON_PHOTOGRAPHS}
-ON_DRAWN = {"joint, guided": "--guided"}
-ON_PHOTOGRAPHS = {"joint": "--guided --encode_synthesized --targets any"}
+ON_DRAWN = {"joint, guided": "--guided", "joint, any target": "--guided --encode_synthesized --targets any"}
+ALL_TARGETS = "--guided --encode_synthesized --targets any"
+ON_PHOTOGRAPHS = {"joint": ALL_TARGETS, "joint, SGD": ALL_TARGETS + " --no_augment --no_vgg_adam --vgg_lr 1e-2"}
 JOINT = {"drawn": ON_DRAWN, "neutral": ON_DRAWN, "wild": ON_PHOTOGRAPHS, "longtail": ON_PHOTOGRAPHS}
 NEUTRAL_ONLY = 60
 
