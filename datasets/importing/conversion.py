@@ -10,7 +10,7 @@ from pathlib import Path
 from datasets.checking.overview import table
 from datasets.importing.collection import Collection
 from datasets.importing.images import ImageWriter, is_foreign
-from datasets.layout import Layout, Sample, neutral_label, read_layout, write_layout
+from datasets.layout import Layout, Sample, read_layout, write_layout
 from datasets.lists import LISTS
 from datasets.pictures import image_fault
 from datasets.splits import with_validation
@@ -63,7 +63,7 @@ def decide_splits(found: Collection, seed: int) -> None:
             raise UserError(f"--test_subjects: no images of {', '.join(unknown[:5])}")
         chosen = {sample.name for sample in samples if sample.subject in found.test}
     else:
-        layout = Layout(Path(), found.expressions, neutral_label(found.expressions), samples, [], [])
+        layout = Layout(Path(), found.expressions, None, samples, [], [])
         chosen = {sample.name for sample in with_validation(layout, seed, found.test).val}
     found.splits["train"] += [sample for sample in samples if sample.name not in chosen]
     found.splits["test"] += [sample for sample in samples if sample.name in chosen]
