@@ -21,7 +21,7 @@ NAMES = ["disgust", "scream", "smile", "squint", "surprise"]
 
 @pytest.fixture(scope="module")
 def faces(tmp_path_factory) -> Path:
-    """Drawn faces whose neutral ones are in no list: 4 persons to train on and 2 to test on, with 5 expressions each."""
+    """Drawn faces without their neutral ones: 4 persons to train on and 2 to test on, with 5 expressions each."""
     root = tmp_path_factory.mktemp("data") / "faces"
     make_dataset(root, image_size=32, subjects_train=4, subjects_test=2, scenes=1)
     layout = read_layout(root, NAMES)
@@ -48,9 +48,9 @@ def labels_of_targets(made: Path, faces: Path) -> set[int]:
 
 def test_training_offers_both_ways_in_one_line(faces, tmp_path):
     line = refused(command("train.py", "--data_dir", faces, "--checkpoint_dir", tmp_path / "run", *TINY))
-    assert line == (f"train.py: {faces}: no expression is called neutral (disgust scream smile squint surprise) and none "
-                    "is named; name the one whose faces are targets of synthesis with --neutral NAME, or take the faces "
-                    "of all with --targets any")
+    assert line == (f"train.py: {faces}: no expression is called neutral (disgust scream smile squint surprise) and "
+                    "none is named; name the one whose faces are targets of synthesis with --neutral NAME, or take the "
+                    "faces of all with --targets any")
     assert not (tmp_path / "run").exists()
 
 
