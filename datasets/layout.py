@@ -53,14 +53,15 @@ DATA_SETS = {
 class Layout:
     """The samples of a data directory by split. Labels are positions in ``expressions``.
 
-    ``neutral`` is the label of the neutral faces that synthesis takes as targets; it is ``len(expressions)`` where
-    these are ``target_only``: faces in no class, no GAN pair and no test (METHOD §7, row 15). ``left_out`` are training
-    images of expressions that were not asked for; ``listed`` names the labels as the lists number them.
+    ``neutral`` is the label of the neutral faces that synthesis takes as targets, None where no expression is neutral;
+    it is ``len(expressions)`` where these are ``target_only``: faces in no class, no GAN pair and no test (METHOD §7,
+    row 15). ``left_out`` are training images of expressions that were not asked for; ``listed`` names the labels as the
+    lists number them.
     """
 
     root: Path
     expressions: tuple[str, ...]
-    neutral: int
+    neutral: int | None
     train: list[Sample]
     val: list[Sample]
     test: list[Sample]
@@ -100,7 +101,7 @@ def read_layout(root: str | Path, expressions: Sequence[str] | None = None, *,
     ``expressions`` are the names asked for, in the order of the labels to give out; None takes those of the
     directory, or ``known``, what is known of the data set from elsewhere. Where the directory or ``known`` names the
     labels, ``expressions`` may reorder them or leave some out. ``neutral`` names the expression whose faces are the
-    targets of synthesis; by default the one called "neutral", else the last.
+    targets of synthesis; by default the one called "neutral", if any.
 
     Raises UserError for an absent directory or list, an unknown expression, a line that is not
     ``<file name> <label>``, a label out of range and a name with two labels. METHOD §6, §7 row 15.
@@ -148,11 +149,11 @@ def image_directory(root: Path) -> Path:
     return root / "data"
 
 
-def neutral_label(expressions: Sequence[str], neutral: str | None = None) -> int:
-    """The position of the neutral expression: ``neutral`` by name, else the one called "neutral", else the last."""
+def neutral_label(expressions: Sequence[str], neutral: str | None = None) -> int | None:
+    """The position of the neutral expression: ``neutral`` by name, else the one called "neutral", else None."""
     lowered = [name.lower() for name in expressions]
     if neutral is None:
-        return lowered.index("neutral") if "neutral" in lowered else len(lowered) - 1
+        return lowered.index("neutral") if "neutral" in lowered else None
     if neutral.lower() not in lowered:
         raise UserError(f"--neutral {neutral}: not among the expressions {' '.join(expressions)}")
     return lowered.index(neutral.lower())
@@ -193,24 +194,37 @@ def label_mistakes(lists: Lists, names: Sequence[str], neutral: str | None = Non
             for label, rows in strange.items()]
 
 
-def class_mistakes(layout: Layout) -> list[str]:
-    """A sentence for expressions without a training image, and one where synthesis has no neutral target."""
+def class_mistakes(layout: Layout, any_target: bool = False) -> list[str]:
+    """A sentence for expressions without a training image, and one where the neutral one has none to be a target.
+
+    With ``any_target`` synthesis needs no neutral targets.
+    """
     counts, mistakes = layout.counts("train"), []
     empty = [name for name, count in zip(layout.expressions, counts) if count == 0]
     if empty:
         mistakes.append(f"no training image of {', '.join(empty)}: leave it out of -a, or add some")
-    if not layout.targets():
+    if not any_target and layout.neutral is not None and not layout.targets():
         neutral = dict(enumerate(layout.expressions)).get(layout.neutral, "the label of target-only faces")
         mistakes.append(f"no neutral partners: {neutral} has no training image, and synthesis needs neutral faces as "
                         "targets; name the expression that serves with --neutral NAME")
     return mistakes
 
 
-def check_classes(layout: Layout) -> None:
-    """UserError where an expression has no training image, or synthesis no neutral target."""
-    mistakes = class_mistakes(layout)
+def check_classes(layout: Layout, any_target: bool = False) -> None:
+    """UserError where an expression has no training image, or synthesis no neutral target and needs one."""
+    mistakes = class_mistakes(layout, any_target)
     if mistakes:
         raise UserError(f"{layout.root}: {'; '.join(mistakes)}")
+    if not any_target:
+        check_neutral(layout)
+
+
+def check_neutral(layout: Layout) -> None:
+    """UserError where no expression is neutral, so that synthesis does not know whose faces to paint onto."""
+    if layout.neutral is None:
+        raise UserError(f"{layout.root}: no expression is called neutral ({' '.join(layout.expressions)}) and none is "
+                        "named; name the one whose faces are targets of synthesis with --neutral NAME, or take the "
+                        "faces of all with --targets any")
 
 
 def check_images(samples: Iterable[Sample]) -> None:

@@ -12,7 +12,7 @@ from typing import Iterable, Sequence
 
 import numpy
 
-from datasets.layout import Layout, Sample
+from datasets.layout import Layout, Sample, check_neutral
 from datasets.lists import is_integer, read_label_list, read_lines, shortened
 from utils import UserError, derived_seed
 
@@ -81,6 +81,7 @@ def sample_pairs(layout: Layout, seed: int, per_image: int = 6, any_target: bool
     """
     if any_target:
         return _any_pairs(layout, seed, per_image)
+    check_neutral(layout)
     targets = layout.targets()
     if not targets:
         raise UserError(f"{layout.root}: no neutral training image to be a target of synthesis; "
@@ -134,13 +135,15 @@ def training_pairs(layout: Layout, seed: int, per_image: int, any_target: bool =
     """The pairs to synthesize: the directory's own list, or :func:`sample_pairs` (METHOD §4).
 
     (P, 2) positions of sources and targets in ``layout.train + layout.target_only``. UserError where the directory's
-    list names no pair of training images, or targets that are not neutral.
+    list names no pair of training images, or targets that are not neutral without ``any_target``.
     """
     kept = layout.root / "images_gan_nature.list"
     everyone = layout.train + layout.target_only
     if kept.is_file():
         listed = everyone + layout.val + layout.left_out
         pairs = read_pairs(kept, listed, listed)
+        if not any_target:
+            check_neutral(layout)
         strange = [target for _, target in pairs if target.label not in (layout.neutral, -1)]
         if strange and not any_target:
             raise UserError(f"{kept}: the target {strange[0].name} is {layout.expressions[strange[0].label]}, and "

@@ -47,7 +47,7 @@ class Task:
     attributes: str | None = knob(None, "names of the expressions in the order of the labels (default: the data set's)",
                                   short="-a", nargs="+", metavar="NAME", restore="fixed")
     neutral: str | None = knob(None, "the expression whose faces are targets of synthesis (default: the one called "
-                               "neutral, else the last of -a)", metavar="NAME")
+                               "neutral; none is needed with --targets any)", metavar="NAME")
     gpu: int | None = knob(None, "GPU to use, several to train on all of them, -1 for the CPU (default: the first GPU, "
                            "if any)", short="-g", nargs="+", least=-1, most=1023, restore="momentary")
     seed: int = knob(0, "seed of everything random", least=0)

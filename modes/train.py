@@ -25,10 +25,12 @@ from modes.grid import save_sheet
 from modes.matrix import judged_split, write_report
 from modes.phases import GANPhase, PerceptualPhase, RecognizerPhase, schedule
 from modes.memory import check_memory
+from modes.options import wants_restore
 from modes.records import StateStore
 from modes.run import Run, Setting, Stage
 from modes.run_directory import RunDirectory
 from modes.swap import swap
+from modes.trained import neutral_of
 from utils import UserError
 
 PICTURES = Path(__file__).resolve().parents[1] / "images"
@@ -100,7 +102,8 @@ def built(options: argparse.Namespace, layout: Layout, device: torch.device, pro
 
     rows = [[split, s.name, s.label, s.subject, s.scene] for split in ("train", "val", "target_only")
             for s in getattr(layout, split)]
-    lists = utils.fingerprint([layout.neutral, rows, pairs.tolist()])
+    neutral = len(layout.expressions) - 1 if layout.neutral is None else layout.neutral  # as in states of before
+    lists = utils.fingerprint([neutral, rows, pairs.tolist()])
     content = content_of(layout.train + layout.target_only + layout.split(options.select_on))
     return Run(setting, [perceptual, gan, recognizer], stages, lists, content), (perceptual, gan, recognizer)
 
@@ -109,7 +112,7 @@ def described(options: argparse.Namespace, layout: Layout) -> dict[str, Any]:
     """What a checkpoint needs to be used alone, beside the GAN's shape."""
     names, neutral = layout.expressions, layout.neutral
     return {"expressions": list(names), "listed": list(layout.listed),
-            "neutral_name": names[neutral] if neutral < len(names) else None, "image_size": options.image_size,
+            "neutral_name": dict(enumerate(names)).get(neutral), "image_size": options.image_size,
             "alignment": alignment_of(layout.root), "data_dir": str(layout.root), "selected_on": options.select_on}
 
 
@@ -144,12 +147,13 @@ def checked_layout(options: argparse.Namespace, world: int) -> Layout:
                         f"small for {world} processes: at least {world} and {2 * world}")
     data = DATA_SETS[options.data]
     layout = read_layout(options.data_dir or data.directory, options.attributes,
-                         known=None if options.data_dir else data.expressions, neutral=options.neutral)
+                         known=None if options.data_dir else data.expressions,
+                         neutral=neutral_of(options) if wants_restore(options) else options.neutral)
     check_output(options.checkpoint_dir, "--checkpoint_dir", trees=[layout.root], directory=True)
     check_splits(layout)
     check_images(layout.split("all") + layout.target_only)
     layout = with_validation(layout, options.seed)
-    check_classes(layout)
+    check_classes(layout, options.targets == "any")
     if not layout.split(options.select_on):
         raise UserError(f"{layout.root}: too few images to cut a validation split from; list some in images_val.list, "
                         "or use --select_on test")

@@ -67,8 +67,13 @@ def chosen_epoch(options: argparse.Namespace) -> int | None:
 def read_data(options: argparse.Namespace, names: list[str]) -> Layout:
     """The data directory of the run, with the validation split that the run has kept; UserError for missing images."""
     data = DATA_SETS[options.data]
-    layout = read_layout(options.data_dir or data.directory, names, neutral=options.neutral,
+    layout = read_layout(options.data_dir or data.directory, names, neutral=neutral_of(options),
                          known=None if options.data_dir else data.expressions)
     layout = with_kept_validation(layout, Path(options.checkpoint_dir))
     check_images(layout.split("all") + layout.target_only)
     return layout
+
+
+def neutral_of(options: argparse.Namespace) -> str | None:
+    """The expression that serves as neutral: ``--neutral``, else the one of the run in ``--checkpoint_dir``, if any."""
+    return options.neutral or checkpoints.gan_config(Path(options.checkpoint_dir) / "model").get("neutral_name")

@@ -66,8 +66,8 @@ def test_label_n_marks_target_only_neutral_faces(tmp_path):
 
 
 @pytest.mark.parametrize("expressions, neutral, label", [
-    (NAMES, None, 2), (("neutral", "happy"), None, 0), (("AN", "NE"), None, 1), (NAMES, "sad", 1)])
-def test_neutral_is_the_one_called_so_else_the_last(tmp_path, expressions, neutral, label):
+    (NAMES, None, 2), (("Neutral", "happy"), None, 0), (("AN", "NE"), None, None), (NAMES, "sad", 1)])
+def test_neutral_is_the_one_called_so_or_named(tmp_path, expressions, neutral, label):
     root = make(tmp_path / "d", "a.jpg 0\nb.jpg 1\n")
     assert read_layout(root, expressions, neutral=neutral).neutral == label
 

@@ -45,11 +45,10 @@ def inspect_classes(layout: Layout, findings: Findings) -> None:
     empty = [name for name, count in zip(layout.expressions, layout.counts("test")) if count == 0]
     if empty:
         findings.notes.append(f"no test image of {', '.join(empty)}")
+    if layout.neutral is None:
+        findings.notes.append("no expression is called neutral: training needs --neutral NAME or --targets any")
     if layout.target_only or not layout.targets():
         return
-    name = layout.expressions[layout.neutral]
-    if name.lower() != "neutral":
-        findings.notes.append(f"no expression is called neutral: {name} serves as it (another with --neutral)")
     with_neutral = {sample.subject for sample in layout.targets()}
     alone = {sample.subject for sample in layout.train if sample.subject} - with_neutral
     if alone:

@@ -8,9 +8,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Callable
 
-from datasets.files import check_output
+from datasets.files import check_output, is_image_name
 from datasets.layout import Sample
+from datasets.lists import LISTS
 from utils import UserError
+
+
+@dataclass(frozen=True)
+class PixelSample(Sample):
+    """A sample whose picture no file holds: ``path`` is a table that lists its grey ``pixels``, a square by rows."""
+
+    pixels: bytes = field(default=b"", repr=False)
 
 
 @dataclass
@@ -61,7 +69,7 @@ class Importer:
 
     ``meaning`` says what kind that is, ``source`` how the help calls the source and what it is, ``out`` where the data
     directory goes by default. ``add_options`` gives a parser the kind's own options. ``read`` turns what was asked for
-    into a :class:`Collection`: it reads names and lists, never pixels, writes nothing, and raises UserError for a
+    into a :class:`Collection`: it reads names and lists, no image files, writes nothing, and raises UserError for a
     source that is no such data set.
     """
 
@@ -81,6 +89,21 @@ def source_directory(asked: argparse.Namespace) -> Path:
     for out in (Path(asked.out), Path(asked.out) / "data"):
         check_output(out, "--out", apart=[source], directory=True)
     return source
+
+
+def source_table(asked: argparse.Namespace, *others: Path) -> Path:
+    """The table to import from; UserError where it is absent, or one of the lists would replace it or ``others``."""
+    table = Path(asked.source)
+    if not table.is_file():
+        raise UserError(f"{table}: no such table")
+    for name in LISTS:
+        check_output(Path(asked.out) / name, "--out", inputs=[table, *others])
+    return table
+
+
+def files_below(folder: Path) -> list[Path]:
+    """All files below a directory that are images by their names, in order."""
+    return [path for path in sorted(folder.rglob("*")) if is_image_name(path.name) and path.is_file()]
 
 
 def share_to_test_on(word: str) -> float:

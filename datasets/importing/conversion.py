@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from datasets.checking.overview import table
-from datasets.importing.collection import Collection
+from datasets.importing.collection import Collection, PixelSample
 from datasets.importing.images import ImageWriter, is_foreign
-from datasets.layout import Layout, Sample, neutral_label, read_layout, write_layout
+from datasets.layout import Layout, Sample, read_layout, write_layout
 from datasets.lists import LISTS
 from datasets.pictures import image_fault
 from datasets.splits import with_validation
@@ -31,7 +31,7 @@ def convert(found: Collection, source: Path, out: Path, writer: ImageWriter, *, 
     splits = {split: sorted(samples, key=lambda sample: sample.name) for split, samples in found.splits.items()}
     samples = [sample for split in splits.values() for sample in split]
     images = out / "data"
-    waiting = [sample for sample in samples if not writer.is_current(images / sample.name, sample.path)]
+    waiting = [sample for sample in samples if not writer.is_current(images / sample.name, sample)]
     if not overwrite:
         _check_free(out, found.expressions, splits, waiting)
 
@@ -46,12 +46,12 @@ def convert(found: Collection, source: Path, out: Path, writer: ImageWriter, *, 
 
 def _drop_broken(found: Collection) -> None:
     """Leave out what is no image by its header, so that the lists never name it."""
-    samples = found.everything()
+    paths = [sample.path for sample in found.everything() if not isinstance(sample, PixelSample)]
     with ThreadPoolExecutor(8) as pool:
-        faults = dict(zip((s.path for s in samples), pool.map(lambda sample: image_fault(sample.path), samples)))
+        faults = dict(zip(paths, pool.map(image_fault, paths)))
     found.left_out += Counter(f"that cannot be used: {fault}" for fault in faults.values() if fault)
-    found.splits = {split: [s for s in part if not faults[s.path]] for split, part in found.splits.items()}
-    found.undecided = [s for s in found.undecided if not faults[s.path]]
+    found.splits = {split: [s for s in part if not faults.get(s.path)] for split, part in found.splits.items()}
+    found.undecided = [s for s in found.undecided if not faults.get(s.path)]
 
 
 def decide_splits(found: Collection, seed: int) -> None:
@@ -63,7 +63,7 @@ def decide_splits(found: Collection, seed: int) -> None:
             raise UserError(f"--test_subjects: no images of {', '.join(unknown[:5])}")
         chosen = {sample.name for sample in samples if sample.subject in found.test}
     else:
-        layout = Layout(Path(), found.expressions, neutral_label(found.expressions), samples, [], [])
+        layout = Layout(Path(), found.expressions, None, samples, [], [])
         chosen = {sample.name for sample in with_validation(layout, seed, found.test).val}
     found.splits["train"] += [sample for sample in samples if sample.name not in chosen]
     found.splits["test"] += [sample for sample in samples if sample.name in chosen]
@@ -98,7 +98,7 @@ def _check_free(out: Path, expressions: tuple[str, ...], splits: dict[str, list[
             if old.is_file() and not (new.is_file() and old.read_bytes() == new.read_bytes()):
                 raise UserError(f"{old}: belongs to another data set or selection; choose another --out, "
                                 "or replace it with --overwrite")
-    taken = [out / "data" / s.name for s in waiting if is_foreign(out / "data" / s.name, s.path)]
+    taken = [out / "data" / s.name for s in waiting if is_foreign(out / "data" / s.name, s)]
     if taken:
         raise UserError(f"{taken[0]}: another image has this name ({len(taken)} such); choose another --out, "
                         "or replace it with --overwrite")
@@ -107,5 +107,5 @@ def _check_free(out: Path, expressions: tuple[str, ...], splits: dict[str, list[
 def _write_images(waiting: list[Sample], images: Path, writer: ImageWriter) -> None:
     images.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(4) as pool:
-        list(progress(pool.map(lambda sample: writer.write(sample.path, images / sample.name), waiting), "writing",
+        list(progress(pool.map(lambda sample: writer.write(sample, images / sample.name), waiting), "writing",
                       len(waiting), "image"))

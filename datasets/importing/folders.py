@@ -24,12 +24,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def read(asked: argparse.Namespace) -> Collection:
     """What was asked for; without a test directory, samples without a split."""
     source, share = source_directory(asked), share_to_test_on(str(asked.test_share))
-    found = read_folders(source, asked.expressions, asked.subject_regex, asked.target_only)
+    found = read_folders(source, asked.expressions, SubjectPattern(asked.subject_regex, asked.scene_regex),
+                         asked.target_only)
     found.test = share
     return found
 
 
-def read_folders(source: Path, expressions: Sequence[str] | None, subject_regex: str | None,
+def read_folders(source: Path, expressions: Sequence[str] | None, pattern: SubjectPattern,
                  target_only: str | None) -> Collection:
     """All images of some directories, with the splits that there are.
 
@@ -39,7 +40,6 @@ def read_folders(source: Path, expressions: Sequence[str] | None, subject_regex:
     parts = {SPLIT_NAMES[path.name.lower()]: path for path in _directories(source) if path.name.lower() in SPLIT_NAMES}
     if not parts:
         parts = {None: source}
-    pattern = SubjectPattern(subject_regex)
     files = [(split, folder.name, path) for split, part in parts.items() for folder in _directories(part)
              for path in sorted(folder.rglob("*")) if path.is_file()]
     names = sorted({name for _, name, path in files if is_image_name(path.name)}, key=neutral_last)
@@ -67,7 +67,7 @@ def read_folders(source: Path, expressions: Sequence[str] | None, subject_regex:
             below = path.relative_to(parts[split] / name)
             label = len(chosen) if name == target_only else chosen.index(name)
             target = one_word("_".join(filter(None, (split, name, *below.parts))))
-            sample = Sample(target, label, path, pattern(below.as_posix()))
+            sample = Sample(target, label, path, pattern.subject(below.as_posix()), pattern.scene(below.as_posix()))
             found.add("train" if name == target_only else base if split == "train" else split, sample)
     pattern.check(found.everything())
     return found

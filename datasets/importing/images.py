@@ -1,7 +1,11 @@
-"""Images of a data set → the images of a data directory: as links, as copies or as smaller JPEG files."""
+"""Images of a data set → the images of a data directory: as links, as copies or as smaller JPEG files.
+
+Pixels that a table lists become PNG files.
+"""
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 from dataclasses import dataclass
@@ -9,6 +13,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from datasets.importing.collection import PixelSample
+from datasets.layout import Sample
 from datasets.pictures import read_picture
 from utils import atomic_file, save_picture
 
@@ -27,37 +33,64 @@ class ImageWriter:
         """The name that an image gets."""
         return str(Path(name).with_suffix(".jpg")) if self.reencode else name
 
-    def is_current(self, target: Path, source: Path) -> bool:
+    def is_current(self, target: Path, sample: Sample) -> bool:
         """Whether an earlier run has written the image in the way that is asked for."""
+        source = sample.path
         if not target.exists():
             return False
+        if isinstance(sample, PixelSample) and not self.reencode:
+            return _shows(target, sample)
         if not self.copy and not self.reencode:
             return target.samefile(source)
         if target.is_symlink() or target.samefile(source) or not _same_time(target, source):
             return False
         if self.copy:
             return target.stat().st_size == source.stat().st_size
-        with Image.open(target) as image, Image.open(source) as original:
+        with Image.open(target) as image, _opened(sample) as original:
             return image.format == "JPEG" and min(image.size) == min(self.reencode, *original.size)
 
-    def write(self, source: Path, target: Path) -> None:
+    def write(self, sample: Sample, target: Path) -> None:
         """Write one image, whole or not at all."""
-        write = self._reencode if self.reencode else _copy if self.copy else _link
-        write(source.resolve(), target)
+        if self.reencode:
+            self._reencode(sample, target)
+        elif isinstance(sample, PixelSample):
+            save_picture(_opened(sample), target)
+        else:
+            (_copy if self.copy else _link)(sample.path.resolve(), target)
 
-    def _reencode(self, source: Path, target: Path) -> None:
-        image = read_picture(source)
+    def _reencode(self, sample: Sample, target: Path) -> None:
+        image = _opened(sample) if isinstance(sample, PixelSample) else read_picture(sample.path)
         scale = self.reencode / min(image.size)
         if scale < 1:
             size = tuple(max(self.reencode, round(scale * length)) for length in image.size)
             image = image.resize(size, Image.Resampling.LANCZOS)
         save_picture(image, target)
-        _keep_time(source, target)
+        _keep_time(sample.path, target)
 
 
-def is_foreign(target: Path, source: Path) -> bool:
-    """Whether a file is neither a link to the source nor a copy of it in any of the ways."""
-    return target.exists() and not target.samefile(source) and not _same_time(target, source)
+def is_foreign(target: Path, sample: Sample) -> bool:
+    """Whether a file is neither a link to a sample's image nor a copy of it in any of the ways."""
+    if not target.exists():
+        return False
+    if isinstance(sample, PixelSample) and target.suffix == ".png":
+        return not _shows(target, sample)
+    return not target.samefile(sample.path) and not _same_time(target, sample.path)
+
+
+def _opened(sample: Sample) -> Image.Image:
+    if not isinstance(sample, PixelSample):
+        return Image.open(sample.path)
+    side = math.isqrt(len(sample.pixels))
+    return Image.frombytes("L", (side, side), sample.pixels)
+
+
+def _shows(target: Path, sample: PixelSample) -> bool:
+    """Whether a file holds a sample's pixels."""
+    try:
+        with Image.open(target) as image:
+            return image.format == "PNG" and image.mode == "L" and image.tobytes() == sample.pixels
+    except Exception:  # Pillow's format plugins raise whatever they stumble over
+        return False
 
 
 def _link(source: Path, target: Path) -> None:

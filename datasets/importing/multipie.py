@@ -7,9 +7,9 @@ import re
 from pathlib import Path
 from typing import Sequence
 
-from datasets.importing.collection import Collection, Importer, share_to_test_on, source_directory
+from datasets.importing import naming
+from datasets.importing.collection import Collection, Importer, source_directory
 from datasets.layout import DATA_SETS, Sample
-from datasets.lists import read_lines
 from utils import UserError
 
 _EXPRESSIONS = {        # by session and recording
@@ -22,21 +22,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of this kind."""
     parser.add_argument("--cameras", nargs="+", default=["05_1"], metavar="CC_C", help="default: 05_1, frontal")
     parser.add_argument("--illuminations", nargs="+", default=["07"], metavar="LL", help="default: 07")
-    parser.add_argument("--test_subjects", nargs="+", default=["0.2"], metavar="SHARE|ID|FILE",
-                        help="a share of the images, chosen by subject, or subjects' numbers, or a file of them")
+    naming.add_test_subjects(parser)
 
 
 def read(asked: argparse.Namespace) -> Collection:
     """What was asked for, as samples without a split."""
     found = read_multipie(source_directory(asked), asked.cameras, asked.illuminations)
-    found.test = _share_or_subjects(asked.test_subjects)
+    found.test = naming.share_or_subjects(asked.test_subjects)
     return found
-
-
-def _share_or_subjects(words: list[str]) -> float | set[str]:
-    if len(words) == 1 and Path(words[0]).is_file():
-        return set(read_lines(Path(words[0]), as_words=True))
-    return share_to_test_on(words[0]) if len(words) == 1 and "." in words[0] else set(words)
 
 
 def read_multipie(source: Path, cameras: Sequence[str], illuminations: Sequence[str]) -> Collection:

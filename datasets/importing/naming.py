@@ -1,13 +1,15 @@
-"""What data sets without a standard have in common: names of splits, expressions and subjects, and their options."""
+"""What importers have in common: names of splits, expressions, subjects and scenes, and the options for them."""
 
 from __future__ import annotations
 
 import argparse
 import re
+from pathlib import Path
 from typing import Sequence
 
+from datasets.importing.collection import share_to_test_on
 from datasets.layout import Sample
-from datasets.lists import is_integer
+from datasets.lists import is_integer, read_lines
 from utils import UserError
 
 SPLIT_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
@@ -15,13 +17,28 @@ SPLIT_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "va
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """``--expressions``, ``--subject_regex`` and ``--test_share``."""
+    """``--expressions``, ``--subject_regex``, ``--scene_regex`` and ``--test_share``, for data without a standard."""
     parser.add_argument("--expressions", nargs="+", metavar="NAME", help="the expressions to take, in the order "
                         "of their labels (default: all, by name, neutral last)")
     parser.add_argument("--subject_regex", metavar="REGEX", help="the part of a file name that tells the subject, "
                         "or its first group, e.g. '^(S[0-9]+)_'")
+    parser.add_argument("--scene_regex", metavar="REGEX", help="the part of a file name that tells the scene, or its "
+                        "first group: a subject's images of one scene are each other's true swaps")
     parser.add_argument("--test_share", type=float, default=0.2, metavar="SHARE", help="without a test split: the "
                         "share to test on, whole subjects where they are known (default: 0.2)")
+
+
+def add_test_subjects(parser: argparse.ArgumentParser) -> None:
+    """``--test_subjects``, where all subjects are known."""
+    parser.add_argument("--test_subjects", nargs="+", default=["0.2"], metavar="SHARE|ID|FILE",
+                        help="a share of the images, chosen by subject, or subjects, or a file of them (default: 0.2)")
+
+
+def share_or_subjects(words: Sequence[str]) -> float | set[str]:
+    """What ``--test_subjects`` says; UserError for what is no share."""
+    if len(words) == 1 and Path(words[0]).is_file():
+        return set(read_lines(Path(words[0]), as_words=True))
+    return share_to_test_on(words[0]) if len(words) == 1 and "." in words[0] else set(words)
 
 
 def one_word(text: str) -> str:
@@ -34,25 +51,40 @@ def neutral_last(name: str) -> tuple:
     return name.lower() == "neutral", not is_integer(name), int(name) if is_integer(name) else 0, name
 
 
-class SubjectPattern:
-    """``--subject_regex``: ``pattern(name)`` is the subject that a file name tells, or None.
+class NamePattern:
+    """``--subject_regex`` or ``--scene_regex``: ``pattern(name)`` is what a file name tells, or None.
 
     It is the first group (or all) of the first match in the file name, else in the path. UserError for a pattern that
     is none.
     """
 
-    def __init__(self, pattern: str | None) -> None:
-        self._text = pattern
+    def __init__(self, flag: str, pattern: str | None) -> None:
+        self._typed = f"{flag} {pattern}"
         try:
             self._pattern = re.compile(pattern) if pattern else None
         except re.error as error:
-            raise UserError(f"--subject_regex {pattern}: not a regular expression ({error})") from None
+            raise UserError(f"{self._typed}: not a regular expression ({error})") from None
 
     def __call__(self, name: str) -> str | None:
         match = self._pattern and (self._pattern.search(name.rsplit("/", 1)[-1]) or self._pattern.search(name))
         return one_word(next(filter(None, match.groups()), match.group())) or None if match else None
 
+    def check(self, samples: Sequence[Sample], told: Sequence[str | None]) -> None:
+        """UserError where there is a pattern and it has ``told`` nothing of any of these samples."""
+        if self._pattern and samples and not any(told):
+            raise UserError(f"{self._typed}: matches no file name, e.g. not {samples[0].path.name}")
+
+
+class SubjectPattern:
+    """``--subject_regex`` and ``--scene_regex``: who and which scene a file name tells."""
+
+    def __init__(self, subject: str | None, scene: str | None) -> None:
+        self.subject, self.scene = NamePattern("--subject_regex", subject), NamePattern("--scene_regex", scene)
+
     def check(self, samples: Sequence[Sample]) -> None:
-        """UserError where there is a pattern and it has told no subject of these samples."""
-        if self._pattern and samples and not any(sample.subject for sample in samples):
-            raise UserError(f"--subject_regex {self._text}: matches no file name, e.g. not {samples[0].path.name}")
+        """UserError where a pattern matches no name, and where there are scenes and no subjects."""
+        self.subject.check(samples, [sample.subject for sample in samples])
+        self.scene.check(samples, [sample.scene for sample in samples])
+        if any(sample.scene for sample in samples) and not any(sample.subject for sample in samples):
+            raise UserError("--scene_regex: a scene is one of a subject, and no subject is known; tell the subjects "
+                            "with --subject_regex")

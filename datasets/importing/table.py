@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import csv
 from pathlib import Path
 from typing import Sequence
 
 from datasets.importing import naming
-from datasets.importing.collection import Collection, Importer, share_to_test_on
+from datasets.importing.collection import Collection, Importer, share_to_test_on, source_table
 from datasets.importing.naming import SPLIT_NAMES, SubjectPattern, neutral_last, one_word
-from datasets.files import check_output
+from datasets.importing.rows import check_columns, read_table
 from datasets.layout import Sample
-from datasets.lists import LISTS, is_integer, read_lines
+from datasets.lists import is_integer
 from utils import UserError
 
 _COLUMNS = {"file": "file names", "label": "labels", "split": "train, val or test; optional",
@@ -29,13 +28,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def read(asked: argparse.Namespace) -> Collection:
     """What was asked for; where no row is of the test split, samples without one."""
-    table, share = Path(asked.source), share_to_test_on(str(asked.test_share))
-    if not table.is_file():
-        raise UserError(f"{table}: no such table")
+    table, share = source_table(asked), share_to_test_on(str(asked.test_share))
     named = {key: getattr(asked, f"{key}_column") for key in _COLUMNS}
     found = read_csv(table, Path(asked.root) if asked.root else table.parent,
                      {key: name or key for key, name in named.items()}, {key for key, name in named.items() if name},
-                     asked.expressions, asked.subject_regex)
+                     asked.expressions, SubjectPattern(asked.subject_regex, asked.scene_regex))
     found.test = share
     out = Path(asked.out)
     images, read = (out / "data").resolve(), {sample.path.parent.resolve() for sample in found.everything()}
@@ -43,36 +40,19 @@ def read(asked: argparse.Namespace) -> Collection:
     if inside:
         raise UserError(f"--out {out}: its images and those of the table in {min(inside)} would lie in one place; "
                         "choose another --out")
-    for name in LISTS:
-        check_output(out / name, "--out", inputs=[table])
     return found
 
 
 def read_csv(table: Path, root: Path, columns: dict[str, str], asked: set[str],
-             expressions: Sequence[str] | None, subject_regex: str | None) -> Collection:
+             expressions: Sequence[str] | None, pattern: SubjectPattern) -> Collection:
     """A table with a header: the columns for file, label and, where there are such, split and subject.
 
     ``columns`` maps these four to the table's names; those in ``asked`` must exist. Files are relative to ``root``.
     """
-    lines = read_lines(table)
-    if not lines or not lines[0].strip():
-        raise UserError(f"{table}: empty; its first line must name the columns")
-    delimiter = max(",;\t", key=lines[0].count)
-    rows = csv.DictReader(lines, delimiter=delimiter, skipinitialspace=True)
-    try:
-        header = [name.strip() for name in rows.fieldnames or ()]
-    except csv.Error as error:
-        raise UserError(f"{table}, line 1: no line of a table ({error}); correct it") from None
-    rows.fieldnames = header
+    header, rows = read_table(table)
     for key in ("file", "label", *sorted(asked)):
-        if columns[key] not in header:
-            raise UserError(f"{table}: has no column \"{columns[key]}\" (it has {', '.join(header)}); "
-                            f"name the right one with --{key}_column")
-    try:
-        records = [(rows.line_num, {key: (row.get(name) or "").strip() for key, name in columns.items()})
-                   for row in rows]
-    except csv.Error as error:
-        raise UserError(f"{table}, line {rows.line_num + 1}: no line of a table ({error}); correct it") from None
+        check_columns(table, header, [columns[key]], f"name the right one with --{key}_column")
+    records = [(line, {key: row.get(name, "") for key, name in columns.items()}) for line, row in rows]
     present = sorted({record["label"] for _, record in records if record["label"]}, key=neutral_last)
     numbers = expressions and all(map(is_integer, present))
     if numbers and len(present) != len(expressions):
@@ -83,7 +63,7 @@ def read_csv(table: Path, root: Path, columns: dict[str, str], asked: set[str],
     if absent:
         raise UserError(f"{table}: has no label {', '.join(absent)}; it has {', '.join(present)}")
     found = Collection(tuple(map(one_word, expressions or labels)))
-    pattern, has_test = SubjectPattern(subject_regex), False
+    has_test = False
     for number, record in records:
         split = SPLIT_NAMES.get(record["split"].lower()) if record["split"] else None
         if record["split"] and split is None:
@@ -97,9 +77,9 @@ def read_csv(table: Path, root: Path, columns: dict[str, str], asked: set[str],
         elif not path.is_file():
             found.left_out[f"listed but missing below {root}"] += 1
         else:
-            subject = one_word(record["subject"]) or pattern(record["file"])
+            subject = one_word(record["subject"]) or pattern.subject(record["file"])
             name = one_word("_".join(part for part in Path(record["file"]).parts if part not in ("..", "/")))
-            found.add(split, Sample(name, labels.index(record["label"]), path, subject))
+            found.add(split, Sample(name, labels.index(record["label"]), path, subject, pattern.scene(record["file"])))
     if has_test:        # rows without a split train
         found.splits["train"], found.undecided = found.splits["train"] + found.undecided, []
     else:

@@ -1,0 +1,52 @@
+"""KDEF: ``AF01/AF01ANS.JPG``, session A or B, F or M, person, expression, angle."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+from typing import Sequence
+
+from datasets.importing import naming
+from datasets.importing.collection import Collection, Importer, files_below, source_directory
+from datasets.layout import Sample
+
+ANGLES = ("S", "HL", "HR", "FL", "FR")
+_EXPRESSIONS = {"AF": "afraid", "AN": "angry", "DI": "disgusted", "HA": "happy", "SA": "sad", "SU": "surprised",
+                "NE": "neutral"}
+_NAME = re.compile(rf"([AB])([FM](?:0[1-9]|[12]\d|3[0-5]))({'|'.join(_EXPRESSIONS)})({'|'.join(ANGLES)})\.\w+",
+                   re.IGNORECASE)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of this kind."""
+    parser.add_argument("--angles", nargs="+", choices=ANGLES, default=["S"], metavar="ANGLE",
+                        help=f"of {' '.join(ANGLES)}: straight, half and full left and right (default: S)")
+    naming.add_test_subjects(parser)
+
+
+def read(asked: argparse.Namespace) -> Collection:
+    """What was asked for, as samples without a split."""
+    found = read_kdef(source_directory(asked), asked.angles)
+    found.test = naming.share_or_subjects(asked.test_subjects)
+    return found
+
+
+def read_kdef(source: Path, angles: Sequence[str]) -> Collection:
+    """All images of some angles below a directory; the scene is session and angle."""
+    found, codes = Collection(tuple(_EXPRESSIONS.values())), tuple(_EXPRESSIONS)
+    for path in files_below(source):
+        match = _NAME.fullmatch(path.name)
+        if not match:
+            found.left_out["not named like AF01ANS.JPG"] += 1
+            continue
+        session, subject, code, angle = (part.upper() for part in match.groups())
+        if angle in angles:
+            found.add(None, Sample(path.name, codes.index(code), path, subject, f"{session}_{angle}"))
+        else:
+            found.left_out["of another angle"] += 1
+    return found
+
+
+KDEF = Importer("kdef", "KDEF (AF01/AF01ANS.JPG, ...)", ("SRC", "the directory of its images"), "datasets/kdef",
+                add_options, read)

@@ -1,0 +1,58 @@
+"""A table (CSV), row by row: whatever its size, and every mistake with its line."""
+
+from __future__ import annotations
+
+import csv
+from itertools import chain
+from pathlib import Path
+from typing import Iterator, Sequence
+
+from utils import UserError
+
+
+def read_table(table: Path) -> tuple[list[str], Iterator[tuple[int, dict[str, str]]]]:
+    """The columns that a table's first line names, and its rows while they are read: (line, {column: value}).
+
+    Blanks around names and values do not count; a row that ends early has empty values. UserError, at once or when the
+    rows get there, for what is no table.
+    """
+    lines = _lines(table)
+    first = next(lines, "")
+    if not first.strip():
+        raise UserError(f"{table}: empty; its first line must name the columns")
+    rows = csv.reader(chain([first], lines), delimiter=max(",;\t", key=first.count), skipinitialspace=True)
+    values = _values(table, rows)
+    columns = next(values)
+    return columns, ((rows.line_num, {**dict.fromkeys(columns, ""), **dict(zip(columns, row))})
+                     for row in values if row)
+
+
+def check_columns(table: Path, columns: Sequence[str], needed: Sequence[str], advice: str) -> None:
+    """UserError that names the first column that is needed and absent, those that there are, and ``advice``."""
+    absent = [name for name in needed if name not in columns]
+    if absent:
+        raise UserError(f"{table}: has no column \"{absent[0]}\" (it has {', '.join(columns)}); {advice}")
+
+
+def _values(table: Path, rows: "csv._reader") -> Iterator[list[str]]:
+    while True:
+        try:
+            row = next(rows, None)
+        except csv.Error as error:
+            raise UserError(f"{table}, line {rows.line_num}: no line of a table ({error}); correct it") from None
+        if row is None:
+            return
+        yield [value.strip() for value in row]
+
+
+def _lines(table: Path) -> Iterator[str]:
+    try:
+        with open(table, encoding="utf-8-sig", newline="") as handle:
+            for line in handle:
+                if "\0" in line:
+                    raise UserError(f"{table}: not a text file (it holds zero bytes)")
+                yield line
+    except UnicodeDecodeError:
+        raise UserError(f"{table}: not a text file in UTF-8") from None
+    except OSError as error:
+        raise UserError(f"{table}: cannot be read ({error.strerror})") from None
