@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -19,8 +20,15 @@ class LabelledConv(nn.Conv2d):
         for_image, for_label = self.weight.split([image.shape[1], label.shape[1]], dim=1)
         corner = F.conv2d(constant_planes(label, (4, 4)), for_label, None, 2, padding=1)
         x = F.conv2d(image, for_image, self.bias, 2, padding=1)
-        inside = x.shape[-1] - corner.shape[-1]
-        return x + F.pad(corner, (0, inside, 0, inside), "replicate")
+        return x + _stretched(_stretched(corner, 2, x.shape[2]), 3, x.shape[3])
+
+
+def _stretched(maps: Tensor, dim: int, size: int) -> Tensor:
+    """Maps whose last row (``dim`` 2) or column (3) is repeated until there are ``size`` of them."""
+    first, last = maps.split([maps.shape[dim] - 1, 1], dim)
+    shape = list(last.shape)
+    shape[dim] = size - first.shape[dim]
+    return torch.cat([first, last.expand(shape)], dim)
 
 
 class Discriminator(nn.Module):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.compiling import compile_networks
 from models.generator import Encoder
 from models.metrics import Report, confusion_matrix
 from models.parallel import Processes
@@ -90,6 +91,10 @@ class Recognizer:
             parameter.grad = torch.empty_like(parameter)  # a fused optimizer wants the parameter's memory format
             torch.addcmul(b, a, kept, out=parameter.grad)
 
+    def compile(self) -> None:
+        """Let torch.compile make the network faster, when it is first called."""
+        compile_networks(self.network)
+
     @torch.inference_mode()
     def predict(self, *inputs: Tensor) -> Tensor:
         """The network's inputs → probabilities (N, n), in eval mode; train mode is put back (METHOD §7, row 4)."""
@@ -119,10 +124,15 @@ class Recognizer:
 
 
 @torch.no_grad()
-def real_features(encoder: Encoder, image: Tensor) -> Tensor:
-    """fx = cat(z, z) of real images: (N, 3, S, S) in [-1, 1] → (N, 16w, S/32, S/32), without gradients (METHOD §5)."""
-    code, _ = encoder(image)
-    return torch.cat([code, code], dim=1)
+def real_features(encoder: Encoder, image: Tensor, amp: torch.dtype | None = None) -> Tensor:
+    """fx = cat(z, z) of real images: (N, 3, S, S) in [-1, 1] → (N, 16w, S/32, S/32), without gradients (METHOD §5).
+
+    ``amp`` is the dtype in which they are encoded, as those of synthesized images are: another one would be a
+    signature that tells both apart. None is float32.
+    """
+    with torch.autocast(image.device.type, dtype=amp, enabled=amp is not None):
+        code, _ = encoder(image)
+    return torch.cat([code, code], dim=1).float()
 
 
 def answers(recognizer: Recognizer, encoder: Encoder | None,
@@ -131,7 +141,7 @@ def answers(recognizer: Recognizer, encoder: Encoder | None,
     """
     for image, label in batches:
         with torch.inference_mode():
-            inputs = (image,) if encoder is None else (image, real_features(encoder, image))
+            inputs = (image,) if encoder is None else (image, real_features(encoder, image, recognizer.amp))
         yield label.cpu().numpy(), recognizer.predict(*inputs).cpu().numpy()
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 import utils
 from models import losses
+from models.compiling import compile_networks
 from models.discriminator import Discriminator
 from models.generator import Decoder, Encoder
 from models.layers import add_to_each
@@ -154,6 +155,7 @@ class SwapGAN:
         self._trained_generator = processes.wrap(self.generator)
         self._trained_discriminators = processes.wrap(self.discriminators)
         self.perceptual: Perceptual | None = None
+        self.compiled = False
         if perceptual is not None:
             self.set_perceptual(perceptual)
         adam = {"lr": recipe.lr, "betas": (0.5, 0.999), "weight_decay": recipe.weight_decay, "fused": True}
@@ -178,6 +180,15 @@ class SwapGAN:
     def set_perceptual(self, perceptual: Perceptual) -> None:
         """Give the perceptual network of ``vgg_loss``, which is not part of the GAN's own state."""
         self.perceptual = perceptual.to(self.device, memory_format=torch.channels_last)
+        if self.compiled:
+            compile_networks(self.perceptual)
+
+    def compile(self) -> None:
+        """Let torch.compile make all networks faster, each when it is first called: in training and in all use."""
+        self.compiled = True
+        for generator in filter(None, (self.generator, self.averaged)):
+            compile_networks(generator.encoder, generator.decoder)
+        compile_networks(self.discriminators, *filter(None, [self.perceptual]))
 
     # ------------------------------------------------------------------------------------------- training
 

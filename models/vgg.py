@@ -34,14 +34,15 @@ def vgg_classifier(in_chans: int, fc_width: int = 4096) -> nn.Sequential:
 def classify(classifier: nn.Sequential, maps: Tensor) -> Tensor:
     """The classifier on maps (N, C, H, W) after adaptive average pooling to 7×7: (N, fc_width).
 
-    Pooling repeats and averages the cells of a smaller map: the first layer then does the same with the weights of
-    each cell's repetitions added up, and far fewer products.
+    Pooling is one matrix, since the backward pass of torch's is not deterministic on GPUs. It repeats and averages
+    the cells of a smaller map: the first layer then does the same with the weights of each cell's repetitions added
+    up, and far fewer products.
     """
     first, (height, width) = classifier[0], maps.shape[-2:]
-    if height * width >= POOLED ** 2:
-        return classifier(F.adaptive_avg_pool2d(maps, POOLED).flatten(1))
     cells = torch.eye(height * width, device=maps.device).view(-1, 1, height, width)
     places = F.adaptive_avg_pool2d(cells, POOLED).flatten(1)
+    if height * width >= POOLED ** 2:
+        return classifier((maps.flatten(2) @ places.to(maps.dtype)).flatten(1))
     weight = first.weight.view(-1, POOLED ** 2) @ places.t()
     return classifier[1:](F.linear(maps.flatten(1), weight.view(len(first.weight), -1), first.bias))
 

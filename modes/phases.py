@@ -149,8 +149,7 @@ class GANPhase:
                            processes=setting.processes)
         config["gan"] = self.gan.config()
         if options.compile:
-            self.gan.generator.compile()
-            self.gan.discriminators.compile()
+            self.gan.compile()
 
     def plan(self, epoch: int) -> list[Batch]:
         """A of one expression, B of any others."""
@@ -229,7 +228,7 @@ class RecognizerPhase:
                              "none" if restoring else options.vgg_init)
         self.recognizer = Recognizer(network, recipe, setting.device, setting.amp, setting.processes)
         if options.compile:
-            self.recognizer.network.compile()
+            self.recognizer.compile()
         self.best_acc = -1.0
 
     def _planned_steps(self) -> int:
@@ -269,7 +268,7 @@ class RecognizerPhase:
             image = augmented(image, utils.generator(options.seed, "augment", steps, rank))
         if options.augment or options.encode_synthesized:  # codes are those of the image that is seen
             own = len(image) if options.encode_synthesized else batch.real
-            fx = torch.cat([real_features(self.gan.encoder, image[:own]), fx[own:]])
+            fx = torch.cat([real_features(self.gan.encoder, image[:own], self.gan.amp), fx[own:]])
         self.setting.seed_torch("dropout", "recognizer", steps, rank)
         return self.recognizer.step(batch._replace(inputs=(image, fx)))
 
@@ -324,7 +323,7 @@ def examples_of(batches: Iterable[Loaded], gan: SwapGAN, group: int, real_codes:
             (b.first[:b.alone], b.first[b.alone:], b.label[b.alone:], b.second, b.second_label) for b in some)))
         real, made = ((faces, faces.new_zeros(len(faces), *fx_shape)) for faces in (image, source))
         if len(image) and real_codes:
-            real = image, real_features(gan.encoder, image)
+            real = image, real_features(gan.encoder, image, gan.amp)
         if len(source):
             made = gan.synthesize(source, target, source_label, target_label)
         of_real = (whole.split([batch.alone for batch in some]) for whole in real)

@@ -5,8 +5,9 @@
     python tests/benchmark.py --sizes paper --phases gan_step --batch_size 4
 
 Per phase: median and quartiles of the time, images/s, GFLOP per image (torch.utils.flop_counter), the share of the peak
-that large matrix products of the same dtype reach at best between the runs, the process's peak memory (the GPU's on a
-GPU), and the bytes written to files. ``--imitate_reference`` does the GAN step and the round in the reference's way as
+that large matrix products and convolutions of the same dtype reach at best between the runs (above 1 it is refused: the
+peak then saw worse moments than the phase), the process's peak memory (the GPU's on a GPU), and the bytes written to
+files. ``--imitate_reference`` does the GAN step and the round in the reference's way as
 well (see tests/imitation.py), with the same networks, in float32: in turn with ours, so that a machine that is busier
 for a while is so for both, and in a process of its own, with the system's allocator as it is.
 """
@@ -38,7 +39,7 @@ from datasets.splits import training_pairs  # noqa: E402
 from datasets.synthetic import make_dataset  # noqa: E402
 from models.recipes import GANRecipe, GANShape  # noqa: E402
 from models.recognizer import Examples, Recognizer, evaluate, real_features  # noqa: E402
-from models.speed import flops_of, matrix_peak, synchronize  # noqa: E402
+from models.speed import flops_of, peak_flops, synchronize  # noqa: E402
 from models.swap import Pair  # noqa: E402
 from models.swap_gan import SwapGAN  # noqa: E402
 from models.vgg import VGG, Perceptual, VGG_fx  # noqa: E402
@@ -67,16 +68,16 @@ class Figures:
     peak_share: float | None
     peak_gib: float
     bytes_written: int
-    product: float
+    peak: float
 
 
 class Block(NamedTuple):
-    """Some runs of a phase: seconds of each, peak memory, bytes per run, and FLOP/s of matrix products after them."""
+    """Some runs of a phase: seconds of each, peak memory, bytes per run, and FLOP/s of the device's peak after them."""
 
     seconds: list[float]
     peak_gib: float
     written: int
-    product: float
+    peak: float
 
 
 class Bench:
@@ -195,7 +196,7 @@ class Bench:
             synchronize(self.device)
             seconds.append(time.perf_counter() - begun)
         return Block(seconds, peak_memory(self.device), (bytes_written() - written) // len(seconds),
-                     matrix_peak(self.device, self.amp or torch.float32, repeats=6))
+                     peak_flops(self.device, self.amp or torch.float32, repeats=6))
 
 
 class Beside:
@@ -240,15 +241,18 @@ def measure(phase: str, bench: Bench, beside: Beside | None) -> list[Figures]:
     for _ in range(1 if phase == "round" else BLOCKS):
         for name, side in sides.items():
             blocks[name].append(side.block(name, 0 if phase == "round" else bench.options.seconds / BLOCKS))
-    peak = max(block.product for some in blocks.values() for block in some)
+    peak = max(block.peak for some in blocks.values() for block in some)
     return [_figures(name, bench.images_of(name), blocks[name], flops[name], peak) for name in sides]
 
 
 def _figures(phase: str, images: int, blocks: list[Block], flops: int, peak: float) -> Figures:
     seconds = [each for block in blocks for each in block.seconds]
     median = float(np.median(seconds))
+    share = flops / median / peak if flops else None
+    if share and share > 1:
+        raise SystemExit(f"{phase}: {share:.2f} of the peak is a mistake; measure again, on a machine without other work")
     return Figures(phase, images, 1e3 * median, tuple(1e3 * np.quantile(seconds, (0.25, 0.75))), images / median,
-                   flops / images / 1e9 if flops else None, flops / median / peak if flops else None,
+                   flops / images / 1e9 if flops else None, share,
                    max(block.peak_gib for block in blocks), blocks[-1].written, peak)
 
 
@@ -338,10 +342,10 @@ def main() -> None:
         finally:
             if beside:
                 beside.end()
-    peak = max(row.product for row in rows)
+    peak = max(row.peak for row in rows)
     name = torch.cuda.get_device_name() if bench.device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
     settings: dict[str, Any] = {key: getattr(options, key) for key in ("sizes", "dtype", "persons", *SIZES["demo"])}
-    print(f"{name}, torch {torch.__version__}, matrix product at {peak / 1e9:.0f} GFLOP/s; {settings}\n\n{table(rows)}")
+    print(f"{name}, torch {torch.__version__}, at best {peak / 1e9:.0f} GFLOP/s; {settings}\n\n{table(rows)}")
     for phase in IMITATED:
         both = {row.phase: row.milliseconds for row in rows if row.phase.endswith(phase)}
         if len(both) == 2:

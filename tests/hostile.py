@@ -17,7 +17,9 @@ from hypothesis import strategies as st
 
 import train
 import utils
+from benchmark import peak_memory, reset_peak_memory
 
+CPU = torch.device("cpu")
 TINY = ["--image_size", 32, "--base_width", 2, "--vgg_width", 2, "--fc_width", 4, "--batch_size", 6, "--vgg_init",
         "none", "--vgg_batch_size", 12, "--round_every", 1, "--round_epochs", 1, "--perceptual_epochs", 1,
         "--epochs", 1, "--label_copy", 1, "--gpu", -1, "--gan_raw", 1]
@@ -41,12 +43,14 @@ def ended(action: Callable[[], Any]) -> tuple[int, str]:
 
 
 def refused(action: Callable[[], Any]) -> str:
-    """The one line with which an action ends, exit status 2, within 10 seconds of work."""
-    started = time.process_time()
+    """The one line with which an action ends, exit status 2, within 10 seconds of work and 1.5 GiB of memory."""
+    reset_peak_memory(CPU)
+    started, before = time.process_time(), peak_memory(CPU)
     code, said = ended(action)
     lines = [line for line in said.splitlines() if line.strip() and not line.startswith("warning:")]
     assert code == 2 and len(lines) == 1 and len(lines[0]) < 2000, (code, said)
     assert time.process_time() - started < 10
+    assert not peak_memory(CPU) - before > 1.5  # the program itself takes half a GiB; NaN where nobody counts
     return lines[0]
 
 

@@ -17,7 +17,7 @@ from PIL import Image
 
 import train
 from conftest import REPOSITORY
-from datasets import check, convert
+from datasets import align, check, convert
 from datasets.aligning.directory import align_directory
 from datasets.aligning.aligner import Options
 from datasets.drawing.data_set import make_dataset
@@ -238,6 +238,18 @@ def test_outputs_that_cannot_be_written_are_found_before_any_work(faces, own, tm
     words = [word.format(**places) for word in words]
     refused(lambda: train.main([*words, "--checkpoint_dir", str(own), "--gpu", "-1"]))
     assert (tmp_path / "file").read_text() == "mine" and snapshot(faces) == before
+
+
+@pytest.mark.parametrize("flags", [[], ["--overwrite"]])
+def test_aligned_faces_do_not_go_among_foreign_files(faces, tmp_path, flags):
+    photos, out = tmp_path / "photos", tmp_path / "out"
+    photos.mkdir()
+    shutil.copy(next((faces / "data").iterdir()), photos / "a.jpg")
+    (tmp_path / "points.txt").write_text("a.jpg 20 25 40 25 30 35 22 45 38 45\n")
+    foreign = fill(out, "a.jpg", "notes.txt")
+    assert "holds something else" in refused(lambda: align.main([str(photos), str(out), "--landmarks", str(
+        tmp_path / "points.txt"), "--workers", "1", *flags]))
+    assert kept(out, foreign) and set(snapshot(out)) == set(foreign)
 
 
 def test_aligning_keeps_the_subjects_of_names_with_spaces(faces, tmp_path):

@@ -9,7 +9,7 @@ import torch
 
 from conftest import command
 from measure_claim import interval
-from models.speed import Speedometer, flops_of, matrix_peak
+from models.speed import Speedometer, flops_of, peak_flops
 
 
 def test_operations_are_those_of_the_hand():
@@ -29,7 +29,7 @@ def test_speedometer_counts_the_first_step_and_times_the_others():
     assert figures["images_per_second"] > 0
     share = figures["images_per_second"] / 2 * (2 * 64 ** 3 / 8) / meter._peak
     assert figures["peak_share"] == pytest.approx(share)
-    assert matrix_peak(torch.device("cpu"), side=256) > 1e8
+    assert peak_flops(torch.device("cpu"), small=True) > 1e8
 
 
 def test_t_interval_by_hand():

@@ -78,9 +78,8 @@ def _image_names(photos: Path) -> list[str]:
 
 def _open_output(out: Path, options: Options, overwrite: bool) -> None:
     record, told = out / "align.json", asdict(options)
-    if not record.is_file() and not overwrite and out.is_dir() and any(out.iterdir()):
-        raise UserError(f"{out}: holds something else already; choose another output directory, "
-                        "or write into it with --overwrite")
+    if not record.is_file() and out.is_dir() and any(out.iterdir()):
+        raise UserError(f"{out}: holds something else already; choose another output directory")
     if record.is_file():
         before = check(read_json(record), RECORD, record, "choose another output directory")
     if record.is_file() and not overwrite:

@@ -1,0 +1,20 @@
+"""``torch.compile`` for networks that meet batches of several sizes, with and without gradients."""
+
+from __future__ import annotations
+
+from torch import nn
+
+VARIANTS = 64  # torch counts them for all networks together, and computes without compiling beyond this number
+
+
+def compile_networks(*networks: nn.Module) -> None:
+    """Compile each network when it is first called; names in state dicts stay as they are.
+
+    A second size of batches compiles once more, for all sizes from then on.
+    """
+    from torch import _dynamo  # takes seconds, and is needed by runs with --compile alone
+
+    limit = "recompile_limit" if hasattr(_dynamo.config, "recompile_limit") else "cache_size_limit"
+    setattr(_dynamo.config, limit, VARIANTS)
+    for network in networks:
+        network.compile()
