@@ -75,6 +75,9 @@ class PerceptualPhase:
         if other and not options.perceptual:
             raise UserError(f"{self.file}: was trained with {other[0]} {known[other[0]]}, not {ours[other[0]]}; delete "
                             f"it to train another, or take it nevertheless with --perceptual {self.file}")
+        if known and known.get("fold") != ours.get("fold") and not options.perceptual:
+            raise UserError(f"{self.file}: was trained on other images than those of this fold, perhaps on some that it is "
+                            "tested on; delete it to train another")
 
     @property
     def recognizer(self) -> Recognizer:
