@@ -345,7 +345,7 @@ def adopt_options(options: argparse.Namespace, given: dict[str, Any], path: Path
         raise UserError(f"--restore: the run in {options.checkpoint_dir} was started with "
                         + " ".join(f"--{name} {kept[name]}" if kept[name] is not None else f"no --{name}"
                                    for name in refused) + "; leave the options as they were"
-                        + ("" if options.force else ", or add --force"))
+                        + (", or add --force" if any(KNOBS[n].knob.restore == "changes" for n in refused) else ""))
     for name, value in kept.items():
         if name not in given and KNOBS[name].knob.restore != "momentary":
             setattr(options, name, value)
