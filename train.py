@@ -16,7 +16,8 @@ from modes.options import read_options
 from modes.parts import is_series
 
 WORK = {  # a mode → where its work is done; a series is a training of several folds or seeds
-    "train": "modes.train.train", "series": "modes.series.train_series", "test": "modes.swap.swap", "evaluate": "modes.evaluate.evaluate_swaps",
+    "train": "modes.train.train", "series": "modes.series.train_series", "test": "modes.swap.swap",
+    "evaluate": "modes.evaluate.evaluate_swaps",
     "grid": "modes.grid.draw_grid", "generate": "modes.generate.generate",
     "recognize": "modes.recognize.recognize", "export": "modes.export.export",
 }

@@ -115,8 +115,8 @@ def with_kept_fold(layout: Layout, run: Path, fold: Mapping[str, Any]) -> Layout
     """
     path = run / "splits" / fold_list(fold["number"])
     if not path.is_file():
-        raise UserError(f"{path}: no such file, and it alone says which images this run was not trained on; put it back "
-                        "from a copy")
+        raise UserError(f"{path}: no such file, and it alone says which images this run was not trained on; put it "
+                        "back from a copy")
     names = set(read_label_list(path))
     if _content(names) != fold["images"]:
         raise UserError(f"{path}: does not list the images that this run is tested on; put it back from a copy")
@@ -124,13 +124,13 @@ def with_kept_fold(layout: Layout, run: Path, fold: Mapping[str, Any]) -> Layout
     if not test:
         return layout
     if len(test) < len(names):
-        raise UserError(f"{layout.root}: {len(names) - len(test)} of {len(names)} images of {path} are no longer listed; "
-                        "restore the lists, or start a new run")
+        raise UserError(f"{layout.root}: {len(names) - len(test)} of {len(names)} images of {path} are no longer "
+                        "listed; restore the lists, or start a new run")
     return tested_on(layout, test, fold["by"])
 
 
 def check_kept_fold(test: Sequence[Sample], path: Path) -> None:
     """UserError where a run that goes on would be tested on other images than those that it has kept as its fold's."""
     if path.is_file() and set(read_label_list(path)) != {sample.name for sample in test}:
-        raise UserError(f"{path}: the lists of the data have changed since this fold was cut, and it may have been trained "
-                        "on some of its test images now; put the lists back, or start anew with --overwrite")
+        raise UserError(f"{path}: the lists of the data have changed since this fold was cut, and it may have been "
+                        "trained on some of its test images now; put the lists back, or start anew with --overwrite")

@@ -88,8 +88,8 @@ def check_series_options(options: argparse.Namespace) -> None:
     elif options.jobs > 1 and not is_series(options):
         raise UserError(f"--jobs {options.jobs}: is for all of --folds K or --seeds N; a single run is one job")
     elif options.jobs > 1 and os.environ.get("WORLD_SIZE", "1") != "1":
-        raise UserError(f"--jobs {options.jobs}: torchrun's processes train together, one fold or seed after the other; "
-                        "leave one of the two out")
+        raise UserError(f"--jobs {options.jobs}: torchrun's processes train together, one fold or seed after the "
+                        "other; leave one of the two out")
     elif is_series(options) and options.restore is not None and options.restore >= 0:
-        raise UserError(f"--restore {options.restore}: names an epoch of a single run, and there are several; leave the "
-                        "number out, or name one run with --checkpoint_dir")
+        raise UserError(f"--restore {options.restore}: names an epoch of a single run, and there are several; leave "
+                        "the number out, or name one run with --checkpoint_dir")

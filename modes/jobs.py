@@ -62,8 +62,9 @@ def train_side_by_side(parts: Sequence[argparse.Namespace], jobs: int, gpu: list
             raise utils.Stopped(arrived(), f"stopped by signal {arrived()}, the states are saved; go on with --restore "
                                 f"--checkpoint_dir {folder}")
     if failed:
-        raise UserError(f"{len(failed)} of {len(parts)} runs failed, see " + ", ".join(str(job.output) for job in failed)
-                        + f"; then go on with --restore --checkpoint_dir {folder}")
+        outputs = ", ".join(str(job.output) for job in failed)
+        raise UserError(f"{len(failed)} of {len(parts)} runs failed, see {outputs}; then go on with --restore "
+                        f"--checkpoint_dir {folder}")
 
 
 def started(part: argparse.Namespace, slot: int, gpu: list[int] | None, jobs: int, folder: Path) -> Job:

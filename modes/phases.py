@@ -78,8 +78,8 @@ class PerceptualPhase:
             raise UserError(f"{self.file}: was trained with {other[0]} {known[other[0]]}, not {ours[other[0]]}; delete "
                             f"it to train another, or take it nevertheless with --perceptual {self.file}")
         if self._of_other_images():
-            raise UserError(f"{self.file}: was trained on other images than those of this fold, perhaps on some that it is "
-                            "tested on; delete it to train another")
+            raise UserError(f"{self.file}: was trained on other images than those of this fold, perhaps on some that it "
+                            "is tested on; delete it to train another")
 
     def _of_other_images(self) -> bool:
         """Whether the perceptual network at hand is that of another fold."""

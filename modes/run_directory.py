@@ -30,7 +30,7 @@ NETWORKS = r"model/(Enc|Dec|D1|D2)_iter_(temp|\d{3,})\.pth"
 STATES = r"state/(state_\d{6,}\.pth|manifest\.json)"
 BEST = r"VGG/(max_ckpt\.t7|Enc_max\.pth)"
 REMOVABLE = (NETWORKS, r"model/config\.json", STATES, BEST, r"img/epoch_\d{3,}\.jpg", r"log/(metrics|speed)\.csv",
-             r"log/events\.out\.tfevents\.[\w.-]+", r"splits/images_(val|gan_nature)\.list", r"splits/fold_\d{2,}\.list",
+             r"log/events\.out\.tfevents\.[\w.-]+", r"splits/(images_(val|gan_nature)|fold_\d{2,})\.list",
              r"test_result/(grid\.jpg|Con_Matrix\.png|confusion_matrix\.json|predictions\.csv|mistakes\.jpg)",
              r"synthesis\.json", r"options\.json")
 KEPT = (r"VGG_loss/\d+_max_ckpt\.t7", r"judge\.pth")  # they depend on the data alone, and are used again

@@ -64,8 +64,8 @@ def check_parts(options: argparse.Namespace, directory: SeriesDirectory, parts: 
     directory.check_free(options.overwrite)
     begun = [part for part in parts if StateStore(Path(part.checkpoint_dir) / "state").exists()]
     if options.restore is not None and not begun and not directory.is_claimed():
-        raise UserError(f"--restore: {directory.folder} holds no folds or seeds to go on with; start without --restore, "
-                        "or name their directory with --checkpoint_dir")
+        raise UserError(f"--restore: {directory.folder} holds no folds or seeds to go on with; start without "
+                        "--restore, or name their directory with --checkpoint_dir")
     for part, layout in zip(parts, layouts):
         run, kept = RunDirectory(part.checkpoint_dir), Path(part.checkpoint_dir) / "options.json"
         if utils.main_process():
@@ -123,8 +123,8 @@ def pool(options: argparse.Namespace, parts: Sequence[argparse.Namespace], layou
     found = [Path(part.checkpoint_dir) / "test_result" / "confusion_matrix.json" for part in parts]
     missing = [path for path in found if not path.is_file()]
     if missing:
-        print(f"no pooled results: {len(missing)} of {len(parts)} runs have judged no recognizer (no recognizer round in "
-              f"{options.epochs} epochs with --round_every {options.round_every})")
+        print(f"no pooled results: {len(missing)} of {len(parts)} runs have judged no recognizer (no recognizer round "
+              f"in {options.epochs} epochs with --round_every {options.round_every})")
         return
     reports = [read_report(path, len(names)) for path in found]
     pooled = Pooled([path.parents[1].name for path in found], reports)
