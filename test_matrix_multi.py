@@ -1,6 +1,8 @@
 """A trained recognizer → accuracy, precision, recall, F1, confusion matrix and mistakes on a list of real images.
 
     python test_matrix_multi.py --data 2 --resume_dir checkpoint/checkpoint_multipie/VGG --gpu 0
+
+Several, such as folds or seeds, give one pooled matrix, and mean, standard deviation and interval of their accuracies.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from utils import UserError
 if TYPE_CHECKING:
     from datasets.layout import Layout
     from models.checkpoints import Trained
+    from modes.matrix import Judged
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -23,8 +26,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser = OneLineParser(description=__doc__.splitlines()[0],
                                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     add = parser.add_argument
-    add("--resume_dir", default="checkpoint/checkpoint_multipie/VGG",
-        help="directory with max_ckpt.t7 and Enc_max.pth; names, sizes and shapes come from there")
+    add("--resume_dir", nargs="+", default=["checkpoint/checkpoint_multipie/VGG"], metavar="DIR",
+        help="directory with max_ckpt.t7 and Enc_max.pth; names, sizes and shapes come from there. Of several, each is "
+             "judged on its own test images, a fold's on that fold, and the results are pooled")
     add("--data", type=int, choices=(1, 2, 3), default=argparse.SUPPRESS,
         help="data set: 1 MMI, 2 Multi-PIE, 3 RAF-DB (default: what the recognizer was trained on, else 2)")
     add("--data_dir", default=argparse.SUPPRESS, help="any data directory, instead of that of --data")
@@ -36,13 +40,19 @@ def build_parser() -> argparse.ArgumentParser:
     add("--num_workers", type=int, default=2, help="processes that decode images")
     add("--image_size", type=int, default=256, help="image side, for a checkpoint that does not carry it")
     add("--output_dir", default=".",
-        help="where Con_Matrix.png, confusion_matrix.json, predictions.csv and mistakes.jpg go")
+        help="where Con_Matrix.png, confusion_matrix.json, predictions.csv and mistakes.jpg go; of several "
+             "recognizers only the first two")
     return parser
 
 
-def find_layout(options: argparse.Namespace, trained: Trained) -> "Layout":
-    """The data to judge on: --data_dir, --data, or what the recognizer was trained on, in this order."""
+def find_layout(options: argparse.Namespace, trained: Trained, folder: Path) -> "Layout":
+    """The data to judge on: --data_dir, --data, or what the recognizer was trained on, in this order.
+
+    A fold's recognizer is tested on that fold; of the data it was trained on it has a validation split, too.
+    """
+    from datasets.folds import with_kept_fold
     from datasets.layout import DATA_SETS, read_layout
+    from datasets.splits import with_kept_validation
     from modes.trained import names_of
 
     config, data = trained.config, DATA_SETS[getattr(options, "data", 2)]
@@ -50,8 +60,46 @@ def find_layout(options: argparse.Namespace, trained: Trained) -> "Layout":
         root = options.data_dir
     else:
         root = data.directory if hasattr(options, "data") else config.get("data_dir", data.directory)
-    names = names_of(trained, getattr(options, "attributes", None), getattr(options, "data", 2), options.resume_dir)
-    return read_layout(root, names, known=config.get("listed"), neutral=config.get("neutral_name"))
+    names = names_of(trained, getattr(options, "attributes", None), getattr(options, "data", 2), folder)
+    layout = read_layout(root, names, known=config.get("listed"), neutral=config.get("neutral_name"),
+                         need_test="fold" not in config)
+    if "fold" in config:
+        layout = with_kept_fold(layout, folder.parent, config["fold"])
+    own_data = Path(config.get("data_dir", "")).resolve() == layout.root.resolve()
+    return with_kept_validation(layout, folder.parent) if options.split != "test" and own_data else layout
+
+
+def judged(options: argparse.Namespace, folder: Path) -> tuple["Judged", "Layout"]:
+    """What the recognizer in a directory says of its images, and their data directory."""
+    from datasets.files import check_output
+    from datasets.layout import image_directory
+    from models.checkpoints import load_recognizer
+    from modes.matrix import judged_split
+
+    trained = load_recognizer(folder, utils.pick_device(options.gpu))
+    layout = find_layout(options, trained, folder)
+    check_output(options.output_dir, "--output_dir", trees=[image_directory(layout.root)], directory=True)
+    return judged_split(trained, layout, options.split, trained.config.get("image_size", options.image_size),
+                        options.batch_size, options.num_workers), layout
+
+
+def judge_all(options: argparse.Namespace, folders: Sequence[Path]) -> None:
+    """Judge several recognizers, each on its own images, and write the pooled results."""
+    from models.pooled import Pooled
+    from modes.matrix import write_pooled
+
+    reports, expressions = [], None
+    for folder in folders:
+        found, layout = judged(options, folder)
+        if expressions not in (None, layout.expressions):
+            raise UserError(f"{folder}: was trained with -a {' '.join(layout.expressions)}, and {folders[0]} with -a "
+                            f"{' '.join(expressions)}; only the same expressions in one order can be pooled")
+        expressions = layout.expressions
+        reports.append(found.report)
+        print(f"{folder}: {found.predictions.as_text()}", flush=True)
+    print()
+    write_pooled(Pooled(list(map(str, folders)), reports), expressions,
+                 f"{len(folders)} recognizers, {options.split} images", options.output_dir)
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -60,24 +108,20 @@ def main(words: Sequence[str] | None = None) -> None:
     check_ranges(options, batch_size=(1, 65536), num_workers=(0, 256), image_size=(32, 2048), gpu=(-1, 1023))
     if options.image_size % 32:
         raise UserError(f"--image_size {options.image_size}: must be a multiple of 32, like 64 or 256")
-    if not Path(options.resume_dir).is_dir():
-        raise UserError(f"--resume_dir {options.resume_dir}: no such directory")
+    folders = list(map(Path, options.resume_dir))
+    for i, folder in enumerate(folders):
+        if not folder.is_dir():
+            raise UserError(f"--resume_dir {folder}: no such directory")
+        if folder.resolve() in map(Path.resolve, folders[:i]):
+            raise UserError(f"--resume_dir {folder}: named twice, its images would be counted twice")
     from datasets.files import check_output
-    from datasets.layout import image_directory
-    from datasets.splits import with_kept_validation
-    from models.checkpoints import load_recognizer
-    from modes.matrix import judged_split, write_report
+    from modes.matrix import write_report
 
     check_output(options.output_dir, "--output_dir", directory=True)
-    trained = load_recognizer(Path(options.resume_dir), utils.pick_device(options.gpu))
-    layout = find_layout(options, trained)
-    check_output(options.output_dir, "--output_dir", trees=[image_directory(layout.root)], directory=True)
-    own_data = Path(trained.config.get("data_dir", "")).resolve() == layout.root.resolve()
-    if options.split in ("val", "train", "all") and own_data:
-        layout = with_kept_validation(layout, Path(options.resume_dir).parent)
-    judged = judged_split(trained, layout, options.split, trained.config.get("image_size", options.image_size),
-                          options.batch_size, options.num_workers)
-    write_report(judged, layout.expressions, f"{options.resume_dir} on {layout.root}, {options.split} images",
+    if len(folders) > 1:
+        return judge_all(options, folders)
+    found, layout = judged(options, folders[0])
+    write_report(found, layout.expressions, f"{folders[0]} on {layout.root}, {options.split} images",
                  options.output_dir)
 
 

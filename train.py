@@ -13,9 +13,11 @@ from typing import Sequence
 
 import utils
 from modes.options import read_options
+from modes.parts import is_series
 
-WORK = {  # a mode → where its work is done
-    "train": "modes.train.train", "test": "modes.swap.swap", "evaluate": "modes.evaluate.evaluate_swaps",
+WORK = {  # a mode → where its work is done; a series is a training of several folds or seeds
+    "train": "modes.train.train", "series": "modes.series.train_series", "test": "modes.swap.swap",
+    "evaluate": "modes.evaluate.evaluate_swaps",
     "grid": "modes.grid.draw_grid", "generate": "modes.generate.generate",
     "recognize": "modes.recognize.recognize", "export": "modes.export.export",
 }
@@ -26,7 +28,7 @@ def main(words: Sequence[str] | None = None) -> None:
     options = read_options(words)
     if options.mode == "recognize":
         utils.sleep_while_waiting()
-    module, _, name = WORK[options.mode].rpartition(".")
+    module, _, name = WORK["series" if is_series(options) else options.mode].rpartition(".")
     getattr(import_module(module), name)(options)
 
 

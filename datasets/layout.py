@@ -55,8 +55,8 @@ class Layout:
 
     ``neutral`` is the label of the neutral faces that synthesis takes as targets, None where no expression is neutral;
     it is ``len(expressions)`` where these are ``target_only``: faces in no class, no GAN pair and no test (METHOD §7,
-    row 15). ``left_out`` are training images of expressions that were not asked for; ``listed`` names the labels as the
-    lists number them.
+    row 15). ``left_out`` are listed images of expressions that were not asked for, or of the fold that is tested;
+    ``listed`` names the labels as the lists number them.
     """
 
     root: Path
@@ -95,18 +95,19 @@ def short_names(expressions: Sequence[str]) -> list[str]:
 # ------------------------------------------------------------------------------------------------- reading
 
 def read_layout(root: str | Path, expressions: Sequence[str] | None = None, *,
-                known: Sequence[str] | None = None, neutral: str | None = None) -> Layout:
+                known: Sequence[str] | None = None, neutral: str | None = None, need_test: bool = True) -> Layout:
     """Read the lists of a data directory.
 
     ``expressions`` are the names asked for, in the order of the labels to give out; None takes those of the
     directory, or ``known``, what is known of the data set from elsewhere. Where the directory or ``known`` names the
     labels, ``expressions`` may reorder them or leave some out. ``neutral`` names the expression whose faces are the
-    targets of synthesis; by default the one called "neutral", if any.
+    targets of synthesis; by default the one called "neutral", if any. Without ``need_test`` the test list may be
+    absent, as where folds are cut from all images.
 
     Raises UserError for an absent directory or list, an unknown expression, a line that is not
     ``<file name> <label>``, a label out of range and a name with two labels. METHOD §6, §7 row 15.
     """
-    lists = read_lists(Path(root))
+    lists = read_lists(Path(root), need_test=need_test)
     names = lists.expressions or (tuple(known) if known else None)
     expressions = tuple(expressions) if expressions else names
     if expressions is None:

@@ -50,12 +50,16 @@ class Lists:
         return {*self.train, *self.val, *self.test}
 
 
-def read_lists(root: Path, *, complete: bool = True) -> Lists:
-    """Read the lists of a data directory; UserError where one is malformed or, if ``complete``, absent."""
+def read_lists(root: Path, *, complete: bool = True, need_test: bool = True) -> Lists:
+    """Read the lists of a data directory; UserError where one is malformed or, if ``complete``, absent.
+
+    Without ``need_test`` the test list may be absent.
+    """
     if not root.is_dir():
         raise UserError(f"{root}: no such data directory; put your faces there as datasets/README.md says, "
                         "or see it work with: python train.py --preset demo")
-    train, test = (read_split(root, split, required=complete) for split in ("train", "test"))
+    train = read_split(root, "train", required=complete)
+    test = read_split(root, "test", required=complete and need_test)
     val = read_split(root, "val", required=False)
     held_out = train.keys() & (val.keys() | test.keys())
     subjects = read_subjects(root, train.keys() | val.keys() | test.keys())

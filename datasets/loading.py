@@ -6,6 +6,7 @@ resumed run has the same plan and goes on in the middle of it.
 
 from __future__ import annotations
 
+import copy
 import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import Iterator, NamedTuple, Sequence
@@ -42,16 +43,28 @@ class Images(torch.utils.data.Dataset):
     def __init__(self, samples: Sequence[Sample], image_size: int, cache: str = "auto") -> None:
         self.samples, self.image_size = list(samples), image_size
         self.pixels: Tensor | None = None
+        self.rows: Tensor | None = None  # of ``pixels``, where these are not of these samples alone
         needed = len(self.samples) * 3 * image_size ** 2
         if cache == "ram" or cache == "auto" and needed < _free_memory() / 3 / number_of_processes():
             self.pixels = self._decode_all()
+
+    def of(self, samples: Sequence[Sample]) -> "Images":
+        """The images of some of these samples; those in memory are shared, not decoded again."""
+        if self.pixels is None:
+            return Images(samples, self.image_size, cache="none")
+        position = {sample.path: i for i, sample in enumerate(self.samples)}
+        rows = torch.tensor([position[sample.path] for sample in samples], dtype=torch.int64)
+        some = copy.copy(self)
+        some.samples, some.rows = list(samples), rows if self.rows is None else self.rows[rows]
+        return some
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def __getitem__(self, positions: Sequence[int] | Tensor) -> Tensor:
         if self.pixels is not None:
-            return self.pixels[torch.as_tensor(positions)]
+            positions = torch.as_tensor(positions)
+            return self.pixels[positions if self.rows is None else self.rows[positions]]
         decoded = torch.empty(len(positions), 3, self.image_size, self.image_size, dtype=torch.uint8)
         for pixels, i in zip(decoded, positions):
             pixels.copy_(to_uint8(read_image(self.samples[i].path, self.image_size)))

@@ -59,12 +59,12 @@ class Report:
 
     def as_dict(self, names: Sequence[str]) -> dict[str, Any]:
         """Every figure as plain values for a JSON file; NaN becomes None."""
-        per_class = {name: {"images": int(count), "precision": _plain(p), "recall": _plain(r), "f1": _plain(f)}
+        per_class = {name: {"images": int(count), "precision": plain(p), "recall": plain(r), "f1": plain(f)}
                      for name, count, p, r, f in zip(names, self.counts.sum(1), self.precision, self.recall, self.f1)}
-        return {"accuracy": _plain(self.accuracy), "mean_class_accuracy": _plain(self.mean_class_accuracy),
+        return {"accuracy": plain(self.accuracy), "mean_class_accuracy": plain(self.mean_class_accuracy),
                 "images": int(self.counts.sum()), "expressions": list(names), "per_expression": per_class,
                 "counts": self.counts.tolist(),
-                "row_percent": [[_plain(value) for value in line] for line in self.row_percent]}
+                "row_percent": [[plain(value) for value in line] for line in self.row_percent]}
 
     def as_text(self, names: Sequence[str], short: Sequence[str]) -> str:
         """Aligned tables for a terminal: figures per expression, then the matrix in counts and in row per cent."""
@@ -148,11 +148,11 @@ class Predictions:
 
     def as_dict(self, names: Sequence[str]) -> dict[str, Any]:
         """Every figure as plain values for a JSON file, those of the report among them; NaN becomes None."""
-        accuracy, mean_class = ([_plain(side) for side in interval] for interval in self.intervals)
+        accuracy, mean_class = ([plain(side) for side in interval] for interval in self.intervals)
         return {**self.report.as_dict(names), "accuracy_interval": accuracy, "mean_class_accuracy_interval": mean_class,
                 "interval": {"confidence": CONFIDENCE, "resamples": RESAMPLES,
                              "drawn_again": "images" if self.group is None else "subjects"},
-                "expected_calibration_error": _plain(self.calibration_error)}
+                "expected_calibration_error": plain(self.calibration_error)}
 
     def as_text(self) -> str:
         """One line for a terminal: accuracies with their intervals, and the calibration error."""
@@ -205,7 +205,8 @@ def frechet_distance(x: np.ndarray, y: np.ndarray) -> float:
     return max(0.0, float(distance))
 
 
-def _plain(value: float) -> float | None:
+def plain(value: float) -> float | None:
+    """A figure for a JSON file: four decimals, None for NaN."""
     return None if np.isnan(value) else round(float(value), 4)
 
 

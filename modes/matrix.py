@@ -19,6 +19,7 @@ from models.attribution import explained_stage
 from models.checkpoints import Trained
 from models.figures import confusion_picture
 from models.metrics import Predictions, Report
+from models.pooled import Pooled
 from models.recognized_figures import Card, cards_picture
 from models.recognizer import answers
 from utils import UserError
@@ -42,13 +43,16 @@ class Judged:
 
 
 def judged_split(trained: Trained, layout: Layout, split: str, image_size: int, batch_size: int,
-                 num_workers: int = 0) -> Judged:
-    """Judge a recognizer on a split of a data directory, in batches. UserError for missing and unusable images."""
+                 num_workers: int = 0, decoded: Images | None = None) -> Judged:
+    """Judge a recognizer on a split of a data directory, in batches. UserError for missing and unusable images.
+
+    ``decoded`` holds the images where they are in memory already.
+    """
     samples = layout.split(split)
     if not samples:
         raise UserError(f"{layout.root}: no image in the split \"{split}\"; choose another --split")
     check_images(samples)
-    images = Images(samples, image_size, cache="none")
+    images = decoded.of(samples) if decoded else Images(samples, image_size, cache="none")
     batches = images.evaluation_batches(batch_size, trained.recognizer.device, num_workers)
     label, probabilities = map(numpy.concatenate, zip(*answers(trained.recognizer, trained.encoder, batches)))
     persons = numpy.unique([sample.subject or f"/{sample.name}" for sample in samples], return_inverse=True)[1]
@@ -70,6 +74,15 @@ def write_report(judged: Judged, names: Sequence[str], title: str, output_dir: s
     utils.save_picture(picture, places[3])
     print(f"{title}\n\n{predictions.as_text()}\n\n{report.as_text(names, short_names(names))}\n")
     print("wrote " + ", ".join(map(str, places[:-1])) + f" and {places[-1]}")
+
+
+def write_pooled(pooled: Pooled, names: Sequence[str], title: str, output_dir: str | Path) -> None:
+    """Print the figures of several runs and write their ``Con_Matrix.png`` and ``confusion_matrix.json``."""
+    places = [Path(output_dir) / name for name in ("Con_Matrix.png", "confusion_matrix.json")]
+    utils.save_picture(confusion_picture(pooled.report, names, pooled.heading), places[0])
+    utils.write_json(places[1], {"title": title, **pooled.as_dict(names)})
+    print(f"{title}\n\n{pooled.as_text()}\n\n{pooled.report.as_text(names, short_names(names))}\n")
+    print(f"wrote {places[0]} and {places[1]}")
 
 
 def predictions_table(judged: Judged, names: Sequence[str]) -> str:

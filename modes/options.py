@@ -1,4 +1,4 @@
-"""The options of train.py: presets, one dataclass field per knob, and the checks that come before any work.
+"""The options of train.py: presets, and one dataclass field per knob.
 
 A knob's line gives its name, default, meaning, range and what it does to a run that goes on; parser, checks, the schema
 of ``options.json`` and the README's table all come from it. An option's value is the one typed, else that of the run
@@ -15,6 +15,8 @@ from typing import Any, Sequence
 import utils
 from knobs import NamedKnob, OneLineParser, knob, knobs_of
 from models.recipes import BEYOND_RECOGNIZER, GANRecipe, GANShape, RecognizerRecipe, RecognizerShape
+from modes.checks import check_options, wants_restore
+from modes.parts import fold_directory
 from utils import UserError
 
 MODES = ("train", "test", "evaluate", "grid", "generate", "recognize", "export")
@@ -76,6 +78,23 @@ class Files:
     num_workers: int = knob(2, "processes that decode images, where they are not cached", least=0, most=256,
                             restore="free")
     cache: str = knob("auto", "keep decoded images in memory", choices=("auto", "ram", "none"), restore="free")
+
+
+@dataclass(frozen=True)
+class Series:
+    """Several trainings as one: folds, or seeds."""
+
+    folds: int | None = knob(None, "cross-validation: cut all listed images into K folds with no person in two of them; "
+                             "train on the others and test on itself, each in its directory fold_01, fold_02, ...",
+                             least=2, most=1000, metavar="K", restore="fixed")
+    fold: int | None = knob(None, "only this one of the folds, from 1", least=1, most=1000, metavar="I",
+                            restore="fixed")
+    folds_by: str = knob("subject", "what folds do not share: persons, or images alone", choices=("subject", "image"),
+                         restore="fixed")
+    seeds: int | None = knob(None, "the same training with N seeds from --seed on, each in its directory seed_00, "
+                             "seed_01, ...", least=2, most=1000, metavar="N", restore="fixed")
+    jobs: int = knob(1, "folds or seeds that are trained side by side, with their output in fold_01.txt, ...; several "
+                     "of --gpu are dealt out to them", least=1, most=256, restore="momentary")
 
 
 @dataclass(frozen=True)
@@ -187,7 +206,7 @@ class Output:
 
 
 GROUPS: dict[str, tuple[type, ...]] = {
-    "what to do": (Task,), "files": (Files,), "networks": (GANShape, RecognizerShape, Hardware),
+    "what to do": (Task,), "files": (Files,), "folds and seeds": (Series,), "networks": (GANShape, RecognizerShape, Hardware),
     "perceptual network (stage 0)": (PerceptualPlan,), "GAN": (GANPlan, GANRecipe),
     "recognizer": (RecognizerPlan, RecognizerRecipe), "measuring (--mode evaluate)": (Measuring,),
     "swap (--mode test)": (Swap,), "use (--mode recognize, export)": (Use,), "what to write": (Output,),
@@ -285,7 +304,7 @@ def read_options(words: Sequence[str] | None = None) -> argparse.Namespace:
     given = vars(build_parser().parse_args(words))
     options = defaults()
     vars(options).update({**PRESETS[given.get("preset", options.preset)], **given})
-    options.checkpoint_dir = options.checkpoint_dir or default_checkpoint_dir(options)
+    options.checkpoint_dir = fold_directory(options.checkpoint_dir or default_checkpoint_dir(options), options.fold)
     kept = Path(options.checkpoint_dir) / "options.json"
     if kept.is_file() and (options.mode != "train" or wants_restore(options)):
         adopt_options(options, given, kept)
@@ -302,12 +321,7 @@ def default_checkpoint_dir(options: argparse.Namespace) -> str:
     return f"checkpoint/checkpoint_{Path(options.data_dir).resolve().name if own else data.name}"
 
 
-def wants_restore(options: argparse.Namespace) -> bool:
-    """Whether this training is the continuation of a run."""
-    return options.restore is not None or options.auto_restore
-
-
-# ------------------------------------------------------------------------------------------------- checks
+# ------------------------------------------------------------------------------------------- a run's options
 
 def adopt_options(options: argparse.Namespace, given: dict[str, Any], path: Path) -> None:
     """Take over a run's options where none are given; UserError names those that were given otherwise."""
@@ -329,62 +343,9 @@ def adopt_options(options: argparse.Namespace, given: dict[str, Any], path: Path
     refused = changed if not options.force else [n for n in changed if KNOBS[n].knob.restore == "fixed"]
     if refused and options.mode == "train":
         raise UserError(f"--restore: the run in {options.checkpoint_dir} was started with "
-                        + " ".join(f"--{name} {kept[name]}" for name in refused) + "; leave the options as they were"
-                        + ("" if options.force else ", or add --force"))
+                        + " ".join(f"--{name} {kept[name]}" if kept[name] is not None else f"no --{name}"
+                                   for name in refused) + "; leave the options as they were"
+                        + (", or add --force" if any(KNOBS[n].knob.restore == "changes" for n in refused) else ""))
     for name, value in kept.items():
         if name not in given and KNOBS[name].knob.restore != "momentary":
             setattr(options, name, value)
-
-
-def check_options(options: argparse.Namespace, given: dict[str, Any]) -> None:
-    """UserError for values that each may be chosen, but not together."""
-    if options.image_size % 32:
-        raise UserError(f"--image_size {options.image_size}: must be a multiple of 32 (five halvings), like 64 or 256")
-    if options.vgg_width >= 2 * options.base_width:
-        raise UserError(f"--vgg_width {options.vgg_width}: must be less than twice --base_width {options.base_width}, "
-                        "since one convolution mixes the features of both")
-    if options.vgg_init == "imagenet" and options.vgg_width != 64:
-        if given.get("vgg_init") == "imagenet":
-            raise UserError(f"--vgg_width {options.vgg_width}: there are ImageNet weights for --vgg_width 64 alone; "
-                            "add --vgg_init none")
-        options.vgg_init = "none"
-    if options.mode == "generate" and not options.output:
-        raise UserError("--mode generate: --output DIR is missing, the data directory to write")
-    if options.mode != "generate":
-        options.output = options.output or {"grid": "grid.jpg", "recognize": "recognized.jpg",
-                                            "export": f"{options.which}.onnx"}.get(options.mode, "result.jpg")
-        if options.mode != "export":
-            utils.check_picture_name(options.output)
-    for name in ("perceptual", "vgg_init") if options.mode == "train" and not wants_restore(options) else ():
-        path = getattr(options, name)
-        if path and path not in ("imagenet", "none", "stage0") and not Path(path).is_file():
-            raise UserError(f"--{name} {path}: no such file")
-    if options.mode == "recognize" and not options.input:
-        raise UserError("--mode recognize: --input is missing; name pictures, a directory, a pattern or a video")
-    if options.mode == "export" and Path(options.output).suffix.lower() != ".onnx":
-        raise UserError(f"--output {options.output}: the name of an export must end in .onnx")
-    if options.mode == "test":
-        check_swap_options(options)
-    elif options.mode == "train" and options.restore is not None and options.overwrite:
-        raise UserError("--restore and --overwrite: choose one, go on or start anew")
-
-
-def check_swap_options(options: argparse.Namespace) -> None:
-    """UserError for a swap that says too little or two things at once."""
-    for name in ("swap_list", "input", "target"):
-        if getattr(options, name) is None:
-            raise UserError(f"--mode test: --{name} is missing; it needs --swap_list I T, --input FILE and "
-                            "--target FILE")
-    if len(options.input) > 1:
-        raise UserError(f"--input {' '.join(options.input)}: a swap needs one face here; further ones are for --target")
-    if len(options.swap_list) != 1 + len(options.target):
-        raise UserError(f"--swap_list {' '.join(map(str, options.swap_list))}: needs the expressions of --input and of "
-                        f"each --target, {1 + len(options.target)} numbers")
-    if len(options.target) > 1 and not options.frames:
-        raise UserError("--target: several targets are for a strip or a matrix; add --frames K")
-    if options.matrix and (len(options.target) != 2 or not options.frames):
-        raise UserError("--matrix: needs two targets and --frames K")
-    if options.matrix and options.frames > 20:
-        raise UserError(f"--frames {options.frames}: at most 20 for a matrix")
-    if options.paste and (not options.align or options.frames):
-        raise UserError("--paste puts aligned faces back: it needs --align MODEL, and no --frames")

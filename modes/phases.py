@@ -52,6 +52,8 @@ class PerceptualPhase:
         options, n = setting.options, len(setting.layout.expressions)
         self.file = Path(options.perceptual or setting.folder / "VGG_loss" / f"{n}_max_ckpt.t7")
         wanted, there = options.vgg_loss or options.vgg_init == "stage0", self.file.is_file()
+        if there and not restoring and options.overwrite and self._of_other_images():
+            there = False
         self.epochs = options.perceptual_epochs if wanted and not there else 0
         if not restoring and wanted and there:
             self._check_file()
@@ -75,6 +77,14 @@ class PerceptualPhase:
         if other and not options.perceptual:
             raise UserError(f"{self.file}: was trained with {other[0]} {known[other[0]]}, not {ours[other[0]]}; delete "
                             f"it to train another, or take it nevertheless with --perceptual {self.file}")
+        if self._of_other_images():
+            raise UserError(f"{self.file}: was trained on other images than those of this fold, perhaps on some that it "
+                            "is tested on; delete it to train another")
+
+    def _of_other_images(self) -> bool:
+        """Whether the perceptual network at hand is that of another fold."""
+        known = {} if self.setting.options.perceptual else perceptual_config(self.file)
+        return bool(known) and known.get("fold") != self.config.get("fold")
 
     @property
     def recognizer(self) -> Recognizer:

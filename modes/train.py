@@ -6,6 +6,7 @@ import argparse
 import copy
 import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 import utils
 from datasets.aligning.directory import alignment_of
 from datasets.files import check_output
+from datasets.folds import check_kept_fold, described_fold, fold_list, list_text, with_fold
 from datasets.layout import (DATA_SETS, Layout, check_classes, check_images, check_splits, content_of,
                              read_layout)
 from datasets.loading import Images, third_of_pairs
@@ -21,14 +23,15 @@ from datasets.splits import pair_lines, training_pairs, with_validation
 from datasets.drawing.data_set import make_dataset
 from models.checkpoints import load_recognizer
 from models.parallel import Processes
+from modes.checks import wants_restore
 from modes.grid import save_sheet
 from modes.matrix import judged_split, write_report
-from modes.phases import GANPhase, PerceptualPhase, RecognizerPhase, schedule
 from modes.memory import check_memory
-from modes.options import wants_restore
+from modes.parts import is_series, parts_of
+from modes.phases import GANPhase, PerceptualPhase, RecognizerPhase, schedule
 from modes.records import StateStore
 from modes.run import Run, Setting, Stage
-from modes.run_directory import RunDirectory
+from modes.run_directory import RunDirectory, in_series
 from modes.swap import swap
 from modes.trained import neutral_of
 from utils import UserError
@@ -36,26 +39,46 @@ from utils import UserError
 PICTURES = Path(__file__).resolve().parents[1] / "images"
 
 
+@dataclass(frozen=True)
+class Data:
+    """What several runs on one data directory share: its lists, and its images, decoded once if memory allows."""
+
+    layout: Layout
+    images: Images
+
+
 def train(options: argparse.Namespace) -> None:
     """The mode: a whole run, or what is left of one."""
+    device, processes = begin(options)
+    train_run(options, device, processes)
+    processes.leave()
+
+
+def begin(options: argparse.Namespace) -> tuple[torch.device, Processes]:
+    """What comes once before all runs of a command: the device of this process, and the others."""
     utils.number_of_processes()
-    directory = RunDirectory(options.checkpoint_dir)
     check_places(options)
     start_processes(options)
-    if utils.main_process():
-        directory.lock_if_there()
     device = utils.pick_device(options.gpu)
     set_backends(options.deterministic)
     if options.compile:
         check_compiler(device)
-    processes = Processes.join(device)
-    if options.preset == "demo":
-        if processes.main:
-            draw_demo(options)
-        processes.wait()
-    restoring, layout = goes_on(options, directory), checked_layout(options, processes.world)
+    return device, Processes.join(device)
+
+
+def train_run(options: argparse.Namespace, device: torch.device, processes: Processes, data: Data | None = None
+              ) -> None:
+    """One run, or what is left of it. ``data`` are those of all runs, where there are several."""
+    directory = RunDirectory(options.checkpoint_dir)
+    if processes.main:
+        directory.lock_if_there()
+    draw_demo(options, processes)
+    restoring = goes_on(options, directory)
+    layout = split_for(options, data.layout if data else checked_data(options, processes.world))
+    if restoring:
+        check_fold(options, layout)
     check_memory(options, layout, device, amp_dtype(options.amp, device) is not None, processes.world)
-    run, phases = built(options, layout, device, processes, restoring)
+    run, phases = built(options, layout, device, processes, restoring, data)
     if processes.main:
         take(directory, options, restoring)
     if restoring and options.restore is not None and options.restore >= 0:
@@ -67,8 +90,7 @@ def train(options: argparse.Namespace) -> None:
     with utils.noted_signals() as run.stop_signal:
         run.run()
     if processes.main:
-        finish(options, layout, phases[1].gan)
-    processes.leave()
+        finish(options, layout, phases[1].gan, data)
 
 
 def take(directory: RunDirectory, options: argparse.Namespace, restoring: bool) -> None:
@@ -83,11 +105,11 @@ def take(directory: RunDirectory, options: argparse.Namespace, restoring: bool) 
         StateStore(directory.folder / "state").begin()
 
 
-def built(options: argparse.Namespace, layout: Layout, device: torch.device, processes: Processes, restoring: bool
-          ) -> tuple[Run, tuple[PerceptualPhase, GANPhase, RecognizerPhase]]:
+def built(options: argparse.Namespace, layout: Layout, device: torch.device, processes: Processes, restoring: bool,
+          data: Data | None = None) -> tuple[Run, tuple[PerceptualPhase, GANPhase, RecognizerPhase]]:
     """A run with its phases, at its beginning."""
-    images = Images(layout.train + layout.target_only, options.image_size, options.cache)
-    selection = Images(layout.split(options.select_on), options.image_size, options.cache)
+    images, selection = (data.images.of(samples) if data else Images(samples, options.image_size, options.cache)
+                         for samples in (layout.train + layout.target_only, layout.split(options.select_on)))
     pairs = training_pairs(layout, options.seed, options.pairs_per_image, options.targets == "any")
     if options.ablation:
         pairs = third_of_pairs(pairs, options.seed)
@@ -113,7 +135,9 @@ def described(options: argparse.Namespace, layout: Layout) -> dict[str, Any]:
     names, neutral = layout.expressions, layout.neutral
     return {"expressions": list(names), "listed": list(layout.listed),
             "neutral_name": dict(enumerate(names)).get(neutral), "image_size": options.image_size,
-            "alignment": alignment_of(layout.root), "data_dir": str(layout.root), "selected_on": options.select_on}
+            "alignment": alignment_of(layout.root), "data_dir": str(layout.root), "selected_on": options.select_on,
+            "fold": described_fold(layout.test, options.fold, options.folds, options.folds_by, options.seed)
+            if options.fold else None}
 
 
 def restore_networks(run: Run, gan: GANPhase, recognizer: RecognizerPhase, epoch: int) -> None:
@@ -129,38 +153,53 @@ def describe(run: Run, pairs: Any) -> None:
     """Write which options, validation images and pairs the run has, and say so."""
     layout, folder, processes = run.setting.layout, run.setting.folder, run.processes
     everyone, splits = layout.train + layout.target_only, folder / "splits"
-    utils.write_text(splits / "images_val.list", "".join(f"{s.name} {s.label}\n" for s in layout.val))
+    if run.options.fold:
+        utils.write_text(splits / fold_list(run.options.fold), list_text(layout.test))
+    utils.write_text(splits / "images_val.list", list_text(layout.val))
     utils.write_text(splits / "images_gan_nature.list",
                      pair_lines((everyone[source], everyone[target]) for source, target in pairs))
     utils.write_json(folder / "options.json", {**vars(run.options), "attributes": list(layout.expressions)})
     print(f"{folder}: {len(layout.train)} training and {len(layout.val)} validation images of "
           f"{len(layout.expressions)} expressions, {len(pairs)} pairs, on {processes.world} x "
           f"{run.setting.device.type}")
+    if run.options.select_on == "test":
+        print("note: --select_on test chooses the recognizer on the test images, as the reference does; "
+              "its test accuracy flatters")
 
 
 # -------------------------------------------------------------------------------------------- before it
 
-def checked_layout(options: argparse.Namespace, world: int) -> Layout:
-    """The data with its validation split; UserError for whatever training would stumble over later."""
+def checked_data(options: argparse.Namespace, world: int) -> Layout:
+    """The data as their lists are; UserError for whatever any training on them would stumble over later."""
     if min(options.batch_size, options.vgg_batch_size // 2) < world:
         raise UserError(f"--batch_size {options.batch_size} and --vgg_batch_size {options.vgg_batch_size} are too "
                         f"small for {world} processes: at least {world} and {2 * world}")
     data = DATA_SETS[options.data]
     layout = read_layout(options.data_dir or data.directory, options.attributes,
-                         known=None if options.data_dir else data.expressions,
+                         known=None if options.data_dir else data.expressions, need_test=not options.folds,
                          neutral=neutral_of(options) if wants_restore(options) else options.neutral)
     check_output(options.checkpoint_dir, "--checkpoint_dir", trees=[layout.root], directory=True)
     check_splits(layout)
     check_images(layout.split("all") + layout.target_only)
+    return layout
+
+
+def split_for(options: argparse.Namespace, layout: Layout) -> Layout:
+    """The data as one run splits them: its fold, if any, and its validation images; UserError where that cannot be."""
+    if options.fold:
+        layout = with_fold(layout, options.folds, options.fold, options.seed, options.folds_by)
     layout = with_validation(layout, options.seed)
     check_classes(layout, options.targets == "any")
     if not layout.split(options.select_on):
         raise UserError(f"{layout.root}: too few images to cut a validation split from; list some in images_val.list, "
                         "or use --select_on test")
-    if options.select_on == "test" and utils.main_process():
-        print("note: --select_on test chooses the recognizer on the test images, as the reference does; "
-              "its test accuracy flatters")
     return layout
+
+
+def check_fold(options: argparse.Namespace, layout: Layout) -> None:
+    """UserError where a run that goes on would not find the fold again that it was started with."""
+    if options.fold:
+        check_kept_fold(layout.test, Path(options.checkpoint_dir) / "splits" / fold_list(options.fold))
 
 
 def amp_dtype(choice: str, device: torch.device) -> torch.dtype | None:
@@ -226,11 +265,13 @@ def goes_on(options: argparse.Namespace, directory: RunDirectory) -> bool:
     return False
 
 
-def draw_demo(options: argparse.Namespace) -> None:
-    """Draw the built-in data into the demo's directory if it is absent."""
-    if not (Path(options.data_dir) / "images.list").is_file():
-        print(f"drawing the built-in faces into {options.data_dir}")
-        make_dataset(options.data_dir, image_size=options.image_size)
+def draw_demo(options: argparse.Namespace, processes: Processes) -> None:
+    """For the demo, draw the built-in data into its directory if they are absent."""
+    if options.preset == "demo":
+        if processes.main and not (Path(options.data_dir) / "images.list").is_file():
+            print(f"drawing the built-in faces into {options.data_dir}")
+            make_dataset(options.data_dir, image_size=options.image_size)
+        processes.wait()
 
 
 def start_processes(options: argparse.Namespace) -> None:
@@ -242,16 +283,19 @@ def start_processes(options: argparse.Namespace) -> None:
         raise UserError(f"--gpu {' '.join(map(str, options.gpu))}: different GPUs are needed, this machine has "
                         f"{torch.cuda.device_count()}, numbered from 0")
     if options.preset != "demo":
-        checked_layout(options, len(options.gpu))  # a mistake in the data is one line here, and many there
+        layout = checked_data(options, len(options.gpu))  # a mistake in the data is one line here, and many there
+        for part in parts_of(options) if is_series(options) else [options]:
+            split_for(part, layout)
     os.execv(sys.executable, [sys.executable, "-m", "torch.distributed.run", "--standalone",
                               f"--nproc_per_node={len(options.gpu)}", *sys.argv])
 
 
 # --------------------------------------------------------------------------------------------- after it
 
-def finish(options: argparse.Namespace, layout: Layout, gan: Any) -> None:
+def finish(options: argparse.Namespace, layout: Layout, gan: Any, data: Data | None = None) -> None:
     """Draw the sheet and judge the best recognizer on the test list; the demo also swaps and says how to go on."""
-    demo, folder = options.preset == "demo", Path(options.checkpoint_dir)
+    folder = Path(options.checkpoint_dir)
+    demo = options.preset == "demo" and not options.fold and not in_series(folder)
     results = Path(".") if demo else folder / "test_result"
     save_sheet(gan, layout, options.rows, options.seed, results / "grid.jpg")
     resume_dir = folder / "VGG"
@@ -259,7 +303,8 @@ def finish(options: argparse.Namespace, layout: Layout, gan: Any) -> None:
         print(f"no recognizer round in {options.epochs} epochs (--round_every {options.round_every}): no test")
         return
     trained = load_recognizer(resume_dir, gan.device)
-    judged = judged_split(trained, layout, "test", options.image_size, 64, options.num_workers)
+    judged = judged_split(trained, layout, "test", options.image_size, 64, options.num_workers,
+                          data.images if data else None)
     write_report(judged, layout.expressions, f"best recognizer of {folder} on {layout.root}, test images", results)
     if demo:
         names = layout.expressions

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Sequence
 
 import utils
+from datasets.folds import with_kept_fold
 from datasets.layout import DATA_SETS, Layout, check_images, read_layout
 from datasets.splits import with_kept_validation
 from models import checkpoints
@@ -65,11 +66,17 @@ def chosen_epoch(options: argparse.Namespace) -> int | None:
 
 
 def read_data(options: argparse.Namespace, names: list[str]) -> Layout:
-    """The data directory of the run, with the validation split that the run has kept; UserError for missing images."""
-    data = DATA_SETS[options.data]
+    """The data directory of the run, with the fold and the validation split that the run has kept.
+
+    UserError for missing images.
+    """
+    data, run = DATA_SETS[options.data], Path(options.checkpoint_dir)
+    fold = checkpoints.gan_config(run / "model").get("fold")
     layout = read_layout(options.data_dir or data.directory, names, neutral=neutral_of(options),
-                         known=None if options.data_dir else data.expressions)
-    layout = with_kept_validation(layout, Path(options.checkpoint_dir))
+                         known=None if options.data_dir else data.expressions, need_test=not fold)
+    if fold:
+        layout = with_kept_fold(layout, run, fold)
+    layout = with_kept_validation(layout, run)
     check_images(layout.split("all") + layout.target_only)
     return layout
 

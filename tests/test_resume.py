@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 import torch
 
-import utils
 from conftest import REPOSITORY, command, refused
 from datasets.synthetic import make_dataset
 from modes.options import read_options
