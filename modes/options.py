@@ -206,7 +206,8 @@ class Output:
 
 
 GROUPS: dict[str, tuple[type, ...]] = {
-    "what to do": (Task,), "files": (Files,), "folds and seeds": (Series,), "networks": (GANShape, RecognizerShape, Hardware),
+    "what to do": (Task,), "files": (Files,), "folds and seeds": (Series,),
+    "networks": (GANShape, RecognizerShape, Hardware),
     "perceptual network (stage 0)": (PerceptualPlan,), "GAN": (GANPlan, GANRecipe),
     "recognizer": (RecognizerPlan, RecognizerRecipe), "measuring (--mode evaluate)": (Measuring,),
     "swap (--mode test)": (Swap,), "use (--mode recognize, export)": (Use,), "what to write": (Output,),

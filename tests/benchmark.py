@@ -7,9 +7,9 @@
 Per phase: median and quartiles of the time, images/s, GFLOP per image (torch.utils.flop_counter), the share of the peak
 that large matrix products and convolutions of the same dtype reach at best between the runs (above 1 it is refused: the
 peak then saw worse moments than the phase), the process's peak memory (the GPU's on a GPU), and the bytes written to
-files. ``--imitate_reference`` does the GAN step and the round in the reference's way as
-well (see tests/imitation.py), with the same networks, in float32: in turn with ours, so that a machine that is busier
-for a while is so for both, and in a process of its own, with the system's allocator as it is.
+files. ``--imitate_reference`` does the GAN step and the round in the reference's way as well (see tests/imitation.py),
+with the same networks, in float32: in turn with ours, so that a machine that is busier for a while is so for both, and
+in a process of its own, with the system's allocator as it is.
 """
 
 from __future__ import annotations

@@ -34,6 +34,10 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy import stats
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(REPOSITORY))
+
+from models.pooled import Spread  # noqa: E402
+
 SMALL = ("--image_size 64 --base_width 16 --vgg_width 8 --fc_width 256 --vgg_init stage0 --perceptual_lr 1e-3 "
          "--batch_size 16 --lr 2e-3 --lr_decay_steps 300 --ema 0.995 --mismatched --mirror --G_max 1000 "
          "--vgg_batch_size 16 --vgg_schedule cosine --balanced --mix 1 ")
@@ -124,13 +128,6 @@ def draw(options: argparse.Namespace, persons: int) -> None:
     (root / "complete").touch()
 
 
-def interval(values: numpy.ndarray, confidence: float = 0.95) -> tuple[float, float]:
-    """The t interval of the mean of values (N,)."""
-    if len(values) < 2 or values.std() == 0:
-        return float(values.mean()), float(values.mean())
-    return stats.t.interval(confidence, len(values) - 1, values.mean(), stats.sem(values))
-
-
 def compared(found: list[dict[str, tuple[float, float]]], options: argparse.Namespace) -> dict[str, float]:
     """Print the table of all recipes and the comparison of each side's best; the figures of mean class accuracy."""
     print("| seed | " + " | ".join(found[0]) + " |\n|---" + "|---" * len(found[0]) + "|")
@@ -141,13 +138,13 @@ def compared(found: list[dict[str, tuple[float, float]]], options: argparse.Name
         columns = {side: numpy.array([sides[side][i] for sides in found]) for side in found[0]}
         real, joint = (max((columns[side] for side in found[0] if side in names), key=numpy.mean)
                        for names in (REAL[options.data], JOINT[options.data]))
-        low, high = interval(joint - real)
+        gain = Spread.of(joint - real)
         chance = stats.ttest_rel(joint, real).pvalue if len(found) > 1 else float("nan")
         print(f"\n{title}: joint {joint.mean():.1f} %, real alone {real.mean():.1f} %, difference "
-              f"{(joint - real).mean():+.1f} points, 95 % confidence interval {low:+.1f} to {high:+.1f}, "
+              f"{gain.mean:+.1f} points, 95 % confidence interval {gain.low:+.1f} to {gain.high:+.1f}, "
               f"p = {chance:.3f} (paired t, {len(found)} seeds)")
-        figures = {"real": real.mean(), "joint": joint.mean(), "difference": (joint - real).mean(), "low": low,
-                   "high": high}
+        figures = {"real": real.mean(), "joint": joint.mean(), "difference": gain.mean, "low": gain.low,
+                   "high": gain.high}
     return figures
 
 

@@ -24,8 +24,11 @@ RECIPES = {
     "METHOD §3": "--no_scene_truth --no_mirror --no_mismatched --ema 0 --lr 2e-4 --G_max 22 --lambda_adv_loss 1 "
                  "--lambda_vgg_loss 15 --lambda_l2_loss 10",
     "`--preset demo`": "",
-    "demo, but `--no_mismatched`": "--no_mismatched",
-    f"demo, but `{NO_TRUTH}`": NO_TRUTH,
+    **{f"demo, but `{flags}`": flags for flags in (
+        "--batch_size 16 --lambda_adv_loss 0.1", "--lambda_adv_loss 0.2", "--epochs 9", "--epochs 9 --batch_size 8",
+        "--epochs 9 --batch_size 8 --lr 3e-3 --ema 0.99",
+        "--epochs 9 --batch_size 8 --lambda_adv_loss 0.3 --ema 0.99",
+        "--epochs 9 --batch_size 8 --lambda_truth_loss 300 --ema 0.99", "--no_mismatched", NO_TRUTH)},
     "… and `--no_mismatched`": f"{NO_TRUTH} --no_mismatched",
 }
 

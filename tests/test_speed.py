@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from conftest import command
-from measure_claim import interval
 from models.speed import Speedometer, flops_of, peak_flops
 
 
@@ -30,14 +29,6 @@ def test_speedometer_counts_the_first_step_and_times_the_others():
     share = figures["images_per_second"] / 2 * (2 * 64 ** 3 / 8) / meter._peak
     assert figures["peak_share"] == pytest.approx(share)
     assert peak_flops(torch.device("cpu"), small=True) > 1e8
-
-
-def test_t_interval_by_hand():
-    """Mean 2, standard error 1/√3·1, t(0.975; 2) = 4.3027."""
-    import numpy
-
-    low, high = interval(numpy.array([1.0, 2.0, 3.0]))
-    assert (low, high) == pytest.approx((2 - 4.3027 / 3 ** 0.5, 2 + 4.3027 / 3 ** 0.5), abs=1e-3)
 
 
 def test_benchmark_at_tiny_sizes(tmp_path):
