@@ -31,7 +31,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "perceptual_lr": 1e-3, "epochs": 25, "batch_size": 12, "lr": 2e-3, "lr_decay_steps": 300, "G_max": 1000.0,
         "scene_truth": True, "mirror": True, "mismatched": True, "ema": 0.995, "lambda_adv_loss": 0.15,
         "lambda_vgg_loss": 0.5, "lambda_l2_loss": 60.0, "vgg_lr": 1e-2, "vgg_batch_size": 16, "round_every": 25,
-        "round_epochs": 6, "mix": 1.0, "vgg_schedule": "cosine",
+        "round_epochs": 10, "mix": 1.0, "vgg_schedule": "cosine",
     },
 }
 
