@@ -1,0 +1,80 @@
+"""``--compile``: the same training with inductor, and few compilations whatever the sizes of the batches."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+import torch
+from torch._dynamo.utils import counters
+
+import utils
+from models.compiling import VARIANTS
+from models.recipes import GANRecipe, GANShape, RecognizerRecipe
+from models.recognizer import Examples, Recognizer, real_features
+from models.swap import Pair
+from models.swap_gan import SwapGAN
+from models.vgg import VGG, Perceptual, VGG_fx
+
+pytestmark = pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++", "c++"))), reason="no C++ compiler")
+SIZE = 32
+
+
+def pair_of(count: int) -> Pair:
+    random = torch.Generator().manual_seed(count)
+    image_a, image_b = 2 * torch.rand(2, count, 3, SIZE, SIZE, generator=random) - 1
+    a = torch.arange(count) % 3
+    return Pair(image_a, image_b, a, (a + 1) % 3, None, None, torch.ones(2 * count))
+
+
+def learners(compiled: bool) -> tuple[SwapGAN, Recognizer]:
+    torch.manual_seed(0)
+    perceptual = Perceptual(VGG(3, 4, 16).features)
+    gan = SwapGAN(GANShape(3, SIZE, 4), GANRecipe(ema=0.9, mismatched=True, alpha5=True), perceptual)
+    recognizer = Recognizer(VGG_fx(3, 4, 16, 4), RecognizerRecipe(lr=1e-2, guided=True))
+    if compiled:
+        gan.compile()
+        recognizer.compile()
+    return gan, recognizer
+
+
+def trained(gan: SwapGAN, recognizer: Recognizer) -> list[float]:
+    """The losses of ten steps of both, the last ones with batches of other sizes."""
+    losses = []
+    for step in range(10):
+        pair = pair_of(4 if step < 6 else 9 - step % 4)
+        losses += [float(value) for value in gan.step(pair, utils.generator(0, step)).values()]
+        swaps, fx = gan.synthesize(pair.image_a, pair.image_b, pair.a, pair.b)
+        image = torch.cat([pair.image_a, swaps])
+        codes = torch.cat([real_features(gan.encoder, pair.image_a), fx])
+        torch.manual_seed(step)
+        examples = Examples(torch.cat([pair.a, pair.a]), (image, codes), len(pair.a))
+        losses.append(float(recognizer.step(examples)["loss"]))
+    return losses
+
+
+def used(gan: SwapGAN, recognizer: Recognizer, count: int) -> torch.Tensor:
+    """What all that is not training makes of a batch, in one row."""
+    pair = pair_of(count)
+    edits, swapped = gan.edits(pair), gan.swap(pair)
+    said = recognizer.predict(pair.image_a, real_features(gan.encoder, pair.image_a))
+    return torch.cat([said.flatten(), edits.c.flatten(), edits.a_rebuilt.flatten(), swapped[1].flatten()])
+
+
+def test_ten_steps_and_all_use_equal_those_without_and_other_sizes_do_not_compile_again():
+    torch._dynamo.reset()
+    plain, fast = learners(compiled=False), learners(compiled=True)
+    for recognizer in (plain[1], fast[1]):  # a compiled dropout draws other numbers
+        for layer in recognizer.network.modules():
+            if isinstance(layer, torch.nn.Dropout):
+                layer.p = 0.0
+    expected, before = trained(*plain), counters["stats"]["unique_graphs"]
+    assert trained(*fast) == pytest.approx(expected, rel=2e-2, abs=2e-2)
+    torch.testing.assert_close(used(*fast, 3), used(*plain, 3), rtol=1e-2, atol=1e-2)
+    used(*fast, 5)
+    graphs = counters["stats"]["unique_graphs"]
+    assert 0 < graphs - before < VARIANTS / 2
+    trained(*fast)
+    for count in (4, 6, 7, 8, 10, 11):
+        used(*fast, count)
+    assert counters["stats"]["unique_graphs"] == graphs
