@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Sequence, TypeVar
+from typing import Callable, Sequence, TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
 
 import utils
+from utils import UserError
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -61,6 +62,22 @@ class Processes:
         """Until all processes are here."""
         if self.world > 1:
             distributed.barrier()
+
+    def first(self, action: Callable[[], object]) -> None:
+        """Let the main process do something that all depend on; where it fails, the others end without a word."""
+        failure = None
+        if self.main:
+            try:
+                action()
+            except Exception as error:
+                failure = error
+        failed = [failure is not None]
+        if self.world > 1:
+            distributed.broadcast_object_list(failed)
+        if failure:
+            raise failure
+        if failed[0]:
+            raise UserError("")
 
     def sum(self, value: Tensor) -> Tensor:
         """The sum over the processes, the same in each."""

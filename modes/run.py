@@ -184,15 +184,17 @@ class Run:
         """Save everything that the rest of the run depends on; UserError for losses or networks beyond all reason."""
         sums = {name: (float(total), count) for name, (total, count) in self.sums.items()}
         self._check_finite({name: total for name, (total, _) in sums.items()})
-        if self.processes.main:
-            states = {name: phase.state() for name, phase in self.phases.items()}
-            broken = exploded(states)
-            if broken:
-                self._give_up(f"the networks have exploded ({broken[1]})", broken[0])
-            self.states.save({"format": STATE_FORMAT, "stage": self.stage, "step": self.step, "sums": sums,
-                              "data": self.fingerprint, "content": self.content, "log_position": self.log.position,
-                              "phases": states})
+        self.processes.first(lambda: self._write(sums))
         self._saved_at = time.monotonic()
+
+    def _write(self, sums: dict[str, tuple[float, int]]) -> None:
+        states = {name: phase.state() for name, phase in self.phases.items()}
+        broken = exploded(states)
+        if broken:
+            self._give_up(f"the networks have exploded ({broken[1]})", broken[0])
+        self.states.save({"format": STATE_FORMAT, "stage": self.stage, "step": self.step, "sums": sums,
+                          "data": self.fingerprint, "content": self.content, "log_position": self.log.position,
+                          "phases": states})
 
     def restore(self) -> None:
         """Take up the newest undamaged state; UserError where there is none or the data have changed."""

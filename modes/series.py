@@ -45,16 +45,14 @@ def train_series(options: argparse.Namespace) -> None:
     draw_demo(options, processes)
     layout = checked_data(options, processes.world)
     layouts = [split_for(part, layout) for part in parts]
+    processes.first(lambda: [RunDirectory(part.checkpoint_dir).check_unlocked() for part in parts])
     check_parts(options, directory, parts, layouts)
-    if processes.main:
-        take(options, directory, parts, layouts)
-    processes.wait()
+    processes.first(lambda: take(options, directory, parts, layouts))
     if options.jobs > 1:
         train_side_by_side(parts, options.jobs, options.gpu, Path(options.checkpoint_dir))
     else:
         train_in_turn(options, parts, layout, device, processes)
-    if processes.main:
-        pool(options, parts, layout)
+    processes.first(lambda: pool(options, parts, layout))
     processes.leave()
 
 
@@ -68,8 +66,6 @@ def check_parts(options: argparse.Namespace, directory: SeriesDirectory, parts: 
                         "--restore, or name their directory with --checkpoint_dir")
     for part, layout in zip(parts, layouts):
         run, kept = RunDirectory(part.checkpoint_dir), Path(part.checkpoint_dir) / "options.json"
-        if utils.main_process():
-            run.check_unlocked()
         if goes_on(part, run) and kept.is_file():
             given = {name: value for name, value in vars(part).items() if value is not None}
             adopt_options(part, given, kept)

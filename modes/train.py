@@ -70,8 +70,7 @@ def train_run(options: argparse.Namespace, device: torch.device, processes: Proc
               ) -> None:
     """One run, or what is left of it. ``data`` are those of all runs, where there are several."""
     directory = RunDirectory(options.checkpoint_dir)
-    if processes.main:
-        directory.lock_if_there()
+    processes.first(directory.lock_if_there)
     draw_demo(options, processes)
     restoring = goes_on(options, directory)
     layout = split_for(options, data.layout if data else checked_data(options, processes.world))
@@ -79,18 +78,15 @@ def train_run(options: argparse.Namespace, device: torch.device, processes: Proc
         check_fold(options, layout)
     check_memory(options, layout, device, amp_dtype(options.amp, device) is not None, processes.world)
     run, phases = built(options, layout, device, processes, restoring, data)
-    if processes.main:
-        take(directory, options, restoring)
+    processes.first(lambda: take(directory, options, restoring))
     if restoring and options.restore is not None and options.restore >= 0:
         restore_networks(run, *phases[1:], options.restore)
     elif restoring:
         run.restore()
-    if processes.main:
-        describe(run, phases[2].pairs)
+    processes.first(lambda: describe(run, phases[2].pairs))
     with utils.noted_signals() as run.stop_signal:
         run.run()
-    if processes.main:
-        finish(options, layout, phases[1].gan, data)
+    processes.first(lambda: finish(options, layout, phases[1].gan, data))
 
 
 def take(directory: RunDirectory, options: argparse.Namespace, restoring: bool) -> None:
@@ -267,11 +263,13 @@ def goes_on(options: argparse.Namespace, directory: RunDirectory) -> bool:
 
 def draw_demo(options: argparse.Namespace, processes: Processes) -> None:
     """For the demo, draw the built-in data into its directory if they are absent."""
-    if options.preset == "demo":
-        if processes.main and not (Path(options.data_dir) / "images.list").is_file():
+    def draw() -> None:
+        if not (Path(options.data_dir) / "images.list").is_file():
             print(f"drawing the built-in faces into {options.data_dir}")
             make_dataset(options.data_dir, image_size=options.image_size)
-        processes.wait()
+
+    if options.preset == "demo":
+        processes.first(draw)
 
 
 def start_processes(options: argparse.Namespace) -> None:

@@ -12,6 +12,7 @@ import torch
 
 from conftest import REPOSITORY, command
 from datasets.synthetic import make_dataset
+from modes.run_directory import RunDirectory
 from test_resume import TINY
 
 STEPS = '''
@@ -115,6 +116,20 @@ def test_a_run_of_two_processes_goes_on_with_one(tmp_path):
     assert "gan epoch 2" in result.stdout and "gan epoch 1" not in result.stdout
     rows = [row for row in csv.DictReader(open(folder / "log" / "metrics.csv")) if row["phase"] == "gan_epoch"]
     assert {row["epoch"] for row in rows} == {"0", "1"}
+
+
+def test_a_second_run_of_two_processes_in_one_directory_is_refused_in_one_line(tmp_path):
+    faces, folder = tmp_path / "faces", tmp_path / "run"
+    make_dataset(faces, image_size=32, subjects_train=3, subjects_test=1, scenes=1)
+    running = [RunDirectory(folder / "single"), RunDirectory(folder / "several" / "seed_01")]
+    for directory in running:
+        directory.lock()
+    for words in (["single"], ["single", "--overwrite"], ["several", "--seeds", "2"]):
+        words[0] = folder / words[0]
+        result = torchrun(2, "train.py", "--data_dir", faces, *TINY, "--checkpoint_dir", *words)
+        lines = [line for line in result.stderr.splitlines() if "train.py:" in line]
+        assert result.returncode != 0 and len(lines) == 1 and "another run is writing here" in lines[0]
+        assert "[rank" not in result.stderr  # so torch marks the traceback of a process
 
 
 def test_too_many_processes_are_refused_in_one_line(tmp_path):
