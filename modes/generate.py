@@ -13,7 +13,8 @@ import numpy
 import utils
 from datasets.files import check_output
 from datasets.layout import Sample, write_layout
-from datasets.loading import Batch, Images, load
+from datasets.loading import Images, load
+from datasets.plans import Batch, Plan
 from datasets.splits import training_pairs
 from models.figures import to_picture
 from modes.run_directory import FOLDERS
@@ -45,7 +46,7 @@ def generate(options: argparse.Namespace) -> None:
     pairs = pairs[list(samples)]
     utils.write_json(out / MARK, {"format": FORMAT, "checkpoint_dir": options.checkpoint_dir})
     images = Images(everyone, gan.shape.image_size, options.cache)
-    plan = [Batch.of(part[:, 0], part[:, 1]) for part in (pairs[i:i + BATCH] for i in range(0, len(pairs), BATCH))]
+    plan = Plan.of(Batch.of(*pairs.T), BATCH)
     written = iter(samples.values())
     for batch in utils.progress(load(images, plan, options.num_workers), "synthesizing", len(plan), "batch"):
         batch = batch.to(gan.device)

@@ -18,7 +18,8 @@ from datasets.files import check_output
 from datasets.folds import check_kept_fold, described_fold, fold_list, list_text, with_fold
 from datasets.layout import (DATA_SETS, Layout, check_classes, check_images, check_splits, content_of,
                              read_layout)
-from datasets.loading import Images, third_of_pairs
+from datasets.loading import Images
+from datasets.plans import third_of_pairs
 from datasets.splits import pair_lines, training_pairs, with_validation
 from datasets.drawing.data_set import make_dataset
 from models.checkpoints import load_recognizer
