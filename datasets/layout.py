@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Iterable, Sequence
 
 from datasets.lists import LIST_NAMES, Lists, Row, read_lists, shortened, subject_line
-from utils import UserError, fingerprint, write_text
+from digests import fingerprint
+from utils import UserError, write_text
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from datasets.files import check_output
 from datasets.layout import Layout, Sample, image_directory
 from datasets.loading import Images, load
 from datasets.plans import Batch, Plan, real_plan, true_swaps
+from digests import fingerprint
 from models.checkpoints import load_judge, save_judge
 from models.judge import Judge, train_judge
 from models.recognizer import Recognizer, evaluate
@@ -96,7 +97,7 @@ def find_judge(options: argparse.Namespace, layout: Layout, train: Images, test:
     """The judge of ``--judge`` or of the run, trained where there is none, and its accuracy in % on the test images."""
     path = Path(options.judge or Path(options.checkpoint_dir) / "judge.pth")
     trained_on = {"expressions": list(layout.expressions), "image_size": train.image_size,
-                  "images": utils.fingerprint([sample.name, sample.label] for sample in layout.train)}
+                  "images": fingerprint([sample.name, sample.label] for sample in layout.train)}
     if path.is_file():
         judge = load_judge(path, trained_on).to(device)
     else:

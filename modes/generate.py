@@ -16,6 +16,7 @@ from datasets.layout import Sample, write_layout
 from datasets.loading import Images, load
 from datasets.plans import Batch, Plan
 from datasets.splits import training_pairs
+from digests import fingerprint
 from models.figures import to_picture
 from modes.run_directory import FOLDERS
 from modes.trained import load_gan, read_data
@@ -105,7 +106,7 @@ class Names:
         wanted = wanted.replace("/", "-")
         stem, ending, number = Path(wanted).stem, Path(wanted).suffix, 1
         if len(wanted.encode(errors="replace")) > 200:  # more than a file system takes, with the ending of a new file
-            stem = f"{stem[:40]}-{utils.fingerprint([wanted])[:16]}"
+            stem = f"{stem[:40]}-{fingerprint([wanted])[:16]}"
         name = stem + ending
         while name.lower() in self._taken:
             number += 1

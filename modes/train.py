@@ -22,6 +22,7 @@ from datasets.loading import Images
 from datasets.plans import third_of_pairs
 from datasets.splits import pair_lines, training_pairs, with_validation
 from datasets.drawing.data_set import make_dataset
+from digests import fingerprint
 from models.checkpoints import load_recognizer
 from models.parallel import Processes
 from modes.checks import wants_restore
@@ -123,10 +124,10 @@ def built(options: argparse.Namespace, layout: Layout, device: torch.device, pro
     def stages() -> list[Stage]:
         return schedule(perceptual.epochs, options.epochs, options.round_every, options.round_epochs)
 
-    rows = [[split, s.name, s.label, s.subject, s.scene] for split in ("train", "val", "target_only")
-            for s in getattr(layout, split)]
+    rows = ([split, s.name, s.label, s.subject, s.scene] for split in ("train", "val", "target_only")
+            for s in getattr(layout, split))
     neutral = len(layout.expressions) - 1 if layout.neutral is None else layout.neutral  # as in states of before
-    lists = utils.fingerprint([neutral, rows, pairs.tolist()])
+    lists = fingerprint([neutral, rows, (pair.tolist() for pair in pairs)])
     content = content_of(layout.train + layout.target_only + layout.split(options.select_on))
     return Run(setting, [perceptual, gan, recognizer], stages, lists, content), (perceptual, gan, recognizer)
 
@@ -157,8 +158,7 @@ def describe(run: Run, pairs: Any) -> None:
     if run.options.fold:
         utils.write_text(splits / fold_list(run.options.fold), list_text(layout.test))
     utils.write_text(splits / "images_val.list", list_text(layout.val))
-    utils.write_text(splits / "images_gan_nature.list",
-                     pair_lines((everyone[source], everyone[target]) for source, target in pairs))
+    utils.write_text(splits / "images_gan_nature.list", pair_lines(everyone, pairs))
     utils.write_json(folder / "options.json", {**vars(run.options), "attributes": list(layout.expressions)})
     print(f"{folder}: {len(layout.train)} training and {len(layout.val)} validation images of "
           f"{len(layout.expressions)} expressions, {len(pairs)} pairs, on {processes.world} x "

@@ -1,0 +1,36 @@
+"""SHA-256 of files and of plain values: whether something is still what it was."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from itertools import islice
+from typing import Any, Iterable, Iterator
+
+
+def sha256(path: str | os.PathLike) -> str:
+    """The SHA-256 of a file, as hexadecimal digits."""
+    with open(path, "rb") as handle:
+        return _digest(iter(lambda: handle.read(1 << 20), b""))
+
+
+def fingerprint(values: Iterable[Any]) -> str:
+    """A SHA-256 of plain values, the same for equal values in equal order; an iterator counts as the list of its own."""
+    return _digest(part.encode() for part in _written(iter(values)))
+
+
+def _digest(parts: Iterable[bytes]) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def _written(values: Iterator[Any]) -> Iterator[str]:
+    """The ``repr`` of a list of these values, part by part: millions of them are never in memory at once."""
+    before = "["
+    while some := list(islice(values, 1000)):
+        yield before + ", ".join("".join(_written(value)) if isinstance(value, Iterator) else repr(value)
+                                 for value in some)
+        before = ", "
+    yield "]" if before == ", " else "[]"
