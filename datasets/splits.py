@@ -14,7 +14,7 @@ from typing import Iterable, Iterator, Sequence
 import numpy
 
 from datasets.layout import Layout, Sample, check_neutral
-from datasets.lists import is_integer, read_label_list, read_lines, shortened
+from datasets.lists import is_integer, numbered_lines, read_label_list, shortened
 from utils import UserError, derived_seed
 
 
@@ -126,9 +126,7 @@ def read_pairs(path: Path, samples: Sequence[Sample]) -> numpy.ndarray:
         by_stem.setdefault(_stem(sample.name), i)
     by_name = {sample.name: i for i, sample in enumerate(samples)}
     pairs = array("q")
-    for number, line in enumerate(read_lines(path), 1):
-        if not line.strip():
-            continue
+    for number, line in numbered_lines(path):
         name, _, label = line.strip().rpartition(" ")
         cuts = (i for i, letter in enumerate(name) if letter == "_")
         cut = next((i for i in cuts if name[i + 1:] in by_name and name[:i] in by_stem), None)
