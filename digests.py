@@ -5,13 +5,23 @@ from __future__ import annotations
 import hashlib
 import os
 from itertools import islice
-from typing import Any, Iterable, Iterator
+from typing import Any, BinaryIO, Iterable, Iterator
 
 
 def sha256(path: str | os.PathLike) -> str:
     """The SHA-256 of a file, as hexadecimal digits."""
     with open(path, "rb") as handle:
         return _digest(iter(lambda: handle.read(1 << 20), b""))
+
+
+def digest_of_ends(handle: BinaryIO, part: int = 1 << 19) -> bytes:
+    """A SHA-256 of an open file's size and content; beyond twice ``part`` bytes, of its size, beginning and end."""
+    size = handle.seek(0, os.SEEK_END)
+    handle.seek(0)
+    digest = hashlib.sha256(str(size).encode() + handle.read(part))
+    handle.seek(max(handle.tell(), size - part))
+    digest.update(handle.read(part))
+    return digest.digest()
 
 
 def fingerprint(values: Iterable[Any]) -> str:

@@ -9,7 +9,6 @@ for absent ``images*.list``. Reading never writes into the directory, and opens 
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections import Counter
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Iterable, Sequence
 
 from datasets.lists import LIST_NAMES, Lists, Row, read_lists, shortened, subject_line
-from digests import fingerprint
+from digests import digest_of_ends, fingerprint
 from utils import UserError, write_text
 
 
@@ -264,13 +263,9 @@ def content_of(samples: Sequence[Sample]) -> str:
     return fingerprint(by_processes(_digest, samples, "reading contents"))
 
 
-def _digest(sample: Sample, part: int = 1 << 19) -> str:
+def _digest(sample: Sample) -> str:
     with open(sample.path, "rb") as handle:
-        size = os.fstat(handle.fileno()).st_size
-        digest = hashlib.sha256(str(size).encode() + handle.read(part))
-        handle.seek(max(handle.tell(), size - part))
-        digest.update(handle.read(part))
-    return digest.hexdigest()
+        return digest_of_ends(handle).hex()
 
 
 def report_broken(samples: Sequence[Sample], faults: Sequence[str | None]) -> None:

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import copy
-import os
-from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Iterator, NamedTuple, Sequence
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
-from datasets.layout import Sample, report_broken
+from datasets.cache import DiskCache, bytes_of, decode, fits_memory, to_uint8
+from datasets.layout import Sample, content_of
 from datasets.pictures import read_image
 from datasets.plans import Batch, Plan
-from utils import UserError, number_of_processes, progress
-
-
-def to_uint8(image: Image.Image) -> Tensor:
-    """PIL RGB image → (3, H, W) uint8."""
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+from digests import fingerprint
+from utils import UserError, progress
 
 
 def to_float(pixels: Tensor, device: torch.device | str = "cpu") -> Tensor:
@@ -33,27 +28,42 @@ class Images(torch.utils.data.Dataset):
     """The images of some samples at one size: ``images[[3, 1]]`` is (2, 3, S, S) uint8.
 
     ``cache`` keeps every decoded image in memory: "ram" always, "none" never, "auto" where they take less than a
-    third of the free memory (each of several processes its part of that). A file that cannot be decoded is a
-    UserError; with a cache, before training begins.
+    third of the free memory (each of several processes its part of that); a ``store`` holds them in a file. A file that
+    cannot be decoded is a UserError; with a cache, before training begins.
     """
 
-    def __init__(self, samples: Sequence[Sample], image_size: int, cache: str = "auto") -> None:
+    def __init__(self, samples: Sequence[Sample], image_size: int, cache: str = "auto", store: DiskCache | None = None
+                 ) -> None:
         self.samples, self.image_size = list(samples), image_size
-        self.pixels: Tensor | None = None
+        self.pixels: Tensor | DiskCache | None = store
+        self.digests: np.ndarray | None = None if store is None else store.digests()
         self.rows: Tensor | None = None  # of ``pixels``, where these are not of these samples alone
-        needed = len(self.samples) * 3 * image_size ** 2
-        if cache == "ram" or cache == "auto" and needed < _free_memory() / 3 / number_of_processes():
-            self.pixels = self._decode_all()
+        if cache == "ram" or cache == "auto" and fits_memory(bytes_of(self.samples, image_size)):
+            pixels = torch.empty(len(self.samples), 3, image_size, image_size, dtype=torch.uint8)
+            self.digests = decode(self.samples, image_size, pixels.numpy().__setitem__)
+            self.pixels = pixels
 
     def of(self, samples: Sequence[Sample]) -> "Images":
-        """The images of some of these samples; those in memory are shared, not decoded again."""
+        """The images of some of these samples; those that are decoded are shared, not decoded again."""
         if self.pixels is None:
             return Images(samples, self.image_size, cache="none")
         position = {sample.path: i for i, sample in enumerate(self.samples)}
         rows = torch.tensor([position[sample.path] for sample in samples], dtype=torch.int64)
         some = copy.copy(self)
         some.samples, some.rows = list(samples), rows if self.rows is None else self.rows[rows]
+        some.digests = self.digests[rows]
         return some
+
+    def content(self) -> str:
+        """:func:`content_of` these samples; files that have been decoded are not read again."""
+        if self.digests is None:
+            return content_of(self.samples)
+        return fingerprint(digest.tobytes().hex() for digest in self.digests)
+
+    @property
+    def file(self) -> Path | None:
+        """The file that holds them decoded, if one does."""
+        return self.pixels.path if isinstance(self.pixels, DiskCache) else None
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -75,28 +85,6 @@ class Images(torch.utils.data.Dataset):
         for batch in progress(batches, "evaluating", len(plan), "batch"):
             batch = batch.to(device)
             yield batch.first, batch.label
-
-    def _decode_all(self) -> Tensor:
-        pixels = torch.empty(len(self.samples), 3, self.image_size, self.image_size, dtype=torch.uint8)
-
-        def decode(i: int) -> str | None:
-            try:
-                pixels[i] = to_uint8(read_image(self.samples[i].path, self.image_size))
-            except UserError:
-                return "cannot be decoded"
-            return None
-
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            faults = list(progress(pool.map(decode, range(len(self))), "reading images", len(self), "image"))
-        report_broken(self.samples, faults)
-        return pixels
-
-
-def _free_memory() -> int:
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError, AttributeError):  # not every system tells
-        return 0
 
 
 # ------------------------------------------------------------------------------------------------- loading
@@ -170,7 +158,7 @@ def load(images: Images, plan: Sequence[Batch], num_workers: int = 0, pin_memory
 
     Worker processes are used only where images are not cached in memory.
     """
-    workers = 0 if images.pixels is not None else num_workers
+    workers = 0 if isinstance(images.pixels, Tensor) else num_workers
     loader = torch.utils.data.DataLoader(_Planned(images, plan, share), batch_size=None, num_workers=workers,
                                          pin_memory=pin_memory, prefetch_factor=4 if workers else None)
     for batch in loader:

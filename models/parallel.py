@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Sequence, TypeVar
+from datetime import timedelta
+from typing import Callable, Sequence, TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
 
 import utils
+from utils import UserError
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -61,6 +63,25 @@ class Processes:
         """Until all processes are here."""
         if self.world > 1:
             distributed.barrier()
+
+    def wait_while_main(self, work: Callable[[], None]) -> None:
+        """The main process does something long, and the others wait for up to a day; where it fails, so do all.
+
+        Its UserError or OSError is raised there alone; the others end without a word.
+        """
+        group = distributed.new_group(timeout=timedelta(days=1), backend="gloo") if self.world > 1 else None
+        error = None
+        try:
+            if self.main:
+                work()
+        except (UserError, OSError) as raised:
+            error = raised
+        failed = torch.tensor(error is not None, dtype=torch.int64)
+        if self.world > 1:
+            distributed.all_reduce(failed, distributed.ReduceOp.MAX, group)
+            distributed.destroy_process_group(group)
+        if failed:
+            raise error or UserError("")
 
     def sum(self, value: Tensor) -> Tensor:
         """The sum over the processes, the same in each."""
