@@ -66,7 +66,7 @@ def linked(out: Path, images: int, image_size: int) -> Path:
 
 
 def measured(words: list[str]) -> list[float]:
-    """Seconds, CPU seconds, peak memory of the main process and of the largest worker, in KiB, to the first GAN step."""
+    """Seconds, CPU seconds, peak memory of the main process and of the largest worker in KiB, to the first GAN step."""
     program = PROGRAM.format(repository=str(REPOSITORY), started=time.time(), argv=["train.py", *words])
     done = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
     if done.returncode:
@@ -83,7 +83,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("checkpoint/startup"), help="where links and runs go")
     options, more = parser.parse_known_args()
     faces = linked(options.out.resolve(), options.images, options.image_size)
-    print("| `--cache` | seconds | main process: CPU seconds | its GiB | a loading worker's GiB |\n|---|---|---|---|---|")
+    print("| `--cache` | seconds | main process: CPU seconds | its GiB | a loading worker's GiB |\n" + 5 * "|---" + "|")
     for cache in options.cache:
         folder = options.out.resolve() / f"run_{cache}"
         run = ["--data_dir", str(faces), "--checkpoint_dir", str(folder), "--image_size", str(options.image_size),
