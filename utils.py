@@ -168,11 +168,6 @@ def derived_seed(seed: int, *stream: int | str) -> int:
     return int.from_bytes(hashlib.sha256(text).digest()[:8], "big") >> 1
 
 
-def fingerprint(values: Iterable[Any]) -> str:
-    """A SHA-256 of plain values, the same for equal values in equal order."""
-    return hashlib.sha256(repr(list(values)).encode()).hexdigest()
-
-
 def generator(seed: int, *stream: int | str) -> "torch.Generator":
     """A CPU ``torch.Generator`` for one named stream (see :func:`derived_seed`)."""
     import torch
@@ -261,10 +256,10 @@ def _umask() -> int:
     return mask
 
 
-def write_text(path: str | os.PathLike, text: str) -> None:
-    """Write a text file atomically."""
+def write_text(path: str | os.PathLike, text: str | Iterable[str]) -> None:
+    """Write a text, or its lines one after the other, into a file, atomically."""
     with atomic_file(path, "w") as handle:
-        handle.write(text)
+        handle.writelines([text] if isinstance(text, str) else text)
 
 
 def write_json(path: str | os.PathLike, value: Any) -> None:
@@ -316,15 +311,6 @@ def save_picture(image, path: str | os.PathLike) -> None:
     image.save(buffer, format=PICTURE_FORMATS[ending], quality=95)
     with atomic_file(path) as handle:
         handle.write(buffer.getvalue())
-
-
-def sha256(path: str | os.PathLike) -> str:
-    """The SHA-256 of a file, as hexadecimal digits."""
-    with open(path, "rb") as handle:
-        digest = hashlib.sha256()
-        for chunk in iter(lambda: handle.read(1 << 20), b""):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def save_checkpoint(path: str | os.PathLike, value: Any) -> None:

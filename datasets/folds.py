@@ -15,7 +15,8 @@ import numpy
 
 from datasets.layout import Layout, Sample
 from datasets.lists import read_label_list, shortened
-from utils import UserError, derived_seed, fingerprint
+from digests import fingerprint
+from utils import UserError, derived_seed
 
 
 def cut_folds(samples: Sequence[Sample], count: int, seed: int, by: str = "subject") -> list[list[Sample]]:

@@ -9,19 +9,18 @@ for absent ``images*.list``. Reading never writes into the directory, and opens 
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Iterable, Sequence
 
 from datasets.lists import LIST_NAMES, Lists, Row, read_lists, shortened, subject_line
-from utils import UserError, fingerprint, write_text
+from digests import digest_of_ends, fingerprint
+from utils import UserError, write_text
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Sample:
     """One image of a list. ``label`` is a position in the expressions, or their number for a target-only face."""
 
@@ -233,13 +232,16 @@ def check_images(samples: Iterable[Sample]) -> None:
 
     Reads the headers alone; what is broken further on shows when the image is decoded.
     """
-    from datasets.pictures import image_fault  # Pillow and numpy: lists alone are read without them
+    from datasets.parallel import by_processes  # torch: lists alone are read without it
 
     samples = list(samples)
-    there = [os.path.isfile(sample.path) for sample in samples]  # quick, also where a million are missing
-    with ThreadPoolExecutor(8) as pool:
-        faults = pool.map(image_fault, [sample.path for sample, found in zip(samples, there) if found])
-        report_broken(samples, [next(faults) if found else "missing" for found in there])
+    report_broken(samples, list(by_processes(_header_fault, samples, "checking images")))
+
+
+def _header_fault(sample: Sample) -> str | None:
+    from datasets.pictures import image_fault  # Pillow and numpy, likewise
+
+    return image_fault(sample.path)
 
 
 def check_splits(layout: Layout) -> None:
@@ -256,17 +258,14 @@ def content_of(samples: Sequence[Sample]) -> str:
 
     Of a file of more than 1 MiB its size, beginning and end count: what changes a compressed picture changes these.
     """
-    with ThreadPoolExecutor(8) as pool:
-        return fingerprint(pool.map(lambda sample: _digest(sample.path), samples))
+    from datasets.parallel import by_processes
+
+    return fingerprint(by_processes(_digest, samples, "reading contents"))
 
 
-def _digest(path: Path, part: int = 1 << 19) -> str:
-    with open(path, "rb") as handle:
-        size = os.fstat(handle.fileno()).st_size
-        digest = hashlib.sha256(str(size).encode() + handle.read(part))
-        handle.seek(max(handle.tell(), size - part))
-        digest.update(handle.read(part))
-    return digest.hexdigest()
+def _digest(sample: Sample) -> str:
+    with open(sample.path, "rb") as handle:
+        return digest_of_ends(handle).hex()
 
 
 def report_broken(samples: Sequence[Sample], faults: Sequence[str | None]) -> None:

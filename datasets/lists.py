@@ -9,20 +9,25 @@ import posixpath
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Collection
+from typing import Collection, Iterator, NamedTuple
 
-from utils import UserError
+from utils import UserError, progress
 
 LIST_NAMES = {"train": "images.list", "val": "images_val.list", "test": "images_test.list"}
 LISTS = ("expressions.txt", "subjects.list", "images_val.list", "images_test.list", "images.list")
 
 
-@dataclass(frozen=True)
-class Row:
-    """A line of a list: the label that it gives, and where it stands (``images.list, line 3``)."""
+class Row(NamedTuple):
+    """A line of a list: the label that it gives, and where it stands."""
 
     label: int
-    where: str
+    path: Path
+    number: int
+
+    @property
+    def where(self) -> str:
+        """``images.list, line 3``."""
+        return f"{self.path}, line {self.number}"
 
 
 @dataclass(frozen=True)
@@ -102,13 +107,11 @@ def read_split(root: Path, split: str, *, required: bool) -> dict[str, Row]:
 def read_label_list(path: Path) -> dict[str, Row]:
     """``<file name> <label>`` per line → {file name: row}; UserError names the file and line of a mistake."""
     rows: dict[str, Row] = {}
-    for number, line in enumerate(read_lines(path), 1):
-        if not line.strip():
-            continue
+    for number, line in numbered_lines(path):
         parts = line.rsplit(None, 1)
         if len(parts) != 2 or not is_integer(parts[1]):
             raise UserError(f"{path}, line {number}: \"{shortened(line)}\" is not \"<file name> <label>\"")
-        _add_row(rows, parts[0].strip(), Row(int(parts[1]), f"{path}, line {number}"))
+        _add_row(rows, parts[0].strip(), Row(int(parts[1]), path, number))
     if not rows:
         raise UserError(f"{path}: lists no image")
     return rows
@@ -155,7 +158,7 @@ def _read_attribute_list(path: Path) -> dict[str, Row]:
             raise UserError(f"{path}, line {number}: needs a file name and {len(names)} values, "
                             "one of them 1 and the others -1")
         label = next(i for i, value in enumerate(values) if value in ("1", "+1"))
-        _add_row(rows, parts[0].strip(), Row(label, f"{path}, line {number}"))
+        _add_row(rows, parts[0].strip(), Row(label, path, number))
     if len(rows) != int(lines[0]):
         raise UserError(f"{path}: announces {lines[0].strip()} images in its first line and lists {len(rows)}")
     return rows
@@ -170,9 +173,7 @@ def read_subjects(root: Path, names: Collection[str]) -> dict[str, tuple[str, st
     if not path.is_file():
         return {}
     subjects: dict[str, tuple[str, str | None]] = {}
-    for number, line in enumerate(read_lines(path), 1):
-        if not line.strip():
-            continue
+    for number, line in numbered_lines(path):
         parts = next((parts for parts in (line.strip().rsplit(None, 1), line.strip().rsplit(None, 2))
                       if canonical(parts[0]) in names), line.split())
         if len(parts) not in (2, 3):
@@ -200,6 +201,14 @@ def read_lines(path: Path, *, as_words: bool = False) -> list[str]:
     if "\0" in text:
         raise UserError(f"{path}: not a text file (it holds zero bytes)")
     return text.split() if as_words else text.splitlines()
+
+
+def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """The lines of a text file that say something, with their numbers from 1, under a bar; errors of read_lines."""
+    lines = read_lines(path)
+    for number, line in enumerate(progress(lines, f"reading {path.name}", len(lines), "line"), 1):
+        if line.strip():
+            yield number, line
 
 
 def is_integer(text: str) -> bool:

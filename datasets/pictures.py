@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy
 from PIL import Image, ImageOps
@@ -28,14 +29,14 @@ class BadPicture(UserError):
         return f"{self.path}: cannot be read as an image ({self.fault}); replace it"
 
 
-def read_picture(path: str | Path, least: int | None = None) -> Image.Image:
+def read_picture(path: str | Path, least: int | None = None, handle: BinaryIO | None = None) -> Image.Image:
     """Any image file → RGB at its own size: EXIF rotation applied, transparency on white, 16 bits reduced.
 
-    With ``least`` a JPEG file may come smaller, down to this many pixels a side, which is faster. :class:`BadPicture`
-    where the file is missing, too large or cannot be decoded.
+    With ``least`` a JPEG file may come smaller, down to this many pixels a side, which is faster. ``handle`` is the
+    file where it is open already. :class:`BadPicture` where the file is missing, too large or cannot be decoded.
     """
     try:
-        with Image.open(path) as opened:
+        with Image.open(handle or path) as opened:
             if _too_large(opened):
                 raise BadPicture(path, "too large")
             if least:
@@ -49,9 +50,9 @@ def read_picture(path: str | Path, least: int | None = None) -> Image.Image:
         raise BadPicture(path, image_fault(Path(path)) or "damaged") from None
 
 
-def read_image(path: str | Path, image_size: int) -> Image.Image:
+def read_image(path: str | Path, image_size: int, handle: BinaryIO | None = None) -> Image.Image:
     """:func:`read_picture` at image_size × image_size."""
-    return read_picture(path, image_size).resize((image_size, image_size), Image.Resampling.BICUBIC)
+    return read_picture(path, image_size, handle).resize((image_size, image_size), Image.Resampling.BICUBIC)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

@@ -5,15 +5,16 @@ Neither is written into the data directory: a run keeps them with its checkpoint
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import Iterable, Sequence
+from typing import Iterable, Iterator, Sequence
 
 import numpy
 
 from datasets.layout import Layout, Sample, check_neutral
-from datasets.lists import is_integer, read_label_list, read_lines, shortened
+from datasets.lists import is_integer, numbered_lines, read_label_list, shortened
 from utils import UserError, derived_seed
 
 
@@ -73,62 +74,67 @@ def _choose_validation(train: Sequence[Sample], share: float, seed: int) -> set[
     return chosen
 
 
-def sample_pairs(layout: Layout, seed: int, per_image: int = 6, any_target: bool = False
-                 ) -> list[tuple[Sample, Sample]]:
+def sample_pairs(layout: Layout, seed: int, per_image: int = 6, any_target: bool = False) -> numpy.ndarray:
     """Every training image as source with ``per_image`` random neutral training images as targets (METHOD §4).
 
-    ``any_target`` (not in METHOD) takes training images of any other expression as targets instead.
+    (P, 2) positions in ``layout.train + layout.target_only``. ``any_target`` (not in METHOD) takes training images of
+    any other expression as targets instead.
     """
+    labels = numpy.array([sample.label for sample in layout.train + layout.target_only])
+    sources = numpy.arange(len(layout.train))
+    chosen = numpy.empty((len(sources), per_image), numpy.int64)
     if any_target:
-        return _any_pairs(layout, seed, per_image)
+        random = numpy.random.default_rng(derived_seed(seed, "pairs", "any"))
+        others = {label: numpy.flatnonzero(labels != label) for label in numpy.unique(labels[sources])}
+        for source, label in zip(sources, labels):
+            chosen[source] = others[label][random.integers(len(others[label]), size=per_image)]
+        return _paired(sources, chosen)
     check_neutral(layout)
-    targets = layout.targets()
-    if not targets:
+    targets = numpy.arange(len(sources), len(labels)) if layout.target_only else \
+        numpy.flatnonzero(labels == layout.neutral)
+    if not len(targets):
         raise UserError(f"{layout.root}: no neutral training image to be a target of synthesis; "
                         "name the expression that serves with --neutral NAME")
     random = numpy.random.default_rng(derived_seed(seed, "pairs"))
     count = min(per_image, len(targets))
-    return [(source, targets[i]) for source in layout.train
-            for i in [*random.choice(len(targets), count, replace=False),
-                      *random.integers(len(targets), size=per_image - count)]]
+    for source in sources:
+        chosen[source, :count] = random.choice(len(targets), count, replace=False)
+        chosen[source, count:] = random.integers(len(targets), size=per_image - count)
+    return _paired(sources, targets[chosen])
 
 
-def _any_pairs(layout: Layout, seed: int, per_image: int) -> list[tuple[Sample, Sample]]:
-    random = numpy.random.default_rng(derived_seed(seed, "pairs", "any"))
-    everyone = layout.train + layout.target_only
-    others = {label: [s for s in everyone if s.label != label] for label in {s.label for s in layout.train}}
-    return [(source, others[source.label][i]) for source in layout.train
-            for i in random.integers(len(others[source.label]), size=per_image)]
+def _paired(sources: numpy.ndarray, targets: numpy.ndarray) -> numpy.ndarray:
+    """Sources (N,) with some targets each (N, K) → pairs (N·K, 2)."""
+    return numpy.stack([numpy.repeat(sources, targets.shape[1]), targets.ravel()], 1)
 
 
-def pair_lines(pairs: Iterable[tuple[Sample, Sample]]) -> str:
-    """The text of an ``images_gan_nature.list``: ``<source stem>_<target name> <label>`` per line (METHOD §4)."""
-    return "".join(f"{_stem(source.name)}_{target.name} {source.label}\n" for source, target in pairs)
+def pair_lines(samples: Sequence[Sample], pairs: numpy.ndarray) -> Iterator[str]:
+    """The lines of an ``images_gan_nature.list``, ``<source stem>_<target name> <label>``, for pairs of positions (P, 2)
+    in some samples (METHOD §4)."""
+    for source, target in zip(*map(numpy.ndarray.tolist, pairs.T)):
+        yield f"{_stem(samples[source].name)}_{samples[target].name} {samples[source].label}\n"
 
 
-def read_pairs(path: Path, sources: Sequence[Sample], targets: Sequence[Sample]) -> list[tuple[Sample, Sample]]:
+def read_pairs(path: Path, samples: Sequence[Sample]) -> numpy.ndarray:
     """Read an ``images_gan_nature.list``, resolving names with underscores against the names that are known.
 
-    The label of a line repeats the source's and is not needed.
+    (P, 2) positions of sources and targets in ``samples``. The label of a line repeats the source's and is not needed.
     UserError tells the file and the line that names no known pair.
     """
-    by_stem: dict[str, list[Sample]] = {}
-    for source in sources:
-        by_stem.setdefault(_stem(source.name), []).append(source)
-    by_name = {target.name: target for target in targets}
-    pairs = []
-    for number, line in enumerate(read_lines(path), 1):
-        if not line.strip():
-            continue
+    by_stem: dict[str, int] = {}
+    for i, sample in enumerate(samples):
+        by_stem.setdefault(_stem(sample.name), i)
+    by_name = {sample.name: i for i, sample in enumerate(samples)}
+    pairs = array("q")
+    for number, line in numbered_lines(path):
         name, _, label = line.strip().rpartition(" ")
-        cuts = [i for i, letter in enumerate(name) if letter == "_"]
-        found = [(source, by_name[name[i + 1:]]) for i in cuts if name[i + 1:] in by_name
-                 for source in by_stem.get(name[:i], ())]
-        if not found or not is_integer(label):
+        cuts = (i for i, letter in enumerate(name) if letter == "_")
+        cut = next((i for i in cuts if name[i + 1:] in by_name and name[:i] in by_stem), None)
+        if cut is None or not is_integer(label):
             raise UserError(f"{path}, line {number}: \"{shortened(line)}\" is not "
                             "\"<source stem>_<target name> <label>\" of listed training images")
-        pairs.append(found[0])
-    return pairs
+        pairs.extend((by_stem[name[:cut]], by_name[name[cut + 1:]]))
+    return numpy.array(pairs, numpy.int64).reshape(-1, 2)
 
 
 def training_pairs(layout: Layout, seed: int, per_image: int, any_target: bool = False) -> numpy.ndarray:
@@ -139,22 +145,20 @@ def training_pairs(layout: Layout, seed: int, per_image: int, any_target: bool =
     """
     kept = layout.root / "images_gan_nature.list"
     everyone = layout.train + layout.target_only
-    if kept.is_file():
-        listed = everyone + layout.val + layout.left_out
-        pairs = read_pairs(kept, listed, listed)
-        if not any_target:
-            check_neutral(layout)
-        strange = [target for _, target in pairs if target.label not in (layout.neutral, -1)]
-        if strange and not any_target:
-            raise UserError(f"{kept}: the target {strange[0].name} is {layout.expressions[strange[0].label]}, and "
+    if not kept.is_file():
+        return sample_pairs(layout, seed, per_image, any_target)
+    listed = everyone + layout.val + layout.left_out
+    pairs = read_pairs(kept, listed)
+    if not any_target:
+        check_neutral(layout)
+        strange = next((listed[i] for i in pairs[:, 1] if listed[i].label not in (layout.neutral, -1)), None)
+        if strange:
+            raise UserError(f"{kept}: the target {strange.name} is {layout.expressions[strange.label]}, and "
                             "targets must be neutral faces; say with --neutral which expression they show")
-    else:
-        pairs = sample_pairs(layout, seed, per_image, any_target)
-    position = {sample.name: i for i, sample in enumerate(everyone)}
-    known = [(position[s.name], position[t.name]) for s, t in pairs if s.name in position and t.name in position]
-    if not known:
+    pairs = pairs[(pairs < len(everyone)).all(1)]
+    if not len(pairs):
         raise UserError(f"{kept}: no pair of it lies in the training images")
-    return numpy.array(known)
+    return pairs
 
 
 def _stem(name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Callable, Sequence, TypeVar
 
 import torch
@@ -63,21 +64,24 @@ class Processes:
         if self.world > 1:
             distributed.barrier()
 
-    def first(self, action: Callable[[], object]) -> None:
-        """Let the main process do something that all depend on; where it fails, the others end without a word."""
+    def first(self, work: Callable[[], object]) -> None:
+        """The main process does something for all, and the others wait for up to a day; where it fails, so do all.
+
+        What it raises is raised there alone; the others end without a word.
+        """
+        group = distributed.new_group(timeout=timedelta(days=1), backend="gloo") if self.world > 1 else None
         failure = None
-        if self.main:
-            try:
-                action()
-            except Exception as error:
-                failure = error
-        failed = [failure is not None]
+        try:
+            if self.main:
+                work()
+        except Exception as raised:
+            failure = raised
+        failed = torch.tensor(failure is not None, dtype=torch.int64)
         if self.world > 1:
-            distributed.broadcast_object_list(failed)
-        if failure:
-            raise failure
-        if failed[0]:
-            raise UserError("")
+            distributed.all_reduce(failed, distributed.ReduceOp.MAX, group)
+            distributed.destroy_process_group(group)
+        if failed:
+            raise failure or UserError("")
 
     def sum(self, value: Tensor) -> Tensor:
         """The sum over the processes, the same in each."""

@@ -12,7 +12,9 @@ import torch
 import utils
 from datasets.files import check_output
 from datasets.layout import Layout, Sample, image_directory
-from datasets.loading import Batch, Images, load, real_plan, with_true_swaps
+from datasets.loading import Images, load
+from datasets.plans import Batch, Plan, real_plan, true_swaps
+from digests import fingerprint
 from models.checkpoints import load_judge, save_judge
 from models.judge import Judge, train_judge
 from models.recognizer import Recognizer, evaluate
@@ -57,16 +59,16 @@ def measure(options: argparse.Namespace, gan: SwapGAN, layout: Layout) -> Synthe
 def trials(test: Images, subjects: numpy.ndarray, device: torch.device, num_workers: int) -> Iterator[Trial]:
     """Every test image with every other expression, shown by another person wherever there is one."""
     first, second = all_swaps(test.samples, subjects)
-    parts = [slice(i, i + BATCH) for i in range(0, len(first), BATCH)]
-    plan = with_true_swaps([Batch.of(first[part], second[part]) for part in parts], test.samples)
-    for part, batch in zip(parts, utils.progress(load(test, plan, num_workers), "swapping", len(plan), "batch")):
+    whole = Batch.of(first, second)._replace(truth=true_swaps(first, second, test.samples))
+    plan = Plan.of(whole, BATCH)
+    for planned, batch in zip(plan, utils.progress(load(test, plan, num_workers), "swapping", len(plan), "batch")):
         batch, n = batch.to(device), len(batch.label)
         pair = Pair(batch.first, batch.second, batch.label, batch.second_label)
         if batch.truth is None:
             truth, known = pair.image_a, torch.zeros(n, dtype=torch.bool)
         else:
             truth, known = batch.truth[:n], batch.known[:n]
-        yield Trial(pair, truth, known, torch.from_numpy(subjects[first[part]]).to(device))
+        yield Trial(pair, truth, known, torch.from_numpy(subjects[planned.first]).to(device))
 
 
 def all_swaps(samples: Sequence[Sample], subjects: numpy.ndarray) -> tuple[numpy.ndarray, numpy.ndarray]:
@@ -95,7 +97,7 @@ def find_judge(options: argparse.Namespace, layout: Layout, train: Images, test:
     """The judge of ``--judge`` or of the run, trained where there is none, and its accuracy in % on the test images."""
     path = Path(options.judge or Path(options.checkpoint_dir) / "judge.pth")
     trained_on = {"expressions": list(layout.expressions), "image_size": train.image_size,
-                  "images": utils.fingerprint([sample.name, sample.label] for sample in layout.train)}
+                  "images": fingerprint([sample.name, sample.label] for sample in layout.train)}
     if path.is_file():
         judge = load_judge(path, trained_on).to(device)
     else:

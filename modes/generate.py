@@ -13,8 +13,10 @@ import numpy
 import utils
 from datasets.files import check_output
 from datasets.layout import Sample, write_layout
-from datasets.loading import Batch, Images, load
+from datasets.loading import Images, load
+from datasets.plans import Batch, Plan
 from datasets.splits import training_pairs
+from digests import fingerprint
 from models.figures import to_picture
 from modes.run_directory import FOLDERS
 from modes.trained import load_gan, read_data
@@ -45,7 +47,7 @@ def generate(options: argparse.Namespace) -> None:
     pairs = pairs[list(samples)]
     utils.write_json(out / MARK, {"format": FORMAT, "checkpoint_dir": options.checkpoint_dir})
     images = Images(everyone, gan.shape.image_size, options.cache)
-    plan = [Batch.of(part[:, 0], part[:, 1]) for part in (pairs[i:i + BATCH] for i in range(0, len(pairs), BATCH))]
+    plan = Plan.of(Batch.of(*pairs.T), BATCH)
     written = iter(samples.values())
     for batch in utils.progress(load(images, plan, options.num_workers), "synthesizing", len(plan), "batch"):
         batch = batch.to(gan.device)
@@ -104,7 +106,7 @@ class Names:
         wanted = wanted.replace("/", "-")
         stem, ending, number = Path(wanted).stem, Path(wanted).suffix, 1
         if len(wanted.encode(errors="replace")) > 200:  # more than a file system takes, with the ending of a new file
-            stem = f"{stem[:40]}-{utils.fingerprint([wanted])[:16]}"
+            stem = f"{stem[:40]}-{fingerprint([wanted])[:16]}"
         name = stem + ending
         while name.lower() in self._taken:
             number += 1

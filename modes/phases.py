@@ -10,7 +10,8 @@ import numpy
 import torch
 
 import utils
-from datasets.loading import Batch, Loaded, gan_plan, load, mixed_plan, mixed_sizes, real_plan, recognizer_plan
+from datasets.loading import Loaded, load
+from datasets.plans import Plan, gan_plan, mixed_plan, mixed_sizes, real_plan, recognizer_plan
 from knobs import picked
 from models.augment import augmented
 from models.checkpoints import (initialize, load_gan_networks, load_into, load_perceptual, load_recognizer, on_cpu,
@@ -99,7 +100,7 @@ class PerceptualPhase:
             self._recognizer = Recognizer(network, recipe, setting.device, setting.amp, setting.processes)
         return self._recognizer
 
-    def plan(self, epoch: int) -> list[Batch]:
+    def plan(self, epoch: int) -> Plan:
         """One pass over the real training images."""
         options = self.setting.options
         return real_plan(len(self.setting.layout.train), options.vgg_batch_size, options.seed, "stage0", epoch)
@@ -161,7 +162,7 @@ class GANPhase:
         if options.compile:
             self.gan.compile()
 
-    def plan(self, epoch: int) -> list[Batch]:
+    def plan(self, epoch: int) -> Plan:
         """A of one expression, B of any others."""
         options = self.setting.options
         return gan_plan(self.setting.layout.train, options.batch_size, options.seed, epoch, options.scene_truth,
@@ -249,7 +250,7 @@ class RecognizerPhase:
             return max(1, epochs * mixed_sizes(count, options.vgg_batch_size, options.mix)[0])
         return max(1, sum(self.group(epoch) for epoch in range(epochs)) * -(-count // options.vgg_batch_size))
 
-    def plan(self, epoch: int) -> list[Batch]:
+    def plan(self, epoch: int) -> Plan:
         """Real batches with synthesized ones after each, or batches of both (``--mix``)."""
         options = self.setting.options
         extra, synthesized = further_batches(epoch, options)

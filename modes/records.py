@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from digests import sha256
 from schema import Each, Text, check
-from utils import UserError, load_checkpoint, read_json, save_checkpoint, sha256, write_json
+from utils import UserError, load_checkpoint, read_json, save_checkpoint, write_json
 
 
 MANIFEST = Each({"file": Text(20, r"state_\d{6,}\.pth"), "sha256": Text(64, r"[0-9a-f]*")})

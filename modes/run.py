@@ -15,7 +15,8 @@ from torch import Tensor
 
 import utils
 from datasets.layout import Layout
-from datasets.loading import Batch, Images, Loaded, load
+from datasets.loading import Images, Loaded, load
+from datasets.plans import Plan
 from models.parallel import Processes
 from models.speed import Speedometer
 from modes.records import RunLog, StateStore
@@ -53,7 +54,7 @@ class Phase(Protocol):
 
     name: str
 
-    def plan(self, epoch: int) -> list[Batch]:
+    def plan(self, epoch: int) -> Plan:
         """The batches of an epoch: a function of seed and epoch."""
 
     def group(self, epoch: int) -> int:

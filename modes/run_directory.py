@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Iterator
 
 import utils
+from datasets.cache import NAME
 from modes.options import RUN_KEYS
 from schema import Each, Text, Whole, check
 from utils import UserError
@@ -26,19 +27,21 @@ except ImportError:  # Windows has none: there two runs in one directory are the
 
 MANIFEST, SERIES_MANIFEST, LOCK = "run.json", "series.json", "run.lock"
 FORMAT = 1
+CACHE_FOLDER = "cache"
+CACHE = rf"{CACHE_FOLDER}/{NAME}"
 NETWORKS = r"model/(Enc|Dec|D1|D2)_iter_(temp|\d{3,})\.pth"
 STATES = r"state/(state_\d{6,}\.pth|manifest\.json)"
 BEST = r"VGG/(max_ckpt\.t7|Enc_max\.pth)"
 REMOVABLE = (NETWORKS, r"model/config\.json", STATES, BEST, r"img/epoch_\d{3,}\.jpg", r"log/(metrics|speed)\.csv",
              r"log/events\.out\.tfevents\.[\w.-]+", r"splits/(images_(val|gan_nature)|fold_\d{2,})\.list",
              r"test_result/(grid\.jpg|Con_Matrix\.png|confusion_matrix\.json|predictions\.csv|mistakes\.jpg)",
-             r"synthesis\.json", r"options\.json")
+             r"synthesis\.json", r"options\.json", CACHE)
 KEPT = (r"VGG_loss/\d+_max_ckpt\.t7", r"judge\.pth")  # they depend on the data alone, and are used again
-FOLDERS = ("state", "model", "VGG", "img", "log", "test_result", "splits")
+FOLDERS = ("state", "model", "VGG", "img", "log", "test_result", "splits", CACHE_FOLDER)
 PART_NAME = r"(fold|seed)_\d{2,}"
 SERIES_REMOVABLE = (r"splits/fold_\d{2,}\.list", r"test_result/(Con_Matrix\.png|confusion_matrix\.json)",
-                    r"options\.json", PART_NAME + r"\.txt")
-SERIES_FOLDERS = ("splits", "test_result")
+                    r"options\.json", PART_NAME + r"\.txt", CACHE)
+SERIES_FOLDERS = ("splits", "test_result", CACHE_FOLDER)
 PART = re.compile(r"\.(?P<name>.+)\.[a-z0-9_]{8}\.part")
 MANIFEST_SCHEMA = {"format": Whole(FORMAT, FORMAT), "names": Each(Text())}
 
@@ -144,10 +147,12 @@ class RunDirectory:
             utils.write_json(self.folder / self.manifest,
                              {"format": FORMAT, "names": [*self.removable, *self.kept, LOCK]})
 
-    def clear(self) -> None:
-        """Remove what a run has written, but for what can be used again; folders where nothing is left in them."""
+    def clear(self, but: Path | None = None) -> None:
+        """Remove what a run has written, but for what can be used again, and for one file; folders that are empty then.
+        """
         for name in self.holds(*self.removable):
-            (self.folder / name).unlink(missing_ok=True)
+            if self.folder / name != but:
+                (self.folder / name).unlink(missing_ok=True)
         self.clear_parts()
         for name in self.folders:
             if (self.folder / name).is_dir() and not any((self.folder / name).iterdir()):

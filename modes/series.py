@@ -17,11 +17,11 @@ import torch
 import utils
 from datasets.folds import fold_list, list_text
 from datasets.layout import Layout
-from datasets.loading import Images
 from models.metrics import Report
 from models.parallel import Processes
 from models.pooled import Pooled
 from modes.checks import wants_restore
+from modes.decoding import decoded_images
 from modes.jobs import train_side_by_side
 from modes.matrix import write_pooled
 from modes.options import adopt_options
@@ -51,7 +51,7 @@ def train_series(options: argparse.Namespace) -> None:
     if options.jobs > 1:
         train_side_by_side(parts, options.jobs, options.gpu, Path(options.checkpoint_dir))
     else:
-        train_in_turn(options, parts, layout, device, processes)
+        train_in_turn(options, directory, parts, layout, device, processes)
     processes.first(lambda: pool(options, parts, layout))
     processes.leave()
 
@@ -90,11 +90,11 @@ def take(options: argparse.Namespace, directory: SeriesDirectory, parts: Sequenc
                      {**vars(options), "attributes": list(layouts[0].expressions)})
 
 
-def train_in_turn(options: argparse.Namespace, parts: Sequence[argparse.Namespace], layout: Layout,
-                  device: torch.device, processes: Processes) -> None:
+def train_in_turn(options: argparse.Namespace, directory: SeriesDirectory, parts: Sequence[argparse.Namespace],
+                  layout: Layout, device: torch.device, processes: Processes) -> None:
     """One run after the other, on images that are decoded once."""
     everyone = layout.split("all") + layout.target_only
-    data = Data(layout, Images(everyone, options.image_size, options.cache))
+    data = Data(layout, decoded_images(options, everyone, directory, False, device, processes))
     for number, part in enumerate(parts, 1):
         if processes.main:
             print(f"\n{Path(part.checkpoint_dir).name}, {number} of {len(parts)}", flush=True)

@@ -16,14 +16,16 @@ import utils
 from datasets.aligning.directory import alignment_of
 from datasets.files import check_output
 from datasets.folds import check_kept_fold, described_fold, fold_list, list_text, with_fold
-from datasets.layout import (DATA_SETS, Layout, check_classes, check_images, check_splits, content_of,
-                             read_layout)
-from datasets.loading import Images, third_of_pairs
+from datasets.layout import DATA_SETS, Layout, check_classes, check_images, check_splits, read_layout
+from datasets.loading import Images
+from datasets.plans import third_of_pairs
 from datasets.splits import pair_lines, training_pairs, with_validation
 from datasets.drawing.data_set import make_dataset
+from digests import fingerprint
 from models.checkpoints import load_recognizer
 from models.parallel import Processes
 from modes.checks import wants_restore
+from modes.decoding import decoded_images
 from modes.grid import save_sheet
 from modes.matrix import judged_split, write_report
 from modes.memory import check_memory
@@ -77,8 +79,11 @@ def train_run(options: argparse.Namespace, device: torch.device, processes: Proc
     if restoring:
         check_fold(options, layout)
     check_memory(options, layout, device, amp_dtype(options.amp, device) is not None, processes.world)
-    run, phases = built(options, layout, device, processes, restoring, data)
-    processes.first(lambda: take(directory, options, restoring))
+    everyone = layout.train + layout.target_only + layout.split(options.select_on)
+    images = data.images.of(everyone) if data else decoded_images(options, everyone, directory, not restoring, device,
+                                                                   processes)
+    run, phases = built(options, layout, images, device, processes, restoring)
+    processes.first(lambda: take(directory, options, restoring, images.file))
     if restoring and options.restore is not None and options.restore >= 0:
         restore_networks(run, *phases[1:], options.restore)
     elif restoring:
@@ -89,27 +94,29 @@ def train_run(options: argparse.Namespace, device: torch.device, processes: Proc
     processes.first(lambda: finish(options, layout, phases[1].gan, data))
 
 
-def take(directory: RunDirectory, options: argparse.Namespace, restoring: bool) -> None:
-    """Make the directory this run's own; what an earlier run has left there goes, unless this one goes on with it."""
+def take(directory: RunDirectory, options: argparse.Namespace, restoring: bool, cache: Path | None) -> None:
+    """Make the directory this run's own; what an earlier run has left there goes, unless this one goes on with it.
+
+    ``cache`` is the file that holds the decoded images, if any.
+    """
     directory.lock()
     if goes_on(options, directory) != restoring:
         raise UserError(f"{directory.folder}: another run has been here meanwhile; start again")
     directory.claim()
     directory.clear_parts()
     if not restoring:
-        directory.clear()
+        directory.clear(but=cache)
         StateStore(directory.folder / "state").begin()
 
 
-def built(options: argparse.Namespace, layout: Layout, device: torch.device, processes: Processes, restoring: bool,
-          data: Data | None = None) -> tuple[Run, tuple[PerceptualPhase, GANPhase, RecognizerPhase]]:
-    """A run with its phases, at its beginning."""
-    images, selection = (data.images.of(samples) if data else Images(samples, options.image_size, options.cache)
-                         for samples in (layout.train + layout.target_only, layout.split(options.select_on)))
+def built(options: argparse.Namespace, layout: Layout, images: Images, device: torch.device, processes: Processes,
+          restoring: bool) -> tuple[Run, tuple[PerceptualPhase, GANPhase, RecognizerPhase]]:
+    """A run with its phases, at its beginning; ``images`` are those that it learns from and is chosen on."""
+    learned, selection = map(images.of, (layout.train + layout.target_only, layout.split(options.select_on)))
     pairs = training_pairs(layout, options.seed, options.pairs_per_image, options.targets == "any")
     if options.ablation:
         pairs = third_of_pairs(pairs, options.seed)
-    setting = Setting(options, layout, images, selection, device, amp_dtype(options.amp, device), processes)
+    setting = Setting(options, layout, learned, selection, device, amp_dtype(options.amp, device), processes)
     config = described(options, layout)
     perceptual = PerceptualPhase(setting, config, restoring)
     gan = GANPhase(setting, config, perceptual.file)
@@ -118,12 +125,11 @@ def built(options: argparse.Namespace, layout: Layout, device: torch.device, pro
     def stages() -> list[Stage]:
         return schedule(perceptual.epochs, options.epochs, options.round_every, options.round_epochs)
 
-    rows = [[split, s.name, s.label, s.subject, s.scene] for split in ("train", "val", "target_only")
-            for s in getattr(layout, split)]
+    rows = ([split, s.name, s.label, s.subject, s.scene] for split in ("train", "val", "target_only")
+            for s in getattr(layout, split))
     neutral = len(layout.expressions) - 1 if layout.neutral is None else layout.neutral  # as in states of before
-    lists = utils.fingerprint([neutral, rows, pairs.tolist()])
-    content = content_of(layout.train + layout.target_only + layout.split(options.select_on))
-    return Run(setting, [perceptual, gan, recognizer], stages, lists, content), (perceptual, gan, recognizer)
+    lists = fingerprint([neutral, rows, (pair.tolist() for pair in pairs)])
+    return Run(setting, [perceptual, gan, recognizer], stages, lists, images.content()), (perceptual, gan, recognizer)
 
 
 def described(options: argparse.Namespace, layout: Layout) -> dict[str, Any]:
@@ -152,8 +158,7 @@ def describe(run: Run, pairs: Any) -> None:
     if run.options.fold:
         utils.write_text(splits / fold_list(run.options.fold), list_text(layout.test))
     utils.write_text(splits / "images_val.list", list_text(layout.val))
-    utils.write_text(splits / "images_gan_nature.list",
-                     pair_lines((everyone[source], everyone[target]) for source, target in pairs))
+    utils.write_text(splits / "images_gan_nature.list", pair_lines(everyone, pairs))
     utils.write_json(folder / "options.json", {**vars(run.options), "attributes": list(layout.expressions)})
     print(f"{folder}: {len(layout.train)} training and {len(layout.val)} validation images of "
           f"{len(layout.expressions)} expressions, {len(pairs)} pairs, on {processes.world} x "

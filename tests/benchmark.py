@@ -34,7 +34,8 @@ import torch  # noqa: E402
 import imitation  # noqa: E402
 import utils  # noqa: E402
 from datasets.layout import Layout, read_layout  # noqa: E402
-from datasets.loading import Images, gan_plan, load, recognizer_plan  # noqa: E402
+from datasets.loading import Images, load  # noqa: E402
+from datasets.plans import gan_plan, recognizer_plan  # noqa: E402
 from datasets.splits import training_pairs  # noqa: E402
 from datasets.synthetic import make_dataset  # noqa: E402
 from models.recipes import GANRecipe, GANShape  # noqa: E402

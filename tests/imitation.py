@@ -22,7 +22,8 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from datasets.layout import Layout, Sample
-from datasets.loading import gan_plan, read_image, real_plan, recognizer_plan, to_float, to_uint8
+from datasets.loading import read_image, to_float, to_uint8
+from datasets.plans import gan_plan, real_plan, recognizer_plan
 from datasets.splits import training_pairs
 from models import losses
 from models.discriminator import LabelledConv

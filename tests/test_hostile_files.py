@@ -28,7 +28,7 @@ from datasets.checking.directory import check_directory
 from datasets.drawing.data_set import describe, make_dataset
 from datasets.layout import Sample, check_images, check_splits, read_layout
 from datasets.lists import is_integer, read_label_list
-from datasets.loading import real_plan, recognizer_plan
+from datasets.plans import real_plan, recognizer_plan
 from hostile import PLAIN, PYTHON, TENSORS, cases, deep, ended, mutated, refused, seeds, works_or_is_refused
 from knobs import MOST
 from models.checkpoints import (gan_config, load_judge, load_perceptual, load_recognizer, load_swap_gan, on_cpu,

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from datasets.layout import read_layout
-from datasets.loading import Images, load, mixed_plan, recognizer_plan, to_float
+from datasets.loading import Images, load, to_float
+from datasets.plans import mixed_plan, recognizer_plan
 from datasets.synthetic import make_dataset
 from models.recipes import GANRecipe, GANShape, RecognizerRecipe
 from models.recognizer import Examples, Recognizer, evaluate, real_features

@@ -1,4 +1,4 @@
-"""Image files of every kind → tensors, and the plans of an epoch."""
+"""Image files of every kind → tensors, in the order of a plan."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 
 from datasets.layout import Sample
-from datasets.loading import (Batch, Images, gan_plan, load, mixed_plan, real_plan, recognizer_plan, shows_several,
-                              third_of_pairs, to_float, to_uint8, with_true_swaps)
+from datasets.loading import Images, load, to_float, to_uint8
 from datasets.pictures import BadPicture, read_image, read_picture
+from datasets.plans import Batch, real_plan, true_swaps
 from utils import UserError
 
 
@@ -115,42 +115,6 @@ def test_a_truncated_image_is_a_user_error(tmp_path, cache, workers):
         list(load(Images(samples, 32, cache), real_plan(6, 2, 0), workers))
 
 
-# ------------------------------------------------------------------------------------------------- plans
-
-LABELS = [0] * 20 + [1] * 10 + [2] * 10
-SAMPLES = [Sample(f"{i}.png", label, None) for i, label in enumerate(LABELS)]
-
-
-def test_gan_plan_pairs_one_expression_with_any_others():
-    plan = gan_plan(SAMPLES, 4, seed=0, epoch=0)
-    assert len(plan) == 10
-    labels = np.array(LABELS)
-    for batch in plan:
-        assert len(batch.first) == len(batch.second) == 4
-        assert len(set(labels[batch.first])) == 1 and labels[batch.first[0]] not in labels[batch.second]
-        assert len(set(batch.first)) == 4 and not batch.flip.any()
-    assert {labels[batch.first[0]] for epoch in range(5) for batch in gan_plan(SAMPLES, 4, 0, epoch)} == {0, 1, 2}
-    assert any(len(set(labels[batch.second])) == 2 for batch in plan)
-
-
-SCENES = [Sample(f"{p}{s}{e}.png", e, None, f"p{p}", f"s{s}") for p in range(6) for s in range(2) for e in range(3)]
-
-
-def test_true_swaps_are_the_persons_in_their_scenes_with_the_others_expression():
-    lacking = SCENES[1:]  # without p0 in s0 with expression 0
-    for batch in gan_plan(lacking, 8, 0, 0, scene_truth=True):
-        for a, b, truth in zip(batch.first, batch.second, batch.truth):
-            for person, other, true in ((a, b, truth[0]), (b, a, truth[1])):
-                person, other = lacking[person], lacking[other]
-                if (person.subject, person.scene, other.label) == ("p0", "s0", 0):
-                    assert true == -1
-                else:
-                    found = lacking[true]
-                    assert (found.subject, found.scene, found.label) == (person.subject, person.scene, other.label)
-    silent = gan_plan(SAMPLES, 8, 0, 0, scene_truth=True)
-    assert all((batch.truth == -1).all() for batch in silent)
-
-
 def test_the_truth_is_loaded_and_mirrored_with_its_pair(tmp_path):
     samples = []
     for i, (subject, label) in enumerate((subject, label) for subject in "pq" for label in (0, 1)):
@@ -160,82 +124,10 @@ def test_the_truth_is_loaded_and_mirrored_with_its_pair(tmp_path):
         samples.append(Sample(f"{i}.png", label, tmp_path / f"{i}.png", subject, "s"))
     images = Images(samples, 32)
     first, second, flip = np.array([0, 2]), np.array([3, 1]), np.array([False, True])
-    batch, = with_true_swaps([Batch.of(first, second, flip)], samples)
+    batch = Batch.of(first, second, flip)._replace(truth=true_swaps(first, second, samples))
     assert batch.truth.tolist() == [[1, 2], [3, 0]]
     loaded = next(load(images, [batch]))
     assert loaded.truth[:, 0, 0, [0, 31]].tolist() == [[100, 0], [0, 200], [150, 0], [0, 50]] and loaded.known.all()
     shared = next(load(images, [batch], share=slice(1, None, 2)))
     assert shared.truth[:, 0, 0, [0, 31]].tolist() == [[0, 200], [0, 50]] and shared.total == 2
     assert next(load(images, [Batch.of(first, second)])).truth is None
-
-
-def test_plans_are_functions_of_seed_and_epoch():
-    def key(plan):
-        return [(b.first.tolist(), b.second.tolist(), b.flip.tolist()) for b in plan]
-
-    assert key(gan_plan(SAMPLES, 4, 1, 2)) == key(gan_plan(SAMPLES, 4, 1, 2))
-    assert key(gan_plan(SAMPLES, 4, 1, 2)) != key(gan_plan(SAMPLES, 4, 1, 3))
-    assert key(gan_plan(SAMPLES, 4, 1, 2)) != key(gan_plan(SAMPLES, 4, 2, 2))
-
-
-def test_real_plan_is_one_pass():
-    plan = real_plan(25, 12, 0)
-    assert [len(batch.first) for batch in plan] == [9, 8, 8]  # not 12, 12, 1: one image is no batch for batch norm
-    assert sorted(np.concatenate([batch.first for batch in plan])) == list(range(25))
-    assert 0 < np.concatenate([b.flip for b in real_plan(500, 50, 0)]).mean() < 1
-
-
-PAIRS = np.array([(source, 30 + k) for source in range(30) for k in range(6)])
-
-
-def test_recognizer_plan_puts_further_batches_after_each_real_one():
-    plan = recognizer_plan(np.zeros(30, int), PAIRS, 10, extra=6, synthesized=True, seed=0, epoch=30)
-    assert [(b.second >= 0).all() for b in plan] == ([False] + [True] * 6) * 3
-    drawn = [tuple(pair) for b in plan if (b.second >= 0).all() for pair in zip(b.first, b.second)]
-    assert sorted(drawn) == sorted(map(tuple, PAIRS))  # 3 · 6 · 10 = 180: every pair once
-    assert sorted(np.concatenate([b.first for b in plan if (b.second < 0).all()])) == list(range(30))
-
-
-def test_recognizer_plan_of_real_images_alone():
-    plan = recognizer_plan(np.zeros(30, int), PAIRS, 10, extra=1, synthesized=False, seed=0, epoch=0)
-    assert len(plan) == 6 and not any((b.second >= 0).any() for b in plan)
-
-
-@pytest.mark.parametrize("mix, others", [(1.0, 5), (3.0, 8), (0.1, 1)])
-def test_every_mixed_batch_holds_its_share_of_synthesized_images(mix, others):
-    plan = mixed_plan(np.zeros(30, int), PAIRS, 10, mix, True, seed=0, epoch=0)
-    assert len(plan) == -(-30 // (10 - others))
-    assert all((b.second >= 0).sum() == others and b.second[-others:].min() >= 30 for b in plan)
-    assert sorted(np.concatenate([b.first[b.second < 0] for b in plan])) == list(range(30))
-    drawn = [pair for b in plan for pair in zip(b.first, b.second) if pair[1] >= 0]
-    assert len(set(drawn)) == len(drawn) and set(drawn) <= set(map(tuple, PAIRS))
-    real = mixed_plan(np.zeros(30, int), PAIRS, 10, mix, False, seed=0, epoch=0)
-    assert [len(b.first) for b in real] == [len(b.first) for b in plan] and all((b.second < 0).all() for b in real)
-
-
-def test_balanced_plans_draw_every_expression_equally_often():
-    labels = np.array(LABELS)
-    pairs = np.array([(source, target) for source in range(40) for target in range(3)])
-    for plan in (mixed_plan(labels, pairs, 8, 1.0, True, 0, 0, balanced=True),
-                 recognizer_plan(labels, pairs, 8, 1, True, 0, 0, balanced=True)):
-        for made in (False, True):
-            counts = np.bincount(np.concatenate([labels[b.first[(b.second >= 0) == made]] for b in plan]))
-            assert counts.max() - counts.min() <= 1
-    rare = np.concatenate([b.first for b in mixed_plan(labels, pairs, 8, 1.0, False, 0, 0, balanced=True)])
-    assert set(rare[labels[rare] == 1]) == set(range(20, 30))  # of a rare expression, each image
-
-
-def test_wrong_labels_are_for_persons_who_show_several_expressions():
-    samples = [Sample(f"{i}.png", label, None, subject) for i, (label, subject) in enumerate(
-        [(0, "p1"), (1, "p1"), (2, "p2"), (2, "p2"), (2, "p3"), (1, None), (1, None)])]
-    assert shows_several(samples).tolist() == [True, True, False, False, True, True, True]
-    for batch in gan_plan(samples, 3, 0, 0, mismatched=True):
-        assert batch.mismatch.tolist() == [[a not in (2, 3), b not in (2, 3)] for a, b in zip(batch.first, batch.second)]
-    assert not any(batch.mismatch.any() for batch in gan_plan(samples, 3, 0, 0))
-
-
-def test_ablation_keeps_two_of_six_per_image():
-    kept = third_of_pairs(PAIRS, seed=0)
-    assert np.bincount(kept[:, 0]).tolist() == [2] * 30
-    assert {tuple(p) for p in kept} <= {tuple(p) for p in PAIRS}
-    assert third_of_pairs(PAIRS, 1).tolist() != kept.tolist()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import os
 import platform
@@ -16,6 +17,7 @@ import torch
 
 import utils
 from conftest import REPOSITORY
+from digests import fingerprint
 from modes.records import RunLog, StateStore
 from utils import UserError
 
@@ -125,3 +127,11 @@ print(next(line for line in open("/proc/self/status") if line.startswith("VmRSS"
 """
     left = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert (int(left.stdout) > 256 * 1024) == kept
+
+
+@pytest.mark.parametrize("values", [[], [1], [None, [["a", 2]], [[1, 2], [3, 4]]], ["ö", [], [[]] * 2500]])
+def test_a_fingerprint_is_that_of_the_list_at_whatever_length(values):
+    """Iterators count as lists, and 1000 values at a time are one text: states of before know the whole one's."""
+    flat = [iter(value) if isinstance(value, list) else value for value in values]
+    whole = hashlib.sha256(repr(values).encode()).hexdigest()
+    assert fingerprint(values) == fingerprint(flat) == whole

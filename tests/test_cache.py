@@ -1,0 +1,177 @@
+"""Images that are decoded once, into memory or into a file of the run: found again, made anew, and trained on alike."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from conftest import command, refused, train_command
+from datasets import cache
+from datasets.cache import DiskCache, chosen_cache
+from datasets.layout import Sample, content_of
+from datasets.loading import Images, load
+from datasets.plans import Batch
+from datasets.synthetic import make_dataset
+from test_processes import torchrun
+from test_resume import TINY, WHILE_WRITING, assert_same, run_until
+from utils import UserError
+
+SHORT = [*TINY, "--epochs", "1", "--round_epochs", "1", "--perceptual_epochs", "1"]
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("data") / "faces"
+    make_dataset(root, image_size=32, subjects_train=6, subjects_test=2, scenes=1)
+    return root
+
+
+def words(faces: Path, folder: Path, *more: object) -> list[object]:
+    return ["--data_dir", faces, "--checkpoint_dir", folder, *SHORT, *more]
+
+
+@pytest.fixture(scope="module")
+def run_on_disk(faces, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("disk") / "run"
+    result = train_command(*words(faces, folder, "--cache", "disk"))
+    assert result.returncode == 0, result.stderr
+    return folder
+
+
+def samples_in(folder: Path, count: int = 6) -> list[Sample]:
+    for i in range(count):
+        Image.fromarray(np.full((40, 40, 3), 20 * i, np.uint8)).save(folder / f"{i}.png")
+    return [Sample(f"{i}.png", i % 3, folder / f"{i}.png") for i in range(count)]
+
+
+def store_of(samples: list[Sample], folder: Path, image_size: int = 32) -> DiskCache:
+    store = DiskCache(folder / "cache", samples, image_size)
+    if not store.is_made():
+        store.make()
+    return store
+
+
+def left(folder: Path) -> list[str]:
+    return sorted(path.name for path in (folder / "cache").iterdir())
+
+
+# ------------------------------------------------------------------------------------------------- the file
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_file_gives_the_images_and_contents_that_the_files_have(tmp_path, workers):
+    samples = samples_in(tmp_path)
+    images = Images(samples, 32, "none", store_of(samples, tmp_path))
+    part = images.of(samples[3:5])
+    assert part.file == images.file and torch.equal(part[[1, 0]], Images(samples, 32, "none")[[4, 3]])
+    assert part.content() == content_of(samples[3:5]) == Images(samples[3:5], 32, "ram").content()
+    batch, = load(part, [Batch.of(np.array([1]), np.array([0]))], workers)
+    assert (batch.first.unique().tolist(), batch.second.unique().tolist()) == ([80], [60])
+    assert torch.equal(pickle.loads(pickle.dumps(images))[[2]], images[[2]])
+    assert len(pickle.dumps(images.pixels)) < images.file.stat().st_size / 2  # the name travels, not the images
+
+
+def test_a_file_is_found_again_until_something_changes(tmp_path, capsys):
+    samples = samples_in(tmp_path)
+    store = store_of(samples, tmp_path)
+    before = store.path.stat().st_mtime_ns
+    assert store_of(samples, tmp_path).path.stat().st_mtime_ns == before and capsys.readouterr().out == ""
+    os.utime(samples[2].path, ns=(1, 1))
+    touched = store_of(samples, tmp_path)
+    assert left(tmp_path) == [touched.path.name] != [store.path.name]
+    assert capsys.readouterr().out.count("decoded anew") == 1
+    for others, size in ((samples, 64), (samples[::-1], 32)):
+        changed = store_of(others, tmp_path, size)
+        assert left(tmp_path) == [changed.path.name]
+    changed.path.write_bytes(changed.path.read_bytes()[:-1])
+    assert not changed.is_made()
+
+
+def test_no_room_and_broken_images_leave_nothing(tmp_path, monkeypatch):
+    samples = samples_in(tmp_path)
+    whole = samples[1].path.read_bytes()
+    samples[1].path.write_bytes(whole[:len(whole) // 2])
+    with pytest.raises(UserError, match=r"1 of 6 .*1\.png \(cannot be decoded\)"):
+        store_of(samples, tmp_path)
+    assert left(tmp_path) == []
+    monkeypatch.setattr(cache.shutil, "disk_usage", lambda path: SimpleNamespace(free=5000))
+    with pytest.raises(UserError, match="--cache disk needs .* free some space"):
+        store_of(samples, tmp_path)
+    assert left(tmp_path) == []
+
+
+def test_auto_takes_memory_then_disk_then_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(cache, "fits_memory", lambda needed: needed <= 10)
+    monkeypatch.setattr(cache, "free_disk", lambda folder: 100)
+    assert [chosen_cache("auto", needed, tmp_path) for needed in (10, 11, 33, 34)] == ["ram", "disk", "disk", "none"]
+    assert chosen_cache("none", 1, tmp_path) == "none" and chosen_cache("disk", 1000, tmp_path) == "disk"
+
+
+# ---------------------------------------------------------------------------------------------- whole runs
+
+@pytest.mark.parametrize("choice", ["ram", "none"])
+def test_all_caches_train_to_the_same_bytes(faces, run_on_disk, tmp_path, choice):
+    assert len(left(run_on_disk)) == 1
+    assert train_command(*words(faces, tmp_path / "run", "--cache", choice)).returncode == 0
+    assert not (tmp_path / "run" / "cache").exists()
+    assert_same(tmp_path / "run", run_on_disk)
+
+
+def test_a_run_finds_its_file_and_overwriting_removes_it(faces, run_on_disk, tmp_path):
+    folder = Path(shutil.copytree(run_on_disk, tmp_path / "run"))
+    kept = folder / "cache" / left(folder)[0]
+    before = kept.stat().st_mtime_ns
+    (folder / "cache" / "mine.txt").write_text("mine")
+    assert train_command("--restore", "--checkpoint_dir", folder, "--gpu", -1).returncode == 0
+    assert kept.stat().st_mtime_ns == before
+    shutil.rmtree(folder / "VGG_loss")  # what depends on the data alone is used again otherwise
+    assert train_command(*words(faces, folder, "--overwrite", "--cache", "disk")).returncode == 0
+    assert kept.stat().st_mtime_ns != before
+    assert_same(folder, run_on_disk)
+    assert train_command(*words(faces, folder, "--overwrite", "--cache", "none")).returncode == 0
+    assert left(folder) == ["mine.txt"]
+
+
+def test_a_broken_image_costs_no_run(faces, run_on_disk, tmp_path):
+    folder, root = (Path(shutil.copytree(source, tmp_path / name)) for source, name in
+                    ((run_on_disk, "run"), (faces, "faces")))
+    broken = sorted((root / "data").glob("train*"))[3]
+    broken.write_bytes(broken.read_bytes()[:broken.stat().st_size // 2])
+    line = refused(train_command(*words(root, folder, "--overwrite", "--cache", "disk")))
+    assert "cannot be decoded" in line
+    shutil.rmtree(folder / "cache")
+    assert_same(folder, run_on_disk)
+
+
+def test_killed_while_it_decodes(faces, run_on_disk, tmp_path):
+    folder = tmp_path / "run"
+    argv = ["train.py", *map(str, words(faces, folder, "--cache", "disk"))]
+    killed = run_until(argv, WHILE_WRITING, 2)  # the first file is the run's mark
+    assert killed.returncode == -9 and all(name.endswith(".part") for name in left(folder))
+    assert train_command(*argv[1:]).returncode == 0
+    assert left(folder) == left(run_on_disk)
+    assert_same(folder, run_on_disk)
+
+
+def test_folds_share_one_file(faces, tmp_path):
+    folder = tmp_path / "folds"
+    assert train_command(*words(faces, folder, "--cache", "disk", "--folds", 2)).returncode == 0
+    assert len(left(folder)) == 1 and not (folder / "fold_01" / "cache").exists()
+
+
+def test_one_of_several_processes_decodes(faces, run_on_disk, tmp_path):
+    result = torchrun(2, "train.py", *words(faces, tmp_path / "run", "--cache", "disk"))
+    assert result.returncode == 0, result.stderr
+    assert left(tmp_path / "run") == left(run_on_disk)
+    shutil.rmtree(tmp_path / "run" / "cache")
+    (tmp_path / "run" / "cache").write_text("a file where the folder belongs")
+    result = torchrun(2, "train.py", "--restore", "--checkpoint_dir", tmp_path / "run", "--gpu", "-1")
+    assert result.returncode != 0
+    assert [line.startswith("train.py: ") for line in result.stderr.splitlines() if "train.py: " in line] == [True]
