@@ -2,6 +2,7 @@
 
     python tests/benchmark.py --sizes demo
     python tests/benchmark.py --sizes demo --imitate_reference
+    python tests/benchmark.py --sizes demo --compile --phases gan_step recognizer_step synthesis evaluation
     python tests/benchmark.py --sizes paper --phases gan_step --batch_size 4
 
 Per phase: median and quartiles of the time, images/s, GFLOP per image (torch.utils.flop_counter), the share of the peak
@@ -9,7 +10,8 @@ that large matrix products and convolutions of the same dtype reach at best betw
 peak then saw worse moments than the phase), the process's peak memory (the GPU's on a GPU), and the bytes written to
 files. ``--imitate_reference`` does the GAN step and the round in the reference's way as well (see tests/imitation.py),
 with the same networks, in float32: in turn with ours, so that a machine that is busier for a while is so for both, and
-in a process of its own, with the system's allocator as it is.
+in a process of its own, with the system's allocator as it is. ``--compile`` does each phase with compiled networks too,
+in turn as well; the time of its first run, in which they are compiled, has a column.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from dataclasses import asdict, dataclass
 from functools import cache, cached_property
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Callable, NamedTuple
 
 import numpy as np
 
@@ -52,6 +54,7 @@ SIZES = {"paper": {"image_size": 256, "base_width": 64, "vgg_width": 64, "fc_wid
                   "vgg_batch_size": 16}}
 PHASES = ("gan_step", "synthesis", "recognizer_step", "evaluation", "loading", "round")
 IMITATED = ("gan_step", "round")
+COMPILED = ("gan_step", "synthesis", "recognizer_step", "evaluation")
 BLOCKS = 4
 EVALUATED = 64
 
@@ -70,6 +73,7 @@ class Figures:
     peak_gib: float
     bytes_written: int
     peak: float
+    first_seconds: float
 
 
 class Block(NamedTuple):
@@ -84,8 +88,8 @@ class Block(NamedTuple):
 class Bench:
     """The networks and images of one size on a device, and the phases as functions."""
 
-    def __init__(self, options: argparse.Namespace, folder: Path) -> None:
-        self.options, self.device, self.folder = options, torch.device(options.device), folder
+    def __init__(self, options: argparse.Namespace, folder: Path, compiled: bool = False) -> None:
+        self.options, self.device, self.folder, self.compiled = options, torch.device(options.device), folder, compiled
         self.amp = {"float32": None, "bf16": torch.bfloat16}[options.dtype]
         torch.manual_seed(0)
         shape = GANShape(6, options.image_size, options.base_width)
@@ -94,6 +98,9 @@ class Bench:
         self.gan = SwapGAN(shape, recipe, Perceptual(self.features), self.device, self.amp)
         network = VGG_fx(6, options.vgg_width, options.fc_width, options.base_width)
         self.recognizer = Recognizer(network, device=self.device, amp=self.amp)
+        if compiled:
+            self.gan.compile()
+            self.recognizer.compile()
         self.pair = self._pair(options.batch_size)
         self.vgg_pair = self._pair(options.vgg_batch_size)
         self.many = self._pair(EVALUATED)
@@ -173,16 +180,20 @@ class Bench:
 
     def images_of(self, phase: str) -> int:
         """How many images a phase works on; of a round, those of all its steps."""
-        if phase.endswith("round"):
+        if phase == "round":
             train, batch = len(self.layout().train), self.options.vgg_batch_size
             return train // self.options.batch_size * self.options.batch_size + train + -(-train // batch) * 6 * batch
-        return {"gan_step": self.options.batch_size, "imitated_gan_step": self.options.batch_size,
-                "evaluation": EVALUATED, "loading": len(self.layout().train) if phase == "loading" else 0
-                }.get(phase, self.options.vgg_batch_size)
+        if phase == "loading":
+            return len(self.layout().train)
+        return {"gan_step": self.options.batch_size, "evaluation": EVALUATED}.get(phase, self.options.vgg_batch_size)
 
     def first(self, phase: str) -> int:
-        """The first run, not timed, and its operations; a round takes no first run: 0."""
+        """The first run, and its operations, 0 where the networks are compiled; a round takes no first run: 0."""
         if phase.endswith("round"):
+            return 0
+        if self.compiled:
+            getattr(self, phase)()
+            synchronize(self.device)
             return 0
         return flops_of(getattr(self, phase))[1]
 
@@ -232,21 +243,28 @@ def _serve(options: argparse.Namespace, folder: Path, pipe: Connection) -> None:
         pipe.send(getattr(bench, method)(*settings))
 
 
-def measure(phase: str, bench: Bench, beside: Beside | None) -> list[Figures]:
-    """Run a phase in blocks, in turn with those of the imitated one where there is one; a round once."""
-    sides = {phase: bench}
+def measure(phase: str, bench: Bench, beside: Beside | None, compiled: Bench | None) -> list[Figures]:
+    """Run a phase in blocks, in turn with those of the imitated or compiled one where there is one; a round once."""
+    sides: dict[str, tuple[Bench | Beside, str]] = {phase: (bench, phase)}
     if beside and phase in IMITATED:
-        sides = {f"imitated_{phase}": beside, phase: bench}
-    flops = {name: side.first(name) for name, side in sides.items()}
-    blocks = {name: [] for name in sides}
+        sides = {f"imitated_{phase}": (beside, f"imitated_{phase}"), **sides}
+    if compiled and phase in COMPILED:
+        sides[f"compiled_{phase}"] = compiled, phase
+    first, blocks = {name: timed(side.first, of) for name, (side, of) in sides.items()}, {name: [] for name in sides}
     for _ in range(1 if phase == "round" else BLOCKS):
-        for name, side in sides.items():
-            blocks[name].append(side.block(name, 0 if phase == "round" else bench.options.seconds / BLOCKS))
+        for name, (side, of) in sides.items():
+            blocks[name].append(side.block(of, 0 if phase == "round" else bench.options.seconds / BLOCKS))
     peak = max(block.peak for some in blocks.values() for block in some)
-    return [_figures(name, bench.images_of(name), blocks[name], flops[name], peak) for name in sides]
+    return [_figures(name, bench.images_of(phase), blocks[name], *first[name], peak) for name in sides]
 
 
-def _figures(phase: str, images: int, blocks: list[Block], flops: int, peak: float) -> Figures:
+def timed(action: Callable[[str], int], phase: str) -> tuple[int, float]:
+    """What it returns, and its seconds."""
+    begun = time.perf_counter()
+    return action(phase), time.perf_counter() - begun
+
+
+def _figures(phase: str, images: int, blocks: list[Block], flops: int, first_seconds: float, peak: float) -> Figures:
     seconds = [each for block in blocks for each in block.seconds]
     median = float(np.median(seconds))
     share = flops / median / peak if flops else None
@@ -254,7 +272,7 @@ def _figures(phase: str, images: int, blocks: list[Block], flops: int, peak: flo
         raise SystemExit(f"{phase}: {share:.2f} of the peak is a mistake; measure again, on a machine without other work")
     return Figures(phase, images, 1e3 * median, tuple(1e3 * np.quantile(seconds, (0.25, 0.75))), images / median,
                    flops / images / 1e9 if flops else None, share,
-                   max(block.peak_gib for block in blocks), blocks[-1].written, peak)
+                   max(block.peak_gib for block in blocks), blocks[-1].written, peak, first_seconds)
 
 
 def bytes_written() -> int:
@@ -288,13 +306,13 @@ def peak_memory(device: torch.device) -> float:
 
 def table(rows: list[Figures]) -> str:
     """The figures as a Markdown table."""
-    lines = ["| phase | images | ms (quartiles) | images/s | GFLOP/image | of the peak | peak GiB | bytes written |",
-             "|---|---|---|---|---|---|---|---|"]
+    lines = ["| phase | images | first run s | ms (quartiles) | images/s | GFLOP/image | of the peak | peak GiB | bytes "
+             "written |", "|---|---|---|---|---|---|---|---|---|"]
     for row in rows:
         gflop = "" if row.gflop_per_image is None else f"{row.gflop_per_image:.3g}"
         share = "" if row.peak_share is None else f"{row.peak_share:.2f}"
         low, high = row.quartiles
-        lines.append(f"| {row.phase.replace('_', ' ')} | {row.images} | {row.milliseconds:.0f} "
+        lines.append(f"| {row.phase.replace('_', ' ')} | {row.images} | {row.first_seconds:.1f} | {row.milliseconds:.0f} "
                      f"({low:.0f}–{high:.0f}) | {row.images_per_second:.1f} | {gflop} | {share} | "
                      f"{row.peak_gib:.2f} | {row.bytes_written:,} |")
     return "\n".join(lines)
@@ -312,6 +330,7 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--persons", type=int, help="drawn persons of loading and round (70; paper on a CPU: 2)")
     parser.add_argument("--alpha5", action="store_true", help="with half-way images")
     parser.add_argument("--imitate_reference", action="store_true", help="also the reference's way of working")
+    parser.add_argument("--compile", action="store_true", help="also with compiled networks (--compile of train.py)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here as well")
     for name in SIZES["demo"]:
         parser.add_argument(f"--{name}", type=int, help="instead of that of --sizes")
@@ -331,6 +350,7 @@ def main() -> None:
         beside = Beside(options, Path(folder)) if options.imitate_reference else None
         utils.keep_freed_memory()
         bench = Bench(options, Path(folder))
+        compiled = Bench(options, Path(folder), compiled=True) if options.compile else None
         if {"loading", "round"} & set(options.phases):
             bench.layout()
         if "round" in options.phases:
@@ -338,7 +358,7 @@ def main() -> None:
         rows: list[Figures] = []
         try:
             for phase in options.phases:
-                rows += measure(phase, bench, beside)
+                rows += measure(phase, bench, beside, compiled)
                 print("\n".join(table(rows).splitlines()[2:]), file=sys.stderr)
         finally:
             if beside:
@@ -349,7 +369,7 @@ def main() -> None:
     print(f"{name}, torch {torch.__version__}, at best {peak / 1e9:.0f} GFLOP/s; {settings}\n\n{table(rows)}")
     for phase in IMITATED:
         both = {row.phase: row.milliseconds for row in rows if row.phase.endswith(phase)}
-        if len(both) == 2:
+        if f"imitated_{phase}" in both:
             print(f"\n{phase.replace('_', ' ')}: {both[f'imitated_{phase}'] / both[phase]:.1f} times faster than the "
                   "reference's way")
     if options.json:
