@@ -34,7 +34,7 @@ class UserError(Exception):
     """What is wrong, where, and what to do: shown to the user as one line, exit status 2."""
 
 
-# torchrun kills all processes as soon as one ends: where all meet the same mistake, the main one is to speak first.
+# torchrun kills all processes as soon as one ends: where all meet the same mistake, the main one alone is to speak.
 SECONDS_TO_SPEAK = 15
 
 
@@ -80,14 +80,14 @@ def run_command(main: Callable[[], None]) -> None:
 
 
 def _report(line: str, status: int) -> int:
+    if not main_process():
+        time.sleep(SECONDS_TO_SPEAK)
     if line:
         who = "" if main_process() else f"process {os.environ['RANK']}: "
         line = re.sub(r"\S{301,}", lambda word: f"{word[0][:120]}...", line)
         with contextlib.suppress(OSError, ValueError):  # nobody is there to read it
-            print(f"{who}{Path(sys.argv[0]).name}: {line if len(line) <= 1500 else line[:1500] + '...'}",
-                  file=sys.stderr, flush=True)
-    if not main_process():
-        time.sleep(SECONDS_TO_SPEAK)
+            print(f"{who}{Path(sys.argv[0]).name}: {line if len(line) <= 1500 else line[:1500] + '...'}\n",
+                  end="", file=sys.stderr, flush=True)  # in one write: other processes write there too
     return status
 
 

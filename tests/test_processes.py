@@ -137,6 +137,6 @@ def test_too_many_processes_are_refused_in_one_line(tmp_path):
     make_dataset(faces, image_size=32, subjects_train=3, subjects_test=1, scenes=1)
     result = torchrun(2, "train.py", "--data_dir", faces, "--checkpoint_dir", tmp_path / "run", *TINY,
                       "--batch_size", "1")
-    lines = [line for line in result.stderr.splitlines() if line.startswith("train.py:")]
-    assert result.returncode != 0 and len(lines) == 1 and "too small for 2 processes" in lines[0]
+    lines = [line for line in result.stderr.splitlines() if "train.py:" in line]
+    assert result.returncode != 0 and len(lines) == 1 and lines[0].startswith("train.py:") and "too small for 2 processes" in lines[0]
     assert not (Path(tmp_path) / "run").exists()
