@@ -24,6 +24,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Tell the tests before they are collected: their decorators read it."""
     os.environ["HOSTILE_CASES"] = str(max(1, config.getoption("--hostile-cases")))
+    if hasattr(config.option, "loadscopereorder"):  # xdist: files of few, long tests are not to come last, alone
+        config.option.loadscopereorder = False
 
 
 def shared(path: str) -> Path:
