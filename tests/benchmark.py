@@ -35,11 +35,13 @@ import torch  # noqa: E402
 
 import imitation  # noqa: E402
 import utils  # noqa: E402
+from datasets.crops import Cutter, Picture, Preparation  # noqa: E402
 from datasets.layout import Layout, read_layout  # noqa: E402
 from datasets.loading import Images, load  # noqa: E402
 from datasets.plans import gan_plan, recognizer_plan  # noqa: E402
 from datasets.splits import training_pairs  # noqa: E402
 from datasets.synthetic import make_dataset  # noqa: E402
+from models.checkpoints import Trained  # noqa: E402
 from models.recipes import GANRecipe, GANShape  # noqa: E402
 from models.recognizer import Examples, Recognizer, evaluate, real_features  # noqa: E402
 from models.speed import flops_of, peak_flops, synchronize  # noqa: E402
@@ -47,14 +49,16 @@ from models.swap import Pair  # noqa: E402
 from models.swap_gan import SwapGAN  # noqa: E402
 from models.vgg import VGG, Perceptual, VGG_fx  # noqa: E402
 from modes.phases import examples_of  # noqa: E402
+from modes.recognize import LARGE_BATCH, looked_at  # noqa: E402
 
 SIZES = {"paper": {"image_size": 256, "base_width": 64, "vgg_width": 64, "fc_width": 4096, "batch_size": 10,
                    "vgg_batch_size": 12},
          "demo": {"image_size": 64, "base_width": 16, "vgg_width": 8, "fc_width": 256, "batch_size": 16,
                   "vgg_batch_size": 16}}
-PHASES = ("gan_step", "synthesis", "recognizer_step", "evaluation", "loading", "round")
+PHASES = ("gan_step", "synthesis", "recognizer_step", "evaluation", "loading", "recognize", "round")
 IMITATED = ("gan_step", "round")
 COMPILED = ("gan_step", "synthesis", "recognizer_step", "evaluation")
+HALVES = ("_gan", "_recognizer")  # of a round
 BLOCKS = 4
 EVALUATED = 64
 
@@ -151,20 +155,33 @@ class Bench:
     def loading(self) -> None:
         Images(self.layout().train, self.options.image_size, cache="ram")
 
+    def recognize(self) -> None:
+        """``--mode recognize`` on all training images, from their files to probabilities."""
+        paths = [sample.path for sample in self.layout().train]
+        cutter = Cutter(Preparation(self.options.image_size, None, None, 0.0))
+        trained = Trained(self.recognizer, self.gan.encoder, {"expressions": self.layout().expressions}, 0.0, 0)
+        for _ in looked_at(map(Picture, paths), len(paths), cutter, trained, 0, LARGE_BATCH):
+            pass
+
     @cache
     def images(self) -> list[Images]:
         """Training and test images, decoded once, as in a training; the phase ``loading`` has their time."""
         layout = self.layout()
         return [Images(samples, self.options.image_size, "ram") for samples in (layout.train, layout.test)]
 
-    def round(self) -> None:
-        """One GAN epoch, one recognizer epoch with six synthesized batches after each real one, one evaluation."""
+    def round_gan(self) -> None:
+        """The first half of a round: one GAN epoch."""
         options, layout, pinned = self.options, self.layout(), self.device.type == "cuda"
-        images, test = self.images()
+        images, _ = self.images()
         for step, batch in enumerate(load(images, gan_plan(layout.train, options.batch_size, 0, 0), 0, pinned)):
             batch = batch.to(self.device)
             pair = Pair(batch.first, batch.second, batch.label, batch.second_label)
             self.gan.step(pair, utils.generator(0, step))
+
+    def round_recognizer(self) -> None:
+        """The second half: one recognizer epoch with six synthesized batches after each real one, one evaluation."""
+        options, layout, pinned = self.options, self.layout(), self.device.type == "cuda"
+        images, test = self.images()
         pairs = training_pairs(layout, 0, 6)
         labels = np.array([sample.label for sample in layout.train])
         plan = recognizer_plan(labels, pairs, options.vgg_batch_size, 6, True, 0, 0)
@@ -172,9 +189,12 @@ class Bench:
             self.recognizer.step(examples)
         evaluate(self.recognizer, self.gan.encoder, test.evaluation_batches(EVALUATED, self.device), 6)
 
-    def imitated_round(self) -> None:
-        imitation.one_round(self.imitated, self.imitated_recognizer, self.layout(), self.options,
-                            self.folder / "imitated")
+    def imitated_round_gan(self) -> None:
+        imitation.gan_epoch(self.imitated, self.layout(), self.options)
+
+    def imitated_round_recognizer(self) -> None:
+        imitation.recognizer_epoch(self.imitated, self.imitated_recognizer, self.layout(), self.options,
+                                   self.folder / "imitated")
 
     # ------------------------------------------------------------------------------------------- measuring
 
@@ -183,7 +203,7 @@ class Bench:
         if phase == "round":
             train, batch = len(self.layout().train), self.options.vgg_batch_size
             return train // self.options.batch_size * self.options.batch_size + train + -(-train // batch) * 6 * batch
-        if phase == "loading":
+        if phase in ("loading", "recognize"):
             return len(self.layout().train)
         return {"gan_step": self.options.batch_size, "evaluation": EVALUATED}.get(phase, self.options.vgg_batch_size)
 
@@ -244,18 +264,29 @@ def _serve(options: argparse.Namespace, folder: Path, pipe: Connection) -> None:
 
 
 def measure(phase: str, bench: Bench, beside: Beside | None, compiled: Bench | None) -> list[Figures]:
-    """Run a phase in blocks, in turn with those of the imitated or compiled one where there is one; a round once."""
+    """Run a phase in blocks, in turn with those of the imitated or compiled one where there is one.
+
+    A round is done once, in halves: so both sides see the same neighbors on the machine.
+    """
     sides: dict[str, tuple[Bench | Beside, str]] = {phase: (bench, phase)}
     if beside and phase in IMITATED:
         sides = {f"imitated_{phase}": (beside, f"imitated_{phase}"), **sides}
     if compiled and phase in COMPILED:
         sides[f"compiled_{phase}"] = compiled, phase
     first, blocks = {name: timed(side.first, of) for name, (side, of) in sides.items()}, {name: [] for name in sides}
-    for _ in range(1 if phase == "round" else BLOCKS):
+    for half in HALVES if phase == "round" else [""] * BLOCKS:
         for name, (side, of) in sides.items():
-            blocks[name].append(side.block(of, 0 if phase == "round" else bench.options.seconds / BLOCKS))
+            blocks[name].append(side.block(of + half, 0 if half else bench.options.seconds / BLOCKS))
+    if phase == "round":
+        blocks = {name: [whole(halves)] for name, halves in blocks.items()}
     peak = max(block.peak for some in blocks.values() for block in some)
     return [_figures(name, bench.images_of(phase), blocks[name], *first[name], peak) for name in sides]
+
+
+def whole(halves: list[Block]) -> Block:
+    """A round of its two halves."""
+    return Block([sum(half.seconds[0] for half in halves)], max(half.peak_gib for half in halves),
+                 sum(half.written for half in halves), max(half.peak for half in halves))
 
 
 def timed(action: Callable[[str], int], phase: str) -> tuple[int, float]:
@@ -327,7 +358,7 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--phases", nargs="+", choices=PHASES, default=PHASES, help="which to measure")
     parser.add_argument("--seconds", type=float, default=10,
                         help=f"time for each phase, in {BLOCKS} blocks of one run at least")
-    parser.add_argument("--persons", type=int, help="drawn persons of loading and round (70; paper on a CPU: 2)")
+    parser.add_argument("--persons", type=int, help="drawn persons of loading, recognize and round (70; paper on a CPU: 2)")
     parser.add_argument("--alpha5", action="store_true", help="with half-way images")
     parser.add_argument("--imitate_reference", action="store_true", help="also the reference's way of working")
     parser.add_argument("--compile", action="store_true", help="also with compiled networks (--compile of train.py)")
@@ -351,7 +382,7 @@ def main() -> None:
         utils.keep_freed_memory()
         bench = Bench(options, Path(folder))
         compiled = Bench(options, Path(folder), compiled=True) if options.compile else None
-        if {"loading", "round"} & set(options.phases):
+        if {"loading", "recognize", "round"} & set(options.phases):
             bench.layout()
         if "round" in options.phases:
             bench.images()

@@ -183,8 +183,8 @@ class _Synthesized(Dataset):
         return image, self.labels[i], torch.load(self.folder / f"{i}.pth", weights_only=True)
 
 
-def one_round(gan: SwapGAN, recognizer: Recognizer, layout: Layout, options: argparse.Namespace, folder: Path) -> None:
-    """One GAN epoch, the refreshing of the synthesized set on disk, one recognizer epoch with evaluations between."""
+def gan_epoch(gan: SwapGAN, layout: Layout, options: argparse.Namespace) -> None:
+    """One GAN epoch."""
     device = gan.device
     files = _Files(layout.train, options.image_size)
     order = [position for batch in gan_plan(layout.train, options.batch_size, 0, 0)
@@ -195,6 +195,11 @@ def one_round(gan: SwapGAN, recognizer: Recognizer, layout: Layout, options: arg
         image, label = to_float(pixels, device).contiguous(), label.to(device)
         gan_step(gan, Pair(image[:half], image[half:], label[:half], label[half:]), torch.Generator().manual_seed(step))
 
+
+def recognizer_epoch(gan: SwapGAN, recognizer: Recognizer, layout: Layout, options: argparse.Namespace,
+                     folder: Path) -> None:
+    """The refreshing of the synthesized set on disk, and one recognizer epoch with evaluations between."""
+    device, files = gan.device, _Files(layout.train, options.image_size)
     pairs = training_pairs(layout, 0, 6)
     write_synthesized(gan, files, pairs, layout.neutral, options, folder)
     labels = [layout.train[source].label for source in pairs[:, 0]]

@@ -38,7 +38,7 @@ def test_benchmark_at_tiny_sizes(tmp_path):
     assert result.returncode == 0, result.stderr
     phases = {row["phase"]: row for row in json.loads((tmp_path / "figures.json").read_text())["phases"]}
     assert phases.keys() == {"gan_step", "imitated_gan_step", "synthesis", "recognizer_step", "evaluation", "loading",
-                             "round", "imitated_round"}
+                             "recognize", "round", "imitated_round"}
     assert phases["round"]["bytes_written"] < 1000 < phases["imitated_round"]["bytes_written"]
     assert 0 < phases["gan_step"]["peak_share"] < 1 and phases["loading"]["gflop_per_image"] is None
     ours, theirs = (phases[name]["gflop_per_image"] for name in ("gan_step", "imitated_gan_step"))
