@@ -29,7 +29,9 @@ def main(words: Sequence[str] | None = None) -> None:
     if options.mode == "recognize":
         utils.sleep_while_waiting()
     module, _, name = WORK["series" if is_series(options) else options.mode].rpartition(".")
-    getattr(import_module(module), name)(options)
+    with utils.progress(None, "starting", bar_format="{desc} ...", disable=None if utils.main_process() else True):
+        work = getattr(import_module(module), name)  # torch alone takes seconds
+    work(options)
 
 
 if __name__ == "__main__":
