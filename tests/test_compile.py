@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from torch._dynamo.utils import counters
 
 import utils
+from conftest import command
 from models.compiling import VARIANTS
 from models.recipes import GANRecipe, GANShape, RecognizerRecipe
 from models.recognizer import Examples, Recognizer, real_features
@@ -78,3 +80,13 @@ def test_ten_steps_and_all_use_equal_those_without_and_other_sizes_do_not_compil
     for count in (4, 6, 7, 8, 10, 11):
         used(*fast, count)
     assert counters["stats"]["unique_graphs"] == graphs
+
+
+def test_benchmark_measures_compiled_networks_beside_eager_ones(tmp_path):
+    result = command("tests/benchmark.py", "--image_size", SIZE, "--base_width", 4, "--vgg_width", 4, "--fc_width", 16,
+                     "--phases", "evaluation", "--compile", "--seconds", 0, "--device", "cpu", "--json",
+                     tmp_path / "figures.json")
+    assert result.returncode == 0, result.stderr
+    eager, compiled = json.loads((tmp_path / "figures.json").read_text())["phases"]
+    assert (eager["phase"], compiled["phase"]) == ("evaluation", "compiled_evaluation")
+    assert compiled["first_seconds"] > 10 * eager["first_seconds"] and compiled["milliseconds"] > 0
