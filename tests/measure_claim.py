@@ -42,17 +42,17 @@ SMALL = ("--image_size 64 --base_width 16 --vgg_width 8 --fc_width 256 --vgg_ini
          "--batch_size 16 --lr 2e-3 --lr_decay_steps 300 --ema 0.995 --mismatched --mirror --G_max 1000 "
          "--vgg_batch_size 16 --vgg_schedule cosine --balanced --mix 1 ")
 DRAWN = SMALL + ("--data_dir {faces} --scene_truth --lambda_adv_loss 0.1 --lambda_vgg_loss 0.5 --lambda_l2_loss 60 "
-                 "--perceptual_epochs 40 --vgg_lr 1e-2 ")
+                 "--perceptual_epochs 120 --vgg_lr 1e-2 ")
 PHOTOGRAPHS = SMALL + ("--data_dir {faces} -a anger disgust happiness sadness surprise neutral "
                        "--augment --vgg_adam --vgg_lr 1e-3 "
                        "--lambda_adv_loss 1 --lambda_vgg_loss 3 --lambda_l2_loss 10 --perceptual_epochs 15 ")
-GAN_STEPS = {"drawn": 600, "neutral": 1000, "wild": 1000, "longtail": 1200}
-IMAGES = {"drawn": 13000, "neutral": 13000, "wild": 16000, "longtail": 22000}  # that a recognizer sees
+GAN_STEPS = {"drawn": 1800, "neutral": 3000, "wild": 1000, "longtail": 1200}
+IMAGES = {"drawn": 20000, "neutral": 20000, "wild": 16000, "longtail": 22000}  # that a recognizer sees
 REAL_ON_DRAWN = {"real": "--gan_raw 0"}
 REAL_ON_PHOTOGRAPHS = {"real": "--gan_raw 0", "real, SGD": "--gan_raw 0 --no_augment --no_vgg_adam --vgg_lr 1e-2"}
 REAL = {"drawn": REAL_ON_DRAWN, "neutral": REAL_ON_DRAWN, "wild": REAL_ON_PHOTOGRAPHS, "longtail": REAL_ON_PHOTOGRAPHS}
 ALL_TARGETS = "--guided --encode_synthesized --targets any"
-ON_DRAWN = {"joint, guided": "--guided"}
+ON_DRAWN = {"joint": ALL_TARGETS}
 ON_PHOTOGRAPHS = {"joint": ALL_TARGETS, "joint, SGD": ALL_TARGETS + " --no_augment --no_vgg_adam --vgg_lr 1e-2"}
 JOINT = {"drawn": ON_DRAWN, "neutral": ON_DRAWN, "wild": ON_PHOTOGRAPHS, "longtail": ON_PHOTOGRAPHS}
 NEUTRAL_ONLY = 60
