@@ -46,15 +46,15 @@ DRAWN = SMALL + ("--data_dir {faces} --scene_truth --lambda_adv_loss 0.1 --lambd
 PHOTOGRAPHS = SMALL + ("--data_dir {faces} -a anger disgust happiness sadness surprise neutral "
                        "--augment --vgg_adam --vgg_lr 1e-3 "
                        "--lambda_adv_loss 1 --lambda_vgg_loss 3 --lambda_l2_loss 10 --perceptual_epochs 15 ")
-GAN_STEPS = {"drawn": 1800, "neutral": 3000, "wild": 1000, "longtail": 1200}
+GAN_STEPS = {"drawn": 1800, "neutral": 1000, "wild": 1000, "longtail": 1200}
 IMAGES = {"drawn": 20000, "neutral": 20000, "wild": 16000, "longtail": 22000}  # that a recognizer sees
 REAL_ON_DRAWN = {"real": "--gan_raw 0"}
 REAL_ON_PHOTOGRAPHS = {"real": "--gan_raw 0", "real, SGD": "--gan_raw 0 --no_augment --no_vgg_adam --vgg_lr 1e-2"}
 REAL = {"drawn": REAL_ON_DRAWN, "neutral": REAL_ON_DRAWN, "wild": REAL_ON_PHOTOGRAPHS, "longtail": REAL_ON_PHOTOGRAPHS}
 ALL_TARGETS = "--guided --encode_synthesized --targets any"
-ON_DRAWN = {"joint": ALL_TARGETS}
+ON_DRAWN, ON_NEUTRAL = {"joint": ALL_TARGETS}, {"joint, guided": "--guided"}
 ON_PHOTOGRAPHS = {"joint": ALL_TARGETS, "joint, SGD": ALL_TARGETS + " --no_augment --no_vgg_adam --vgg_lr 1e-2"}
-JOINT = {"drawn": ON_DRAWN, "neutral": ON_DRAWN, "wild": ON_PHOTOGRAPHS, "longtail": ON_PHOTOGRAPHS}
+JOINT = {"drawn": ON_DRAWN, "neutral": ON_NEUTRAL, "wild": ON_PHOTOGRAPHS, "longtail": ON_PHOTOGRAPHS}
 NEUTRAL_ONLY = 60
 
 
