@@ -52,9 +52,9 @@ REAL_ON_DRAWN = {"real": "--gan_raw 0"}
 REAL_ON_PHOTOGRAPHS = {"real": "--gan_raw 0", "real, SGD": "--gan_raw 0 --no_augment --no_vgg_adam --vgg_lr 1e-2"}
 REAL = {"drawn": REAL_ON_DRAWN, "neutral": REAL_ON_DRAWN, "wild": REAL_ON_PHOTOGRAPHS, "longtail": REAL_ON_PHOTOGRAPHS}
 ALL_TARGETS = "--guided --encode_synthesized --targets any"
-ON_DRAWN, ON_NEUTRAL = {"joint": ALL_TARGETS}, {"joint, guided": "--guided"}
+ON_DRAWN = {"joint": ALL_TARGETS, "joint, light": ALL_TARGETS + " --synthesized_weight 0.2", "joint, guided": "--guided"}
 ON_PHOTOGRAPHS = {"joint": ALL_TARGETS, "joint, SGD": ALL_TARGETS + " --no_augment --no_vgg_adam --vgg_lr 1e-2"}
-JOINT = {"drawn": ON_DRAWN, "neutral": ON_NEUTRAL, "wild": ON_PHOTOGRAPHS, "longtail": ON_PHOTOGRAPHS}
+JOINT = {"drawn": ON_DRAWN, "neutral": ON_DRAWN, "wild": ON_PHOTOGRAPHS, "longtail": ON_PHOTOGRAPHS}
 NEUTRAL_ONLY = 60
 
 
