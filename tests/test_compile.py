@@ -89,4 +89,5 @@ def test_benchmark_measures_compiled_networks_beside_eager_ones(tmp_path):
     assert result.returncode == 0, result.stderr
     eager, compiled = json.loads((tmp_path / "figures.json").read_text())["phases"]
     assert (eager["phase"], compiled["phase"]) == ("evaluation", "compiled_evaluation")
-    assert compiled["first_seconds"] > 10 * eager["first_seconds"] and compiled["milliseconds"] > 0
+    assert eager["gflop_per_image"] > 0 and compiled["gflop_per_image"] is None  # operations are counted eagerly alone
+    assert eager["milliseconds"] > 0 and compiled["milliseconds"] > 0
