@@ -1,11 +1,11 @@
 """The paper's claim, tested: does joint training help recognition? Joint against real images alone, over several seeds.
 
     python tests/measure_claim.py --data drawn --jobs 2
-    python tests/measure_claim.py --data neutral --jobs 2
+    python tests/measure_claim.py --data neutral --recipes real "joint, guided" --jobs 2
     python -m datasets.align ../shared/data/wild_longtail aligned --model ../shared/data/yunet/yunet_n_640_640.onnx --size 128
     python tests/measure_claim.py --data longtail --faces aligned --jobs 2
     python tests/measure_claim.py --data longtail --faces aligned --seeds 8 --recipes "real, SGD" "joint, SGD" --jobs 2
-    python tests/measure_claim.py --data neutral --persons 5 10 20 40 --seeds 3 --jobs 2
+    python tests/measure_claim.py --data neutral --recipes real "joint, guided" --persons 5 10 20 40 --jobs 2
 
 ``drawn`` are ten drawn persons with all expressions; ``neutral`` the same and sixty more of whom only neutral faces are
 known (``--persons`` draws the curve over the number of those with expressions); ``wild`` and ``longtail`` photographs.
@@ -22,7 +22,6 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -33,7 +32,8 @@ import numpy
 from PIL import Image, ImageDraw, ImageFont
 from scipy import stats
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+from training import REPOSITORY, train
+
 sys.path.insert(0, str(REPOSITORY))
 
 from models.pooled import Spread  # noqa: E402
@@ -46,7 +46,7 @@ DRAWN = SMALL + ("--data_dir {faces} --scene_truth --lambda_adv_loss 0.1 --lambd
 PHOTOGRAPHS = SMALL + ("--data_dir {faces} -a anger disgust happiness sadness surprise neutral "
                        "--augment --vgg_adam --vgg_lr 1e-3 "
                        "--lambda_adv_loss 1 --lambda_vgg_loss 3 --lambda_l2_loss 10 --perceptual_epochs 15 ")
-GAN_STEPS = {"drawn": 1800, "neutral": 1000, "wild": 1000, "longtail": 1200}
+GAN_STEPS = {"drawn": 1800, "neutral": 1000, "wild": 1000, "longtail": 1200}  # before an epoch's last part is cut
 IMAGES = {"drawn": 20000, "neutral": 20000, "wild": 16000, "longtail": 22000}  # that a recognizer sees
 REAL_ON_DRAWN = {"real": "--gan_raw 0"}
 REAL_ON_PHOTOGRAPHS = {"real": "--gan_raw 0", "real, SGD": "--gan_raw 0 --no_augment --no_vgg_adam --vgg_lr 1e-2"}
@@ -58,14 +58,9 @@ JOINT = {"drawn": ON_DRAWN, "neutral": ON_DRAWN, "wild": ON_PHOTOGRAPHS, "longta
 NEUTRAL_ONLY = 60
 
 
-def train(words: list[str], folder: Path, threads: int) -> None:
-    """``python train.py`` with its output in a file; SystemExit where it fails."""
-    output = folder.with_name(folder.name + ".txt")
-    with open(output, "a") as log:
-        done = subprocess.run([sys.executable, "train.py", "--checkpoint_dir", str(folder), *words], cwd=REPOSITORY,
-                              stdout=log, stderr=log, env={**os.environ, "OMP_NUM_THREADS": str(threads)})
-    if done.returncode:
-        raise SystemExit(f"train.py {' '.join(words)}: exit status {done.returncode}, see {output}")
+def run(words: list[str], folder: Path, threads: int) -> None:
+    """``python train.py`` on a run's directory, with its output beside that."""
+    train(["--checkpoint_dir", str(folder), *words], folder.with_name(folder.name + ".txt"), threads)
 
 
 def accuracies(seed: int, persons: int, options: argparse.Namespace) -> dict[str, tuple[float, float]]:
@@ -79,7 +74,7 @@ def accuracies(seed: int, persons: int, options: argparse.Namespace) -> dict[str
     settings = [*kind.format(faces=faces).split(), "--seed", str(seed), "--epochs", str(epochs), "--round_every",
                 str(epochs)]
     if not (base / "finished").is_file():
-        train([*settings, "--round_epochs", "0", "--overwrite"], base, options.threads)
+        run([*settings, "--round_epochs", "0", "--overwrite"], base, options.threads)
         (base / "finished").touch()
     for side, more in recipes(options).items():
         folder = options.out / f"{name}_{side.replace(', ', '_').replace(' ', '_')}"
@@ -87,8 +82,7 @@ def accuracies(seed: int, persons: int, options: argparse.Namespace) -> dict[str
         if not result.is_file():
             shutil.rmtree(folder, ignore_errors=True)
             shutil.copytree(base, folder)
-            train(["--restore", "--force", "--round_epochs", str(round_epochs), *more.split()], folder,
-                  options.threads)
+            run(["--restore", "--force", "--round_epochs", str(round_epochs), *more.split()], folder, options.threads)
         figures = json.loads(result.read_text())
         found[side] = figures["accuracy"], figures["mean_class_accuracy"]
     return found

@@ -13,13 +13,11 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+from training import REPOSITORY, train
 
 
 class Point(NamedTuple):
@@ -29,16 +27,6 @@ class Point(NamedTuple):
     seconds: float
     transfer: float
     frechet: float
-
-
-def train(run: Path, words: list[str]) -> None:
-    """``python train.py`` on a run's directory, with its output beside that; SystemExit where it fails."""
-    output = run.with_name(run.name + ".txt")
-    with open(output, "a") as log:
-        done = subprocess.run([sys.executable, "train.py", "--checkpoint_dir", str(run), *words], cwd=REPOSITORY,
-                              stdout=log, stderr=log)
-    if done.returncode:
-        raise SystemExit(f"train.py {' '.join(words)}: exit status {done.returncode}, see {output}")
 
 
 def gan_seconds(run: Path) -> float:
@@ -56,8 +44,9 @@ def gan_seconds(run: Path) -> float:
 def measured(run: Path, epochs: int, more: list[str]) -> Point:
     """Train on to so many epochs, and judge."""
     start = ["--restore"] if run.is_dir() else ["--preset", "demo", "--round_epochs", "0", *more]
-    train(run, [*start, "--epochs", str(epochs)])
-    train(run, ["--mode", "evaluate", "--restore"])
+    directory, output = ["--checkpoint_dir", str(run)], run.with_name("output.txt")
+    train([*directory, *start, "--epochs", str(epochs)], output)
+    train([*directory, "--mode", "evaluate", "--restore"], output)
     figures = json.loads((run / "synthesis.json").read_text())
     return Point(epochs, gan_seconds(run), figures["transfer"], figures["fid"])
 

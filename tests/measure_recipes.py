@@ -11,13 +11,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+from training import REPOSITORY, train
 
 NO_TRUTH = "--no_scene_truth --lambda_adv_loss 1 --lambda_vgg_loss 3 --lambda_l2_loss 10"
 RECIPES = {
@@ -33,15 +31,6 @@ RECIPES = {
 }
 
 
-def run(words: list[str], log: Path, threads: int) -> None:
-    """A command of this repository, its output in a file; SystemExit where it fails."""
-    with open(log, "a") as output:
-        done = subprocess.run([sys.executable, "train.py", *words], cwd=REPOSITORY, stdout=output, stderr=output,
-                              env={**os.environ, "OMP_NUM_THREADS": str(threads)})
-    if done.returncode:
-        raise SystemExit(f"{' '.join(words)}: exit status {done.returncode}, see {log}")
-
-
 def measure(name: str, options: argparse.Namespace) -> dict:
     """Train and evaluate one recipe, or read what an earlier call has measured."""
     folder = options.out.resolve() / "".join(letter if letter.isalnum() else "_" for letter in name)
@@ -52,11 +41,11 @@ def measure(name: str, options: argparse.Namespace) -> dict:
     recipe, common = RECIPES[name].split(), ["--preset", "demo", "--checkpoint_dir", str(folder)]
     shared = ["--perceptual", str(options.out.resolve() / "perceptual.t7")]
     started = time.monotonic()
-    run([*common, *shared, "--epochs", str(options.epochs), "--round_every", str(options.epochs + 1), "--overwrite",
-         *recipe], folder / "log.txt", options.threads)
+    train([*common, *shared, "--epochs", str(options.epochs), "--round_every", str(options.epochs + 1), "--overwrite",
+           *recipe], folder / "log.txt", options.threads)
     minutes = (time.monotonic() - started) / 60
-    run([*common, "--mode", "evaluate", "--restore", "--judge", str(options.out.resolve() / "judge.pth")],
-        folder / "log.txt", options.threads)
+    train([*common, "--mode", "evaluate", "--restore", "--judge", str(options.out.resolve() / "judge.pth")],
+          folder / "log.txt", options.threads)
     (folder / "minutes.json").write_text(json.dumps({"minutes": minutes}))
     return measure(name, options)
 
@@ -72,10 +61,10 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     if not (options.out / "perceptual.t7").is_file() or not (options.out / "judge.pth").is_file():
         common = ["--preset", "demo", "--checkpoint_dir", str(options.out.resolve() / "first")]
-        run([*common, "--epochs", "1", "--round_every", "2", "--overwrite"], options.out / "log.txt", os.cpu_count())
+        train([*common, "--epochs", "1", "--round_every", "2", "--overwrite"], options.out / "log.txt", os.cpu_count())
         (options.out / "first" / "VGG_loss" / "6_max_ckpt.t7").rename(options.out / "perceptual.t7")
-        run([*common, "--mode", "evaluate", "--restore", "--judge", str(options.out.resolve() / "judge.pth")],
-            options.out / "log.txt", os.cpu_count())
+        train([*common, "--mode", "evaluate", "--restore", "--judge", str(options.out.resolve() / "judge.pth")],
+              options.out / "log.txt", os.cpu_count())
     with ThreadPoolExecutor(options.jobs) as pool:
         results = list(pool.map(lambda name: measure(name, options), RECIPES))
     print("| recipe | minutes | transferred | old kept | PSNR (unchanged input) | SSIM | right person | Fréchet |")
