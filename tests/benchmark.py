@@ -50,6 +50,7 @@ from models.swap_gan import SwapGAN  # noqa: E402
 from models.vgg import VGG, Perceptual, VGG_fx  # noqa: E402
 from modes.phases import examples_of  # noqa: E402
 from modes.recognize import LARGE_BATCH, looked_at  # noqa: E402
+from resources import bytes_written, peak_memory, reset_peak_memory  # noqa: E402
 
 SIZES = {"paper": {"image_size": 256, "base_width": 64, "vgg_width": 64, "fc_width": 4096, "batch_size": 10,
                    "vgg_batch_size": 12},
@@ -306,35 +307,6 @@ def _figures(phase: str, images: int, blocks: list[Block], flops: int, first_sec
                    max(block.peak_gib for block in blocks), blocks[-1].written, peak, first_seconds)
 
 
-def bytes_written() -> int:
-    """Bytes that this process and its finished children have handed over to files so far; 0 where nobody counts."""
-    try:
-        return int(dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())["wchar"])
-    except OSError:
-        return 0
-
-
-def reset_peak_memory(device: torch.device) -> None:
-    """Forget the peak so far, where the system can."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    else:
-        try:
-            Path("/proc/self/clear_refs").write_text("5")
-        except OSError:
-            pass
-
-
-def peak_memory(device: torch.device) -> float:
-    """Peak memory in GiB since :func:`reset_peak_memory`: of the GPU's tensors, or of this process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2 ** 30
-    status = Path("/proc/self/status")
-    if not status.is_file():
-        return float("nan")
-    return int(next(line for line in status.read_text().splitlines() if line.startswith("VmHWM")).split()[1]) / 2 ** 20
-
-
 def table(rows: list[Figures]) -> str:
     """The figures as a Markdown table."""
     lines = ["| phase | images | first run s | ms (quartiles) | images/s | GFLOP/image | of the peak | peak GiB | bytes "
@@ -358,7 +330,7 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--phases", nargs="+", choices=PHASES, default=PHASES, help="which to measure")
     parser.add_argument("--seconds", type=float, default=10,
                         help=f"time for each phase, in {BLOCKS} blocks of one run at least")
-    parser.add_argument("--persons", type=int, help="drawn persons of loading, recognize and round (70; paper on a CPU: 2)")
+    parser.add_argument("--persons", type=int, help="drawn persons of all that reads files (70; paper on a CPU: 2)")
     parser.add_argument("--alpha5", action="store_true", help="with half-way images")
     parser.add_argument("--imitate_reference", action="store_true", help="also the reference's way of working")
     parser.add_argument("--compile", action="store_true", help="also with compiled networks (--compile of train.py)")

@@ -1,0 +1,36 @@
+"""What a process has used so far: bytes written to files, and its peak memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+
+def bytes_written() -> int:
+    """Bytes that this process and its finished children have handed over to files so far; 0 where nobody counts."""
+    try:
+        return int(dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())["wchar"])
+    except OSError:
+        return 0
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """Forget the peak so far, where the system can."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    else:
+        try:
+            Path("/proc/self/clear_refs").write_text("5")
+        except OSError:
+            pass
+
+
+def peak_memory(device: torch.device) -> float:
+    """Peak memory in GiB since :func:`reset_peak_memory`: of the GPU's tensors, or of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2 ** 30
+    status = Path("/proc/self/status")
+    if not status.is_file():
+        return float("nan")
+    return int(next(line for line in status.read_text().splitlines() if line.startswith("VmHWM")).split()[1]) / 2 ** 20
