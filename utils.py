@@ -34,6 +34,8 @@ class UserError(Exception):
     """What is wrong, where, and what to do: shown to the user as one line, exit status 2."""
 
 
+REQUIRED = "torch", "torchvision", "numpy", "scipy", "PIL", "tqdm"  # as they are imported
+
 # torchrun kills all processes as soon as one ends: where all meet the same mistake, the main one alone is to speak.
 SECONDS_TO_SPEAK = 15
 
@@ -54,6 +56,10 @@ def run_command(main: Callable[[], None]) -> None:
         main()
     except UserError as error:
         sys.exit(_report(" ".join(str(error).split()), 2))
+    except ModuleNotFoundError as error:
+        if error.name not in REQUIRED:
+            raise
+        sys.exit(_report(f"the package {error.name} is not installed; pip install -r requirements.txt", 2))
     except MemoryError:
         sys.exit(_report("not enough memory; take smaller images, batches or widths", 2))
     except UnicodeEncodeError as error:

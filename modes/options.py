@@ -141,8 +141,8 @@ class RecognizerPlan:
                         "place of all synthesized ones, also with --mix", least=0, most=1000)
     pairs_per_image: int = knob(6, "targets per training image", least=1, most=1000)
     ablation: bool = knob(False, "use a random third of the synthesized images")
-    select_on: str = knob("val", "images that choose the best recognizer; test is the reference's protocol and flatters",
-                          choices=("val", "test"))
+    select_on: str = knob("val", "images that choose the best recognizer; test is the reference's protocol and flatters; "
+                          "none cuts no image from training and keeps the last epoch's", choices=("val", "test", "none"))
     mix: float = knob(0.0, "synthesized images per real one in every batch, in place of whole synthesized batches between "
                       "real ones; 0 is the paper's way", least=0, most=100, group=BEYOND_RECOGNIZER)
     balanced: bool = knob(False, "draw all expressions equally often, and choose the best recognizer by mean class "

@@ -44,7 +44,10 @@ def schedule(perceptual_epochs: int, epochs: int, round_every: int, round_epochs
 # ---------------------------------------------------------------------------------- the perceptual network
 
 class PerceptualPhase:
-    """Stage 0: a plain VGG19-bn on the real training images, the best on the selection images kept (METHOD §1)."""
+    """Stage 0: a plain VGG19-bn on the real training images, the best on the selection images kept (METHOD §1).
+
+    Or the last, with ``--select_on none``.
+    """
 
     name = "perceptual"
 
@@ -122,15 +125,15 @@ class PerceptualPhase:
 
     def close(self, epoch: int, means: dict[str, float]) -> dict[str, float]:
         """Keep the best so far; after the last epoch, write it."""
-        acc = selection_accuracy(self.setting, self.recognizer, None)
-        if acc >= self._best["acc"]:
+        acc, kept = judged(self.setting, self.recognizer, None, self._best["acc"])
+        if kept:
             self._best = {"acc": acc, "step": self.recognizer.steps, "net": on_cpu(self.recognizer.network)}
         if epoch == self.epochs - 1:
             if self.setting.processes.main:
                 utils.save_checkpoint(self.file, {**self._best, "config": self.config})
             self.setting.processes.wait()
             self._recognizer, self._best = None, {"acc": -1.0, "step": 0, "net": {}}
-        return {**means, f"{self.setting.options.select_on}_acc": acc}
+        return {**means, **selection_figure(self.setting, acc)}
 
     def state(self) -> dict[str, Any]:
         """Its epochs, and the networks while they are in training."""
@@ -184,8 +187,9 @@ class GANPhase:
         return self.gan.step(pair_of(batch), noise, batch.total)
 
     def close(self, epoch: int, means: dict[str, float]) -> dict[str, float]:
-        """Write the networks, and rows A, B, C, D, A', B' of eight pairs of selection images, always the same."""
-        setting, images = self.setting, self.setting.selection_images
+        """Write the networks, and rows A, B, C, D, A', B' of eight pairs, always the same: of selection images, if any."""
+        setting = self.setting
+        images = setting.selection_images if setting.selection_images.samples else setting.images
         if not setting.processes.main:
             return means
         save_gan(setting.folder / "model", self.gan, self.config, epoch + 1)
@@ -284,13 +288,13 @@ class RecognizerPhase:
         return self.recognizer.step(batch._replace(inputs=(image, fx)))
 
     def close(self, epoch: int, means: dict[str, float]) -> dict[str, float]:
-        """Judge it on the selection images, and write it with its encoder where it is the best so far."""
-        acc = selection_accuracy(self.setting, self.recognizer, self.gan.encoder)
-        if acc >= self.best_acc:
+        """Judge it on the selection images, and write it with its encoder where it is to be kept."""
+        acc, kept = judged(self.setting, self.recognizer, self.gan.encoder, self.best_acc)
+        if kept:
             self.best_acc = acc
             if self.setting.processes.main:
                 save_recognizer(self.setting.folder / "VGG", self.recognizer, self.gan.encoder, acc, self.config)
-        return {**means, f"{self.setting.options.select_on}_acc": acc}
+        return {**means, **selection_figure(self.setting, acc)}
 
     def state(self) -> dict[str, Any]:
         """The recognizer, and how good the best was."""
@@ -344,12 +348,22 @@ def examples_of(batches: Iterable[Loaded], gan: SwapGAN, group: int, real_codes:
                            (batch.total_alone, batch.total - batch.total_alone))
 
 
-def selection_accuracy(setting: Setting, recognizer: Recognizer, encoder: Encoder | None) -> float:
-    """Accuracy in % on the images that choose the best network, each judged by one of the processes.
+def judged(setting: Setting, recognizer: Recognizer, encoder: Encoder | None, best: float) -> tuple[float, bool]:
+    """Accuracy in % on the selection images, and whether to keep the network, of which the best so far had ``best``.
 
-    With ``--balanced`` it is the mean of the expressions' accuracies.
+    Each image is judged by one of the processes. With ``--balanced`` it is the mean of the expressions' accuracies; -1
+    where there are no images. With ``--select_on none`` every network is kept in place of the one before.
     """
+    last = setting.options.select_on == "none"
+    if not setting.selection_images.samples:
+        return -1.0, last
     batches = setting.selection_images.evaluation_batches(64, setting.device, setting.options.num_workers,
                                                           setting.processes.share)
     report = evaluate(recognizer, encoder, batches, len(setting.layout.expressions))
-    return report.mean_class_accuracy if setting.options.balanced else report.accuracy
+    acc = report.mean_class_accuracy if setting.options.balanced else report.accuracy
+    return acc, last or acc >= best
+
+
+def selection_figure(setting: Setting, acc: float) -> dict[str, float]:
+    """What the log calls an accuracy on the selection images; nothing where there are none."""
+    return {f"{'test' if setting.options.select_on == 'test' else 'val'}_acc": acc} if acc >= 0 else {}

@@ -16,7 +16,7 @@ import utils
 from datasets.aligning.directory import alignment_of
 from datasets.files import check_output
 from datasets.folds import check_kept_fold, described_fold, fold_list, list_text, with_fold
-from datasets.layout import DATA_SETS, Layout, check_classes, check_images, check_splits, read_layout
+from datasets.layout import DATA_SETS, Layout, Sample, check_classes, check_images, check_splits, read_layout
 from datasets.loading import Images
 from datasets.plans import third_of_pairs
 from datasets.splits import pair_lines, training_pairs, with_validation
@@ -79,7 +79,7 @@ def train_run(options: argparse.Namespace, device: torch.device, processes: Proc
     if restoring:
         check_fold(options, layout)
     check_memory(options, layout, device, amp_dtype(options.amp, device) is not None, processes.world)
-    everyone = layout.train + layout.target_only + layout.split(options.select_on)
+    everyone = layout.train + layout.target_only + selection(layout, options)
     images = data.images.of(everyone) if data else decoded_images(options, everyone, directory, not restoring, device,
                                                                    processes)
     run, phases = built(options, layout, images, device, processes, restoring)
@@ -112,11 +112,11 @@ def take(directory: RunDirectory, options: argparse.Namespace, restoring: bool, 
 def built(options: argparse.Namespace, layout: Layout, images: Images, device: torch.device, processes: Processes,
           restoring: bool) -> tuple[Run, tuple[PerceptualPhase, GANPhase, RecognizerPhase]]:
     """A run with its phases, at its beginning; ``images`` are those that it learns from and is chosen on."""
-    learned, selection = map(images.of, (layout.train + layout.target_only, layout.split(options.select_on)))
+    learned, judged_on = map(images.of, (layout.train + layout.target_only, selection(layout, options)))
     pairs = training_pairs(layout, options.seed, options.pairs_per_image, options.targets == "any")
     if options.ablation:
         pairs = third_of_pairs(pairs, options.seed)
-    setting = Setting(options, layout, learned, selection, device, amp_dtype(options.amp, device), processes)
+    setting = Setting(options, layout, learned, judged_on, device, amp_dtype(options.amp, device), processes)
     config = described(options, layout)
     perceptual = PerceptualPhase(setting, config, restoring)
     gan = GANPhase(setting, config, perceptual.file)
@@ -189,12 +189,18 @@ def split_for(options: argparse.Namespace, layout: Layout) -> Layout:
     """The data as one run splits them: its fold, if any, and its validation images; UserError where that cannot be."""
     if options.fold:
         layout = with_fold(layout, options.folds, options.fold, options.seed, options.folds_by)
-    layout = with_validation(layout, options.seed)
+    if options.select_on != "none":
+        layout = with_validation(layout, options.seed)
     check_classes(layout, options.targets == "any")
-    if not layout.split(options.select_on):
+    if options.select_on != "none" and not selection(layout, options):
         raise UserError(f"{layout.root}: too few images to cut a validation split from; list some in images_val.list, "
-                        "or use --select_on test")
+                        "or use --select_on none")
     return layout
+
+
+def selection(layout: Layout, options: argparse.Namespace) -> list[Sample]:
+    """The images on which the networks in training are judged; with ``--select_on none`` they choose nothing."""
+    return layout.test if options.select_on == "test" else layout.val
 
 
 def check_fold(options: argparse.Namespace, layout: Layout) -> None:
@@ -308,7 +314,7 @@ def finish(options: argparse.Namespace, layout: Layout, gan: Any, data: Data | N
     trained = load_recognizer(resume_dir, gan.device)
     judged = judged_split(trained, layout, "test", options.image_size, 64, options.num_workers,
                           data.images if data else None)
-    write_report(judged, layout.expressions, f"best recognizer of {folder} on {layout.root}, test images", results)
+    write_report(judged, layout.expressions, f"recognizer of {folder} on {layout.root}, test images", results)
     if demo:
         names = layout.expressions
         if {"smile", "neutral"} <= set(names):
