@@ -43,10 +43,11 @@ SMALL = ("--image_size 64 --base_width 16 --vgg_width 8 --fc_width 256 --vgg_ini
          "--vgg_batch_size 16 --vgg_schedule cosine --balanced --mix 1 ")
 DRAWN = SMALL + ("--data_dir {faces} --scene_truth --lambda_adv_loss 0.1 --lambda_vgg_loss 0.5 --lambda_l2_loss 60 "
                  "--perceptual_epochs 120 --vgg_lr 1e-2 ")
+NEUTRAL = DRAWN + "--select_on none "  # of few persons with expressions, none is spared for the choice of a state
 PHOTOGRAPHS = SMALL + ("--data_dir {faces} -a anger disgust happiness sadness surprise neutral "
                        "--augment --vgg_adam --vgg_lr 1e-3 "
                        "--lambda_adv_loss 1 --lambda_vgg_loss 3 --lambda_l2_loss 10 --perceptual_epochs 15 ")
-GAN_STEPS = {"drawn": 1800, "neutral": 1000, "wild": 1000, "longtail": 1200}  # before an epoch's last part is cut
+GAN_STEPS = {"drawn": 1800, "neutral": 1000, "wild": 1000, "longtail": 1200}  # an epoch's last part is left out
 IMAGES = {"drawn": 20000, "neutral": 20000, "wild": 16000, "longtail": 22000}  # that a recognizer sees
 REAL_ON_DRAWN = {"real": "--gan_raw 0"}
 REAL_ON_PHOTOGRAPHS = {"real": "--gan_raw 0", "real, SGD": "--gan_raw 0 --no_augment --no_vgg_adam --vgg_lr 1e-2"}
@@ -68,9 +69,10 @@ def accuracies(seed: int, persons: int, options: argparse.Namespace) -> dict[str
     faces, name = faces_of(options, persons), f"{options.data}{persons or ''}_{seed}"
     base, found = options.out / f"{name}_gan", {}
     count = len((faces / "images.list").read_text().splitlines())
-    epochs = max(1, round(GAN_STEPS[options.data] * 16 / (0.9 * count)))
-    round_epochs = max(1, round(IMAGES[options.data] / (1.8 * count)))
-    kind = DRAWN if options.data in ("drawn", "neutral") else PHOTOGRAPHS
+    trained = count if options.data == "neutral" else 0.9 * count
+    epochs = max(1, round(GAN_STEPS[options.data] * 16 / trained))
+    round_epochs = max(1, round(IMAGES[options.data] / (2 * trained)))
+    kind = {"drawn": DRAWN, "neutral": NEUTRAL}.get(options.data, PHOTOGRAPHS)
     settings = [*kind.format(faces=faces).split(), "--seed", str(seed), "--epochs", str(epochs), "--round_every",
                 str(epochs)]
     if not (base / "finished").is_file():
