@@ -43,6 +43,17 @@ def test_a_users_trouble_is_one_line(error, code, words, capsys):
     assert status == code and words in text and len(text.splitlines()) == 1
 
 
+@pytest.mark.parametrize("words, package", [(["train.py"], "tqdm"), (["train.py"], "torch"),
+                                             (["-m", "datasets.check", "x"], "numpy"),
+                                             (["-m", "datasets.synthetic", "x"], "PIL")])
+def test_a_package_that_is_not_installed_is_one_line(tmp_path, words, package):
+    (tmp_path / "sitecustomize.py").write_text(f"import sys\nsys.modules[{package!r}] = None\n")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    result = subprocess.run([sys.executable, *words], cwd=REPOSITORY, env=environment, capture_output=True, text=True)
+    assert result.returncode == 2 and result.stderr.count("\n") == 1
+    assert f"the package {package} is not installed; pip install -r requirements.txt" in result.stderr
+
+
 def test_a_bug_of_ours_is_not_hidden():
     with pytest.raises(ZeroDivisionError):
         utils.run_command(lambda: 1 / 0)
