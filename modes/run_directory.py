@@ -208,9 +208,3 @@ class SeriesDirectory(RunDirectory):
         names = sorted(path.name for path in self.folder.iterdir()) if self.folder.is_dir() else []
         return [self.folder / name for name in names
                 if re.fullmatch(PART_NAME, name) and RunDirectory(self.folder / name).is_claimed()]
-
-
-def in_series(folder: str | os.PathLike) -> bool:
-    """Whether a run's directory is one of a series."""
-    folder = Path(folder).absolute()
-    return bool(re.fullmatch(PART_NAME, folder.name)) and SeriesDirectory(folder.parent).is_claimed()

@@ -29,11 +29,12 @@ from modes.decoding import decoded_images
 from modes.grid import save_sheet
 from modes.matrix import judged_split, write_report
 from modes.memory import check_memory
+from modes.options import PRESETS
 from modes.parts import is_series, parts_of
 from modes.phases import GANPhase, PerceptualPhase, RecognizerPhase, schedule
 from modes.records import StateStore
 from modes.run import Run, Setting, Stage
-from modes.run_directory import RunDirectory, in_series
+from modes.run_directory import RunDirectory
 from modes.swap import swap
 from modes.trained import neutral_of
 from utils import UserError
@@ -229,7 +230,7 @@ def set_backends(deterministic: bool) -> None:
 def check_places(options: argparse.Namespace) -> None:
     """UserError where the results could not be written."""
     check_output(options.checkpoint_dir, "--checkpoint_dir", directory=True)
-    if options.preset == "demo":
+    if is_demo(options):
         check_output(".", "the current directory", directory=True)
 
 
@@ -301,10 +302,14 @@ def start_processes(options: argparse.Namespace) -> None:
 
 # --------------------------------------------------------------------------------------------- after it
 
+def is_demo(options: argparse.Namespace) -> bool:
+    """Whether this is the demo itself, which shows its results where it was started, and not another run of its recipe."""
+    return options.preset == "demo" and Path(options.checkpoint_dir) == Path(PRESETS["demo"]["checkpoint_dir"])
+
+
 def finish(options: argparse.Namespace, layout: Layout, gan: Any, data: Data | None = None) -> None:
-    """Draw the sheet and judge the best recognizer on the test list; the demo also swaps and says how to go on."""
-    folder = Path(options.checkpoint_dir)
-    demo = options.preset == "demo" and not options.fold and not in_series(folder)
+    """Draw the sheet and judge the recognizer on the test list; the demo also swaps and says how to go on."""
+    folder, demo = Path(options.checkpoint_dir), is_demo(options)
     results = Path(".") if demo else folder / "test_result"
     save_sheet(gan, layout, options.rows, options.seed, results / "grid.jpg")
     resume_dir = folder / "VGG"

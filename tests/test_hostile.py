@@ -24,7 +24,7 @@ from datasets.drawing.data_set import make_dataset
 from datasets.layout import Sample, content_of, read_layout
 from hostile import LOCK_HOLDER, PYTHON, TINY, cases, ended, fill, kept, refused, run, snapshot
 from modes.generate import Names, named_pairs
-from modes.options import read_options
+from modes.options import PRESETS, read_options
 from modes.records import StateStore
 from modes.run import Run
 from modes.run_directory import FOLDERS, RunDirectory
@@ -326,8 +326,20 @@ def test_the_demo_swaps_with_the_newest_networks(faces, finished, tmp_path, monk
     options = read_options(["--checkpoint_dir", str(finished), "--data_dir", str(faces), "--gpu", "-1", "--restore"])
     options.restore, options.preset, seen = 10, "demo", []
     monkeypatch.setattr(mode, "swap", lambda given: seen.append(given.restore))
+    monkeypatch.setitem(PRESETS["demo"], "checkpoint_dir", f"{finished}/")
     ended(lambda: mode.finish(options, read_layout(faces), mode_gan(finished)))
-    assert seen == [-1] and options.restore == 10
+    assert seen == [-1] and options.restore == 10 and (tmp_path / "grid.jpg").is_file()
+
+
+def test_another_run_of_the_demos_recipe_leaves_its_pictures_in_its_own_directory(faces, finished, tmp_path, monkeypatch):
+    from modes import train as mode
+
+    monkeypatch.chdir(tmp_path)
+    run = shutil.copytree(finished, tmp_path / "run")
+    options = read_options(["--preset", "demo", "--checkpoint_dir", str(run), "--data_dir", str(faces), "--gpu", "-1"])
+    options.image_size = 32
+    ended(lambda: mode.finish(options, read_layout(faces), mode_gan(run)))
+    assert [path.name for path in tmp_path.iterdir()] == ["run"] and (run / "test_result" / "grid.jpg").is_file()
 
 
 def mode_gan(folder: Path):
