@@ -46,7 +46,9 @@ DRAWN = SMALL + ("--data_dir {faces} --scene_truth --lambda_adv_loss 0.1 --lambd
 NEUTRAL = DRAWN + "--select_on none "  # of few persons with expressions, none is spared for the choice of a state
 PHOTOGRAPHS = SMALL + ("--data_dir {faces} -a anger disgust happiness sadness surprise neutral "
                        "--augment --vgg_adam --vgg_lr 1e-3 "
-                       "--lambda_adv_loss 1 --lambda_vgg_loss 3 --lambda_l2_loss 10 --perceptual_epochs 15 ")
+                       "--lambda_adv_loss 1 --lambda_vgg_loss 3 --lambda_l2_loss 10 ")
+SETTINGS = {"drawn": DRAWN, "neutral": NEUTRAL, "wild": PHOTOGRAPHS + "--perceptual_epochs 45 ",
+            "longtail": PHOTOGRAPHS + "--perceptual_epochs 15 "}
 GAN_STEPS = {"drawn": 1800, "neutral": 1000, "wild": 1000, "longtail": 1200}  # an epoch's last part is left out
 IMAGES = {"drawn": 20000, "neutral": 20000, "wild": 16000, "longtail": 22000}  # that a recognizer sees
 REAL_ON_DRAWN = {"real": "--gan_raw 0"}
@@ -72,8 +74,7 @@ def accuracies(seed: int, persons: int, options: argparse.Namespace) -> dict[str
     trained = count if options.data == "neutral" else 0.9 * count
     epochs = max(1, round(GAN_STEPS[options.data] * 16 / trained))
     round_epochs = max(1, round(IMAGES[options.data] / (2 * trained)))
-    kind = {"drawn": DRAWN, "neutral": NEUTRAL}.get(options.data, PHOTOGRAPHS)
-    settings = [*kind.format(faces=faces).split(), "--seed", str(seed), "--epochs", str(epochs), "--round_every",
+    settings = [*SETTINGS[options.data].format(faces=faces).split(), "--seed", str(seed), "--epochs", str(epochs), "--round_every",
                 str(epochs)]
     if not (base / "finished").is_file():
         run([*settings, "--round_epochs", "0", "--overwrite"], base, options.threads)
