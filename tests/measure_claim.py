@@ -1,11 +1,11 @@
 """The paper's claim, tested: does joint training help recognition? Joint against real images alone, over several seeds.
 
     python tests/measure_claim.py --data drawn --jobs 2
-    python tests/measure_claim.py --data neutral --recipes real "joint, guided" --jobs 2
     python -m datasets.align ../shared/data/wild_longtail aligned --model ../shared/data/yunet/yunet_n_640_640.onnx --size 128
     python tests/measure_claim.py --data longtail --faces aligned --jobs 2
     python tests/measure_claim.py --data longtail --faces aligned --seeds 8 --recipes "real, SGD" "joint, SGD" --jobs 2
-    python tests/measure_claim.py --data neutral --recipes real "joint, guided" --persons 5 10 20 40 --jobs 2
+    python tests/measure_claim.py --data wild --recipes "real, SGD" "joint, SGD" --jobs 2
+    python tests/measure_claim.py --data neutral --recipes real joint --persons 5 10 20 --jobs 2
 
 ``drawn`` are ten drawn persons with all expressions; ``neutral`` the same and sixty more of whom only neutral faces are
 known (``--persons`` draws the curve over the number of those with expressions); ``wild`` and ``longtail`` photographs.
@@ -43,12 +43,11 @@ SMALL = ("--image_size 64 --base_width 16 --vgg_width 8 --fc_width 256 --vgg_ini
          "--vgg_batch_size 16 --vgg_schedule cosine --balanced --mix 1 ")
 DRAWN = SMALL + ("--data_dir {faces} --scene_truth --lambda_adv_loss 0.1 --lambda_vgg_loss 0.5 --lambda_l2_loss 60 "
                  "--perceptual_epochs 120 --vgg_lr 1e-2 ")
-NEUTRAL = DRAWN + "--select_on none "  # of few persons with expressions, none is spared for the choice of a state
 PHOTOGRAPHS = SMALL + ("--data_dir {faces} -a anger disgust happiness sadness surprise neutral "
                        "--augment --vgg_adam --vgg_lr 1e-3 "
                        "--lambda_adv_loss 1 --lambda_vgg_loss 3 --lambda_l2_loss 10 ")
-SETTINGS = {"drawn": DRAWN, "neutral": NEUTRAL, "wild": PHOTOGRAPHS + "--perceptual_epochs 45 ",
-            "longtail": PHOTOGRAPHS + "--perceptual_epochs 15 "}
+SETTINGS = {"drawn": DRAWN, "neutral": DRAWN + "--select_on none ",  # of few persons, none is spared for the choice
+            "wild": PHOTOGRAPHS + "--perceptual_epochs 45 ", "longtail": PHOTOGRAPHS + "--perceptual_epochs 15 "}
 GAN_STEPS = {"drawn": 1800, "neutral": 1000, "wild": 1000, "longtail": 1200}  # an epoch's last part is left out
 IMAGES = {"drawn": 20000, "neutral": 20000, "wild": 16000, "longtail": 22000}  # that a recognizer sees
 REAL_ON_DRAWN = {"real": "--gan_raw 0"}
@@ -74,8 +73,8 @@ def accuracies(seed: int, persons: int, options: argparse.Namespace) -> dict[str
     trained = count if options.data == "neutral" else 0.9 * count
     epochs = max(1, round(GAN_STEPS[options.data] * 16 / trained))
     round_epochs = max(1, round(IMAGES[options.data] / (2 * trained)))
-    settings = [*SETTINGS[options.data].format(faces=faces).split(), "--seed", str(seed), "--epochs", str(epochs), "--round_every",
-                str(epochs)]
+    settings = [*SETTINGS[options.data].format(faces=faces).split(), "--seed", str(seed), "--epochs", str(epochs),
+                "--round_every", str(epochs)]
     if not (base / "finished").is_file():
         run([*settings, "--round_epochs", "0", "--overwrite"], base, options.threads)
         (base / "finished").touch()
