@@ -187,7 +187,7 @@ class GANPhase:
         return self.gan.step(pair_of(batch), noise, batch.total)
 
     def close(self, epoch: int, means: dict[str, float]) -> dict[str, float]:
-        """Write the networks, and rows A, B, C, D, A', B' of eight pairs, always the same: of selection images, if any."""
+        """Write the networks, and rows A, B, C, D, A', B' of eight pairs, always the same, of selection images if any."""
         setting = self.setting
         images = setting.selection_images if setting.selection_images.samples else setting.images
         if not setting.processes.main:

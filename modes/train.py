@@ -303,7 +303,7 @@ def start_processes(options: argparse.Namespace) -> None:
 # --------------------------------------------------------------------------------------------- after it
 
 def is_demo(options: argparse.Namespace) -> bool:
-    """Whether this is the demo itself, which shows its results where it was started, and not another run of its recipe."""
+    """Whether this is the demo itself, which shows its results where it is started, not another run of its recipe."""
     return options.preset == "demo" and Path(options.checkpoint_dir) == Path(PRESETS["demo"]["checkpoint_dir"])
 
 

@@ -331,7 +331,7 @@ def test_the_demo_swaps_with_the_newest_networks(faces, finished, tmp_path, monk
     assert seen == [-1] and options.restore == 10 and (tmp_path / "grid.jpg").is_file()
 
 
-def test_another_run_of_the_demos_recipe_leaves_its_pictures_in_its_own_directory(faces, finished, tmp_path, monkeypatch):
+def test_another_run_of_the_demos_recipe_shows_its_pictures_in_its_own_directory(faces, finished, tmp_path, monkeypatch):
     from modes import train as mode
 
     monkeypatch.chdir(tmp_path)

@@ -12,8 +12,8 @@ from PIL import Image
 from conftest import train_command
 from datasets.synthetic import make_dataset
 
-TINY = ["--image_size", 32, "--base_width", 2, "--vgg_width", 2, "--fc_width", 4, "--batch_size", 6, "--vgg_init", "none",
-        "--round_every", 1, "--round_epochs", 1, "--perceptual_epochs", 1, "--gpu", -1]
+TINY = ["--image_size", 32, "--base_width", 2, "--vgg_width", 2, "--fc_width", 4, "--batch_size", 6, "--vgg_init",
+        "none", "--round_every", 1, "--round_epochs", 1, "--perceptual_epochs", 1, "--gpu", -1]
 
 
 @pytest.fixture(scope="module")
