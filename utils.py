@@ -307,14 +307,14 @@ def check_picture_name(path: str | os.PathLike) -> None:
         raise UserError(f"{path}: a picture's name must end in .png or .jpg")
 
 
-def save_picture(image, path: str | os.PathLike) -> None:
-    """Write a PIL image atomically, in the format that the name's ending asks for."""
+def save_picture(image, path: str | os.PathLike, comment: bytes | None = None) -> None:
+    """Write a PIL image atomically, in the format that the name's ending asks for; a JPEG file may hold a comment."""
     import io
 
     ending = Path(path).suffix.lower()
     check_picture_name(path)
     buffer = io.BytesIO()
-    image.save(buffer, format=PICTURE_FORMATS[ending], quality=95)
+    image.save(buffer, format=PICTURE_FORMATS[ending], quality=95, **{"comment": comment} if comment else {})
     with atomic_file(path) as handle:
         handle.write(buffer.getvalue())
 

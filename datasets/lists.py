@@ -167,7 +167,8 @@ def _read_attribute_list(path: Path) -> dict[str, Row]:
 def read_subjects(root: Path, names: Collection[str]) -> dict[str, tuple[str, str | None]]:
     """``<file name> <subject> [<scene>]`` per line → {file name: (subject, scene)}; {} where there is no list.
 
-    ``names`` are the listed file names: they tell where a name with spaces ends.
+    ``names`` are the listed file names: they tell where a name with spaces ends. UserError for a malformed line, and
+    where no name is listed.
     """
     path = root / "subjects.list"
     if not path.is_file():
@@ -180,6 +181,9 @@ def read_subjects(root: Path, names: Collection[str]) -> dict[str, tuple[str, st
             raise UserError(f"{path}, line {number}: \"{shortened(line)}\" is not "
                             "\"<file name> <subject> [<scene>]\"")
         subjects[canonical(parts[0])] = (parts[1], parts[2] if len(parts) == 3 else None)
+    if subjects and names and not any(name in names for name in subjects):
+        raise UserError(f"{path}: names none of the listed images, but {shortened(next(iter(subjects)))}; write the names "
+                        "as in images.list, or remove it")
     return subjects
 
 

@@ -1,6 +1,7 @@
 """datasets.align: the similarity transform on numbers, the command as typed, YuNet on photographs."""
 
 import math
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -158,7 +159,10 @@ def test_the_command_with_landmarks_resumes(tmp_path):
     assert second.returncode == 0 and "(2 of them by an earlier run)" in second.stdout
     assert [path.stat().st_mtime_ns for path in pictures[:2]] == stamps[:2] and pictures[2].is_file()
     other = run(*words[:4], "--size", 64)
-    assert other.returncode == 2 and "another size" in other.stderr and len(other.stderr.splitlines()) == 1
+    assert other.returncode == 2 and "another --size" in other.stderr and len(other.stderr.splitlines()) == 1
+    elsewhere = run(shutil.copytree(source, tmp_path / "elsewhere"), *words[1:])  # the same names, perhaps other faces
+    assert elsewhere.returncode == 2 and "another source directory" in elsewhere.stderr
+    assert [path.stat().st_mtime_ns for path in pictures[:2]] == stamps[:2]
 
 
 def test_names_with_spaces_keep_their_labels_subjects_and_scenes(tmp_path):

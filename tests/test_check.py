@@ -98,6 +98,30 @@ def test_missing_neutral_and_empty_classes(tmp_path):
     assert "4 images in" in said and "are in no list" in said
 
 
+def test_without_a_test_list_and_with_half_the_subjects_there_are_notes(tmp_path):
+    root = data_directory(tmp_path / "d")
+    (root / "images_test.list").unlink()
+    lines = (root / "subjects.list").read_text().splitlines(keepends=True)
+    lines = [line for line in lines if line.startswith("train")]
+    (root / "subjects.list").write_text("".join(["gone.png p9\n", *lines[1:]]))
+    status, said = run(root)
+    assert status == 0 and "only --folds can train" in said
+    assert "1 lines of subjects.list name no listed image, e.g. gone.png" in said
+    assert "1 listed images have no line in subjects.list" in said
+
+
+def test_a_picture_of_the_users_is_not_drawn_over(tmp_path):
+    root = data_directory(tmp_path / "d")
+    Image.new("RGB", (9, 9), "red").save(root / "check.jpg")
+    before = (root / "check.jpg").read_bytes()
+    status, said = run(root)
+    assert status == 0 and "check.jpg is another picture: choose a place with --sheet FILE" in said
+    assert (root / "check.jpg").read_bytes() == before
+    (root / "check.jpg").unlink()
+    for _ in range(2):  # its own it draws anew
+        assert "contact sheet: " in run(root)[1]
+
+
 def test_near_duplicates_are_told_apart():
     random = numpy.random.default_rng(1)
     greys = random.normal(size=(300, 1024)).astype(numpy.float32)
@@ -110,7 +134,8 @@ def test_near_duplicates_are_told_apart():
 
 @pytest.mark.parametrize("spoil, message", [
     (lambda root: (root / "images.list").write_text("a.png\n"), "line 1"),
-    (lambda root: (root / "images_test.list").unlink(), "no such list")])
+    (lambda root: (root / "images.list").unlink(), "no such list"),
+    (lambda root: (root / "subjects.list").write_text("A.png p1\n"), "names none of the listed images, but A.png")])
 def test_bad_input(tmp_path, spoil, message):
     root = data_directory(tmp_path / "d")
     spoil(root)

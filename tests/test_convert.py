@@ -1,11 +1,12 @@
 """datasets.convert: each importer on a small tree in the original's layout, and bad input."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from datasets import convert
 from datasets.layout import read_layout
@@ -172,6 +173,49 @@ def test_lists_of_another_data_set_are_not_lost(tmp_path):
     assert content(out) == before
     convert.main(["folders", str(source), "--out", str(out), "--expressions", "joy", "neutral", "--overwrite"])
     assert read_layout(out).expressions == ("joy", "neutral")
+
+
+@pytest.mark.parametrize("way", [["--copy"], ["--reencode", "32"]])
+def test_images_of_another_data_set_with_the_same_names_and_times_are_told_apart(tmp_path, way):
+    sources = [folder_tree(tmp_path / name) for name in ("one", "other")]
+    for path in sources[1].rglob("*.jpg"):
+        ImageOps.invert(Image.open(path).convert("RGB")).save(path)
+    for path in (path for source in sources for path in source.rglob("*.jpg")):
+        os.utime(path, (10 ** 9, 10 ** 9))  # as from an archive
+    convert.main(["folders", str(sources[0]), "--out", str(tmp_path / "out"), *way])
+    before = content(tmp_path / "out")
+    convert.main(["folders", str(sources[0]), "--out", str(tmp_path / "out"), *way])
+    assert content(tmp_path / "out") == before
+    with pytest.raises(UserError, match="another image has this name"):
+        convert.main(["folders", str(sources[1]), "--out", str(tmp_path / "out"), *way])
+    assert content(tmp_path / "out") == before
+    for out in ("out", "fresh"):
+        convert.main(["folders", str(sources[1]), "--out", str(tmp_path / out), *way, "--overwrite"])
+    assert content(tmp_path / "out") == content(tmp_path / "fresh") != before
+
+
+def test_folders_say_what_lies_outside_and_refuse_two_of_one_split(tmp_path, capsys):
+    source = folder_tree(tmp_path / "faces", ("train", "test"))
+    for place in ("loose.jpg", "train/loose.jpg", "more/joy/S1.jpg"):
+        picture(source / place)
+    convert.main(["folders", str(source), "--out", str(tmp_path / "out")])
+    assert "left out: 3 images outside the expressions' directories" in capsys.readouterr().out
+    (source / "Training").mkdir()
+    with pytest.raises(UserError, match="Training and train are both the train split"):
+        convert.main(["folders", str(source), "--out", str(tmp_path / "out")])
+
+
+def test_numbered_directories_get_names(tmp_path):
+    for number in (1, 2, 10):
+        for take in range(5):
+            picture(tmp_path / "src" / str(number) / f"{take}.jpg", number)
+    words = ["folders", str(tmp_path / "src"), "--out", str(tmp_path / "out"), "--expressions"]
+    with pytest.raises(UserError, match="must name each of these 3"):
+        convert.main([*words, "anger", "joy"])
+    convert.main([*words, "anger", "joy", "neutral"])
+    layout = read_layout(tmp_path / "out")
+    assert layout.expressions == ("anger", "joy", "neutral")
+    assert {(s.name.split("_")[0], s.label) for s in layout.split("all")} == {("1", 0), ("2", 1), ("10", 2)}
 
 
 @pytest.mark.parametrize("kind, words, message", [

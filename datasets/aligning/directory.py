@@ -16,14 +16,15 @@ from schema import Flag, Maybe, Number, Text, Whole, check
 from utils import UserError, progress, read_json, write_json, write_text
 
 RECORD = {"size": Whole(16, 4096), "margin": Number(-0.2, 2), "every_face": Flag(), "score": Number(0.05, 1),
-          "model": Maybe(Text()), "landmarks": Maybe(Text())}
+          "model": Maybe(Text()), "landmarks": Maybe(Text()), "source": Maybe(Text())}
+TYPED = {"every_face": "--all", "source": "source directory"}  # what the others are called, with two dashes
 
 
 def align_directory(source: Path, out: Path, options: Options, *, workers: int = 1, overwrite: bool = False) -> None:
     """Align all photographs below ``source`` into ``out``, in the same subdirectories, and say what became of them.
 
     Where ``source`` is a data directory (it has an ``images.list``), ``out`` becomes one too: its lists, without the
-    images that show no face. ``out/align.json`` keeps the options, so that a second run goes on where one has stopped;
+    images that show no face. ``out/align.json`` keeps source and options, so that a second run goes on where one has stopped;
     ``overwrite`` aligns everything anew. ``out/no_face.list`` names what could not be aligned. UserError for options
     that do not fit together or what ``out`` holds, and where no photograph shows a face.
     """
@@ -40,7 +41,7 @@ def align_directory(source: Path, out: Path, options: Options, *, workers: int =
     record = replace(options, model=None if options.landmarks else _sha256_of_model(options.model))
     setup = (photos, faces, options, taken)
     Aligner(*setup)     # a missing package or a wrong model shows here, before anything is written
-    _open_output(out, record, overwrite)
+    _open_output(out, {**asdict(record), "source": str(source.resolve())}, overwrite)
 
     waiting = [name for name in names if overwrite or not _is_done(photos / name, faces / output_name(name))]
     faults = dict(progress(align_all(waiting, workers, *setup), "aligning", len(waiting), "image"))
@@ -77,14 +78,15 @@ def _image_names(photos: Path) -> list[str]:
     return names
 
 
-def _open_output(out: Path, options: Options, overwrite: bool) -> None:
-    record, told = out / "align.json", asdict(options)
+def _open_output(out: Path, told: dict[str, object], overwrite: bool) -> None:
+    record = out / "align.json"
     if not record.is_file() and out.is_dir() and any(out.iterdir()):
         raise UserError(f"{out}: holds something else already; choose another output directory")
     if record.is_file():
         before = check(read_json(record), RECORD, record, "choose another output directory")
+        before = {"source": told["source"], **before}  # an earlier version did not write it
     if record.is_file() and not overwrite:
-        changed = [key for key in told if before.get(key) != told[key]]
+        changed = [TYPED.get(key, f"--{key}") for key in told if before.get(key) != told[key]]
         if changed:
             raise UserError(f"{out}: was made with another {', '.join(changed)}; choose another output directory, "
                             "or align everything anew with --overwrite")

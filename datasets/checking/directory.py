@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Sequence
 
+from PIL import Image
+
 from datasets.checking.findings import Findings, inspect_classes, inspect_lists, inspect_subjects, inspect_unlisted
 from datasets.checking.looks import inspect_pictures, look_at
 from datasets.checking.overview import contact_sheet, table
@@ -13,16 +15,19 @@ from datasets.layout import arranged, image_directory
 from datasets.lists import Lists, read_lists
 from utils import UserError, check_picture_name, save_picture
 
+OURS = b"contact sheet of datasets.check"  # the comment by which a sheet is known
+
 
 def check_directory(root: Path, expressions: Sequence[str] | None = None, neutral: str | None = None,
                     sheet: Path | None = None) -> Findings:
     """Print the table of a data directory, draw its contact sheet and return everything that its check has found.
 
     ``expressions`` names the labels where the directory does not; ``neutral`` is the expression that serves as neutral.
-    The sheet goes to ``root/check.jpg`` unless ``sheet`` says otherwise. UserError where a list is absent or malformed,
-    and where ``sheet`` cannot be written.
+    The sheet goes to ``root/check.jpg`` unless ``sheet`` says otherwise; a picture of this name that is no sheet of ours
+    is left alone. UserError where a list is malformed or that of training is absent, and where ``sheet`` cannot be
+    written.
     """
-    findings, lists = Findings(), read_lists(root)
+    findings, lists = Findings(), read_lists(root, need_test=False)
     images, place = image_directory(root), sheet or root / "check.jpg"
     check_picture_name(place)
     listed = [path for path in (images / name for name in lists.names()) if path.name == place.name or sheet]
@@ -32,24 +37,40 @@ def check_directory(root: Path, expressions: Sequence[str] | None = None, neutra
     if not names:
         names = _numbers(lists)
         findings.notes.append("nothing names the expressions: labels are shown as numbers (name them with -a)")
+    if not lists.test:
+        findings.notes.append("there is no test list: only --folds can train on these images")
     inspect_lists(lists, names, neutral, findings)
     layout = arranged(lists, names, names, neutral)
     print(table(layout), end="\n\n")
     inspect_classes(layout, findings)
-    inspect_subjects(layout, findings)
+    inspect_subjects(layout, lists, findings)
     looks = look_at(layout)
     inspect_pictures(looks, findings)
     inspect_unlisted(lists, findings)
+    if not sheet and not is_free(place):
+        findings.notes.append(f"no contact sheet, {place} is another picture: choose a place with --sheet FILE")
+        return findings
     try:
         check_output(place, "--sheet", trees=[images], inputs=listed)
         picture = contact_sheet(layout, {seen.sample for seen in looks if seen.fault})
-        save_picture(picture, place)
+        save_picture(picture, place, OURS)
         print(f"contact sheet: {place}")
     except OSError as error:
         if sheet:
             raise UserError(f"{sheet}: cannot be written ({error.strerror}); choose another --sheet") from None
         findings.notes.append(f"no contact sheet, {root} is not writable: choose a place with --sheet FILE")
     return findings
+
+
+def is_free(place: Path) -> bool:
+    """Whether nothing lies at a place but perhaps a sheet that an earlier check has drawn."""
+    try:
+        with Image.open(place) as picture:
+            return picture.info.get("comment") == OURS
+    except FileNotFoundError:
+        return True
+    except Exception:  # Pillow's format plugins raise whatever they stumble over
+        return False
 
 
 def _numbers(lists: Lists) -> tuple[str, ...]:

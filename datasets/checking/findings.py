@@ -55,8 +55,14 @@ def inspect_classes(layout: Layout, findings: Findings) -> None:
         findings.notes.append(f"{len(alone)} training subjects have no neutral image of their own, e.g. {min(alone)}")
 
 
-def inspect_subjects(layout: Layout, findings: Findings) -> None:
-    """The same person on both sides of a split."""
+def inspect_subjects(layout: Layout, lists: Lists, findings: Findings) -> None:
+    """The same person on both sides of a split, and images and subjects that do not find each other."""
+    named, listed = set(lists.subjects), lists.names()
+    if named:
+        for names, what in ((named - listed, "lines of subjects.list name no listed image"),
+                            (listed - named, "listed images have no line in subjects.list")):
+            if names:
+                findings.notes.append(f"{len(names)} {what}, e.g. {min(names)}")
     subjects = {split: {sample.subject for sample in layout.split(split) if sample.subject} for split in SPLITS}
     subjects["train"] |= {sample.subject for sample in layout.target_only if sample.subject}
     for one, other in (("train", "val"), ("train", "test"), ("val", "test")):

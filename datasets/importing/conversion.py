@@ -16,6 +16,7 @@ from datasets.pictures import image_fault
 from datasets.splits import with_validation
 from utils import UserError, progress
 
+
 def convert(found: Collection, source: Path, out: Path, writer: ImageWriter, *, seed: int = 0,
             overwrite: bool = False) -> None:
     """Write the images and lists of a collection from ``source`` into ``out``, and say what was taken and left out.
@@ -31,7 +32,9 @@ def convert(found: Collection, source: Path, out: Path, writer: ImageWriter, *, 
     splits = {split: sorted(samples, key=lambda sample: sample.name) for split, samples in found.splits.items()}
     samples = [sample for split in splits.values() for sample in split]
     images = out / "data"
-    waiting = [sample for sample in samples if not writer.is_current(images / sample.name, sample)]
+    with ThreadPoolExecutor(4) as pool:
+        current = pool.map(lambda sample: writer.is_current(images / sample.name, sample), samples)
+        waiting = [sample for sample, there in zip(samples, current) if not there]
     if not overwrite:
         _check_free(out, found.expressions, splits, waiting)
 

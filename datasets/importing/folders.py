@@ -9,7 +9,7 @@ from typing import Sequence
 from datasets.files import is_image_name
 from datasets.importing import naming
 from datasets.importing.collection import Collection, Importer, share_to_test_on, source_directory
-from datasets.importing.naming import SPLIT_NAMES, SubjectPattern, neutral_last, one_word
+from datasets.importing.naming import SPLIT_NAMES, SubjectPattern, asked_labels, neutral_last, one_word
 from datasets.layout import Sample
 from utils import UserError
 
@@ -37,26 +37,34 @@ def read_folders(source: Path, expressions: Sequence[str] | None, pattern: Subje
     ``expressions`` picks directories and orders the labels; by default all, by name with neutral last.
     ``target_only`` names a directory of neutral faces that are in no class (METHOD §7, row 15).
     """
-    parts = {SPLIT_NAMES[path.name.lower()]: path for path in _directories(source) if path.name.lower() in SPLIT_NAMES}
-    if not parts:
-        parts = {None: source}
+    parts: dict[str | None, Path] = {}
+    for path in _directories(source):
+        split = SPLIT_NAMES.get(path.name.lower())
+        if split in parts:
+            raise UserError(f"{source}: {parts[split].name} and {path.name} are both the {split} split; "
+                            "put their images into one of them")
+        if split:
+            parts[split] = path
+    parts = parts or {None: source}
     files = [(split, folder.name, path) for split, part in parts.items() for folder in _directories(part)
-             for path in sorted(folder.rglob("*")) if path.is_file()]
+             for path in sorted(folder.rglob("*")) if not path.is_dir()]
     names = sorted({name for _, name, path in files if is_image_name(path.name)}, key=neutral_last)
     if not names:
         raise UserError(f"{source}: no images in it; it needs one directory per expression, with or without "
                         "train/ and test/ above")
-    missing = [name for name in [*(expressions or ()), *([target_only] if target_only else ())] if name not in names]
-    if missing:
-        raise UserError(f"{source}: has no directory with images named {', '.join(missing)}; "
-                        f"it has {', '.join(names)}")
-    chosen = list(expressions or [name for name in names if name != target_only])
-    if target_only and any(name.lower() == "neutral" for name in chosen):
-        raise UserError(f"--target_only {target_only}: \"neutral\" is one of the expressions already")
-    if target_only in chosen:
+    what = f"{source}: has no directory with images named"
+    if target_only and target_only not in names:
+        raise UserError(f"{what} {target_only}; it has {', '.join(names)}")
+    if target_only in (expressions or ()):
         raise UserError(f"--target_only {target_only}: is one of --expressions too, and its faces can be in no class; "
                         "leave it out of one of them")
-    found = Collection(tuple(map(one_word, chosen)))
+    chosen = asked_labels([name for name in names if name != target_only], expressions, what)
+    if target_only and any(name.lower() == "neutral" for name in expressions or chosen):
+        raise UserError(f"--target_only {target_only}: \"neutral\" is one of the expressions already")
+    found = Collection(tuple(map(one_word, expressions or chosen)))
+    taken, everything = {path for _, _, path in files}, (path for path in source.rglob("*") if is_image_name(path.name))
+    if outside := sum(path not in taken and not path.is_dir() for path in everything):
+        found.left_out["outside the expressions' directories"] = outside
     base = "train" if "test" in parts else None     # without a test directory it is cut from training
     for split, name, path in files:
         if not is_image_name(path.name):

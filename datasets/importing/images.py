@@ -5,18 +5,22 @@ Pixels that a table lists become PNG files.
 
 from __future__ import annotations
 
+import filecmp
 import math
 import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy
 from PIL import Image
 
 from datasets.importing.collection import PixelSample
 from datasets.layout import Sample
 from datasets.pictures import read_picture
-from utils import atomic_file, save_picture
+from utils import UserError, atomic_file, save_picture
+
+MOST_APART = 16  # gray levels between the 8 x 8 cells of a picture and of its smaller JPEG
 
 
 @dataclass(frozen=True)
@@ -45,9 +49,10 @@ class ImageWriter:
         if target.is_symlink() or target.samefile(source) or not _same_time(target, source):
             return False
         if self.copy:
-            return target.stat().st_size == source.stat().st_size
+            return filecmp.cmp(target, source, shallow=False)
         with Image.open(target) as image, _opened(sample) as original:
-            return image.format == "JPEG" and min(image.size) == min(self.reencode, *original.size)
+            as_asked = image.format == "JPEG" and min(image.size) == min(self.reencode, *original.size)
+        return as_asked and _same_picture(target, sample)
 
     def write(self, sample: Sample, target: Path) -> None:
         """Write one image, whole or not at all."""
@@ -59,7 +64,7 @@ class ImageWriter:
             (_copy if self.copy else _link)(sample.path.resolve(), target)
 
     def _reencode(self, sample: Sample, target: Path) -> None:
-        image = _opened(sample) if isinstance(sample, PixelSample) else read_picture(sample.path)
+        image = _whole(sample)
         scale = self.reencode / min(image.size)
         if scale < 1:
             size = tuple(max(self.reencode, round(scale * length)) for length in image.size)
@@ -74,7 +79,7 @@ def is_foreign(target: Path, sample: Sample) -> bool:
         return False
     if isinstance(sample, PixelSample) and target.suffix == ".png":
         return not _shows(target, sample)
-    return not target.samefile(sample.path) and not _same_time(target, sample.path)
+    return not target.samefile(sample.path) and not (_same_time(target, sample.path) and _same_picture(target, sample))
 
 
 def _opened(sample: Sample) -> Image.Image:
@@ -82,6 +87,10 @@ def _opened(sample: Sample) -> Image.Image:
         return Image.open(sample.path)
     side = math.isqrt(len(sample.pixels))
     return Image.frombytes("L", (side, side), sample.pixels)
+
+
+def _whole(sample: Sample) -> Image.Image:
+    return _opened(sample) if isinstance(sample, PixelSample) else read_picture(sample.path)
 
 
 def _shows(target: Path, sample: PixelSample) -> bool:
@@ -118,3 +127,13 @@ def _keep_time(source: Path, target: Path) -> None:
 
 def _same_time(target: Path, source: Path) -> bool:
     return abs(target.stat().st_mtime - source.stat().st_mtime) < 2     # copies keep the time; FAT rounds it
+
+
+def _same_picture(target: Path, sample: Sample) -> bool:
+    """Whether a file shows a sample's picture, at whatever size: unpacked archives may give all files one time."""
+    try:
+        one, other = (numpy.asarray(picture.convert("L").resize((8, 8), Image.Resampling.BOX), numpy.int16)
+                      for picture in (read_picture(target), _whole(sample)))
+    except (UserError, OSError):
+        return False
+    return bool(numpy.abs(one - other).max() <= MOST_APART)

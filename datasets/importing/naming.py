@@ -19,7 +19,8 @@ SPLIT_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "va
 def add_options(parser: argparse.ArgumentParser) -> None:
     """``--expressions``, ``--subject_regex``, ``--scene_regex`` and ``--test_share``, for data without a standard."""
     parser.add_argument("--expressions", nargs="+", metavar="NAME", help="the expressions to take, in the order "
-                        "of their labels (default: all, by name, neutral last)")
+                        "of their labels (default: all, by name, neutral last); where the data number them, a name for "
+                        "each number, in ascending order")
     parser.add_argument("--subject_regex", metavar="REGEX", help="the part of a file name that tells the subject, "
                         "or its first group, e.g. '^(S[0-9]+)_'")
     parser.add_argument("--scene_regex", metavar="REGEX", help="the part of a file name that tells the scene, or its "
@@ -49,6 +50,23 @@ def one_word(text: str) -> str:
 def neutral_last(name: str) -> tuple:
     """The key that sorts expressions by number or name, with neutral last."""
     return name.lower() == "neutral", not is_integer(name), int(name) if is_integer(name) else 0, name
+
+
+def asked_labels(present: Sequence[str], expressions: Sequence[str] | None, what: str) -> list[str]:
+    """Which of the labels ``present`` are taken, in label order: all, or those that ``expressions`` name.
+
+    Where all are numbers, ``expressions`` may name each of them, in ascending order. ``what`` says in a UserError who
+    lacks a label, e.g. "faces.csv: has no label".
+    """
+    if not expressions or set(expressions) <= set(present):
+        return list(expressions or present)
+    if not all(map(is_integer, present)):
+        absent = [name for name in expressions if name not in present]
+        raise UserError(f"{what} {', '.join(absent)}; it has {', '.join(present)}")
+    if len(present) != len(expressions):
+        raise UserError(f"{what} of another name than {', '.join(present)}: --expressions must name each of these "
+                        f"{len(present)}, or some of them as they are")
+    return sorted(present, key=int)
 
 
 class NamePattern:

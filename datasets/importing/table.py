@@ -8,10 +8,9 @@ from typing import Sequence
 
 from datasets.importing import naming
 from datasets.importing.collection import Collection, Importer, share_to_test_on, source_table
-from datasets.importing.naming import SPLIT_NAMES, SubjectPattern, neutral_last, one_word
+from datasets.importing.naming import SPLIT_NAMES, SubjectPattern, asked_labels, neutral_last, one_word
 from datasets.importing.rows import check_columns, read_table
 from datasets.layout import Sample
-from datasets.lists import is_integer
 from utils import UserError
 
 _COLUMNS = {"file": "file names", "label": "labels", "split": "train, val or test; optional",
@@ -54,14 +53,7 @@ def read_csv(table: Path, root: Path, columns: dict[str, str], asked: set[str],
         check_columns(table, header, [columns[key]], f"name the right one with --{key}_column")
     records = [(line, {key: row.get(name, "") for key, name in columns.items()}) for line, row in rows]
     present = sorted({record["label"] for _, record in records if record["label"]}, key=neutral_last)
-    numbers = expressions and all(map(is_integer, present))
-    if numbers and len(present) != len(expressions):
-        raise UserError(f"{table}: has {len(present)} labels ({', '.join(present)}) and --expressions "
-                        f"names {len(expressions)}")
-    labels = present if numbers or not expressions else list(expressions)
-    absent = [name for name in labels if name not in present]
-    if absent:
-        raise UserError(f"{table}: has no label {', '.join(absent)}; it has {', '.join(present)}")
+    labels = asked_labels(present, expressions, f"{table}: has no label")
     found = Collection(tuple(map(one_word, expressions or labels)))
     has_test = False
     for number, record in records:
