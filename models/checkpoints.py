@@ -36,6 +36,7 @@ CONFIG = {  # what travels with a recognizer and beside a GAN
     "expressions": NAMES, "listed": Maybe(Each(Text(200))), "neutral_name": Maybe(Text(200)),
     "image_size": Maybe(IMAGE_SIZE), "data_dir": Maybe(Text()), "selected_on": Maybe(Text(20)),
     "alignment": Maybe({"size": Whole(1, 16384), "margin": Number(-0.5, 10)}),
+    "images": Maybe(Text(200)),
     "fold": Maybe({"number": Whole(1), "of": Whole(2), "by": Text(20), "seed": Whole(), "images": Text(200)})}
 GAN_CONFIG = {"gan": {"num_classes": Whole(2, 1000), **{named.name: AsKnob(named) for named in knobs_of(GANShape)}}}
 FROM_ELSEWHERE = {**CONFIG, "expressions": Maybe(NAMES)}  # files of others may say less

@@ -118,7 +118,6 @@ class Names:
 def copied(sample: Sample, out: Path, name: str) -> Sample:
     """A real image copied into the output under a name of its own."""
     target = out / "data" / name
-    if not target.is_file():
-        with utils.atomic_file(target) as handle, open(sample.path, "rb") as original:
-            shutil.copyfileobj(original, handle)
+    with utils.atomic_file(target) as handle, open(sample.path, "rb") as original:
+        shutil.copyfileobj(original, handle)
     return replace(sample, name=name, path=target)

@@ -306,7 +306,11 @@ def read_options(words: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse and check; where a run is restored, its own options are the defaults. UserError before any work."""
     given = vars(build_parser().parse_args(words))
     options = defaults()
-    vars(options).update({**PRESETS[given.get("preset", options.preset)], **given})
+    preset = PRESETS[given.get("preset", options.preset)]
+    vars(options).update({**preset, **given})
+    if "checkpoint_dir" not in given and "data_dir" in preset and \
+            Path(options.data_dir).resolve() != Path(preset["data_dir"]).resolve():
+        options.checkpoint_dir = None  # the preset's is that of its own data
     options.checkpoint_dir = fold_directory(options.checkpoint_dir or default_checkpoint_dir(options), options.fold)
     kept = Path(options.checkpoint_dir) / "options.json"
     if kept.is_file() and (options.mode != "train" or wants_restore(options)):

@@ -82,13 +82,14 @@ class PerceptualPhase:
             raise UserError(f"{self.file}: was trained with {other[0]} {known[other[0]]}, not {ours[other[0]]}; delete "
                             f"it to train another, or take it nevertheless with --perceptual {self.file}")
         if self._of_other_images():
-            raise UserError(f"{self.file}: was trained on other images than those of this fold, perhaps on some that it "
-                            "is tested on; delete it to train another")
+            raise UserError(f"{self.file}: was trained on other images than those of this run, perhaps on some that "
+                            "judge it; delete it to train another")
 
     def _of_other_images(self) -> bool:
-        """Whether the perceptual network at hand is that of another fold."""
+        """Whether the perceptual network at hand was trained or chosen on other images; older ones tell the fold alone."""
         known = {} if self.setting.options.perceptual else perceptual_config(self.file)
-        return bool(known) and known.get("fold") != self.config.get("fold")
+        return bool(known) and any(known.get(name, default) != self.config.get(name) for name, default in
+                                   (("fold", None), ("images", self.config["images"])))
 
     @property
     def recognizer(self) -> Recognizer:
@@ -189,7 +190,7 @@ class GANPhase:
     def close(self, epoch: int, means: dict[str, float]) -> dict[str, float]:
         """Write the networks, and rows A, B, C, D, A', B' of eight pairs, always the same, of selection images if any."""
         setting = self.setting
-        images = setting.selection_images if setting.selection_images.samples else setting.images
+        images = setting.selection_images if setting.selection_images.samples else setting.images.of(setting.layout.train)
         if not setting.processes.main:
             return means
         save_gan(setting.folder / "model", self.gan, self.config, epoch + 1)
@@ -237,7 +238,8 @@ class RecognizerPhase:
         self.pairs, options, n = pairs, setting.options, len(setting.layout.expressions)
         self.labels = numpy.array([sample.label for sample in setting.layout.train])
         recipe = picked(RecognizerRecipe, options,
-                        falling_steps=self._planned_steps() if options.vgg_schedule == "cosine" else None)
+                        falling_steps=max(1, self._steps_of(options.epochs // options.round_every))
+                        if options.vgg_schedule == "cosine" else None)
         setting.seed_torch("init", "recognizer")
         network = initialize(VGG_fx(n, options.vgg_width, options.fc_width, options.base_width),
                              "none" if restoring else options.vgg_init)
@@ -246,13 +248,13 @@ class RecognizerPhase:
             self.recognizer.compile()
         self.best_acc = -1.0
 
-    def _planned_steps(self) -> int:
-        """The steps of all recognizer epochs of the run."""
+    def _steps_of(self, rounds: int) -> int:
+        """The steps of the first rounds of the run."""
         options, count = self.setting.options, len(self.labels)
-        epochs = options.epochs // options.round_every * options.round_epochs
+        epochs = rounds * options.round_epochs
         if options.mix:
-            return max(1, epochs * mixed_sizes(count, options.vgg_batch_size, options.mix)[0])
-        return max(1, sum(self.group(epoch) for epoch in range(epochs)) * -(-count // options.vgg_batch_size))
+            return epochs * mixed_sizes(count, options.vgg_batch_size, options.mix)[0]
+        return sum(self.group(epoch) for epoch in range(epochs)) * -(-count // options.vgg_batch_size)
 
     def plan(self, epoch: int) -> Plan:
         """Real batches with synthesized ones after each, or batches of both (``--mix``)."""
@@ -305,13 +307,21 @@ class RecognizerPhase:
         self.best_acc = state["best_acc"]
         self.recognizer.load_state_dict(state["recognizer"])
 
-    def load_networks(self) -> None:
-        """Go on from the best recognizer, if there is one, with a new optimizer."""
-        folder = self.setting.folder / "VGG"
-        if (folder / "max_ckpt.t7").is_file():
-            best = load_recognizer(folder, self.setting.device)
+    def load_networks(self, epoch: int) -> None:
+        """Go on behind GAN epoch ``epoch`` (from 1) with a new optimizer: from the best recognizer, if there is one.
+
+        Before the first round it starts as it does in a new run.
+        """
+        options, folder = self.setting.options, self.setting.folder / "VGG"
+        rounds = (epoch - 1) // options.round_every
+        self.recognizer.steps = self._steps_of(rounds)
+        best = load_recognizer(folder, self.setting.device) if (folder / "max_ckpt.t7").is_file() else None
+        if best is not None:
+            self.best_acc = best.acc
+        if best is not None and rounds:
             load_into(self.recognizer.network, best.recognizer.network.state_dict())
-            self.best_acc, self.recognizer.steps = best.acc, best.step
+        else:
+            initialize(self.recognizer.network, options.vgg_init)
 
 
 def further_batches(epoch: int, options: Any) -> tuple[int, bool]:

@@ -150,6 +150,11 @@ class Places:
         inputs = {path.resolve() for path in paths}
         for place in filter(None, (self.sheet, self.table, self.timeline, *self.copies.values())):
             check_output(place, "--output", inputs=[place] if place.resolve() in inputs else [])
+        if self.table.is_file():
+            with open(self.table, "rb") as handle:
+                if handle.readline(5) not in (b"file,", b""):
+                    raise UserError(f"--output {self.sheet}: {self.table} would be written beside it, and holds something "
+                                    "else; choose another --output")
 
 
 # ------------------------------------------------------------------------------------------------- the work

@@ -60,6 +60,12 @@ def check_parts(options: argparse.Namespace, directory: SeriesDirectory, parts: 
                 layouts: Sequence[Layout]) -> None:
     """UserError where the series, or one of its runs, could not begin or go on. Writes nothing."""
     directory.check_free(options.overwrite)
+    others = [folder for folder in directory.runs() if folder not in {Path(part.checkpoint_dir) for part in parts}]
+    if others and not options.overwrite and not wants_restore(options):
+        raise UserError(f"{directory.folder}: holds the runs of another series ({others[0].name}, ...); choose another "
+                        "--checkpoint_dir, or replace them with --overwrite")
+    for folder in others:
+        RunDirectory(folder).check_unlocked()
     begun = [part for part in parts if StateStore(Path(part.checkpoint_dir) / "state").exists()]
     if options.restore is not None and not begun and not directory.is_claimed():
         raise UserError(f"--restore: {directory.folder} holds no folds or seeds to go on with; start without "
@@ -82,7 +88,9 @@ def take(options: argparse.Namespace, directory: SeriesDirectory, parts: Sequenc
         directory.clear()
     if options.overwrite:  # a series of more folds may have been here before
         for folder in {*directory.runs()} - {Path(part.checkpoint_dir) for part in parts}:
-            RunDirectory(folder).clear()
+            run = RunDirectory(folder)
+            run.lock()
+            run.clear()
     for part, layout in zip(parts, layouts):
         if part.fold:
             utils.write_text(directory.folder / "splits" / fold_list(part.fold), list_text(layout.test))
@@ -120,7 +128,8 @@ def pool(options: argparse.Namespace, parts: Sequence[argparse.Namespace], layou
     missing = [path for path in found if not path.is_file()]
     if missing:
         print(f"no pooled results: {len(missing)} of {len(parts)} runs have judged no recognizer (no recognizer round "
-              f"in {options.epochs} epochs with --round_every {options.round_every})")
+              f"in {options.epochs} epochs with --round_every {options.round_every} --round_epochs "
+              f"{options.round_epochs})")
         return
     reports = [read_report(path, len(names)) for path in found]
     pooled = Pooled([path.parents[1].name for path in found], reports)

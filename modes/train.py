@@ -139,6 +139,8 @@ def described(options: argparse.Namespace, layout: Layout) -> dict[str, Any]:
     return {"expressions": list(names), "listed": list(layout.listed),
             "neutral_name": dict(enumerate(names)).get(neutral), "image_size": options.image_size,
             "alignment": alignment_of(layout.root), "data_dir": str(layout.root), "selected_on": options.select_on,
+            "images": fingerprint([options.select_on, *([s.name, s.label] for s in layout.train), "selection",
+                                   *([s.name, s.label] for s in selection(layout, options))]),
             "fold": described_fold(layout.test, options.fold, options.folds, options.folds_by, options.seed)
             if options.fold else None}
 
@@ -146,7 +148,7 @@ def described(options: argparse.Namespace, layout: Layout) -> dict[str, Any]:
 def restore_networks(run: Run, gan: GANPhase, recognizer: RecognizerPhase, epoch: int) -> None:
     """Go on behind GAN epoch ``epoch`` (from 1): its networks, the best recognizer if any, new optimizers."""
     gan.load_networks(epoch)
-    recognizer.load_networks()
+    recognizer.load_networks(epoch)
     run.stage, run.moved = 1 + run.schedule().index(Stage("gan", epoch - 1)), True
     log = run.setting.folder / "log" / "metrics.csv"
     run.log_position = log.stat().st_size if log.is_file() else None
@@ -190,6 +192,9 @@ def split_for(options: argparse.Namespace, layout: Layout) -> Layout:
     """The data as one run splits them: its fold, if any, and its validation images; UserError where that cannot be."""
     if options.fold:
         layout = with_fold(layout, options.folds, options.fold, options.seed, options.folds_by)
+    if not layout.test:
+        raise UserError(f"{layout.root}: no test image of these expressions; list some in images_test.list, or train "
+                        "with --folds")
     if options.select_on != "none":
         layout = with_validation(layout, options.seed)
     check_classes(layout, options.targets == "any")
@@ -304,7 +309,9 @@ def start_processes(options: argparse.Namespace) -> None:
 
 def is_demo(options: argparse.Namespace) -> bool:
     """Whether this is the demo itself, which shows its results where it is started, not another run of its recipe."""
-    return options.preset == "demo" and Path(options.checkpoint_dir) == Path(PRESETS["demo"]["checkpoint_dir"])
+    own = PRESETS["demo"]
+    return options.preset == "demo" and all(Path(getattr(options, name)).resolve() == Path(own[name]).resolve()
+                                            for name in ("checkpoint_dir", "data_dir"))
 
 
 def finish(options: argparse.Namespace, layout: Layout, gan: Any, data: Data | None = None) -> None:
@@ -314,7 +321,8 @@ def finish(options: argparse.Namespace, layout: Layout, gan: Any, data: Data | N
     save_sheet(gan, layout, options.rows, options.seed, results / "grid.jpg")
     resume_dir = folder / "VGG"
     if not (resume_dir / "max_ckpt.t7").is_file():
-        print(f"no recognizer round in {options.epochs} epochs (--round_every {options.round_every}): no test")
+        print(f"no recognizer round in {options.epochs} epochs (--round_every {options.round_every} --round_epochs "
+              f"{options.round_epochs}): no test")
         return
     trained = load_recognizer(resume_dir, gan.device)
     judged = judged_split(trained, layout, "test", options.image_size, 64, options.num_workers,
@@ -327,7 +335,8 @@ def finish(options: argparse.Namespace, layout: Layout, gan: Any, data: Data | N
             options.restore = -1
             options.swap_list = [names.index("smile"), names.index("neutral")]
             options.input, options.target = [PICTURES / "smile.jpg"], [PICTURES / "neutral.jpg"]
-            options.output = "result.jpg"
+            options.output, options.frames, options.matrix = "result.jpg", None, False
+            options.align, options.paste = None, False
             swap(options)
         print("\ngo on with\n"
               "  python train.py --preset demo --mode test --restore --swap_list 2 5 --input images/smile.jpg "

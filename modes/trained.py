@@ -71,12 +71,17 @@ def read_data(options: argparse.Namespace, names: list[str]) -> Layout:
     UserError for missing images.
     """
     data, run = DATA_SETS[options.data], Path(options.checkpoint_dir)
-    fold = checkpoints.gan_config(run / "model").get("fold")
+    config = checkpoints.gan_config(run / "model")
+    fold = config.get("fold")
     layout = read_layout(options.data_dir or data.directory, names, neutral=neutral_of(options),
                          known=None if options.data_dir else data.expressions, need_test=not fold)
     if fold:
         layout = with_kept_fold(layout, run, fold)
-    layout = with_kept_validation(layout, run)
+    try:
+        layout = with_kept_validation(layout, run)
+    except UserError:  # of other data than the run's, the run has kept nothing
+        if Path(config.get("data_dir", layout.root)).resolve() == layout.root.resolve():
+            raise
     check_images(layout.split("all") + layout.target_only)
     return layout
 

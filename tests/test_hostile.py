@@ -327,6 +327,7 @@ def test_the_demo_swaps_with_the_newest_networks(faces, finished, tmp_path, monk
     options.restore, options.preset, seen = 10, "demo", []
     monkeypatch.setattr(mode, "swap", lambda given: seen.append(given.restore))
     monkeypatch.setitem(PRESETS["demo"], "checkpoint_dir", f"{finished}/")
+    monkeypatch.setitem(PRESETS["demo"], "data_dir", str(faces))
     ended(lambda: mode.finish(options, read_layout(faces), mode_gan(finished)))
     assert seen == [-1] and options.restore == 10 and (tmp_path / "grid.jpg").is_file()
 
