@@ -44,8 +44,8 @@ class Task:
                      "grid: draw a sheet of them; generate: write the synthesized training set; recognize: name the "
                      "expressions in any pictures; export: write an ONNX file for other programs", choices=MODES,
                      short="-m", restore="momentary")
-    preset: str = knob("paper", "defaults of all other options: the paper's; a recipe with better swaps; a small run on "
-                       "drawn faces", choices=tuple(PRESETS), restore="free")
+    preset: str = knob("paper", "defaults of all other options: the paper's; the joint recipe that helped on photographs; "
+                       "a small run on drawn faces", choices=tuple(PRESETS), restore="free")
     attributes: str | None = knob(None, "names of the expressions in the order of the labels (default: the data set's)",
                                   short="-a", nargs="+", metavar="NAME", restore="fixed")
     neutral: str | None = knob(None, "the expression whose faces are targets of synthesis (default: the one called "
