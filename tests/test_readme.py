@@ -93,5 +93,5 @@ def test_links_lead_somewhere(readme: Path):
 
 
 def test_the_first_readme_is_short_and_nothing_is_left_to_fill_in():
-    assert len(READMES[0].read_bytes()) < 12_000
+    assert len(READMES[0].read_bytes()) < 10_000
     assert not [readme for readme in READMES if "@@" in readme.read_text()]
