@@ -24,9 +24,9 @@ def align_directory(source: Path, out: Path, options: Options, *, workers: int =
     """Align all photographs below ``source`` into ``out``, in the same subdirectories, and say what became of them.
 
     Where ``source`` is a data directory (it has an ``images.list``), ``out`` becomes one too: its lists, without the
-    images that show no face. ``out/align.json`` keeps source and options, so that a second run goes on where one has stopped;
-    ``overwrite`` aligns everything anew. ``out/no_face.list`` names what could not be aligned. UserError for options
-    that do not fit together or what ``out`` holds, and where no photograph shows a face.
+    images that show no face. ``out/align.json`` keeps source and options, so that a second run goes on where one has
+    stopped; ``overwrite`` aligns everything anew. ``out/no_face.list`` names what could not be aligned. UserError for
+    options that do not fit together or what ``out`` holds, and where no photograph shows a face.
     """
     is_layout = (source / "images.list").is_file() or any(source.glob("list_attr_*_train.txt"))
     if is_layout and options.every_face:
