@@ -139,14 +139,14 @@ def test_manifest_of_the_states(tmp_path, seed):
 @cases(200)
 @given(seeds)
 def test_records_of_aligned_and_drawn_faces(tmp_path, seed):
-    options = Options(32, 0.0, False, 0.6, None, "points")
-    (tmp_path / "align.json").write_text(json.dumps(mutated(vars(options), seed)))
-    works_or_is_refused(lambda: _open_output(tmp_path, options, False))
+    told = {**vars(Options(32, 0.0, False, 0.6, None, "points")), "source": "photos"}
+    (tmp_path / "align.json").write_text(json.dumps(mutated(told, seed)))
+    works_or_is_refused(lambda: _open_output(tmp_path, told, False))
     (tmp_path / "images.list").write_text("a 0")
     drawn = {"drawing": 1, "seed": 0, "image_size": 32, "subjects_train": 1, "subjects_test": 1, "scenes": 1}
     (tmp_path / "synthetic.json").write_text(json.dumps(mutated(drawn, seed)))
     works_or_is_refused(lambda: describe(tmp_path))
-    assert schema.fault_of(vars(options), RECORD) is None
+    assert schema.fault_of(told, RECORD) is None
 
 
 @pytest.mark.parametrize("text", ["[" * 100000, '{"a":' * 100000, "9" * 100000, "", "\0", "NaN", "{", "\xff"])
@@ -156,7 +156,7 @@ def test_json_beyond_reason(tmp_path, text):
     refused(lambda: read_options(["--restore", "--checkpoint_dir", str(tmp_path)]))
     refused(lambda: gan_config(tmp_path))
     refused(StateStore(tmp_path).load)
-    refused(lambda: _open_output(tmp_path, Options(32, 0.0, False, 0.6, None, "points"), False))
+    refused(lambda: _open_output(tmp_path, vars(Options(32, 0.0, False, 0.6, None, "points")), False))
 
 
 # ----------------------------------------------------------------------------------------------- checkpoints

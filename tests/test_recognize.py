@@ -195,7 +195,8 @@ def test_training_puts_the_alignment_of_its_data_into_the_checkpoint(tmp_path):
     from modes.train import described
 
     (tmp_path / "align.json").write_text('{"size": 128, "margin": 0.1, "every_face": false, "score": 0.6}')
-    layout = SimpleNamespace(expressions=("a", "b"), neutral=1, listed=("a", "b"), root=tmp_path)
+    layout = SimpleNamespace(expressions=("a", "b"), neutral=1, listed=("a", "b"), root=tmp_path,
+                             train=[], val=[])
     options = SimpleNamespace(image_size=64, select_on="val", fold=None)
     assert described(options, layout)["alignment"] == {"size": 128, "margin": 0.1}
     layout.root = tmp_path / "elsewhere"
