@@ -82,5 +82,14 @@ def image_fault(path: Path) -> str | None:
         return "no image"
 
 
+def fault_when_decoded(path: Path) -> str | None:
+    """What is wrong with an image file, judged by all of it, or None."""
+    try:
+        read_picture(path)
+    except BadPicture as bad:
+        return bad.fault
+    return None
+
+
 def _too_large(opened: Image.Image) -> bool:
     return opened.width * opened.height > (Image.MAX_IMAGE_PIXELS or float("inf"))

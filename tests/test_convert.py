@@ -127,6 +127,16 @@ def test_folders_without_test_split_by_subject(tmp_path):
     assert not sides[0] & sides[1] and len(sides[1]) == 1 and sides[0] | sides[1] == {f"S{i}" for i in range(5)}
 
 
+def test_a_damaged_picture_is_left_out_where_it_must_be_decoded(tmp_path, capsys):
+    source, out = folder_tree(tmp_path / "faces"), tmp_path / "out"
+    damaged = source / "joy" / "S0 take 0.jpg"
+    damaged.write_bytes(damaged.read_bytes()[:700])
+    for _ in range(2):
+        convert.main(["folders", str(source), "--out", str(out), "--reencode", "32"])
+        assert "left out: 1 images that cannot be used: damaged" in capsys.readouterr().out
+    assert len(read_layout(out).split("all")) == 29 and not (out / "data" / "joy_S0_take_0.jpg").exists()
+
+
 def test_folders_with_splits_and_target_only(tmp_path):
     source, out = folder_tree(tmp_path / "faces", ("train", "val", "test")), tmp_path / "out"
     convert.main(["folders", str(source), "--out", str(out), "--target_only", "neutral", "--reencode", "32"])

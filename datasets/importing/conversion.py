@@ -6,13 +6,14 @@ import tempfile
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Callable
 
 from datasets.checking.overview import table
 from datasets.importing.collection import Collection, PixelSample
 from datasets.importing.images import ImageWriter, is_foreign
 from datasets.layout import Layout, Sample, read_layout, write_layout
 from datasets.lists import LISTS
-from datasets.pictures import image_fault
+from datasets.pictures import fault_when_decoded, image_fault
 from datasets.splits import with_validation
 from utils import UserError, progress
 
@@ -25,7 +26,7 @@ def convert(found: Collection, source: Path, out: Path, writer: ImageWriter, *, 
     UserError, before anything is written, where the collection is no data set to train on, and where a list or an image
     of another one would be replaced without ``overwrite``.
     """
-    _drop_broken(found)
+    _drop_broken(found, fault_when_decoded if writer.reencode else image_fault)
     decide_splits(found, seed)
     found.name_apart(writer.name)
     _check_complete(found, source)
@@ -47,11 +48,11 @@ def convert(found: Collection, source: Path, out: Path, writer: ImageWriter, *, 
     print(table(read_layout(out)))
 
 
-def _drop_broken(found: Collection) -> None:
-    """Leave out what is no image by its header, so that the lists never name it."""
+def _drop_broken(found: Collection, fault_of: Callable[[Path], str | None]) -> None:
+    """Leave out images with a fault, so that the lists never name them."""
     paths = [sample.path for sample in found.everything() if not isinstance(sample, PixelSample)]
     with ThreadPoolExecutor(8) as pool:
-        faults = dict(zip(paths, pool.map(image_fault, paths)))
+        faults = dict(zip(paths, pool.map(fault_of, paths)))
     found.left_out += Counter(f"that cannot be used: {fault}" for fault in faults.values() if fault)
     found.splits = {split: [s for s in part if not faults.get(s.path)] for split, part in found.splits.items()}
     found.undecided = [s for s in found.undecided if not faults.get(s.path)]
