@@ -87,9 +87,9 @@ class PerceptualPhase:
 
     def _of_other_images(self) -> bool:
         """Whether the perceptual network at hand was trained or chosen on other images; older ones tell the fold alone."""
-        known = {} if self.setting.options.perceptual else perceptual_config(self.file)
-        return bool(known) and any(known.get(name, default) != self.config.get(name) for name, default in
-                                   (("fold", None), ("images", self.config["images"])))
+        known, ours = {} if self.setting.options.perceptual else perceptual_config(self.file), self.config
+        return bool(known) and (known.get("fold") != ours["fold"]
+                                or known.get("images", ours["images"]) != ours["images"])
 
     @property
     def recognizer(self) -> Recognizer:
@@ -190,9 +190,11 @@ class GANPhase:
     def close(self, epoch: int, means: dict[str, float]) -> dict[str, float]:
         """Write the networks, and rows A, B, C, D, A', B' of eight pairs, always the same, of selection images if any."""
         setting = self.setting
-        images = setting.selection_images if setting.selection_images.samples else setting.images.of(setting.layout.train)
         if not setting.processes.main:
             return means
+        images = setting.selection_images
+        if not images.samples:
+            images = setting.images.of(setting.layout.train)
         save_gan(setting.folder / "model", self.gan, self.config, epoch + 1)
         if len({sample.label for sample in images.samples}) > 1:
             batch = next(load(images, gan_plan(images.samples, 8, setting.options.seed, -1)[:1]))
@@ -310,16 +312,16 @@ class RecognizerPhase:
     def load_networks(self, epoch: int) -> None:
         """Go on behind GAN epoch ``epoch`` (from 1) with a new optimizer: from the best recognizer, if there is one.
 
-        Before the first round it starts as it does in a new run.
+        Before the first round, and where there is none, it starts as it does in a new run.
         """
         options, folder = self.setting.options, self.setting.folder / "VGG"
         rounds = (epoch - 1) // options.round_every
-        self.recognizer.steps = self._steps_of(rounds)
         best = load_recognizer(folder, self.setting.device) if (folder / "max_ckpt.t7").is_file() else None
         if best is not None:
             self.best_acc = best.acc
         if best is not None and rounds:
             load_into(self.recognizer.network, best.recognizer.network.state_dict())
+            self.recognizer.steps = self._steps_of(rounds)
         else:
             initialize(self.recognizer.network, options.vgg_init)
 

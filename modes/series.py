@@ -60,12 +60,12 @@ def check_parts(options: argparse.Namespace, directory: SeriesDirectory, parts: 
                 layouts: Sequence[Layout]) -> None:
     """UserError where the series, or one of its runs, could not begin or go on. Writes nothing."""
     directory.check_free(options.overwrite)
-    others = [folder for folder in directory.runs() if folder not in {Path(part.checkpoint_dir) for part in parts}]
+    others = runs_of_others(directory, parts)
     if others and not options.overwrite and not wants_restore(options):
-        raise UserError(f"{directory.folder}: holds the runs of another series ({others[0].name}, ...); choose another "
-                        "--checkpoint_dir, or replace them with --overwrite")
-    for folder in others:
-        RunDirectory(folder).check_unlocked()
+        raise UserError(f"{directory.folder}: holds the runs of another series ({others[0].folder.name}, ...); choose "
+                        "another --checkpoint_dir, or replace them with --overwrite")
+    for run in others if options.overwrite else ():
+        run.check_unlocked()
     begun = [part for part in parts if StateStore(Path(part.checkpoint_dir) / "state").exists()]
     if options.restore is not None and not begun and not directory.is_claimed():
         raise UserError(f"--restore: {directory.folder} holds no folds or seeds to go on with; start without "
@@ -78,6 +78,12 @@ def check_parts(options: argparse.Namespace, directory: SeriesDirectory, parts: 
             check_fold(part, layout)
 
 
+def runs_of_others(directory: SeriesDirectory, parts: Sequence[argparse.Namespace]) -> list[RunDirectory]:
+    """The runs that an earlier series has left there, as one of more folds, and that are no part of this one."""
+    ours = {Path(part.checkpoint_dir) for part in parts}
+    return [RunDirectory(folder) for folder in directory.runs() if folder not in ours]
+
+
 def take(options: argparse.Namespace, directory: SeriesDirectory, parts: Sequence[argparse.Namespace],
          layouts: Sequence[Layout]) -> None:
     """Make the directory this series' own, and write which options and folds it has."""
@@ -86,11 +92,9 @@ def take(options: argparse.Namespace, directory: SeriesDirectory, parts: Sequenc
     directory.clear_parts()
     if not wants_restore(options):
         directory.clear()
-    if options.overwrite:  # a series of more folds may have been here before
-        for folder in {*directory.runs()} - {Path(part.checkpoint_dir) for part in parts}:
-            run = RunDirectory(folder)
-            run.lock()
-            run.clear()
+    for run in runs_of_others(directory, parts) if options.overwrite else ():
+        run.lock()
+        run.clear()
     for part, layout in zip(parts, layouts):
         if part.fold:
             utils.write_text(directory.folder / "splits" / fold_list(part.fold), list_text(layout.test))

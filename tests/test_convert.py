@@ -220,7 +220,7 @@ def test_numbered_directories_get_names(tmp_path):
         for take in range(5):
             picture(tmp_path / "src" / str(number) / f"{take}.jpg", number)
     words = ["folders", str(tmp_path / "src"), "--out", str(tmp_path / "out"), "--expressions"]
-    with pytest.raises(UserError, match="must name each of these 3"):
+    with pytest.raises(UserError, match="give each of these 3 a name"):
         convert.main([*words, "anger", "joy"])
     convert.main([*words, "anger", "joy", "neutral"])
     layout = read_layout(tmp_path / "out")

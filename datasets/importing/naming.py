@@ -60,13 +60,12 @@ def asked_labels(present: Sequence[str], expressions: Sequence[str] | None, what
     """
     if not expressions or set(expressions) <= set(present):
         return list(expressions or present)
-    if not all(map(is_integer, present)):
-        absent = [name for name in expressions if name not in present]
-        raise UserError(f"{what} {', '.join(absent)}; it has {', '.join(present)}")
-    if len(present) != len(expressions):
-        raise UserError(f"{what} of another name than {', '.join(present)}: --expressions must name each of these "
-                        f"{len(present)}, or some of them as they are")
-    return sorted(present, key=int)
+    numbered = all(map(is_integer, present))
+    if numbered and len(present) == len(expressions):
+        return sorted(present, key=int)
+    absent = ", ".join(name for name in expressions if name not in present)
+    raise UserError(f"{what} {absent}; it has {', '.join(present)}"
+                    + (f": give each of these {len(present)} a name, or take some of them" if numbered else ""))
 
 
 class NamePattern:
