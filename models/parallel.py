@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Callable, Sequence, TypeVar
@@ -21,7 +22,7 @@ class Processes:
 
     Of a batch of ``total`` samples, process r works on the samples r, r + world, …: no sample twice. Its losses are
     means over its own samples; weighted with :meth:`weight`, the average of the gradients over the processes is that
-    of the whole batch, also where the shares differ by one.
+    of the whole batch, also where the shares differ by one. At the end of a ``with`` of them they leave each other.
     """
 
     rank: int = 0
@@ -39,10 +40,19 @@ class Processes:
             distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
         return cls(distributed.get_rank(), world)
 
-    def leave(self) -> None:
-        """Wait for the others and end the communication."""
+    def __enter__(self) -> "Processes":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Wait for the others, where nothing went wrong, and end the communication and its threads.
+
+        A wrapped network that anyone still holds keeps gloo's threads, and one that outlives the interpreter may end
+        the process with a signal.
+        """
         if self.world > 1 and distributed.is_initialized():
-            self.wait()
+            gc.collect()  # wrapped networks that nobody holds may lie in cycles
+            if kind is None:
+                self.wait()
             distributed.destroy_process_group()
 
     @property

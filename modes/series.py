@@ -41,19 +41,19 @@ def train_series(options: argparse.Namespace) -> None:
     if utils.main_process():
         directory.lock_if_there()
     device, processes = begin(options) if options.jobs == 1 else (None, Processes())
-    check_places(options)
-    draw_demo(options, processes)
-    layout = checked_data(options, processes.world)
-    layouts = [split_for(part, layout) for part in parts]
-    processes.first(lambda: [RunDirectory(part.checkpoint_dir).check_unlocked() for part in parts])
-    check_parts(options, directory, parts, layouts)
-    processes.first(lambda: take(options, directory, parts, layouts))
-    if options.jobs > 1:
-        train_side_by_side(parts, options.jobs, options.gpu, Path(options.checkpoint_dir))
-    else:
-        train_in_turn(options, directory, parts, layout, device, processes)
-    processes.first(lambda: pool(options, parts, layout))
-    processes.leave()
+    with processes:
+        check_places(options)
+        draw_demo(options, processes)
+        layout = checked_data(options, processes.world)
+        layouts = [split_for(part, layout) for part in parts]
+        processes.first(lambda: [RunDirectory(part.checkpoint_dir).check_unlocked() for part in parts])
+        check_parts(options, directory, parts, layouts)
+        processes.first(lambda: take(options, directory, parts, layouts))
+        if options.jobs > 1:
+            train_side_by_side(parts, options.jobs, options.gpu, Path(options.checkpoint_dir))
+        else:
+            train_in_turn(options, directory, parts, layout, device, processes)
+        processes.first(lambda: pool(options, parts, layout))
 
 
 def check_parts(options: argparse.Namespace, directory: SeriesDirectory, parts: Sequence[argparse.Namespace],

@@ -53,8 +53,8 @@ class Data:
 def train(options: argparse.Namespace) -> None:
     """The mode: a whole run, or what is left of one."""
     device, processes = begin(options)
-    train_run(options, device, processes)
-    processes.leave()
+    with processes:
+        train_run(options, device, processes)
 
 
 def begin(options: argparse.Namespace) -> tuple[torch.device, Processes]:

@@ -30,38 +30,67 @@ from models.vgg import VGG, VGG_fx, Perceptual
 
 torch.set_num_threads(1)
 cpu = torch.device("cpu")
-processes = Processes.join(cpu)
-torch.manual_seed(0)
-perceptual = Perceptual(VGG(3, 4, 8).features)
-gan = SwapGAN(GANShape(3, 32, 4), GANRecipe(alpha5=True, mismatched=True, scene_truth=True, G_max=1e9, ema=0.9), perceptual,
-              processes=processes)
-network = VGG_fx(3, 4, 16, 4)
-for module in network.modules():
-    if isinstance(module, torch.nn.Dropout):
-        module.p = 0.0
-recognizer = Recognizer(network, RecognizerRecipe(lr=0.01, synthesized_weight=0.5), processes=processes)
-data = torch.Generator().manual_seed(1)
-figures = []
-total = 7  # an odd number: the shares differ
-for step in range(4):
-    images = torch.rand(2, total, 3, 32, 32, generator=data) * 2 - 1
-    a, b = torch.full((total,), step % 3), (torch.arange(total) % 2 + 1 + step) % 3
-    same = torch.arange(total) % 2 == 0
-    own = [tensor[processes.share] for tensor in (images[0], images[1], a, b)]
-    truth, known = torch.cat([own[1], own[0]]), same[processes.share].repeat(2)
-    figures.append(gan.step(Pair(*own, truth, known, known), torch.Generator().manual_seed(step), total))
-    label = b[processes.share]
-    recognizer.recipe = replace(recognizer.recipe, guided=step % 2 == 1)
-    real = int((torch.arange(total)[processes.share] < 4).sum())
-    figures.append(recognizer.step(Examples(label, (own[0], real_features(gan.encoder, own[0])), real, (4, 3))))
-images, labels = torch.rand(11, 3, 32, 32, generator=data) * 2 - 1, torch.arange(11) % 3
-report = evaluate(recognizer, gan.encoder, [(images[processes.share], labels[processes.share])], 3)
-if processes.main:
-    torch.save({{"gan": {{name: gan.network(name).state_dict() for name in gan.STATES}},
-                 "recognizer": recognizer.network.state_dict(), "figures": figures,
-                 "counts": torch.from_numpy(report.counts)}}, sys.argv[1])
-processes.leave()
+
+
+def steps(processes):
+    torch.manual_seed(0)
+    perceptual = Perceptual(VGG(3, 4, 8).features)
+    recipe = GANRecipe(alpha5=True, mismatched=True, scene_truth=True, G_max=1e9, ema=0.9)
+    gan = SwapGAN(GANShape(3, 32, 4), recipe, perceptual, processes=processes)
+    network = VGG_fx(3, 4, 16, 4)
+    for module in network.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    recognizer = Recognizer(network, RecognizerRecipe(lr=0.01, synthesized_weight=0.5), processes=processes)
+    data = torch.Generator().manual_seed(1)
+    figures = []
+    total = 7  # an odd number: the shares differ
+    for step in range(4):
+        images = torch.rand(2, total, 3, 32, 32, generator=data) * 2 - 1
+        a, b = torch.full((total,), step % 3), (torch.arange(total) % 2 + 1 + step) % 3
+        same = torch.arange(total) % 2 == 0
+        own = [tensor[processes.share] for tensor in (images[0], images[1], a, b)]
+        truth, known = torch.cat([own[1], own[0]]), same[processes.share].repeat(2)
+        figures.append(gan.step(Pair(*own, truth, known, known), torch.Generator().manual_seed(step), total))
+        label = b[processes.share]
+        recognizer.recipe = replace(recognizer.recipe, guided=step % 2 == 1)
+        real = int((torch.arange(total)[processes.share] < 4).sum())
+        figures.append(recognizer.step(Examples(label, (own[0], real_features(gan.encoder, own[0])), real, (4, 3))))
+    images, labels = torch.rand(11, 3, 32, 32, generator=data) * 2 - 1, torch.arange(11) % 3
+    report = evaluate(recognizer, gan.encoder, [(images[processes.share], labels[processes.share])], 3)
+    if processes.main:
+        torch.save({{"gan": {{name: gan.network(name).state_dict() for name in gan.STATES}},
+                     "recognizer": recognizer.network.state_dict(), "figures": figures,
+                     "counts": torch.from_numpy(report.counts)}}, sys.argv[1])
+
+
+with Processes.join(cpu) as processes:
+    steps(processes)
 '''
+
+# train.py, which tells how many of gloo's threads are there when the interpreter ends: they may meet it with a signal.
+AT_END = """
+import atexit
+import runpy
+import sys
+from pathlib import Path
+
+
+def name(thread):
+    try:
+        return thread.read_text()
+    except OSError:  # it has just ended
+        return ""
+
+
+def tell():
+    sys.stderr.write(f"threads at the end: {sum('gloo' in name(t) for t in Path('/proc/self/task').glob('*/comm'))}\\n")
+
+
+atexit.register(tell)
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
 
 
 def torchrun(count: int, *words: object) -> subprocess.CompletedProcess:
@@ -107,8 +136,10 @@ def test_a_run_of_two_processes_goes_on_with_one(tmp_path):
     faces, folder = tmp_path / "faces", tmp_path / "run"
     make_dataset(faces, image_size=32, subjects_train=6, subjects_test=2, scenes=1)
     words = ["train.py", "--data_dir", faces, "--checkpoint_dir", folder, *TINY]
-    result = torchrun(2, *words, "--epochs", "1")
+    (tmp_path / "at_end.py").write_text(AT_END)
+    result = torchrun(2, tmp_path / "at_end.py", *words, "--epochs", "1")
     assert result.returncode == 0, result.stderr
+    assert result.stderr.count("threads at the end: 0\n") == 2
     assert result.stdout.count("gan epoch 1") == 1 and "on 2 x cpu" in result.stdout
     assert result.stdout.count("mean class accuracy") == 1
     result = command(*words, "--restore", "--epochs", "2")
