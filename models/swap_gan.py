@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import asdict
+from itertools import chain
 from typing import Any, NamedTuple, Sequence
 
 import torch
@@ -22,12 +23,12 @@ from models.swap import Pair, decoder_label, half_way, one_hot, swap_codes, swap
 from models.vgg import Perceptual
 
 class Edits(NamedTuple):
-    """What the generator makes of a :class:`Pair`; images (N, 3, S, S) in [-1, 1], the last two None without alpha5."""
+    """What the generator makes of a :class:`Pair`: images (N, 3, S, S) in [-1, 1], None those that nobody asked for."""
 
     c: Tensor
     d: Tensor
-    a_rebuilt: Tensor
-    b_rebuilt: Tensor
+    a_rebuilt: Tensor | None = None
+    b_rebuilt: Tensor | None = None
     c_half: Tensor | None = None
     d_half: Tensor | None = None
 
@@ -52,18 +53,20 @@ class Generator(nn.Module):
         self.encoder = Encoder(shape.base_width)
         self.decoder = Decoder(shape.base_width, shape.label_chans)
 
-    def forward(self, pair: Pair, alpha5: bool = False) -> Edits:
-        """A and B → C, D, A', B' and, with ``alpha5``, the half-way images C5, D5."""
+    def forward(self, pair: Pair, alpha5: bool = False, rebuild: bool = True) -> Edits:
+        """A and B → C, D, with ``rebuild`` A', B' and, with ``alpha5``, the half-way images C5, D5."""
         coded = self.encoded(pair.image_a, pair.image_b, pair.a, pair.b)
         code, both = torch.cat([coded.code_a, coded.code_b]), torch.cat([coded.code_c, coded.code_d])
         label = torch.cat([coded.label, coded.label])
-        codes = [both, code]
-        labels = [self.label(label), self.label(torch.zeros_like(label), reconstruct=1.0)]
+        edits = {("c", "d"): (both, self.label(label))}
+        if rebuild:
+            edits["a_rebuilt", "b_rebuilt"] = code, self.label(torch.zeros_like(label), reconstruct=1.0)
         if alpha5:
-            codes.append(half_way(code, both))
-            labels.append(labels[0])
+            edits["c_half", "d_half"] = half_way(code, both), self.label(label)
+        codes, labels = zip(*edits.values())
         faces = torch.cat([pair.image_a, pair.image_b])
-        return Edits(*self.edit(faces, torch.cat(codes), code, coded.skips, torch.cat(labels)).chunk(2 * len(codes)))
+        images = self.edit(faces, torch.cat(codes), code, coded.skips, torch.cat(labels)).chunk(2 * len(codes))
+        return Edits(**dict(zip(chain(*edits), images)))
 
     def encoded(self, image_a: Tensor, image_b: Tensor, a: Tensor, b: Tensor) -> "Codes":
         """Encode faces (N, 3, S, S) with expressions a (N,) and partners with b, and exchange their blocks."""
@@ -203,7 +206,7 @@ class SwapGAN:
         self._set_learning_rates()
         weight = self.processes.weight(len(pair.a), total)
         with self._autocast():
-            edits = self._trained_generator(pair, self.recipe.alpha5)
+            edits = self._trained_generator(pair, self.recipe.alpha5, self.recipe.l2_loss)
         fakes = [image for image in (edits.c, edits.d, edits.c_half, edits.d_half) if image is not None]
         a, b = one_hot(pair.a, self.shape.num_classes), one_hot(pair.b, self.shape.num_classes)
         fake, fake_label = torch.cat(fakes), torch.cat([b, a] * (len(fakes) // 2))

@@ -56,6 +56,19 @@ def test_gan_learns_to_move_the_bar():
     assert none.sub(first[1]).abs().mean() > half.sub(first[1]).abs().mean() > whole.sub(first[1]).abs().mean()
 
 
+def test_without_its_loss_reconstructions_are_not_made_and_nothing_else_changes():
+    parameters = []
+    for recipe in ({"l2_loss": False}, {"lambda_l2_loss": 0.0}):
+        torch.manual_seed(0)
+        gan = SwapGAN(GANShape(3, 32, 8), GANRecipe(vgg_loss=False, alpha5=True, **recipe))
+        for step in range(3):
+            gan.step(pair(step), torch.Generator().manual_seed(step))
+        parameters.append(torch.cat([p.detach().flatten() for p in gan.generator.parameters()]))
+    torch.testing.assert_close(*parameters)
+    edits = gan.generator(pair(3), alpha5=True, rebuild=False)
+    assert edits.a_rebuilt is None and edits.b_rebuilt is None and edits.d_half.shape == edits.c.shape
+
+
 def test_on_a_gpu_the_device_decides_whether_the_discriminators_rest():
     """The same parameters as where the program asks: they rest in steps 1 and 2 of three, as the first loss says."""
     networks = []
