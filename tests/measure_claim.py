@@ -124,12 +124,15 @@ def draw(options: argparse.Namespace, persons: int) -> None:
     (root / "complete").touch()
 
 
-def compared(found: list[dict[str, tuple[float, float]]], options: argparse.Namespace) -> dict[str, float]:
-    """Print the table of all recipes and the comparison of each side's best; the figures of mean class accuracy."""
+def compared(found: list[dict[str, tuple[float, float]]], options: argparse.Namespace
+             ) -> tuple[numpy.ndarray, numpy.ndarray]:
+    """Print the table of all recipes and the comparison of each side's best.
+
+    The mean class accuracies (seeds,) of the two that are compared: real images alone, and joint.
+    """
     print("| seed | " + " | ".join(found[0]) + " |\n|---" + "|---" * len(found[0]) + "|")
     for seed, sides in enumerate(found):
         print(f"| {seed} | " + " | ".join(f"{acc:.1f} / {mean:.1f}" for acc, mean in sides.values()) + " |")
-    figures: dict[str, float] = {}
     for i, title in enumerate(("accuracy", "mean class accuracy")):
         columns = {side: numpy.array([sides[side][i] for sides in found]) for side in found[0]}
         real, joint = (max((columns[side] for side in found[0] if side in names), key=numpy.mean)
@@ -139,42 +142,46 @@ def compared(found: list[dict[str, tuple[float, float]]], options: argparse.Name
         print(f"\n{title}: joint {joint.mean():.1f} %, real alone {real.mean():.1f} %, difference "
               f"{gain.mean:+.1f} points, 95 % confidence interval {gain.low:+.1f} to {gain.high:+.1f}, "
               f"p = {chance:.3f} (paired t, {len(found)} seeds)")
-        figures = {"real": real.mean(), "joint": joint.mean(), "difference": gain.mean, "low": gain.low,
-                   "high": gain.high}
-    return figures
+    return real, joint
 
 
-def curve(rows: list[dict[str, float]], path: Path) -> None:
-    """``PATH.csv`` and ``PATH.png``: mean class accuracy over the number of persons with expressions, both sides."""
+def curve(sides: dict[int, tuple[numpy.ndarray, numpy.ndarray]], path: Path) -> None:
+    """``PATH.csv`` and ``PATH.png``: mean class accuracy over the number of persons with all expressions.
+
+    ``sides`` are, for each number of persons, the accuracies (seeds,) of real images alone and of joint training. A dot
+    is a seed, a line goes through the means.
+    """
     with open(path.with_suffix(".csv"), "w", newline="") as handle:
-        writer = csv.DictWriter(handle, list(rows[0]))
-        writer.writeheader()
-        writer.writerows({key: round(value, 2) for key, value in row.items()} for row in rows)
-    width, height, left, top = 640, 400, 70, 30
-    low = min(row[side] for row in rows for side in ("real", "joint")) - 2
+        writer = csv.writer(handle)
+        writer.writerow(["persons", "seed", "real", "joint"])
+        writer.writerows([persons, seed, round(real, 2), round(joint, 2)]
+                         for persons, both in sides.items() for seed, (real, joint) in enumerate(zip(*both)))
+    width, height, left, right, top, bottom = 640, 400, 70, 500, 40, 340
+    low = min(side.min() for both in sides.values() for side in both) // 10 * 10
     picture = Image.new("RGB", (width, height), "white")
-    pen, font = ImageDraw.Draw(picture), ImageFont.load_default(15)
-    places = [left + 30 + i * (width - left - 190) / max(1, len(rows) - 1) for i in range(len(rows))]
+    pen, font, black = ImageDraw.Draw(picture), ImageFont.load_default(15), (33, 37, 41)
+    places = numpy.linspace(left + 40, right - 40, len(sides))
 
     def level(value: float) -> float:
-        return top + (100 - value) / (100 - low) * (height - top - 60)
+        return top + (100 - value) / (100 - low) * (bottom - top)
 
-    for value in range(int(low) // 10 * 10 + 10, 101, 10):
-        pen.line((left, level(value), width - 130, level(value)), (222, 226, 230))
-        pen.text((left - 8, level(value)), f"{value} %", (33, 37, 41), font, anchor="rm")
-    for place, row in zip(places, rows):
-        pen.text((place, height - 45), f"{row['persons']:.0f}", (33, 37, 41), font, anchor="mm")
-    pen.text(((left + width - 130) / 2, height - 20), "persons with all expressions", (33, 37, 41), font, anchor="mm")
-    for side, ink in (("real", (130, 138, 145)), ("joint", (8, 69, 148))):
-        points = [(place, level(row[side])) for place, row in zip(places, rows)]
-        pen.line(points, ink, 3)
-        for x, y in points:
-            pen.ellipse((x - 4, y - 4, x + 4, y + 4), ink)
-    ends = {side: level(rows[-1][side]) for side in ("real", "joint")}
-    apart = max(0, 18 - abs(ends["joint"] - ends["real"])) / 2 * (1 if ends["joint"] > ends["real"] else -1)
-    for side, ink, shift in (("real", (130, 138, 145), -apart), ("joint", (8, 69, 148), apart)):
-        text = {"real": "real alone", "joint": "joint"}[side]
-        pen.text((places[-1] + 14, ends[side] + shift), text, ink, font, anchor="lm")
+    pen.text((8, 14), "mean class accuracy", black, font, anchor="lm")
+    for value in range(int(low), 101, 10):
+        pen.line((left, level(value), right, level(value)), (222, 226, 230))
+        pen.text((left - 8, level(value)), f"{value} %", black, font, anchor="rm")
+    for place, persons in zip(places, sides):
+        pen.text((place, bottom + 20), str(persons), black, font, anchor="mm")
+    pen.text(((left + right) / 2, bottom + 45), "persons with all expressions", black, font, anchor="mm")
+    ends = [level(side.mean()) for side in list(sides.values())[-1]]
+    apart = max(0, 18 - abs(ends[1] - ends[0])) / 2 * (1 if ends[1] > ends[0] else -1)
+    for i, (name, ink) in enumerate((("real alone", (130, 138, 145)), ("joint", (8, 69, 148)))):
+        aside = (-6, 6)[i]  # the two sides' dots stand beside each other
+        pen.line([(place + aside, level(both[i].mean())) for place, both in zip(places, sides.values())], ink, 3)
+        for place, both in zip(places, sides.values()):
+            for value in both[i]:
+                x, y = place + aside, level(value)
+                pen.ellipse((x - 4, y - 4, x + 4, y + 4), "white", ink, 2)
+        pen.text((right - 14, ends[i] + (-apart, apart)[i]), name, ink, font, anchor="lm")
     picture.save(path.with_suffix(".png"))
 
 
@@ -193,16 +200,16 @@ def main() -> None:
     recipes(options)
     options.out = options.out.resolve()
     options.out.mkdir(parents=True, exist_ok=True)
-    rows = []
+    sides = {}
     for persons in options.persons:
         draw(options, persons)
         with ThreadPoolExecutor(options.jobs) as pool:
             found = list(pool.map(lambda seed: accuracies(seed, persons, options), range(options.seeds)))
         if persons:
             print(f"\n{persons} persons with all expressions\n")
-        rows.append({"persons": persons, **compared(found, options)})
-    if len(rows) > 1:
-        curve(rows, options.out / "curve")
+        sides[persons] = compared(found, options)
+    if len(sides) > 1:
+        curve(sides, options.out / "curve")
         print(f"\nwrote {options.out / 'curve.csv'} and {options.out / 'curve.png'}")
 
 
