@@ -68,6 +68,8 @@ class GANRecipe:
                              "the other's expression, where subjects.list has scenes", group=BEYOND)
     lambda_truth_loss: float = knob(600.0, "weight of the squared distance of C and D to their true swaps",
                                     least=0, most=1e6, group=BEYOND)
+    lazy: int = knob(1, "compute the perceptual and the reconstruction loss in every Nth step alone, N times as heavy",
+                     least=1, most=100, metavar="N", group=BEYOND)
     mirror: bool = knob(False, "mirror half of the pairs", group=BEYOND)
     ema: float = knob(0.0, "use the generator's moving average, of which this share stays in every step",
                       least=0, most=1, group=BEYOND, restore="fixed")

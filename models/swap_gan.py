@@ -114,20 +114,22 @@ def discriminator_loss(real: tuple[Tensor, Tensor], fake: tuple[Tensor, Tensor],
 
 
 def generator_loss(pair: Pair, edits: Edits, fake: tuple[Tensor, Tensor], noise: Tensor, groups: int,
-                   perceptual: Perceptual | None, recipe: GANRecipe) -> tuple[Tensor, dict[str, Tensor]]:
+                   perceptual: Perceptual | None, recipe: GANRecipe, slow: int = 1
+                   ) -> tuple[Tensor, dict[str, Tensor]]:
     """The generator's total and its named terms, each with its weight (METHOD §3).
 
-    ``fake`` are the logits (groups·N,) of D1 and D2 on the fakes, ``noise`` (2, groups·N).
+    ``fake`` are the logits (groups·N,) of D1 and D2 on the fakes, ``noise`` (2, groups·N). Beside their weights, the
+    perceptual and the reconstruction term count ``slow`` times in the total; with 0 they are left out.
     """
     adversarial = [losses.adversarial(f, 1.0, e, groups) for f, e in zip(fake, noise)]
     terms = {"adv": recipe.lambda_adv_loss * (adversarial[0] + 0.5 * adversarial[1])}
     swapped = torch.cat([edits.d, edits.c])
-    if recipe.vgg_loss:
+    if recipe.vgg_loss and slow:
         wanted = torch.cat([pair.image_a, pair.image_b])
         terms["vgg"] = recipe.lambda_vgg_loss * 2 * perceptual.distance(swapped, wanted)
     if recipe.l1_loss:
         terms["l1"] = recipe.lambda_l1_loss * losses.swap_consistency(pair.image_a, pair.image_b, edits.c, edits.d)
-    if recipe.l2_loss:
+    if recipe.l2_loss and slow:
         terms["l2"] = recipe.lambda_l2_loss * (losses.reconstruction(edits.a_rebuilt, pair.image_a)
                                                + losses.reconstruction(edits.b_rebuilt, pair.image_b))
     if recipe.tv_loss:
@@ -135,7 +137,7 @@ def generator_loss(pair: Pair, edits: Edits, fake: tuple[Tensor, Tensor], noise:
     if recipe.scene_truth and pair.truth is not None:
         terms["truth"] = recipe.lambda_truth_loss * 2 * losses.true_swap(torch.cat([edits.c, edits.d]), pair.truth,
                                                                          pair.known)
-    return sum(terms.values()), terms
+    return sum(term * slow if name in ("vgg", "l2") else term for name, term in terms.items()), terms
 
 
 class SwapGAN:
@@ -200,13 +202,14 @@ class SwapGAN:
 
         ``random`` (on the CPU) gives the noise of the targets; ``total`` is the number of pairs in all processes. The
         discriminators rest if the generator's loss of the step before was ``G_max`` or more; their figures are then
-        missing, or, where the device decides, those of a step that was not made. Figures stay on the device until
-        somebody reads them.
+        missing, or, where the device decides, those of a step that was not made. Those of ``lazy`` losses are missing
+        in the steps without them. Figures stay on the device until somebody reads them.
         """
         self._set_learning_rates()
         weight = self.processes.weight(len(pair.a), total)
+        slow = self.recipe.lazy if self.steps % self.recipe.lazy == 0 else 0
         with self._autocast():
-            edits = self._trained_generator(pair, self.recipe.alpha5, self.recipe.l2_loss)
+            edits = self._trained_generator(pair, self.recipe.alpha5, self.recipe.l2_loss and slow > 0)
         fakes = [image for image in (edits.c, edits.d, edits.c_half, edits.d_half) if image is not None]
         a, b = one_hot(pair.a, self.shape.num_classes), one_hot(pair.b, self.shape.num_classes)
         fake, fake_label = torch.cat(fakes), torch.cat([b, a] * (len(fakes) // 2))
@@ -218,7 +221,7 @@ class SwapGAN:
             mismatch = pair.mismatch if self.recipe.mismatched else None
             figures = self._step_discriminators(real, real_label, fake.detach(), fake_label, mismatch, noise[1:],
                                                 weight, rest)
-        figures.update(self._step_generator(pair, edits, fake, fake_label, noise[0], weight))
+        figures.update(self._step_generator(pair, edits, fake, fake_label, noise[0], weight, slow))
         self.scaler.update()
         if self.averaged is not None:
             self._average()
@@ -248,12 +251,12 @@ class SwapGAN:
         return {"D": total, **terms}
 
     def _step_generator(self, pair: Pair, edits: Edits, fake: Tensor, fake_label: Tensor,
-                        noise: Tensor, weight: float) -> dict[str, Tensor]:
+                        noise: Tensor, weight: float, slow: int) -> dict[str, Tensor]:
         self.discriminators.requires_grad_(False)  # no gradients that nobody uses (METHOD §7, row 8)
         with self._autocast():
             judged = self.discriminators(fake, fake_label)
             total, terms = generator_loss(pair, edits, judged, noise, len(fake) // len(pair.a), self.perceptual,
-                                          self.recipe)
+                                          self.recipe, slow)
         self._update(self.optimizer_g, weight * total)
         self.discriminators.requires_grad_(True)
         return {"G": total, **terms}

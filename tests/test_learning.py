@@ -69,6 +69,17 @@ def test_without_its_loss_reconstructions_are_not_made_and_nothing_else_changes(
     assert edits.a_rebuilt is None and edits.b_rebuilt is None and edits.d_half.shape == edits.c.shape
 
 
+def test_lazy_losses_come_in_every_third_step_three_times_as_heavy():
+    torch.manual_seed(0)
+    perceptual = Perceptual(VGG(3, 4, 8).features)
+    gan = SwapGAN(GANShape(3, 32, 4), GANRecipe(lazy=3, G_max=1e9), perceptual)
+    for step in range(5):
+        figures = gan.step(pair(step), torch.Generator().manual_seed(step))
+        assert {"adv", "l1", "tv"} < figures.keys() and ({"vgg", "l2"} <= figures.keys()) == (step in (0, 3))
+        slow = 3 * (figures["vgg"] + figures["l2"]) if step in (0, 3) else 0
+        torch.testing.assert_close(figures["G"], figures["adv"] + figures["l1"] + figures["tv"] + slow)
+
+
 def test_on_a_gpu_the_device_decides_whether_the_discriminators_rest():
     """The same parameters as where the program asks: they rest in steps 1 and 2 of three, as the first loss says."""
     networks = []
