@@ -9,6 +9,8 @@ import torch
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+PEAK_TRIES = 6  # measurements of the peak take a fifth of a second each on a CPU
+
 
 def flops_of(work: Callable[[], Any]) -> tuple[Any, int]:
     """What ``work()`` returns, and the floating-point operations of its matrix products and convolutions."""
@@ -50,13 +52,13 @@ def synchronize(device: torch.device) -> None:
 class Speedometer:
     """Images per second of a training's steps, and the share of the device's peak that they use.
 
-    The first steps of each phase count the operations and are not timed. The peak is the best seen so far: on a machine
-    with other work, one measurement would not do.
+    The first steps of each phase count the operations and are not timed. The peak is measured at the ends of the first
+    PEAK_TRIES epochs, and of those that were faster than it; the best counts, since a machine may have other work.
     """
 
     def __init__(self, device: torch.device, dtype: torch.dtype, compiled: bool = False) -> None:
         self.device, self.dtype, self.compiled = device, dtype, compiled
-        self._peak = 0.0
+        self._peak, self._tries = 0.0, 0
         self._flops_per_image: dict[str, list[float]] = {}
         self._images, self._started = 0, 0.0
 
@@ -87,6 +89,9 @@ class Speedometer:
         rate = self._images / (time.perf_counter() - self._started)
         found = {"images_per_second": rate * processes}
         if counted := self._flops_per_image[phase]:
-            self._peak = max(self._peak, peak_flops(self.device, self.dtype, repeats=2))
-            found["peak_share"] = rate * sum(counted) / len(counted) / self._peak
+            flops = rate * sum(counted) / len(counted)
+            if self._tries < PEAK_TRIES or flops > self._peak:
+                self._peak = max(self._peak, peak_flops(self.device, self.dtype, repeats=2))
+                self._tries += 1
+            found["peak_share"] = flops / self._peak
         return found
