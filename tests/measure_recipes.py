@@ -23,8 +23,10 @@ RECIPES = {
                  "--lambda_vgg_loss 15 --lambda_l2_loss 10",
     "`--preset demo`": "",
     **{f"demo, but `{flags}`": flags for flags in (
-        "--batch_size 16 --lambda_adv_loss 0.1", "--lambda_adv_loss 0.2", "--epochs 9", "--epochs 9 --batch_size 8",
-        "--epochs 9 --batch_size 8 --lr 3e-3 --ema 0.99",
+        "--lambda_adv_loss 0.1", "--batch_size 16 --lambda_adv_loss 0.1", "--lambda_adv_loss 0.2", "--lazy 2", "--lazy 4",
+        "--lazy 8", "--lazy 4 --lambda_l2_loss 15 --lambda_vgg_loss 0.125", "--no_l2_loss", "--no_vgg_loss",
+        "--no_l2_loss --no_vgg_loss", "--no_vgg_loss --epochs 20", "--epochs 20 --lambda_l2_loss 15", "--epochs 9",
+        "--epochs 9 --batch_size 8", "--epochs 9 --batch_size 8 --lr 3e-3 --ema 0.99",
         "--epochs 9 --batch_size 8 --lambda_adv_loss 0.3 --ema 0.99",
         "--epochs 9 --batch_size 8 --lambda_truth_loss 300 --ema 0.99", "--no_mismatched", NO_TRUTH)},
     "… and `--no_mismatched`": f"{NO_TRUTH} --no_mismatched",
