@@ -203,7 +203,8 @@ class SwapGAN:
         ``random`` (on the CPU) gives the noise of the targets; ``total`` is the number of pairs in all processes. The
         discriminators rest if the generator's loss of the step before was ``G_max`` or more; their figures are then
         missing, or, where the device decides, those of a step that was not made. Those of ``lazy`` losses are missing
-        in the steps without them. Figures stay on the device until somebody reads them.
+        in the steps without them, and G is the sum of those that are there, each counted once. Figures stay on the
+        device until somebody reads them.
         """
         self._set_learning_rates()
         weight = self.processes.weight(len(pair.a), total)
@@ -259,7 +260,7 @@ class SwapGAN:
                                           self.recipe, slow)
         self._update(self.optimizer_g, weight * total)
         self.discriminators.requires_grad_(True)
-        return {"G": total, **terms}
+        return {"G": sum(terms.values()), **terms}
 
     @torch.no_grad()
     def _average(self) -> None:
