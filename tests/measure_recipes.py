@@ -1,9 +1,10 @@
 """The table of GAN recipes in tests/README.md: trains each on the demo's data and measures its swaps.
 
     python tests/measure_recipes.py --jobs 2
+    python tests/measure_recipes.py --jobs 2 --seed 1
 
-The recipes are flags of train.py on top of ``--preset demo``; every run has the same data, judge and perceptual
-network. No recognizer is trained. What is finished is not done again.
+The recipes are flags of train.py on top of ``--preset demo``; every run of a seed has the same data, judge and
+perceptual network. No recognizer is trained. What is finished is not done again.
 """
 
 from __future__ import annotations
@@ -23,12 +24,16 @@ RECIPES = {
                  "--lambda_vgg_loss 15 --lambda_l2_loss 10",
     "`--preset demo`": "",
     **{f"demo, but `{flags}`": flags for flags in (
-        "--lambda_adv_loss 0.1", "--batch_size 16 --lambda_adv_loss 0.1", "--lambda_adv_loss 0.2", "--lazy 2", "--lazy 4",
-        "--lazy 8", "--lazy 4 --lambda_l2_loss 15 --lambda_vgg_loss 0.125", "--no_l2_loss", "--no_vgg_loss",
-        "--no_l2_loss --no_vgg_loss", "--no_vgg_loss --epochs 20", "--epochs 20 --lambda_l2_loss 15", "--epochs 9",
+        "--lambda_adv_loss 0.1", "--batch_size 16 --lambda_adv_loss 0.1", "--lambda_adv_loss 0.2", "--lazy 2",
+        "--lazy 4", "--lazy 8", "--lazy 4 --lambda_l2_loss 15", "--lazy 4 --lambda_l2_loss 15 --lambda_vgg_loss 0.125",
+        "--no_l2_loss", "--no_vgg_loss",
+        "--no_l2_loss --no_vgg_loss", "--epochs 20 --lambda_l2_loss 15", "--epochs 20 --no_vgg_loss",
+        "--epochs 20 --no_vgg_loss --lambda_l2_loss 15", "--epochs 20 --no_vgg_loss --lambda_adv_loss 0.1",
+        "--epochs 20 --no_vgg_loss --lambda_adv_loss 0.25", "--epochs 9",
         "--epochs 9 --batch_size 8", "--epochs 9 --batch_size 8 --lr 3e-3 --ema 0.99",
         "--epochs 9 --batch_size 8 --lambda_adv_loss 0.3 --ema 0.99",
-        "--epochs 9 --batch_size 8 --lambda_truth_loss 300 --ema 0.99", "--no_mismatched", NO_TRUTH)},
+        "--epochs 9 --batch_size 8 --lambda_truth_loss 300 --ema 0.99", "--no_mismatched", NO_TRUTH,
+        NO_TRUTH + " --batch_size 16", NO_TRUTH + " --lambda_adv_loss 2")},
     "… and `--no_mismatched`": f"{NO_TRUTH} --no_mismatched",
 }
 
@@ -41,7 +46,7 @@ def measure(name: str, options: argparse.Namespace) -> dict:
         return {key: value for path in left for key, value in json.loads(path.read_text()).items()}
     folder.mkdir(parents=True, exist_ok=True)
     recipe, common = RECIPES[name].split(), ["--preset", "demo", "--checkpoint_dir", str(folder)]
-    shared = ["--perceptual", str(options.out.resolve() / "perceptual.t7")]
+    shared = ["--perceptual", str(options.out.resolve() / "perceptual.t7"), "--seed", str(options.seed)]
     started = time.monotonic()
     train([*common, *shared, "--epochs", str(options.epochs), "--round_every", str(options.epochs + 1), "--overwrite",
            *recipe], folder / "log.txt", options.threads)
@@ -55,15 +60,18 @@ def measure(name: str, options: argparse.Namespace) -> dict:
 def main() -> None:
     """Measure the recipes and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seed", type=int, default=0, help="seed of all runs")
     parser.add_argument("--epochs", type=int, default=25, help="GAN epochs")
     parser.add_argument("--jobs", type=int, default=1, help="runs at once")
     parser.add_argument("--threads", type=int, default=1, help="threads of a run")
     parser.add_argument("--out", type=Path, default=REPOSITORY / "checkpoint" / "recipes", help="where the runs go")
     options = parser.parse_args()
+    options.out /= f"seed_{options.seed}"
     options.out.mkdir(parents=True, exist_ok=True)
     if not (options.out / "perceptual.t7").is_file() or not (options.out / "judge.pth").is_file():
         common = ["--preset", "demo", "--checkpoint_dir", str(options.out.resolve() / "first")]
-        train([*common, "--epochs", "1", "--round_every", "2", "--overwrite"], options.out / "log.txt", os.cpu_count())
+        train([*common, "--epochs", "1", "--round_every", "2", "--overwrite", "--seed", str(options.seed)],
+              options.out / "log.txt", os.cpu_count())
         (options.out / "first" / "VGG_loss" / "6_max_ckpt.t7").rename(options.out / "perceptual.t7")
         train([*common, "--mode", "evaluate", "--restore", "--judge", str(options.out.resolve() / "judge.pth")],
               options.out / "log.txt", os.cpu_count())
