@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import traceback
 from dataclasses import dataclass
 from datetime import timedelta
+from types import TracebackType
 from typing import Callable, Sequence, TypeVar
 
 import torch
@@ -43,13 +45,15 @@ class Processes:
     def __enter__(self) -> "Processes":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+                 ) -> None:
         """Wait for the others, where nothing went wrong, and end the communication and its threads.
 
         A wrapped network that anyone still holds keeps gloo's threads, and one that outlives the interpreter may end
         the process with a signal.
         """
         if self.world > 1 and distributed.is_initialized():
+            traceback.clear_frames(trace)  # what has failed holds its networks as well
             gc.collect()  # wrapped networks that nobody holds may lie in cycles
             if kind is None:
                 self.wait()

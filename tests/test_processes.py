@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -155,12 +156,14 @@ def test_a_second_run_of_two_processes_in_one_directory_is_refused_in_one_line(t
     running = [RunDirectory(folder / "single"), RunDirectory(folder / "several" / "seed_01")]
     for directory in running:
         directory.lock()
+    (tmp_path / "at_end.py").write_text(AT_END)
     for words in (["single"], ["single", "--overwrite"], ["several", "--seeds", "2"]):
         words[0] = folder / words[0]
-        result = torchrun(2, "train.py", "--data_dir", faces, *TINY, "--checkpoint_dir", *words)
+        result = torchrun(2, tmp_path / "at_end.py", "train.py", "--data_dir", faces, *TINY, "--checkpoint_dir", *words)
         lines = [line for line in result.stderr.splitlines() if "train.py:" in line]
         assert result.returncode != 0 and len(lines) == 1 and "another run is writing here" in lines[0]
         assert "[rank" not in result.stderr  # so torch marks the traceback of a process
+        assert set(re.findall(r"threads at the end: (\d+)", result.stderr)) == {"0"}  # torchrun may stop the second
 
 
 def test_too_many_processes_are_refused_in_one_line(tmp_path):
