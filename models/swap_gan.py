@@ -15,7 +15,7 @@ from models import losses
 from models.compiling import compile_networks
 from models.discriminator import Discriminator
 from models.generator import Decoder, Encoder
-from models.layers import add_to_each
+from models.layers import add_to_each, even_phases
 from models.parallel import Processes
 from models.recipes import GANRecipe, GANShape
 from models.soundness import load_network, load_optimizer
@@ -156,6 +156,7 @@ class SwapGAN:
         self.processes = processes
         self.generator = Generator(shape).to(self.device, memory_format=torch.channels_last)
         self.discriminators = Discriminators(shape).to(self.device, memory_format=torch.channels_last)
+        self._even_phases()
         self.averaged = copy.deepcopy(self.generator).requires_grad_(False) if recipe.ema else None
         self._trained_generator = processes.wrap(self.generator)
         self._trained_discriminators = processes.wrap(self.discriminators)
@@ -259,8 +260,13 @@ class SwapGAN:
             total, terms = generator_loss(pair, edits, judged, noise, len(fake) // len(pair.a), self.perceptual,
                                           self.recipe, slow)
         self._update(self.optimizer_g, weight * total)
+        self._even_phases()
         self.discriminators.requires_grad_(True)
         return {"G": sum(terms.values()), **terms}
+
+    def _even_phases(self) -> None:
+        if self.recipe.even_phases:
+            even_phases(self.generator.decoder.main[-self.recipe.even_phases:])
 
     @torch.no_grad()
     def _average(self) -> None:

@@ -23,7 +23,7 @@ MODES = ("train", "test", "evaluate", "grid", "generate", "recognize", "export")
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},
     "tuned": {"scene_truth": True, "mirror": True, "mismatched": True, "lambda_vgg_loss": 3.0, "G_max": 1000.0,
-              "ema": 0.999, "lr": 1e-3, "mix": 1.0, "guided": True, "balanced": True,
+              "even_phases": 2, "ema": 0.999, "lr": 1e-3, "mix": 1.0, "guided": True, "balanced": True,
               "encode_synthesized": True, "targets": "any", "vgg_schedule": "cosine"},
     "demo": {
         "data_dir": "datasets/demo", "checkpoint_dir": "checkpoint/checkpoint_demo", "image_size": 64,

@@ -246,6 +246,18 @@ def test_mismatched_labels_teach_the_discriminators_to_look_at_the_label():
     assert margins[1] > margins[0] + 0.5
 
 
+@pytest.mark.parametrize("layers", (0, 2))
+def test_the_last_layers_phases_stay_even_through_training_and_no_others(layers):
+    torch.manual_seed(0)
+    gan = SwapGAN(GANShape(3, 32, 4), GANRecipe(lr=1e-3, vgg_loss=False, even_phases=layers, ema=0.9))
+    for step in range(3):
+        gan.step(pair(step), torch.Generator().manual_seed(step))
+    for generator in (gan.generator, gan.averaged):
+        kernels = [block[0].weight for block in generator.decoder.main]
+        uneven = [(k[..., 1, 1] - k[..., ::2, ::2].sum((2, 3))).abs().max() for k in kernels]
+        assert [bool(off > 1e-3) for off in uneven] == [True] * (5 - layers) + [False] * layers
+
+
 def test_none_may_be_mismatched_and_the_figures_say_so():
     torch.manual_seed(0)
     gan = SwapGAN(GANShape(3, 32, 4), GANRecipe(vgg_loss=False, mismatched=True, std=0.0))

@@ -12,7 +12,7 @@ import torch
 from conftest import shared
 from models.discriminator import Discriminator, LabelledConv
 from models.generator import Decoder, EditConv, Encoder
-from models.layers import UP, Normalization, add_to_each
+from models.layers import UP, Normalization, add_to_each, even_phases, up_layers
 from models.swap import decoder_label, swap_codes
 from models.vgg import VGG_fx, classify, vgg_classifier
 
@@ -162,6 +162,18 @@ def test_sums_of_edits_and_their_gradients_have_channels_last():
     found = torch.autograd.grad((total * weights).sum(), (edits, source))
     torch.testing.assert_close(found, (weights, weights.unflatten(0, (3, 2)).sum(0)))
     assert all(maps.is_contiguous(**last) for maps in (total, *found))
+
+
+def test_with_even_phases_a_plain_area_comes_out_plain():
+    torch.manual_seed(0)
+    layers = torch.nn.Sequential(*up_layers(4, 5), *up_layers(5, 3))
+    plain = torch.randn(2, 4, 1, 1).expand(-1, -1, 8, 8)
+    assert layers(plain)[:, :, 8:-8, 8:-8].std((2, 3)).min() > 0.01  # as it is, with a pattern
+    even_phases(layers)
+    assert layers(plain)[:, :, 8:-8, 8:-8].std((2, 3)).max() < 1e-6
+    before = layers[0].weight.clone()
+    even_phases(layers)
+    torch.testing.assert_close(layers[0].weight, before)  # there is nothing left to do
 
 
 @pytest.mark.parametrize("side", [1, 2, 3, 4, 6, 7, 8])
