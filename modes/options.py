@@ -353,6 +353,6 @@ def adopt_options(options: argparse.Namespace, given: dict[str, Any], path: Path
                         + " ".join(f"--{name} {kept[name]}" if kept[name] is not None else f"no --{name}"
                                    for name in refused) + "; leave the options as they were"
                         + (", or add --force" if any(KNOBS[n].knob.restore == "changes" for n in refused) else ""))
-    for name, value in kept.items():
-        if name not in given and KNOBS[name].knob.restore != "momentary":
-            setattr(options, name, value)
+    for name, named in KNOBS.items():
+        if name not in given and named.knob.restore != "momentary":
+            setattr(options, name, kept.get(name, named.default))  # an older run is without what its version had not

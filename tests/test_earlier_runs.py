@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -123,3 +124,13 @@ def test_a_copy_of_another_data_set_is_replaced(tmp_path):
     (["--data_dir", "datasets/drawn", "--checkpoint_dir", "here"], "here")])
 def test_the_demos_recipe_on_other_data_has_another_directory(words, folder):
     assert read_options(["--preset", "demo", *words]).checkpoint_dir == folder
+
+
+def test_an_older_run_goes_on_without_what_its_version_had_not(tmp_path):
+    words = ["--preset", "tuned", "--checkpoint_dir", str(tmp_path)]
+    kept = {**vars(read_options(words)), "preset": "tuned"}
+    assert kept.pop("even_phases") == 2
+    (tmp_path / "options.json").write_text(json.dumps(kept))
+    assert read_options([*words, "--restore"]).even_phases == 0
+    assert read_options([*words, "--restore"]).ema == 0.999
+    assert read_options([*words, "--restore", "--even_phases", "1"]).even_phases == 1
