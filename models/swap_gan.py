@@ -15,7 +15,7 @@ from models import losses
 from models.compiling import compile_networks
 from models.discriminator import Discriminator
 from models.generator import Decoder, Encoder
-from models.layers import add_to_each, even_phases
+from models.layers import add_to_each, even_phases, zero_biases
 from models.parallel import Processes
 from models.recipes import GANRecipe, GANShape
 from models.soundness import load_network, load_optimizer
@@ -156,6 +156,9 @@ class SwapGAN:
         self.processes = processes
         self.generator = Generator(shape).to(self.device, memory_format=torch.channels_last)
         self.discriminators = Discriminators(shape).to(self.device, memory_format=torch.channels_last)
+        if recipe.zero_biases:
+            zero_biases(self.generator)
+            zero_biases(self.discriminators)
         self._even_phases()
         self.averaged = copy.deepcopy(self.generator).requires_grad_(False) if recipe.ema else None
         self._trained_generator = processes.wrap(self.generator)

@@ -19,11 +19,15 @@ from pathlib import Path
 from training import REPOSITORY, train
 
 NO_TRUTH = "--no_scene_truth --lambda_adv_loss 1 --lambda_vgg_loss 3 --lambda_l2_loss 10"
+BIASES = "--no_zero_biases"  # the recipes below were measured with the biases' usual start
 RECIPES = {
-    "METHOD §3": "--no_scene_truth --no_mirror --no_mismatched --ema 0 --lr 2e-4 --G_max 22 --lambda_adv_loss 1 "
-                 "--lambda_vgg_loss 15 --lambda_l2_loss 10",
+    "METHOD §3": f"{BIASES} --no_scene_truth --no_mirror --no_mismatched --ema 0 --lr 2e-4 --G_max 22 "
+                 "--lambda_adv_loss 1 --lambda_vgg_loss 15 --lambda_l2_loss 10",
     "`--preset demo`": "",
     **{f"demo, but `{flags}`": flags for flags in (
+        "--epochs 13", "--epochs 20", NO_TRUTH)},
+    f"`{BIASES}`": BIASES,
+    **{f"… and `{flags}`": f"{BIASES} {flags}" for flags in (
         "--lambda_adv_loss 0.1", "--batch_size 16 --lambda_adv_loss 0.1", "--lambda_adv_loss 0.2", "--lazy 2",
         "--lazy 4", "--lazy 8", "--lazy 4 --lambda_l2_loss 15", "--lazy 4 --lambda_l2_loss 15 --lambda_vgg_loss 0.125",
         "--no_l2_loss", "--no_vgg_loss",
@@ -34,7 +38,7 @@ RECIPES = {
         "--epochs 9 --batch_size 8 --lambda_adv_loss 0.3 --ema 0.99",
         "--epochs 9 --batch_size 8 --lambda_truth_loss 300 --ema 0.99", "--no_mismatched", NO_TRUTH,
         NO_TRUTH + " --batch_size 16", NO_TRUTH + " --lambda_adv_loss 2")},
-    "… and `--no_mismatched`": f"{NO_TRUTH} --no_mismatched",
+    f"… and `{NO_TRUTH} --no_mismatched`": f"{BIASES} {NO_TRUTH} --no_mismatched",
 }
 
 

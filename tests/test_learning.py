@@ -246,6 +246,14 @@ def test_mismatched_labels_teach_the_discriminators_to_look_at_the_label():
     assert margins[1] > margins[0] + 0.5
 
 
+@pytest.mark.parametrize("zero", (False, True))
+def test_biases_of_all_networks_start_at_zero_if_asked(zero):
+    gan = SwapGAN(GANShape(3, 32, 4), GANRecipe(zero_biases=zero, ema=0.9))
+    for network in (gan.generator, gan.averaged, gan.discriminators.d1, gan.discriminators.d2):
+        biases = [value for name, value in network.state_dict().items() if name.endswith(".bias")]
+        assert biases and all(not bias.any() for bias in biases) == zero
+
+
 @pytest.mark.parametrize("layers", (0, 2))
 def test_the_last_layers_phases_stay_even_through_training_and_no_others(layers):
     torch.manual_seed(0)

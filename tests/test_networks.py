@@ -12,7 +12,7 @@ import torch
 from conftest import shared
 from models.discriminator import Discriminator, LabelledConv
 from models.generator import Decoder, EditConv, Encoder
-from models.layers import UP, Normalization, add_to_each, even_phases, up_layers
+from models.layers import UP, Normalization, add_to_each, even_phases, up_layers, zero_biases
 from models.swap import decoder_label, swap_codes
 from models.vgg import VGG_fx, classify, vgg_classifier
 
@@ -162,6 +162,19 @@ def test_sums_of_edits_and_their_gradients_have_channels_last():
     found = torch.autograd.grad((total * weights).sum(), (edits, source))
     torch.testing.assert_close(found, (weights, weights.unflatten(0, (3, 2)).sum(0)))
     assert all(maps.is_contiguous(**last) for maps in (total, *found))
+
+
+def test_without_biases_the_first_codes_tell_faces_apart():
+    def differing() -> float:
+        code = network(faces)[0].detach()
+        return float((code - code.mean(0)).square().mean() / code.square().mean())
+
+    torch.manual_seed(0)
+    faces, network = torch.rand(12, 3, 64, 64) * 2 - 1, Encoder(16)
+    faces = torch.nn.functional.avg_pool2d(faces, 16).repeat_interleave(16, 2).repeat_interleave(16, 3) * 4
+    before = differing()
+    zero_biases(network)
+    assert differing() > 5 * before
 
 
 def test_with_even_phases_a_plain_area_comes_out_plain():
