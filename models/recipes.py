@@ -70,7 +70,7 @@ class GANRecipe:
                                     least=0, most=1e6, group=BEYOND)
     lazy: int = knob(1, "compute the perceptual and the reconstruction loss in every Nth step alone, N times as heavy",
                      least=1, most=100, metavar="N", group=BEYOND)
-    zero_biases: bool = knob(False, "start with convolutions without biases, which else hide the faces at first",
+    zero_biases: bool = knob(False, "start the GAN's convolutions with zero biases, which else hide the faces at first",
                              group=BEYOND, restore="free")
     even_phases: int = knob(0, "let plain areas come out of the decoder's last N layers plain, without a grid of dots",
                             least=0, most=5, metavar="N", group=BEYOND)
