@@ -67,7 +67,7 @@ def zero_biases(network: nn.Module) -> None:
     """Let the biases of all convolutions start at zero, and a face decide its code. Not in METHOD.
 
     Torch's own start of the first bias is twice as large as what a face makes of weights N(0, 0.02), and
-    :class:`Normalization` hands that on: of the first codes' power 1 % differs between the demo's faces, 31 % without.
+    :class:`Normalization` hands that on: about 1 % of the first codes' power differs between faces, without a third.
     """
     for layer in network.modules():
         if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):

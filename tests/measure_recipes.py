@@ -25,7 +25,7 @@ RECIPES = {
                  "--lambda_adv_loss 1 --lambda_vgg_loss 15 --lambda_l2_loss 10",
     "`--preset demo`": "",
     **{f"demo, but `{flags}`": flags for flags in (
-        "--epochs 13", "--epochs 20", NO_TRUTH)},
+        "--epochs 13", "--epochs 15", "--epochs 20", NO_TRUTH)},
     f"`{BIASES}`": BIASES,
     **{f"… and `{flags}`": f"{BIASES} {flags}" for flags in (
         "--lambda_adv_loss 0.1", "--batch_size 16 --lambda_adv_loss 0.1", "--lambda_adv_loss 0.2", "--lazy 2",
@@ -33,7 +33,8 @@ RECIPES = {
         "--no_l2_loss", "--no_vgg_loss",
         "--no_l2_loss --no_vgg_loss", "--epochs 20 --lambda_l2_loss 15", "--epochs 20 --no_vgg_loss",
         "--epochs 20 --no_vgg_loss --lambda_l2_loss 15", "--epochs 20 --no_vgg_loss --lambda_adv_loss 0.1",
-        "--epochs 20 --no_vgg_loss --lambda_adv_loss 0.25", "--epochs 9",
+        "--epochs 20 --no_vgg_loss --lambda_adv_loss 0.25", "--epochs 15",
+        "--epochs 15 --even_phases 2", "--epochs 9",
         "--epochs 9 --batch_size 8", "--epochs 9 --batch_size 8 --lr 3e-3 --ema 0.99",
         "--epochs 9 --batch_size 8 --lambda_adv_loss 0.3 --ema 0.99",
         "--epochs 9 --batch_size 8 --lambda_truth_loss 300 --ema 0.99", "--no_mismatched", NO_TRUTH,
