@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.layers import constant_planes, down_layers, init_weights
+from models.layers import constant_planes, down_layers, halved, init_weights
 
 
 class LabelledConv(nn.Conv2d):
@@ -46,6 +46,6 @@ class Discriminator(nn.Module):
     def forward(self, image: Tensor, label: Tensor) -> Tensor:
         """(N, 3, S, S) in [-1, 1], S = size·2^k, and one-hot labels (N, n) → (N,) logits (before the sigmoid)."""
         while image.shape[-1] > self.size:
-            image = F.avg_pool2d(image, 2)
+            image = halved(image)
         maps = self.conv[1:](self.conv[0](image, label))
         return self.linear(maps.flatten(1)).squeeze(1).float()

@@ -22,11 +22,13 @@ class _ScaledDirection(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
         x, alpha, norm = ctx.saved_tensors
         along = (gradient * x).sum(1, keepdim=True) / norm
         of_x = torch.addcmul(gradient, x, -along / norm).mul_(alpha / norm)
-        return of_x, along.sum().reshape(1), gradient.sum().reshape(1)
+        of_alpha, of_beta = (maps.sum().reshape(1) if needed else None
+                             for maps, needed in zip((along, gradient), ctx.needs_input_grad[1:]))
+        return of_x, of_alpha, of_beta
 
 
 class Normalization(nn.Module):
@@ -99,6 +101,13 @@ def add_to_each(edits: Tensor, source: Tensor) -> Tensor:
     """
     edits, source = (maps.permute(0, 2, 3, 1) for maps in (edits, source))
     return (edits.unflatten(0, (-1, source.shape[0])) + source).flatten(0, 1).permute(0, 3, 1, 2)
+
+
+def halved(image: Tensor) -> Tensor:
+    """Average-pool 2×2: (N, C, H, W) → (N, C, H/2, W/2). Torch's pooling of a few channels that lie last is slow."""
+    upper, lower = image.permute(0, 2, 3, 1).unflatten(1, (-1, 2)).unbind(2)
+    left, right = (upper + lower).unflatten(2, (-1, 2)).unbind(3)
+    return (left + right).mul(0.25).permute(0, 3, 1, 2)
 
 
 def constant_planes(label: Tensor, size: Sequence[int]) -> Tensor:

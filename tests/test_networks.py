@@ -12,7 +12,7 @@ import torch
 from conftest import shared
 from models.discriminator import Discriminator, LabelledConv
 from models.generator import Decoder, EditConv, Encoder
-from models.layers import UP, Normalization, add_to_each, even_phases, up_layers, zero_biases
+from models.layers import UP, Normalization, add_to_each, even_phases, halved, up_layers, zero_biases
 from models.swap import decoder_label, swap_codes
 from models.vgg import VGG_fx, classify, vgg_classifier
 
@@ -162,6 +162,18 @@ def test_sums_of_edits_and_their_gradients_have_channels_last():
     found = torch.autograd.grad((total * weights).sum(), (edits, source))
     torch.testing.assert_close(found, (weights, weights.unflatten(0, (3, 2)).sum(0)))
     assert all(maps.is_contiguous(**last) for maps in (total, *found))
+
+
+def test_halving_is_average_pooling_and_keeps_channels_last():
+    torch.manual_seed(0)
+    last = {"memory_format": torch.channels_last}
+    image = torch.rand(2, 3, 8, 6).to(**last).requires_grad_()
+    small, pooled = halved(image), torch.nn.functional.avg_pool2d(image, 2)
+    torch.testing.assert_close(small, pooled)
+    weights = torch.rand_like(small)
+    ours, theirs = (torch.autograd.grad(each, image, weights)[0] for each in (small, pooled))
+    torch.testing.assert_close(ours, theirs)
+    assert small.is_contiguous(**last) and ours.is_contiguous(**last)
 
 
 def test_without_biases_the_first_codes_tell_faces_apart():
