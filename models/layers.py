@@ -110,6 +110,11 @@ def halved(image: Tensor) -> Tensor:
     return (left + right).mul(0.25).permute(0, 3, 1, 2)
 
 
+def every_nth(maps: Tensor, n: int) -> Tensor:
+    """Of what belongs to A and B of N pairs, (2N, …), that of every nth pair, the first among them."""
+    return maps if n == 1 else torch.cat([half[::n] for half in maps.chunk(2)])
+
+
 def constant_planes(label: Tensor, size: Sequence[int]) -> Tensor:
     """A label (N, K) as K constant planes of a size (H, W): (N, K, H, W)."""
     return label[:, :, None, None].expand(-1, -1, *size)

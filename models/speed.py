@@ -52,27 +52,23 @@ def synchronize(device: torch.device) -> None:
 class Speedometer:
     """Images per second of a training's steps, and the share of the device's peak that they use.
 
-    The first steps of each phase count the operations and are not timed. The peak is measured at the ends of the first
+    The first step of each phase counts the operations and is not timed. The peak is measured at the ends of the first
     PEAK_TRIES epochs, and of those that were faster than it; the best counts, since a machine may have other work.
     """
 
     def __init__(self, device: torch.device, dtype: torch.dtype, compiled: bool = False) -> None:
         self.device, self.dtype, self.compiled = device, dtype, compiled
         self._peak, self._tries = 0.0, 0
-        self._flops_per_image: dict[str, list[float]] = {}
+        self._flops_per_image: dict[str, float] = {}
         self._images, self._started = 0, 0.0
 
-    def step(self, phase: str, images: int, work: Callable[[], Any], cycle: int = 1) -> Any:
-        """Do a step on this number of images and return what it returns.
-
-        ``cycle`` is the number of the phase's steps after which their operations are the same ones again.
-        """
-        counted = self._flops_per_image.setdefault(phase, [])
-        if len(counted) == cycle or self.compiled:
+    def step(self, phase: str, images: int, work: Callable[[], Any]) -> Any:
+        """Do a step on this number of images and return what it returns."""
+        if phase in self._flops_per_image or self.compiled:
             self._images += images
             return work()
         result, flops = flops_of(work)
-        counted.append(flops / images)
+        self._flops_per_image[phase] = flops / images
         self.start()
         return result
 
@@ -88,8 +84,8 @@ class Speedometer:
             return {}
         rate = self._images / (time.perf_counter() - self._started)
         found = {"images_per_second": rate * processes}
-        if counted := self._flops_per_image[phase]:
-            flops = rate * sum(counted) / len(counted)
+        if phase in self._flops_per_image:
+            flops = rate * self._flops_per_image[phase]
             if self._tries < PEAK_TRIES or flops > self._peak:
                 self._peak = max(self._peak, peak_flops(self.device, self.dtype, repeats=2))
                 self._tries += 1

@@ -15,7 +15,7 @@ from models import losses
 from models.compiling import compile_networks
 from models.discriminator import Discriminator
 from models.generator import Decoder, Encoder
-from models.layers import add_to_each, even_phases, zero_biases
+from models.layers import add_to_each, even_phases, every_nth, zero_biases
 from models.parallel import Processes
 from models.recipes import GANRecipe, GANShape
 from models.soundness import load_network, load_optimizer
@@ -53,20 +53,28 @@ class Generator(nn.Module):
         self.encoder = Encoder(shape.base_width)
         self.decoder = Decoder(shape.base_width, shape.label_chans)
 
-    def forward(self, pair: Pair, alpha5: bool = False, rebuild: bool = True) -> Edits:
-        """A and B → C, D, with ``rebuild`` A', B' and, with ``alpha5``, the half-way images C5, D5."""
+    def forward(self, pair: Pair, alpha5: bool = False, rebuild: int = 1) -> Edits:
+        """A and B → C, D, A', B' and, with ``alpha5``, the half-way images C5, D5.
+
+        A', B' are made of every ``rebuild``-th pair, with 0 of none.
+        """
         coded = self.encoded(pair.image_a, pair.image_b, pair.a, pair.b)
         code, both = torch.cat([coded.code_a, coded.code_b]), torch.cat([coded.code_c, coded.code_d])
         label = torch.cat([coded.label, coded.label])
         edits = {("c", "d"): (both, self.label(label))}
-        if rebuild:
+        if rebuild == 1:
             edits["a_rebuilt", "b_rebuilt"] = code, self.label(torch.zeros_like(label), reconstruct=1.0)
         if alpha5:
             edits["c_half", "d_half"] = half_way(code, both), self.label(label)
         codes, labels = zip(*edits.values())
         faces = torch.cat([pair.image_a, pair.image_b])
         images = self.edit(faces, torch.cat(codes), code, coded.skips, torch.cat(labels)).chunk(2 * len(codes))
-        return Edits(**dict(zip(chain(*edits), images)))
+        made = dict(zip(chain(*edits), images))
+        if rebuild > 1:
+            some, of_some, *skips = (every_nth(maps, rebuild) for maps in (faces, code, *coded.skips))
+            unswapped = self.label(torch.zeros_like(every_nth(label, rebuild)), reconstruct=1.0)
+            made["a_rebuilt"], made["b_rebuilt"] = self.edit(some, of_some, of_some, skips, unswapped).chunk(2)
+        return Edits(**made)
 
     def encoded(self, image_a: Tensor, image_b: Tensor, a: Tensor, b: Tensor) -> "Codes":
         """Encode faces (N, 3, S, S) with expressions a (N,) and partners with b, and exchange their blocks."""
@@ -114,30 +122,29 @@ def discriminator_loss(real: tuple[Tensor, Tensor], fake: tuple[Tensor, Tensor],
 
 
 def generator_loss(pair: Pair, edits: Edits, fake: tuple[Tensor, Tensor], noise: Tensor, groups: int,
-                   perceptual: Perceptual | None, recipe: GANRecipe, slow: int = 1
-                   ) -> tuple[Tensor, dict[str, Tensor]]:
+                   perceptual: Perceptual | None, recipe: GANRecipe) -> tuple[Tensor, dict[str, Tensor]]:
     """The generator's total and its named terms, each with its weight (METHOD §3).
 
-    ``fake`` are the logits (groups·N,) of D1 and D2 on the fakes, ``noise`` (2, groups·N). Beside their weights, the
-    perceptual and the reconstruction term count ``slow`` times in the total; with 0 they are left out.
+    ``fake`` are the logits (groups·N,) of D1 and D2 on the fakes, ``noise`` (2, groups·N).
     """
     adversarial = [losses.adversarial(f, 1.0, e, groups) for f, e in zip(fake, noise)]
     terms = {"adv": recipe.lambda_adv_loss * (adversarial[0] + 0.5 * adversarial[1])}
     swapped = torch.cat([edits.d, edits.c])
-    if recipe.vgg_loss and slow:
+    if recipe.vgg_loss:
         wanted = torch.cat([pair.image_a, pair.image_b])
-        terms["vgg"] = recipe.lambda_vgg_loss * 2 * perceptual.distance(swapped, wanted)
+        distance = perceptual.distance(every_nth(swapped, recipe.lazy), every_nth(wanted, recipe.lazy))
+        terms["vgg"] = recipe.lambda_vgg_loss * 2 * distance
     if recipe.l1_loss:
         terms["l1"] = recipe.lambda_l1_loss * losses.swap_consistency(pair.image_a, pair.image_b, edits.c, edits.d)
-    if recipe.l2_loss and slow:
-        terms["l2"] = recipe.lambda_l2_loss * (losses.reconstruction(edits.a_rebuilt, pair.image_a)
-                                               + losses.reconstruction(edits.b_rebuilt, pair.image_b))
+    if recipe.l2_loss:
+        terms["l2"] = recipe.lambda_l2_loss * (losses.reconstruction(edits.a_rebuilt, pair.image_a[::recipe.lazy])
+                                               + losses.reconstruction(edits.b_rebuilt, pair.image_b[::recipe.lazy]))
     if recipe.tv_loss:
         terms["tv"] = recipe.lambda_tv_loss * 2 * losses.total_variation(swapped)
     if recipe.scene_truth and pair.truth is not None:
         terms["truth"] = recipe.lambda_truth_loss * 2 * losses.true_swap(torch.cat([edits.c, edits.d]), pair.truth,
                                                                          pair.known)
-    return sum(term * slow if name in ("vgg", "l2") else term for name, term in terms.items()), terms
+    return sum(terms.values()), terms
 
 
 class SwapGAN:
@@ -206,15 +213,13 @@ class SwapGAN:
 
         ``random`` (on the CPU) gives the noise of the targets; ``total`` is the number of pairs in all processes. The
         discriminators rest if the generator's loss of the step before was ``G_max`` or more; their figures are then
-        missing, or, where the device decides, those of a step that was not made. Those of ``lazy`` losses are missing
-        in the steps without them, and G is the sum of those that are there, each counted once. Figures stay on the
-        device until somebody reads them.
+        missing, or, where the device decides, those of a step that was not made. Figures stay
+        on the device until somebody reads them.
         """
         self._set_learning_rates()
         weight = self.processes.weight(len(pair.a), total)
-        slow = self.recipe.lazy if self.steps % self.recipe.lazy == 0 else 0
         with self._autocast():
-            edits = self._trained_generator(pair, self.recipe.alpha5, self.recipe.l2_loss and slow > 0)
+            edits = self._trained_generator(pair, self.recipe.alpha5, self.recipe.lazy if self.recipe.l2_loss else 0)
         fakes = [image for image in (edits.c, edits.d, edits.c_half, edits.d_half) if image is not None]
         a, b = one_hot(pair.a, self.shape.num_classes), one_hot(pair.b, self.shape.num_classes)
         fake, fake_label = torch.cat(fakes), torch.cat([b, a] * (len(fakes) // 2))
@@ -226,7 +231,7 @@ class SwapGAN:
             mismatch = pair.mismatch if self.recipe.mismatched else None
             figures = self._step_discriminators(real, real_label, fake.detach(), fake_label, mismatch, noise[1:],
                                                 weight, rest)
-        figures.update(self._step_generator(pair, edits, fake, fake_label, noise[0], weight, slow))
+        figures.update(self._step_generator(pair, edits, fake, fake_label, noise[0], weight))
         self.scaler.update()
         if self.averaged is not None:
             self._average()
@@ -256,16 +261,16 @@ class SwapGAN:
         return {"D": total, **terms}
 
     def _step_generator(self, pair: Pair, edits: Edits, fake: Tensor, fake_label: Tensor,
-                        noise: Tensor, weight: float, slow: int) -> dict[str, Tensor]:
+                        noise: Tensor, weight: float) -> dict[str, Tensor]:
         self.discriminators.requires_grad_(False)  # no gradients that nobody uses (METHOD §7, row 8)
         with self._autocast():
             judged = self.discriminators(fake, fake_label)
             total, terms = generator_loss(pair, edits, judged, noise, len(fake) // len(pair.a), self.perceptual,
-                                          self.recipe, slow)
+                                          self.recipe)
         self._update(self.optimizer_g, weight * total)
         self._even_phases()
         self.discriminators.requires_grad_(True)
-        return {"G": sum(terms.values()), **terms}
+        return {"G": total, **terms}
 
     def _even_phases(self) -> None:
         if self.recipe.even_phases:

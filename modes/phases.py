@@ -49,7 +49,7 @@ class PerceptualPhase:
     Or the last, with ``--select_on none``.
     """
 
-    name, cycle = "perceptual", 1
+    name = "perceptual"
 
     def __init__(self, setting: Setting, config: dict[str, Any], restoring: bool) -> None:
         self.setting, self.config = setting, config
@@ -163,7 +163,6 @@ class GANPhase:
         self.gan = SwapGAN(shape, picked(GANRecipe, options), device=setting.device, amp=setting.amp,
                            processes=setting.processes)
         config["gan"] = self.gan.config()
-        self.cycle = options.lazy
         if options.compile:
             self.gan.compile()
 
@@ -233,7 +232,7 @@ def pair_of(batch: Loaded) -> Pair:
 class RecognizerPhase:
     """A pass over the real images with synthesized ones among them, then the choice of the best (METHOD §5)."""
 
-    name, cycle = "recognizer", 1
+    name = "recognizer"
 
     def __init__(self, setting: Setting, config: dict[str, Any], gan: SwapGAN, perceptual_file: Path,
                  pairs: numpy.ndarray, restoring: bool) -> None:

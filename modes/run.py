@@ -53,7 +53,6 @@ class Phase(Protocol):
     """One of the things that a training does in turn: its epochs are stages of the schedule."""
 
     name: str
-    cycle: int  # after so many steps their operations are the same ones again
 
     def plan(self, epoch: int) -> Plan:
         """The batches of an epoch: a function of seed and epoch."""
@@ -138,7 +137,7 @@ class Run:
                              initial=self.step, disable=None if self.processes.main else True)
         self.speed.start()
         for batch in bar:
-            figures = self.speed.step(stage.phase, len(batch.label), lambda: phase.step(batch), phase.cycle)
+            figures = self.speed.step(stage.phase, len(batch.label), lambda: phase.step(batch))
             for name, value in figures.items():
                 total, count = self.sums.get(name, (0.0, 0))
                 self.sums[name] = (total + value.double(), count + 1)
