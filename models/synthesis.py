@@ -18,6 +18,7 @@ from models.swap import Pair
 from models.swap_gan import SwapGAN
 
 RETRIEVAL_SIDE = 64
+HARDEST = 3  # swaps that are named
 
 
 class Trial(NamedTuple):
@@ -50,13 +51,14 @@ class SynthesisReport:
 
     What needs a true picture is NaN where none is known, ``identity`` also where no subject is. ``judge_accuracy`` is
     the judge's on real test images, ``fid_floor`` the distance of real test images to real training images, from as
-    many images as ``fid``.
+    many images as ``fid``. The rows of ``transfer_from_to`` are the old expressions, its columns the wanted ones.
     """
 
     swaps: int
     judge_accuracy: float
     transfer: float
     transfer_to: list[float]
+    transfer_from_to: list[list[float]]
     kept: float
     rebuilt_psnr: float
     rebuilt_ssim: float
@@ -74,14 +76,20 @@ class SynthesisReport:
         """Every figure as plain values for a JSON file; NaN becomes None."""
         values = {key: round(value, 4) if isinstance(value, float) else value for key, value in vars(self).items()}
         values["transfer_to"] = {name: round(value, 4) for name, value in zip(names, self.transfer_to)}
+        values["transfer_from_to"] = {old: {new: round(value, 4) for new, value in zip(names, row) if value == value}
+                                      for old, row in zip(names, self.transfer_from_to)}
         values["psnr_gain"] = round(self.true_psnr - self.unchanged_psnr, 4)
         return {key: None if value != value else value for key, value in values.items()}
 
     def as_text(self, names: Sequence[str]) -> str:
         """An aligned table for a terminal."""
         to = ", ".join(f"{name} {value:.1f}" for name, value in zip(names, self.transfer_to))
+        swaps = sorted((value, f"{old} to {new} {value:.1f}") for old, row in zip(names, self.transfer_from_to)
+                       for new, value in zip(names, row) if value == value)
+        hardest = ", ".join(text for _, text in swaps[:HARDEST])
         lines = [("expression transferred", f"{self.transfer:.1f} %", f"of {self.swaps} swaps, says the judge"),
                  ("", "", to),
+                 ("", "", f"hardest: {hardest}"),
                  ("old expression kept", f"{self.kept:.1f} %", ""),
                  ("judge's own accuracy", f"{self.judge_accuracy:.1f} %", "on the real test images"),
                  ("reconstruction", f"{self.rebuilt_psnr:.2f} dB", f"SSIM {self.rebuilt_ssim:.3f}"),
@@ -114,7 +122,7 @@ def evaluate_synthesis(gan: SwapGAN, judge: Judge, judge_accuracy: float, trials
         seconds, count = seconds + time.perf_counter() - started, count + len(edits.c)
         said = judge.head(feature := judge.features(edits.c)).argmax(1).cpu()
         features.append(feature.float().cpu().numpy())
-        figures = {"hit": said == pair.b.cpu(), "kept": said == pair.a.cpu(), "b": pair.b, "known": known,
+        figures = {"hit": said == pair.b.cpu(), "kept": said == pair.a.cpu(), "a": pair.a, "b": pair.b, "known": known,
                    "rebuilt_psnr": psnr(edits.a_rebuilt, pair.image_a),
                    "rebuilt_ssim": ssim(edits.a_rebuilt, pair.image_a),
                    "true_psnr": psnr(edits.c, truth), "true_ssim": ssim(edits.c, truth),
@@ -128,11 +136,15 @@ def evaluate_synthesis(gan: SwapGAN, judge: Judge, judge_accuracy: float, trials
     def mean_true(name: str) -> float:
         return table[name][known].double().mean().item()  # NaN where no truth is known
 
+    def mean_hit(chosen: Tensor) -> float:
+        return 100 * table["hit"][chosen].double().mean().item()
+
     synthesized = np.concatenate(features)
     chosen = np.random.default_rng(seed).permutation(len(synthesized))[:len(gallery.label)]
-    to = [100 * table["hit"][table["b"] == e].double().mean().item() for e in range(gan.shape.num_classes)]
+    old, new = ([table[name] == e for e in range(gan.shape.num_classes)] for name in ("a", "b"))
     return SynthesisReport(
-        swaps=count, judge_accuracy=judge_accuracy, transfer=100 * table["hit"].double().mean().item(), transfer_to=to,
+        swaps=count, judge_accuracy=judge_accuracy, transfer=100 * table["hit"].double().mean().item(),
+        transfer_to=[mean_hit(b) for b in new], transfer_from_to=[[mean_hit(a & b) for b in new] for a in old],
         kept=100 * table["kept"].double().mean().item(), rebuilt_psnr=table["rebuilt_psnr"].mean().item(),
         rebuilt_ssim=table["rebuilt_ssim"].mean().item(), fid=frechet_distance(synthesized[chosen], train_features),
         fid_floor=frechet_distance(gallery.features, train_features), images_per_second=2 * count / seconds,

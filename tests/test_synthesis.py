@@ -122,6 +122,8 @@ def test_figures_of_a_known_swap():
                                                          subject[a])], gallery, judge.describe(image) + 1.0)
     assert report.transfer == pytest.approx(100 * (said[b] == label[b]).float().mean().item())
     assert report.kept == pytest.approx(100 * (said[b] == label[a]).float().mean().item())
+    back = (said[b] == label[b])[label[a] == 1].float().mean().item()  # from the second expression to the first
+    assert report.transfer_from_to[1][0] == pytest.approx(100 * back)
     assert report.rebuilt_psnr == pytest.approx(20, abs=1e-4) and report.truths == 3
     assert report.identity == pytest.approx(200 / 3)  # 0 → 1 and 2 → 3 stay with the person, 1 → 2 does not
     assert math.isinf(report.true_psnr) and math.isfinite(report.unchanged_psnr)
@@ -129,6 +131,8 @@ def test_figures_of_a_known_swap():
     assert report.fid_floor == pytest.approx(judge.head.in_features, rel=0.01)  # the means are 1 apart in each feature
     plain = json.loads(json.dumps(report.as_dict(["x", "y"])))
     assert plain["swaps"] == 4 and plain["judge_accuracy"] == 50 and set(plain["transfer_to"]) == {"x", "y"}
+    assert plain["transfer_from_to"]["y"] == {"x": pytest.approx(100 * back)}  # nobody keeps the expression
+    assert f"y to x {100 * back:.1f}" in report.as_text(["x", "y"])
 
 
 def test_figures_without_known_truths_are_none():
