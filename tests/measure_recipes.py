@@ -19,18 +19,19 @@ from pathlib import Path
 from training import REPOSITORY, train
 
 NO_TRUTH = "--no_scene_truth --lambda_adv_loss 1 --lambda_vgg_loss 3 --lambda_l2_loss 10"
-BIASES = "--no_zero_biases"  # the recipes below were measured with the biases' usual start
+BLOCK = "--lambda_block_loss 1"
+BIASES = "--no_zero_biases --lazy 1"  # the recipes below were measured so
 RECIPES = {
     "METHOD §3": f"{BIASES} --no_scene_truth --no_mirror --no_mismatched --ema 0 --lr 2e-4 --G_max 22 "
                  "--lambda_adv_loss 1 --lambda_vgg_loss 15 --lambda_l2_loss 10",
     "`--preset demo`": "",
     **{f"demo, but `{flags}`": flags for flags in (
-        "--epochs 13", "--epochs 15", "--epochs 20", NO_TRUTH)},
+        "--lazy 1", "--lazy 1 --epochs 13", "--lazy 1 --epochs 15", "--lazy 1 --epochs 20", "--lazy 1 " + NO_TRUTH,
+        "--epochs 15", f"--epochs 15 {BLOCK}", f"--epochs 20 {BLOCK}", BLOCK, f"{NO_TRUTH} {BLOCK}")},
     f"`{BIASES}`": BIASES,
     **{f"… and `{flags}`": f"{BIASES} {flags}" for flags in (
-        "--lambda_adv_loss 0.1", "--batch_size 16 --lambda_adv_loss 0.1", "--lambda_adv_loss 0.2", "--lazy 2",
-        "--lazy 4", "--lazy 8", "--lazy 4 --lambda_l2_loss 15", "--lazy 4 --lambda_l2_loss 15 --lambda_vgg_loss 0.125",
-        "--no_l2_loss", "--no_vgg_loss",
+        "--lambda_adv_loss 0.1", "--batch_size 16 --lambda_adv_loss 0.1", "--lambda_adv_loss 0.2",
+        f"--lazy 4 --epochs 15 {BLOCK}", "--no_l2_loss", "--no_vgg_loss",
         "--no_l2_loss --no_vgg_loss", "--epochs 20 --lambda_l2_loss 15", "--epochs 20 --no_vgg_loss",
         "--epochs 20 --no_vgg_loss --lambda_l2_loss 15", "--epochs 20 --no_vgg_loss --lambda_adv_loss 0.1",
         "--epochs 20 --no_vgg_loss --lambda_adv_loss 0.25", "--epochs 15",
