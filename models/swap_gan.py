@@ -221,8 +221,8 @@ class SwapGAN:
 
         ``random`` (on the CPU) gives the noise of the targets; ``total`` is the number of pairs in all processes. The
         discriminators rest if the generator's loss of the step before was ``G_max`` or more; their figures are then
-        missing, or, where the device decides, those of a step that was not made. Figures stay
-        on the device until somebody reads them.
+        missing, or, where the device decides, those of a step that was not made. Figures stay on the
+        device until somebody reads them.
         """
         self._set_learning_rates()
         weight = self.processes.weight(len(pair.a), total)
