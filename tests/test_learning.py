@@ -250,6 +250,28 @@ def test_biases_of_all_networks_start_at_zero_if_asked(zero):
         assert biases and all(not bias.any() for bias in biases) == zero
 
 
+def test_the_discriminators_have_a_rate_of_their_own():
+    torch.manual_seed(0)
+    gan = SwapGAN(GANShape(3, 32, 4), GANRecipe(lr=1e-3, weight_decay=0.0, vgg_loss=False, d_lr_ratio=0.25))
+    before = [[p.clone() for p in network.parameters()] for network in (gan.generator, gan.discriminators)]
+    gan.step(pair(0), torch.Generator().manual_seed(0))
+    moved = [max((p - old).abs().max().item() for p, old in zip(network.parameters(), start))
+             for network, start in zip((gan.generator, gan.discriminators), before)]
+    assert moved == pytest.approx([1e-3, 2.5e-4], rel=0.02)  # Adam's first step is its rate
+
+
+def test_with_a_gain_the_first_logits_are_so_many_times_as_large():
+    logits, label = [], torch.arange(6) % 3
+    for gain in (1.0, 8.0):
+        torch.manual_seed(0)
+        gan = SwapGAN(GANShape(3, 32, 4), GANRecipe(d_gain=gain))
+        with torch.no_grad():
+            hot = torch.nn.functional.one_hot(label, 3).float()
+            logits.append(torch.cat(gan.discriminators(bars(6, label, 0), hot)))
+    assert logits[0].abs().min() > 0
+    torch.testing.assert_close(logits[1], 8 * logits[0])
+
+
 @pytest.mark.parametrize("layers", (0, 2))
 def test_the_last_layers_phases_stay_even_through_training_and_no_others(layers):
     torch.manual_seed(0)
