@@ -71,16 +71,6 @@ def true_swap(swapped: Tensor, truth: Tensor, known: Tensor) -> Tensor:
     return ((swapped - truth).square().mean((1, 2, 3)) * known).mean()
 
 
-def block_power(code: Tensor, own: Tensor) -> Tensor:
-    """−log of the share of a code's power that lies in the block of its own expression, mean over the faces.
-
-    ``code`` (N, C, h, w), ``own`` (N, C, 1, 1) says which channels that block has. Not in METHOD: §2 gives each
-    expression a block, and nothing there sees to it that the block shows the expression.
-    """
-    power = code.float().square().sum((2, 3), keepdim=True)
-    return -((power * own).sum(1) / power.sum(1)).clamp_min(1e-6).log().mean()
-
-
 def total_variation(image: Tensor) -> Tensor:
     """TV(x) = MSE of vertical neighbors / S + MSE of horizontal neighbors / S (METHOD §3)."""
     side, image = image.shape[-1], _channels_last(image)

@@ -68,8 +68,6 @@ class GANRecipe:
                              "the other's expression, where subjects.list has scenes", group=BEYOND)
     lambda_truth_loss: float = knob(600.0, "weight of the squared distance of C and D to their true swaps",
                                     least=0, most=1e6, group=BEYOND)
-    lambda_block_loss: float = knob(0.0, "weight of the loss that gathers the power of a face's code in the block of its "
-                                    "expression", least=0, most=1e6, group=BEYOND)
     lazy: int = knob(1, "compute the perceptual and the reconstruction loss for every Nth pair of a batch alone",
                      least=1, most=100, metavar="N", group=BEYOND)
     zero_biases: bool = knob(False, "start the GAN's convolutions with zero biases, which else hide the faces at first",

@@ -19,14 +19,11 @@ from models.layers import add_to_each, even_phases, every_nth, zero_biases
 from models.parallel import Processes
 from models.recipes import GANRecipe, GANShape
 from models.soundness import load_network, load_optimizer
-from models.swap import Pair, block_mask, decoder_label, half_way, one_hot, swap_codes, swap_label
+from models.swap import Pair, decoder_label, half_way, one_hot, swap_codes, swap_label
 from models.vgg import Perceptual
 
 class Edits(NamedTuple):
-    """What the generator makes of a :class:`Pair`: images (N, 3, S, S) in [-1, 1], None those that nobody asked for.
-
-    ``code`` (2N, 8w, S/32, S/32) are the codes of A and B.
-    """
+    """What the generator makes of a :class:`Pair`: images (N, 3, S, S) in [-1, 1], None those that nobody asked for."""
 
     c: Tensor
     d: Tensor
@@ -34,7 +31,6 @@ class Edits(NamedTuple):
     b_rebuilt: Tensor | None = None
     c_half: Tensor | None = None
     d_half: Tensor | None = None
-    code: Tensor | None = None
 
 
 class Codes(NamedTuple):
@@ -78,7 +74,7 @@ class Generator(nn.Module):
             some, of_some, *skips = (every_nth(maps, rebuild) for maps in (faces, code, *coded.skips))
             unswapped = self.label(torch.zeros_like(every_nth(label, rebuild)), reconstruct=1.0)
             made["a_rebuilt"], made["b_rebuilt"] = self.edit(some, of_some, of_some, skips, unswapped).chunk(2)
-        return Edits(**made, code=code)
+        return Edits(**made)
 
     def encoded(self, image_a: Tensor, image_b: Tensor, a: Tensor, b: Tensor) -> "Codes":
         """Encode faces (N, 3, S, S) with expressions a (N,) and partners with b, and exchange their blocks."""
@@ -134,12 +130,11 @@ def discriminator_loss(real: tuple[Tensor, Tensor], fake: tuple[Tensor, Tensor],
     return 0.25 * (parts[0] + 0.5 * parts[1]), {"D1": parts[0], "D2": parts[1]}
 
 
-def generator_loss(pair: Pair, label: Tensor, edits: Edits, fake: tuple[Tensor, Tensor], noise: Tensor, groups: int,
+def generator_loss(pair: Pair, edits: Edits, fake: tuple[Tensor, Tensor], noise: Tensor, groups: int,
                    perceptual: Perceptual | None, recipe: GANRecipe) -> tuple[Tensor, dict[str, Tensor]]:
     """The generator's total and its named terms, each with its weight (METHOD §3).
 
-    ``label`` (2N, n) are the expressions of A and B, one-hot, ``fake`` the logits (groups·N,) of D1 and D2 on the
-    fakes, ``noise`` (2, groups·N).
+    ``fake`` are the logits (groups·N,) of D1 and D2 on the fakes, ``noise`` (2, groups·N).
     """
     adversarial = [losses.adversarial(f, 1.0, e, groups) for f, e in zip(fake, noise)]
     terms = {"adv": recipe.lambda_adv_loss * (adversarial[0] + 0.5 * adversarial[1])}
@@ -158,9 +153,6 @@ def generator_loss(pair: Pair, label: Tensor, edits: Edits, fake: tuple[Tensor, 
     if recipe.scene_truth and pair.truth is not None:
         terms["truth"] = recipe.lambda_truth_loss * 2 * losses.true_swap(torch.cat([edits.c, edits.d]), pair.truth,
                                                                          pair.known)
-    if recipe.lambda_block_loss:
-        own = block_mask(label, edits.code.shape[1])
-        terms["block"] = recipe.lambda_block_loss * losses.block_power(edits.code, own)
     return sum(terms.values()), terms
 
 
@@ -249,7 +241,7 @@ class SwapGAN:
             mismatch = pair.mismatch if self.recipe.mismatched else None
             figures = self._step_discriminators(real, real_label, fake.detach(), fake_label, mismatch, noise[1:],
                                                 weight, rest)
-        figures.update(self._step_generator(pair, real_label, edits, fake, fake_label, noise[0], weight))
+        figures.update(self._step_generator(pair, edits, fake, fake_label, noise[0], weight))
         self.scaler.update()
         if self.averaged is not None:
             self._average()
@@ -278,13 +270,13 @@ class SwapGAN:
         self._update(self.optimizer_d, weight * total)
         return {"D": total, **terms}
 
-    def _step_generator(self, pair: Pair, real_label: Tensor, edits: Edits, fake: Tensor, fake_label: Tensor,
+    def _step_generator(self, pair: Pair, edits: Edits, fake: Tensor, fake_label: Tensor,
                         noise: Tensor, weight: float) -> dict[str, Tensor]:
         self.discriminators.requires_grad_(False)  # no gradients that nobody uses (METHOD §7, row 8)
         with self._autocast():
             judged = self.discriminators(fake, fake_label)
-            total, terms = generator_loss(pair, real_label, edits, judged, noise, len(fake) // len(pair.a),
-                                          self.perceptual, self.recipe)
+            total, terms = generator_loss(pair, edits, judged, noise, len(fake) // len(pair.a), self.perceptual,
+                                          self.recipe)
         self._update(self.optimizer_g, weight * total)
         self._even_phases()
         self.discriminators.requires_grad_(True)

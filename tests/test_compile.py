@@ -32,8 +32,7 @@ def pair_of(count: int) -> Pair:
 def learners(compiled: bool) -> tuple[SwapGAN, Recognizer]:
     torch.manual_seed(0)
     perceptual = Perceptual(VGG(3, 4, 16).features)
-    recipe = GANRecipe(ema=0.9, mismatched=True, alpha5=True, lazy=2, lambda_block_loss=1.0)
-    gan = SwapGAN(GANShape(3, SIZE, 4), recipe, perceptual)
+    gan = SwapGAN(GANShape(3, SIZE, 4), GANRecipe(ema=0.9, mismatched=True, alpha5=True, lazy=2), perceptual)
     recognizer = Recognizer(VGG_fx(3, 4, 16, 4), RecognizerRecipe(lr=1e-2, guided=True))
     if compiled:
         gan.compile()
