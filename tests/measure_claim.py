@@ -46,7 +46,8 @@ DRAWN = SMALL + ("--data_dir {faces} --scene_truth --lambda_adv_loss 0.1 --lambd
 PHOTOGRAPHS = SMALL + ("--data_dir {faces} -a anger disgust happiness sadness surprise neutral "
                        "--augment --vgg_adam --vgg_lr 1e-3 "
                        "--lambda_adv_loss 1 --lambda_vgg_loss 3 --lambda_l2_loss 10 ")
-SETTINGS = {"drawn": DRAWN, "neutral": DRAWN + "--select_on none ",  # of few persons, none is spared for the choice
+SETTINGS = {"drawn": DRAWN,
+            "neutral": DRAWN + "--d_lr_ratio 0.25 --select_on none ",  # of few persons, none is spared for the choice
             "wild": PHOTOGRAPHS + "--perceptual_epochs 45 ", "longtail": PHOTOGRAPHS + "--perceptual_epochs 15 "}
 GAN_STEPS = {"drawn": 1800, "neutral": 1000, "wild": 1000, "longtail": 1200}  # an epoch's last part is left out
 IMAGES = {"drawn": 20000, "neutral": 20000, "wild": 16000, "longtail": 22000}  # that a recognizer sees
