@@ -32,7 +32,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "scene_truth": True, "mirror": True, "mismatched": True, "zero_biases": True, "lazy": 4, "ema": 0.995,
         "d_lr_ratio": 0.25, "d_gain": 8.0,
         "lambda_adv_loss": 0.15, "lambda_vgg_loss": 0.5, "lambda_l2_loss": 60.0, "vgg_lr": 1e-2, "vgg_batch_size": 16,
-        "round_every": 16, "round_epochs": 10, "mix": 1.0, "vgg_schedule": "cosine",
+        "round_every": 16, "round_epochs": 12, "mix": 1.0, "vgg_schedule": "cosine",
     },
 }
 
