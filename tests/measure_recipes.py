@@ -19,28 +19,15 @@ from pathlib import Path
 from training import REPOSITORY, train
 
 NO_TRUTH = "--no_scene_truth --lambda_adv_loss 1 --lambda_vgg_loss 3 --lambda_l2_loss 10"
-BLOCK = "--lambda_block_loss 1"
-BIASES = "--no_zero_biases --lazy 1"  # the recipes below were measured so
 RECIPES = {
-    "METHOD §3": f"{BIASES} --no_scene_truth --no_mirror --no_mismatched --ema 0 --lr 2e-4 --G_max 22 "
-                 "--lambda_adv_loss 1 --lambda_vgg_loss 15 --lambda_l2_loss 10",
+    "METHOD §3": "--no_zero_biases --lazy 1 --d_lr_ratio 1 --d_gain 1 --no_scene_truth --no_mirror --no_mismatched "
+                 "--ema 0 --lr 2e-4 --G_max 22 --lambda_adv_loss 1 --lambda_vgg_loss 15 --lambda_l2_loss 10",
     "`--preset demo`": "",
     **{f"demo, but `{flags}`": flags for flags in (
-        "--lazy 1", "--lazy 1 --epochs 13", "--lazy 1 --epochs 15", "--lazy 1 --epochs 20", "--lazy 1 " + NO_TRUTH,
-        "--epochs 15", f"--epochs 15 {BLOCK}", f"--epochs 20 {BLOCK}", BLOCK, f"{NO_TRUTH} {BLOCK}")},
-    f"`{BIASES}`": BIASES,
-    **{f"… and `{flags}`": f"{BIASES} {flags}" for flags in (
-        "--lambda_adv_loss 0.1", "--batch_size 16 --lambda_adv_loss 0.1", "--lambda_adv_loss 0.2",
-        f"--lazy 4 --epochs 15 {BLOCK}", "--no_l2_loss", "--no_vgg_loss",
-        "--no_l2_loss --no_vgg_loss", "--epochs 20 --lambda_l2_loss 15", "--epochs 20 --no_vgg_loss",
-        "--epochs 20 --no_vgg_loss --lambda_l2_loss 15", "--epochs 20 --no_vgg_loss --lambda_adv_loss 0.1",
-        "--epochs 20 --no_vgg_loss --lambda_adv_loss 0.25", "--epochs 15",
-        "--epochs 15 --even_phases 2", "--epochs 9",
-        "--epochs 9 --batch_size 8", "--epochs 9 --batch_size 8 --lr 3e-3 --ema 0.99",
-        "--epochs 9 --batch_size 8 --lambda_adv_loss 0.3 --ema 0.99",
-        "--epochs 9 --batch_size 8 --lambda_truth_loss 300 --ema 0.99", "--no_mismatched", NO_TRUTH,
-        NO_TRUTH + " --batch_size 16", NO_TRUTH + " --lambda_adv_loss 2")},
-    f"… and `{NO_TRUTH} --no_mismatched`": f"{BIASES} {NO_TRUTH} --no_mismatched",
+        "--d_lr_ratio 1 --d_gain 1", "--d_lr_ratio 1", "--d_lr_ratio 1 --d_gain 32", "--d_lr_ratio 2 --d_gain 1",
+        "--d_lr_ratio 0.5 --d_gain 1", "--d_lr_ratio 0.5", "--d_gain 1", "--d_gain 16", "--d_lr_ratio 0.125 --d_gain 1",
+        "--d_lr_ratio 0.125", "--lambda_adv_loss 0.3", "--lr 4e-3 --d_lr_ratio 0.125", "--epochs 12", "--epochs 25",
+        NO_TRUTH, f"{NO_TRUTH} --epochs 25")},
 }
 
 
@@ -54,8 +41,8 @@ def measure(name: str, options: argparse.Namespace) -> dict:
     recipe, common = RECIPES[name].split(), ["--preset", "demo", "--checkpoint_dir", str(folder)]
     shared = ["--perceptual", str(options.out.resolve() / "perceptual.t7"), "--seed", str(options.seed)]
     started = time.monotonic()
-    train([*common, *shared, "--epochs", str(options.epochs), "--round_every", str(options.epochs + 1), "--overwrite",
-           *recipe], folder / "log.txt", options.threads)
+    train([*common, *shared, "--epochs", str(options.epochs), "--round_every", "1000", "--overwrite", *recipe],
+          folder / "log.txt", options.threads)
     minutes = (time.monotonic() - started) / 60
     train([*common, "--mode", "evaluate", "--restore", "--judge", str(options.out.resolve() / "judge.pth")],
           folder / "log.txt", options.threads)
@@ -67,7 +54,7 @@ def main() -> None:
     """Measure the recipes and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seed", type=int, default=0, help="seed of all runs")
-    parser.add_argument("--epochs", type=int, default=25, help="GAN epochs")
+    parser.add_argument("--epochs", type=int, default=15, help="GAN epochs, where a recipe has no number of its own")
     parser.add_argument("--jobs", type=int, default=1, help="runs at once")
     parser.add_argument("--threads", type=int, default=1, help="threads of a run")
     parser.add_argument("--out", type=Path, default=REPOSITORY / "checkpoint" / "recipes", help="where the runs go")
