@@ -1,4 +1,4 @@
-"""Discriminator: is this a real face of this expression? (METHOD §1)"""
+"""Discriminator: is this a real face of this expression? At two sizes (METHOD §1)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.layers import constant_planes, down_layers, halved, init_weights
+from models.recipes import GANShape
 
 
 class LabelledConv(nn.Conv2d):
@@ -49,3 +50,25 @@ class Discriminator(nn.Module):
             image = halved(image)
         maps = self.conv[1:](self.conv[0](image, label))
         return self.linear(maps.flatten(1)).squeeze(1).float()
+
+
+class Discriminators(nn.Module):
+    """D1 at the image's size and D2 at half of it, on the same images (METHOD §1)."""
+
+    def __init__(self, shape: GANShape) -> None:
+        super().__init__()
+        self.d1 = Discriminator(shape.num_classes, shape.image_size, shape.base_width)
+        self.d2 = Discriminator(shape.num_classes, shape.image_size // 2, shape.base_width)
+
+    def forward(self, image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, 3, S, S), one-hot (N, n) → the two logits (N,)."""
+        return self.d1(image, label), self.d2(image, label)
+
+    def start_with_gain(self, gain: float) -> None:
+        """Let what the last, linear layers see be ``gain`` times as large at first. Not in METHOD.
+
+        Its length is ``gain`` at every position, and the weights start at 0.02: the logits of a small network, with few
+        channels and positions, are small, and grow by few of Adam's steps. 8 at 64 px and width 16 is the paper's size.
+        """
+        for network in (self.d1, self.d2):
+            nn.init.constant_(network.conv[-2].alpha, gain)

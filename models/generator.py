@@ -1,12 +1,17 @@
-"""Encoder and Decoder: a face → code and skips → a residual to add to the face (METHOD §1)."""
+"""Encoder and Decoder: a face → code and skips → a residual to add to the face; Generator: a swap between (METHOD §1, §2)."""
 
 from __future__ import annotations
+
+from itertools import chain
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.layers import UP, add_to_each, constant_planes, down_layers, init_weights, up_layers
+from models.layers import UP, add_to_each, constant_planes, down_layers, every_nth, init_weights, up_layers
+from models.recipes import GANShape
+from models.swap import Pair, decoder_label, half_way, swap_codes, swap_label
 
 
 class Encoder(nn.Module):
@@ -72,3 +77,78 @@ class Decoder(nn.Module):
         for block, skip in zip(self.main[1:], reversed(skips)):
             x = block(add_to_each(x, skip))
         return 2 * torch.tanh(x.float())
+
+
+class Edits(NamedTuple):
+    """What the generator makes of a :class:`Pair`: images (N, 3, S, S) in [-1, 1], None those that nobody asked for."""
+
+    c: Tensor
+    d: Tensor
+    a_rebuilt: Tensor | None = None
+    b_rebuilt: Tensor | None = None
+    c_half: Tensor | None = None
+    d_half: Tensor | None = None
+
+
+class Codes(NamedTuple):
+    """Codes (N, 8w, S/32, S/32) of A and B and of their swaps C and D, the skips of A and B (2N, …), label {a, b}."""
+
+    code_a: Tensor
+    code_b: Tensor
+    code_c: Tensor
+    code_d: Tensor
+    skips: list[Tensor]
+    label: Tensor
+
+
+class Generator(nn.Module):
+    """Encoder and Decoder with the swap between them: all edits of a pair in one batched pass (METHOD §2)."""
+
+    def __init__(self, shape: GANShape) -> None:
+        super().__init__()
+        self.shape = shape
+        self.encoder = Encoder(shape.base_width)
+        self.decoder = Decoder(shape.base_width, shape.label_chans)
+
+    def forward(self, pair: Pair, alpha5: bool = False, rebuild: int = 1) -> Edits:
+        """A and B → C, D, A', B' and, with ``alpha5``, the half-way images C5, D5.
+
+        A', B' are made of every ``rebuild``-th pair, with 0 of none.
+        """
+        coded = self.encoded(pair.image_a, pair.image_b, pair.a, pair.b)
+        code, both = torch.cat([coded.code_a, coded.code_b]), torch.cat([coded.code_c, coded.code_d])
+        label = torch.cat([coded.label, coded.label])
+        edits = {("c", "d"): (both, self.label(label))}
+        if rebuild == 1:
+            edits["a_rebuilt", "b_rebuilt"] = code, self.label(torch.zeros_like(label), reconstruct=1.0)
+        if alpha5:
+            edits["c_half", "d_half"] = half_way(code, both), self.label(label)
+        codes, labels = zip(*edits.values())
+        faces = torch.cat([pair.image_a, pair.image_b])
+        images = self.edit(faces, torch.cat(codes), code, coded.skips, torch.cat(labels)).chunk(2 * len(codes))
+        made = dict(zip(chain(*edits), images))
+        if rebuild > 1:
+            some, of_some, *skips = (every_nth(maps, rebuild) for maps in (faces, code, *coded.skips))
+            unswapped = self.label(torch.zeros_like(every_nth(label, rebuild)), reconstruct=1.0)
+            made["a_rebuilt"], made["b_rebuilt"] = self.edit(some, of_some, of_some, skips, unswapped).chunk(2)
+        return Edits(**made)
+
+    def encoded(self, image_a: Tensor, image_b: Tensor, a: Tensor, b: Tensor) -> Codes:
+        """Encode faces (N, 3, S, S) with expressions a (N,) and partners with b, and exchange their blocks."""
+        code, skips = self.encoder(torch.cat([image_a, image_b]))
+        code_a, code_b = code.chunk(2)
+        label = swap_label(a, b, self.shape.num_classes)
+        return Codes(code_a, code_b, *swap_codes(code_a, code_b, label), skips, label)
+
+    def label(self, multi_hot: Tensor, reconstruct: float | Tensor = 0.0) -> Tensor:
+        """(N, n) → the decoder's label (N, n), or (N, n + 1) with ``exp_label``."""
+        return decoder_label(multi_hot, self.shape.exp_label, reconstruct)
+
+    def edit(self, faces: Tensor, edited: Tensor, code: Tensor, skips: list[Tensor], label: Tensor) -> Tensor:
+        """clamp(face + Dec(edited, code, label, skips of the face), -1, 1), K edits of N faces: (K·N, 3, S, S)."""
+        residual = self.residual(edited, code, skips, label)
+        return add_to_each(residual, faces).clamp(-1, 1)
+
+    def residual(self, edited: Tensor, code: Tensor, skips: list[Tensor], label: Tensor) -> Tensor:
+        """Dec(edited, code, label, skips of the face), K edits of N faces: (K·N, 3, S, S) in [-2, 2]."""
+        return self.decoder(edited, code, skips, label if self.shape.decoder_label else None)

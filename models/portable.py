@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from models.generator import Encoder
+from models.generator import Encoder, Generator
 from models.swap import swap_codes, swap_label
-from models.swap_gan import Generator
 from models.vgg import VGG_fx
 
 

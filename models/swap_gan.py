@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import asdict
-from itertools import chain
-from typing import Any, NamedTuple, Sequence
+from typing import Any, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -13,110 +12,14 @@ from torch import Tensor, nn
 import utils
 from models import losses
 from models.compiling import compile_networks
-from models.discriminator import Discriminator
-from models.generator import Decoder, Encoder
-from models.layers import add_to_each, even_phases, every_nth, zero_biases
+from models.discriminator import Discriminators
+from models.generator import Edits, Encoder, Generator
+from models.layers import even_phases, every_nth, zero_biases
 from models.parallel import Processes
 from models.recipes import GANRecipe, GANShape
 from models.soundness import load_network, load_optimizer
-from models.swap import Pair, decoder_label, half_way, one_hot, swap_codes, swap_label
+from models.swap import Pair, one_hot
 from models.vgg import Perceptual
-
-class Edits(NamedTuple):
-    """What the generator makes of a :class:`Pair`: images (N, 3, S, S) in [-1, 1], None those that nobody asked for."""
-
-    c: Tensor
-    d: Tensor
-    a_rebuilt: Tensor | None = None
-    b_rebuilt: Tensor | None = None
-    c_half: Tensor | None = None
-    d_half: Tensor | None = None
-
-
-class Codes(NamedTuple):
-    """Codes (N, 8w, S/32, S/32) of A and B and of their swaps C and D, the skips of A and B (2N, …), label {a, b}."""
-
-    code_a: Tensor
-    code_b: Tensor
-    code_c: Tensor
-    code_d: Tensor
-    skips: list[Tensor]
-    label: Tensor
-
-
-class Generator(nn.Module):
-    """Encoder and Decoder with the swap between them: all edits of a pair in one batched pass (METHOD §2)."""
-
-    def __init__(self, shape: GANShape) -> None:
-        super().__init__()
-        self.shape = shape
-        self.encoder = Encoder(shape.base_width)
-        self.decoder = Decoder(shape.base_width, shape.label_chans)
-
-    def forward(self, pair: Pair, alpha5: bool = False, rebuild: int = 1) -> Edits:
-        """A and B → C, D, A', B' and, with ``alpha5``, the half-way images C5, D5.
-
-        A', B' are made of every ``rebuild``-th pair, with 0 of none.
-        """
-        coded = self.encoded(pair.image_a, pair.image_b, pair.a, pair.b)
-        code, both = torch.cat([coded.code_a, coded.code_b]), torch.cat([coded.code_c, coded.code_d])
-        label = torch.cat([coded.label, coded.label])
-        edits = {("c", "d"): (both, self.label(label))}
-        if rebuild == 1:
-            edits["a_rebuilt", "b_rebuilt"] = code, self.label(torch.zeros_like(label), reconstruct=1.0)
-        if alpha5:
-            edits["c_half", "d_half"] = half_way(code, both), self.label(label)
-        codes, labels = zip(*edits.values())
-        faces = torch.cat([pair.image_a, pair.image_b])
-        images = self.edit(faces, torch.cat(codes), code, coded.skips, torch.cat(labels)).chunk(2 * len(codes))
-        made = dict(zip(chain(*edits), images))
-        if rebuild > 1:
-            some, of_some, *skips = (every_nth(maps, rebuild) for maps in (faces, code, *coded.skips))
-            unswapped = self.label(torch.zeros_like(every_nth(label, rebuild)), reconstruct=1.0)
-            made["a_rebuilt"], made["b_rebuilt"] = self.edit(some, of_some, of_some, skips, unswapped).chunk(2)
-        return Edits(**made)
-
-    def encoded(self, image_a: Tensor, image_b: Tensor, a: Tensor, b: Tensor) -> "Codes":
-        """Encode faces (N, 3, S, S) with expressions a (N,) and partners with b, and exchange their blocks."""
-        code, skips = self.encoder(torch.cat([image_a, image_b]))
-        code_a, code_b = code.chunk(2)
-        label = swap_label(a, b, self.shape.num_classes)
-        return Codes(code_a, code_b, *swap_codes(code_a, code_b, label), skips, label)
-
-    def label(self, multi_hot: Tensor, reconstruct: float | Tensor = 0.0) -> Tensor:
-        """(N, n) → the decoder's label (N, n), or (N, n + 1) with ``exp_label``."""
-        return decoder_label(multi_hot, self.shape.exp_label, reconstruct)
-
-    def edit(self, faces: Tensor, edited: Tensor, code: Tensor, skips: list[Tensor], label: Tensor) -> Tensor:
-        """clamp(face + Dec(edited, code, label, skips of the face), -1, 1), K edits of N faces: (K·N, 3, S, S)."""
-        residual = self.residual(edited, code, skips, label)
-        return add_to_each(residual, faces).clamp(-1, 1)
-
-    def residual(self, edited: Tensor, code: Tensor, skips: list[Tensor], label: Tensor) -> Tensor:
-        """Dec(edited, code, label, skips of the face), K edits of N faces: (K·N, 3, S, S) in [-2, 2]."""
-        return self.decoder(edited, code, skips, label if self.shape.decoder_label else None)
-
-
-class Discriminators(nn.Module):
-    """D1 at the image's size and D2 at half of it, on the same images (METHOD §1)."""
-
-    def __init__(self, shape: GANShape) -> None:
-        super().__init__()
-        self.d1 = Discriminator(shape.num_classes, shape.image_size, shape.base_width)
-        self.d2 = Discriminator(shape.num_classes, shape.image_size // 2, shape.base_width)
-
-    def forward(self, image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, 3, S, S), one-hot (N, n) → the two logits (N,)."""
-        return self.d1(image, label), self.d2(image, label)
-
-    def start_with_gain(self, gain: float) -> None:
-        """Let what the last, linear layers see be ``gain`` times as large at first. Not in METHOD.
-
-        Its length is ``gain`` at every position, and the weights start at 0.02: the logits of a small network, with few
-        channels and positions, are small, and grow by few of Adam's steps. 8 at 64 px and width 16 is the paper's size.
-        """
-        for network in (self.d1, self.d2):
-            nn.init.constant_(network.conv[-2].alpha, gain)
 
 
 def discriminator_loss(real: tuple[Tensor, Tensor], fake: tuple[Tensor, Tensor], noise: Tensor, groups: int

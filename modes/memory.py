@@ -16,8 +16,9 @@ import torch
 
 from datasets.layout import Layout
 from knobs import picked
+from models.discriminator import Discriminators
+from models.generator import Generator
 from models.recipes import GANShape
-from models.swap_gan import Discriminators, Generator
 from models.vgg import VGG, VGG_fx
 from modes.phases import TOGETHER, further_batches
 from utils import UserError

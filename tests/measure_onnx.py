@@ -25,10 +25,10 @@ import torch  # noqa: E402
 
 import utils  # noqa: E402
 from modes.export import to_onnx  # noqa: E402
+from models.generator import Generator  # noqa: E402
 from models.portable import PortableRecognizer, PortableSwap  # noqa: E402
 from models.recipes import GANShape  # noqa: E402
 from models.recognizer import real_features  # noqa: E402
-from models.swap_gan import Generator  # noqa: E402
 from models.vgg import VGG_fx  # noqa: E402
 
 SIZES = {"paper": (256, 64, 64, 4096), "demo": (64, 16, 8, 256)}

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from models import losses
-from models.swap import block_cuts, block_mask, decoder_label, half_way, one_hot, swap_codes, swap_label
+from models.generator import Edits
 from models.recipes import GANRecipe
-from models.swap_gan import Edits, discriminator_loss, generator_loss
+from models.swap import block_cuts, block_mask, decoder_label, half_way, one_hot, swap_codes, swap_label
+from models.swap_gan import discriminator_loss, generator_loss
 
 
 @pytest.mark.parametrize("chans, n, cuts", [
