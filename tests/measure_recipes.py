@@ -20,14 +20,11 @@ from training import REPOSITORY, train
 
 NO_TRUTH = "--no_scene_truth --lambda_adv_loss 1 --lambda_vgg_loss 3 --lambda_l2_loss 10"
 RECIPES = {
-    "METHOD §3": "--no_zero_biases --lazy 1 --d_lr_ratio 1 --d_gain 1 --no_scene_truth --no_mirror --no_mismatched "
-                 "--ema 0 --lr 2e-4 --G_max 22 --lambda_adv_loss 1 --lambda_vgg_loss 15 --lambda_l2_loss 10",
     "`--preset demo`": "",
     **{f"demo, but `{flags}`": flags for flags in (
         "--d_lr_ratio 1 --d_gain 1", "--d_lr_ratio 1", "--d_lr_ratio 1 --d_gain 32", "--d_lr_ratio 2 --d_gain 1",
         "--d_lr_ratio 0.5 --d_gain 1", "--d_lr_ratio 0.5", "--d_gain 1", "--d_gain 16", "--d_lr_ratio 0.125 --d_gain 1",
-        "--d_lr_ratio 0.125", "--lambda_adv_loss 0.3", "--lr 4e-3 --d_lr_ratio 0.125", "--epochs 12", "--epochs 25",
-        NO_TRUTH, f"{NO_TRUTH} --epochs 25")},
+        "--d_lr_ratio 0.125", "--d_gain 1 --epochs 10", NO_TRUTH, f"--d_gain 1 {NO_TRUTH}", f"--epochs 25 {NO_TRUTH}")},
 }
 
 
