@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ from schema import Each, Text, check
 from utils import UserError, load_checkpoint, read_json, save_checkpoint, write_json
 
 
-MANIFEST = Each({"file": Text(20, r"state_\d{6,}\.pth"), "sha256": Text(64, r"[0-9a-f]*")})
+STATE_NAME = r"state_\d{6,}\.pth"
+WRITTEN = re.compile(rf"{STATE_NAME}|\.{STATE_NAME}\.[a-z0-9_]{{8}}\.part")  # whole states, and those of a kill
+MANIFEST = Each({"file": Text(20, STATE_NAME), "sha256": Text(64, r"[0-9a-f]*")})
 
 
 class StateStore:
@@ -56,8 +59,9 @@ class StateStore:
         sound = [entry for entry in entries if entry["file"] not in self._damaged]
         entries = [{"file": path.name, "sha256": sha256(path)}, *sound][:self.KEPT]
         write_json(self._manifest, entries)
-        for old in [*self.folder.glob("state_*.pth"), *self.folder.glob(".state_*.part")]:
-            if old.name not in {entry["file"] for entry in entries}:
+        kept = {entry["file"] for entry in entries}
+        for old in self.folder.iterdir():
+            if WRITTEN.fullmatch(old.name) and old.name not in kept:
                 old.unlink()
 
     def load(self) -> Any:

@@ -174,6 +174,19 @@ def test_a_damaged_newest_state_falls_back_to_the_one_before(faces, undisturbed,
     assert_same(folder, undisturbed)
 
 
+def test_saving_a_state_removes_those_of_the_run_alone(tmp_path):
+    for name in ("state_best.pth", "state_000001 copy.pth", ".state_of_mine.part", "state_000007.pth.bak"):
+        (tmp_path / name).write_text("the user's")
+    killed = tmp_path / ".state_000009.pth.ab12_xyz.part"
+    killed.write_text("of a killed run")
+    store = StateStore(tmp_path)
+    for step in range(4):
+        store.save({"step": step})
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        ".state_of_mine.part", "manifest.json", "state_000001 copy.pth", "state_000003.pth", "state_000004.pth",
+        "state_000007.pth.bak", "state_best.pth"]
+
+
 def test_restoring_needs_no_options(faces, undisturbed, tmp_path):
     folder = tmp_path / "run"
     assert run_until(words(faces, folder), AT_A_STEP, 7).returncode == -signal.SIGKILL
