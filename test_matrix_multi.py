@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def build_parser() -> argparse.ArgumentParser:
     """The options of this command."""
     parser = OneLineParser(description=__doc__.splitlines()[0],
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+                           formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     add = parser.add_argument
     add("--resume_dir", nargs="+", default=["checkpoint/checkpoint_multipie/VGG"], metavar="DIR",
         help="directory with max_ckpt.t7 and Enc_max.pth; names, sizes and shapes come from there. Of several, each is "
@@ -61,11 +61,12 @@ def find_layout(options: argparse.Namespace, trained: Trained, folder: Path) -> 
     else:
         root = data.directory if hasattr(options, "data") else config.get("data_dir", data.directory)
     names = names_of(trained, getattr(options, "attributes", None), getattr(options, "data", 2), folder)
-    layout = read_layout(root, names, known=config.get("listed"), neutral=config.get("neutral_name"),
-                         need_test="fold" not in config)
+    own_data = Path(config.get("data_dir", "")).resolve() == Path(root).resolve()
+    published = hasattr(options, "data") and not hasattr(options, "data_dir") and not own_data
+    layout = read_layout(root, names, known=data.expressions if published else config.get("listed"),
+                         neutral=config.get("neutral_name"), need_test="fold" not in config)
     if "fold" in config:
         layout = with_kept_fold(layout, folder.parent, config["fold"])
-    own_data = Path(config.get("data_dir", "")).resolve() == layout.root.resolve()
     return with_kept_validation(layout, folder.parent) if options.split != "test" and own_data else layout
 
 

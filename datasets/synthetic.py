@@ -32,7 +32,7 @@ def make_dataset(root: str | Path, **settings: int) -> dict[str, Any]:
 def build_parser() -> argparse.ArgumentParser:
     """The options of this command."""
     parser = OneLineParser(prog="python -m datasets.synthetic", description="Draw the built-in data set.",
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+                           formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("out", metavar="OUT", help="the directory to draw into: new, empty or drawn by this command")
     parser.add_argument("--image_size", type=int, default=64, help="side in pixels, 32 to 512")
     parser.add_argument("--subjects_train", type=int, default=70, help="persons to train on")

@@ -6,12 +6,15 @@ import csv
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from PIL import Image
 
+import test_matrix_multi
 from conftest import command, refused, shared
+from datasets.layout import DATA_SETS
 from datasets.synthetic import make_dataset
 from modes.options import build_parser
 
@@ -368,6 +371,21 @@ def test_the_matrix_of_reordered_expressions_is_that_of_the_run(faces, tmp_path)
     ours, theirs = (json.loads((folder / "confusion_matrix.json").read_text())
                     for folder in (tmp_path, tmp_path / "run" / "test_result"))
     assert ours["counts"] == theirs["counts"] and ours["expressions"] == order and ours["images"] == 9
+
+
+def test_the_matrix_on_another_data_set_reads_that_ones_labels(tmp_path, monkeypatch):
+    """RAF-DB's lists number surprise 0, an MMI recognizer has it last."""
+    mmi, raf = DATA_SETS[1].expressions, DATA_SETS[3].expressions
+    trained = SimpleNamespace(config={"listed": list(mmi), "data_dir": str(tmp_path)}, names=list(mmi), num_classes=6)
+    root = tmp_path / "datasets" / "RAF"
+    root.mkdir(parents=True)
+    for name in ("images.list", "images_test.list"):
+        (root / name).write_text("".join(f"{name}_{raf[label]}.jpg {label}\n" for label in range(6)))
+    options = test_matrix_multi.build_parser().parse_args(["--data", "3"])
+    monkeypatch.chdir(tmp_path)
+    layout = test_matrix_multi.find_layout(options, trained, tmp_path)
+    assert sorted((sample.name, mmi[sample.label]) for sample in layout.test) == \
+        sorted((f"images_test.list_{name}.jpg", name) for name in mmi)
 
 
 def test_a_pair_list_with_targets_that_are_not_neutral_is_refused(broken, tmp_path):
