@@ -1,8 +1,8 @@
 """The options of train.py: presets, and one dataclass field per knob.
 
 A knob's line gives its name, default, meaning, range and what it does to a run that goes on; parser, checks, the schema
-of ``options.json`` and the README's table all come from it. An option's value is the one typed, else that of the run
-which is restored, else the preset's, else the default.
+of ``options.json`` and ``--help`` all come from it. An option's value is the one typed, else that of the run
+which is restored, else the preset's, else the default. ``--data`` without ``--data_dir`` is that data set's directory.
 """
 
 from __future__ import annotations
@@ -309,8 +309,9 @@ def read_options(words: Sequence[str] | None = None) -> argparse.Namespace:
     options = defaults()
     preset = PRESETS[given.get("preset", options.preset)]
     vars(options).update({**preset, **given})
-    if "checkpoint_dir" not in given and "data_dir" in preset and \
-            Path(options.data_dir).resolve() != Path(preset["data_dir"]).resolve():
+    if "data" in given and "data_dir" not in given:
+        options.data_dir = None
+    if "checkpoint_dir" not in given and "data_dir" in preset and not on_data_of(preset, options):
         options.checkpoint_dir = None  # the preset's is that of its own data
     options.checkpoint_dir = fold_directory(options.checkpoint_dir or default_checkpoint_dir(options), options.fold)
     kept = Path(options.checkpoint_dir) / "options.json"
@@ -318,6 +319,11 @@ def read_options(words: Sequence[str] | None = None) -> argparse.Namespace:
         adopt_options(options, given, kept)
     check_options(options, given)
     return options
+
+
+def on_data_of(preset: dict[str, Any], options: argparse.Namespace) -> bool:
+    """Whether the data directory is the one that a preset names."""
+    return options.data_dir is not None and Path(options.data_dir).resolve() == Path(preset["data_dir"]).resolve()
 
 
 def default_checkpoint_dir(options: argparse.Namespace) -> str:
@@ -354,6 +360,8 @@ def adopt_options(options: argparse.Namespace, given: dict[str, Any], path: Path
                         + " ".join(f"--{name} {kept[name]}" if kept[name] is not None else f"no --{name}"
                                    for name in refused) + "; leave the options as they were"
                         + (", or add --force" if any(KNOBS[n].knob.restore == "changes" for n in refused) else ""))
+    kept_data = kept.get("data", options.data)
+    own_directory = {"data_dir"} if given.get("data", kept_data) != kept_data else set()  # not that of the run's data
     for name, named in KNOBS.items():
-        if name not in given and named.knob.restore != "momentary":
+        if name not in given and name not in own_directory and named.knob.restore != "momentary":
             setattr(options, name, kept.get(name, named.default))  # an older run is without what its version had not

@@ -29,7 +29,7 @@ from modes.decoding import decoded_images
 from modes.grid import save_sheet
 from modes.matrix import judged_split, write_report
 from modes.memory import check_memory
-from modes.options import PRESETS
+from modes.options import PRESETS, on_data_of
 from modes.parts import is_series, parts_of
 from modes.phases import GANPhase, PerceptualPhase, RecognizerPhase, schedule
 from modes.records import StateStore
@@ -279,14 +279,19 @@ def goes_on(options: argparse.Namespace, directory: RunDirectory) -> bool:
 
 
 def draw_demo(options: argparse.Namespace, processes: Processes) -> None:
-    """For the demo, draw the built-in data into its directory if they are absent."""
+    """For the demo's own data directory, draw the built-in data if they are absent."""
     def draw() -> None:
         if not (Path(options.data_dir) / "images.list").is_file():
             print(f"drawing the built-in faces into {options.data_dir}")
             make_dataset(options.data_dir, image_size=options.image_size)
 
-    if options.preset == "demo":
+    if draws_demo(options):
         processes.first(draw)
+
+
+def draws_demo(options: argparse.Namespace) -> bool:
+    """Whether the demo's own data directory is trained on, which this command may draw."""
+    return options.preset == "demo" and on_data_of(PRESETS["demo"], options)
 
 
 def start_processes(options: argparse.Namespace) -> None:
@@ -297,7 +302,7 @@ def start_processes(options: argparse.Namespace) -> None:
             torch.cuda.device_count():
         raise UserError(f"--gpu {' '.join(map(str, options.gpu))}: different GPUs are needed, this machine has "
                         f"{torch.cuda.device_count()}, numbered from 0")
-    if options.preset != "demo":
+    if not draws_demo(options):
         layout = checked_data(options, len(options.gpu))  # a mistake in the data is one line here, and many there
         for part in parts_of(options) if is_series(options) else [options]:
             split_for(part, layout)
@@ -310,8 +315,7 @@ def start_processes(options: argparse.Namespace) -> None:
 def is_demo(options: argparse.Namespace) -> bool:
     """Whether this is the demo itself, which shows its results where it is started, not another run of its recipe."""
     own = PRESETS["demo"]
-    return options.preset == "demo" and all(Path(getattr(options, name)).resolve() == Path(own[name]).resolve()
-                                            for name in ("checkpoint_dir", "data_dir"))
+    return draws_demo(options) and Path(options.checkpoint_dir).resolve() == Path(own["checkpoint_dir"]).resolve()
 
 
 def finish(options: argparse.Namespace, layout: Layout, gan: Any, data: Data | None = None) -> None:

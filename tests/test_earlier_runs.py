@@ -126,6 +126,23 @@ def test_the_demos_recipe_on_other_data_has_another_directory(words, folder):
     assert read_options(["--preset", "demo", *words]).checkpoint_dir == folder
 
 
+def test_a_typed_data_set_takes_its_own_directory_and_not_that_of_preset_or_run(tmp_path):
+    options = read_options(["--preset", "demo", "--data", "3"])
+    assert options.data_dir is None and options.checkpoint_dir == "checkpoint/checkpoint_raf"
+    kept = vars(read_options(["--data_dir", "here", "--checkpoint_dir", str(tmp_path)]))
+    (tmp_path / "options.json").write_text(json.dumps(kept))
+    evaluated = ["--mode", "evaluate", "--checkpoint_dir", str(tmp_path)]
+    assert read_options(evaluated).data_dir == "here"
+    assert read_options([*evaluated, "--data", "2"]).data_dir == "here"  # what the run was trained on
+    assert read_options([*evaluated, "--data", "3"]).data_dir is None
+
+
+def test_the_demo_draws_into_its_own_directory_alone(tmp_path):
+    line = refused(train_command("--preset", "demo", "--data_dir", tmp_path / "mistyped", "--checkpoint_dir",
+                                 tmp_path / "run", "--gpu", -1))
+    assert "mistyped" in line and "no such" in line and not (tmp_path / "mistyped").exists()
+
+
 def test_an_older_run_goes_on_without_what_its_version_had_not(tmp_path):
     words = ["--preset", "tuned", "--checkpoint_dir", str(tmp_path)]
     kept = {**vars(read_options(words)), "preset": "tuned"}
