@@ -21,8 +21,7 @@ import torch
 from tqdm import tqdm
 
 import utils
-from datasets.aligning.directory import alignment_of
-from datasets.crops import Crop, Cutter, Picture, Preparation, batches, cut_in_batches, find_pictures, is_video_name
+from datasets.crops import Crop, Cutter, Picture, batches, cut_in_batches, find_pictures, is_video_name
 from datasets.files import check_output
 from datasets.loading import to_float
 from datasets.pictures import read_picture
@@ -30,7 +29,7 @@ from datasets.video import Persons, Video
 from models.attribution import explained_stage
 from models.checkpoints import Trained
 from models.recognized_figures import PERSONS_SHOWN, Card, cards_picture, timeline, with_boxes
-from modes.trained import load_trained
+from modes.trained import load_trained, preparation
 from utils import UserError
 
 BATCH, LARGE_BATCH, SHOWN = 16, 64, 24  # pictures at a time: whole photographs and frames, small faces; faces drawn
@@ -67,7 +66,7 @@ def recognize(options: argparse.Namespace) -> None:
     places = Places.of(options.output, paths, bool(options.align) and video is None, video is not None)
     places.check(paths)
     trained = load_trained(options)
-    cutter = Cutter(preparation(options, trained, paths))
+    cutter = Cutter(preparation(options, trained.image_size, trained.alignment, paths))
     pictures = video(options.every) if video else map(Picture, paths)
     count = -(-video.frames // options.every) if video else len(paths)
     tally, started = Tally(stride=-(-count // SHOWN) if video else 1), time.monotonic()
@@ -97,31 +96,7 @@ def find_input(inputs: Sequence[str], every: int) -> tuple[list[Path], Video | N
         raise UserError(f"--every {every}: is for a video; leave it out for pictures")
     if not videos:
         return paths, None
-
     return paths, Video(videos[0])
-
-
-def preparation(options: argparse.Namespace, trained: Trained, paths: Sequence[Path]):
-    """What was done to the training pictures; UserError where ``--margin`` says something else.
-
-    A warning where the training faces were aligned and these are not known to be.
-    """
-    aligned = trained.alignment
-    if aligned is None:
-        return Preparation(trained.image_size, options.align, None, options.margin)
-    if options.margin not in (0.0, aligned["margin"]):
-        raise UserError(f"--margin {options.margin}: the training faces were aligned with --margin "
-                        f"{aligned['margin']}, which is used anyway; leave it out")
-    if not options.align and not all(alignment_of(folder) == aligned for folder in folders_of(paths)):
-        print("warning: the training faces were aligned, and these pictures are not known to be; find and align their "
-              "faces with --align MODEL", file=sys.stderr)
-    return Preparation(trained.image_size, options.align, aligned["size"], aligned["margin"])
-
-
-def folders_of(paths: Sequence[Path]) -> set[Path]:
-    """The directories of these images; of a data directory itself where they lie in its ``data``."""
-    folders = {path.parent for path in paths}
-    return {folder.parent if folder.name == "data" else folder for folder in folders}
 
 
 @dataclass(frozen=True)
@@ -174,7 +149,6 @@ def looked_at(pictures: Iterable[Picture], count: int, cutter: Cutter, trained: 
 
 
 def _with_answers(some: Sequence[tuple], said: list, n: int) -> Iterator[Seen]:
-
     answers = iter(said)
     for picture, found in some:
         if isinstance(found, UserError):
@@ -198,7 +172,6 @@ def take(seen: Seen, tally: Tally, table: "Table", places: Places, names: Sequen
             seconds.append(seen.picture.seconds)
             probabilities.append(shares)
     if seen.picture.path in places.copies:
-
         photo = read_picture(seen.picture.path)  # again: to keep it meanwhile would take the memory of a whole batch
         utils.save_picture(with_boxes(photo, [crop.box for crop in seen.crops], seen.probabilities, names),
                            places.copies[seen.picture.path])
@@ -207,7 +180,6 @@ def take(seen: Seen, tally: Tally, table: "Table", places: Places, names: Sequen
 class Table:
     """The rows of ``recognized.csv`` and of the terminal, as they come."""
     def __init__(self, handle: IO[str], names: Sequence[str], paths: Sequence[Path], video: bool) -> None:
-
         self.names, self._persons = names, Persons() if video else None
         self._writer = csv.writer(handle, lineterminator="\n")
         self._writer.writerow(["file", *(["frame", "seconds"] if video else []), "face", "left", "top", "width",
@@ -231,7 +203,6 @@ class Table:
             lines.append(f"{caption:<{self._file}}  {self.names[first]:<{self._name}}  {100 * shares[first]:9.1f} %  "
                          f"{self.names[second]} {100 * shares[second]:.1f} %")
         if lines:
-
             tqdm.write("\n".join(lines))  # above the progress bar
         return numbers
 

@@ -20,12 +20,14 @@ import utils
 from datasets.aligning.alignment import NoFace, align_face
 from datasets.aligning.detect import FaceDetector
 from datasets.aligning.geometry import paste_back
+from datasets.crops import Preparation
 from datasets.files import check_output
 from datasets.loading import to_float, to_uint8
 from datasets.pictures import read_image, read_picture
 from models import figures
+from models.checkpoints import gan_config
 from models.swap import Pair
-from modes.trained import load_gan
+from modes.trained import load_gan, preparation
 from utils import UserError
 
 
@@ -36,7 +38,10 @@ def swap(options: argparse.Namespace) -> None:
         check_output(out, "--output", inputs=(*options.input, *options.target))
     gan, names = load_gan(options)
     check_swap_list(options.swap_list, names)
-    photos = [Photo.open(path, gan.shape.image_size, options) for path in (*options.input, *options.target)]
+    paths = (*options.input, *options.target)
+    aligned = gan_config(Path(options.checkpoint_dir) / "model").get("alignment")
+    prepared = preparation(options, gan.shape.image_size, aligned, paths)
+    photos = [Photo.open(path, prepared) for path in paths]
     face, *targets = (to_float(to_uint8(photo.face)[None], gan.device) for photo in photos)
     labels = torch.tensor(options.swap_list, device=gan.device)
     source, *wanted = (names[label] for label in options.swap_list)
@@ -93,23 +98,26 @@ def check_swap_list(swap_list: list[int], names: list[str]) -> None:
 
 @dataclass(frozen=True)
 class Photo:
-    """A picture with the face in it: the whole picture, or what alignment cut out with ``matrix``."""
+    """A picture with the face in it: the whole picture, or what alignment cut out; ``matrix`` leads from it there."""
 
     face: Image.Image
     whole: Image.Image | None = None
     matrix: numpy.ndarray | None = None
 
     @classmethod
-    def open(cls, path: str, image_size: int, options: argparse.Namespace) -> "Photo":
-        """Read a picture, with ``--align`` the largest face of it; UserError where there is none."""
-        if not options.align:
-            return cls(read_image(path, image_size))
-
-        detector, photo = FaceDetector(options.align), read_picture(path)
+    def open(cls, path: str, prepared: Preparation) -> "Photo":
+        """Read a picture, with a detector's model the largest face of it; UserError where there is none."""
+        side = prepared.image_size
+        if not prepared.model:
+            return cls(read_image(path, side))
+        detector, photo = FaceDetector(prepared.model), read_picture(path)
         try:
-            face, matrix = align_face(photo, image_size, options.margin, detector)
+            face, matrix = align_face(photo, prepared.size or side, prepared.margin, detector)
         except NoFace as error:
             raise UserError(f"{path}: {error}; use a picture of a face, or leave out --align") from None
+        if face.width != side:
+            matrix = matrix * (side / face.width)
+            face = face.resize((side, side), Image.Resampling.BICUBIC)
         return cls(face, photo, matrix)
 
     def save_with(self, face: Image.Image, path: Path) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Sequence
+from typing import Any, Sequence
 
 import utils
+from datasets.aligning.directory import alignment_of
+from datasets.crops import Preparation
 from datasets.folds import with_kept_fold
 from datasets.layout import DATA_SETS, Layout, check_images, read_layout
 from datasets.splits import with_kept_validation
@@ -89,3 +92,27 @@ def read_data(options: argparse.Namespace, names: list[str]) -> Layout:
 def neutral_of(options: argparse.Namespace) -> str | None:
     """The expression that serves as neutral: ``--neutral``, else the one of the run in ``--checkpoint_dir``, if any."""
     return options.neutral or checkpoints.gan_config(Path(options.checkpoint_dir) / "model").get("neutral_name")
+
+
+def preparation(options: argparse.Namespace, image_size: int, aligned: dict[str, Any] | None,
+                paths: Sequence[str | Path]) -> Preparation:
+    """What was done to the training pictures; UserError where ``--margin`` says something else.
+
+    ``aligned`` is the alignment that the run's checkpoints tell of. A warning where the training faces were aligned and
+    those in ``paths`` are not known to be.
+    """
+    if aligned is None:
+        return Preparation(image_size, options.align, None, options.margin)
+    if options.margin not in (0.0, aligned["margin"]):
+        raise UserError(f"--margin {options.margin}: the training faces were aligned with --margin "
+                        f"{aligned['margin']}, which is used anyway; leave it out")
+    if not options.align and not all(alignment_of(folder) == aligned for folder in folders_of(paths)):
+        print("warning: the training faces were aligned, and these pictures are not known to be; find and align their "
+              "faces with --align MODEL", file=sys.stderr)
+    return Preparation(image_size, options.align, aligned["size"], aligned["margin"])
+
+
+def folders_of(paths: Sequence[str | Path]) -> set[Path]:
+    """The directories of these images; of a data directory itself where they lie in its ``data``."""
+    folders = {Path(path).parent for path in paths}
+    return {folder.parent if folder.name == "data" else folder for folder in folders}

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 import test_matrix_multi
-from conftest import command, refused, shared
+from conftest import command, refused, shared, train_command
 from datasets.layout import DATA_SETS
 from datasets.synthetic import make_dataset
 from modes.options import build_parser
@@ -106,6 +106,35 @@ def test_swap_aligns_the_faces_and_puts_them_back(run, tmp_path):
                            "images/smile.jpg", "--target", "images/smile.jpg", "--checkpoint_dir", run, "--gpu", -1,
                            "--align", tmp_path / "wide.png"))
     assert "cannot use it as a YuNet" in line
+
+
+def test_swap_aligns_as_the_training_faces_were(run, tmp_path):
+    pytest.importorskip("cv2")
+    model, photos = shared("data/yunet/yunet_n_640_640.onnx"), shared("data/wild_faces/data")
+    shutil.copytree(run / "model", tmp_path / "run" / "model")
+    path = tmp_path / "run" / "model" / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "alignment": {"size": 96, "margin": 0.2}}))
+    (tmp_path / "photos").mkdir()
+    for name in ("test_0001", "test_0002"):
+        Image.open(photos / f"{name}.jpg").save(tmp_path / "photos" / f"{name}.png")  # aligned ones lose nothing either
+    aligned = command("-m", "datasets.align", tmp_path / "photos", tmp_path / "aligned", "--model", model, "--size", 96,
+                      "--margin", 0.2, "--workers", 1)
+    assert aligned.returncode == 0, aligned.stderr
+    ready = sorted((tmp_path / "aligned").rglob("test_000*.png"))
+
+    def swapped(faces: list[Path], output: str, *more: object):
+        return train_command("--mode", "test", "--restore", "--swap_list", 2, 5, "--input", faces[0], "--target", faces[1],
+                             "--checkpoint_dir", tmp_path / "run", "--gpu", -1, "-o", tmp_path / output, *more)
+
+    whole = sorted((tmp_path / "photos").iterdir())
+    for faces, output, more, warned in ((whole, "a.png", ["--align", model], False), (ready, "b.png", [], False),
+                                        (whole, "c.png", [], True)):
+        result = swapped(faces, output, *more)
+        assert result.returncode == 0 and ("were aligned" in result.stderr) == warned, result.stderr
+    a, b, c = ((tmp_path / name).read_bytes() for name in ("a.png", "b.png", "c.png"))
+    assert a == b != c
+    line = refused(swapped(whole, "d.png", "--align", model, "--margin", 0.5))
+    assert "--margin 0.5" in line and "--margin 0.2" in line
 
 
 def test_matrix_needs_nothing_but_the_directory(run, faces, tmp_path):
