@@ -116,9 +116,10 @@ def main(words: Sequence[str] | None = None) -> None:
         if folder.resolve() in map(Path.resolve, folders[:i]):
             raise UserError(f"--resume_dir {folder}: named twice, its images would be counted twice")
     from datasets.files import check_output
-    from modes.matrix import write_report
+    from modes.matrix import check_results, write_report
 
     check_output(options.output_dir, "--output_dir", directory=True)
+    check_results(options.output_dir, f"--output_dir {options.output_dir}", pooled=len(folders) > 1)
     if len(folders) > 1:
         return judge_all(options, folders)
     found, layout = judged(options, folders[0])

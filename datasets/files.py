@@ -50,3 +50,14 @@ def check_output(out: str | os.PathLike, flag: str, *, inputs: Iterable[str | os
     longest = max(len(os.fsencode(part)) for part in target.parts)
     if longest > 255 - len("..12345678.part"):  # room for the name under which a file is begun
         raise UserError(f"{flag} {str(out)[:60]}...: a name is too long; choose another")
+
+
+def check_table(path: Path, head: str, flag: str) -> None:
+    """UserError where a text file that is to be written by the way is there and does not begin as this program's do.
+
+    ``flag`` is the option, with its value, that leads there; ``head`` are the first letters of such files.
+    """
+    if path.is_file():
+        with open(path, encoding="utf-8", errors="replace") as handle:
+            if handle.read(len(head)) not in (head, ""):
+                raise UserError(f"{flag}: {path} would be written, and holds something else; choose another place")

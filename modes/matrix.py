@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 import utils
+from datasets.files import check_table
 from datasets.layout import Layout, Sample, check_images, short_names
 from datasets.loading import Images, to_float
 from models.attribution import explained_stage
@@ -25,6 +26,7 @@ from models.recognizer import answers
 from utils import UserError
 
 MISTAKES_SHOWN = 24
+ANSWERED = ("file", "label", "predicted")  # the first columns of predictions.csv
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,16 @@ def judged_split(trained: Trained, layout: Layout, split: str, image_size: int, 
     return Judged(trained, samples, image_size, Predictions(label, probabilities, persons if known else None))
 
 
+def check_results(folder: str | Path, flag: str, pooled: bool = False) -> None:
+    """UserError where :func:`write_report`, or :func:`write_pooled`, would write over a table of something else.
+
+    ``flag`` is what led there.
+    """
+    if not pooled:
+        check_table(Path(folder) / "predictions.csv", ",".join(ANSWERED), flag)
+    check_table(Path(folder) / "confusion_matrix.json", '{\n  "title": ', flag)
+
+
 def write_report(judged: Judged, names: Sequence[str], title: str, output_dir: str | Path) -> None:
     """Print the tables and write ``Con_Matrix.png``, ``confusion_matrix.json``, ``predictions.csv`` and
     ``mistakes.jpg``."""
@@ -89,7 +101,7 @@ def predictions_table(judged: Judged, names: Sequence[str]) -> str:
     """The answers as CSV: file, label, predicted, and the probability of every expression."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["file", "label", "predicted", *names])
+    writer.writerow([*ANSWERED, *names])
     for sample, predicted, shares in zip(judged.samples, judged.predictions.predicted,
                                          judged.predictions.probabilities):
         writer.writerow([sample.name, names[sample.label], names[predicted], *(f"{share:.6f}" for share in shares)])

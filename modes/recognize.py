@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 import utils
 from datasets.crops import Crop, Cutter, Picture, batches, cut_in_batches, find_pictures, is_video_name
-from datasets.files import check_output
+from datasets.files import check_output, check_table
 from datasets.loading import to_float
 from datasets.pictures import read_picture
 from datasets.video import Persons, Video
@@ -125,11 +125,7 @@ class Places:
         inputs = {path.resolve() for path in paths}
         for place in filter(None, (self.sheet, self.table, self.timeline, *self.copies.values())):
             check_output(place, "--output", inputs=[place] if place.resolve() in inputs else [])
-        if self.table.is_file():
-            with open(self.table, "rb") as handle:
-                if handle.readline(5) not in (b"file,", b""):
-                    raise UserError(f"--output {self.sheet}: {self.table} would be written beside it, and holds something "
-                                    "else; choose another --output")
+        check_table(self.table, "file,", f"--output {self.sheet}")
 
 
 # ------------------------------------------------------------------------------------------------- the work

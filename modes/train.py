@@ -27,7 +27,7 @@ from models.parallel import Processes
 from modes.checks import wants_restore
 from modes.decoding import decoded_images
 from modes.grid import save_sheet
-from modes.matrix import judged_split, write_report
+from modes.matrix import check_results, judged_split, write_report
 from modes.memory import check_memory
 from modes.options import PRESETS, on_data_of
 from modes.parts import is_series, parts_of
@@ -237,6 +237,7 @@ def check_places(options: argparse.Namespace) -> None:
     check_output(options.checkpoint_dir, "--checkpoint_dir", directory=True)
     if is_demo(options):
         check_output(".", "the current directory", directory=True)
+        check_results(".", "the current directory")
 
 
 def check_compiler(device: torch.device) -> None:

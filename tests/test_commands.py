@@ -171,6 +171,20 @@ def test_matrix_writes_every_answer_and_shows_the_mistakes(run, faces, tmp_path)
     assert (run / "test_result" / "mistakes.jpg").is_file() and (run / "test_result" / "predictions.csv").is_file()
 
 
+@pytest.mark.parametrize("name, content", [("predictions.csv", "file,rater,label\na.png,me,smile\n"),
+                                           ("confusion_matrix.json", '{"mine": 1}')])
+def test_the_matrix_overwrites_its_own_results_alone(run, tmp_path, name, content):
+    words = ["--resume_dir", run / "VGG", "--gpu", -1, "--output_dir", tmp_path]
+    (tmp_path / name).write_text(content)
+    line = refused(command("test_matrix_multi.py", *words))
+    assert name in line and "something else" in line and "--output_dir" in line
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {name: content}
+    (tmp_path / name).unlink()
+    for _ in range(2):
+        result = command("test_matrix_multi.py", *words)
+        assert result.returncode == 0, result.stderr
+
+
 def test_a_closed_pipe_is_no_error(run, tmp_path):
     import subprocess
     import sys
