@@ -233,6 +233,26 @@ def number_of_processes() -> int:
     return int(world)
 
 
+def usable_cores() -> int:
+    """The number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def installed_memory() -> int:
+    """Bytes of memory that this process may use: the machine's, or its container's; 0 where nothing tells."""
+    known = []
+    try:
+        known.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (ValueError, OSError, AttributeError):
+        pass
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            known.append(int(Path(path).read_text()))
+        except (ValueError, OSError):
+            pass
+    return min((size for size in known if size > 0), default=0)
+
+
 # --------------------------------------------------------------------------------------------------- files
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from datasets.files import check_output
 from knobs import OneLineParser, check_ranges
-from utils import UserError, run_command
+from utils import UserError, run_command, usable_cores
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -43,13 +43,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--all", dest="every_face", action="store_true",
                         help="keep every face of a photograph (name.jpg, name_1.jpg, ...), not the largest alone")
     parser.add_argument("--score", type=float, default=0.6, help="least confidence of a face, 0 to 1 (%(default)s)")
-    parser.add_argument("--workers", type=int, default=_cores(), help="processes (one per core: %(default)s)")
+    parser.add_argument("--workers", type=int, default=usable_cores(), help="processes (one per core: %(default)s)")
     parser.add_argument("--overwrite", action="store_true", help="align everything anew, e.g. with other options")
     return parser
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _check(asked: argparse.Namespace) -> None:

@@ -23,7 +23,7 @@ from datasets.layout import Sample, report_broken
 from datasets.parallel import by_processes
 from datasets.pictures import read_image
 from digests import digest_of_ends, fingerprint
-from utils import UserError, atomic_file, number_of_processes
+from utils import UserError, atomic_file, installed_memory, number_of_processes
 
 GIB = 2 ** 30
 DIGEST = 32                     # bytes
@@ -54,7 +54,7 @@ def fits_memory(needed: int) -> bool:
         free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (ValueError, OSError, AttributeError):  # not every system tells
         return False
-    return needed < free / 3 / number_of_processes()
+    return needed < min(free, installed_memory() or free) / 3 / number_of_processes()
 
 
 def free_disk(folder: Path) -> int:

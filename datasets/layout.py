@@ -9,7 +9,6 @@ for absent ``images*.list``. Reading never writes into the directory, and opens 
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path

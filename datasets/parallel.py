@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any, Callable, Iterator, Sequence, TypeVar
 
 import torch
 
-from utils import UserError, number_of_processes, progress
+from utils import UserError, number_of_processes, progress, usable_cores
 
 Item, Result = TypeVar("Item"), TypeVar("Result")
 LEAST = 256  # items that are worth a process of their own: it takes a while to start
@@ -19,7 +18,7 @@ def by_processes(function: Callable[[Item], Result], items: Sequence[Item], what
 
     Each process gets ``together`` items at a time; at most two such parts of each wait to be taken.
     """
-    workers = min(_cores() // number_of_processes(), len(items) // LEAST)
+    workers = min(usable_cores() // number_of_processes(), len(items) // LEAST)
     workers = workers if workers > 1 else 0
     loader = torch.utils.data.DataLoader(_Parts(function, items, together), batch_size=None, num_workers=workers,
                                          collate_fn=_as_it_is, generator=torch.Generator())
@@ -53,7 +52,3 @@ class _Parts(torch.utils.data.Dataset):
 
 def _as_it_is(part: list[Any]) -> list[Any]:
     return part
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

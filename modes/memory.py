@@ -9,11 +9,10 @@ mixed precision halves the maps.
 from __future__ import annotations
 
 import argparse
-import os
-from pathlib import Path
 
 import torch
 
+import utils
 from datasets.layout import Layout
 from knobs import picked
 from models.discriminator import Discriminators
@@ -33,7 +32,8 @@ def check_memory(options: argparse.Namespace, layout: Layout, device: torch.devi
         parts = {"networks": weights, "batches": maps}
         there = torch.cuda.get_device_properties(device).total_memory
     else:
-        parts, there = {"networks": weights * world, "batches": maps * world, "images": images * world}, installed()
+        parts = {"networks": weights * world, "batches": maps * world, "images": images * world}
+        there = utils.installed_memory()
     total = sum(parts.values())
     if there and total > there:
         largest = max(parts, key=parts.get)
@@ -67,18 +67,3 @@ def needed(options: argparse.Namespace, layout: Layout, mixed: bool = False, wor
 def count(network: torch.nn.Module) -> int:
     """The number of a network's weights."""
     return sum(parameter.numel() for parameter in network.parameters())
-
-
-def installed() -> int:
-    """Bytes of memory that this process may use: the machine's, or its container's; 0 where nothing tells."""
-    known = []
-    try:
-        known.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    except (ValueError, OSError, AttributeError):
-        pass
-    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        try:
-            known.append(int(Path(path).read_text()))
-        except (ValueError, OSError):
-            pass
-    return min((size for size in known if size > 0), default=0)

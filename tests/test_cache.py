@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from conftest import command, refused, train_command
+from conftest import refused, train_command
 from datasets import cache
 from datasets.cache import DiskCache, chosen_cache
 from datasets.layout import Sample, content_of
@@ -112,6 +112,13 @@ def test_auto_takes_memory_then_disk_then_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(cache, "free_disk", lambda folder: 100)
     assert [chosen_cache("auto", needed, tmp_path) for needed in (10, 11, 33, 34)] == ["ram", "disk", "disk", "none"]
     assert chosen_cache("none", 1, tmp_path) == "none" and chosen_cache("disk", 1000, tmp_path) == "disk"
+
+
+def test_a_containers_limit_counts_as_memory(monkeypatch):
+    monkeypatch.setattr(cache, "installed_memory", lambda: 300)
+    assert cache.fits_memory(99) and not cache.fits_memory(101)
+    monkeypatch.setattr(cache, "installed_memory", lambda: 0)  # nothing tells of one
+    assert cache.fits_memory(101)
 
 
 # ---------------------------------------------------------------------------------------------- whole runs

@@ -15,7 +15,7 @@ from utils import UserError
 @pytest.fixture(params=[1, 2], ids=["one process", "two processes"])
 def processes(request, monkeypatch) -> int:
     monkeypatch.setattr(parallel, "LEAST", 1)
-    monkeypatch.setattr(parallel, "_cores", lambda: request.param)
+    monkeypatch.setattr(parallel, "usable_cores", lambda: request.param)
     return request.param
 
 
