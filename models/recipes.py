@@ -71,11 +71,11 @@ class GANRecipe:
     lazy: int = knob(1, "compute the perceptual and the reconstruction loss for every Nth pair of a batch alone",
                      least=1, most=100, metavar="N", group=BEYOND)
     zero_biases: bool = knob(False, "start the GAN's convolutions with zero biases, which else hide the faces at first",
-                             group=BEYOND, restore="free")
+                             group=BEYOND, restore="fixed")
     d_lr_ratio: float = knob(1.0, "the discriminators' learning rate, as a share of the generator's", least=0, most=1000,
                              group=BEYOND)
     d_gain: float = knob(1.0, "gain that the discriminators' last normalization starts with: at small sizes 1 keeps "
-                         "their logits small for hundreds of steps", least=1e-3, most=1000, group=BEYOND, restore="free")
+                         "their logits small for hundreds of steps", least=1e-3, most=1000, group=BEYOND, restore="fixed")
     even_phases: int = knob(0, "let plain areas come out of the decoder's last N layers plain, without a grid of dots",
                             least=0, most=5, metavar="N", group=BEYOND)
     mirror: bool = knob(False, "mirror half of the pairs", group=BEYOND)

@@ -63,4 +63,4 @@ def words_of(part: argparse.Namespace, knobs: Iterable[Any]) -> list[str]:
     return words
 
 
-TYPED = {"checkpoint_dir", "gpu", "auto_restore", "overwrite", "force"}
+TYPED = {"checkpoint_dir", "gpu", "auto_restore", "overwrite", "force", "rows"}  # "momentary", and used in training
