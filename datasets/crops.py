@@ -19,6 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from datasets.aligning.alignment import NoFace, align_points
+from datasets.aligning.detect import FaceDetector
 from datasets.files import ENDINGS, is_image_name
 from datasets.loading import to_float, to_uint8
 from datasets.pictures import read_image, read_picture
@@ -97,8 +98,8 @@ class Preparation:
 class Cutter:
     """Finds the faces of a picture: ``cutter(picture)`` → its crops, the largest face first.
 
-    UserError where a picture is broken, :class:`datasets.aligning.alignment.NoFace` where it shows none; while it is made, UserError
-    for a detector that cannot be used. Threads may share it.
+    UserError where a picture is broken, :class:`datasets.aligning.alignment.NoFace` where it shows none; while it is
+    made, UserError for a detector that cannot be used. Threads may share it.
     """
 
     def __init__(self, preparation: Preparation) -> None:
@@ -129,8 +130,6 @@ class Cutter:
 
     def _detector(self):
         """The face detector of this thread: OpenCV's keeps a state."""
-        from datasets.aligning.detect import FaceDetector
-
         if not hasattr(self._own, "detector"):
             self._own.detector = FaceDetector(self.preparation.model)
         return self._own.detector

@@ -1,4 +1,4 @@
-"""SwapGAN: the expression-swap GAN's networks, optimizers and the three things it does: step, swap, synthesize."""
+"""SwapGAN: the expression-swap GAN's networks, optimizers and what it does: step, swap, blend, synthesize."""
 
 from __future__ import annotations
 

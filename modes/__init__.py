@@ -1,1 +1,1 @@
-"""What train.py does beside training, one mode per module: from the files of a run to pictures and figures."""
+"""What train.py does, one mode per module, and what a training run is made of."""

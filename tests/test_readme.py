@@ -79,11 +79,11 @@ def test_every_flag_of_the_data_commands_is_told(name):
 
 
 def test_every_module_is_named_where_it_is_explained():
-    folders = {READMES[2]: ("models", "modes"), READMES[1]: ("datasets",)}
-    for readme, names in folders.items():
-        text = readme.read_text()
-        modules = [path for name in names for path in (REPOSITORY / name).rglob("*.py") if path.name != "__init__.py"]
-        assert modules and not [path.name for path in modules if path.name not in text]
+    tree = READMES[2].read_text()
+    texts = {name: re.search(rf"^ {{4}}{name}/.*\n((?: {{8}}.*\n)+)", tree, re.M)[1] for name in ("models", "modes")}
+    for name, text in {**texts, "datasets": READMES[1].read_text()}.items():
+        modules = {path.name for path in (REPOSITORY / name).rglob("*.py")} - {"__init__.py"}
+        assert modules and not modules - set(re.findall(r"\w+\.py", text)), name
 
 
 @pytest.mark.parametrize("readme", READMES, ids=lambda path: path.parent.name)
