@@ -3,9 +3,9 @@
     python tests/measure_claim.py --data drawn --jobs 2
     python -m datasets.align ../shared/data/wild_longtail aligned --model ../shared/data/yunet/yunet_n_640_640.onnx --size 128
     python tests/measure_claim.py --data longtail --faces aligned --jobs 2
-    python tests/measure_claim.py --data longtail --faces aligned --seeds 8 --recipes "real, SGD" "joint, SGD" --jobs 2
+    python tests/measure_claim.py --data longtail --faces aligned --seeds 16 --recipes "real, SGD" "joint, SGD" --jobs 2
     python tests/measure_claim.py --data wild --recipes "real, SGD" "joint, SGD" --jobs 2
-    python tests/measure_claim.py --data neutral --recipes real joint --persons 5 10 20 --jobs 2
+    python tests/measure_claim.py --data neutral --recipes real joint --persons 5 10 --seeds 16 5 --jobs 2
 
 ``drawn`` are ten drawn persons with all expressions; ``neutral`` the same and sixty more of whom only neutral faces are
 known (``--persons`` draws the curve over the number of those with expressions); ``wild`` and ``longtail`` photographs.
@@ -191,7 +191,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", choices=tuple(GAN_STEPS), default="drawn", help="which faces")
     parser.add_argument("--faces", type=Path, help="another directory of these photographs, like an aligned one")
-    parser.add_argument("--seeds", type=int, default=5, help="seeds 0, 1, ...")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[5], help="seeds 0, 1, ...; one number for each of "
+                        "--persons, or one for all")
     parser.add_argument("--persons", type=int, nargs="+", default=[0], help="of neutral: persons with all expressions")
     parser.add_argument("--recipes", nargs="+", metavar="NAME", help="some of the recipes (default: all)")
     parser.add_argument("--jobs", type=int, default=1, help="seeds at once")
@@ -201,11 +202,14 @@ def main() -> None:
     recipes(options)
     options.out = options.out.resolve()
     options.out.mkdir(parents=True, exist_ok=True)
+    counts = options.seeds * (len(options.persons) if len(options.seeds) == 1 else 1)
+    if len(counts) != len(options.persons):
+        raise SystemExit("--seeds: give one number, or one for each of --persons")
     sides = {}
-    for persons in options.persons:
+    for persons, seeds in zip(options.persons, counts):
         draw(options, persons)
         with ThreadPoolExecutor(options.jobs) as pool:
-            found = list(pool.map(lambda seed: accuracies(seed, persons, options), range(options.seeds)))
+            found = list(pool.map(lambda seed: accuracies(seed, persons, options), range(seeds)))
         if persons:
             print(f"\n{persons} persons with all expressions\n")
         sides[persons] = compared(found, options)
