@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     import torch
     from tqdm import tqdm
 
+SIDE_BY_SIDE = "JESRL_FER_SIDE_BY_SIDE"  # the environment's word for :func:`runs_side_by_side`
+
 
 class UserError(Exception):
     """What is wrong, where, and what to do: shown to the user as one line, exit status 2."""
@@ -231,6 +233,12 @@ def number_of_processes() -> int:
         raise UserError(f"WORLD_SIZE={world} is set, but torchrun has not started this process; unset WORLD_SIZE, or "
                         "start with torchrun or --gpu 0 1")
     return int(world)
+
+
+def runs_side_by_side() -> int:
+    """How many trainings of ``--jobs`` share this machine's memory and disk; 1 for one that was started alone."""
+    told = os.environ.get(SIDE_BY_SIDE, "1")
+    return int(told) if told.isascii() and told.isdigit() and 0 < len(told) < 4 and int(told) else 1
 
 
 def usable_cores() -> int:

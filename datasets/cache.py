@@ -23,7 +23,7 @@ from datasets.layout import Sample, report_broken
 from datasets.parallel import by_processes
 from datasets.pictures import read_image
 from digests import digest_of_ends, fingerprint
-from utils import UserError, atomic_file, installed_memory, number_of_processes
+from utils import UserError, atomic_file, installed_memory, number_of_processes, runs_side_by_side
 
 GIB = 2 ** 30
 DIGEST = 32                     # bytes
@@ -45,16 +45,18 @@ def chosen_cache(cache: str, needed: int, folder: Path) -> str:
     """What "auto" is for so many bytes: "ram" or "disk" where a third of what is free there suffices, else "none"."""
     if cache != "auto":
         return cache
-    return "ram" if fits_memory(needed) else "disk" if needed < free_disk(folder) / 3 else "none"
+    if fits_memory(needed):
+        return "ram"
+    return "disk" if needed < free_disk(folder) / 3 / runs_side_by_side() else "none"
 
 
 def fits_memory(needed: int) -> bool:
-    """Whether so many bytes are less than a third of the free memory, or of a process's part of that."""
+    """Whether so many bytes are less than a third of the free memory, or of the part of a process or a run in that."""
     try:
         free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (ValueError, OSError, AttributeError):  # not every system tells
         return False
-    return needed < min(free, installed_memory() or free) / 3 / number_of_processes()
+    return needed < min(free, installed_memory() or free) / 3 / number_of_processes() / runs_side_by_side()
 
 
 def free_disk(folder: Path) -> int:

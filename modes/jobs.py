@@ -73,7 +73,8 @@ def started(part: argparse.Namespace, slot: int, gpu: list[int] | None, jobs: in
     output = folder / f"{name}.txt"
     if gpu is not None:
         part.gpu = [gpu[slot % len(gpu)]]
-    environment = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs)), **os.environ}
+    environment = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs)), **os.environ,
+                   utils.SIDE_BY_SIDE: str(jobs)}
     with open(output, "a" if part.auto_restore else "w", encoding="utf-8") as file:
         process = popen([sys.executable, str(PROGRAM), *words_of(part, KNOBS.values())], environment, file)
     print(f"{name}: started, its output goes to {output}", flush=True)

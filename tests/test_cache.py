@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+import utils
 from conftest import refused, train_command
 from datasets import cache
 from datasets.cache import DiskCache, chosen_cache
@@ -114,9 +115,12 @@ def test_auto_takes_memory_then_disk_then_nothing(tmp_path, monkeypatch):
     assert chosen_cache("none", 1, tmp_path) == "none" and chosen_cache("disk", 1000, tmp_path) == "disk"
 
 
-def test_a_containers_limit_counts_as_memory(monkeypatch):
+def test_a_containers_limit_counts_as_memory_and_runs_share_it(monkeypatch):
     monkeypatch.setattr(cache, "installed_memory", lambda: 300)
     assert cache.fits_memory(99) and not cache.fits_memory(101)
+    monkeypatch.setenv(utils.SIDE_BY_SIDE, "2")  # and is shared by two runs of --jobs 2
+    assert cache.fits_memory(49) and not cache.fits_memory(51)
+    monkeypatch.delenv(utils.SIDE_BY_SIDE)
     monkeypatch.setattr(cache, "installed_memory", lambda: 0)  # nothing tells of one
     assert cache.fits_memory(101)
 
