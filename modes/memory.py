@@ -60,7 +60,7 @@ def needed(options: argparse.Namespace, layout: Layout, mixed: bool = False, wor
     group = TOGETHER if options.mix else 1 + further_batches(10 ** 6, options)[0]
     of_recognizer = 4.6 * vgg + group * (9 + 16 * width / 1024)
     maps = pixels * max(options.batch_size * of_gan, options.vgg_batch_size * of_recognizer) * (2 if mixed else 4)
-    images = 3 * pixels * len(layout.split("all")) if options.cache == "ram" else 0
+    images = 3 * pixels * len(layout.train + layout.val + layout.target_only) if options.cache == "ram" else 0
     return int(weights), int(maps / world), images
 
 

@@ -41,7 +41,7 @@ from models.recognizer import Examples, Recognizer
 from models.soundness import LARGEST, fault_of_weights
 from models.swap_gan import SwapGAN
 from models.vgg import VGG, VGG_fx
-from modes.memory import check_memory
+from modes.memory import check_memory, needed
 from modes.options import KNOBS, RUN_KEYS, defaults, read_options
 from modes.records import StateStore
 from modes.state import PHASES, STATE, exploded
@@ -91,6 +91,12 @@ def test_what_exceeds_the_machine_is_refused_with_the_figure(faces):
         options = read_options(["--vgg_init=none", *words])
         assert "GiB of memory are needed" in refused(lambda: check_memory(options, layout, CPU, False, 1))
     check_memory(read_options(["--image_size=64", "--vgg_width=8", "--base_width=16"]), layout, CPU, False, 1)
+
+
+def test_images_in_memory_are_those_that_training_looks_at(faces):
+    layout = read_layout(faces)
+    options = read_options(["--cache=ram", "--image_size=32"])
+    assert needed(options, layout)[2] == 3 * 32 ** 2 * len(layout.train) and layout.test
 
 
 # ----------------------------------------------------------------------------------------------------- JSON
