@@ -37,7 +37,7 @@ def check_options(options: argparse.Namespace, given: dict[str, Any]) -> None:
                                             "export": f"{options.which}.onnx"}.get(options.mode, "result.jpg")
         if options.mode != "export":
             utils.check_picture_name(options.output)
-    for name in ("perceptual", "vgg_init") if options.mode == "train" and not wants_restore(options) else ():
+    for name in ("perceptual", "vgg_init") if options.mode == "train" and options.restore is None else ():
         path = getattr(options, name)
         if path and path not in ("imagenet", "none", "stage0") and not Path(path).is_file():
             raise UserError(f"--{name} {path}: no such file")

@@ -54,13 +54,16 @@ class PerceptualPhase:
     def __init__(self, setting: Setting, config: dict[str, Any], restoring: bool) -> None:
         self.setting, self.config = setting, config
         options, n = setting.options, len(setting.layout.expressions)
-        self.file = Path(options.perceptual or setting.folder / "VGG_loss" / f"{n}_max_ckpt.t7")
+        self.own_file = setting.folder / "VGG_loss" / f"{n}_max_ckpt.t7"  # the only one that is ever written
+        self.file = Path(options.perceptual or self.own_file)
         wanted, there = options.vgg_loss or options.vgg_init == "stage0", self.file.is_file()
         if there and not restoring and options.overwrite and self._of_other_images():
             there = False
         self.epochs = options.perceptual_epochs if wanted and not there else 0
         if not restoring and wanted and there:
             self._check_file()
+        elif not restoring and options.perceptual and not there:
+            raise UserError(f"--perceptual {self.file}: no such file")
         elif not restoring and wanted and not self.epochs:
             raise UserError("--perceptual_epochs 0: there is no perceptual network yet; train one, take one from "
                             "elsewhere with --perceptual FILE, or do without with --no_vgg_loss")
@@ -131,7 +134,7 @@ class PerceptualPhase:
             self._best = {"acc": acc, "step": self.recognizer.steps, "net": on_cpu(self.recognizer.network)}
         if epoch == self.epochs - 1:
             if self.setting.processes.main:
-                utils.save_checkpoint(self.file, {**self._best, "config": self.config})
+                utils.save_checkpoint(self.own_file, {**self._best, "config": self.config})
             self.setting.processes.wait()
             self._recognizer, self._best = None, {"acc": -1.0, "step": 0, "net": {}}
         return {**means, **selection_figure(self.setting, acc)}
@@ -144,6 +147,8 @@ class PerceptualPhase:
     def load_state(self, state: dict[str, Any]) -> None:
         """The inverse of :meth:`state`."""
         self.epochs, self._best = state["epochs"], state["best"]
+        if state["recognizer"] and self.setting.options.perceptual:
+            raise UserError(f"--perceptual {self.file}: the run is in the middle of training its own; leave it out")
         if state["recognizer"]:
             self.recognizer.load_state_dict(state["recognizer"])
 
