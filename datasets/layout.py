@@ -110,6 +110,8 @@ def read_layout(root: str | Path, expressions: Sequence[str] | None = None, *,
     expressions = tuple(expressions) if expressions else names
     if expressions is None:
         raise UserError(f"{root}: nothing names its expressions; give them with -a, in the order of the labels")
+    same = {name: name for name in names or ()}  # equal names as one object: a checkpoint's bytes tell them apart
+    expressions = tuple(same.get(name, name) for name in expressions)
     _check_names(expressions, names, lists.root)
     for mistake in label_mistakes(lists, names or expressions, neutral):
         raise UserError(mistake)
@@ -280,20 +282,31 @@ def report_broken(samples: Sequence[Sample], faults: Sequence[str | None]) -> No
 
 # ------------------------------------------------------------------------------------------------- writing
 
-def write_layout(root: str | Path, expressions: Sequence[str], splits: dict[str, Sequence[Sample]]) -> None:
+def write_layout(root: str | Path, expressions: Sequence[str], splits: dict[str, Sequence[Sample]],
+                 remove: bool = False) -> None:
     """Write the lists of a data directory, each whole or not at all, ``images.list`` last.
 
     ``splits`` maps ``train``, ``test`` and optionally ``val`` to samples; ``subjects.list`` is written where any
-    sample has a subject. A list that has nothing to say is removed, so that writing twice gives the same files.
+    sample has a subject. With ``remove`` a list that has nothing to say, but lies there, goes.
     """
     root = Path(root)
-    everything = [sample for name in ("train", "val", "test") for sample in splits.get(name, ())]
+    texts = _list_texts(splits)
     write_text(root / "expressions.txt", "\n".join(expressions) + "\n")
-    texts = {"subjects.list": "".join(subject_line(s.name, s.subject, s.scene) for s in everything if s.subject)}
-    for split in ("val", "test", "train"):
-        texts[LIST_NAMES[split]] = "".join(f"{s.name} {s.label}\n" for s in splits.get(split, ()))
     for name, text in texts.items():
         if text:
             write_text(root / name, text)
-        else:
+        elif remove:
             (root / name).unlink(missing_ok=True)
+
+
+def foreign_lists(root: Path, splits: dict[str, Sequence[Sample]]) -> list[Path]:
+    """The lists in a directory that :func:`write_layout` would not write: whoever reads the others reads them too."""
+    return [root / name for name, text in _list_texts(splits).items() if not text and (root / name).exists()]
+
+
+def _list_texts(splits: dict[str, Sequence[Sample]]) -> dict[str, str]:
+    everything = [sample for name in ("train", "val", "test") for sample in splits.get(name, ())]
+    texts = {"subjects.list": "".join(subject_line(s.name, s.subject, s.scene) for s in everything if s.subject)}
+    for split in ("val", "test", "train"):
+        texts[LIST_NAMES[split]] = "".join(f"{s.name} {s.label}\n" for s in splits.get(split, ()))
+    return texts

@@ -12,7 +12,7 @@ import numpy
 
 import utils
 from datasets.files import check_output
-from datasets.layout import Sample, write_layout
+from datasets.layout import Sample, foreign_lists, write_layout
 from datasets.loading import Images, load
 from datasets.plans import Batch, Plan
 from datasets.splits import training_pairs
@@ -42,6 +42,13 @@ def generate(options: argparse.Namespace) -> None:
         check_output(folder, "--output", apart=[layout.root], directory=True)
     everyone = layout.train + layout.target_only
     pairs = training_pairs(layout, options.seed, options.pairs_per_image, options.targets == "any")
+    for name in names:
+        if len(name.split()) != 1:
+            raise UserError(f"--mode generate: expressions.txt cannot hold the name {name!r} of the run, which is more than "
+                            "one word")
+    for path in foreign_lists(out, {"train": layout.train, "val": layout.val, "test": layout.test}):
+        raise UserError(f"{path}: this run has nothing to write there, and training would read it; move it away, or choose "
+                        "another --output")
     file_names = Names()
     samples = named_pairs(out, everyone, pairs, file_names)
     pairs = pairs[list(samples)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from conftest import command, refused
+from conftest import command, refused, train_command
 from datasets.layout import Sample, read_layout
 from datasets.synthetic import make_dataset
 from models.augment import blurred, differently_lit, disturbed, shifted
@@ -219,6 +220,18 @@ def test_way_to_several_targets_as_strips_and_as_matrix(run, tmp_path):
         assert np.abs(inner(matrix, step, 0) - inner(strips, 0, step)).max() <= 1  # down: to the first target
         assert np.abs(inner(matrix, 0, step) - inner(strips, 1, step)).max() <= 1  # right: to the second
     assert (inner(matrix, 3, 1) == 255).all() and np.abs(inner(matrix, 3, 0) - inner(strips, 0, 3)).max() <= 1
+
+
+def test_generate_leaves_lists_that_are_not_its_own(run, faces, tmp_path):
+    words = ["--mode", "generate", "--restore", "--checkpoint_dir", run, "--gpu", -1, "--output", tmp_path / "out"]
+    anonymous = tmp_path / "faces"
+    shutil.copytree(faces, anonymous)
+    (anonymous / "subjects.list").unlink()
+    words += ["--data_dir", anonymous]
+    assert train_command(*words).returncode == 0
+    (tmp_path / "out" / "subjects.list").write_text("mine\n")
+    assert "subjects.list" in refused(train_command(*words))
+    assert (tmp_path / "out" / "subjects.list").read_text() == "mine\n"
 
 
 def test_generate_writes_a_data_set_to_train_on(run, faces, tmp_path):

@@ -181,6 +181,11 @@ def test_a_smaller_drawing_leaves_nothing_of_a_larger_one(tmp_path):
     make_dataset(tmp_path / "demo", seed=0, **SMALL)
     make_dataset(tmp_path / "demo", seed=0, **{**SMALL, "subjects_train": 1, "scenes": 1})
     assert len(list((tmp_path / "demo/data").iterdir())) == 12
+    (tmp_path / "demo" / "images_val.list").write_text("train_0001.jpg 0\n")  # the user's, both of them
+    (tmp_path / "demo" / "data" / "train_9999.jpg").write_text("mine")
+    make_dataset(tmp_path / "demo", seed=0, **{**SMALL, "subjects_train": 1, "scenes": 1})
+    assert (tmp_path / "demo" / "images_val.list").is_file()
+    assert (tmp_path / "demo" / "data" / "train_9999.jpg").read_text() == "mine"
     assert describe(tmp_path / "demo")["subjects_train"] == 1
 
 

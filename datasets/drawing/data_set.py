@@ -103,14 +103,14 @@ def _clear(root: Path) -> None:
         raise UserError(f"{root}: is no directory; name a directory to draw into")
     if not root.is_dir() or not any(not entry.name.startswith(".") for entry in root.iterdir()):
         return
-    if _description(root) is None:
+    drawn = _description(root)
+    if drawn is None:
         raise UserError(f"{root}: holds something that was not drawn here; name an empty or new directory")
     for name in (LIST_NAMES["train"], LIST_NAMES["test"], "subjects.list"):
         (root / name).unlink(missing_ok=True)
-    for split in ("train", "test"):
-        for picture in (root / "data").glob(f"{split}_[0-9]*.jpg"):
-            if picture.stem.removeprefix(f"{split}_").isdigit():
-                picture.unlink()
+    for samples in _plan(root, drawn["subjects_train"], drawn["subjects_test"], drawn["scenes"]).values():
+        for sample in samples:
+            sample.path.unlink(missing_ok=True)
 
 
 def _plan(root: Path, subjects_train: int, subjects_test: int, scenes: int) -> dict[str, list[Sample]]:

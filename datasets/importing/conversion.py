@@ -40,7 +40,7 @@ def convert(found: Collection, source: Path, out: Path, writer: ImageWriter, *, 
         _check_free(out, found.expressions, splits, waiting)
 
     _write_images(waiting, images, writer)
-    write_layout(out, found.expressions, splits)
+    write_layout(out, found.expressions, splits, remove=True)
     done = f"{len(waiting)} of them new" if waiting else "all there already"
     print(f"{out}: {len(samples)} images ({done})")
     for reason, count in sorted(found.left_out.items()):
