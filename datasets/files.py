@@ -52,12 +52,13 @@ def check_output(out: str | os.PathLike, flag: str, *, inputs: Iterable[str | os
         raise UserError(f"{flag} {str(out)[:60]}...: a name is too long; choose another")
 
 
-def check_table(path: Path, head: str, flag: str) -> None:
+def check_table(path: Path, flag: str, *heads: str) -> None:
     """UserError where a text file that is to be written by the way is there and does not begin as this program's do.
 
-    ``flag`` is the option, with its value, that leads there; ``head`` are the first letters of such files.
+    ``flag`` is the option, with its value, that leads there; ``heads`` are how such files begin.
     """
     if path.is_file():
         with open(path, encoding="utf-8", errors="replace") as handle:
-            if handle.read(len(head)) not in (head, ""):
+            begin = handle.read(max(map(len, heads)))
+            if begin and not begin.startswith(heads):
                 raise UserError(f"{flag}: {path} would be written, and holds something else; choose another place")

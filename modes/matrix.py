@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 import utils
-from datasets.files import check_table
+from datasets.files import check_output, check_table
 from datasets.layout import Layout, Sample, check_images, short_names
 from datasets.loading import Images, to_float
 from models.attribution import explained_stage
@@ -26,6 +26,7 @@ from models.recognizer import answers
 from utils import UserError
 
 MISTAKES_SHOWN = 24
+RESULTS = ("Con_Matrix.png", "confusion_matrix.json", "predictions.csv", "mistakes.jpg")
 ANSWERED = ("file", "label", "predicted")  # the first columns of predictions.csv
 
 
@@ -67,9 +68,12 @@ def check_results(folder: str | Path, flag: str, pooled: bool = False) -> None:
 
     ``flag`` is what led there.
     """
+    places = [Path(folder) / name for name in (RESULTS[:2] if pooled else RESULTS)]
+    for place in places:
+        check_output(place, flag)
+    check_table(places[1], flag, '{\n  "title": ')
     if not pooled:
-        check_table(Path(folder) / "predictions.csv", ",".join(ANSWERED), flag)
-    check_table(Path(folder) / "confusion_matrix.json", '{\n  "title": ', flag)
+        check_table(places[2], flag, ",".join(ANSWERED))
 
 
 def write_report(judged: Judged, names: Sequence[str], title: str, output_dir: str | Path) -> None:
@@ -77,8 +81,7 @@ def write_report(judged: Judged, names: Sequence[str], title: str, output_dir: s
     ``mistakes.jpg``."""
     output_dir, report, predictions = Path(output_dir), judged.report, judged.predictions
     heading = f"accuracy {report.accuracy:.1f} %, mean of classes {report.mean_class_accuracy:.1f} %"
-    places = [output_dir / name for name in ("Con_Matrix.png", "confusion_matrix.json", "predictions.csv",
-                                             "mistakes.jpg")]
+    places = [output_dir / name for name in RESULTS]
     picture = mistakes_picture(judged, names)
     utils.save_picture(confusion_picture(report, names, heading), places[0])
     utils.write_json(places[1], {"title": title, **predictions.as_dict(names)})
@@ -90,7 +93,7 @@ def write_report(judged: Judged, names: Sequence[str], title: str, output_dir: s
 
 def write_pooled(pooled: Pooled, names: Sequence[str], title: str, output_dir: str | Path) -> None:
     """Print the figures of several runs and write their ``Con_Matrix.png`` and ``confusion_matrix.json``."""
-    places = [Path(output_dir) / name for name in ("Con_Matrix.png", "confusion_matrix.json")]
+    places = [Path(output_dir) / name for name in RESULTS[:2]]
     utils.save_picture(confusion_picture(pooled.report, names, pooled.heading), places[0])
     utils.write_json(places[1], {"title": title, **pooled.as_dict(names)})
     print(f"{title}\n\n{pooled.as_text()}\n\n{pooled.report.as_text(names, short_names(names))}\n")

@@ -29,7 +29,7 @@ from datasets.video import Persons, Video
 from models.attribution import explained_stage
 from models.checkpoints import Trained
 from models.recognized_figures import PERSONS_SHOWN, Card, cards_picture, timeline, with_boxes
-from modes.trained import load_trained, preparation
+from modes.trained import images_of, load_trained, preparation
 from utils import UserError
 
 BATCH, LARGE_BATCH, SHOWN = 16, 64, 24  # pictures at a time: whole photographs and frames, small faces; faces drawn
@@ -66,6 +66,7 @@ def recognize(options: argparse.Namespace) -> None:
     places = Places.of(options.output, paths, bool(options.align) and video is None, video is not None)
     places.check(paths)
     trained = load_trained(options)
+    check_output(places.sheet, "--output", trees=images_of(trained.config))
     cutter = Cutter(preparation(options, trained.image_size, trained.alignment, paths))
     pictures = video(options.every) if video else map(Picture, paths)
     count = -(-video.frames // options.every) if video else len(paths)
@@ -125,7 +126,9 @@ class Places:
         inputs = {path.resolve() for path in paths}
         for place in filter(None, (self.sheet, self.table, self.timeline, *self.copies.values())):
             check_output(place, "--output", inputs=[place] if place.resolve() in inputs else [])
-        check_table(self.table, "file,", f"--output {self.sheet}")
+        check_table(self.table, f"--output {self.sheet}", "file,face,left,", "file,frame,seconds,")
+        if self.timeline == self.sheet:
+            raise UserError(f"--output {self.sheet}: is the name of the picture over time beside it; choose another")
 
 
 # ------------------------------------------------------------------------------------------------- the work

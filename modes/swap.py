@@ -27,7 +27,7 @@ from datasets.pictures import read_image, read_picture
 from models import figures
 from models.checkpoints import gan_config
 from models.swap import Pair
-from modes.trained import load_gan, preparation
+from modes.trained import images_of, load_gan, preparation
 from utils import UserError
 
 
@@ -38,9 +38,10 @@ def swap(options: argparse.Namespace) -> None:
         check_output(out, "--output", inputs=(*options.input, *options.target))
     gan, names = load_gan(options)
     check_swap_list(options.swap_list, names)
-    paths = (*options.input, *options.target)
-    aligned = gan_config(Path(options.checkpoint_dir) / "model").get("alignment")
-    prepared = preparation(options, gan.shape.image_size, aligned, paths)
+    paths, config = (*options.input, *options.target), gan_config(Path(options.checkpoint_dir) / "model")
+    for out in (options.output, *pasted):
+        check_output(out, "--output", trees=images_of(config))
+    prepared = preparation(options, gan.shape.image_size, config.get("alignment"), paths)
     photos = [Photo.open(path, prepared) for path in paths]
     face, *targets = (to_float(to_uint8(photo.face)[None], gan.device) for photo in photos)
     labels = torch.tensor(options.swap_list, device=gan.device)

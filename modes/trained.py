@@ -12,7 +12,7 @@ import utils
 from datasets.aligning.directory import alignment_of
 from datasets.crops import Preparation
 from datasets.folds import with_kept_fold
-from datasets.layout import DATA_SETS, Layout, check_images, read_layout
+from datasets.layout import DATA_SETS, Layout, check_images, image_directory, read_layout
 from datasets.splits import with_kept_validation
 from models import checkpoints
 from models.checkpoints import Trained, load_recognizer
@@ -92,6 +92,11 @@ def read_data(options: argparse.Namespace, names: list[str]) -> Layout:
 def neutral_of(options: argparse.Namespace) -> str | None:
     """The expression that serves as neutral: ``--neutral``, else the one of the run in ``--checkpoint_dir``, if any."""
     return options.neutral or checkpoints.gan_config(Path(options.checkpoint_dir) / "model").get("neutral_name")
+
+
+def images_of(config: dict[str, Any]) -> list[Path]:
+    """The directory with the images that a run was trained on, as its checkpoint tells: nothing is written there."""
+    return [image_directory(Path(config["data_dir"]))] if "data_dir" in config else []
 
 
 def preparation(options: argparse.Namespace, image_size: int, aligned: dict[str, Any] | None,

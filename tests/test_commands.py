@@ -108,6 +108,15 @@ def test_swap_aligns_the_faces_and_puts_them_back(run, tmp_path):
     assert "cannot use it as a YuNet" in line
 
 
+@pytest.mark.parametrize("mode", [["test", "--swap_list", 2, 5, "--target", "images/neutral.jpg"], ["recognize"]])
+def test_images_of_the_run_are_no_place_for_a_picture(run, faces, mode):
+    place = faces / "data" / "test_0001.jpg"
+    before = place.read_bytes()
+    line = refused(train_command("--mode", *mode, "--restore", "--checkpoint_dir", run, "--gpu", -1, "--input",
+                                 "images/smile.jpg", "--output", place))
+    assert "stays untouched" in line and place.read_bytes() == before and not place.with_suffix(".csv").exists()
+
+
 def test_swap_aligns_as_the_training_faces_were(run, tmp_path):
     pytest.importorskip("cv2")
     model, photos = shared("data/yunet/yunet_n_640_640.onnx"), shared("data/wild_faces/data")
@@ -180,6 +189,9 @@ def test_the_matrix_overwrites_its_own_results_alone(run, tmp_path, name, conten
     assert name in line and "something else" in line and "--output_dir" in line
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {name: content}
     (tmp_path / name).unlink()
+    (tmp_path / "mistakes.jpg").mkdir()
+    assert "mistakes.jpg: is a directory" in refused(command("test_matrix_multi.py", *words))
+    (tmp_path / "mistakes.jpg").rmdir()
     for _ in range(2):
         result = command("test_matrix_multi.py", *words)
         assert result.returncode == 0, result.stderr
@@ -303,6 +315,7 @@ def test_bad_data_is_refused_before_training(broken, tmp_path, kind, words):
     (["--perceptual", "nowhere.t7"], ["--perceptual nowhere.t7: no such file"]),
     (["--vgg_init", "imagenet"], ["ImageNet weights for --vgg_width 64 alone", "--vgg_init none"]),
     (["--batch_size", 0], ["--batch_size 0"]),
+    (["--checkpoint_dir", ""], ["--checkpoint_dir", "must not be empty"]),
     (["--data_dir", "nowhere"], ["nowhere: no such data directory"])])
 def test_bad_training_options_are_refused(faces, tmp_path, options, words):
     line = refused(command("train.py", "--data_dir", faces, "--checkpoint_dir", tmp_path / "run", *TINY, *options))

@@ -325,9 +325,10 @@ def test_outputs_never_overwrite_an_input(run, faces, tmp_path, monkeypatch):
     assert "is a file that is read" in refused(recognize(run, "--input", faces / "table.csv", "-o", faces / "table.jpg"))
     assert before == {path: path.read_bytes() for path in faces.rglob("*.png")}
     assert not list(tmp_path.glob("*.csv"))
-    (tmp_path / "ratings.csv").write_text("picture,valence\n")
-    assert "holds something else" in refused(recognize(run, "--input", faces, "-o", tmp_path / "ratings.jpg"))
-    assert (tmp_path / "ratings.csv").read_text() == "picture,valence\n"
+    for head in ("picture,valence\n", "file,label,subject\n"):
+        (tmp_path / "ratings.csv").write_text(head)
+        assert "holds something else" in refused(recognize(run, "--input", faces, "-o", tmp_path / "ratings.jpg"))
+        assert (tmp_path / "ratings.csv").read_text() == head
 
 
 def test_checkpoints_of_another_kind_are_refused(run, faces, tmp_path):
