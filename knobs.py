@@ -72,8 +72,8 @@ class NamedKnob:
             most = MOST if most is None else most
             if value != value or not -MOST <= value <= MOST or value > most or least is not None and value < least:
                 return f"must be from {-MOST if least is None else least:g} to {most:g}"
-        elif self.kind is str and "\0" in value:
-            return "must not hold a zero byte"
+        elif self.kind is str and (not value.strip() or "\0" in value):
+            return "must not be empty" if not value.strip() else "must not hold a zero byte"
         return None
 
 

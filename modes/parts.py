@@ -58,8 +58,10 @@ def words_of(part: argparse.Namespace, knobs: Iterable[Any]) -> list[str]:
             value = str(Path(value).parent)  # --fold goes into its own directory there
         if named.kind is bool:
             words.append(f"--{named.name}" if value else f"--no_{named.name}")
+        elif isinstance(value, list):
+            words += [f"--{named.name}", *map(str, value)]
         else:
-            words += [f"--{named.name}", *map(str, value if isinstance(value, list) else [value])]
+            words.append(f"--{named.name}={value}")  # which may begin with a dash
     return words
 
 

@@ -126,8 +126,8 @@ def built(options: argparse.Namespace, layout: Layout, images: Images, device: t
     def stages() -> list[Stage]:
         return schedule(perceptual.epochs, options.epochs, options.round_every, options.round_epochs)
 
-    rows = ([split, s.name, s.label, s.subject, s.scene] for split in ("train", "val", "target_only")
-            for s in getattr(layout, split))
+    splits = ["train", "val", "target_only", *(["test"] if options.select_on == "test" else [])]
+    rows = ([split, s.name, s.label, s.subject, s.scene] for split in splits for s in getattr(layout, split))
     neutral = len(layout.expressions) - 1 if layout.neutral is None else layout.neutral  # as in states of before
     lists = fingerprint([neutral, rows, (pair.tolist() for pair in pairs)])
     return Run(setting, [perceptual, gan, recognizer], stages, lists, images.content()), (perceptual, gan, recognizer)
@@ -234,7 +234,8 @@ def set_backends(deterministic: bool) -> None:
 
 def check_places(options: argparse.Namespace) -> None:
     """UserError where the results could not be written."""
-    check_output(options.checkpoint_dir, "--checkpoint_dir", directory=True)
+    for folder in ("", *RunDirectory.folders, *RunDirectory.reused):
+        check_output(Path(options.checkpoint_dir) / folder, "--checkpoint_dir", directory=True)
     if is_demo(options):
         check_output(".", "the current directory", directory=True)
         check_results(".", "the current directory")

@@ -32,7 +32,8 @@ from datasets.synthetic import make_dataset
 from hostile import LOCK_HOLDER, fill, snapshot
 from models.metrics import Report
 from models.pooled import Pooled, Spread
-from modes.options import read_options
+from modes.options import KNOBS, read_options
+from modes.parts import parts_of, words_of
 from test_processes import torchrun
 from test_resume import AT_A_STEP, run_until
 from utils import UserError
@@ -396,3 +397,11 @@ def test_overwriting_removes_what_runs_have_written_and_nothing_else(faces, whol
                                                                              "VGG_loss/6_max_ckpt.t7")}
     assert left == kept | {"fold_05/model/mine.pth", "fold_09/mine.txt", "notes.txt"}
     assert matrix(folder)["images"] == 120 and len(matrix(folder)["runs"]) == 2
+
+
+def test_words_of_a_part_are_read_as_what_they_were():
+    options = read_options(["--data_dir=-faces", "--seeds", "2", "--no_l1_loss", "-a", "b", "c", "--lr", "1e-3"])
+    for part in parts_of(options):
+        again = read_options(words_of(part, KNOBS.values()))
+        assert again.data_dir == "-faces" and again.attributes == ["b", "c"] and again.lr == 1e-3
+        assert not again.l1_loss and again.checkpoint_dir == part.checkpoint_dir and again.seed == part.seed

@@ -193,6 +193,8 @@ def test_restoring_needs_no_options(faces, undisturbed, tmp_path):
     result = command("train.py", "--restore", "--checkpoint_dir", folder, "--gpu", -1)
     assert result.returncode == 0, result.stderr
     assert_same(folder, undisturbed)
+    ours, theirs = ((place / "VGG" / "max_ckpt.t7").read_bytes() for place in (folder, undisturbed))
+    assert ours == theirs  # the file itself, not only what is in it
 
 
 def test_restoring_a_finished_run_goes_on_only_with_more_epochs(faces, undisturbed):
@@ -216,6 +218,27 @@ def test_changed_data_are_noticed(faces, undisturbed, tmp_path):
     line = refused(command("train.py", "--restore", "--checkpoint_dir", undisturbed, "--data_dir", tmp_path / "faces",
                            "--gpu", -1))
     assert "have changed since the run was started" in line
+
+
+def test_changed_test_images_are_noticed_where_they_choose(faces, tmp_path):
+    shutil.copytree(faces, tmp_path / "faces")
+    argv = words(tmp_path / "faces", tmp_path / "run", "--select_on", "test")
+    assert run_until(argv, AT_A_STEP, 7).returncode == -signal.SIGKILL
+    path = tmp_path / "faces" / "images_test.list"
+    path.write_text("".join(f"{line.split()[0]} 2\n" for line in path.read_text().splitlines()))
+    assert "have changed since the run was started" in refused(command(*argv, "--restore"))
+
+
+def test_a_given_perceptual_network_is_never_written(faces, undisturbed, tmp_path):
+    mine, folder = tmp_path / "mine.t7", tmp_path / "run"
+    shutil.copy(undisturbed / "VGG_loss" / "6_max_ckpt.t7", mine)
+    before = mine.read_bytes()
+    assert run_until(words(faces, folder, "--save_minutes", "0"), AT_A_STEP, 3).returncode == -signal.SIGKILL
+    line = refused(command(*words(faces, folder, "--restore", "--force", "--perceptual", str(mine))))
+    assert "--perceptual" in line and "leave it out" in line and mine.read_bytes() == before
+    absent = tmp_path / "typo" / "none.t7"
+    line = refused(command(*words(faces, tmp_path / "other", "--auto_restore", "--perceptual", str(absent))))
+    assert "none.t7: no such file" in line and not absent.parent.exists() and not (tmp_path / "other").exists()
 
 
 def test_a_state_of_another_version_is_one_line(undisturbed, tmp_path):
