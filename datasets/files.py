@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Iterable
 
-from utils import UserError
+from utils import UserError, is_own_figure
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 
@@ -62,3 +62,13 @@ def check_table(path: Path, flag: str, *heads: str) -> None:
             begin = handle.read(max(map(len, heads)))
             if begin and not begin.startswith(heads):
                 raise UserError(f"{flag}: {path} would be written, and holds something else; choose another place")
+
+
+def check_figure(path: str | os.PathLike, flag: str) -> None:
+    """UserError where a picture is to be written whose name nobody typed, and another than ours has it.
+
+    ``flag`` is the option that leads elsewhere.
+    """
+    if os.path.lexists(path) and not is_own_figure(path):
+        raise UserError(f"{path}: is there, and nothing says that this program drew it; move it away, or choose another "
+                        f"place ({flag})")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import utils
+from datasets.files import check_figure
 from modes.parts import is_series
 from utils import UserError
 
@@ -33,8 +34,11 @@ def check_options(options: argparse.Namespace, given: dict[str, Any]) -> None:
     if options.mode == "generate" and not options.output:
         raise UserError("--mode generate: --output DIR is missing, the data directory to write")
     if options.mode != "generate":
-        options.output = options.output or {"grid": "grid.jpg", "recognize": "recognized.jpg",
-                                            "export": f"{options.which}.onnx"}.get(options.mode, "result.jpg")
+        typed, named = options.output, {"test": "result.jpg", "grid": "grid.jpg", "recognize": "recognized.jpg",
+                                        "export": f"{options.which}.onnx"}
+        options.output = typed or named.get(options.mode, "result.jpg")
+        if not typed and options.mode in ("test", "grid", "recognize"):
+            check_figure(options.output, "--output")
         if options.mode != "export":
             utils.check_picture_name(options.output)
     for name in ("perceptual", "vgg_init") if options.mode == "train" and options.restore is None else ():

@@ -21,7 +21,7 @@ from datasets.aligning.alignment import NoFace, align_face
 from datasets.aligning.detect import FaceDetector
 from datasets.aligning.geometry import paste_back
 from datasets.crops import Preparation
-from datasets.files import check_output
+from datasets.files import check_figure, check_output
 from datasets.loading import to_float, to_uint8
 from datasets.pictures import read_image, read_picture
 from models import figures
@@ -36,6 +36,8 @@ def swap(options: argparse.Namespace) -> None:
     pasted = [beside(options.output, name) for name in ("input", "target")] if options.paste else []
     for out in (options.output, *pasted):
         check_output(out, "--output", inputs=(*options.input, *options.target))
+    for out in pasted:
+        check_figure(out, "--output")
     gan, names = load_gan(options)
     check_swap_list(options.swap_list, names)
     paths, config = (*options.input, *options.target), gan_config(Path(options.checkpoint_dir) / "model")
@@ -61,7 +63,7 @@ def swap(options: argparse.Namespace) -> None:
         for photo, swapped, name in zip(photos, (c, d), ("input", "target")):
             if options.paste:
                 photo.save_with(figures.to_picture(swapped[0]), beside(options.output, name))
-    utils.save_picture(picture, options.output)
+    utils.save_figure(picture, options.output)
     print(f"wrote {options.output}: {said}")
 
 
@@ -123,7 +125,7 @@ class Photo:
 
     def save_with(self, face: Image.Image, path: Path) -> None:
         """Write the whole picture with another face in the place of its own."""
-        utils.save_picture(paste_back(self.whole, face, self.matrix), path)
+        utils.save_figure(paste_back(self.whole, face, self.matrix), path)
         print(f"wrote {path}: the whole photograph with the swapped face")
 
 

@@ -14,7 +14,7 @@ import torch
 
 import utils
 from datasets.aligning.directory import alignment_of
-from datasets.files import check_output
+from datasets.files import check_figure, check_output
 from datasets.folds import check_kept_fold, described_fold, fold_list, list_text, with_fold
 from datasets.layout import DATA_SETS, Layout, Sample, check_classes, check_images, check_splits, read_layout
 from datasets.loading import Images
@@ -239,6 +239,8 @@ def check_places(options: argparse.Namespace) -> None:
     if is_demo(options):
         check_output(".", "the current directory", directory=True)
         check_results(".", "the current directory")
+        for name in ("grid.jpg", "result.jpg"):
+            check_figure(name, "the current directory")
 
 
 def check_compiler(device: torch.device) -> None:

@@ -13,11 +13,13 @@ import torch
 from PIL import Image
 
 import test_matrix_multi
-from conftest import command, refused, shared, train_command
+from conftest import REPOSITORY, command, refused, shared, train_command
 from datasets.layout import DATA_SETS
 from datasets.synthetic import make_dataset
 from modes.options import build_parser
+from utils import is_own_figure
 
+IMAGES = REPOSITORY / "images"
 NAMES = ["disgust", "scream", "smile", "squint", "surprise", "neutral"]
 TINY = ["--image_size", 32, "--base_width", 4, "--vgg_width", 4, "--fc_width", 16, "--batch_size", 6,
         "--vgg_batch_size", 12, "--round_every", 1, "--round_epochs", 1, "--perceptual_epochs", 1, "--gpu", -1]
@@ -117,6 +119,20 @@ def test_images_of_the_run_are_no_place_for_a_picture(run, faces, mode):
     assert "stays untouched" in line and place.read_bytes() == before and not place.with_suffix(".csv").exists()
 
 
+@pytest.mark.parametrize("name, mode", [
+    ("result.jpg", ["test", "--swap_list", 2, 5, "--input", IMAGES / "smile.jpg", "--target", IMAGES / "neutral.jpg"]),
+    ("grid.jpg", ["grid"]), ("recognized.jpg", ["recognize", "--input", IMAGES / "smile.jpg"])])
+def test_pictures_under_a_default_name_are_overwritten_if_they_are_ours(run, tmp_path, monkeypatch, name, mode):
+    monkeypatch.chdir(tmp_path)
+    words = ["--mode", *mode, "--restore", "--checkpoint_dir", run, "--gpu", -1]
+    shutil.copy(IMAGES / "smile.jpg", name)
+    line = refused(train_command(*words))
+    assert name in line and "move it away" in line and Path(name).read_bytes() == (IMAGES / "smile.jpg").read_bytes()
+    result = train_command(*words, "--output", name)  # who names it means it
+    assert result.returncode == 0 and is_own_figure(name), result.stderr
+    assert train_command(*words).returncode == 0
+
+
 def test_swap_aligns_as_the_training_faces_were(run, tmp_path):
     pytest.importorskip("cv2")
     model, photos = shared("data/yunet/yunet_n_640_640.onnx"), shared("data/wild_faces/data")
@@ -181,12 +197,12 @@ def test_matrix_writes_every_answer_and_shows_the_mistakes(run, faces, tmp_path)
 
 
 @pytest.mark.parametrize("name, content", [("predictions.csv", "file,rater,label\na.png,me,smile\n"),
-                                           ("confusion_matrix.json", '{"mine": 1}')])
+                                           ("confusion_matrix.json", '{"mine": 1}'), ("mistakes.jpg", "mine")])
 def test_the_matrix_overwrites_its_own_results_alone(run, tmp_path, name, content):
     words = ["--resume_dir", run / "VGG", "--gpu", -1, "--output_dir", tmp_path]
     (tmp_path / name).write_text(content)
     line = refused(command("test_matrix_multi.py", *words))
-    assert name in line and "something else" in line and "--output_dir" in line
+    assert name in line and "--output_dir" in line and ("something else" in line or "move it away" in line)
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {name: content}
     (tmp_path / name).unlink()
     (tmp_path / "mistakes.jpg").mkdir()
