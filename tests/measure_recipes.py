@@ -24,7 +24,8 @@ RECIPES = {
     **{f"demo, but `{flags}`": flags for flags in (
         "--d_lr_ratio 1 --d_gain 1", "--d_lr_ratio 1", "--d_lr_ratio 1 --d_gain 32", "--d_lr_ratio 2 --d_gain 1",
         "--d_lr_ratio 0.5 --d_gain 1", "--d_lr_ratio 0.5", "--d_gain 1", "--d_gain 16", "--d_lr_ratio 0.125 --d_gain 1",
-        "--d_lr_ratio 0.125", "--d_gain 1 --epochs 10", NO_TRUTH, f"--d_gain 1 {NO_TRUTH}", f"--epochs 25 {NO_TRUTH}")},
+        "--d_lr_ratio 0.125", "--d_gain 1 --epochs 10", NO_TRUTH, f"--d_gain 1 {NO_TRUTH}", f"--epochs 25 {NO_TRUTH}",
+        f"--epochs 25 {NO_TRUTH} --lambda_adv_loss 2")},
 }
 
 
