@@ -6,6 +6,7 @@ carries no config (the reference's own). UserError names the file and what does 
 
 from __future__ import annotations
 
+import hashlib
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 import utils
+from digests import fingerprint
 from knobs import knobs_of
 from models.attribution import heat_maps
 from models.generator import Decoder, Encoder
@@ -235,6 +237,13 @@ def load_perceptual(path: Path) -> Perceptual:
         network = VGG(2, vgg_width=width, fc_width=1)
         load_backbone(network, {key: value for key, value in state.items() if key.startswith("features.")})
     return Perceptual(network.features)
+
+
+def perceptual_fingerprint(path: Path) -> str:
+    """A SHA-256 of the weights of the perceptual network in a file, whatever else that says."""
+    weights = load_perceptual(path).state_dict()
+    return fingerprint((name, hashlib.sha256(value.contiguous().numpy().tobytes()).hexdigest())
+                       for name, value in weights.items())
 
 
 def perceptual_config(path: Path) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from datasets.plans import Plan, gan_plan, mixed_plan, mixed_sizes, real_plan, r
 from knobs import picked
 from models.augment import augmented
 from models.checkpoints import (initialize, load_gan_networks, load_into, load_perceptual, load_recognizer, on_cpu,
-                                perceptual_config, save_gan, save_recognizer)
+                                perceptual_config, perceptual_fingerprint, save_gan, save_recognizer)
 from models.figures import grid
 from models.generator import Encoder
 from models.recipes import GANRecipe, GANShape, RecognizerRecipe
@@ -69,6 +69,7 @@ class PerceptualPhase:
                             "elsewhere with --perceptual FILE, or do without with --no_vgg_loss")
         self._recognizer: Recognizer | None = None
         self._best: dict[str, Any] = {"acc": -1.0, "step": 0, "net": {}}
+        self._found: str | None = None  # the fingerprint of the finished network, once it has been asked for
 
     def _check_file(self) -> None:
         """UserError where the perceptual network at hand is none, or was trained for something else."""
@@ -140,15 +141,26 @@ class PerceptualPhase:
         return {**means, **selection_figure(self.setting, acc)}
 
     def state(self) -> dict[str, Any]:
-        """Its epochs, and the networks while they are in training."""
-        return {"epochs": self.epochs, "best": self._best,
+        """Its epochs, and the networks while they are in training, or which one came out."""
+        return {"epochs": self.epochs, "best": self._best, "used": None if self._recognizer else self._used(),
                 "recognizer": self._recognizer and self._recognizer.state_dict()}
+
+    def _used(self) -> str | None:
+        """The fingerprint of the network that the other phases use, None where there is none."""
+        options = self.setting.options
+        if self._found is None and (options.vgg_loss or options.vgg_init == "stage0") and self.file.is_file():
+            self._found = perceptual_fingerprint(self.file)
+        return self._found
 
     def load_state(self, state: dict[str, Any]) -> None:
         """The inverse of :meth:`state`."""
         self.epochs, self._best = state["epochs"], state["best"]
         if state["recognizer"] and self.setting.options.perceptual:
             raise UserError(f"--perceptual {self.file}: the run is in the middle of training its own; leave it out")
+        used = state.get("used")  # older states do not tell
+        if used and self._used() not in (None, used) and not self.setting.options.force:
+            raise UserError(f"{self.file}: is another perceptual network than the one that this run was trained with; put "
+                            "that back, or add --force")
         if state["recognizer"]:
             self.recognizer.load_state_dict(state["recognizer"])
 

@@ -25,7 +25,8 @@ class Scalar:
 
 PHASES = {
     "perceptual": {"epochs": Whole(most=100000), "best": {"acc": Number(-1, 100), "step": STEPS,
-                                                          "net": Table(Anything())}, "recognizer": Maybe(RECOGNIZER)},
+                                                          "net": Table(Anything())}, "recognizer": Maybe(RECOGNIZER),
+                   "used": Maybe(Text(64, r"[0-9a-f]*"))},
     "gan": {**{part: Table(Anything()) for part in ("generator", "discriminators", "optimizer_g", "optimizer_d",
                                                     "scaler")},
             "averaged": Maybe(Table(Anything())), "steps": STEPS, "last_g_loss": Scalar()},

@@ -241,6 +241,22 @@ def test_a_given_perceptual_network_is_never_written(faces, undisturbed, tmp_pat
     assert "none.t7: no such file" in line and not absent.parent.exists() and not (tmp_path / "other").exists()
 
 
+def test_another_perceptual_network_is_noticed(faces, undisturbed, tmp_path):
+    mine, folder = tmp_path / "mine.t7", tmp_path / "run"
+    shutil.copy(undisturbed / "VGG_loss" / "6_max_ckpt.t7", mine)
+    argv = words(faces, folder, "--perceptual", str(mine), "--save_minutes", "0")
+    assert run_until(argv, AT_A_STEP, 5).returncode == -signal.SIGKILL
+    checkpoint = torch.load(mine, weights_only=True)
+    torch.save({**checkpoint, "acc": 1.0}, mine)  # the same weights, told otherwise
+    shutil.copytree(folder, tmp_path / "copy")
+    assert command(*words(faces, tmp_path / "copy", "--perceptual", str(mine), "--restore")).returncode == 0
+    checkpoint["net"]["features.0.weight"] += 1
+    torch.save(checkpoint, mine)
+    line = refused(command(*argv, "--restore"))
+    assert "mine.t7: is another perceptual network" in line and "--force" in line
+    assert command(*argv, "--restore", "--force").returncode == 0
+
+
 def test_a_state_of_another_version_is_one_line(undisturbed, tmp_path):
     shutil.copytree(undisturbed, tmp_path / "run")
     store = StateStore(tmp_path / "run" / "state")
