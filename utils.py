@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     import torch
     from tqdm import tqdm
 
-FIGURE = b"drawn by JESRL-FER"  # the comment in a figure's file
 SIDE_BY_SIDE = "JESRL_FER_SIDE_BY_SIDE"  # the environment's word for :func:`runs_side_by_side`
 
 
@@ -353,22 +352,6 @@ def save_picture(image, path: str | os.PathLike, comment: bytes | None = None) -
     image.save(buffer, format=PICTURE_FORMATS[ending], quality=95, **more)
     with atomic_file(path) as handle:
         handle.write(buffer.getvalue())
-
-
-def save_figure(image, path: str | os.PathLike) -> None:
-    """:func:`save_picture` with the comment by which :func:`is_own_figure` knows what this program has drawn."""
-    save_picture(image, path, FIGURE)
-
-
-def is_own_figure(path: str | os.PathLike) -> bool:
-    """Whether :func:`save_figure` has written a file."""
-    from PIL import Image
-
-    try:
-        with Image.open(path) as picture:
-            return picture.info.get("comment") in (FIGURE, FIGURE.decode())
-    except Exception:  # Pillow's format plugins raise whatever they stumble over
-        return False
 
 
 def save_checkpoint(path: str | os.PathLike, value: Any) -> None:

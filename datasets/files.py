@@ -6,8 +6,9 @@ import os
 from pathlib import Path
 from typing import Iterable
 
-from utils import UserError, is_own_figure
+from utils import UserError, save_picture
 
+FIGURE = b"drawn by JESRL-FER"  # the comment in the file of a figure
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 
 
@@ -64,11 +65,27 @@ def check_table(path: Path, flag: str, *heads: str) -> None:
                 raise UserError(f"{flag}: {path} would be written, and holds something else; choose another place")
 
 
+def save_figure(image, path: str | os.PathLike) -> None:
+    """:func:`utils.save_picture` with the comment by which :func:`is_drawn` knows what this program has drawn."""
+    save_picture(image, path, FIGURE)
+
+
+def is_drawn(path: str | os.PathLike, comment: bytes = FIGURE) -> bool:
+    """Whether a file is a picture with a comment of ours."""
+    from PIL import Image  # lists are read without it
+
+    try:
+        with Image.open(path) as picture:
+            return picture.info.get("comment") in (comment, comment.decode())  # of JPEG, of PNG
+    except Exception:  # Pillow's format plugins raise whatever they stumble over
+        return False
+
+
 def check_figure(path: str | os.PathLike, flag: str) -> None:
     """UserError where a picture is to be written whose name nobody typed, and another than ours has it.
 
     ``flag`` is the option that leads elsewhere.
     """
-    if os.path.lexists(path) and not is_own_figure(path):
+    if os.path.lexists(path) and not is_drawn(path):
         raise UserError(f"{path}: is there, and nothing says that this program drew it; move it away, or choose another "
                         f"place ({flag})")

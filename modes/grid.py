@@ -10,7 +10,7 @@ import numpy
 import torch
 
 import utils
-from datasets.files import check_output
+from datasets.files import check_output, save_figure
 from datasets.layout import Layout, Sample, image_directory
 from datasets.loading import Images, to_float
 from models import figures
@@ -47,7 +47,7 @@ def save_sheet(gan: SwapGAN, layout: Layout, count: int, seed: int, path: Path) 
         rows += [[face, *swapped], [None, *figures.heat_map(residual)]]
     heads = ["input", *(layout.expressions[sample.label] for sample in references)]
     notes = ["reference", *(note for person in persons for note in (person.subject or person.name, "residual"))]
-    utils.save_figure(figures.sheet(heads, rows, notes), path)
+    save_figure(figures.sheet(heads, rows, notes), path)
     print(f"wrote {path}: {len(persons)} test persons with {len(references)} expressions and the residuals behind them")
 
 

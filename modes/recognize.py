@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 import utils
 from datasets.crops import Crop, Cutter, Picture, batches, cut_in_batches, find_pictures, is_video_name
-from datasets.files import check_figure, check_output, check_table
+from datasets.files import check_figure, check_output, check_table, save_figure
 from datasets.loading import to_float
 from datasets.pictures import read_picture
 from datasets.video import Persons, Video
@@ -174,7 +174,7 @@ def take(seen: Seen, tally: Tally, table: "Table", places: Places, names: Sequen
             probabilities.append(shares)
     if seen.picture.path in places.copies:
         photo = read_picture(seen.picture.path)  # again: to keep it meanwhile would take the memory of a whole batch
-        utils.save_figure(with_boxes(photo, [crop.box for crop in seen.crops], seen.probabilities, names),
+        save_figure(with_boxes(photo, [crop.box for crop in seen.crops], seen.probabilities, names),
                            places.copies[seen.picture.path])
 
 
@@ -264,7 +264,7 @@ def draw_sheet(tally: Tally, trained: Trained, path: Path) -> None:
     which = f"{len(cards)} of " if tally.persons else f"the first {len(cards)} of "
     heads = [(which if tally.faces > len(cards) else "") + counted(tally.faces, "face"),
              f"heat: what spoke for the named expression (LayerCAM, VGG stage {explained_stage(trained.image_size)})"]
-    utils.save_figure(cards_picture(cards, trained.names, heads), path)
+    save_figure(cards_picture(cards, trained.names, heads), path)
 
 
 def draw_timeline(tally: Tally, names: Sequence[str], path: Path, step: float) -> None:
@@ -273,4 +273,4 @@ def draw_timeline(tally: Tally, names: Sequence[str], path: Path, step: float) -
     rows = [(f"person {person}" if len(tally.persons) > 1 else "", numpy.array(seconds), numpy.array(shares))
             for person, (seconds, shares) in sorted(most)]
     more = f", {len(rows)} of {len(tally.persons)} persons" if len(tally.persons) > len(rows) else ""
-    utils.save_figure(timeline(rows, names, f"probability of each expression over time{more}", 2.5 * step), path)
+    save_figure(timeline(rows, names, f"probability of each expression over time{more}", 2.5 * step), path)

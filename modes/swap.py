@@ -16,12 +16,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-import utils
 from datasets.aligning.alignment import NoFace, align_face
 from datasets.aligning.detect import FaceDetector
 from datasets.aligning.geometry import paste_back
 from datasets.crops import Preparation
-from datasets.files import check_figure, check_output
+from datasets.files import check_figure, check_output, save_figure
 from datasets.loading import to_float, to_uint8
 from datasets.pictures import read_image, read_picture
 from models import figures
@@ -34,15 +33,13 @@ from utils import UserError
 def swap(options: argparse.Namespace) -> None:
     """Swap the expressions of two faces into ``result.jpg``, or draw the way there; UserError for what cannot be."""
     pasted = [beside(options.output, name) for name in ("input", "target")] if options.paste else []
+    paths, config = (*options.input, *options.target), gan_config(Path(options.checkpoint_dir) / "model")
     for out in (options.output, *pasted):
-        check_output(out, "--output", inputs=(*options.input, *options.target))
+        check_output(out, "--output", inputs=paths, trees=images_of(config))
     for out in pasted:
         check_figure(out, "--output")
     gan, names = load_gan(options)
     check_swap_list(options.swap_list, names)
-    paths, config = (*options.input, *options.target), gan_config(Path(options.checkpoint_dir) / "model")
-    for out in (options.output, *pasted):
-        check_output(out, "--output", trees=images_of(config))
     prepared = preparation(options, gan.shape.image_size, config.get("alignment"), paths)
     photos = [Photo.open(path, prepared) for path in paths]
     face, *targets = (to_float(to_uint8(photo.face)[None], gan.device) for photo in photos)
@@ -63,7 +60,7 @@ def swap(options: argparse.Namespace) -> None:
         for photo, swapped, name in zip(photos, (c, d), ("input", "target")):
             if options.paste:
                 photo.save_with(figures.to_picture(swapped[0]), beside(options.output, name))
-    utils.save_figure(picture, options.output)
+    save_figure(picture, options.output)
     print(f"wrote {options.output}: {said}")
 
 
@@ -125,7 +122,7 @@ class Photo:
 
     def save_with(self, face: Image.Image, path: Path) -> None:
         """Write the whole picture with another face in the place of its own."""
-        utils.save_figure(paste_back(self.whole, face, self.matrix), path)
+        save_figure(paste_back(self.whole, face, self.matrix), path)
         print(f"wrote {path}: the whole photograph with the swapped face")
 
 

@@ -14,10 +14,10 @@ from PIL import Image
 
 import test_matrix_multi
 from conftest import REPOSITORY, command, refused, shared, train_command
+from datasets.files import is_drawn
 from datasets.layout import DATA_SETS
 from datasets.synthetic import make_dataset
 from modes.options import build_parser
-from utils import is_own_figure
 
 IMAGES = REPOSITORY / "images"
 NAMES = ["disgust", "scream", "smile", "squint", "surprise", "neutral"]
@@ -129,7 +129,7 @@ def test_pictures_under_a_default_name_are_overwritten_if_they_are_ours(run, tmp
     line = refused(train_command(*words))
     assert name in line and "move it away" in line and Path(name).read_bytes() == (IMAGES / "smile.jpg").read_bytes()
     result = train_command(*words, "--output", name)  # who names it means it
-    assert result.returncode == 0 and is_own_figure(name), result.stderr
+    assert result.returncode == 0 and is_drawn(name), result.stderr
     assert train_command(*words).returncode == 0
 
 

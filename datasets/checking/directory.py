@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Sequence
-
-from PIL import Image
 
 from datasets.checking.findings import Findings, inspect_classes, inspect_lists, inspect_subjects, inspect_unlisted
 from datasets.checking.looks import inspect_pictures, look_at
 from datasets.checking.overview import contact_sheet, table
-from datasets.files import check_output
+from datasets.files import check_output, is_drawn
 from datasets.layout import arranged, image_directory
 from datasets.lists import Lists, read_lists
 from utils import UserError, check_picture_name, save_picture
@@ -64,13 +63,7 @@ def check_directory(root: Path, expressions: Sequence[str] | None = None, neutra
 
 def is_free(place: Path) -> bool:
     """Whether nothing lies at a place but perhaps a sheet that an earlier check has drawn."""
-    try:
-        with Image.open(place) as picture:
-            return picture.info.get("comment") == OURS
-    except FileNotFoundError:
-        return True
-    except Exception:  # Pillow's format plugins raise whatever they stumble over
-        return False
+    return not os.path.lexists(place) or is_drawn(place, OURS)
 
 
 def _numbers(lists: Lists) -> tuple[str, ...]:
