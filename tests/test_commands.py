@@ -1,4 +1,4 @@
-"""The commands as a user types them, at tiny sizes: train, restore, swap, matrix; and how they refuse bad input."""
+"""The commands as a user types them, at tiny sizes: train, restore, matrix; and how they refuse bad input."""
 
 from __future__ import annotations
 
@@ -13,13 +13,11 @@ import torch
 from PIL import Image
 
 import test_matrix_multi
-from conftest import REPOSITORY, command, refused, shared, train_command
-from datasets.files import is_drawn
+from conftest import command, refused, shared
 from datasets.layout import DATA_SETS
 from datasets.synthetic import make_dataset
 from modes.options import build_parser
 
-IMAGES = REPOSITORY / "images"
 NAMES = ["disgust", "scream", "smile", "squint", "surprise", "neutral"]
 TINY = ["--image_size", 32, "--base_width", 4, "--vgg_width", 4, "--fc_width", 16, "--batch_size", 6,
         "--vgg_batch_size", 12, "--round_every", 1, "--round_epochs", 1, "--perceptual_epochs", 1, "--gpu", -1]
@@ -67,99 +65,6 @@ def test_a_run_leaves_grids_and_every_figure(run):
     speeds = list(csv.DictReader(open(run / "log" / "speed.csv")))
     assert {row["name"] for row in speeds} == {"images_per_second", "peak_share"}
     assert {row["phase"] for row in speeds} == {"perceptual", "gan", "recognizer"}
-
-
-def test_swap_writes_six_panels(run, tmp_path):
-    result = command("train.py", "-a", *NAMES, "--swap_list", 2, 5, "--input", "./images/smile.jpg", "--target",
-                     "./images/neutral.jpg", "--mode", "test", "--restore", "--gpu", 0, "--checkpoint_dir", run,
-                     "--output", tmp_path / "result.jpg")
-    assert result.returncode == 0, result.stderr
-    assert result.stderr.count("warning") == 1 and "no CUDA GPU" in result.stderr
-    assert Image.open(tmp_path / "result.jpg").size == (6 * 128, 128)
-
-
-def test_strip_goes_from_no_swap_to_full_swap(run, tmp_path):
-    common = ["train.py", "--mode", "test", "--restore", "--swap_list", 2, 5, "--input", "images/smile.jpg",
-              "--target", "images/neutral.jpg", "--checkpoint_dir", run, "--gpu", -1]
-    assert command(*common, "--frames", 4, "--output", tmp_path / "strip.png").returncode == 0
-    assert command(*common, "--output", tmp_path / "result.png").returncode == 0
-    strip, row = Image.open(tmp_path / "strip.png"), Image.open(tmp_path / "result.png")
-    assert strip.size == (5 * 128, 128)  # four steps and the target
-    full_swap = row.crop((2 * 128 + 8, 0, 3 * 128 - 8, 128))  # away from the seams, which the enlargement blends
-    assert strip.crop((3 * 128 + 8, 0, 4 * 128 - 8, 128)).tobytes() == full_swap.tobytes()
-
-
-def test_swap_aligns_the_faces_and_puts_them_back(run, tmp_path):
-    pytest.importorskip("cv2")
-    model, photos = shared("data/yunet/yunet_n_640_640.onnx"), shared("data/wild_faces/data")
-    wide = Image.new("RGB", (300, 200), "navy")
-    wide.paste(Image.open(photos / "test_0001.jpg").convert("RGB"), (150, 50))
-    wide.save(tmp_path / "wide.png")
-    result = command("train.py", "--mode", "test", "--restore", "--swap_list", 2, 5, "--input", tmp_path / "wide.png",
-                     "--target", photos / "test_0002.jpg", "--checkpoint_dir", run, "--gpu", -1, "--align", model,
-                     "--paste", "--output", tmp_path / "result.png")
-    assert result.returncode == 0, result.stderr
-    assert Image.open(tmp_path / "result.png").size == (768, 128)
-    pasted = Image.open(tmp_path / "result_input.png")
-    assert pasted.size == (300, 200) and Image.open(tmp_path / "result_target.png").size == (128, 128)
-    assert pasted.crop((0, 0, 140, 200)).tobytes() == wide.crop((0, 0, 140, 200)).tobytes()  # away from the face
-    assert pasted.crop((190, 90, 240, 140)).tobytes() != wide.crop((190, 90, 240, 140)).tobytes()
-    line = refused(command("train.py", "--mode", "test", "--restore", "--swap_list", 2, 5, "--input",
-                           "images/smile.jpg", "--target", "images/smile.jpg", "--checkpoint_dir", run, "--gpu", -1,
-                           "--align", tmp_path / "wide.png"))
-    assert "cannot use it as a YuNet" in line
-
-
-@pytest.mark.parametrize("mode", [["test", "--swap_list", 2, 5, "--target", "images/neutral.jpg"], ["recognize"]])
-def test_images_of_the_run_are_no_place_for_a_picture(run, faces, mode):
-    place = faces / "data" / "test_0001.jpg"
-    before = place.read_bytes()
-    line = refused(train_command("--mode", *mode, "--restore", "--checkpoint_dir", run, "--gpu", -1, "--input",
-                                 "images/smile.jpg", "--output", place))
-    assert "stays untouched" in line and place.read_bytes() == before and not place.with_suffix(".csv").exists()
-
-
-@pytest.mark.parametrize("name, mode", [
-    ("result.jpg", ["test", "--swap_list", 2, 5, "--input", IMAGES / "smile.jpg", "--target", IMAGES / "neutral.jpg"]),
-    ("grid.jpg", ["grid"]), ("recognized.jpg", ["recognize", "--input", IMAGES / "smile.jpg"])])
-def test_pictures_under_a_default_name_are_overwritten_if_they_are_ours(run, tmp_path, monkeypatch, name, mode):
-    monkeypatch.chdir(tmp_path)
-    words = ["--mode", *mode, "--restore", "--checkpoint_dir", run, "--gpu", -1]
-    shutil.copy(IMAGES / "smile.jpg", name)
-    line = refused(train_command(*words))
-    assert name in line and "move it away" in line and Path(name).read_bytes() == (IMAGES / "smile.jpg").read_bytes()
-    result = train_command(*words, "--output", name)  # who names it means it
-    assert result.returncode == 0 and is_drawn(name), result.stderr
-    assert train_command(*words).returncode == 0
-
-
-def test_swap_aligns_as_the_training_faces_were(run, tmp_path):
-    pytest.importorskip("cv2")
-    model, photos = shared("data/yunet/yunet_n_640_640.onnx"), shared("data/wild_faces/data")
-    shutil.copytree(run / "model", tmp_path / "run" / "model")
-    path = tmp_path / "run" / "model" / "config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "alignment": {"size": 96, "margin": 0.2}}))
-    (tmp_path / "photos").mkdir()
-    for name in ("test_0001", "test_0002"):
-        Image.open(photos / f"{name}.jpg").save(tmp_path / "photos" / f"{name}.png")  # aligned ones lose nothing either
-    aligned = command("-m", "datasets.align", tmp_path / "photos", tmp_path / "aligned", "--model", model, "--size", 96,
-                      "--margin", 0.2, "--workers", 1)
-    assert aligned.returncode == 0, aligned.stderr
-    ready = sorted((tmp_path / "aligned").rglob("test_000*.png"))
-
-    def swapped(faces: list[Path], output: str, *more: object):
-        return train_command("--mode", "test", "--restore", "--swap_list", 2, 5, "--input", faces[0], "--target", faces[1],
-                             "--checkpoint_dir", tmp_path / "run", "--gpu", -1, "-o", tmp_path / output, *more)
-
-    whole = sorted((tmp_path / "photos").iterdir())
-    for faces, output, more, warned in ((whole, "a.png", ["--align", model], False), (ready, "b.png", [], False),
-                                        (whole, "c.png", [], True)):
-        result = swapped(faces, output, *more)
-        assert result.returncode == 0 and ("were aligned" in result.stderr) == warned, result.stderr
-    a, b, c = ((tmp_path / name).read_bytes() for name in ("a.png", "b.png", "c.png"))
-    assert a == b != c
-    line = refused(swapped(whole, "d.png", "--align", model, "--margin", 0.5))
-    assert "--margin 0.5" in line and "--margin 0.2" in line
 
 
 def test_matrix_needs_nothing_but_the_directory(run, faces, tmp_path):
@@ -251,18 +156,6 @@ def test_matrix_reads_the_references_own_files(run, faces, tmp_path):
     assert json.loads((tmp_path / "confusion_matrix.json").read_text())["counts"] == wanted["counts"]
 
 
-def test_swap_reads_the_references_own_files(run, tmp_path):
-    (tmp_path / "model").mkdir()
-    for name in ("Enc", "Dec"):
-        state = torch.load(run / "model" / f"{name}_iter_temp.pth", weights_only=True)
-        torch.save(state, tmp_path / "model" / f"{name}_iter_010.pth", _use_new_zipfile_serialization=False)
-    swap = ["train.py", "--mode", "test", "--swap_list", 2, 5, "-i", "images/smile.jpg", "-t", "images/neutral.jpg",
-            "--gpu", -1, "--image_size", 32]
-    assert command(*swap, "--restore", 10, "--checkpoint_dir", tmp_path, "-o", tmp_path / "a.png").returncode == 0
-    assert command(*swap, "--restore", "--checkpoint_dir", run, "-o", tmp_path / "b.png").returncode == 0
-    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
-
-
 def test_train_on_real_photographs_and_use_what_it_leaves(tmp_path):
     root = shared("data/wild_faces")
     names = ["anger", "disgust", "happiness", "sadness", "surprise", "neutral"]
@@ -337,30 +230,6 @@ def test_bad_training_options_are_refused(faces, tmp_path, options, words):
     line = refused(command("train.py", "--data_dir", faces, "--checkpoint_dir", tmp_path / "run", *TINY, *options))
     assert all(any(choice in line for choice in word.split("|")) for word in words), line
     assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize("options, words", [
-    (["--swap_list", 2, 6], ["--swap_list 2 6: 6 is out of range", "5 neutral"]),
-    (["--swap_list", 5, 5], ["must differ"]),
-    (["--input", "images/absent.jpg"], ["images/absent.jpg: no such image"]),
-    (["--input", "README.md"], ["README.md: cannot be read as an image"]),
-    (["--output", "result.txt"], ["result.txt", ".png or .jpg"]),
-    (["--restore", 7], ["Enc_iter_007.pth is not there"]),
-    (["-a", "scream", "disgust", "smile", "squint", "surprise", "neutral"], ["was trained with -a disgust scream"]),
-    (["-a", "disgust", "neutral"], ["was trained with -a disgust scream"]),
-    (["--frames", 1], ["--frames 1"]), (["--swap_list", 2], ["--swap_list 2", "2 numbers"]),
-    (["--swap_list", 2, 5, 1, "-t", "images/neutral.jpg", "images/smile.jpg"], ["several targets", "--frames"]),
-    (["--matrix", "--frames", 3], ["--matrix: needs two targets"])])
-def test_bad_swap_options_are_refused(run, tmp_path, options, words):
-    line = refused(command("train.py", "--mode", "test", "--restore", "--swap_list", 2, 5, "-i", "images/smile.jpg",
-                           "-t", "images/neutral.jpg", "--checkpoint_dir", run, "--gpu", -1, *options))
-    assert all(word in line for word in words), line
-
-
-def test_swap_without_a_checkpoint_is_refused(tmp_path):
-    line = refused(command("train.py", "--mode", "test", "--restore", "--swap_list", 2, 5, "-i", "images/smile.jpg",
-                           "-t", "images/neutral.jpg", "--checkpoint_dir", tmp_path, "--gpu", -1))
-    assert "Enc_iter_temp.pth is not there" in line
 
 
 @pytest.mark.parametrize("name, words", [("nowhere", ["no such directory"]), ("model", ["holds no max_ckpt.t7"])])
