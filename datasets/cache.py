@@ -22,8 +22,7 @@ from torch import Tensor
 from datasets.layout import Sample, report_broken
 from datasets.parallel import by_processes
 from datasets.pictures import read_image
-from digests import digest_of_ends, fingerprint
-from utils import UserError, atomic_file, installed_memory, number_of_processes, runs_side_by_side
+from utils import UserError, atomic_file, digest_of_ends, fingerprint, installed_memory, number_of_processes, runs_side_by_side
 
 GIB = 2 ** 30
 DIGEST = 32                     # bytes

@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Iterable, Sequence
 
 from datasets.lists import LIST_NAMES, Lists, Row, read_lists, shortened, subject_line
-from digests import digest_of_ends, fingerprint
-from utils import UserError, write_text
+from utils import UserError, digest_of_ends, fingerprint, write_text
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,18 +17,17 @@ import torch
 from torch import Tensor, nn
 
 import utils
-from digests import fingerprint
-from knobs import knobs_of
-from models.attribution import heat_maps
+from options.option import knobs_of
+from evaluation.attribution import heat_maps
 from models.generator import Decoder, Encoder
-from models.judge import Judge
-from models.recipes import GANShape
+from evaluation.judge import Judge
+from options.recipes import GANShape
 from models.recognizer import Recognizer, real_features
 from models.soundness import fault_of_weights
 from models.swap_gan import SwapGAN
 from models.vgg import VGG, Perceptual, VGG_fx, load_backbone
-from schema import NAMES, Anything, AsKnob, Each, Maybe, Number, Text, Whole, check
-from utils import UserError
+from options.schema import NAMES, Anything, AsKnob, Each, Maybe, Number, Text, Whole, check
+from utils import UserError, fingerprint
 
 Backbone = TypeVar("Backbone", VGG, VGG_fx)
 Network = TypeVar("Network", bound=nn.Module)
@@ -172,7 +171,7 @@ class Trained:
             return self.recognizer.predict(image, real_features(self.encoder, image))
 
     def heat_maps(self, image: Tensor, expression: Tensor) -> Tensor:
-        """Where it looked in images (N, 3, S, S) for expressions (N,): (N, S, S) in [0, 1] (:mod:`models.attribution`).
+        """Where it looked in images (N, 3, S, S) for expressions (N,): (N, S, S) in [0, 1] (:mod:`evaluation.attribution`).
         """
         device = self.recognizer.device
         return heat_maps(self.recognizer.network, self.encoder, image.to(device), expression.to(device))

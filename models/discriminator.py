@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.layers import constant_planes, down_layers, halved, init_weights
-from models.recipes import GANShape
+from options.recipes import GANShape
 
 
 class LabelledConv(nn.Conv2d):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.layers import UP, add_to_each, constant_planes, down_layers, every_nth, init_weights, up_layers
-from models.recipes import GANShape
+from options.recipes import GANShape
 from models.swap import Pair, decoder_label, half_way, swap_codes, swap_label
 
 

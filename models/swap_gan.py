@@ -16,7 +16,7 @@ from models.discriminator import Discriminators
 from models.generator import Edits, Encoder, Generator
 from models.layers import even_phases, every_nth, zero_biases
 from models.parallel import Processes
-from models.recipes import GANRecipe, GANShape
+from options.recipes import GANRecipe, GANShape
 from models.soundness import load_network, load_optimizer
 from models.swap import Pair, one_hot
 from models.vgg import Perceptual
