@@ -22,11 +22,11 @@ from utils import UserError
 MODES = ("train", "test", "evaluate", "grid", "generate", "recognize", "export")
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},
-    "tuned": {"scene_truth": True, "mirror": True, "mismatched": True, "lambda_vgg_loss": 3.0, "G_max": 1000.0,
+    "tuned": {"alpha5": False, "scene_truth": True, "mirror": True, "mismatched": True, "lambda_vgg_loss": 3.0, "G_max": 1000.0,
               "even_phases": 2, "ema": 0.999, "lr": 1e-3, "mix": 1.0, "guided": True, "balanced": True,
               "encode_synthesized": True, "targets": "any", "vgg_schedule": "cosine"},
     "demo": {
-        "data_dir": "datasets/demo", "checkpoint_dir": "checkpoint/checkpoint_demo", "image_size": 64,
+        "alpha5": False, "data_dir": "datasets/demo", "checkpoint_dir": "checkpoint/checkpoint_demo", "image_size": 64,
         "base_width": 16, "vgg_width": 8, "fc_width": 256, "vgg_init": "stage0", "perceptual_epochs": 16,
         "perceptual_lr": 1e-3, "epochs": 16, "batch_size": 12, "lr": 2e-3, "lr_decay_steps": 300, "G_max": 1000.0,
         "scene_truth": True, "mirror": True, "mismatched": True, "zero_biases": True, "lazy": 4, "ema": 0.995,

@@ -22,7 +22,8 @@ class GANShape:
     base_width: int = knob(64, "width w of the GAN's first layer", least=1, most=1024, restore="fixed")
     decoder_label: bool = knob(True, "tell the decoder which expressions are swapped", restore="fixed")
     label_copy: int = knob(20, "copies of the decoder's label", least=1, most=1000, restore="fixed")
-    exp_label: bool = knob(False, "lengthen the decoder's label by \"reconstruct only\"", restore="fixed")
+    exp_label: bool = knob(False, "lengthen the decoder's label by an entry for \"reconstruct only\" (this project's own "
+                           "meaning: the published code ignores the flag)", restore="fixed")
 
     @property
     def label_chans(self) -> int:
@@ -50,9 +51,11 @@ class GANRecipe:
     lr_decay: float = knob(0.97, "factor on the learning rate ...", least=0, most=1)
     lr_decay_steps: int = knob(300, "... after this many steps", least=1)
     weight_decay: float = knob(1e-5, "Adam's weight decay", least=0, most=1, restore="fixed")
-    alpha5: bool = knob(False, "also judge the half-way images C5 and D5")
+    alpha5: bool = knob(True, "the discriminators also judge the half-way images C5 and D5")
     std: float = knob(0.2, "noise on the targets of the adversarial loss", least=0, most=10)
-    G_max: float = knob(22.0, "discriminators rest after a generator loss of this or more", least=0, most=1e9)
+    lambda_D: float = knob(0.25, "weight of the discriminators' loss", least=0, most=1e6)
+    G_max: float = knob(22.0, "skip the discriminators' update after a generator loss of this or more; each epoch's "
+                        "D_updated tells in which share of the steps they were updated", least=0, most=1e9)
     vgg_loss: bool = knob(True, "use the perceptual loss")
     lambda_vgg_loss: float = knob(15.0, "weight of the perceptual loss", least=0, most=1e6)
     l1_loss: bool = knob(True, "use the (A+B) - (C+D) loss")
