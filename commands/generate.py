@@ -16,7 +16,7 @@ from datasets.layout import Sample, foreign_lists, write_layout
 from datasets.loading import Images, load
 from datasets.plans import Batch, Plan
 from datasets.splits import training_pairs
-from pictures.figures import to_picture
+from pictures.sheets import to_picture
 from training.run_directory import FOLDERS
 from commands.trained import load_gan, read_data
 from options.schema import Whole, check

@@ -18,10 +18,10 @@ from datasets.layout import Layout, Sample, check_images, short_names
 from datasets.loading import Images, to_float
 from evaluation.attribution import explained_stage
 from models.checkpoints import Trained
-from pictures.figures import confusion_picture
+from pictures.cards import Card, cards_picture
+from pictures.matrix import confusion_picture
 from evaluation.metrics import Predictions, Report
 from evaluation.pooled import Pooled
-from pictures.recognized_figures import Card, cards_picture
 from models.recognizer import answers
 from utils import UserError
 
@@ -85,7 +85,7 @@ def write_report(judged: Judged, names: Sequence[str], title: str, output_dir: s
     heading = f"accuracy {report.accuracy:.1f} %, mean of classes {report.mean_class_accuracy:.1f} %"
     places = [output_dir / name for name in RESULTS]
     picture = mistakes_picture(judged, names)
-    save_figure(confusion_picture(report, names, heading), places[0])
+    save_figure(confusion_picture(report, names, heading, title), places[0])
     utils.write_json(places[1], {"title": title, **predictions.as_dict(names)})
     utils.write_text(places[2], predictions_table(judged, names))
     save_figure(picture, places[3])
@@ -96,7 +96,7 @@ def write_report(judged: Judged, names: Sequence[str], title: str, output_dir: s
 def write_pooled(pooled: Pooled, names: Sequence[str], title: str, output_dir: str | Path) -> None:
     """Print the figures of several runs and write their ``Con_Matrix.png`` and ``confusion_matrix.json``."""
     places = [Path(output_dir) / name for name in RESULTS[:2]]
-    save_figure(confusion_picture(pooled.report, names, pooled.heading), places[0])
+    save_figure(confusion_picture(pooled.report, names, pooled.heading, title), places[0])
     utils.write_json(places[1], {"title": title, **pooled.as_dict(names)})
     print(f"{title}\n\n{pooled.as_text()}\n\n{pooled.report.as_text(names, short_names(names))}\n")
     print(f"wrote {places[0]} and {places[1]}")

@@ -28,7 +28,8 @@ from datasets.pictures import read_picture
 from datasets.video import Persons, Video
 from evaluation.attribution import explained_stage
 from models.checkpoints import Trained
-from pictures.recognized_figures import PERSONS_SHOWN, Card, cards_picture, timeline, with_boxes
+from pictures.cards import Card, cards_picture, with_boxes
+from pictures.timelines import PERSONS_SHOWN, timeline
 from commands.trained import images_of, load_trained, preparation
 from utils import UserError
 

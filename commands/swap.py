@@ -23,7 +23,7 @@ from datasets.crops import Preparation
 from datasets.files import check_figure, check_output, save_figure
 from datasets.loading import to_float, to_uint8
 from datasets.pictures import read_image, read_picture
-from pictures import figures
+from pictures.sheets import residual_picture, sheet, to_picture
 from models.checkpoints import gan_config
 from models.swap import Pair
 from commands.trained import images_of, load_gan, preparation
@@ -44,24 +44,35 @@ def swap(options: argparse.Namespace) -> None:
     photos = [Photo.open(path, prepared) for path in paths]
     face, *targets = (to_float(to_uint8(photo.face)[None], gan.device) for photo in photos)
     labels = torch.tensor(options.swap_list, device=gan.device)
-    source, *wanted = (names[label] for label in options.swap_list)
+    source, *others = (names[label] for label in options.swap_list)
     if options.frames:
         blend = partial(gan.blend, face, labels[:1], torch.cat(targets), labels[1:])
         rows = interpolation(blend, face[0], [target[0] for target in targets], options.frames, options.matrix)
-        picture = figures.panels(rows)
-        said = f"the input from {source} to " + " and ".join(wanted) + f" in {options.frames} frames"
-        said += f": {wanted[0]} downwards, {wanted[1]} to the right" if options.matrix else ", then the target"
+        picture = sheet(rows, *way_labels(source, others, options.frames, options.matrix))
+        content = f"the input from {source} to " + " and ".join(others) + f" in {options.frames} frames"
+        content += f": {others[0]} downwards, {others[1]} to the right" if options.matrix else ", then the target"
     else:
         pair = Pair(face, targets[0], labels[:1], labels[1:])
         c, d, residual_c, residual_d = gan.swap(pair)
-        picture = figures.panels([[face[0], targets[0][0], c[0], d[0], figures.residual_image(residual_c[0]),
-                                   figures.residual_image(residual_d[0])]])
-        said = f"input, target, the input with {wanted[0]}, the target with {source}, the two residuals"
+        heads = [f"input: {source}", f"target: {others[0]}", f"input with {others[0]}", f"target with {source}",
+                 "change of the input", "change of the target"]
+        picture = sheet([[face[0], targets[0][0], c[0], d[0], *residual_picture(torch.cat([residual_c, residual_d]))]],
+                        heads, residuals=True)
+        content = f"input, target, the input with {others[0]}, the target with {source}, the two residuals"
         for photo, swapped, name in zip(photos, (c, d), ("input", "target")):
             if options.paste:
-                photo.save_with(figures.to_picture(swapped[0]), beside(options.output, name))
+                photo.save_with(to_picture(swapped[0]), beside(options.output, name))
     save_figure(picture, options.output)
-    print(f"wrote {options.output}: {said}")
+    print(f"wrote {options.output}: {content}")
+
+
+def way_labels(source: str, others: Sequence[str], frames: int, matrix: bool) -> tuple[list[str], list[str]]:
+    """The heads of the columns and the notes of the rows of :func:`interpolation`."""
+    shares = [f"{100 * i / (frames - 1):.0f} %" for i in range(frames)]
+    if not matrix:
+        return [*shares, "target"], [f"{source} to {other}" for other in others]
+    return [*(f"{share} {others[1]}" for share in shares), "target"], [*(f"{share} {others[0]}" for share in shares),
+                                                                        "target"]
 
 
 def interpolation(blend: Callable[[Tensor], Tensor], face: Tensor,

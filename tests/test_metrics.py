@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pictures.figures import confusion_picture
+from pictures.matrix import confusion_picture
 from evaluation.metrics import Predictions, Report, confusion_matrix, frechet_distance, psnr, ssim
 
 COUNTS = np.array([[8, 2, 0], [1, 4, 0], [5, 0, 0]])
@@ -50,7 +50,7 @@ def test_picture_grows_with_the_matrix_and_shades_by_share():
     larger = confusion_picture(Report(np.eye(6, dtype=int)), ["anger"] * 6, "accuracy 100 %")
     assert larger.width - picture.width >= 250 and larger.height - picture.height == 3 * 104
     pixels = np.asarray(picture.convert("L")).astype(int)
-    cell = pixels[80:90, -32 - 3 * 104 + 8:-32 - 2 * 104 - 8].mean(), pixels[80:90, -32 - 104 + 8:-32 - 8].mean()
+    cell = pixels[96:106, -32 - 3 * 104 + 8:-32 - 2 * 104 - 8].mean(), pixels[96:106, -32 - 104 + 8:-32 - 8].mean()
     assert cell[0] < cell[1] - 60  # 80 % is dark, 0 % is paper
 
 

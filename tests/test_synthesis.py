@@ -192,10 +192,9 @@ def test_training_leaves_a_sheet_and_grid_draws_it(run, tmp_path):
                      "--output", tmp_path / "grid.png")
     assert result.returncode == 0 and "2 test persons with 6 expressions" in result.stdout
     sheet = np.asarray(Image.open(tmp_path / "grid.png"))
-    assert sheet.shape[0] == 40 + (1 + 2 * 2) * 128 + 8 and sheet.shape[1] > 7 * 128
-    left = sheet.shape[1] - 8 - 7 * 128
-    assert (sheet[48:40 + 120, left + 8:left + 120] == 255).all()  # no input beside the references
-    assert sheet[40 + 128:40 + 256, left:left + 128].std() > 10
+    top, left = sheet.shape[0] - 30 - 5 * 67, sheet.shape[1] - 7 * 67
+    assert (sheet[top:top + 64, left:left + 64] == 255).all()  # no input beside the references
+    assert sheet[top + 67:top + 131, left:left + 64].std() > 10
 
 
 def test_sheet_shows_neutral_persons_and_references_of_others(faces):

@@ -16,7 +16,7 @@ from options.option import picked
 from models.augment import augmented
 from models.checkpoints import (initialize, load_gan_networks, load_into, load_perceptual, load_recognizer, on_cpu,
                                 perceptual_config, perceptual_fingerprint, save_gan, save_recognizer)
-from pictures.figures import grid
+from pictures.sheets import sheet
 from models.generator import Encoder
 from options.recipes import GANRecipe, GANShape, RecognizerRecipe
 from models.recognizer import Examples, Recognizer, evaluate, real_features
@@ -26,6 +26,7 @@ from models.vgg import VGG, VGG_fx
 from training.trainer import Figures, Setting, Stage
 from utils import UserError
 
+SAMPLE_ROWS = ("A", "B", "C: A with B's expression", "D: B with A's expression", "A' from C and D", "B' from D and C")
 TOGETHER = 6  # mixed batches whose synthesized images are made at once
 
 
@@ -216,7 +217,10 @@ class GANPhase:
         if len({sample.label for sample in images.samples}) > 1:
             batch = next(load(images, gan_plan(images.samples, 8, setting.options.seed, -1)[:1]))
             pair = pair_of(batch.to(setting.device))
-            utils.save_picture(grid([pair.image_a, pair.image_b, *self.gan.edits(pair)[:4]]),
+            names = setting.layout.expressions
+            heads = [f"{names[a]} + {names[b]}" for a, b in zip(pair.a.tolist(), pair.b.tolist())]
+            utils.save_picture(sheet([pair.image_a, pair.image_b, *self.gan.edits(pair)[:4]], heads, SAMPLE_ROWS,
+                                     f"GAN epoch {epoch + 1} of {setting.options.epochs}"),
                                setting.folder / "img" / f"epoch_{epoch + 1:03d}.jpg")
         return means
 
