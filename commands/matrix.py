@@ -44,6 +44,12 @@ class Judged:
         """The figures of the confusion matrix."""
         return self.predictions.report
 
+    @property
+    def correct(self) -> dict[str, bool]:
+        """Whether each image is recognized, by file name."""
+        right = self.predictions.predicted == self.predictions.label
+        return {sample.name: bool(is_right) for sample, is_right in zip(self.samples, right)}
+
 
 def judged_split(trained: Trained, layout: Layout, split: str, image_size: int, batch_size: int,
                  num_workers: int = 0, decoded: Images | None = None) -> Judged:
