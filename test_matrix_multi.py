@@ -106,7 +106,7 @@ def judge_each(options: argparse.Namespace, folders: Sequence[Path]) -> tuple[li
                             f"{' '.join(expressions)}; only the same expressions in one order can be pooled")
         expressions = layout.expressions
         results.append(found)
-        print(f"{folder}: {found.predictions.as_text()}", flush=True)
+        print(f"{folder}: {found.predictions.accuracies()}", flush=True)
     print()
     return results, expressions
 
@@ -162,7 +162,7 @@ def main(words: Sequence[str] | None = None) -> None:
         return judge_all(options, folders)
     found, layout = judged(options, folders[0])
     write_report(found, layout.expressions, f"{folders[0]} on {layout.root}, {options.split} images",
-                 options.output_dir)
+                 options.output_dir, folders[0].parent)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from datasets.layout import Layout, Sample, image_directory
 from datasets.loading import Images, load
 from datasets.plans import Batch, Plan, real_plan, true_swaps
 from models.checkpoints import load_judge, save_judge
+from evaluation import verdict
 from evaluation.judge import Judge, train_judge
 from models.recognizer import Recognizer, evaluate
 from models.swap import Pair
@@ -36,9 +37,11 @@ def evaluate_swaps(options: argparse.Namespace) -> None:
     for out, flag in ((path, "--checkpoint_dir"), (options.judge or path, "--judge")):
         check_output(out, flag, trees=[image_directory(layout.root)])
     report = measure(options, gan, layout)
+    findings = verdict.of_judge(report.judge_accuracy, len(names))
     utils.write_json(path, {"checkpoint_dir": options.checkpoint_dir, "data_dir": str(layout.root),
-                            **report.as_dict(names)})
-    print(f"swaps of {options.checkpoint_dir} on {layout.root}, test images\n\n{report.as_text(names)}\n\nwrote {path}")
+                            **report.as_dict(names), "verdict": findings})
+    print(f"swaps of {options.checkpoint_dir} on {layout.root}, test images\n\n{report.as_text(names)}\n\n"
+          f"{verdict.as_text(findings, 'the judge')}\n\nwrote {path}")
 
 
 def measure(options: argparse.Namespace, gan: SwapGAN, layout: Layout) -> SynthesisReport:

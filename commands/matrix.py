@@ -20,6 +20,7 @@ from evaluation.attribution import explained_stage
 from models.checkpoints import Trained
 from pictures.cards import Card, cards_picture
 from pictures.matrix import confusion_picture
+from evaluation import verdict
 from evaluation.metrics import Predictions, Report
 from evaluation.pooled import Pooled
 from models.recognizer import answers
@@ -84,19 +85,31 @@ def check_results(folder: str | Path, flag: str, pooled: bool = False) -> None:
         check_table(places[2], flag, ",".join(ANSWERED))
 
 
-def write_report(judged: Judged, names: Sequence[str], title: str, output_dir: str | Path) -> None:
-    """Print the tables and write ``Con_Matrix.png``, ``confusion_matrix.json``, ``predictions.csv`` and
-    ``mistakes.jpg``."""
+def write_report(judged: Judged, names: Sequence[str], title: str, output_dir: str | Path, run: Path) -> None:
+    """Print the tables and the verdict, and write ``Con_Matrix.png``, ``confusion_matrix.json``, ``predictions.csv`` and
+    ``mistakes.jpg``.
+
+    ``run`` is the recognizer's, which tells how many images chose it.
+    """
     output_dir, report, predictions = Path(output_dir), judged.report, judged.predictions
     heading = f"accuracy {report.accuracy:.1f} %, mean of classes {report.mean_class_accuracy:.1f} %"
     places = [output_dir / name for name in RESULTS]
     picture = mistakes_picture(judged, names)
     save_figure(confusion_picture(report, names, heading, title), places[0])
-    utils.write_json(places[1], {"title": title, **predictions.as_dict(names)})
+    findings = [*verdict.of_predictions(predictions, names),
+                *verdict.of_selection(validation_count(run) if judged.trained.config.get("selected_on") == "val" else 0)]
+    utils.write_json(places[1], {"title": title, **predictions.as_dict(names), "verdict": findings})
     utils.write_text(places[2], predictions_table(judged, names))
     save_figure(picture, places[3])
     print(f"{title}\n\n{predictions.as_text()}\n\n{report.as_text(names, short_names(names))}\n")
+    print(verdict.as_text(findings, "this result") + "\n")
     print("wrote " + ", ".join(map(str, places[:-1])) + f" and {places[-1]}")
+
+
+def validation_count(run: Path) -> int:
+    """The number of images that chose the recognizer of a run; 0 if the run does not tell."""
+    kept = run / "splits" / "images_val.list"
+    return len(kept.read_text(encoding="utf-8").splitlines()) if kept.is_file() else 0
 
 
 def write_pooled(pooled: Pooled, names: Sequence[str], title: str, output_dir: str | Path) -> None:

@@ -26,6 +26,7 @@ from datasets.files import check_figure, check_output, check_table, save_figure
 from datasets.loading import to_float
 from datasets.pictures import read_picture
 from datasets.video import Persons, Video
+from evaluation import verdict
 from evaluation.attribution import explained_stage
 from models.checkpoints import Trained
 from pictures.cards import Card, cards_picture, with_boxes
@@ -68,6 +69,8 @@ def recognize(options: argparse.Namespace) -> None:
     places.check(paths)
     trained = load_trained(options)
     check_output(places.sheet, "--output", trees=images_of(trained.config))
+    for finding in verdict.of_checkpoint(trained.acc, len(trained.names)):
+        print(f"warning: {finding}", file=sys.stderr)
     cutter = Cutter(preparation(options, trained.image_size, trained.alignment, paths))
     pictures = video(options.every) if video else map(Picture, paths)
     count = -(-video.frames // options.every) if video else len(paths)

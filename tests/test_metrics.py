@@ -87,10 +87,11 @@ def test_intervals_without_anything_to_draw_from():
     assert np.isnan(Predictions(label, answered(label == 0, label, 2), label).intervals).all()
     alone = Predictions(label[:1], answered(label[:1] == 0, label[:1], 2))
     assert alone.as_dict(["a", "b"])["accuracy_interval"] == [None, None]
-    assert "accuracy 100.00 %   mean class accuracy 100.00 %   calibration" in alone.as_text()
-    rare = np.array([0] * 30 + [1])  # often not drawn: it is left out of the mean then
-    low, high = Predictions(rare, answered(rare == 0, rare, 2)).intervals[1]
-    assert low < 60 and high == 100
+    assert "accuracy 100.00 % (chance 100.0)   mean class accuracy 100.00 % (chance 100.0)\ncal" in alone.as_text()
+    rare = np.array([0] * 30 + [1])  # often not drawn, and always wrong: 50 % in every resample
+    predictions = Predictions(rare, answered(rare == 0, rare, 2))
+    assert predictions.intervals[1] == (50, 50)
+    assert "chance 96.8" in predictions.as_text() and "resampling 31 images" in predictions.as_text()
 
 
 def test_calibration_error_by_hand():

@@ -334,7 +334,7 @@ def finish(options: argparse.Namespace, layout: Layout, gan: Any, data: Data | N
     trained = load_recognizer(resume_dir, gan.device)
     judged = judged_split(trained, layout, "test", options.image_size, 64, options.num_workers,
                           data.images if data else None)
-    write_report(judged, layout.expressions, f"recognizer of {folder} on {layout.root}, test images", results)
+    write_report(judged, layout.expressions, f"recognizer of {folder} on {layout.root}, test images", results, folder)
     if demo:
         names = layout.expressions
         if {"smile", "neutral"} <= set(names):
