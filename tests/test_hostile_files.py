@@ -38,7 +38,7 @@ from evaluation.judge import Judge
 from evaluation.metrics import Report
 from options.recipes import GANShape, RecognizerRecipe
 from models.recognizer import Examples, Recognizer
-from models.soundness import LARGEST, fault_of_weights
+from models.weight_checks import LARGEST, fault_of_weights
 from models.swap_gan import SwapGAN
 from models.vgg import VGG, VGG_fx
 from training.memory import check_memory, needed
