@@ -20,8 +20,8 @@ from utils import UserError
 
 if TYPE_CHECKING:
     from datasets.layout import Layout
-    from models.checkpoints import Trained
-    from commands.matrix import Judged
+    from models.checkpoints import TrainedRecognizer
+    from commands.matrix import EvaluationResult
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -52,12 +52,12 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def recognizer_directory(name: str) -> Path:
-    """The directory with a recognizer's files: the one named, or the ``VGG`` of the run that is named."""
+    """Return the directory with a recognizer's files: the one named, or the ``VGG`` of the run that is named."""
     folder = Path(name)
     return folder / "VGG" if not (folder / "max_ckpt.t7").is_file() and (folder / "VGG").is_dir() else folder
 
 
-def find_layout(options: argparse.Namespace, trained: Trained, folder: Path) -> "Layout":
+def find_layout(options: argparse.Namespace, trained: TrainedRecognizer, folder: Path) -> "Layout":
     """The data to judge on: --data_dir, --data, or what the recognizer was trained on, in this order.
 
     A fold's recognizer is tested on that fold; of the data it was trained on it has a validation split, too.
@@ -82,25 +82,26 @@ def find_layout(options: argparse.Namespace, trained: Trained, folder: Path) -> 
     return with_kept_validation(layout, folder.parent) if options.split != "test" and own_data else layout
 
 
-def judged(options: argparse.Namespace, folder: Path) -> tuple["Judged", "Layout"]:
+def evaluate_folder(options: argparse.Namespace, folder: Path) -> tuple["EvaluationResult", "Layout"]:
     """What the recognizer in a directory says of its images, and their data directory."""
     from datasets.files import check_output
     from datasets.layout import image_directory
     from models.checkpoints import load_recognizer
-    from commands.matrix import judged_split
+    from commands.matrix import evaluate_split
 
     trained = load_recognizer(folder, utils.pick_device(options.gpu))
     layout = find_layout(options, trained, folder)
     check_output(options.output_dir, "--output_dir", trees=[image_directory(layout.root)], directory=True)
-    return judged_split(trained, layout, options.split, trained.config.get("image_size", options.image_size),
+    return evaluate_split(trained, layout, options.split, trained.config.get("image_size", options.image_size),
                         options.batch_size, options.num_workers), layout
 
 
-def judge_each(options: argparse.Namespace, folders: Sequence[Path]) -> tuple[list["Judged"], tuple[str, ...]]:
-    """The results of several recognizers, each on its own images, and the expressions that all of them have."""
+def evaluate_each(options: argparse.Namespace, folders: Sequence[Path]
+                  ) -> tuple[list["EvaluationResult"], tuple[str, ...]]:
+    """Evaluate several recognizers, each on its own images; also return the expressions that all of them have."""
     results, expressions = [], None
     for folder in folders:
-        found, layout = judged(options, folder)
+        found, layout = evaluate_folder(options, folder)
         if expressions not in (None, layout.expressions):
             raise UserError(f"{folder}: was trained with -a {' '.join(layout.expressions)}, and {folders[0]} with -a "
                             f"{' '.join(expressions)}; only the same expressions in one order can be pooled")
@@ -112,23 +113,23 @@ def judge_each(options: argparse.Namespace, folders: Sequence[Path]) -> tuple[li
 
 
 def compare(options: argparse.Namespace, groups: Sequence[Sequence[Path]]) -> None:
-    """Judge the recognizers of several groups and write their comparison."""
+    """Evaluate the recognizers of several groups and write their comparison."""
     from commands.compare import group_names, keys_of, write_comparison
     from evaluation.comparison import Comparison, Group, RunResult
 
     keys = [keys_of(folders) for folders in groups]
-    results, _ = judge_each(options, [folder for folders in groups for folder in folders])
+    results, _ = evaluate_each(options, [folder for folders in groups for folder in folders])
     found = iter(RunResult(result.report, result.correct) for result in results)
     write_comparison(Comparison([Group(name, {key: next(found) for key in own})
                                  for name, own in zip(group_names(groups), keys)]), options.output_dir)
 
 
-def judge_all(options: argparse.Namespace, folders: Sequence[Path]) -> None:
-    """Judge several recognizers, each on its own images, and write the pooled results."""
+def evaluate_all(options: argparse.Namespace, folders: Sequence[Path]) -> None:
+    """Evaluate several recognizers, each on its own images, and write the pooled results."""
     from evaluation.pooled import Pooled
     from commands.matrix import write_pooled
 
-    results, expressions = judge_each(options, folders)
+    results, expressions = evaluate_each(options, folders)
     write_pooled(Pooled(list(map(str, folders)), [found.report for found in results]), expressions,
                  f"{len(folders)} recognizers, {options.split} images", options.output_dir)
 
@@ -159,8 +160,8 @@ def main(words: Sequence[str] | None = None) -> None:
     folders = groups[0]
     check_results(options.output_dir, f"--output_dir {options.output_dir}", pooled=len(folders) > 1)
     if len(folders) > 1:
-        return judge_all(options, folders)
-    found, layout = judged(options, folders[0])
+        return evaluate_all(options, folders)
+    found, layout = evaluate_folder(options, folders[0])
     write_report(found, layout.expressions, f"{folders[0]} on {layout.root}, {options.split} images",
                  options.output_dir, folders[0].parent)
 

@@ -10,7 +10,7 @@ from typing import Any, Sequence
 import utils
 from datasets.files import check_figure, check_output, check_table, save_figure
 from evaluation.comparison import MEASURES, Comparison, Key
-from options.command_line import KNOBS
+from options.config import SPECS
 from pictures.intervals import intervals_picture
 from utils import UserError
 
@@ -29,7 +29,7 @@ def options_of(folder: Path) -> dict[str, Any]:
     if not isinstance(kept, dict):
         raise UserError(f"{path}: damaged, it holds no options; restore it from a backup")
     return {name: MEMBER.sub(r"\1_*", value) if isinstance(value, str) else value for name, value in kept.items()
-            if name in KNOBS and KNOBS[name].knob.restore != "momentary" and name not in NOT_THE_SETTING}
+            if name in SPECS and SPECS[name].option.restore != "momentary" and name not in NOT_THE_SETTING}
 
 
 def key_of(folder: Path) -> Key | None:
