@@ -13,7 +13,7 @@ from datasets.files import check_output, save_figure
 from datasets.layout import Layout, Sample, image_directory
 from datasets.loading import Images, to_float
 from pictures import figures
-from models.swap_gan import SwapGAN
+from models.swapper import Swapper
 from evaluation.synthesis import expressions_of
 from options.config import Config
 from commands.trained import load_gan, read_data
@@ -24,14 +24,14 @@ def draw_grid(config: Config) -> None:
     """Draw the sheet of a run's swaps on its test images."""
     output = config.output.output
     check_output(output, "--output")
-    gan, names = load_gan(config)
-    layout = read_data(config, names)
+    trained = load_gan(config)
+    layout = read_data(config, trained)
     check_output(output, "--output", trees=[image_directory(layout.root)],
                  inputs=[sample.path for sample in layout.split("all")])
-    save_sheet(gan, layout, config.output.rows, config.run.seed, Path(output))
+    save_sheet(trained.swapper, layout, config.output.rows, config.run.seed, Path(output))
 
 
-def save_sheet(gan: SwapGAN, layout: Layout, count: int, seed: int, path: Path) -> None:
+def save_sheet(gan: Swapper, layout: Layout, count: int, seed: int, path: Path) -> None:
     """Write the sheet of ``count`` test persons, each with every expression of a reference image.
 
     The first row shows the references. Below, each person has a row of pictures and one of residuals. A person's own

@@ -25,7 +25,7 @@ from datasets.files import check_figure, check_output, check_table, save_figure
 from datasets.loading import to_float
 from datasets.pictures import read_picture
 from datasets.video import Persons, Video
-from evaluation.attribution import explained_stage
+from evaluation.attribution import explained_side
 from models.checkpoints import TrainedRecognizer
 from pictures.recognized_figures import PERSONS_SHOWN, Card, cards_picture, timeline, with_boxes
 from options.config import Config
@@ -264,7 +264,7 @@ def draw_sheet(tally: Tally, trained: TrainedRecognizer, path: Path) -> None:
              in zip(image, heat, tally.sample)]
     which = f"{len(cards)} of " if tally.persons else f"the first {len(cards)} of "
     heads = [(which if tally.faces > len(cards) else "") + counted(tally.faces, "face"),
-             f"heat: what spoke for the named expression (LayerCAM, VGG stage {explained_stage(trained.image_size)})"]
+             f"heat: evidence for the named expression (LayerCAM, maps of {explained_side(trained.image_size)} x {explained_side(trained.image_size)})"]
     save_figure(cards_picture(cards, trained.names, heads), path)
 
 

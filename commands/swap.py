@@ -23,7 +23,6 @@ from datasets.files import check_figure, check_output, save_figure
 from datasets.loading import to_float, to_uint8
 from datasets.pictures import read_image, read_picture
 from pictures import figures
-from models.checkpoints import gan_config
 from models.swap import Pair
 from options.config import Config
 from commands.trained import images_of, load_gan, preparation
@@ -35,14 +34,14 @@ def swap(config: Config) -> None:
     options, output = config.swap, config.output.output
     pasted = [beside(output, name) for name in ("input", "target")] if options.paste else []
     paths = *config.faces.input, *config.faces.target
-    metadata = gan_config(Path(config.run.checkpoint_dir) / "model")
-    for out in (output, *pasted):
-        check_output(out, "--output", inputs=paths, trees=images_of(metadata))
     for out in pasted:
         check_figure(out, "--output")
-    gan, names = load_gan(config)
+    trained = load_gan(config)
+    gan, names = trained.swapper, trained.names
+    for out in (output, *pasted):
+        check_output(out, "--output", inputs=paths, trees=images_of(trained.metadata))
     check_swap_list(options.swap_list, names)
-    prepared = preparation(config.faces, gan.shape.image_size, metadata.get("alignment"), paths)
+    prepared = preparation(config.faces, gan.shape.image_size, trained.alignment, paths)
     photos = [Photo.open(path, prepared) for path in paths]
     face, *targets = (to_float(to_uint8(photo.face)[None], gan.device) for photo in photos)
     labels = torch.tensor(options.swap_list, device=gan.device)
