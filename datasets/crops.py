@@ -22,10 +22,11 @@ from datasets.aligning.alignment import NoFace, align_points
 from datasets.aligning.detect import FaceDetector
 from datasets.files import ENDINGS, is_image_name
 from datasets.loading import to_float, to_uint8
-from datasets.pictures import read_image, read_picture
+from datasets.pictures import BLANK, BadPicture, greys_of, is_blank, read_image, read_picture
 from utils import UserError
 
-VIDEO_ENDINGS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv")
+VIDEO_ENDINGS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".3gp", ".3g2", ".mts",
+                 ".m2ts", ".ts", ".flv", ".ogv", ".vob", ".asf")
 
 
 class Picture(NamedTuple):
@@ -77,7 +78,14 @@ def find_pictures(inputs: Sequence[str | Path]) -> list[Path]:
 def load_faces(paths: Iterable[str | Path], image_size: int, device: torch.device | str = "cpu") -> Tensor:
     """Image files of faces → (N, 3, S, S) in [-1, 1] on a device, as in training. UserError names one that is broken.
     """
-    return to_float(torch.stack([to_uint8(read_image(path, image_size)) for path in paths]), device)
+    return to_float(torch.stack([to_uint8(_shown(path, read_image(path, image_size))) for path in paths]), device)
+
+
+def _shown(path: str | Path, picture: Image.Image) -> Image.Image:
+    """The picture; BadPicture if it shows nothing."""
+    if is_blank(greys_of(picture)):
+        raise BadPicture(path, BLANK)
+    return picture
 
 
 # ------------------------------------------------------------------------------------------------ cutting out
@@ -112,8 +120,10 @@ class Cutter:
         if self.preparation.model:
             return self._found(picture.image or read_picture(picture.path))
         if picture.image is None:
-            return [Crop(to_uint8(read_image(picture.path, side)))]
-        return [Crop(to_uint8(picture.image.resize((side, side), Image.Resampling.BICUBIC)))]
+            whole = read_image(picture.path, side)
+        else:
+            whole = picture.image.resize((side, side), Image.Resampling.BICUBIC)
+        return [Crop(to_uint8(_shown(picture.path, whole)))]
 
     def _found(self, photo: Image.Image) -> list[Crop]:
         faces = self._detector()(photo, every=True)

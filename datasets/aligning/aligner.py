@@ -16,7 +16,7 @@ from PIL import Image
 from datasets.aligning.alignment import NoFace, align_points
 from datasets.aligning.detect import FaceDetector
 from datasets.aligning.landmarks import Landmarks
-from datasets.pictures import BadPicture, read_picture
+from datasets.pictures import BLANK, BadPicture, greys_of, is_blank, read_picture
 from utils import UserError, save_picture
 
 _KEPT_ENDINGS = (".jpg", ".jpeg", ".png")
@@ -67,6 +67,8 @@ class Aligner:
             points = self._landmarks.of(name)
             if points is None:
                 raise UserError("no landmarks given")
+            if is_blank(greys_of(photo)):
+                raise BadPicture(name, BLANK)
             return [points]
         faces = self._detector(photo, self._options.every_face)
         if not faces:
