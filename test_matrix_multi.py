@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Sequence
 
 import utils
-from knobs import OneLineParser, check_ranges
+from options.option import OneLineParser, check_ranges
 from utils import UserError
 
 if TYPE_CHECKING:
     from datasets.layout import Layout
     from models.checkpoints import Trained
-    from modes.matrix import Judged
+    from commands.matrix import Judged
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -53,7 +53,7 @@ def find_layout(options: argparse.Namespace, trained: Trained, folder: Path) -> 
     from datasets.folds import with_kept_fold
     from datasets.layout import DATA_SETS, read_layout
     from datasets.splits import with_kept_validation
-    from modes.trained import names_of
+    from commands.trained import names_of
 
     config, data = trained.config, DATA_SETS[getattr(options, "data", 2)]
     if hasattr(options, "data_dir"):
@@ -75,7 +75,7 @@ def judged(options: argparse.Namespace, folder: Path) -> tuple["Judged", "Layout
     from datasets.files import check_output
     from datasets.layout import image_directory
     from models.checkpoints import load_recognizer
-    from modes.matrix import judged_split
+    from commands.matrix import judged_split
 
     trained = load_recognizer(folder, utils.pick_device(options.gpu))
     layout = find_layout(options, trained, folder)
@@ -86,8 +86,8 @@ def judged(options: argparse.Namespace, folder: Path) -> tuple["Judged", "Layout
 
 def judge_all(options: argparse.Namespace, folders: Sequence[Path]) -> None:
     """Judge several recognizers, each on its own images, and write the pooled results."""
-    from models.pooled import Pooled
-    from modes.matrix import write_pooled
+    from evaluation.pooled import Pooled
+    from commands.matrix import write_pooled
 
     reports, expressions = [], None
     for folder in folders:
@@ -116,7 +116,7 @@ def main(words: Sequence[str] | None = None) -> None:
         if folder.resolve() in map(Path.resolve, folders[:i]):
             raise UserError(f"--resume_dir {folder}: named twice, its images would be counted twice")
     from datasets.files import check_output
-    from modes.matrix import check_results, write_report
+    from commands.matrix import check_results, write_report
 
     check_output(options.output_dir, "--output_dir", directory=True)
     check_results(options.output_dir, f"--output_dir {options.output_dir}", pooled=len(folders) > 1)

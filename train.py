@@ -12,14 +12,14 @@ from importlib import import_module
 from typing import Sequence
 
 import utils
-from modes.options import read_options
-from modes.parts import is_series
+from options.command_line import read_options
+from training.parts import is_series
 
 WORK = {  # a mode → where its work is done; a series is a training of several folds or seeds
-    "train": "modes.train.train", "series": "modes.series.train_series", "test": "modes.swap.swap",
-    "evaluate": "modes.evaluate.evaluate_swaps",
-    "grid": "modes.grid.draw_grid", "generate": "modes.generate.generate",
-    "recognize": "modes.recognize.recognize", "export": "modes.export.export",
+    "train": "training.train.train", "series": "training.series.train_series", "test": "commands.swap.swap",
+    "evaluate": "commands.evaluate.evaluate_swaps",
+    "grid": "commands.grid.draw_grid", "generate": "commands.generate.generate",
+    "recognize": "commands.recognize.recognize", "export": "commands.export.export",
 }
 
 

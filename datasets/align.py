@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from datasets.files import check_output
-from knobs import OneLineParser, check_ranges
+from options.option import OneLineParser, check_ranges
 from utils import UserError, run_command, usable_cores
 
 

@@ -23,8 +23,8 @@ from torch import Tensor
 from datasets.layout import Sample, report_broken
 from datasets.parallel import by_processes
 from datasets.pictures import is_blank, read_image
-from digests import digest_of_ends, fingerprint
-from utils import UserError, atomic_file, installed_memory, main_process, number_of_processes, runs_side_by_side
+from utils import (UserError, atomic_file, digest_of_ends, fingerprint, installed_memory, main_process,
+                   number_of_processes, runs_side_by_side)
 
 GIB = 2 ** 30
 DIGEST = 32                     # bytes

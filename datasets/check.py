@@ -11,7 +11,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from knobs import OneLineParser
+from options.option import OneLineParser
 from utils import run_command
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from datasets.files import check_output
 from datasets.importing.registry import IMPORTERS
-from knobs import MOST, OneLineParser, check_ranges
+from options.option import MOST, OneLineParser, check_ranges
 from utils import run_command
 
 

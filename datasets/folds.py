@@ -15,8 +15,7 @@ import numpy
 
 from datasets.layout import Layout, Sample
 from datasets.lists import read_label_list, shortened
-from digests import fingerprint
-from utils import UserError, derived_seed
+from utils import UserError, derived_seed, fingerprint
 
 
 def cut_folds(samples: Sequence[Sample], count: int, seed: int, by: str = "subject") -> list[list[Sample]]:

@@ -14,8 +14,7 @@ from datasets.cache import DiskCache, bytes_of, decode, fits_memory, to_uint8
 from datasets.layout import Sample, content_of
 from datasets.pictures import read_image
 from datasets.plans import Batch, Plan
-from digests import fingerprint
-from utils import UserError, progress
+from utils import UserError, fingerprint, progress
 
 
 def to_float(pixels: Tensor, device: torch.device | str = "cpu") -> Tensor:

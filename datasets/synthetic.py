@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from knobs import MOST, OneLineParser, check_ranges
+from options.option import MOST, OneLineParser, check_ranges
 from utils import run_command
 
 

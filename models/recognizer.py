@@ -11,9 +11,9 @@ from torch.nn import functional as F
 
 from models.compiling import compile_networks
 from models.generator import Encoder
-from models.metrics import Report, confusion_matrix
+from evaluation.metrics import Report, confusion_matrix
 from models.parallel import Processes
-from models.recipes import RecognizerRecipe
+from options.recipes import RecognizerRecipe
 from models.soundness import load_network, load_optimizer
 
 

@@ -83,7 +83,7 @@ def untrained_run(folder: Path, names: list[str] = EXPRESSIONS, image_size: int 
     from datasets.drawing.data_set import truth
     from datasets.drawing.faces import EXPRESSIONS as DRAWN
     from models.checkpoints import save_gan, save_recognizer
-    from models.recipes import GANShape
+    from options.recipes import GANShape
     from models.recognizer import Recognizer, real_features
     from models.swap_gan import SwapGAN
     from models.vgg import VGG_fx

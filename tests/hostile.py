@@ -144,7 +144,7 @@ def _mutated(value: Any, draw: random.Random, values: Sequence[Any]) -> Any:
 LOCK_HOLDER = """
 import sys, time
 sys.path.insert(0, {repository!r})
-from modes.run_directory import RunDirectory
+from training.run_directory import RunDirectory
 held = RunDirectory({folder!r})
 held.lock()
 print("locked", flush=True)

@@ -7,9 +7,9 @@ import torch
 
 from datasets.loading import to_float, to_uint8
 from datasets.drawing.data_set import truth
-from models.attribution import blanked, explained_stage, heat_maps
+from evaluation.attribution import blanked, explained_stage, heat_maps
 from models.generator import Encoder
-from models.recipes import RecognizerRecipe
+from options.recipes import RecognizerRecipe
 from models.recognizer import Examples, Recognizer, real_features
 from models.vgg import VGG_fx
 
@@ -24,7 +24,7 @@ def drawn(persons: range) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def test_blanking_the_hottest_tenth_of_a_drawn_face_costs_more_than_a_random_tenth():
-    """Of persons that the recognizer has not seen; tests/measure_heat_maps.py does it for a trained run."""
+    """Of persons that the recognizer has not seen; experiments/measure_heat_maps.py does it for a trained run."""
     image, label = drawn(range(1, 25))
     torch.manual_seed(0)
     encoder = Encoder(4).eval()

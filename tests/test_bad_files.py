@@ -24,12 +24,12 @@ import utils
 from datasets.layout import check_images, read_layout
 from datasets.loading import Images, read_image
 from datasets.splits import read_pairs, with_validation
-from models.recipes import GANShape
+from options.recipes import GANShape
 from models.checkpoints import load_perceptual, load_recognizer, load_swap_gan, save_gan, save_recognizer
 from models.generator import Encoder
 from models.recognizer import Recognizer
 from models.swap_gan import SwapGAN
-from modes.records import StateStore
+from training.records import StateStore
 from models.vgg import VGG_fx
 
 CPU = torch.device("cpu")

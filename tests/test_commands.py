@@ -16,7 +16,7 @@ import test_matrix_multi
 from conftest import command, refused, shared
 from datasets.layout import DATA_SETS
 from datasets.synthetic import make_dataset
-from modes.options import build_parser
+from options.command_line import build_parser
 
 NAMES = ["disgust", "scream", "smile", "squint", "surprise", "neutral"]
 TINY = ["--image_size", 32, "--base_width", 4, "--vgg_width", 4, "--fc_width", 16, "--batch_size", 6,

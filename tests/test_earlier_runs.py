@@ -15,8 +15,8 @@ from conftest import REPOSITORY, refused, train_command
 from datasets.layout import Sample
 from datasets.synthetic import make_dataset
 from hostile import LOCK_HOLDER, snapshot
-from modes.generate import copied
-from modes.options import read_options
+from commands.generate import copied
+from options.command_line import read_options
 
 TINY = ["--image_size", 32, "--base_width", 2, "--vgg_width", 2, "--fc_width", 4, "--batch_size", 6, "--vgg_init",
         "none", "--gan_raw", 1, "--round_every", 1, "--round_epochs", 1, "--perceptual_epochs", 1, "--label_copy", 1,

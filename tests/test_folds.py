@@ -30,10 +30,10 @@ from datasets.layout import Sample, read_layout
 from datasets.loading import Images
 from datasets.synthetic import make_dataset
 from hostile import LOCK_HOLDER, fill, snapshot
-from models.metrics import Report
-from models.pooled import Pooled, Spread
-from modes.options import KNOBS, read_options
-from modes.parts import parts_of, words_of
+from evaluation.metrics import Report
+from evaluation.pooled import Pooled, Spread
+from options.command_line import KNOBS, read_options
+from training.parts import parts_of, words_of
 from test_processes import torchrun
 from test_resume import AT_A_STEP, run_until
 from utils import UserError

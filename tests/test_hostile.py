@@ -23,12 +23,12 @@ from datasets.aligning.aligner import Options
 from datasets.drawing.data_set import make_dataset
 from datasets.layout import Sample, content_of, read_layout
 from hostile import LOCK_HOLDER, PYTHON, TINY, cases, ended, fill, kept, refused, run, snapshot
-from modes.generate import Names, named_pairs
-from modes.options import PRESETS, read_options
-from modes.records import StateStore
-from modes.run import Run
-from modes.run_directory import FOLDERS, RunDirectory
-from modes.swap import swap
+from commands.generate import Names, named_pairs
+from options.command_line import PRESETS, read_options
+from training.records import StateStore
+from training.trainer import Run
+from training.run_directory import FOLDERS, RunDirectory
+from commands.swap import swap
 from utils import UserError
 
 torch.set_num_threads(1)
@@ -320,7 +320,7 @@ def test_every_byte_that_counts_changes_the_fingerprint(tmp_path, size, early):
 
 def test_the_demo_swaps_with_the_newest_networks(faces, finished, tmp_path, monkeypatch):
     """Not with those of epoch N, behind which ``--restore N`` went on."""
-    from modes import train as mode
+    from training import train as mode
 
     monkeypatch.chdir(tmp_path)
     options = read_options(["--checkpoint_dir", str(finished), "--data_dir", str(faces), "--gpu", "-1", "--restore"])
@@ -333,7 +333,7 @@ def test_the_demo_swaps_with_the_newest_networks(faces, finished, tmp_path, monk
 
 
 def test_another_run_of_the_demos_recipe_shows_its_pictures_in_its_own_directory(faces, finished, tmp_path, monkeypatch):
-    from modes import train as mode
+    from training import train as mode
 
     monkeypatch.chdir(tmp_path)
     run = shutil.copytree(finished, tmp_path / "run")

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-import schema
+from options import schema as schema
 import utils
 from conftest import REPOSITORY
 from datasets import convert
@@ -30,22 +30,22 @@ from datasets.layout import Sample, check_images, check_splits, read_layout
 from datasets.lists import is_integer, read_label_list
 from datasets.plans import real_plan, recognizer_plan
 from hostile import PLAIN, PYTHON, TENSORS, cases, deep, ended, mutated, refused, seeds, works_or_is_refused
-from knobs import MOST
+from options.option import MOST
 from models.checkpoints import (gan_config, load_judge, load_perceptual, load_recognizer, load_swap_gan, on_cpu,
                                 save_gan, save_judge, save_recognizer)
 from models.generator import Encoder
-from models.judge import Judge
-from models.metrics import Report
-from models.recipes import GANShape, RecognizerRecipe
+from evaluation.judge import Judge
+from evaluation.metrics import Report
+from options.recipes import GANShape, RecognizerRecipe
 from models.recognizer import Examples, Recognizer
 from models.soundness import LARGEST, fault_of_weights
 from models.swap_gan import SwapGAN
 from models.vgg import VGG, VGG_fx
-from modes.memory import check_memory, needed
-from modes.options import KNOBS, RUN_KEYS, defaults, read_options
-from modes.records import StateStore
-from modes.state import PHASES, STATE, exploded
-from modes.train import check_compiler
+from training.memory import check_memory, needed
+from options.command_line import KNOBS, RUN_KEYS, defaults, read_options
+from training.records import StateStore
+from training.state import PHASES, STATE, exploded
+from training.train import check_compiler
 
 CPU = torch.device("cpu")
 NUMERIC = sorted(name for name, named in KNOBS.items() if named.kind in (int, float))

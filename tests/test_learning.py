@@ -10,12 +10,12 @@ from datasets.layout import read_layout
 from datasets.loading import Images, load, to_float
 from datasets.plans import mixed_plan, recognizer_plan
 from datasets.synthetic import make_dataset
-from models.recipes import GANRecipe, GANShape, RecognizerRecipe
+from options.recipes import GANRecipe, GANShape, RecognizerRecipe
 from models.recognizer import Examples, Recognizer, evaluate, real_features
 from models.swap import Pair
 from models.swap_gan import SwapGAN
 from models.vgg import VGG, Perceptual, VGG_fx
-from modes.phases import examples_of
+from training.phases import examples_of
 
 
 def bars(count: int, label: torch.Tensor, seed: int = 0) -> torch.Tensor:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from models.figures import confusion_picture
-from models.metrics import Predictions, Report, confusion_matrix, frechet_distance, psnr, ssim
+from pictures.figures import confusion_picture
+from evaluation.metrics import Predictions, Report, confusion_matrix, frechet_distance, psnr, ssim
 
 COUNTS = np.array([[8, 2, 0], [1, 4, 0], [5, 0, 0]])
 

@@ -13,7 +13,7 @@ import torch
 
 from conftest import REPOSITORY, command
 from datasets.synthetic import make_dataset
-from modes.run_directory import RunDirectory
+from training.run_directory import RunDirectory
 from test_resume import TINY
 
 STEPS = '''
@@ -21,9 +21,9 @@ import sys
 from dataclasses import replace
 sys.path.insert(0, {repository!r})
 import torch
-from models.metrics import Report
+from evaluation.metrics import Report
 from models.parallel import Processes
-from models.recipes import GANRecipe, GANShape, RecognizerRecipe
+from options.recipes import GANRecipe, GANShape, RecognizerRecipe
 from models.recognizer import Examples, Recognizer, evaluate, real_features
 from models.swap import Pair
 from models.swap_gan import SwapGAN

@@ -15,7 +15,7 @@ from conftest import REPOSITORY
 READMES = [REPOSITORY / "README.md", *(REPOSITORY / name / "README.md"
                                        for name in ("datasets", "models", "checkpoint", "tests"))]
 COMMANDS = {
-    "train.py": "modes.options", "test_matrix_multi.py": "test_matrix_multi",
+    "train.py": "options.command_line", "test_matrix_multi.py": "test_matrix_multi",
     **{f"datasets.{name}": f"datasets.{name}" for name in ("align", "check", "convert", "synthetic")},
 }
 
@@ -61,7 +61,7 @@ def test_every_flag_that_is_named_exists():
 
 
 def test_the_ten_flags_have_their_defaults():
-    from modes.options import KNOBS
+    from options.command_line import KNOBS
 
     rows = re.findall(r"^\| `(--\w+)[^|]*` \| `([^`]*)` \|", READMES[0].read_text(), re.M)
     assert len(rows) >= 6

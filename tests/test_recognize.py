@@ -18,7 +18,7 @@ from datasets.aligning.directory import alignment_of
 from datasets.crops import Crop, Cutter, Picture, Preparation, cut_in_batches, find_pictures, load_faces
 from datasets.drawing.data_set import truth
 from models.checkpoints import load_recognizer
-from models.recognized_figures import Card, cards_picture, color_of, heat_over_face, timeline, with_boxes
+from pictures.recognized_figures import Card, cards_picture, color_of, heat_over_face, timeline, with_boxes
 from utils import UserError
 
 
@@ -192,7 +192,7 @@ def test_the_alignment_of_the_training_faces_is_used_again(photograph, tmp_path)
 def test_training_puts_the_alignment_of_its_data_into_the_checkpoint(tmp_path):
     from types import SimpleNamespace
 
-    from modes.train import described
+    from training.train import described
 
     (tmp_path / "align.json").write_text('{"size": 128, "margin": 0.1, "every_face": false, "score": 0.6}')
     layout = SimpleNamespace(expressions=("a", "b"), neutral=1, listed=("a", "b"), root=tmp_path,

@@ -14,10 +14,10 @@ import torch
 
 from conftest import REPOSITORY, command, refused
 from datasets.synthetic import make_dataset
-from modes.options import read_options
-from modes.phases import further_batches, schedule
-from modes.records import StateStore
-from modes.run import Stage
+from options.command_line import read_options
+from training.phases import further_batches, schedule
+from training.records import StateStore
+from training.trainer import Stage
 
 TINY = ["--image_size", "32", "--base_width", "4", "--vgg_width", "4", "--fc_width", "16", "--batch_size", "6",
         "--vgg_batch_size", "12", "--round_every", "1", "--round_epochs", "1", "--perceptual_epochs", "1",
@@ -92,7 +92,7 @@ KILLER = """
 import os, signal, sys
 sys.path.insert(0, {repository!r})
 import train, utils
-from modes.run import Run
+from training.trainer import Run
 count, limit = 0, {limit}
 def counted(function):
     def call(*arguments, **settings):

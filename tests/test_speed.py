@@ -32,7 +32,7 @@ def test_speedometer_counts_the_first_step_and_times_the_others():
 
 
 def test_benchmark_at_tiny_sizes(tmp_path):
-    result = command("tests/benchmark.py", "--image_size", 32, "--base_width", 4, "--vgg_width", 4, "--fc_width", 16,
+    result = command("experiments/benchmark.py", "--image_size", 32, "--base_width", 4, "--vgg_width", 4, "--fc_width", 16,
                      "--batch_size", 4, "--vgg_batch_size", 6, "--persons", 1, "--seconds", 0, "--imitate_reference",
                      "--device", "cpu", "--json", tmp_path / "figures.json")
     assert result.returncode == 0, result.stderr

@@ -9,7 +9,7 @@ import torch
 
 from models import losses
 from models.generator import Edits
-from models.recipes import GANRecipe
+from options.recipes import GANRecipe
 from models.swap import block_cuts, block_mask, decoder_label, half_way, one_hot, swap_codes, swap_label
 from models.swap_gan import discriminator_loss, generator_loss
 

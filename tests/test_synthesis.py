@@ -16,14 +16,14 @@ from conftest import command, refused, train_command
 from datasets.layout import Sample, read_layout
 from datasets.synthetic import make_dataset
 from models.augment import blurred, differently_lit, disturbed, shifted
-from models.judge import Judge, train_judge
-from models.metrics import frechet_distance
+from evaluation.judge import Judge, train_judge
+from evaluation.metrics import frechet_distance
 from models.swap import Pair
-from models.recipes import GANShape
+from options.recipes import GANShape
 from models.swap_gan import SwapGAN
-from models.synthesis import Gallery, Trial, evaluate_synthesis, expressions_of, nearest_subject, shrunk
-from modes.evaluate import all_swaps, subject_numbers
-from modes.grid import choose
+from evaluation.synthesis import Gallery, Trial, evaluate_synthesis, expressions_of, nearest_subject, shrunk
+from commands.evaluate import all_swaps, subject_numbers
+from commands.grid import choose
 from test_commands import NAMES, TINY
 
 BEYOND = ["--scene_truth", "--mismatched", "--ema", 0.9, "--mirror", "--mix", 1, "--guided", "--balanced", "--augment",

@@ -17,9 +17,8 @@ import torch
 
 import utils
 from conftest import REPOSITORY
-from digests import fingerprint
-from modes.records import RunLog, StateStore
-from utils import UserError
+from training.records import RunLog, StateStore
+from utils import UserError, fingerprint
 
 
 def ending(action, capsys) -> tuple[int, str]:

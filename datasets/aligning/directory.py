@@ -11,9 +11,8 @@ from datasets.aligning.detect import MODEL_HINT
 from datasets.files import ENDINGS, is_image_name
 from datasets.layout import image_directory
 from datasets.lists import canonical, read_lines, read_lists, subject_line
-from digests import sha256
-from schema import Flag, Maybe, Number, Text, Whole, check
-from utils import UserError, progress, read_json, write_json, write_text
+from options.schema import Flag, Maybe, Number, Text, Whole, check
+from utils import UserError, progress, read_json, sha256, write_json, write_text
 
 RECORD = {"size": Whole(16, 4096), "margin": Number(-0.2, 2), "every_face": Flag(), "score": Number(0.05, 1),
           "model": Maybe(Text()), "landmarks": Maybe(Text()), "source": Maybe(Text())}

@@ -19,8 +19,8 @@ from datasets.drawing.portrait import draw
 from datasets.files import check_output
 from datasets.layout import Sample, write_layout
 from datasets.lists import LIST_NAMES
-from knobs import MOST
-from schema import Whole, fault_of
+from options.option import MOST
+from options.schema import Whole, fault_of
 from utils import UserError, derived_seed, progress, read_json, save_picture, write_json
 
 DESCRIPTION = "synthetic.json"

@@ -9,7 +9,7 @@ from pathlib import Path
 from datasets.importing import naming, sequences
 from datasets.importing.collection import Collection, Importer, files_below, source_directory
 from datasets.lists import read_lines, shortened
-from knobs import check_ranges
+from options.option import check_ranges
 from utils import UserError
 
 _EXPRESSIONS = ("anger", "contempt", "disgust", "fear", "happy", "sadness", "surprise", "neutral")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from datasets.importing import naming, sequences
 from datasets.importing.collection import Collection, Importer, files_below, source_directory
-from knobs import check_ranges
+from options.option import check_ranges
 from utils import UserError
 
 CAMERAS, LIGHTS = ("VL", "NI"), ("Strong", "Weak", "Dark")

@@ -1,0 +1,119 @@
+"""``--mode evaluate``: the swaps of a run on its test images, measured → a table and ``synthesis.json``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Iterator, Sequence
+
+import numpy
+import torch
+
+import utils
+from datasets.files import check_output
+from datasets.layout import Layout, Sample, image_directory
+from datasets.loading import Images, load
+from datasets.plans import Batch, Plan, real_plan, true_swaps
+from models.checkpoints import load_judge, save_judge
+from evaluation.judge import Judge, train_judge
+from models.recognizer import Recognizer, evaluate
+from models.swap import Pair
+from models.swap_gan import SwapGAN
+from evaluation.synthesis import Gallery, SynthesisReport, Trial, evaluate_synthesis
+from commands.trained import load_gan, read_data
+from utils import UserError, fingerprint
+
+JUDGE_SEED, JUDGE_BATCH, BATCH = 20210, 32, 32
+
+
+def evaluate_swaps(options: argparse.Namespace) -> None:
+    """Measure the run's swaps and write ``synthesis.json`` into its directory."""
+    path = Path(options.checkpoint_dir) / "synthesis.json"
+    check_output(path, "--checkpoint_dir")
+    check_output(options.judge or path, "--judge")
+    gan, names = load_gan(options)
+    layout = read_data(options, names)
+    for out, flag in ((path, "--checkpoint_dir"), (options.judge or path, "--judge")):
+        check_output(out, flag, trees=[image_directory(layout.root)])
+    report = measure(options, gan, layout)
+    utils.write_json(path, {"checkpoint_dir": options.checkpoint_dir, "data_dir": str(layout.root),
+                            **report.as_dict(names)})
+    print(f"swaps of {options.checkpoint_dir} on {layout.root}, test images\n\n{report.as_text(names)}\n\nwrote {path}")
+
+
+def measure(options: argparse.Namespace, gan: SwapGAN, layout: Layout) -> SynthesisReport:
+    """Judge the swaps of a GAN on the test images of a layout; the judge is trained first where there is none yet."""
+    if len({sample.label for sample in layout.test}) < 2:
+        raise UserError(f"{layout.root}: the test images show fewer than two expressions, there is nothing to swap")
+    size, device = gan.shape.image_size, gan.device
+    train, test = (Images(samples, size, options.cache) for samples in (layout.train, layout.test))
+    judge, accuracy = find_judge(options, layout, train, test, device)
+    subjects = subject_numbers(layout.test)
+    gallery = Gallery.of(judge, test.evaluation_batches(BATCH, device), torch.from_numpy(subjects).to(device))
+    train_features = numpy.concatenate([judge.describe(image) for image, _ in train.evaluation_batches(BATCH, device)])
+    return evaluate_synthesis(gan, judge, accuracy, trials(test, subjects, device, options.num_workers), gallery,
+                              train_features)
+
+
+def trials(test: Images, subjects: numpy.ndarray, device: torch.device, num_workers: int) -> Iterator[Trial]:
+    """Every test image with every other expression, shown by another person wherever there is one."""
+    first, second = all_swaps(test.samples, subjects)
+    whole = Batch.of(first, second)._replace(truth=true_swaps(first, second, test.samples))
+    plan = Plan.of(whole, BATCH)
+    for planned, batch in zip(plan, utils.progress(load(test, plan, num_workers), "swapping", len(plan), "batch")):
+        batch, n = batch.to(device), len(batch.label)
+        pair = Pair(batch.first, batch.second, batch.label, batch.second_label)
+        if batch.truth is None:
+            truth, known = pair.image_a, torch.zeros(n, dtype=torch.bool)
+        else:
+            truth, known = batch.truth[:n], batch.known[:n]
+        yield Trial(pair, truth, known, torch.from_numpy(subjects[planned.first]).to(device))
+
+
+def all_swaps(samples: Sequence[Sample], subjects: numpy.ndarray) -> tuple[numpy.ndarray, numpy.ndarray]:
+    """Positions of A and of B: each image once with each other expression; the same for every run on these images."""
+    labels = numpy.array([sample.label for sample in samples])
+    random = numpy.random.default_rng(utils.derived_seed(JUDGE_SEED, "swaps"))
+    pairs = []
+    for shift in range(1, labels.max() + 1):
+        for a in range(len(samples)):
+            shows = labels == (labels[a] + shift) % (labels.max() + 1)
+            others = numpy.flatnonzero(shows & (subjects != subjects[a]))
+            found = others if len(others) else numpy.flatnonzero(shows)
+            if len(found):
+                pairs.append((a, random.choice(found)))
+    return tuple(numpy.array(pairs).T)
+
+
+def subject_numbers(samples: Sequence[Sample]) -> numpy.ndarray:
+    """A number for each subject; an image without a subject is somebody of its own."""
+    known = {name: i for i, name in enumerate(sorted({s.subject for s in samples if s.subject}))}
+    return numpy.array([known.get(sample.subject, len(known) + i) for i, sample in enumerate(samples)])
+
+
+def find_judge(options: argparse.Namespace, layout: Layout, train: Images, test: Images,
+               device: torch.device) -> tuple[Judge, float]:
+    """The judge of ``--judge`` or of the run, trained where there is none, and its accuracy in % on the test images."""
+    path = Path(options.judge or Path(options.checkpoint_dir) / "judge.pth")
+    trained_on = {"expressions": list(layout.expressions), "image_size": train.image_size,
+                  "images": fingerprint([sample.name, sample.label] for sample in layout.train)}
+    if path.is_file():
+        judge = load_judge(path, trained_on).to(device)
+    else:
+        judge = new_judge(len(layout.expressions), train, options, device)
+        save_judge(path, judge, trained_on)
+    report = evaluate(Recognizer(judge, device=device), None, test.evaluation_batches(BATCH, device),
+                      len(layout.expressions))
+    return judge, report.accuracy
+
+
+def new_judge(num_classes: int, train: Images, options: argparse.Namespace, device: torch.device) -> Judge:
+    """Train a judge on the real training images, with a seed of its own."""
+    torch.manual_seed(utils.derived_seed(JUDGE_SEED, "init"))
+    plan = [batch for epoch in range(options.judge_epochs)
+            for batch in real_plan(len(train), JUDGE_BATCH, JUDGE_SEED, "judge", epoch)]
+    batches = utils.progress(load(train, plan, options.num_workers), "training the judge", len(plan))
+    judge = Judge(num_classes, train.image_size)
+    train_judge(judge, ((batch.first, batch.label) for batch in (batch.to(device) for batch in batches)), len(plan),
+                utils.generator(JUDGE_SEED, "disturbed"), device)
+    return judge

@@ -1,0 +1,133 @@
+"""``--mode export``: a trained recognizer or swap as one ONNX file that other programs run without this project.
+
+``--which recognizer``: image → probabilities. ``--which swap``: two faces and their expressions → both swaps. What a
+program must know to use it (names, size, how pictures are prepared) is in the file's metadata.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import logging
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+import utils
+from datasets.files import check_output
+from models.checkpoints import gan_config
+from models.portable import PortableRecognizer, PortableSwap
+from commands.trained import load_gan, load_trained
+from utils import UserError
+
+if TYPE_CHECKING:
+    import onnx
+
+PREPARATION = ("RGB, resized to {0} x {0} pixels (Pillow: JPEG files are opened with Image.draft('RGB', ({0}, {0})), "
+               "then bicubic), channels first, value / 127.5 - 1")
+
+
+def export(options: argparse.Namespace) -> None:
+    """Write ``--output``; UserError where the exporter is not installed or there is nothing to export."""
+    check_exporter()
+    path = Path(options.output)
+    check_output(path, "--output")
+    options.gpu = [-1]  # the file knows no device
+    network, about = recognizer_of(options) if options.which == "recognizer" else swap_of(options)
+    model = to_onnx(network, about["image_size"])
+    describe(model, about)
+    with utils.atomic_file(path) as handle:
+        handle.write(model.SerializeToString())
+    size = path.stat().st_size / 2 ** 20
+    print(f"wrote {path} ({size:.1f} MiB): {', '.join(network.INPUTS)} -> {', '.join(network.OUTPUTS)}, for "
+          f"{about['image_size']} x {about['image_size']} pixels and any number of faces; "
+          f"its metadata say: {', '.join(about)}")
+
+
+def check_exporter() -> None:
+    """UserError where ``onnx`` or what torch's exporter needs is not installed."""
+    missing = []
+    for name in ("onnx", "onnxscript"):
+        try:
+            __import__(name)
+        except ImportError:
+            missing.append(name)
+    if missing:
+        raise UserError(f"--mode export needs {' and '.join(missing)}, not installed here; "
+                        "pip install -r requirements-optional.txt")
+    if tuple(map(int, torch.__version__.split(".")[:2])) < (2, 6):
+        raise UserError(f"--mode export needs PyTorch 2.6 or newer, this is {torch.__version__}; "
+                        "pip install --upgrade torch torchvision")
+
+
+def recognizer_of(options: argparse.Namespace) -> tuple[PortableRecognizer, dict[str, Any]]:
+    """The run's best recognizer with its encoder, and what the file says about it."""
+    trained = load_trained(options)
+    return (PortableRecognizer(trained.encoder, trained.recognizer.network),
+            described("recognizer", trained.names, trained.image_size, trained.alignment))
+
+
+def swap_of(options: argparse.Namespace) -> tuple[PortableSwap, dict[str, Any]]:
+    """The run's generator, and what the file says about it."""
+    gan, names = load_gan(options)
+    return PortableSwap(gan.used), described("swap", names, gan.shape.image_size,
+                                             gan_config(Path(options.checkpoint_dir) / "model").get("alignment"))
+
+
+def described(which: str, names: list[str], image_size: int, alignment: dict[str, float] | None) -> dict[str, Any]:
+    """What a program must know to use the file."""
+    about = {"which": which, "expressions": names, "image_size": image_size,
+             "preprocessing": PREPARATION.format(image_size)}
+    return {**about, "alignment": alignment} if alignment else about
+
+
+def to_onnx(network: PortableRecognizer | PortableSwap, image_size: int) -> "onnx.ModelProto":
+    """The network as an ONNX model whose first dimension, the number of faces, is called ``batch``."""
+    batch = torch.export.Dim("batch")
+    examples = network.example(image_size)
+    for parameter in network.parameters():
+        parameter.requires_grad_(False)
+    with _quiet():
+        program = torch.export.export(network, examples, strict=False,
+                                      dynamic_shapes={name: {0: batch} for name in network.INPUTS})
+        made = torch.onnx.export(program, dynamo=True, input_names=list(network.INPUTS),
+                                 output_names=list(network.OUTPUTS), verbose=False)
+        model = made.model_proto
+    return renamed_batch(model)
+
+
+def renamed_batch(model: "onnx.ModelProto") -> "onnx.ModelProto":
+    """The model with the symbol of its first dimension called ``batch``, whatever the exporter has called it."""
+    symbol = model.graph.input[0].type.tensor_type.shape.dim[0].dim_param
+    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
+        for dimension in value.type.tensor_type.shape.dim:
+            if dimension.dim_param == symbol:
+                dimension.dim_param = "batch"
+    return model
+
+
+def describe(model: "onnx.ModelProto", about: dict[str, Any]) -> None:
+    """Write what a program must know into the model's metadata, lists and dictionaries as JSON."""
+    import onnx
+
+    onnx.helper.set_model_props(model, {name: value if isinstance(value, str) else json.dumps(value)
+                                        for name, value in about.items()})
+    model.producer_name = "JESRL-FER"
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Without what the exporter has to say to its own developers."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,183 @@
+"""How good are the swaps? Measured on faces that the GAN never saw, by a judge that took no part in its training."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any, Iterable, NamedTuple, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from evaluation.judge import Judge
+from evaluation.metrics import frechet_distance, psnr, ssim
+from models.speed import synchronize
+from models.swap import Pair
+from models.swap_gan import SwapGAN
+
+RETRIEVAL_SIDE = 64
+HARDEST = 3  # swaps that are named
+
+
+class Trial(NamedTuple):
+    """Swaps to judge: pairs, the true C (N, 3, S, S) where ``known`` (N,), and the subjects (N,) of A as numbers."""
+
+    pair: Pair
+    truth: Tensor
+    known: Tensor
+    subject: Tensor
+
+
+class Gallery(NamedTuple):
+    """The real test faces: pixels (M, P) at 64 px, the judge's features (M, F), labels and subjects (M,)."""
+
+    small: Tensor
+    features: np.ndarray
+    label: Tensor
+    subject: Tensor
+
+    @classmethod
+    def of(cls, judge: Judge, batches: Iterable[tuple[Tensor, Tensor]], subject: Tensor) -> "Gallery":
+        """From all test images in batches (N, 3, S, S), (N,), and their subjects as numbers (M,)."""
+        small, features, labels = zip(*((shrunk(image), judge.describe(image), label) for image, label in batches))
+        return cls(torch.cat(small), np.concatenate(features), torch.cat(labels), subject)
+
+
+@dataclass(frozen=True)
+class SynthesisReport:
+    """The figures of the swaps: per cent, dB, SSIM in [-1, 1], Fréchet distances in the judge's features, images/s.
+
+    What needs a true picture is NaN where none is known, ``identity`` also where no subject is. ``judge_accuracy`` is
+    the judge's on real test images, ``fid_floor`` the distance of real test images to real training images, from as
+    many images as ``fid``. The rows of ``transfer_from_to`` are the old expressions, its columns the wanted ones.
+    """
+
+    swaps: int
+    judge_accuracy: float
+    transfer: float
+    transfer_to: list[float]
+    transfer_from_to: list[list[float]]
+    kept: float
+    rebuilt_psnr: float
+    rebuilt_ssim: float
+    fid: float
+    fid_floor: float
+    images_per_second: float
+    truths: int
+    true_psnr: float
+    true_ssim: float
+    unchanged_psnr: float
+    unchanged_ssim: float
+    identity: float
+
+    def as_dict(self, names: Sequence[str]) -> dict[str, Any]:
+        """Every figure as plain values for a JSON file; NaN becomes None."""
+        values = {key: round(value, 4) if isinstance(value, float) else value for key, value in vars(self).items()}
+        values["transfer_to"] = {name: round(value, 4) for name, value in zip(names, self.transfer_to)}
+        values["transfer_from_to"] = {old: {new: round(value, 4) for new, value in zip(names, row) if value == value}
+                                      for old, row in zip(names, self.transfer_from_to)}
+        values["psnr_gain"] = round(self.true_psnr - self.unchanged_psnr, 4)
+        return {key: None if value != value else value for key, value in values.items()}
+
+    def as_text(self, names: Sequence[str]) -> str:
+        """An aligned table for a terminal."""
+        to = ", ".join(f"{name} {value:.1f}" for name, value in zip(names, self.transfer_to))
+        swaps = sorted((value, f"{old} to {new} {value:.1f}") for old, row in zip(names, self.transfer_from_to)
+                       for new, value in zip(names, row) if value == value)
+        hardest = ", ".join(text for _, text in swaps[:HARDEST])
+        lines = [("expression transferred", f"{self.transfer:.1f} %", f"of {self.swaps} swaps, says the judge"),
+                 ("", "", to),
+                 ("", "", f"hardest: {hardest}"),
+                 ("old expression kept", f"{self.kept:.1f} %", ""),
+                 ("judge's own accuracy", f"{self.judge_accuracy:.1f} %", "on the real test images"),
+                 ("reconstruction", f"{self.rebuilt_psnr:.2f} dB", f"SSIM {self.rebuilt_ssim:.3f}"),
+                 ("Fréchet distance", f"{self.fid:.2f}", f"real test images: {self.fid_floor:.2f}"),
+                 ("speed", f"{self.images_per_second:.1f}", "synthesized images/s")]
+        if self.truths:
+            lines += [("to the true picture", f"{self.true_psnr:.2f} dB",
+                       f"SSIM {self.true_ssim:.3f}, over {self.truths} swaps"),
+                      ("unchanged input", f"{self.unchanged_psnr:.2f} dB",
+                       f"SSIM {self.unchanged_ssim:.3f}; gain {self.true_psnr - self.unchanged_psnr:+.2f} dB"),
+                      ("right person is nearest", f"{self.identity:.1f} %", "among the true pictures of all persons")]
+        return "\n".join(f"{name:<24}{value:>10}   {note}".rstrip() for name, value, note in lines)
+
+
+@torch.inference_mode()
+def evaluate_synthesis(gan: SwapGAN, judge: Judge, judge_accuracy: float, trials: Iterable[Trial], gallery: Gallery,
+                       train_features: np.ndarray, seed: int = 0) -> SynthesisReport:
+    """Swap the pairs of all trials and measure C, A's person with B's expression, and the reconstruction A'.
+
+    ``train_features`` (K, F) are the judge's, of real training images; ``seed`` chooses the swaps that are compared
+    with them, as many as the gallery has images.
+    """
+    judge.eval()
+    columns: dict[str, list[Tensor]] = {}
+    features, seconds, count = [], 0.0, 0
+    for pair, truth, known, subject in trials:
+        started = time.perf_counter()
+        edits = gan.edits(pair)
+        synchronize(gan.device)
+        seconds, count = seconds + time.perf_counter() - started, count + len(edits.c)
+        said = judge.head(feature := judge.features(edits.c)).argmax(1).cpu()
+        features.append(feature.float().cpu().numpy())
+        figures = {"hit": said == pair.b.cpu(), "kept": said == pair.a.cpu(), "a": pair.a, "b": pair.b, "known": known,
+                   "rebuilt_psnr": psnr(edits.a_rebuilt, pair.image_a),
+                   "rebuilt_ssim": ssim(edits.a_rebuilt, pair.image_a),
+                   "true_psnr": psnr(edits.c, truth), "true_ssim": ssim(edits.c, truth),
+                   "unchanged_psnr": psnr(pair.image_a, truth), "unchanged_ssim": ssim(pair.image_a, truth),
+                   "identity": nearest_subject(shrunk(edits.c), pair.b, gallery) == subject}
+        for name, value in figures.items():
+            columns.setdefault(name, []).append(value.cpu())
+    table = {name: torch.cat(values) for name, values in columns.items()}
+    known = table["known"]
+
+    def mean_true(name: str) -> float:
+        return table[name][known].double().mean().item()  # NaN where no truth is known
+
+    def mean_hit(chosen: Tensor) -> float:
+        return 100 * table["hit"][chosen].double().mean().item()
+
+    synthesized = np.concatenate(features)
+    chosen = np.random.default_rng(seed).permutation(len(synthesized))[:len(gallery.label)]
+    old, new = ([table[name] == e for e in range(gan.shape.num_classes)] for name in ("a", "b"))
+    return SynthesisReport(
+        swaps=count, judge_accuracy=judge_accuracy, transfer=100 * table["hit"].double().mean().item(),
+        transfer_to=[mean_hit(b) for b in new], transfer_from_to=[[mean_hit(a & b) for b in new] for a in old],
+        kept=100 * table["kept"].double().mean().item(), rebuilt_psnr=table["rebuilt_psnr"].mean().item(),
+        rebuilt_ssim=table["rebuilt_ssim"].mean().item(), fid=frechet_distance(synthesized[chosen], train_features),
+        fid_floor=frechet_distance(gallery.features, train_features), images_per_second=2 * count / seconds,
+        truths=int(known.sum()), true_psnr=mean_true("true_psnr"), true_ssim=mean_true("true_ssim"),
+        unchanged_psnr=mean_true("unchanged_psnr"), unchanged_ssim=mean_true("unchanged_ssim"),
+        identity=100 * mean_true("identity"))
+
+
+@torch.inference_mode()
+def expressions_of(gan: SwapGAN, face: Tensor, own: int, references: Tensor, expressions: Tensor
+                   ) -> tuple[Tensor, Tensor]:
+    """One face with the expression of each reference, and the residuals behind; its own one is the reconstruction.
+
+    ``face`` (3, S, S) with the expression ``own``, ``references`` (T, 3, S, S), ``expressions`` (T,) → images in [-1,
+    1] and residuals in [-2, 2], both (T, 3, S, S).
+    """
+    faces = face.expand_as(references)
+    pair = Pair(faces, references, torch.full_like(expressions, own), expressions)
+    swapped, _, residual, _ = gan.swap(pair)
+    rebuilt = gan.edits(pair).a_rebuilt
+    same = (expressions == own)[:, None, None, None]
+    return torch.where(same, rebuilt, swapped), torch.where(same, rebuilt - faces, residual)
+
+
+def nearest_subject(small: Tensor, expression: Tensor, gallery: Gallery) -> Tensor:
+    """Whose true picture with this expression is nearest? Pixels (N, P), expressions (N,) → subjects (N,)."""
+    distance = torch.cdist(small, gallery.small)
+    other = expression[:, None] != gallery.label[None]
+    return gallery.subject[distance.masked_fill(other, float("inf")).argmin(1)]
+
+
+def shrunk(image: Tensor) -> Tensor:
+    """Images (N, 3, S, S) as rows (N, P) of pixels, at 64 px or less."""
+    if image.shape[-1] > RETRIEVAL_SIDE:
+        image = F.adaptive_avg_pool2d(image, RETRIEVAL_SIDE)
+    return image.float().flatten(1)

@@ -1,0 +1,384 @@
+"""How fast each part of a training is, and how near to what the machine can do.
+
+    python experiments/benchmark.py --sizes demo
+    python experiments/benchmark.py --sizes demo --imitate_reference
+    python experiments/benchmark.py --sizes demo --compile --phases gan_step recognizer_step synthesis evaluation
+    python experiments/benchmark.py --sizes paper --phases gan_step --batch_size 4
+
+Per phase: median and quartiles of the time, images/s, GFLOP per image (torch.utils.flop_counter), the share of the peak
+that large matrix products and convolutions of the same dtype reach at best between the runs (above 1 it is refused: the
+peak then saw worse moments than the phase), the process's peak memory (the GPU's on a GPU), and the bytes written to
+files. ``--imitate_reference`` does the GAN step and the round in the reference's way as well (see experiments/imitation.py),
+with the same networks, in float32: in turn with ours, so that a machine that is busier for a while is so for both, and
+in a process of its own, with the system's allocator as it is. ``--compile`` does each phase with compiled networks too,
+in turn as well; the time of its first run, in which they are compiled, has a column.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from functools import cache, cached_property
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Callable, NamedTuple
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import torch  # noqa: E402
+
+import imitation  # noqa: E402
+import utils  # noqa: E402
+from datasets.crops import Cutter, Picture, Preparation  # noqa: E402
+from datasets.layout import Layout, read_layout  # noqa: E402
+from datasets.loading import Images, load  # noqa: E402
+from datasets.plans import gan_plan, recognizer_plan  # noqa: E402
+from datasets.splits import training_pairs  # noqa: E402
+from datasets.synthetic import make_dataset  # noqa: E402
+from models.checkpoints import Trained  # noqa: E402
+from options.recipes import GANRecipe, GANShape  # noqa: E402
+from models.recognizer import Examples, Recognizer, evaluate, real_features  # noqa: E402
+from models.speed import flops_of, peak_flops, synchronize  # noqa: E402
+from models.swap import Pair  # noqa: E402
+from models.swap_gan import SwapGAN  # noqa: E402
+from models.vgg import VGG, Perceptual, VGG_fx  # noqa: E402
+from training.phases import examples_of  # noqa: E402
+from commands.recognize import LARGE_BATCH, looked_at  # noqa: E402
+from resources import bytes_written, peak_memory, reset_peak_memory  # noqa: E402
+
+SIZES = {"paper": {"image_size": 256, "base_width": 64, "vgg_width": 64, "fc_width": 4096, "batch_size": 10,
+                   "vgg_batch_size": 12},
+         "demo": {"image_size": 64, "base_width": 16, "vgg_width": 8, "fc_width": 256, "batch_size": 16,
+                  "vgg_batch_size": 16}}
+PHASES = ("gan_step", "synthesis", "recognizer_step", "evaluation", "loading", "recognize", "round")
+IMITATED = ("gan_step", "round")
+COMPILED = ("gan_step", "synthesis", "recognizer_step", "evaluation")
+HALVES = ("_gan", "_recognizer")  # of a round
+BLOCKS = 4
+EVALUATED = 64
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What was measured of a phase; None where it does not apply."""
+
+    phase: str
+    images: int
+    milliseconds: float
+    quartiles: tuple[float, float]
+    images_per_second: float
+    gflop_per_image: float | None
+    peak_share: float | None
+    peak_gib: float
+    bytes_written: int
+    peak: float
+    first_seconds: float
+
+
+class Block(NamedTuple):
+    """Some runs of a phase: seconds of each, peak memory, bytes per run, and FLOP/s of the device's peak after them."""
+
+    seconds: list[float]
+    peak_gib: float
+    written: int
+    peak: float
+
+
+class Bench:
+    """The networks and images of one size on a device, and the phases as functions."""
+
+    def __init__(self, options: argparse.Namespace, folder: Path, compiled: bool = False) -> None:
+        self.options, self.device, self.folder, self.compiled = options, torch.device(options.device), folder, compiled
+        self.amp = {"float32": None, "bf16": torch.bfloat16}[options.dtype]
+        torch.manual_seed(0)
+        shape = GANShape(6, options.image_size, options.base_width)
+        self.features = VGG(6, options.vgg_width, options.fc_width).features.to(self.device).requires_grad_(False)
+        recipe = GANRecipe(G_max=1e9, alpha5=options.alpha5)
+        self.gan = SwapGAN(shape, recipe, Perceptual(self.features), self.device, self.amp)
+        network = VGG_fx(6, options.vgg_width, options.fc_width, options.base_width)
+        self.recognizer = Recognizer(network, device=self.device, amp=self.amp)
+        if compiled:
+            self.gan.compile()
+            self.recognizer.compile()
+        self.pair = self._pair(options.batch_size)
+        self.vgg_pair = self._pair(options.vgg_batch_size)
+        self.many = self._pair(EVALUATED)
+
+    @cached_property
+    def imitated(self) -> SwapGAN:
+        """The GAN of the imitated phases."""
+        return imitation.imitated_gan(self.gan, self.features)
+
+    @cached_property
+    def imitated_recognizer(self) -> Recognizer:
+        """The recognizer of the imitated phases."""
+        return imitation.imitated_recognizer(self.recognizer)
+
+    def _pair(self, n: int) -> Pair:
+        side, random = self.options.image_size, torch.Generator().manual_seed(n)
+        images = (torch.rand(n, 3, side, side, generator=random) * 2 - 1 for _ in range(2))
+        a = torch.zeros(n, dtype=torch.long, device=self.device)
+        b = 1 + torch.arange(n, device=self.device) % 5
+        return Pair(*(image.to(self.device, memory_format=torch.channels_last) for image in images), a, b)
+
+    def gan_step(self) -> None:
+        self.gan.step(self.pair, torch.Generator().manual_seed(0))
+
+    def imitated_gan_step(self) -> None:
+        imitation.gan_step(self.imitated, self.pair, torch.Generator().manual_seed(0))
+
+    def synthesis(self) -> None:
+        self.gan.synthesize(*self.vgg_pair[:2], self.vgg_pair.b, self.vgg_pair.a)
+
+    def recognizer_step(self) -> None:
+        image = self.vgg_pair.image_a
+        self.recognizer.step(Examples(self.vgg_pair.b, (image, real_features(self.gan.encoder, image))))
+
+    def evaluation(self) -> None:
+        evaluate(self.recognizer, self.gan.encoder, [(self.many.image_a, self.many.b)], 6)
+
+    # ------------------------------------------------------------------------------------------ with files
+
+    def layout(self) -> Layout:
+        """Drawn faces of ``--persons`` persons, drawn once."""
+        root = self.folder / "faces"
+        if not (root / "images.list").is_file():
+            make_dataset(root, image_size=self.options.image_size, subjects_train=self.options.persons,
+                         subjects_test=max(1, 3 * self.options.persons // 7))
+        return read_layout(root)
+
+    def loading(self) -> None:
+        Images(self.layout().train, self.options.image_size, cache="ram")
+
+    def recognize(self) -> None:
+        """``--mode recognize`` on all training images, from their files to probabilities."""
+        paths = [sample.path for sample in self.layout().train]
+        cutter = Cutter(Preparation(self.options.image_size, None, None, 0.0))
+        trained = Trained(self.recognizer, self.gan.encoder, {"expressions": self.layout().expressions}, 0.0, 0)
+        for _ in looked_at(map(Picture, paths), len(paths), cutter, trained, 0, LARGE_BATCH):
+            pass
+
+    @cache
+    def images(self) -> list[Images]:
+        """Training and test images, decoded once, as in a training; the phase ``loading`` has their time."""
+        layout = self.layout()
+        return [Images(samples, self.options.image_size, "ram") for samples in (layout.train, layout.test)]
+
+    def round_gan(self) -> None:
+        """The first half of a round: one GAN epoch."""
+        options, layout, pinned = self.options, self.layout(), self.device.type == "cuda"
+        images, _ = self.images()
+        for step, batch in enumerate(load(images, gan_plan(layout.train, options.batch_size, 0, 0), 0, pinned)):
+            batch = batch.to(self.device)
+            pair = Pair(batch.first, batch.second, batch.label, batch.second_label)
+            self.gan.step(pair, utils.generator(0, step))
+
+    def round_recognizer(self) -> None:
+        """The second half: one recognizer epoch with six synthesized batches after each real one, one evaluation."""
+        options, layout, pinned = self.options, self.layout(), self.device.type == "cuda"
+        images, test = self.images()
+        pairs = training_pairs(layout, 0, 6)
+        labels = np.array([sample.label for sample in layout.train])
+        plan = recognizer_plan(labels, pairs, options.vgg_batch_size, 6, True, 0, 0)
+        for examples in examples_of(load(images, plan, 0, pinned), self.gan, 7):
+            self.recognizer.step(examples)
+        evaluate(self.recognizer, self.gan.encoder, test.evaluation_batches(EVALUATED, self.device), 6)
+
+    def imitated_round_gan(self) -> None:
+        imitation.gan_epoch(self.imitated, self.layout(), self.options)
+
+    def imitated_round_recognizer(self) -> None:
+        imitation.recognizer_epoch(self.imitated, self.imitated_recognizer, self.layout(), self.options,
+                                   self.folder / "imitated")
+
+    # ------------------------------------------------------------------------------------------- measuring
+
+    def images_of(self, phase: str) -> int:
+        """How many images a phase works on; of a round, those of all its steps."""
+        if phase == "round":
+            train, batch = len(self.layout().train), self.options.vgg_batch_size
+            return train // self.options.batch_size * self.options.batch_size + train + -(-train // batch) * 6 * batch
+        if phase in ("loading", "recognize"):
+            return len(self.layout().train)
+        return {"gan_step": self.options.batch_size, "evaluation": EVALUATED}.get(phase, self.options.vgg_batch_size)
+
+    def first(self, phase: str) -> int:
+        """The first run, and its operations, 0 where the networks are compiled; a round takes no first run: 0."""
+        if phase.endswith("round"):
+            return 0
+        if self.compiled:
+            getattr(self, phase)()
+            synchronize(self.device)
+            return 0
+        return flops_of(getattr(self, phase))[1]
+
+    def block(self, phase: str, budget: float) -> Block:
+        """Run a phase once, and again until the budget (seconds) is spent."""
+        reset_peak_memory(self.device)
+        written, seconds = bytes_written(), []
+        while not seconds or sum(seconds) < budget:
+            synchronize(self.device)
+            begun = time.perf_counter()
+            getattr(self, phase)()
+            synchronize(self.device)
+            seconds.append(time.perf_counter() - begun)
+        return Block(seconds, peak_memory(self.device), (bytes_written() - written) // len(seconds),
+                     peak_flops(self.device, self.amp or torch.float32, repeats=6))
+
+
+class Beside:
+    """The imitated phases of a :class:`Bench` in a process of its own, to be started before anything is computed."""
+
+    def __init__(self, options: argparse.Namespace, folder: Path) -> None:
+        self._pipe, theirs = multiprocessing.Pipe()
+        multiprocessing.Process(target=_serve, args=(options, folder, theirs)).start()
+        theirs.close()  # an end of the process then ends the waiting for its answer
+
+    def first(self, phase: str) -> int:
+        """:meth:`Bench.first` there."""
+        return self._ask("first", phase)
+
+    def block(self, phase: str, budget: float) -> Block:
+        """:meth:`Bench.block` there."""
+        return self._ask("block", phase, budget)
+
+    def end(self) -> None:
+        """Let the process end."""
+        self._pipe.send(None)
+
+    def _ask(self, *what: str | float) -> Any:
+        self._pipe.send(what)
+        return self._pipe.recv()
+
+
+def _serve(options: argparse.Namespace, folder: Path, pipe: Connection) -> None:
+    bench = Bench(options, folder)
+    _ = bench.imitated, bench.imitated_recognizer  # made before anything is timed
+    for method, *settings in iter(pipe.recv, None):
+        pipe.send(getattr(bench, method)(*settings))
+
+
+def measure(phase: str, bench: Bench, beside: Beside | None, compiled: Bench | None) -> list[Figures]:
+    """Run a phase in blocks, in turn with those of the imitated or compiled one where there is one.
+
+    A round is done once, in halves: so both sides see the same neighbors on the machine.
+    """
+    sides: dict[str, tuple[Bench | Beside, str]] = {phase: (bench, phase)}
+    if beside and phase in IMITATED:
+        sides = {f"imitated_{phase}": (beside, f"imitated_{phase}"), **sides}
+    if compiled and phase in COMPILED:
+        sides[f"compiled_{phase}"] = compiled, phase
+    first, blocks = {name: timed(side.first, of) for name, (side, of) in sides.items()}, {name: [] for name in sides}
+    for half in HALVES if phase == "round" else [""] * BLOCKS:
+        for name, (side, of) in sides.items():
+            blocks[name].append(side.block(of + half, 0 if half else bench.options.seconds / BLOCKS))
+    if phase == "round":
+        blocks = {name: [whole(halves)] for name, halves in blocks.items()}
+    peak = max(block.peak for some in blocks.values() for block in some)
+    return [_figures(name, bench.images_of(phase), blocks[name], *first[name], peak) for name in sides]
+
+
+def whole(halves: list[Block]) -> Block:
+    """A round of its two halves."""
+    return Block([sum(half.seconds[0] for half in halves)], max(half.peak_gib for half in halves),
+                 sum(half.written for half in halves), max(half.peak for half in halves))
+
+
+def timed(action: Callable[[str], int], phase: str) -> tuple[int, float]:
+    """What it returns, and its seconds."""
+    begun = time.perf_counter()
+    return action(phase), time.perf_counter() - begun
+
+
+def _figures(phase: str, images: int, blocks: list[Block], flops: int, first_seconds: float, peak: float) -> Figures:
+    seconds = [each for block in blocks for each in block.seconds]
+    median = float(np.median(seconds))
+    share = flops / median / peak if flops else None
+    if share and share > 1:
+        raise SystemExit(f"{phase}: {share:.2f} of the peak is a mistake; measure again, on a machine without other work")
+    return Figures(phase, images, 1e3 * median, tuple(1e3 * np.quantile(seconds, (0.25, 0.75))), images / median,
+                   flops / images / 1e9 if flops else None, share,
+                   max(block.peak_gib for block in blocks), blocks[-1].written, peak, first_seconds)
+
+
+def table(rows: list[Figures]) -> str:
+    """The figures as a Markdown table."""
+    lines = ["| phase | images | first run s | ms (quartiles) | images/s | GFLOP/image | of the peak | peak GiB | bytes "
+             "written |", "|---|---|---|---|---|---|---|---|---|"]
+    for row in rows:
+        gflop = "" if row.gflop_per_image is None else f"{row.gflop_per_image:.3g}"
+        share = "" if row.peak_share is None else f"{row.peak_share:.2f}"
+        low, high = row.quartiles
+        lines.append(f"| {row.phase.replace('_', ' ')} | {row.images} | {row.first_seconds:.1f} | {row.milliseconds:.0f} "
+                     f"({low:.0f}–{high:.0f}) | {row.images_per_second:.1f} | {gflop} | {share} | "
+                     f"{row.peak_gib:.2f} | {row.bytes_written:,} |")
+    return "\n".join(lines)
+
+
+def parse(words: list[str] | None = None) -> argparse.Namespace:
+    """The options, with the sizes filled in."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sizes", choices=tuple(SIZES), default="demo", help="the paper's sizes, or the demo's")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda")
+    parser.add_argument("--dtype", choices=("float32", "bf16"), default="float32", help="of the networks' arithmetic")
+    parser.add_argument("--phases", nargs="+", choices=PHASES, default=PHASES, help="which to measure")
+    parser.add_argument("--seconds", type=float, default=10,
+                        help=f"time for each phase, in {BLOCKS} blocks of one run at least")
+    parser.add_argument("--persons", type=int, help="drawn persons of all that reads files (70; paper on a CPU: 2)")
+    parser.add_argument("--alpha5", action="store_true", help="with half-way images")
+    parser.add_argument("--imitate_reference", action="store_true", help="also the reference's way of working")
+    parser.add_argument("--compile", action="store_true", help="also with compiled networks (--compile of train.py)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here as well")
+    for name in SIZES["demo"]:
+        parser.add_argument(f"--{name}", type=int, help="instead of that of --sizes")
+    options = parser.parse_args(words)
+    for name, value in SIZES[options.sizes].items():
+        if getattr(options, name) is None:
+            setattr(options, name, value)
+    if options.persons is None:
+        options.persons = 2 if options.sizes == "paper" and options.device == "cpu" else 70
+    return options
+
+
+def main() -> None:
+    """Measure, print the table, write the JSON file."""
+    options = parse()
+    with tempfile.TemporaryDirectory() as folder:
+        beside = Beside(options, Path(folder)) if options.imitate_reference else None
+        utils.keep_freed_memory()
+        bench = Bench(options, Path(folder))
+        compiled = Bench(options, Path(folder), compiled=True) if options.compile else None
+        if {"loading", "recognize", "round"} & set(options.phases):
+            bench.layout()
+        if "round" in options.phases:
+            bench.images()
+        rows: list[Figures] = []
+        try:
+            for phase in options.phases:
+                rows += measure(phase, bench, beside, compiled)
+                print("\n".join(table(rows).splitlines()[2:]), file=sys.stderr)
+        finally:
+            if beside:
+                beside.end()
+    peak = max(row.peak for row in rows)
+    name = torch.cuda.get_device_name() if bench.device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
+    settings: dict[str, Any] = {key: getattr(options, key) for key in ("sizes", "dtype", "persons", *SIZES["demo"])}
+    print(f"{name}, torch {torch.__version__}, at best {peak / 1e9:.0f} GFLOP/s; {settings}\n\n{table(rows)}")
+    for phase in IMITATED:
+        both = {row.phase: row.milliseconds for row in rows if row.phase.endswith(phase)}
+        if f"imitated_{phase}" in both:
+            print(f"\n{phase.replace('_', ' ')}: {both[f'imitated_{phase}'] / both[phase]:.1f} times faster than the "
+                  "reference's way")
+    if options.json:
+        utils.write_json(options.json, {"device": name, "torch": torch.__version__, "peak_flops": peak,
+                                        "settings": settings, "phases": [asdict(row) for row in rows]})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,257 @@
+"""The reference's way of working, imitated for the benchmark: the same networks, used as the published code uses them.
+
+One pass per image group where this project batches them, ordinary memory format, layers written down as METHOD §1 says
+them, discriminators that collect gradients in the generator's step, a Python loop over the samples of a swap, and
+rounds that write every synthesized image and feature to disk, read them back, and start new worker processes for every
+real batch (METHOD §7, rows 8 and 9).
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import shutil
+from pathlib import Path
+from typing import Iterator
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset
+
+from datasets.layout import Layout, Sample
+from datasets.loading import read_image, to_float, to_uint8
+from datasets.plans import gan_plan, real_plan, recognizer_plan
+from datasets.splits import training_pairs
+from models import losses
+from models.discriminator import LabelledConv
+from pictures.figures import to_picture
+from models.generator import EditConv
+from models.layers import UP, Normalization, constant_planes
+from models.recognizer import Examples, Recognizer
+from models.swap import Pair, block_cuts, one_hot
+from models.swap_gan import SwapGAN
+from models.vgg import POOLED, TAP_WEIGHTS, TAPS, Perceptual, VGG_fx
+
+WORKERS, EVALUATE_EVERY = 4, 200
+
+
+class _PlainNormalization(Normalization):
+    def forward(self, x: Tensor) -> Tensor:
+        return F.normalize(x) * self.alpha + self.beta
+
+
+class _PlainLabelledConv(LabelledConv):
+    def forward(self, image: Tensor, label: Tensor) -> Tensor:
+        planes = constant_planes(label, image.shape[-2:])
+        return F.conv2d(torch.cat([image, planes], 1), self.weight, self.bias, 2, 1)
+
+
+class _PlainEditConv(EditConv):
+    def forward(self, edited: Tensor, source: Tensor, label: Tensor) -> Tensor:
+        copies = (self.in_channels - 2 * edited.shape[1]) // label.shape[1]
+        planes = constant_planes(label.repeat(1, copies), edited.shape[-2:])
+        return F.conv_transpose2d(torch.cat([edited, source, planes], 1), self.weight, self.bias, **UP)
+
+
+class _PlainPerceptual(Perceptual):
+    def __init__(self, features: nn.Sequential) -> None:
+        nn.Module.__init__(self)
+        self.features, self.taps, self.weights = features[:max(TAPS) + 1].eval(), TAPS, TAP_WEIGHTS
+        for index in (tap + 1 for tap in TAPS[:-1] if isinstance(features[tap + 1], nn.ReLU)):
+            self.features[index] = nn.ReLU()
+
+
+class _PlainRecognition(VGG_fx):
+    def forward(self, image: Tensor, fx: Tensor) -> Tensor:
+        mixed = self.fx_linear(torch.cat([self.features(image), self.fx_linear(fx)], 1))
+        return self.new_fc(self.classifier(F.adaptive_avg_pool2d(mixed, POOLED).flatten(1)))
+
+
+PLAIN = {kind.__base__: kind for kind in (_PlainNormalization, _PlainLabelledConv, _PlainEditConv, _PlainRecognition)}
+
+
+def _made_plain(network: nn.Module) -> None:
+    """Plain layers in the ordinary memory format, with the weights that they have."""
+    network.to(memory_format=torch.contiguous_format)
+    for layer in network.modules():
+        layer.__class__ = PLAIN.get(type(layer), type(layer))
+
+
+def imitated_gan(gan: SwapGAN, features: nn.Sequential) -> SwapGAN:
+    """The same networks with the same weights, of plain layers; ``features`` are those of its perceptual network."""
+    gan = copy.deepcopy(gan)
+    gan.perceptual = _PlainPerceptual(copy.deepcopy(features))
+    adam = {"lr": gan.recipe.lr, "betas": (0.5, 0.999), "weight_decay": gan.recipe.weight_decay}
+    gan.optimizer_g = torch.optim.Adam(gan.generator.parameters(), **adam)
+    gan.optimizer_d = torch.optim.Adam(gan.discriminators.parameters(), **adam)
+    for network in (gan.generator, gan.discriminators, gan.perceptual):
+        _made_plain(network)
+    return gan
+
+
+def imitated_recognizer(recognizer: Recognizer) -> Recognizer:
+    """The same network with the same weights, of plain layers."""
+    recognizer, recipe = copy.deepcopy(recognizer), recognizer.recipe
+    _made_plain(recognizer.network)
+    recognizer.optimizer = torch.optim.SGD(recognizer.network.parameters(), recipe.lr, recipe.momentum,
+                                           weight_decay=recipe.weight_decay)
+    return recognizer
+
+
+def gan_step(gan: SwapGAN, pair: Pair, random: torch.Generator) -> None:
+    """A step of the discriminators and of the generator, every image group in a pass of its own (without alpha5)."""
+    recipe, n = gan.recipe, gan.shape.num_classes
+    image_a, image_b = pair.image_a.contiguous(), pair.image_b.contiguous()
+    label_a, label_b = one_hot(pair.a, n), one_hot(pair.b, n)
+    (code_a, skips_a), (code_b, skips_b) = gan.generator.encoder(image_a), gan.generator.encoder(image_b)
+    code_c, code_d = swapped_one_by_one(code_a, code_b, pair, n)
+    both, nothing = gan.generator.label(torch.maximum(label_a, label_b)), gan.generator.label(0 * label_a)
+    c, d, a_rebuilt, b_rebuilt = (
+        (face + gan.generator.decoder(code, own, skips, label)).clamp(-1, 1)
+        for face, code, own, skips, label in ((image_a, code_c, code_a, skips_a, both),
+                                              (image_b, code_d, code_b, skips_b, both),
+                                              (image_a, code_a, code_a, skips_a, nothing),
+                                              (image_b, code_b, code_b, skips_b, nothing)))
+
+    def judged(discriminator: torch.nn.Module, image: Tensor, label: Tensor, mean: float) -> Tensor:
+        logits = discriminator(image, label)
+        return losses.soft_bce(logits, mean, recipe.std * torch.randn(len(logits), generator=random).to(logits.device))
+
+    parts = []
+    for discriminator in (gan.discriminators.d1, gan.discriminators.d2):
+        parts.append(judged(discriminator, image_a, label_a, 1) + judged(discriminator, image_b, label_b, 1)
+                     + judged(discriminator, c.detach(), label_b, 0) + judged(discriminator, d.detach(), label_a, 0))
+    gan.optimizer_d.zero_grad()
+    (0.25 * (parts[0] + 0.5 * parts[1])).backward()
+    gan.optimizer_d.step()
+
+    total = sum(weight * (judged(discriminator, c, label_b, 1) + judged(discriminator, d, label_a, 1))
+                for weight, discriminator in ((1.0, gan.discriminators.d1), (0.5, gan.discriminators.d2)))
+    for ours, wanted in ((d, image_a), (c, image_b)):
+        total = total + recipe.lambda_vgg_loss * sum(
+            weight * (x - y.detach()).abs().mean()
+            for weight, x, y in zip(gan.perceptual.weights, gan.perceptual(ours), gan.perceptual(wanted)))
+    total = total + recipe.lambda_l1_loss * ((image_a + image_b) - (c + d)).abs().mean()
+    total = total + recipe.lambda_l2_loss * (F.mse_loss(a_rebuilt, image_a) + F.mse_loss(b_rebuilt, image_b))
+    for image in (c, d):
+        total = total + recipe.lambda_tv_loss / image.shape[-1] * (
+            F.mse_loss(image[:, :, 1:], image[:, :, :-1]) + F.mse_loss(image[..., 1:], image[..., :-1]))
+    gan.optimizer_g.zero_grad()
+    total.backward()
+    gan.optimizer_g.step()
+    for value in (*parts, total):
+        value.item()
+
+
+def swapped_one_by_one(code_a: Tensor, code_b: Tensor, pair: Pair, n: int) -> tuple[Tensor, Tensor]:
+    """The codes of C and D, sample by sample and block by block."""
+    cuts, code_c, code_d = block_cuts(code_a.shape[1], n), code_a.clone(), code_b.clone()
+    for i in range(len(code_a)):
+        for e in (int(pair.a[i]), int(pair.b[i])):
+            code_c[i, cuts[e]:cuts[e + 1]] = code_b[i, cuts[e]:cuts[e + 1]]
+            code_d[i, cuts[e]:cuts[e + 1]] = code_a[i, cuts[e]:cuts[e + 1]]
+    return code_c, code_d
+
+
+class _Files(Dataset):
+    """Images decoded from their files whenever they are asked for: (3, S, S) uint8, label and position."""
+
+    def __init__(self, samples: list[Sample], image_size: int) -> None:
+        self.samples, self.image_size = samples, image_size
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, i: int) -> tuple[Tensor, int, int]:
+        return to_uint8(read_image(self.samples[i].path, self.image_size)), self.samples[i].label, i
+
+
+class _Synthesized(Dataset):
+    """What a round has written: a JPEG and a feature file for each pair."""
+
+    def __init__(self, folder: Path, labels: list[int], image_size: int) -> None:
+        self.folder, self.labels, self.image_size = folder, labels, image_size
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, i: int) -> tuple[Tensor, int, Tensor]:
+        image = to_uint8(read_image(self.folder / f"{i}.jpg", self.image_size))
+        return image, self.labels[i], torch.load(self.folder / f"{i}.pth", weights_only=True)
+
+
+def gan_epoch(gan: SwapGAN, layout: Layout, options: argparse.Namespace) -> None:
+    """One GAN epoch."""
+    device = gan.device
+    files = _Files(layout.train, options.image_size)
+    order = [position for batch in gan_plan(layout.train, options.batch_size, 0, 0)
+             for position in np.concatenate([batch.first, batch.second])]
+    loader = DataLoader(files, 2 * options.batch_size, sampler=order, num_workers=WORKERS)
+    for step, (pixels, label, _) in enumerate(loader):
+        half = len(label) // 2
+        image, label = to_float(pixels, device).contiguous(), label.to(device)
+        gan_step(gan, Pair(image[:half], image[half:], label[:half], label[half:]), torch.Generator().manual_seed(step))
+
+
+def recognizer_epoch(gan: SwapGAN, recognizer: Recognizer, layout: Layout, options: argparse.Namespace,
+                     folder: Path) -> None:
+    """The refreshing of the synthesized set on disk, and one recognizer epoch with evaluations between."""
+    device, files = gan.device, _Files(layout.train, options.image_size)
+    pairs = training_pairs(layout, 0, 6)
+    write_synthesized(gan, files, pairs, layout.neutral, options, folder)
+    labels = [layout.train[source].label for source in pairs[:, 0]]
+    plan = recognizer_plan(np.array([sample.label for sample in layout.train]), pairs, options.vgg_batch_size, 6, True, 0, 0)
+    further = [i for _ in range(2) for i in np.random.default_rng(0).permutation(len(pairs))]
+    made = iter(DataLoader(_Synthesized(folder, labels, options.image_size), options.vgg_batch_size,
+                           sampler=further, num_workers=WORKERS))
+    real = iter(real_plan(len(layout.train), options.vgg_batch_size, 0, "recognizer", 0))
+    for step, batch in enumerate(plan):
+        if (batch.second >= 0).all():
+            pixels, label, fx = next(made)
+            fx = fx.to(device)
+        else:  # a new loader with new workers for every real batch
+            pixels, label, _ = next(iter(DataLoader(torch.utils.data.Subset(files, next(real).first),
+                                                    options.vgg_batch_size, num_workers=WORKERS)))
+            code, _ = gan.generator.encoder(to_float(pixels, device).contiguous())  # with its graph
+            fx = torch.cat([code, code], 1).detach()
+        recognizer.step(Examples(label.to(device), (to_float(pixels, device).contiguous(), fx)))
+        if step % EVALUATE_EVERY == 0:
+            for pixels, label, _ in DataLoader(_Files(layout.test, options.image_size), options.vgg_batch_size,
+                                               num_workers=WORKERS):
+                image = to_float(pixels, device).contiguous()
+                code, _ = gan.generator.encoder(image)
+                recognizer.predict(image, torch.cat([code, code], 1).detach()).argmax(1).tolist()
+    shutil.rmtree(folder)
+
+
+@torch.no_grad()
+def write_synthesized(gan: SwapGAN, files: _Files, pairs: np.ndarray, neutral: int, options: argparse.Namespace,
+                      folder: Path) -> None:
+    """Every pair's image and feature file; of six decodings one is used."""
+    folder.mkdir()
+    decoder, n, count = gan.generator.decoder, gan.shape.num_classes, 0
+    for source, target in two_by_two(files, pairs, options.batch_size, gan.device):
+        a, b = source[1], torch.full_like(source[1], neutral)
+        (code_a, skips_a), (code_b, skips_b) = gan.generator.encoder(source[0]), gan.generator.encoder(target[0])
+        code_c, code_d = swapped_one_by_one(code_a, code_b, Pair(source[0], target[0], a, b), n)
+        label = gan.generator.label(torch.maximum(one_hot(a, n), one_hot(b, n)))
+        for code, own, skips in ((code_c, code_a, skips_a), (code_a, code_a, skips_a), (code_b, code_b, skips_b),
+                                 ((code_a + code_c) / 2, code_a, skips_a), ((code_b + code_d) / 2, code_b, skips_b)):
+            decoder(code, own, skips, label)
+        image = (target[0] + decoder(code_d, code_b, skips_b, label)).clamp(-1, 1)
+        fx = torch.cat([code_d, code_b], 1)
+        for picture, features in zip(image.cpu(), fx.cpu()):
+            Image.Image.save(to_picture(picture), folder / f"{count}.jpg")
+            torch.save(features.clone(), folder / f"{count}.pth")
+            count += 1
+
+
+def two_by_two(files: _Files, pairs: np.ndarray, batch_size: int, device: torch.device
+               ) -> Iterator[tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]]:
+    """Sources and targets of the pairs in batches, each with images (N, 3, S, S) and labels (N,)."""
+    loaders = [DataLoader(files, batch_size, sampler=column.tolist(), num_workers=WORKERS // 2) for column in pairs.T]
+    for both in zip(*loaders):
+        yield tuple((to_float(pixels, device).contiguous(), label.to(device)) for pixels, label, _ in both)

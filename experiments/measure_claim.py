@@ -1,0 +1,222 @@
+"""The paper's claim, tested: does joint training help recognition? Joint against real images alone, over several seeds.
+
+    python experiments/measure_claim.py --data drawn --jobs 2
+    python -m datasets.align ../shared/data/wild_longtail aligned --model ../shared/data/yunet/yunet_n_640_640.onnx --size 128
+    python experiments/measure_claim.py --data longtail --faces aligned --jobs 2
+    python experiments/measure_claim.py --data longtail --faces aligned --seeds 16 --recipes "real, SGD" "joint, SGD" --jobs 2
+    python experiments/measure_claim.py --data wild --recipes "real, SGD" "joint, SGD" --jobs 2
+    python experiments/measure_claim.py --data neutral --recipes real joint --persons 5 10 --seeds 16 5 --jobs 2
+
+``drawn`` are ten drawn persons with all expressions; ``neutral`` the same and sixty more of whom only neutral faces are
+known (``--persons`` draws the curve over the number of those with expressions); ``wild`` and ``longtail`` photographs.
+
+Every seed has a perceptual network and a GAN of its own, and from there recognizers with the same balancing,
+augmentation, falling rate and number of images: of a joint one's batches one half is synthesized, of one with real
+images alone further real images take their places (``--gan_raw 0``). Of each side the best of its recipes is compared,
+on test images that neither training nor the choice of the best state has seen: the mean of the paired differences with
+its 95 % interval, and a paired t test. What is finished is not done again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy
+from PIL import Image, ImageDraw, ImageFont
+from scipy import stats
+
+from running import REPOSITORY, train
+
+sys.path.insert(0, str(REPOSITORY))
+
+from evaluation.pooled import Spread  # noqa: E402
+
+SMALL = ("--image_size 64 --base_width 16 --vgg_width 8 --fc_width 256 --vgg_init stage0 --perceptual_lr 1e-3 "
+         "--batch_size 16 --lr 2e-3 --lr_decay_steps 300 --ema 0.995 --mismatched --mirror --G_max 1000 "
+         "--vgg_batch_size 16 --vgg_schedule cosine --balanced --mix 1 ")
+DRAWN = SMALL + ("--data_dir {faces} --scene_truth --lambda_adv_loss 0.1 --lambda_vgg_loss 0.5 --lambda_l2_loss 60 "
+                 "--perceptual_epochs 120 --vgg_lr 1e-2 ")
+PHOTOGRAPHS = SMALL + ("--data_dir {faces} -a anger disgust happiness sadness surprise neutral "
+                       "--augment --vgg_adam --vgg_lr 1e-3 "
+                       "--lambda_adv_loss 1 --lambda_vgg_loss 3 --lambda_l2_loss 10 ")
+SETTINGS = {"drawn": DRAWN,
+            "neutral": DRAWN + "--d_lr_ratio 0.25 --select_on none ",  # of few persons, none is spared for the choice
+            "wild": PHOTOGRAPHS + "--perceptual_epochs 45 ", "longtail": PHOTOGRAPHS + "--perceptual_epochs 15 "}
+GAN_STEPS = {"drawn": 1800, "neutral": 1000, "wild": 1000, "longtail": 1200}  # an epoch's last part is left out
+IMAGES = {"drawn": 20000, "neutral": 20000, "wild": 16000, "longtail": 22000}  # that a recognizer sees
+REAL_ON_DRAWN = {"real": "--gan_raw 0"}
+REAL_ON_PHOTOGRAPHS = {"real": "--gan_raw 0", "real, SGD": "--gan_raw 0 --no_augment --no_vgg_adam --vgg_lr 1e-2"}
+REAL = {"drawn": REAL_ON_DRAWN, "neutral": REAL_ON_DRAWN, "wild": REAL_ON_PHOTOGRAPHS, "longtail": REAL_ON_PHOTOGRAPHS}
+ALL_TARGETS = "--guided --encode_synthesized --targets any"
+ON_DRAWN = {"joint": ALL_TARGETS, "joint, light": ALL_TARGETS + " --synthesized_weight 0.2", "joint, guided": "--guided"}
+ON_PHOTOGRAPHS = {"joint": ALL_TARGETS, "joint, SGD": ALL_TARGETS + " --no_augment --no_vgg_adam --vgg_lr 1e-2"}
+JOINT = {"drawn": ON_DRAWN, "neutral": ON_DRAWN, "wild": ON_PHOTOGRAPHS, "longtail": ON_PHOTOGRAPHS}
+NEUTRAL_ONLY = 60
+
+
+def run(words: list[str], folder: Path, threads: int) -> None:
+    """``python train.py`` on a run's directory, with its output beside that."""
+    train(["--checkpoint_dir", str(folder), *words], folder.with_name(folder.name + ".txt"), threads)
+
+
+def accuracies(seed: int, persons: int, options: argparse.Namespace) -> dict[str, tuple[float, float]]:
+    """Accuracy and mean class accuracy in % on the test images, of every recognizer of a seed."""
+    faces, name = faces_of(options, persons), f"{options.data}{persons or ''}_{seed}"
+    base, found = options.out / f"{name}_gan", {}
+    count = len((faces / "images.list").read_text().splitlines())
+    trained = count if options.data == "neutral" else 0.9 * count
+    epochs = max(1, round(GAN_STEPS[options.data] * 16 / trained))
+    round_epochs = max(1, round(IMAGES[options.data] / (2 * trained)))
+    settings = [*SETTINGS[options.data].format(faces=faces).split(), "--seed", str(seed), "--epochs", str(epochs),
+                "--round_every", str(epochs)]
+    if not (base / "finished").is_file():
+        run([*settings, "--round_epochs", "0", "--overwrite"], base, options.threads)
+        (base / "finished").touch()
+    for side, more in recipes(options).items():
+        folder = options.out / f"{name}_{side.replace(', ', '_').replace(' ', '_')}"
+        result = folder / "test_result" / "confusion_matrix.json"
+        if not result.is_file():
+            shutil.rmtree(folder, ignore_errors=True)
+            shutil.copytree(base, folder)
+            run(["--restore", "--force", "--round_epochs", str(round_epochs), *more.split()], folder, options.threads)
+        figures = json.loads(result.read_text())
+        found[side] = figures["accuracy"], figures["mean_class_accuracy"]
+    return found
+
+
+def recipes(options: argparse.Namespace) -> dict[str, str]:
+    """The options of every recipe that was asked for, real ones first; SystemExit unless both sides are there."""
+    sides = REAL[options.data], JOINT[options.data]
+    asked = options.recipes or [name for side in sides for name in side]
+    if not set(asked) <= {*sides[0], *sides[1]} or not all(set(asked) & set(side) for side in sides):
+        raise SystemExit(f"--recipes: name one or more of each side, of {list(sides[0])} and {list(sides[1])}")
+    return {name: more for side in sides for name, more in side.items() if name in asked}
+
+
+def faces_of(options: argparse.Namespace, persons: int) -> Path:
+    """The data directory: photographs, or drawn persons of whom sixty more may have lost all but their neutral faces."""
+    if options.faces:
+        return options.faces.resolve()
+    if options.data in ("wild", "longtail"):
+        return REPOSITORY.parent / "shared" / "data" / {"wild": "wild_faces", "longtail": "wild_longtail"}[options.data]
+    return options.out / f"faces_{options.data}{persons or ''}"
+
+
+def draw(options: argparse.Namespace, persons: int) -> None:
+    """Draw the faces of ``--data`` if they are absent."""
+    root = faces_of(options, persons)
+    if options.data not in ("drawn", "neutral") or (root / "complete").is_file():
+        return
+    labelled = persons or 10
+    everyone = labelled + (NEUTRAL_ONLY if options.data == "neutral" else 0)
+    subprocess.run([sys.executable, "-m", "datasets.synthetic", str(root), "--subjects_train", str(everyone)],
+                   cwd=REPOSITORY, check=True, stdout=subprocess.DEVNULL)
+    subject_of = dict(line.split()[:2] for line in (root / "subjects.list").read_text().splitlines())
+    lines = (root / "images.list").read_text().splitlines(keepends=True)
+    (root / "images.list").write_text("".join(
+        line for line in lines if line.split()[1] == "5" or subject_of[line.split()[0]] <= f"p{labelled:04d}"))
+    (root / "complete").touch()
+
+
+def compared(found: list[dict[str, tuple[float, float]]], options: argparse.Namespace
+             ) -> tuple[numpy.ndarray, numpy.ndarray]:
+    """Print the table of all recipes and the comparison of each side's best.
+
+    The mean class accuracies (seeds,) of the two that are compared: real images alone, and joint.
+    """
+    print("| seed | " + " | ".join(found[0]) + " |\n|---" + "|---" * len(found[0]) + "|")
+    for seed, sides in enumerate(found):
+        print(f"| {seed} | " + " | ".join(f"{acc:.1f} / {mean:.1f}" for acc, mean in sides.values()) + " |")
+    for i, title in enumerate(("accuracy", "mean class accuracy")):
+        columns = {side: numpy.array([sides[side][i] for sides in found]) for side in found[0]}
+        real, joint = (max((columns[side] for side in found[0] if side in names), key=numpy.mean)
+                       for names in (REAL[options.data], JOINT[options.data]))
+        gain = Spread.of(joint - real)
+        chance = stats.ttest_rel(joint, real).pvalue if len(found) > 1 else float("nan")
+        print(f"\n{title}: joint {joint.mean():.1f} %, real alone {real.mean():.1f} %, difference "
+              f"{gain.mean:+.1f} points, 95 % confidence interval {gain.low:+.1f} to {gain.high:+.1f}, "
+              f"p = {chance:.3f} (paired t, {len(found)} seeds)")
+    return real, joint
+
+
+def curve(sides: dict[int, tuple[numpy.ndarray, numpy.ndarray]], path: Path) -> None:
+    """``PATH.csv`` and ``PATH.png``: mean class accuracy over the number of persons with all expressions.
+
+    ``sides`` are, for each number of persons, the accuracies (seeds,) of real images alone and of joint training. A dot
+    is a seed, a line goes through the means.
+    """
+    with open(path.with_suffix(".csv"), "w", newline="") as handle:
+        writer = csv.writer(handle)
+        writer.writerow(["persons", "seed", "real", "joint"])
+        writer.writerows([persons, seed, round(real, 2), round(joint, 2)]
+                         for persons, both in sides.items() for seed, (real, joint) in enumerate(zip(*both)))
+    width, height, left, right, top, bottom = 640, 400, 70, 500, 40, 340
+    low = min(side.min() for both in sides.values() for side in both) // 10 * 10
+    picture = Image.new("RGB", (width, height), "white")
+    pen, font, black = ImageDraw.Draw(picture), ImageFont.load_default(15), (33, 37, 41)
+    places = numpy.linspace(left + 40, right - 40, len(sides))
+
+    def level(value: float) -> float:
+        return top + (100 - value) / (100 - low) * (bottom - top)
+
+    pen.text((8, 14), "mean class accuracy", black, font, anchor="lm")
+    for value in range(int(low), 101, 10):
+        pen.line((left, level(value), right, level(value)), (222, 226, 230))
+        pen.text((left - 8, level(value)), f"{value} %", black, font, anchor="rm")
+    for place, persons in zip(places, sides):
+        pen.text((place, bottom + 20), str(persons), black, font, anchor="mm")
+    pen.text(((left + right) / 2, bottom + 45), "persons with all expressions", black, font, anchor="mm")
+    ends = [level(side.mean()) for side in list(sides.values())[-1]]
+    apart = max(0, 18 - abs(ends[1] - ends[0])) / 2 * (1 if ends[1] > ends[0] else -1)
+    for i, (name, ink) in enumerate((("real alone", (130, 138, 145)), ("joint", (8, 69, 148)))):
+        aside = (-6, 6)[i]  # the two sides' dots stand beside each other
+        pen.line([(place + aside, level(both[i].mean())) for place, both in zip(places, sides.values())], ink, 3)
+        for place, both in zip(places, sides.values()):
+            for value in both[i]:
+                x, y = place + aside, level(value)
+                pen.ellipse((x - 4, y - 4, x + 4, y + 4), "white", ink, 2)
+        pen.text((right - 14, ends[i] + (-apart, apart)[i]), name, ink, font, anchor="lm")
+    picture.save(path.with_suffix(".png"))
+
+
+def main() -> None:
+    """Run the seeds and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", choices=tuple(GAN_STEPS), default="drawn", help="which faces")
+    parser.add_argument("--faces", type=Path, help="another directory of these photographs, like an aligned one")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[5], help="seeds 0, 1, ...; one number for each of "
+                        "--persons, or one for all")
+    parser.add_argument("--persons", type=int, nargs="+", default=[0], help="of neutral: persons with all expressions")
+    parser.add_argument("--recipes", nargs="+", metavar="NAME", help="some of the recipes (default: all)")
+    parser.add_argument("--jobs", type=int, default=1, help="seeds at once")
+    parser.add_argument("--threads", type=int, default=1, help="threads of a run")
+    parser.add_argument("--out", type=Path, default=REPOSITORY / "checkpoint" / "claim", help="where the runs go")
+    options = parser.parse_args()
+    recipes(options)
+    options.out = options.out.resolve()
+    options.out.mkdir(parents=True, exist_ok=True)
+    counts = options.seeds * (len(options.persons) if len(options.seeds) == 1 else 1)
+    if len(counts) != len(options.persons):
+        raise SystemExit("--seeds: give one number, or one for each of --persons")
+    sides = {}
+    for persons, seeds in zip(options.persons, counts):
+        draw(options, persons)
+        with ThreadPoolExecutor(options.jobs) as pool:
+            found = list(pool.map(lambda seed: accuracies(seed, persons, options), range(seeds)))
+        if persons:
+            print(f"\n{persons} persons with all expressions\n")
+        sides[persons] = compared(found, options)
+    if len(sides) > 1:
+        curve(sides, options.out / "curve")
+        print(f"\nwrote {options.out / 'curve.csv'} and {options.out / 'curve.png'}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""How often do synthesized training images show what their label says? A table by expression, for runs and epochs.
+
+    python experiments/measure_labels.py checkpoint/claim/drawn_?_gan --judge checkpoint/checkpoint_demo/judge.pth
+    python experiments/measure_labels.py checkpoint/claim/neutral_4_gan --judge checkpoint/checkpoint_demo/judge.pth --epochs 40 70
+
+The judge is that of ``--mode evaluate`` of a run on other persons, here the demo's; its expressions and image side must
+be the runs'. Counted are swaps onto neutral faces, as a recognizer is taught by, whose source is not neutral itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy
+import torch
+
+from running import REPOSITORY
+
+sys.path.insert(0, str(REPOSITORY))
+
+import utils  # noqa: E402
+from datasets.layout import read_layout  # noqa: E402
+from datasets.loading import Images, load  # noqa: E402
+from datasets.plans import Batch, Plan  # noqa: E402
+from datasets.splits import training_pairs, with_kept_validation  # noqa: E402
+from models.checkpoints import gan_config, load_judge, load_swap_gan  # noqa: E402
+from evaluation.judge import Judge  # noqa: E402
+from evaluation.metrics import confusion_matrix  # noqa: E402
+from utils import UserError  # noqa: E402
+
+BATCH = 64
+
+
+def labels_shown(run: Path, epoch: int | None, judge: Judge, names: list[str]) -> numpy.ndarray:
+    """Counts (n, n), rows the labels of a run's synthesized training images, columns what the judge sees in them."""
+    config = gan_config(run / "model")
+    if config.get("expressions") != names:
+        raise UserError(f"{run}: no run with the judge's expressions ({' '.join(names)}); name a run's directory")
+    gan = load_swap_gan(run / "model", epoch, names, config["image_size"], torch.device("cpu"))
+    layout = with_kept_validation(read_layout(config["data_dir"], names), run)
+    pairs = training_pairs(layout, 0, 6)
+    images = Images(layout.train + layout.target_only, config["image_size"], "ram")
+    counts = numpy.zeros((len(names), len(names)), numpy.int64)
+    for batch in load(images, Plan.of(Batch.of(*pairs.T), BATCH), 0):
+        batch = batch.to(gan.device)
+        swapped, _ = gan.synthesize(batch.first, batch.second, batch.label, batch.second_label)
+        with torch.inference_mode():
+            said = judge(swapped).argmax(1)
+        counts += confusion_matrix(batch.label.numpy(), said.numpy(), len(names))
+    return counts
+
+
+def main() -> None:
+    """Print a row for each run and epoch."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="directories with a run's networks")
+    parser.add_argument("--judge", type=Path, required=True, metavar="FILE", help="a judge of other persons")
+    parser.add_argument("--epochs", type=int, nargs="+", default=[None], metavar="N", help="GAN epochs (default: last)")
+    options = parser.parse_args()
+    trained_on = utils.load_checkpoint(options.judge)["config"]
+    judge, names = load_judge(options.judge, trained_on), trained_on["expressions"]
+    shown = [i for i, name in enumerate(names) if name != "neutral"]
+    print("| run | epoch | all | " + " | ".join(names[i] for i in shown) + " |\n|---" + "|---" * (2 + len(shown)) + "|")
+    for run in options.runs:
+        for epoch in options.epochs:
+            counts = labels_shown(run, epoch, judge, names)[shown]
+            right, of = counts[range(len(shown)), shown], counts.sum(1)
+            shares = [100 * right.sum() / of.sum(), *(100 * right / of)]
+            print(f"| {run.name} | {epoch or 'last'} | " + " | ".join(f"{share:.1f} %" for share in shares) + " |")
+
+
+if __name__ == "__main__":
+    utils.run_command(main)

@@ -1,0 +1,105 @@
+"""The exported networks beside torch's: the largest difference, and the time of both on this CPU.
+
+    python experiments/measure_onnx.py --sizes demo
+    python experiments/measure_onnx.py --sizes paper --which recognizer
+
+Networks with random weights, whose batch norm has seen the images: times do not depend on what was learned. Both sides
+take turns, so that a machine that is busier for a while is so for both. Needs onnx, onnxscript and onnxruntime.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Callable
+
+import numpy
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import onnxruntime  # noqa: E402
+import torch  # noqa: E402
+
+import utils  # noqa: E402
+from commands.export import to_onnx  # noqa: E402
+from models.generator import Generator  # noqa: E402
+from models.portable import PortableRecognizer, PortableSwap  # noqa: E402
+from options.recipes import GANShape  # noqa: E402
+from models.recognizer import real_features  # noqa: E402
+from models.vgg import VGG_fx  # noqa: E402
+
+SIZES = {"paper": (256, 64, 64, 4096), "demo": (64, 16, 8, 256)}
+NAMES = 6
+
+
+def network_of(which: str, image_size: int, base_width: int, vgg_width: int, fc_width: int
+               ) -> PortableRecognizer | PortableSwap:
+    """A network of these sizes."""
+    torch.manual_seed(0)
+    generator = Generator(GANShape(NAMES, image_size, base_width))
+    if which == "swap":
+        return PortableSwap(generator)
+    network = VGG_fx(NAMES, vgg_width, fc_width, base_width)
+    faces = torch.rand(4, 3, image_size, image_size) * 2 - 1
+    with torch.no_grad():
+        for _ in range(20):
+            network(faces, real_features(generator.encoder, faces))
+        network.new_fc.weight.mul_(50)  # answers that differ
+    return PortableRecognizer(generator.encoder, network)
+
+
+def inputs_of(network: PortableRecognizer | PortableSwap, image_size: int, count: int) -> tuple[torch.Tensor, ...]:
+    """Random images, and expressions."""
+    face, target = torch.rand(2, count, 3, image_size, image_size) * 2 - 1
+    expressions = torch.arange(count) % NAMES
+    return (face,) if len(network.INPUTS) == 1 else (face, target, expressions, (expressions + 1) % NAMES)
+
+
+def seconds_of(run: Callable[[], object]) -> float:
+    """The time of one run."""
+    started = time.perf_counter()
+    run()
+    return time.perf_counter() - started
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sizes", choices=tuple(SIZES), default="demo", help="the paper's sizes, or the demo's")
+    parser.add_argument("--which", choices=("recognizer", "swap"), nargs="+", default=["recognizer", "swap"])
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 16], help="images at a time")
+    parser.add_argument("--repeats", type=int, default=5, help="runs of each side, of which the median counts")
+    options = parser.parse_args()
+    utils.keep_freed_memory()
+    print(f"{options.sizes}: image side, base, VGG and linear width {SIZES[options.sizes]}, "
+          f"{torch.get_num_threads()} threads, torch {torch.__version__}, ONNX Runtime {onnxruntime.__version__}\n\n"
+          "| network | images | largest difference | torch, ms | ONNX Runtime, ms |\n|---|---|---|---|---|")
+    side = SIZES[options.sizes][0]
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = torch.get_num_threads()
+    for which in options.which:
+        network = network_of(which, *SIZES[options.sizes])
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "network.onnx"
+            path.write_bytes(to_onnx(network, side).SerializeToString())
+            session = onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
+        for count in options.batches:
+            inputs = inputs_of(network, side, count)
+            arrays = {name: value.numpy() for name, value in zip(network.INPUTS, inputs)}
+            inputs = tuple(value.contiguous(memory_format=torch.channels_last) if value.ndim == 4 else value
+                           for value in inputs)
+            with torch.inference_mode():
+                ours = network(*inputs)
+                theirs = session.run(None, arrays)
+                ours = ours if isinstance(ours, tuple) else (ours,)
+                difference = max(float(abs(a.numpy() - b).max()) for a, b in zip(ours, theirs))
+                sides = (lambda: network(*inputs)), (lambda: session.run(None, arrays))
+                times = 1e3 * numpy.median([[seconds_of(side) for side in sides] for _ in range(options.repeats)], 0)
+            print(f"| {which} | {count} | {difference:.1e} | {times[0]:.1f} | {times[1]:.1f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""The table of start-up in tests/README.md: seconds and memory up to the first GAN step, by ``--cache``.
+
+    python experiments/measure_startup.py --images 290000
+
+The images are hard links to a few drawn faces, each with a name and every six with a person of their own. The run with
+``disk`` is started twice: the second time it goes on, and finds what the first has made.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(REPOSITORY))
+
+from datasets.drawing.data_set import make_dataset  # noqa: E402
+
+TINY = ["--base_width", "4", "--vgg_width", "4", "--fc_width", "16", "--vgg_init", "none", "--no_vgg_loss", "--epochs",
+        "1", "--batch_size", "16", "--gpu", "-1"]
+PROGRAM = """
+import json, multiprocessing, os, re, resource, sys, time
+sys.path.insert(0, {repository!r})
+import train, utils
+from training.phases import GANPhase
+step = GANPhase.step
+def first(phase, batch):
+    step(phase, batch)
+    own = resource.getrusage(resource.RUSAGE_SELF)
+    workers = [open(f"/proc/{{child.pid}}/status").read() for child in multiprocessing.active_children()]
+    peaks = [int(re.search(r"VmHWM:\\s+(\\d+)", status)[1]) for status in workers]
+    print(json.dumps([time.time() - {started}, own.ru_utime + own.ru_stime, own.ru_maxrss, max(peaks, default=0)]))
+    sys.stdout.flush()
+    os._exit(0)
+GANPhase.step = first
+sys.argv = {argv!r}
+utils.run_command(train.main)
+"""
+
+
+def linked(out: Path, images: int, image_size: int) -> Path:
+    """A data directory of ``images`` links to drawn faces, every tenth for the test; made once."""
+    faces = out / f"faces_{images}_{image_size}"
+    if (faces / "images.list").is_file():
+        return faces
+    make_dataset(out / f"drawn_{image_size}", image_size=image_size, subjects_train=40, subjects_test=1, scenes=1)
+    drawn = [line.split() for line in (out / f"drawn_{image_size}" / "images.list").read_text().splitlines()]
+    lists: dict[str, list[str]] = {"images.list": [], "images_test.list": [], "subjects.list": []}
+    for number in range(images):
+        (source, label), name = drawn[number % len(drawn)], f"{number // 1000:04d}/{number:07d}.jpg"
+        link, person = faces / "data" / name, number // 6
+        link.parent.mkdir(parents=True, exist_ok=True)
+        if not link.exists():
+            os.link(out / f"drawn_{image_size}" / "data" / source, link)
+        lists["images_test.list" if person % 10 == 9 else "images.list"].append(f"{name} {label}")
+        lists["subjects.list"].append(f"{name} p{person}")
+    expressions = (out / f"drawn_{image_size}" / "expressions.txt").read_text()
+    for name, lines in (("expressions.txt", [expressions]), *reversed(lists.items())):
+        (faces / name).write_text("\n".join(lines) + "\n")
+    return faces
+
+
+def measured(words: list[str]) -> list[float]:
+    """Seconds, CPU seconds, peak memory of the main process and of the largest worker in KiB, to the first GAN step."""
+    program = PROGRAM.format(repository=str(REPOSITORY), started=time.time(), argv=["train.py", *words])
+    done = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(words)}: exit status {done.returncode}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=290000, help="how many files")
+    parser.add_argument("--image_size", type=int, default=64, help="their side, and that of the training")
+    parser.add_argument("--cache", nargs="+", default=["none", "ram", "disk"], help="which to measure")
+    parser.add_argument("--out", type=Path, default=Path("checkpoint/startup"), help="where links and runs go")
+    options, more = parser.parse_known_args()
+    faces = linked(options.out.resolve(), options.images, options.image_size)
+    print("| `--cache` | seconds | main process: CPU seconds | its GiB | a loading worker's GiB |\n" + 5 * "|---" + "|")
+    for cache in options.cache:
+        folder = options.out.resolve() / f"run_{cache}"
+        run = ["--data_dir", str(faces), "--checkpoint_dir", str(folder), "--image_size", str(options.image_size),
+               "--cache", cache, *TINY, *more]
+        for name, words in ((cache, ["--overwrite"]), *([("disk, found again", ["--restore"])] * (cache == "disk"))):
+            seconds, processor, own, worker = measured([*run, *words])
+            print(f"| {name} | {seconds:.1f} | {processor:.1f} | {own / 2 ** 20:.2f} | {worker / 2 ** 20:.2f} |",
+                  flush=True)
+
+
+if __name__ == "__main__":
+    main()

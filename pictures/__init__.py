@@ -1,0 +1,1 @@
+"""Tensors and numbers drawn as PIL images."""
