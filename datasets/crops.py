@@ -53,14 +53,15 @@ def is_video_name(path: str | Path) -> bool:
 def find_pictures(inputs: Sequence[str | Path]) -> list[Path]:
     """The files that names, directories (with all below them) and patterns like ``*.jpg`` stand for, each once.
 
-    Directories give their images alone, by name; a file that is named is taken whatever its name. UserError for what
-    is not there and for directories and patterns without images.
+    Directories give their images alone, by name, or their videos where they hold no images; a file that is named is
+    taken whatever its name. UserError for what is not there and for directories and patterns without images.
     """
     found: dict[Path, None] = {}
     for name in inputs:
         path = Path(name)
         if path.is_dir():
-            some = sorted(inside for inside in path.rglob("*") if is_image_name(inside.name) and inside.is_file())
+            files = sorted(inside for inside in path.rglob("*") if inside.is_file())
+            some = [file for file in files if is_image_name(file.name)] or list(filter(is_video_name, files))
             if not some:
                 raise UserError(f"--input {name}: holds no images ({' '.join(ENDINGS)})")
         elif path.exists():
