@@ -256,8 +256,8 @@ def finish(tally: Tally, trained: Trained, places: Places, videos: Sequence[Vide
         print(f"skipped {fault}", file=sys.stderr)
     for video in videos:
         if video.missing:
-            print(f"warning: {shown(video.path)}: damaged, {video.missing} of about {video.frames} frames cannot be read",
-                  file=sys.stderr)
+            print(f"warning: {shown(video.path)}: damaged, {video.missing} of about {video.frames} frames cannot be "
+                  "read", file=sys.stderr)
     left_out = f"; {len(tally.faults)} {kind}s without a usable face" if tally.faults else ""
     print(f"\n{counted(tally.faces, 'face')} in {counted(tally.pictures, kind)}{left_out}: {seconds:.1f} s, "
           f"{tally.pictures / seconds:.{0 if tally.pictures > 10 * seconds else 1}f} {kind}s/s with reading them")

@@ -36,8 +36,8 @@ class Video:
         self.times, self._gaps = [], 0
         if not self._opened.isOpened() or not self._grab():
             found = placeholder(path)
-            raise UserError(f"--input {path}: " + (f"is {found}" if found else "OpenCV cannot read it as a video; convert "
-                                                   "it to MP4 (H.264)"))
+            fault = f"is {found}" if found else "OpenCV cannot read it as a video; convert it to MP4 (H.264)"
+            raise UserError(f"--input {path}: {fault}")
         rate = self._opened.get(cv2.CAP_PROP_FPS)
         self._rate = rate if 0 < rate < 1e5 else 25.0
         self.frames = max(1, int(self._opened.get(cv2.CAP_PROP_FRAME_COUNT)))

@@ -77,7 +77,7 @@ class Files:
     force: bool = knob(False, "restore although options differ from the run's", restore="momentary")
     save_minutes: float = knob(10.0, "save the training state at least this often", least=0, restore="free")
     log_every: int = knob(10, "steps between two rows of log/metrics.csv", least=1, restore="free")
-    num_workers: int = knob(2, "processes that decode images, or read them from --cache disk", least=0, most=256,
+    num_workers: int = knob(2, "threads that decode images, or read them from --cache disk", least=0, most=256,
                             restore="free")
     cache: str = knob("auto", "keep decoded images in memory, or in one file in --checkpoint_dir (by training alone); auto "
                       "takes memory or disk, where a third of what is free suffices", restore="free",

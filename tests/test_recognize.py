@@ -226,7 +226,8 @@ def write_video(path: Path, frames: list[Image.Image]) -> Path:
 @pytest.fixture
 def clip(tmp_path) -> Path:
     """Two seconds of a drawn person, who smiles after one."""
-    return write_video(tmp_path / "clip.mp4", [truth("p0001", "c1", name, 64) for name in ["neutral"] * 10 + ["smile"] * 10])
+    names = ["neutral"] * 10 + ["smile"] * 10
+    return write_video(tmp_path / "clip.mp4", [truth("p0001", "c1", name, 64) for name in names])
 
 
 def test_a_video_gives_rows_per_frame_and_a_timeline(run, clip, tmp_path):
