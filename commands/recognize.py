@@ -6,7 +6,6 @@ maps; with ``--align`` also copies of the photographs with boxes and names, of a
 
 from __future__ import annotations
 
-import argparse
 import csv
 import os
 import sys
@@ -28,8 +27,9 @@ from datasets.loading import to_float
 from datasets.pictures import read_picture
 from datasets.video import Persons, Video
 from evaluation.attribution import explained_stage
-from models.checkpoints import Trained
+from models.checkpoints import TrainedRecognizer
 from pictures.recognized_figures import PERSONS_SHOWN, Card, cards_picture, timeline, with_boxes
+from options.config import Config
 from commands.trained import images_of, load_trained, preparation
 from utils import UserError
 
@@ -59,29 +59,30 @@ class Tally:
     persons: dict[tuple[Path, int], tuple[list, list]] = field(default_factory=lambda: defaultdict(lambda: ([], [])))
 
 
-def recognize(options: argparse.Namespace) -> None:
+def recognize(config: Config) -> None:
     """Recognize the expressions in ``--input``; exit status 1 where some pictures had to be skipped.
 
     UserError where nothing can be recognized, before anything is read wherever that shows.
     """
-    paths, videos = find_input(options.input, options.every)
-    places = Places.of(options.output, paths, bool(options.align), bool(videos))
+    faces, every = config.faces, config.use.every
+    paths, videos = find_input(faces.input, every)
+    places = Places.of(config.output.output, paths, bool(faces.align), bool(videos))
     places.check(paths)
-    trained = load_trained(options)
+    trained = load_trained(config)
     check_output(places.sheet, "--output", trees=images_of(trained.config))
-    cutter = Cutter(preparation(options, trained.image_size, trained.alignment, paths))
-    pictures = chain.from_iterable(video(options.every) for video in videos) if videos else map(Picture, paths)
-    count = sum(-(-video.frames // options.every) for video in videos) if videos else len(paths)
+    cutter = Cutter(preparation(faces, trained.image_size, trained.alignment, paths))
+    pictures = chain.from_iterable(video(every) for video in videos) if videos else map(Picture, paths)
+    count = sum(-(-video.frames // every) for video in videos) if videos else len(paths)
     tally, started = Tally(stride=-(-count // SHOWN) if videos else 1), time.monotonic()
     with utils.atomic_file(places.table, "w") as handle:
         report = Table(handle, trained.names, paths, bool(videos))
-        size = BATCH if videos or options.align else LARGE_BATCH
-        for seen in looked_at(pictures, count, cutter, trained, options.num_workers, size):
+        size = BATCH if videos or faces.align else LARGE_BATCH
+        for seen in looked_at(pictures, count, cutter, trained, config.loading.num_workers, size):
             take(seen, tally, report, places, trained.names)
         seconds = time.monotonic() - started
         if not tally.faces:
-            raise UserError(nothing_found(tally, options.input, bool(videos)))
-    finish(tally, trained, places, videos, options.every, seconds)
+            raise UserError(nothing_found(tally, faces.input, bool(videos)))
+    finish(tally, trained, places, videos, every, seconds)
     if tally.faults and not videos:
         sys.exit(1)
 
@@ -150,7 +151,7 @@ def names_apart(paths: Sequence[Path]) -> dict[Path, str]:
 
 # ------------------------------------------------------------------------------------------------- the work
 
-def looked_at(pictures: Iterable[Picture], count: int, cutter: Cutter, trained: Trained, threads: int,
+def looked_at(pictures: Iterable[Picture], count: int, cutter: Cutter, trained: TrainedRecognizer, threads: int,
               size: int) -> Iterator[Seen]:
     """Every picture in order, its faces recognized, ``size`` pictures at a time; a bar shows how far it is."""
     with utils.progress(None, "recognizing", count, "picture") as bar:
@@ -247,7 +248,7 @@ def nothing_found(tally: Tally, inputs: Sequence[str], video: bool) -> str:
     return f"--input {' '.join(map(str, inputs[:3]))}: nothing to recognize in {first}{others}"
 
 
-def finish(tally: Tally, trained: Trained, places: Places, videos: Sequence[Video], every: int,
+def finish(tally: Tally, trained: TrainedRecognizer, places: Places, videos: Sequence[Video], every: int,
            seconds: float) -> None:
     """Draw the sheet and the timelines, list what was skipped, and say what was written."""
     draw_sheet(tally, trained, places.sheet)
@@ -278,7 +279,7 @@ def counted(count: int, what: str) -> str:
     return f"{count:,} {what}" + ("s" if count != 1 else "")
 
 
-def draw_sheet(tally: Tally, trained: Trained, path: Path) -> None:
+def draw_sheet(tally: Tally, trained: TrainedRecognizer, path: Path) -> None:
     """Write the first faces with their probabilities and heat maps."""
     image = to_float(torch.stack([crop.pixels for crop, _, _ in tally.sample]))
     said = torch.tensor([int(shares.argmax()) for _, shares, _ in tally.sample])
