@@ -22,10 +22,11 @@ from datasets.aligning.alignment import NoFace, align_points
 from datasets.aligning.detect import FaceDetector
 from datasets.files import ENDINGS, is_image_name
 from datasets.loading import to_float, to_uint8
-from datasets.pictures import read_image, read_picture
+from datasets.pictures import BLANK, BadPicture, greys_of, is_blank, read_image, read_picture
 from utils import UserError
 
-VIDEO_ENDINGS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv")
+VIDEO_ENDINGS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".3gp", ".3g2", ".mts",
+                 ".m2ts", ".ts", ".flv", ".ogv", ".vob", ".asf")
 
 
 class Picture(NamedTuple):
@@ -52,14 +53,15 @@ def is_video_name(path: str | Path) -> bool:
 def find_pictures(inputs: Sequence[str | Path]) -> list[Path]:
     """The files that names, directories (with all below them) and patterns like ``*.jpg`` stand for, each once.
 
-    Directories give their images alone, by name; a file that is named is taken whatever its name. UserError for what
-    is not there and for directories and patterns without images.
+    Directories give their images alone, by name, or their videos where they hold no images; a file that is named is
+    taken whatever its name. UserError for what is not there and for directories and patterns without images.
     """
     found: dict[Path, None] = {}
     for name in inputs:
         path = Path(name)
         if path.is_dir():
-            some = sorted(inside for inside in path.rglob("*") if is_image_name(inside.name) and inside.is_file())
+            files = sorted(inside for inside in path.rglob("*") if inside.is_file())
+            some = [file for file in files if is_image_name(file.name)] or list(filter(is_video_name, files))
             if not some:
                 raise UserError(f"--input {name}: holds no images ({' '.join(ENDINGS)})")
         elif path.exists():
@@ -77,7 +79,14 @@ def find_pictures(inputs: Sequence[str | Path]) -> list[Path]:
 def load_faces(paths: Iterable[str | Path], image_size: int, device: torch.device | str = "cpu") -> Tensor:
     """Image files of faces → (N, 3, S, S) in [-1, 1] on a device, as in training. UserError names one that is broken.
     """
-    return to_float(torch.stack([to_uint8(read_image(path, image_size)) for path in paths]), device)
+    return to_float(torch.stack([to_uint8(_shown(path, read_image(path, image_size))) for path in paths]), device)
+
+
+def _shown(path: str | Path, picture: Image.Image) -> Image.Image:
+    """The picture; BadPicture if it shows nothing."""
+    if is_blank(greys_of(picture)):
+        raise BadPicture(path, BLANK)
+    return picture
 
 
 # ------------------------------------------------------------------------------------------------ cutting out
@@ -112,8 +121,10 @@ class Cutter:
         if self.preparation.model:
             return self._found(picture.image or read_picture(picture.path))
         if picture.image is None:
-            return [Crop(to_uint8(read_image(picture.path, side)))]
-        return [Crop(to_uint8(picture.image.resize((side, side), Image.Resampling.BICUBIC)))]
+            whole = read_image(picture.path, side)
+        else:
+            whole = picture.image.resize((side, side), Image.Resampling.BICUBIC)
+        return [Crop(to_uint8(_shown(picture.path, whole)))]
 
     def _found(self, photo: Image.Image) -> list[Crop]:
         faces = self._detector()(photo, every=True)

@@ -6,14 +6,12 @@ import tempfile
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Callable
 
 from datasets.checking.overview import table
-from datasets.importing.collection import Collection, PixelSample
-from datasets.importing.images import ImageWriter, is_foreign
+from datasets.importing.collection import Collection
+from datasets.importing.images import ImageWriter, fault_of, is_foreign
 from datasets.layout import Layout, Sample, read_layout, write_layout
 from datasets.lists import LISTS
-from datasets.pictures import fault_when_decoded, image_fault
 from datasets.splits import with_validation
 from utils import UserError, progress
 
@@ -26,7 +24,7 @@ def convert(found: Collection, source: Path, out: Path, writer: ImageWriter, *, 
     UserError, before anything is written, where the collection is no data set to train on, and where a list or an image
     of another one would be replaced without ``overwrite``.
     """
-    _drop_broken(found, fault_when_decoded if writer.reencode else image_fault)
+    _drop_broken(found)
     decide_splits(found, seed)
     found.name_apart(writer.name)
     _check_complete(found, source)
@@ -48,14 +46,15 @@ def convert(found: Collection, source: Path, out: Path, writer: ImageWriter, *, 
     print(table(read_layout(out)))
 
 
-def _drop_broken(found: Collection, fault_of: Callable[[Path], str | None]) -> None:
-    """Leave out images with a fault, so that the lists never name them."""
-    paths = [sample.path for sample in found.everything() if not isinstance(sample, PixelSample)]
+def _drop_broken(found: Collection) -> None:
+    """Leave out images with a fault, so that the lists never name them. All are decoded, JPEG files as small ones."""
+    samples = found.everything()
     with ThreadPoolExecutor(8) as pool:
-        faults = dict(zip(paths, pool.map(fault_of, paths)))
-    found.left_out += Counter(f"that cannot be used: {fault}" for fault in faults.values() if fault)
-    found.splits = {split: [s for s in part if not faults.get(s.path)] for split, part in found.splits.items()}
-    found.undecided = [s for s in found.undecided if not faults.get(s.path)]
+        faults = list(progress(pool.map(fault_of, samples), "looking at images", len(samples), "image"))
+    found.left_out += Counter(f"that cannot be used: {fault}" for fault in faults if fault)
+    broken = {sample for sample, fault in zip(samples, faults) if fault}
+    found.splits = {split: [s for s in part if s not in broken] for split, part in found.splits.items()}
+    found.undecided = [s for s in found.undecided if s not in broken]
 
 
 def decide_splits(found: Collection, seed: int) -> None:

@@ -17,8 +17,8 @@ from PIL import Image
 
 from datasets.importing.collection import PixelSample
 from datasets.layout import Sample
-from datasets.pictures import read_picture
-from utils import UserError, atomic_file, save_picture
+from datasets.pictures import BLANK, fault_when_decoded, greys_of, is_blank, read_picture
+from utils import UserError, atomic_file, encoded_picture, may_be_refused, save_picture
 
 MOST_APART = 16  # gray levels between the 8 x 8 cells of a picture and of its smaller JPEG
 
@@ -46,31 +46,40 @@ class ImageWriter:
             return _shows(target, sample)
         if not self.copy and not self.reencode:
             return target.samefile(source)
-        if target.is_symlink() or target.samefile(source) or not _same_time(target, source):
+        if target.is_symlink() or target.samefile(source):
             return False
         if self.copy:
             return filecmp.cmp(target, source, shallow=False)
-        with Image.open(target) as image, _opened(sample) as original:
-            as_asked = image.format == "JPEG" and min(image.size) == min(self.reencode, *original.size)
+        if not _same_time(target, source):  # the source has changed, or the file system keeps no times
+            return target.read_bytes() == encoded_picture(self._smaller(sample), target)
+        with Image.open(target) as image:
+            as_asked = image.format == "JPEG" and min(image.size) == min(self.reencode, *_whole(sample).size)
         return as_asked and _same_picture(target, sample)
 
     def write(self, sample: Sample, target: Path) -> None:
         """Write one image, whole or not at all."""
         if self.reencode:
-            self._reencode(sample, target)
+            save_picture(self._smaller(sample), target)
+            _keep_time(sample.path, target)
         elif isinstance(sample, PixelSample):
-            save_picture(_opened(sample), target)
+            save_picture(_whole(sample), target)
         else:
             (_copy if self.copy else _link)(sample.path.resolve(), target)
 
-    def _reencode(self, sample: Sample, target: Path) -> None:
+    def _smaller(self, sample: Sample) -> Image.Image:
         image = _whole(sample)
         scale = self.reencode / min(image.size)
         if scale < 1:
             size = tuple(max(self.reencode, round(scale * length)) for length in image.size)
             image = image.resize(size, Image.Resampling.LANCZOS)
-        save_picture(image, target)
-        _keep_time(sample.path, target)
+        return image
+
+
+def fault_of(sample: Sample) -> str | None:
+    """What is wrong with a sample's image, all of it read, or None."""
+    if isinstance(sample, PixelSample):
+        return BLANK if is_blank(greys_of(_whole(sample))) else None
+    return fault_when_decoded(sample.path)
 
 
 def is_foreign(target: Path, sample: Sample) -> bool:
@@ -79,18 +88,16 @@ def is_foreign(target: Path, sample: Sample) -> bool:
         return False
     if isinstance(sample, PixelSample) and target.suffix == ".png":
         return not _shows(target, sample)
-    return not target.samefile(sample.path) and not (_same_time(target, sample.path) and _same_picture(target, sample))
-
-
-def _opened(sample: Sample) -> Image.Image:
-    if not isinstance(sample, PixelSample):
-        return Image.open(sample.path)
-    side = math.isqrt(len(sample.pixels))
-    return Image.frombytes("L", (side, side), sample.pixels)
+    if target.samefile(sample.path) or filecmp.cmp(target, sample.path, shallow=False):
+        return False
+    return not (_same_time(target, sample.path) and _same_picture(target, sample))
 
 
 def _whole(sample: Sample) -> Image.Image:
-    return _opened(sample) if isinstance(sample, PixelSample) else read_picture(sample.path)
+    if not isinstance(sample, PixelSample):
+        return read_picture(sample.path)
+    side = math.isqrt(len(sample.pixels))
+    return Image.frombytes("L", (side, side), sample.pixels)
 
 
 def _shows(target: Path, sample: PixelSample) -> bool:
@@ -122,7 +129,8 @@ def _copy(source: Path, target: Path) -> None:
 
 def _keep_time(source: Path, target: Path) -> None:
     times = source.stat()
-    os.utime(target, ns=(times.st_atime_ns, times.st_mtime_ns))
+    with may_be_refused():
+        os.utime(target, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
 def _same_time(target: Path, source: Path) -> bool:
