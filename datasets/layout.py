@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Iterable, Sequence
 
-from datasets.lists import LIST_NAMES, Lists, Row, read_lists, shortened, subject_line
+from datasets.lists import LIST_NAMES, Lists, Row, image_directory, read_lists, shortened, subject_line
 from utils import UserError, digest_of_ends, fingerprint, write_text
 
 
@@ -139,14 +139,6 @@ def arranged(lists: Lists, names: tuple[str, ...], expressions: tuple[str, ...],
                   of_classes(train), of_classes(val), of_classes(test),
                   target_only=[s for s in train if s.label == n], left_out=[s for s in train if s.label < 0],
                   listed=names)
-
-
-def image_directory(root: Path) -> Path:
-    """Where the images of a data directory lie: ``data/`` or the reference's ``align_5p/``."""
-    for name in ("data", "align_5p"):
-        if (root / name).is_dir():
-            return root / name
-    return root / "data"
 
 
 def neutral_label(expressions: Sequence[str], neutral: str | None = None) -> int | None:

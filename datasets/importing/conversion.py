@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Callable
 
 from datasets.checking.overview import table
-from datasets.importing.collection import Collection, PixelSample
-from datasets.importing.images import ImageWriter, is_foreign
+from datasets.importing.collection import BoxSample, Collection, PixelSample
+from datasets.importing.images import ImageWriter, is_foreign, is_outside
 from datasets.layout import Layout, Sample, read_layout, write_layout
 from datasets.lists import LISTS
 from datasets.pictures import fault_when_decoded, image_fault
 from datasets.splits import with_validation
+from datasets.walking import describe
 from utils import UserError, progress
 
 
@@ -26,7 +29,10 @@ def convert(found: Collection, source: Path, out: Path, writer: ImageWriter, *, 
     UserError, before anything is written, where the collection is no data set to train on, and where a list or an image
     of another one would be replaced without ``overwrite``.
     """
+    unify_subjects(found)
+    _drop_repeated(found)
     _drop_broken(found, fault_when_decoded if writer.reencode else image_fault)
+    _count_the_rest(found)
     decide_splits(found, seed)
     found.name_apart(writer.name)
     _check_complete(found, source)
@@ -45,17 +51,95 @@ def convert(found: Collection, source: Path, out: Path, writer: ImageWriter, *, 
     print(f"{out}: {len(samples)} images ({done})")
     for reason, count in sorted(found.left_out.items()):
         print(f"left out: {count} images {reason}")
+    for note in found.notes:
+        print(f"note: {note}")
     print(table(read_layout(out)))
+    print("\n".join(account(found, source)))
+
+
+def account(found: Collection, source: Path) -> list[str]:
+    """A sentence that adds up all rows of the source's lists, where faces are rows, and one that adds up all files."""
+    samples, lines = found.everything(), []
+    if found.rows:
+        lines.append(f"{source}: {found.rows} rows: {len(samples)} taken, {found.rows - len(samples)} refused")
+    if found.walk:
+        taken, passed = {sample.path for sample in samples}, found.walk.passed_over()
+        files, images = len(found.walk.images) + passed.total(), len(found.walk.images)
+        lines.append(f"{source}: {files} files: {len(taken)} taken, {describe(passed)}, "
+                     f"{images - len(taken)} refused")
+    return lines
+
+
+def unify_subjects(found: Collection) -> None:
+    """Give subjects that differ in case alone one spelling: they are one person."""
+    spelled: dict[str, str] = {}
+    for sample in found.everything():
+        if sample.subject:
+            spelled.setdefault(sample.subject.casefold(), sample.subject)
+    double = {sample.subject for sample in found.everything() if sample.subject} - set(spelled.values())
+    if double:
+        one = min(double)
+        found.notes.append(f"{len(double)} subjects are written in two ways, e.g. {one} and {spelled[one.casefold()]}; "
+                           "each is taken for one person")
+        found.map(lambda sample: replace(sample, subject=sample.subject and spelled[sample.subject.casefold()]))
+
+
+def _drop_repeated(found: Collection) -> None:
+    """Leave out all but the first of samples that are one file or one face of it; UserError where they contradict."""
+    first: dict[tuple, tuple] = {}
+    folders: dict[Path, str] = {}
+    repeated: list[Sample] = []
+    for split, samples in (*found.splits.items(), (None, found.undecided)):
+        for sample in samples:
+            if isinstance(sample, PixelSample):
+                continue
+            path = sample.path
+            if path.is_symlink():
+                path = Path(os.path.realpath(path))
+            if path.parent not in folders:
+                folders[path.parent] = os.path.realpath(path.parent)
+            key = folders[path.parent], path.name, getattr(sample, "box", None)
+            same, told = first.setdefault(key, (sample, (sample.label, split, sample.subject)))
+            if same is sample:
+                continue
+            repeated.append(sample)
+            for one, other, what in zip(told, (sample.label, split, sample.subject), ("label", "split", "subject")):
+                if one != other:
+                    one, other = ((*found.expressions, "neutral")[each] if what == "label" else each
+                                  for each in (one, other))
+                    raise UserError(f"{sample.path}: is listed twice, with the {what} {one} and with {other}; correct it "
+                                    "(of a table with several faces per picture, name the boxes: --box_columns LEFT TOP "
+                                    "RIGHT BOTTOM)")
+    if repeated:
+        found.left_out["that are listed before"] += len(repeated)
+        gone = set(map(id, repeated))
+        found.keep(lambda sample: id(sample) not in gone)
 
 
 def _drop_broken(found: Collection, fault_of: Callable[[Path], str | None]) -> None:
-    """Leave out images with a fault, so that the lists never name them."""
-    paths = [sample.path for sample in found.everything() if not isinstance(sample, PixelSample)]
+    """Leave out images with a fault, so that the lists never name them, and boxes that lie outside their pictures."""
+    paths = list(dict.fromkeys(sample.path for sample in found.everything() if not isinstance(sample, PixelSample)))
     with ThreadPoolExecutor(8) as pool:
-        faults = dict(zip(paths, pool.map(fault_of, paths)))
-    found.left_out += Counter(f"that cannot be used: {fault}" for fault in faults.values() if fault)
-    found.splits = {split: [s for s in part if not faults.get(s.path)] for split, part in found.splits.items()}
-    found.undecided = [s for s in found.undecided if not faults.get(s.path)]
+        faults = {path: fault for path, fault in zip(paths, pool.map(fault_of, paths)) if fault}
+    found.left_out += Counter(f"that cannot be used: {faults[sample.path]}" for sample in found.everything()
+                              if sample.path in faults)
+    found.keep(lambda sample: sample.path not in faults)
+    outside = {id(sample) for sample in found.everything() if isinstance(sample, BoxSample) and is_outside(sample)}
+    found.left_out += Counter({"with a box outside the picture": len(outside)})
+    found.keep(lambda sample: id(sample) not in outside)
+    found.refused.update(faults)
+
+
+def _count_the_rest(found: Collection) -> None:
+    """Count listed names without a file, and images that nothing has named."""
+    for names in found.names:
+        if names.missing:
+            found.left_out[f"listed but missing below {names.root}, {names.explain_missing()}"] += len(names.missing)
+        if names.adapted:
+            found.notes.append(names.explain_adapted())
+    if found.walk:
+        known = found.refused | {sample.path for sample in found.everything()}
+        found.left_out += Counter({"that no list names": sum(path not in known for path in found.walk.images)})
 
 
 def decide_splits(found: Collection, seed: int) -> None:
@@ -67,7 +151,9 @@ def decide_splits(found: Collection, seed: int) -> None:
             raise UserError(f"--test_subjects: no images of {', '.join(unknown[:5])}")
         chosen = {sample.name for sample in samples if sample.subject in found.test}
     else:
-        layout = Layout(Path(), found.expressions, None, samples, [], [])
+        together = [replace(sample, subject=sample.subject or f"picture {sample.path}")  # of several faces
+                    if isinstance(sample, BoxSample) else sample for sample in samples]
+        layout = Layout(Path(), found.expressions, None, together, [], [])
         chosen = {sample.name for sample in with_validation(layout, seed, found.test).val}
     found.splits["train"] += [sample for sample in samples if sample.name not in chosen]
     found.splits["test"] += [sample for sample in samples if sample.name in chosen]

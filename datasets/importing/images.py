@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy
-from PIL import Image
+from PIL import ExifTags, Image
 
-from datasets.importing.collection import PixelSample
+from datasets.importing.collection import BoxSample, PixelSample
 from datasets.layout import Sample
 from datasets.pictures import read_picture
 from utils import UserError, atomic_file, save_picture
@@ -27,22 +27,23 @@ MOST_APART = 16  # gray levels between the 8 x 8 cells of a picture and of its s
 class ImageWriter:
     """Brings images into a data directory, as symbolic links unless something else is asked for.
 
-    ``copy`` copies them; ``reencode`` makes upright JPEG files with a shorter side of at most so many pixels.
+    ``copy`` copies them; ``reencode`` makes upright JPEG files with a shorter side of at most so many pixels. Pixels of
+    tables and faces in boxes become PNG files.
     """
 
     copy: bool = False
     reencode: int | None = None
 
-    def name(self, name: str) -> str:
+    def name(self, sample: Sample) -> str:
         """The name that an image gets."""
-        return str(Path(name).with_suffix(".jpg")) if self.reencode else name
+        return str(Path(sample.name).with_suffix(".jpg")) if self.reencode else sample.name
 
     def is_current(self, target: Path, sample: Sample) -> bool:
         """Whether an earlier run has written the image in the way that is asked for."""
         source = sample.path
         if not target.exists():
             return False
-        if isinstance(sample, PixelSample) and not self.reencode:
+        if isinstance(sample, (PixelSample, BoxSample)) and not self.reencode:
             return _shows(target, sample)
         if not self.copy and not self.reencode:
             return target.samefile(source)
@@ -58,8 +59,8 @@ class ImageWriter:
         """Write one image, whole or not at all."""
         if self.reencode:
             self._reencode(sample, target)
-        elif isinstance(sample, PixelSample):
-            save_picture(_opened(sample), target)
+        elif isinstance(sample, (PixelSample, BoxSample)):
+            save_picture(_whole(sample), target)
         else:
             (_copy if self.copy else _link)(sample.path.resolve(), target)
 
@@ -77,27 +78,45 @@ def is_foreign(target: Path, sample: Sample) -> bool:
     """Whether a file is neither a link to a sample's image nor a copy of it in any of the ways."""
     if not target.exists():
         return False
-    if isinstance(sample, PixelSample) and target.suffix == ".png":
+    if isinstance(sample, (PixelSample, BoxSample)) and target.suffix == ".png":
         return not _shows(target, sample)
     return not target.samefile(sample.path) and not (_same_time(target, sample.path) and _same_picture(target, sample))
 
 
+def is_outside(sample: BoxSample) -> bool:
+    """Whether a face's box lies outside its picture."""
+    with Image.open(sample.path) as picture:
+        width, height = picture.size
+        if picture.getexif().get(ExifTags.Base.Orientation, 1) >= 5:
+            width, height = height, width
+    left, top, right, bottom = sample.box
+    return min(right, width) <= max(left, 0) or min(bottom, height) <= max(top, 0)
+
+
 def _opened(sample: Sample) -> Image.Image:
-    if not isinstance(sample, PixelSample):
-        return Image.open(sample.path)
-    side = math.isqrt(len(sample.pixels))
-    return Image.frombytes("L", (side, side), sample.pixels)
+    if isinstance(sample, (PixelSample, BoxSample)):
+        return _whole(sample)
+    return Image.open(sample.path)
 
 
 def _whole(sample: Sample) -> Image.Image:
-    return _opened(sample) if isinstance(sample, PixelSample) else read_picture(sample.path)
+    """A sample's picture; of a face in a box what lies inside the picture."""
+    if isinstance(sample, PixelSample):
+        side = math.isqrt(len(sample.pixels))
+        return Image.frombytes("L", (side, side), sample.pixels)
+    picture = read_picture(sample.path)
+    if not isinstance(sample, BoxSample):
+        return picture
+    left, top, right, bottom = sample.box
+    return picture.crop((max(left, 0), max(top, 0), min(right, picture.width), min(bottom, picture.height)))
 
 
-def _shows(target: Path, sample: PixelSample) -> bool:
+def _shows(target: Path, sample: PixelSample | BoxSample) -> bool:
     """Whether a file holds a sample's pixels."""
     try:
         with Image.open(target) as image:
-            return image.format == "PNG" and image.mode == "L" and image.tobytes() == sample.pixels
+            whole = _whole(sample)
+            return image.format == "PNG" and image.mode == whole.mode and image.tobytes() == whole.tobytes()
     except Exception:  # Pillow's format plugins raise whatever they stumble over
         return False
 
