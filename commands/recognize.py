@@ -26,6 +26,7 @@ from datasets.files import check_figure, check_output, check_table, save_figure
 from datasets.loading import to_float
 from datasets.pictures import read_picture
 from datasets.video import Persons, Video
+from datasets.walking import describe
 from evaluation.attribution import explained_stage
 from models.checkpoints import Trained
 from pictures.recognized_figures import PERSONS_SHOWN, Card, cards_picture, timeline, with_boxes
@@ -88,7 +89,9 @@ def recognize(options: argparse.Namespace) -> None:
 
 def find_input(inputs: Sequence[str], every: int) -> tuple[list[Path], Video | None]:
     """The files of ``--input``, and the video where it is one; UserError for what is not there or cannot be read."""
-    paths = find_pictures(inputs)
+    paths, passed_over = find_pictures(inputs)
+    if passed_over:
+        print(f"{len(paths)} pictures in --input, {describe(passed_over)}")
     videos = [path for path in paths if is_video_name(path)]
     if videos and len(paths) > 1:
         raise UserError(f"--input: {videos[0]} is a video, and comes alone; give it without the other "

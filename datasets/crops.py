@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import glob
 import threading
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -20,9 +21,10 @@ from torch import Tensor
 
 from datasets.aligning.alignment import NoFace, align_points
 from datasets.aligning.detect import FaceDetector
-from datasets.files import ENDINGS, is_image_name
+from datasets.files import ENDINGS
 from datasets.loading import to_float, to_uint8
 from datasets.pictures import read_image, read_picture
+from datasets.walking import describe, walk
 from utils import UserError
 
 VIDEO_ENDINGS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv")
@@ -49,19 +51,23 @@ def is_video_name(path: str | Path) -> bool:
     return Path(path).suffix.lower() in VIDEO_ENDINGS
 
 
-def find_pictures(inputs: Sequence[str | Path]) -> list[Path]:
+def find_pictures(inputs: Sequence[str | Path]) -> tuple[list[Path], Counter]:
     """The files that names, directories (with all below them) and patterns like ``*.jpg`` stand for, each once.
 
-    Directories give their images alone, by name; a file that is named is taken whatever its name. UserError for what
-    is not there and for directories and patterns without images.
+    Directories give their images alone, and the number of other files is returned by the reason or by their ending; a
+    file that is named is taken whatever its name. UserError for what is not there and for directories and patterns
+    without images.
     """
     found: dict[Path, None] = {}
+    passed_over: Counter = Counter()
     for name in inputs:
         path = Path(name)
         if path.is_dir():
-            some = sorted(inside for inside in path.rglob("*") if is_image_name(inside.name) and inside.is_file())
+            files = walk(path)
+            some, passed_over = files.images, passed_over + files.passed_over()
             if not some:
-                raise UserError(f"--input {name}: holds no images ({' '.join(ENDINGS)})")
+                raise UserError(f"--input {name}: holds no images ({' '.join(ENDINGS)}); "
+                                f"{describe(files.passed_over())}")
         elif path.exists():
             some = [path]
         elif glob.has_magic(str(name)):
@@ -71,7 +77,7 @@ def find_pictures(inputs: Sequence[str | Path]) -> list[Path]:
         else:
             raise UserError(f"--input {name}: no such file or directory")
         found.update(dict.fromkeys(some))
-    return list(found)
+    return list(found), passed_over
 
 
 def load_faces(paths: Iterable[str | Path], image_size: int, device: torch.device | str = "cpu") -> Tensor:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Iterable, Sequence
 
 from datasets.lists import LIST_NAMES, Lists, Row, image_directory, read_lists, shortened, subject_line
+from datasets.names import Names
 from utils import UserError, digest_of_ends, fingerprint, write_text
 
 
@@ -267,8 +268,19 @@ def report_broken(samples: Sequence[Sample], faults: Sequence[str | None]) -> No
         more = f", and {len(broken) - 5} more" if len(broken) > 5 else ""
         first = ", ".join(f"{path} ({fault})" if len(str(path)) <= 300 else f"{str(path)[:297]}... ({fault})"
                           for path, fault in broken[:5])
-        raise UserError(f"{len(broken)} of {len(samples)} listed images cannot be used: {first}{more}; "
-                        "take them out of the lists or replace them")
+        raise UserError(f"{len(broken)} of {len(samples)} listed images cannot be used: {first}{more}"
+                        f"{_hint(samples, faults)}; take them out of the lists or replace them")
+
+
+def _hint(samples: Sequence[Sample], faults: Sequence[str | None]) -> str:
+    """What is nearest to the names of missing files, for a message."""
+    missing = [sample for sample, fault in zip(samples, faults) if fault == "missing"]
+    if not missing:
+        return ""
+    names = Names(Path(str(missing[0].path).removesuffix(missing[0].name)))
+    for sample in missing[:2]:
+        names.find(sample.name)
+    return f"; missing are {names.explain_missing()}" if names.missing else ""
 
 
 # ------------------------------------------------------------------------------------------------- writing

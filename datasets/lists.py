@@ -35,7 +35,8 @@ class Lists:
     """What the lists of a data directory say, by file name.
 
     ``expressions`` names the labels, or is None where nothing does. ``train`` lacks the names of the training list that
-    the validation or test list has too; these are ``held_out``. ``subjects`` are (subject, scene or None).
+    the validation or test list has too; these are ``held_out``, and ``contradicted`` if the labels differ. ``subjects``
+    are (subject, scene or None). ``adapted`` maps names that are written differently from their files' to these.
     """
 
     root: Path
@@ -44,7 +45,9 @@ class Lists:
     val: dict[str, Row]
     test: dict[str, Row]
     held_out: set[str]
+    contradicted: set[str]
     subjects: dict[str, tuple[str, str | None]]
+    adapted: dict[str, str]
 
     def rows(self) -> list[Row]:
         """The rows of all three splits."""
@@ -63,14 +66,18 @@ def read_lists(root: Path, *, complete: bool = True, need_test: bool = True) -> 
     if not root.is_dir():
         raise UserError(f"{root}: no such data directory; put your faces there as datasets/README.md says, "
                         "or see it work with: python train.py --preset demo")
-    names = Names(image_directory(root))
-    train = read_split(root, "train", required=complete, names=names.another())
-    test = read_split(root, "test", required=complete and need_test, names=names.another())
-    val = read_split(root, "val", required=False, names=names.another())
+    first = Names(image_directory(root))
+    names = {split: first.another() for split in LIST_NAMES}
+    train = read_split(root, "train", required=complete, names=names["train"])
+    test = read_split(root, "test", required=complete and need_test, names=names["test"])
+    val = read_split(root, "val", required=False, names=names["val"])
     held_out = train.keys() & (val.keys() | test.keys())
-    subjects = read_subjects(root, train.keys() | val.keys() | test.keys(), names.another())
+    contradicted = {name for name in held_out if {train[name].label} != {part[name].label for part in (val, test)
+                                                                         if name in part}}
+    subjects = read_subjects(root, train.keys() | val.keys() | test.keys(), first)
     return Lists(root, declared_expressions(root), {name: row for name, row in train.items() if name not in held_out},
-                 val, test, held_out, subjects)
+                 val, test, held_out, contradicted, subjects,
+                 {listed: name for part in names.values() for listed, name in part.adapted.items()})
 
 
 def declared_expressions(root: Path) -> tuple[str, ...] | None:

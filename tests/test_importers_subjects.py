@@ -129,7 +129,8 @@ def test_oulu_takes_a_camera_and_a_light(tmp_path, capsys, place, inside, camera
     assert told(layout.test)[:4] == [(f"P002_{scene}_{frame:03d}.jpeg", 6 if frame == 0 else 0, "P002", scene)
                                      for frame in (0, 2, 3, 4)]
     assert left_out == ["30 images between the neutral frame and the peak",
-                        "1 images of an unknown expression (Boredom)"]
+                        "1 images of an unknown expression (Boredom)",
+                        f"150 images that are not below {source / place}/Dark"]
 
 
 def test_oulu_mistakes(tmp_path):

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from datasets.aligning.aligner import Aligner, Options, align_all, output_name
 from datasets.aligning.detect import MODEL_HINT
-from datasets.files import ENDINGS, is_image_name
+from datasets.files import ENDINGS
 from datasets.layout import image_directory
 from datasets.lists import canonical, read_lines, read_lists, subject_line
+from datasets.walking import describe, walk
 from options.schema import Flag, Maybe, Number, Text, Whole, check
 from utils import UserError, progress, read_json, sha256, write_json, write_text
 
@@ -70,11 +71,12 @@ def _sha256_of_model(model: str) -> str:
 
 
 def _image_names(photos: Path) -> list[str]:
-    names = sorted(path.relative_to(photos).as_posix() for path in photos.rglob("*")
-                   if is_image_name(path.name) and path.is_file())
-    if not names:
+    files = walk(photos)
+    if files.passed_over():
+        print(f"{photos}: {describe(files.passed_over())}")
+    if not files.images:
         raise UserError(f"{photos}: holds no images ({' '.join(ENDINGS)})")
-    return names
+    return [path.relative_to(photos).as_posix() for path in files.images]
 
 
 def _open_output(out: Path, told: dict[str, object], overwrite: bool) -> None:

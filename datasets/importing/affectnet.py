@@ -89,7 +89,7 @@ def _read_folder(folder: Path, split: str, found: Collection) -> None:
             _add(found, split, label, f"{split}_{one_word(images[stem].name)}", images[stem])
     found.leave_out("without an annotation", *(images[stem] for stem in images.keys() - set(known)))
     if len(known) < len(annotated):
-        found.notes.append(f"{len(annotated) - len(known)} images are annotated but missing in {folder / 'images'}")
+        found.left_out[f"annotated but missing in {folder / 'images'}"] += len(annotated) - len(known)
 def read_expression(path: str) -> int:
     """The expression of an annotation file, 0 to 7; UserError for any other content, and for a pickle above all."""
     try:

@@ -72,7 +72,7 @@ def read_ckplus(source: Path, peak: int) -> Collection:
             found.leave_out("of sequences without a label", *paths)
     missing = len(taken.keys() - frames.keys())
     if missing:
-        found.notes.append(f"{missing} sequences are labelled but missing in {images}")
+        found.left_out[f"labelled but missing in {images}"] += missing
     return found
 
 

@@ -7,8 +7,9 @@ import tempfile
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Sequence
 
 from datasets.checking.overview import table
 from datasets.importing.collection import BoxSample, Collection, PixelSample
@@ -85,35 +86,34 @@ def unify_subjects(found: Collection) -> None:
 
 
 def _drop_repeated(found: Collection) -> None:
-    """Leave out all but the first of samples that are one file or one face of it; UserError where they contradict."""
-    first: dict[tuple, tuple] = {}
-    folders: dict[Path, str] = {}
-    repeated: list[Sample] = []
+    """Leave out all but the first of samples that are one file or one face in it; UserError where they contradict."""
+    first: dict[tuple, tuple[Sample, str | None]] = {}
+    repeated: dict[int, Sample] = {}
+    folder_of = lru_cache(None)(os.path.realpath)
     for split, samples in (*found.splits.items(), (None, found.undecided)):
         for sample in samples:
             if isinstance(sample, PixelSample):
                 continue
-            path = sample.path
-            if path.is_symlink():
-                path = Path(os.path.realpath(path))
-            if path.parent not in folders:
-                folders[path.parent] = os.path.realpath(path.parent)
-            key = folders[path.parent], path.name, getattr(sample, "box", None)
-            same, told = first.setdefault(key, (sample, (sample.label, split, sample.subject)))
-            if same is sample:
-                continue
-            repeated.append(sample)
-            for one, other, what in zip(told, (sample.label, split, sample.subject), ("label", "split", "subject")):
-                if one != other:
-                    one, other = ((*found.expressions, "neutral")[each] if what == "label" else each
-                                  for each in (one, other))
-                    raise UserError(f"{sample.path}: is listed twice, with the {what} {one} and with {other}; correct it "
-                                    "(of a table with several faces per picture, name the boxes: --box_columns LEFT TOP "
-                                    "RIGHT BOTTOM)")
-    if repeated:
-        found.left_out["that are listed before"] += len(repeated)
-        gone = set(map(id, repeated))
-        found.keep(lambda sample: id(sample) not in gone)
+            path = Path(os.path.realpath(sample.path)) if sample.path.is_symlink() else sample.path
+            one = first.setdefault((folder_of(path.parent), path.name, getattr(sample, "box", None)), (sample, split))
+            if one[0] is not sample:
+                _check_repeated(*one, sample, split, (*found.expressions, "target only"))
+                repeated[id(sample)] = sample
+    found.left_out += Counter({"that are there before": len(repeated)})
+    found.refused.update(sample.path for sample in repeated.values())
+    found.keep(lambda sample: id(sample) not in repeated)
+
+
+def _check_repeated(one: Sample, split: str | None, other: Sample, other_split: str | None, names: Sequence[str]) -> None:
+    """UserError where two samples of one file have different labels, splits or subjects."""
+    told = {"label": (names[one.label], names[other.label]), "split": (split, other_split),
+            "subject": (one.subject, other.subject)}
+    for what, (first, second) in told.items():
+        if first != second:
+            also = "" if one.path == other.path else f" (it is {one.path} as well)"
+            raise UserError(f"{other.path}{also}: is taken twice, with the {what} {first} and with {second}; correct it, or "
+                            "where a table lists several faces of a picture, name their boxes with --box_columns LEFT "
+                            "TOP RIGHT BOTTOM")
 
 
 def _drop_broken(found: Collection, fault_of: Callable[[Path], str | None]) -> None:
@@ -167,7 +167,7 @@ def _check_complete(found: Collection, source: Path) -> None:
         raise UserError(f"{source}: no images to take{told}")
     for split in ("train", "test"):
         if not counted[split]:
-            raise UserError(f"{source}: no images for the {split} list{told}; choose another split")
+            raise UserError(f"{source}: no images for the {split} list{told}; both are needed")
     trained = {sample.label for sample in found.splits["train"]}
     empty = [name for label, name in enumerate(found.expressions) if label not in trained]
     if empty and len(found.expressions) > 1:
