@@ -1,6 +1,6 @@
 """A data directory as samples by split: read from its lists, checked, written (METHOD §6).
 
-A directory holds ``data/`` (or the reference's ``align_5p/``) with the images, ``images.list`` and
+A directory holds ``data/`` (or the reference's ``align_5p/``, which comes first) with the images, ``images.list`` and
 ``images_test.list`` (``<file name> <label>`` per line), and, where there is more to say, ``images_val.list``,
 ``subjects.list`` (``<file name> <subject> [<scene>]``), ``images_gan_nature.list`` (the pairs to synthesize) and
 ``expressions.txt`` (the names of the labels, in order). The reference's ``list_attr_*_{train,test}.txt`` stand in

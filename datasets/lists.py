@@ -99,11 +99,9 @@ def declared_expressions(root: Path) -> tuple[str, ...] | None:
 
 
 def image_directory(root: Path) -> Path:
-    """Where the images of a data directory lie: ``data/`` or the reference's ``align_5p/``."""
-    for name in ("data", "align_5p"):
-        if (root / name).is_dir():
-            return root / name
-    return root / "data"
+    """Return where the images of a data directory lie: in the reference's ``align_5p/`` if it is there, else in ``data/``.
+    """
+    return root / "align_5p" if (root / "align_5p").is_dir() else root / "data"
 
 
 def read_split(root: Path, split: str, *, required: bool, names: Names | None = None) -> dict[str, Row]:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.layers import constant_planes, down_layers, halved, init_weights
+from models.layers import constant_planes, down_layers, full_precision, halved, init_weights
 from options.recipes import GANShape
 
 
@@ -19,7 +19,7 @@ class LabelledConv(nn.Conv2d):
     def forward(self, image: Tensor, label: Tensor) -> Tensor:
         """(N, 3, S, S), (N, n) → (N, w, S/2, S/2)."""
         for_image, for_label = self.weight.split([image.shape[1], label.shape[1]], dim=1)
-        corner = F.conv2d(constant_planes(label, (4, 4)), for_label, None, 2, padding=1)
+        corner = F.conv2d(constant_planes(label.to(image.dtype), (4, 4)), for_label, None, 2, padding=1)
         x = F.conv2d(image, for_image, self.bias, 2, padding=1)
         return x + _stretched(_stretched(corner, 2, x.shape[2]), 3, x.shape[3])
 
@@ -49,7 +49,7 @@ class Discriminator(nn.Module):
         while image.shape[-1] > self.size:
             image = halved(image)
         maps = self.conv[1:](self.conv[0](image, label))
-        return self.linear(maps.flatten(1)).squeeze(1).float()
+        return full_precision(self.linear(maps.flatten(1)).squeeze(1))
 
 
 class Discriminators(nn.Module):

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.layers import UP, add_to_each, constant_planes, down_layers, every_nth, init_weights, up_layers
+from models.layers import (UP, add_to_each, constant_planes, down_layers, every_nth, full_precision, init_weights,
+                           up_layers)
 from options.recipes import GANShape
 from models.swap import Pair, decoder_label, half_way, swap_codes, swap_label
 
@@ -49,7 +50,7 @@ class EditConv(nn.ConvTranspose2d):
                         F.conv_transpose2d(source, for_source, self.bias, **UP))
         if label is not None:
             for_label = for_copies.unflatten(0, (-1, label.shape[1])).sum(0)
-            x = x + F.conv_transpose2d(constant_planes(label, edited.shape[-2:]), for_label, **UP)
+            x = x + F.conv_transpose2d(constant_planes(label.to(x.dtype), edited.shape[-2:]), for_label, **UP)
         return x
 
 
@@ -76,7 +77,7 @@ class Decoder(nn.Module):
         x = self.main[0][1:](self.main[0][0](edited, source, label))
         for block, skip in zip(self.main[1:], reversed(skips)):
             x = block(add_to_each(x, skip))
-        return 2 * torch.tanh(x.float())
+        return 2 * torch.tanh(full_precision(x))
 
 
 class Edits(NamedTuple):

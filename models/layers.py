@@ -34,7 +34,7 @@ class _ScaledDirection(torch.autograd.Function):
 class Normalization(nn.Module):
     """Divide by the L2 norm over channels at each position, then one learned gain and one offset (METHOD §1).
 
-    (N, C, H, W) → (N, C, H, W), always computed in float32.
+    (N, C, H, W) → (N, C, H, W), computed in float32 also where autocast takes a smaller type.
     """
 
     def __init__(self) -> None:
@@ -44,7 +44,12 @@ class Normalization(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
-            return _ScaledDirection.apply(x.float(), self.alpha, self.beta)
+            return _ScaledDirection.apply(full_precision(x), self.alpha, self.beta)
+
+
+def full_precision(x: Tensor) -> Tensor:
+    """A tensor of half precision as float32; float32 and float64 as they are."""
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
 def down_layers(in_chans: int, out_chans: int, conv: type[nn.Conv2d] = nn.Conv2d) -> list[nn.Module]:

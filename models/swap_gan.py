@@ -17,20 +17,20 @@ from models.generator import Edits, Encoder, Generator
 from models.layers import even_phases, every_nth, zero_biases
 from models.parallel import Processes
 from options.recipes import GANRecipe, GANShape
-from models.soundness import load_network, load_optimizer
+from models.weight_checks import load_network, load_optimizer
 from models.swap import Pair, one_hot
 from models.vgg import Perceptual
 
 
-def discriminator_loss(real: tuple[Tensor, Tensor], fake: tuple[Tensor, Tensor], noise: Tensor, groups: int
-                       ) -> tuple[Tensor, dict[str, Tensor]]:
-    """0.25·(L(D1) + 0.5·L(D2)) from the logits on A, B and on ``groups`` groups of fakes (METHOD §3).
+def discriminator_loss(real: tuple[Tensor, Tensor], fake: tuple[Tensor, Tensor], noise: Tensor, groups: int,
+                       weight: float = 0.25) -> tuple[Tensor, dict[str, Tensor]]:
+    """weight·(L(D1) + 0.5·L(D2)) from the logits on A, B and on ``groups`` groups of fakes (METHOD §3).
 
     ``real`` (2N,) and ``fake`` (groups·N,) for D1 and D2; ``noise`` (2, (2 + groups)·N), real first.
     """
     parts = [losses.adversarial(r, 1.0, e[:len(r)], 2) + losses.adversarial(f, 0.0, e[len(r):], groups)
              for r, f, e in zip(real, fake, noise)]
-    return 0.25 * (parts[0] + 0.5 * parts[1]), {"D1": parts[0], "D2": parts[1]}
+    return weight * (parts[0] + 0.5 * parts[1]), {"D1": parts[0], "D2": parts[1]}
 
 
 def generator_loss(pair: Pair, edits: Edits, fake: tuple[Tensor, Tensor], noise: Tensor, groups: int,
@@ -144,6 +144,7 @@ class SwapGAN:
             mismatch = pair.mismatch if self.recipe.mismatched else None
             figures = self._step_discriminators(real, real_label, fake.detach(), fake_label, mismatch, noise[1:],
                                                 weight, rest)
+        figures["D_updated"] = 1 - torch.as_tensor(rest, dtype=torch.float32, device=self.device)
         figures.update(self._step_generator(pair, edits, fake, fake_label, noise[0], weight))
         self.scaler.update()
         if self.averaged is not None:
@@ -163,10 +164,11 @@ class SwapGAN:
         with self._autocast():
             logits = self._trained_discriminators(torch.cat(images), torch.cat(labels))
         real_logits, fake_logits, *odd = zip(*(each.split([len(part) for part in images]) for each in logits))
-        total, terms = discriminator_loss(real_logits, fake_logits, noise[0], 2 * len(fake) // len(real))
+        total, terms = discriminator_loss(real_logits, fake_logits, noise[0], 2 * len(fake) // len(real),
+                                          self.recipe.lambda_D)
         if mismatch is not None:
             odd = [losses.mismatched(judged, e, mismatch) for judged, e in zip(odd[0], noise[1])]
-            terms["mismatched"] = 0.25 * (odd[0] + 0.5 * odd[1])
+            terms["mismatched"] = self.recipe.lambda_D * (odd[0] + 0.5 * odd[1])
             total = total + terms["mismatched"]
         if self.rests_on_device:
             self.optimizer_d.found_inf = rest.float()  # a fused optimizer then leaves everything as it is

@@ -11,10 +11,10 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models import vgg as torchvision_vgg
 
-from models.layers import Normalization
+from models.layers import Normalization, full_precision
 from models.losses import mean_distance
 
-TAPS = (2, 7, 12, 21, 30)
+TAPS = (2, 6, 12, 20, 29)  # what the reference compares: in-place ReLUs overwrite its first and third slice
 TAP_WEIGHTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)
 POOLED = 7
 
@@ -80,7 +80,8 @@ class VGG(nn.Module):
 class VGG_fx(nn.Module):
     """The recognizer: image features and the GAN's codes, mixed by one shared 1×1 convolution (METHOD §1).
 
-    ``fx_linear`` is used twice, so its output has ``16·base_width − 8·vgg_width`` channels (512 at the paper's
+    ``fx_linear`` and ``new_fc`` start as PyTorch starts such layers, biases included. ``fx_linear`` is used twice, so its
+    output has ``16·base_width − 8·vgg_width`` channels (512 at the paper's
     widths): ``vgg_width`` must be less than twice ``base_width``, else ValueError.
     """
 
@@ -95,7 +96,8 @@ class VGG_fx(nn.Module):
         self.fx_linear = nn.Sequential(nn.Conv2d(16 * base_width, mixed, 1), Normalization(),
                                        nn.LeakyReLU(0.2, inplace=True))
         self.new_fc = nn.Linear(fc_width, num_classes)
-        self.apply(init_vgg)
+        self.features.apply(init_vgg)
+        self.classifier.apply(init_vgg)
 
     def forward(self, image: Tensor, fx: Tensor) -> Tensor:
         """(N, 3, S, S) in [-1, 1] and codes fx (N, 16w, S/32, S/32) → (N, n) logits."""
@@ -143,9 +145,9 @@ class Perceptual(nn.Module):
     def distance(self, x: Tensor, y: Tensor) -> Tensor:
         """P(x, y) = Σ wᵢ · mean|φᵢ(x) − φᵢ(y)| of images (N, 3, S, S), without gradient through y: a scalar."""
         with torch.no_grad():
-            wanted = self(y)
-        return sum(weight * mean_distance(a.float(), b.float())
-                   for weight, a, b in zip(self.weights, self(x), wanted))
+            targets = self(y)
+        return sum(weight * mean_distance(full_precision(a), full_precision(b))
+                   for weight, a, b in zip(self.weights, self(x), targets))
 
 
 def load_backbone(network: VGG | VGG_fx, state: dict[str, Tensor]) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 
 import numpy
 import pytest
 import torch
 
-from conftest import shared
 from models.discriminator import Discriminator, LabelledConv
 from models.generator import Decoder, EditConv, Encoder
 from models.layers import UP, Normalization, add_to_each, even_phases, halved, up_layers, zero_biases
@@ -17,8 +17,11 @@ from models.swap import decoder_label, swap_codes
 from models.vgg import VGG_fx, classify, vgg_classifier
 
 
+DATA = Path(__file__).parent / "data"
+
+
 def set_by_formula(network: torch.nn.Module) -> torch.nn.Module:
-    """The weights of shared/README.md ("golden.npz"), in eval mode."""
+    """The weights of the golden files: cosines of the position in the sorted state dict (tests/data/README.md); eval mode."""
     state = network.state_dict()
     for j, name in enumerate(sorted(state)):
         if name.endswith("num_batches_tracked"):
@@ -38,7 +41,7 @@ def set_by_formula(network: torch.nn.Module) -> torch.nn.Module:
 
 @pytest.fixture(scope="module")
 def golden() -> dict[str, torch.Tensor]:
-    return {key: torch.from_numpy(value) for key, value in numpy.load(shared("data/reference/golden.npz")).items()}
+    return {key: torch.from_numpy(value) for key, value in numpy.load(DATA / "golden.npz").items()}
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +65,7 @@ def assert_agrees(ours: torch.Tensor, golden: torch.Tensor) -> None:
     ("Encoder", Encoder), ("Decoder", Decoder), ("Decoder_label", lambda: Decoder(label_chans=120)),
     ("D1", lambda: Discriminator(6, 256)), ("D2", lambda: Discriminator(6, 128)), ("VGG_fx", lambda: VGG_fx(6))])
 def test_state_dict_has_the_reference_names_and_shapes(name, build):
-    wanted = json.loads(shared("data/reference/state_dict_shapes.json").read_text())[name]
+    wanted = json.loads((DATA / "state_dict_shapes.json").read_text())[name]
     with torch.device("meta"):
         ours = {key: list(value.shape) for key, value in build().state_dict().items()}
     assert ours == wanted
