@@ -66,7 +66,7 @@ class RunOptions:
 class LoadingOptions:
     """How images are decoded and kept."""
 
-    num_workers: int = option(2, "processes that decode images, or read them from --cache disk", least=0, most=256,
+    num_workers: int = option(2, "threads that decode images, or read them from --cache disk", least=0, most=256,
                               restore="free")
     cache: str = option("auto", "keep decoded images in memory, or in one file in --checkpoint_dir (by training alone); "
                         "auto takes memory or disk if a third of what is free suffices", restore="free",

@@ -83,8 +83,9 @@ def test_all_planted_faults_are_reported_together(tmp_path):
                   "3 images cannot be read: train_surprise_2.png (no image), train_surprise_3.png (damaged), "
                   "test_surprise_0.png (missing)",
                   "1 images are smaller than 32 pixels: train_smile_3.png (20 pixels)",
+                      "1 images are nearly one color and show nothing: train_smile_3.png",
                   "label 7 is out of range, the 3 expressions", "unlisted class: none of the 1 images in",
-                  "1 subjects are in train and test, e.g. train0", "6 problems that would spoil a result"):
+                  "1 subjects are in train and test, e.g. train0", "7 problems that would spoil a result"):
         assert words in said, (words, said)
 
 

@@ -10,17 +10,14 @@ from dataclasses import dataclass
 from typing import Iterator, Sequence
 
 import numpy
-from PIL import Image
 
 from datasets.checking.findings import SPLITS, Findings, first_of
 from datasets.layout import Layout, Sample
-from datasets.pictures import BadPicture, read_picture
+from datasets.pictures import BLANK_SIDE, BadPicture, greys_of, is_blank, read_picture
 from utils import progress
 
 TINY = 32                   # pixels of the shorter side
 SAME_PICTURE = 0.995        # correlation of two 32×32 grey pictures from which they count as one picture
-_GREY = 32
-
 
 @dataclass(frozen=True)
 class Look:
@@ -47,22 +44,23 @@ def look_at(layout: Layout) -> list[Look]:
 
 def _look(sample: Sample, split: str) -> Look:
     try:
-        picture = read_picture(sample.path, 2 * _GREY)      # JPEG files at the lowest resolution that will do
+        picture = read_picture(sample.path, 2 * BLANK_SIDE)      # JPEG files at the lowest resolution that will do
         digest = hashlib.sha256(sample.path.read_bytes()).hexdigest()
     except BadPicture as error:
         return Look(sample, split, error.fault)
-    grey = picture.convert("L").resize((_GREY, _GREY), Image.Resampling.BOX)
-    greys = numpy.asarray(grey, numpy.float32).ravel()
-    greys = greys - greys.mean()
-    length = float(numpy.linalg.norm(greys))
-    return Look(sample, split, None, min(picture.size), digest, greys / length if length >= _GREY else None)
+    greys = greys_of(picture)
+    standard = None if is_blank(greys) else (greys - greys.mean()) / (greys.std() * len(greys) ** 0.5)
+    return Look(sample, split, None, min(picture.size), digest, standard)
 
 
 def inspect_pictures(looks: Sequence[Look], findings: Findings) -> None:
-    """Broken and tiny images, and pictures that are there twice: a leak where they are in two splits."""
+    """Find broken, blank and tiny images, and pictures that are there twice: a leak if they are in two splits."""
     broken = [f"{seen.sample.name} ({seen.fault})" for seen in looks if seen.fault]
     if broken:
         findings.problems.append(f"{len(broken)} images cannot be read: {first_of(broken)}")
+    blank = [seen.sample.name for seen in looks if not seen.fault and seen.greys is None]
+    if blank:
+        findings.problems.append(f"{len(blank)} images are nearly one color and show nothing: {first_of(blank)}")
     tiny = [f"{seen.sample.name} ({seen.side} pixels)" for seen in looks if not seen.fault and seen.side < TINY]
     if tiny:
         findings.notes.append(f"{len(tiny)} images are smaller than {TINY} pixels: {first_of(tiny)}")

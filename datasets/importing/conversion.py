@@ -9,14 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Callable, Sequence
+from typing import Sequence
 
 from datasets.checking.overview import table
 from datasets.importing.collection import BoxSample, Collection, PixelSample
-from datasets.importing.images import ImageWriter, is_foreign, is_outside
+from datasets.importing.images import ImageWriter, fault_of, is_foreign
 from datasets.layout import Layout, Sample, read_layout, write_layout
 from datasets.lists import LISTS
-from datasets.pictures import fault_when_decoded, image_fault
 from datasets.splits import with_validation
 from datasets.walking import describe
 from utils import UserError, progress
@@ -32,7 +31,7 @@ def convert(found: Collection, source: Path, out: Path, writer: ImageWriter, *, 
     """
     unify_subjects(found)
     _drop_repeated(found)
-    _drop_broken(found, fault_when_decoded if writer.reencode else image_fault)
+    _drop_broken(found)
     _count_the_rest(found)
     decide_splits(found, seed)
     found.name_apart(writer.name)
@@ -116,18 +115,15 @@ def _check_repeated(one: Sample, split: str | None, other: Sample, other_split: 
                             "TOP RIGHT BOTTOM")
 
 
-def _drop_broken(found: Collection, fault_of: Callable[[Path], str | None]) -> None:
-    """Leave out images with a fault, so that the lists never name them, and boxes that lie outside their pictures."""
-    paths = list(dict.fromkeys(sample.path for sample in found.everything() if not isinstance(sample, PixelSample)))
+def _drop_broken(found: Collection) -> None:
+    """Leave out images with a fault, so that the lists never name them. All are decoded, JPEG files as small ones."""
+    samples = found.everything()
     with ThreadPoolExecutor(8) as pool:
-        faults = {path: fault for path, fault in zip(paths, pool.map(fault_of, paths)) if fault}
-    found.left_out += Counter(f"that cannot be used: {faults[sample.path]}" for sample in found.everything()
-                              if sample.path in faults)
-    found.keep(lambda sample: sample.path not in faults)
-    outside = {id(sample) for sample in found.everything() if isinstance(sample, BoxSample) and is_outside(sample)}
-    found.left_out += Counter({"with a box outside the picture": len(outside)})
-    found.keep(lambda sample: id(sample) not in outside)
-    found.refused.update(faults)
+        faults = list(progress(pool.map(fault_of, samples), "looking at images", len(samples), "image"))
+    found.left_out += Counter(f"that cannot be used: {fault}" for fault in faults if fault)
+    broken = {id(sample): sample.path for sample, fault in zip(samples, faults) if fault}
+    found.refused.update(broken.values())
+    found.keep(lambda sample: id(sample) not in broken)
 
 
 def _count_the_rest(found: Collection) -> None:
