@@ -52,7 +52,8 @@ def test_ckplus_with_another_peak_and_short_sequences(tmp_path, capsys):
     assert [a + b for a, b in zip(layout.counts("train"), layout.counts("test"))] == [5] + [7] * 6 + [47]
     assert left_out == ["188 images between the neutral frame and the peak",
                         f"1 images labelled but missing in {source}/cohn-kanade-images",
-                        "1 images of a sequence of a single frame", "42 images of sequences without a label"]
+                        "42 images of sequences without a label",
+                        "1 images of sequences without the frame that their label is of"]
     assert not {s.subject for s in layout.train} & {s.subject for s in layout.test}
 
 

@@ -21,8 +21,8 @@ from utils import UserError
 TABLE = "ckextended.csv"
 _EXPRESSIONS = ("anger", "contempt", "disgust", "fear", "happy", "sadness", "surprise", "neutral")
 _IN_TABLE = ("anger", "disgust", "fear", "happy", "sadness", "surprise", "neutral", "contempt")
-_FRAME = re.compile(r"(S\d+)_(\d+)_(\d+)\.(?:png|jpe?g)", re.IGNORECASE)
-_LABEL = re.compile(r"(S\d+)_(\d+)_(\d+)_emotion\.txt", re.IGNORECASE)
+_FRAME = re.compile(r"(S\d+)_(\d+)_(\d{1,9})\.(?:png|jpe?g)", re.IGNORECASE)
+_LABEL = re.compile(r"(S\d+)_(\d+)_(\d{1,9})_emotion\.txt", re.IGNORECASE)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -61,24 +61,30 @@ def read_ckplus(source: Path, peak: int) -> Collection:
             raise UserError(f"{source}: not a CK+ tree; {path} is missing")
     found = Collection(_EXPRESSIONS, walk(images, labels))
     taken = read_labels(found.walk.others, labels)
-    frames: dict[tuple[str, str], list[Path]] = {}
+    frames: dict[tuple[str, str], dict[int, Path]] = {}
     for path, match in found.images_named(_FRAME, "S005_001_00000011.png"):
-        frames.setdefault((match[1].upper(), match[2]), []).append(path)
+        frames.setdefault((match[1].upper(), match[2]), {})[int(match[3])] = path
     for sequence, paths in frames.items():
-        if sequence in taken:
-            subject, scene = sequence
-            sequences.take_sequence(found, paths, taken[sequence], peak, subject, scene)
-        else:
-            found.leave_out("of sequences without a label", *paths)
+        if sequence not in taken:
+            found.leave_out("of sequences without a label", *paths.values())
+            continue
+        (subject, scene), (label, last) = sequence, taken[sequence]
+        if last not in paths:
+            found.leave_out("of sequences without the frame that their label is of", *paths.values())
+            continue
+        found.leave_out("behind the frame that their label is of", *(paths[frame] for frame in paths if frame > last))
+        until = [paths[frame] for frame in sorted(paths) if frame <= last]
+        sequences.take_sequence(found, until, label, peak, subject, scene)
     missing = len(taken.keys() - frames.keys())
     if missing:
         found.left_out[f"labelled but missing in {images}"] += missing
     return found
 
 
-def read_labels(files: Iterable[Path], folder: Path) -> dict[tuple[str, str], int]:
-    """{(subject, sequence): label}; UserError for a file that holds anything but 1 to 7, and two of one sequence."""
-    labels: dict[tuple[str, str], int] = {}
+def read_labels(files: Iterable[Path], folder: Path) -> dict[tuple[str, str], tuple[int, int]]:
+    """{(subject, sequence): (label, frame)}; UserError for a file that holds anything but 1 to 7, and two of one
+    sequence."""
+    labels: dict[tuple[str, str], tuple[int, int]] = {}
     for path in files:
         match = _LABEL.fullmatch(path.name)
         if not match:
@@ -89,7 +95,7 @@ def read_labels(files: Iterable[Path], folder: Path) -> dict[tuple[str, str], in
         sequence = match[1].upper(), match[2]
         if sequence in labels:
             raise UserError(f"{path}: its sequence has another label file; keep one")
-        labels[sequence] = int(whole_number(words[0])) - 1
+        labels[sequence] = int(whole_number(words[0])) - 1, int(match[3])
     if not labels:
         raise UserError(f"{folder}: holds no file named like S005_001_00000011_emotion.txt")
     return labels

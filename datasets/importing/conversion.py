@@ -54,20 +54,19 @@ def convert(found: Collection, source: Path, out: Path, writer: ImageWriter, *, 
     for note in found.notes:
         print(f"note: {note}")
     print(table(read_layout(out)))
-    print("\n".join(account(found, source)))
+    print(f"{source}: {'; '.join(account(found))}")
 
 
-def account(found: Collection, source: Path) -> list[str]:
-    """A sentence that adds up all rows of the source's lists, where faces are rows, and one that adds up all files."""
-    samples, lines = found.everything(), []
-    if found.rows:
-        lines.append(f"{source}: {found.rows} rows: {len(samples)} taken, {found.rows - len(samples)} refused")
+def account(found: Collection) -> list[str]:
+    """What became of all files of the source, and of all rows of its list where a row is a face."""
+    samples, sums = found.everything(), []
     if found.walk:
-        taken, passed = {sample.path for sample in samples}, found.walk.passed_over()
-        files, images = len(found.walk.images) + passed.total(), len(found.walk.images)
-        lines.append(f"{source}: {files} files: {len(taken)} taken, {describe(passed)}, "
-                     f"{images - len(taken)} refused")
-    return lines
+        taken, passed, images = {sample.path for sample in samples}, found.walk.passed_over(), len(found.walk.images)
+        sums.append(f"{images + passed.total()} files: {len(taken)} taken, {describe(passed)}, "
+                    f"{images - len(taken)} refused")
+    if found.rows:
+        sums.append(f"{found.rows} rows: {len(samples)} taken, {found.rows - len(samples)} refused")
+    return sums
 
 
 def unify_subjects(found: Collection) -> None:

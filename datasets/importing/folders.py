@@ -93,6 +93,8 @@ def find_places(found: Collection, source: Path, ignored: Sequence[str]) -> list
                                                    for name in parts[:-1][level:level + 1])), None)
     if level is None:
         return [Place(None, parts[0] if len(parts) > 1 else None, "/".join(parts[1:]), path) for path, parts in files]
+    if level and all(len(parts) > 3 for _, parts in files):
+        raise UserError(f"{source}: the splits are in {files[0][1][0]}, above the expressions; name it as the source")
     _check_splits(source, [parts[:-1][:level + 1] for _, parts in files], level)
     places = []
     for path, parts in files:
@@ -112,11 +114,11 @@ def _check_splits(source: Path, folders: list[tuple[str, ...]], level: int) -> N
         if split is None:
             known = ", ".join(sorted({each[level] for each in folders if len(each) > level and split_of(each[level])}))
             raise UserError(f"{source}: {'/'.join(folder)} holds {folders.count(folder)} images beside the splits {known} "
-                            "and is none; rename it, or leave it out with --ignore NAME")
+                            "and is none; leave it out with --ignore NAME, or rename it")
         other = splits.setdefault((*folder[:level], split), folder[level])
         if other != folder[level]:
-            raise UserError(f"{source}: {other} and {folder[level]} are both the {split} split; put their images into "
-                            "one of them, or leave one out with --ignore NAME")
+            raise UserError(f"{source}: {other} and {folder[level]} are both the {split} split; leave one out "
+                            "with --ignore NAME")
 
 
 FOLDERS = Importer("folders", "one directory per expression, with or without train/, test/",

@@ -21,7 +21,8 @@ from utils import UserError
 
 _COLUMNS = {"file": "file names", "label": "labels", "split": "train, val or test; optional",
             "subject": "subjects; optional"}
-_WITHOUT = "read it with --no_header, which names the columns by position: --file_column 1 --label_column 2"
+_ALSO_CALLED = {"split": ("usage", "subset", "partition", "set"),
+                "subject": ("subject_id", "subjectid", "person", "person_id", "participant", "identity")}
 _SIDES = ("LEFT", "TOP", "RIGHT", "BOTTOM")
 
 
@@ -96,27 +97,47 @@ def read_csv(table: Path, root: Path, columns: dict[str, str], asked: set[str], 
 
 def read_records(table: Path, names: Names, columns: dict[str, str], asked: set[str], box: Sequence[str] | None,
                  no_header: bool) -> list[tuple[int, dict]]:
-    """The rows of a table with their lines: what stands in the columns asked for, and the box as four numbers."""
+    """The rows of a table with their lines: what stands in the columns asked for, and the box as four numbers.
+
+    ``columns`` get the table's names for split and subject where nobody asked for others.
+    """
     header, rows = read_table(table, lambda first: list(map(str, range(1, 1 + len(first)))) if no_header else None)
-    first = next((cell for cell in header if is_image_name(cell) or cell and names.is_file(cell)), None)
-    if first and not no_header:
-        raise UserError(f"{table}: has no header, its first line is a row (\"{shown(first)}\" is a file); {_WITHOUT}")
+    if not no_header:
+        _check_header(table, header, [cell for cell in header if is_image_name(cell) or cell and names.is_file(cell)])
+    rows = list(rows)
+    for key in {"split", "subject"} - asked:
+        columns[key] = _column_of(key, header, [row for _, row in rows])
     for key in ("file", "label", *sorted(asked)):
         check_columns(table, header, [columns[key]], f"name the right one with --{key}_column")
     check_columns(table, header, box or (), "name the right ones with --box_columns")
-    sized = [bool(re.search(f"(?:^|[^a-z])(?:{word[0]}|{word})$", name, re.IGNORECASE))
-             for word, name in zip(("width", "height"), (box or ())[2:])]
+    if not no_header:
+        label = columns["label"]
+        _check_header(table, header, [label] if any(row[label] == label for _, row in rows) else [])
+    sized = box and all(re.search(f"(?:^|[^a-z])(?:{word[0]}|{word})$", name, re.IGNORECASE)
+                        for word, name in zip(("width", "height"), box[2:]))
     records = []
     for line, row in rows:
-        record = {key: row.get(name, "") for key, name in columns.items()}
+        record = {key: row[name] if name else "" for key, name in columns.items()}
         record["label"] = whole_number(record["label"])
         if box:
-            record["box"] = read_box([row[name] for name in box], all(sized) and bool(sized), f"{table}, line {line}")
+            record["box"] = read_box([row[name] for name in box], sized, f"{table}, line {line}")
         records.append((line, record))
-    if any(record["label"] == whole_number(columns["label"]) for _, record in records) and not no_header:
-        raise UserError(f"{table}: the column \"{shown(columns['label'])}\" has a label for its name, so its first line is a "
-                        f"row; {_WITHOUT}")
     return records
+
+
+def _check_header(table: Path, header: Sequence[str], values: Sequence[str]) -> None:
+    """UserError if the first line has ``values`` that belong into a row: to read it as names would lose that row."""
+    if values:
+        raise UserError(f"{table}: has no header, its first line ({shown(','.join(header))}) is a row; read it with "
+                        "--no_header, which names the columns by position: --file_column 1 --label_column 2")
+
+
+def _column_of(key: str, header: Sequence[str], rows: Sequence[dict[str, str]]) -> str:
+    """The column of splits or subjects by its usual names, in any case; "" if there is none."""
+    found = [name for name in header if name.lower() in (key, *_ALSO_CALLED[key])]
+    if key == "split":
+        found = [name for name in found if name == key or all(split_of(row[name]) for row in rows)]
+    return found[0] if found else ""
 
 
 TABLE = Importer("csv", "a table with columns for file and label",
