@@ -27,6 +27,7 @@ from datasets.loading import to_float
 from datasets.pictures import read_picture
 from datasets.video import Persons, Video
 from evaluation.attribution import explained_side
+from datasets.walking import describe
 from models.checkpoints import TrainedRecognizer
 from pictures.recognized_figures import PERSONS_SHOWN, Card, cards_picture, timeline, with_boxes
 from options.config import Config
@@ -91,7 +92,9 @@ def recognize(config: Config) -> None:
 
 def find_input(inputs: Sequence[str], every: int) -> tuple[list[Path], list[Video]]:
     """The files of ``--input``, and all of them as videos where they are; UserError for what cannot be read."""
-    paths = find_pictures(inputs)
+    paths, passed_over = find_pictures(inputs)
+    if passed_over:
+        print(f"{len(paths)} files in --input, {describe(passed_over)}")
     videos = [path for path in paths if is_video_name(path)]
     if videos and len(paths) > len(videos):
         raise UserError(f"--input: {videos[0]} is a video, and {len(paths) - len(videos)} other files are pictures; "

@@ -126,9 +126,10 @@ def test_no_more_pictures_are_read_than_a_batch():
 def test_find_pictures_takes_named_files_whatever_their_name(faces):
     (faces / "face.dat").write_bytes((faces / "smile.png").read_bytes())
     (faces / ".hidden.png").write_bytes(b"")
-    assert len(find_pictures([faces])) == 6
-    assert find_pictures([faces / "face.dat"]) == [faces / "face.dat"]
-    assert len(find_pictures([str(faces / "**" / "*.png")])) == 6
+    pictures, passed_over = find_pictures([faces])
+    assert len(pictures) == 6 and passed_over == {".dat": 1, "hidden": 1}
+    assert find_pictures([faces / "face.dat"]) == ([faces / "face.dat"], {})
+    assert len(find_pictures([str(faces / "**" / "*.png")])[0]) == 6
 
 
 # ----------------------------------------------------------------------------------------------- photographs
