@@ -359,13 +359,13 @@ def read_json(path: str | os.PathLike) -> Any:
         raise UserError(f"{path}: not readable as JSON ({error})") from None
 
 
-PICTURE_FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP"}
+PICTURE_FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP", ".pdf": "PDF"}
 
 
 def check_picture_name(path: str | os.PathLike) -> None:
     """UserError unless a picture can be written under this name."""
     if Path(path).suffix.lower() not in PICTURE_FORMATS:
-        raise UserError(f"{path}: a picture's name must end in .png or .jpg")
+        raise UserError(f"{path}: a picture's name must end in .png, .jpg or .pdf")
 
 
 def save_picture(image, path: str | os.PathLike, comment: bytes | None = None) -> None:

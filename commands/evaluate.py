@@ -14,6 +14,7 @@ from datasets.layout import Layout, Sample, image_directory
 from datasets.loading import Images, load
 from datasets.plans import Batch, Plan, real_plan, true_swaps
 from models.checkpoints import load_judge, save_judge
+from evaluation import verdict
 from evaluation.judge import ExpressionJudge, train_judge
 from models.recognizer import Recognizer, evaluate
 from models.swap import Pair
@@ -38,8 +39,11 @@ def evaluate_swaps(config: Config) -> None:
     for out, flag in ((path, "--checkpoint_dir"), (judge_path, "--judge")):
         check_output(out, flag, trees=[image_directory(layout.root)])
     report = measure(gan, layout, config.loading, judge_path, config.judge.judge_epochs)
-    utils.write_json(path, {"checkpoint_dir": run, "data_dir": str(layout.root), **report.as_dict(names)})
-    print(f"swaps of {run} on {layout.root}, test images\n\n{report.as_text(names)}\n\nwrote {path}")
+    findings = verdict.of_judge(report.judge_accuracy, len(names))
+    utils.write_json(path, {"checkpoint_dir": run, "data_dir": str(layout.root), **report.as_dict(names),
+                            "verdict": findings})
+    print(f"swaps of {run} on {layout.root}, test images\n\n{report.as_text(names)}\n\n"
+          f"{verdict.as_text(findings, 'the judge')}\n\nwrote {path}")
 
 
 def measure(gan: Swapper, layout: Layout, loading: LoadingOptions, judge_path: Path, judge_epochs: int

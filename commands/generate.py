@@ -15,7 +15,7 @@ from datasets.layout import Sample, foreign_lists, write_layout
 from datasets.loading import Images, load
 from datasets.plans import Batch, Plan
 from datasets.splits import training_pairs
-from pictures.figures import to_picture
+from pictures.sheets import to_picture
 from models.checkpoints import RUN_FOLDERS
 from options.config import Config
 from commands.trained import load_gan, read_data

@@ -28,8 +28,10 @@ from datasets.pictures import read_picture
 from datasets.video import Persons, Video
 from evaluation.attribution import explained_side
 from datasets.walking import describe
+from evaluation import verdict
 from models.checkpoints import TrainedRecognizer
-from pictures.recognized_figures import PERSONS_SHOWN, Card, cards_picture, timeline, with_boxes
+from pictures.cards import Card, cards_picture, with_boxes
+from pictures.timelines import PERSONS_SHOWN, timeline
 from options.config import Config
 from commands.trained import images_of, load_trained, preparation
 from utils import UserError
@@ -71,6 +73,8 @@ def recognize(config: Config) -> None:
     places.check(paths)
     trained = load_trained(config)
     check_output(places.sheet, "--output", trees=images_of(trained.config))
+    for finding in verdict.of_checkpoint(trained.acc, len(trained.names)):
+        print(f"warning: {finding}", file=sys.stderr)
     cutter = Cutter(preparation(faces, trained.image_size, trained.alignment, paths))
     pictures = chain.from_iterable(video(every) for video in videos) if videos else map(Picture, paths)
     count = sum(-(-video.frames // every) for video in videos) if videos else len(paths)

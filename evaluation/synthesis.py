@@ -91,7 +91,7 @@ class SynthesisReport:
                  ("", "", to),
                  ("", "", f"hardest: {hardest}"),
                  ("old expression kept", f"{self.kept:.1f} %", ""),
-                 ("judge's own accuracy", f"{self.judge_accuracy:.1f} %", "on the real test images"),
+                 ("judge's own accuracy", f"{self.judge_accuracy:.1f} %", f"on the real test images; chance {100 / len(names):.1f} %"),
                  ("reconstruction", f"{self.rebuilt_psnr:.2f} dB", f"SSIM {self.rebuilt_ssim:.3f}"),
                  ("Fréchet distance", f"{self.fid:.2f}", f"real test images: {self.fid_floor:.2f}"),
                  ("speed", f"{self.images_per_second:.1f}", "synthesized images/s")]

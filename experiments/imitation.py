@@ -27,7 +27,7 @@ from datasets.plans import gan_plan, real_plan, recognizer_plan
 from datasets.splits import training_pairs
 from models import losses
 from models.discriminator import LabelledConv
-from pictures.figures import to_picture
+from pictures.sheets import to_picture
 from models.generator import EditConv
 from models.layers import UP, Normalization, constant_planes
 from models.recognizer import Examples, Recognizer

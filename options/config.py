@@ -15,7 +15,7 @@ from options.option import OptionSpec, from_options, option, specs_of, to_option
 from options.presets import PRESETS
 from options.recipes import BEYOND_RECOGNIZER, GANRecipe, GANShape, RecognizerRecipe, RecognizerShape
 
-MODES = ("train", "test", "evaluate", "grid", "generate", "recognize", "export")
+MODES = ("train", "test", "evaluate", "grid", "generate", "recognize", "export", "report")
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Task:
 
     mode: str = option("train", "train; test: swap two faces' expressions; evaluate: measure the swaps of the test "
                        "images; grid: draw a sheet of them; generate: write the synthesized training set; recognize: name "
-                       "the expressions in any pictures; export: write an ONNX file for other programs", choices=MODES,
+                       "the expressions in any pictures; export: write an ONNX file for other programs; report: write report.html", choices=MODES,
                        short="-m", restore="momentary")
     preset: str = option("paper", "defaults of all other options: the paper's; the joint recipe that helped on "
                          "photographs; a small run on drawn faces", choices=tuple(PRESETS), restore="free")

@@ -23,11 +23,12 @@ from models.swap_gan import SwapGAN
 from models.vgg import VGG
 from options.config import GANSchedule, PerceptualOptions, RecognizerSchedule
 from options.recipes import GANRecipe, GANShape, RecognizerRecipe, RecognizerShape
-from pictures.figures import grid
+from pictures.sheets import sheet
 from training.context import TrainingContext
 from training.trainer import Metrics, Stage
 from utils import UserError
 
+SAMPLE_ROWS = ("A", "B", "C: A with B's expression", "D: B with A's expression", "A' from C and D", "B' from D and C")
 MIXED_PER_SYNTHESIS = 6  # mixed batches whose synthesized images are made at once
 STEPS_BETWEEN_TESTS = 200  # the recognizer's batches between two evaluations with --select_on test (METHOD §5)
 
@@ -224,7 +225,10 @@ class GANPhase:
         if len({sample.label for sample in images.samples}) > 1:
             batch = next(load(images, gan_plan(images.samples, 8, context.seed, -1)[:1]))
             pair = pair_of(batch.to(context.device))
-            utils.save_picture(grid([pair.image_a, pair.image_b, *self.gan.edits(pair)[:4]]),
+            names = context.layout.expressions
+            heads = [f"{names[a]} + {names[b]}" for a, b in zip(pair.a.tolist(), pair.b.tolist())]
+            utils.save_picture(sheet([pair.image_a, pair.image_b, *self.gan.edits(pair)[:4]], heads, SAMPLE_ROWS,
+                                     f"GAN epoch {epoch + 1} of {self.schedule.epochs}"),
                                context.folder / "img" / f"epoch_{epoch + 1:03d}.jpg")
 
     def state(self) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import torch
 import utils
 from commands.grid import save_sheet
 from commands.matrix import evaluate_split, write_report
+from commands.report import save_report
 from commands.swap import swap
 from datasets.folds import fold_list, list_text
 from datasets.layout import Layout
@@ -182,10 +183,12 @@ def report(config: Config, layout: Layout, gan: SwapGAN, shared: SharedData | No
     if not (resume_dir / "max_ckpt.t7").is_file():
         print(f"no recognizer round in {config.gan.epochs} epochs (--round_every {config.recognizer.round_every} "
               f"--round_epochs {config.recognizer.round_epochs}): no test")
-        return
+        return save_report(folder, results)
     result = evaluate_split(load_recognizer(resume_dir, gan.device), layout, "test", config.shape.image_size, 64,
                             config.loading.num_workers, shared.images if shared else None)
-    write_report(result, layout.expressions, f"recognizer of {folder} on {layout.root}, test images", results)
+    write_report(result, layout.expressions, f"recognizer of {folder} on {layout.root}, test images", results,
+                 folder)
+    save_report(folder, results)
     if demo:
         show_demo(config, layout, resume_dir)
 
