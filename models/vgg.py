@@ -146,8 +146,7 @@ class Perceptual(nn.Module):
         """P(x, y) = Σ wᵢ · mean|φᵢ(x) − φᵢ(y)| of images (N, 3, S, S), without gradient through y: a scalar."""
         with torch.no_grad():
             targets = self(y)
-        return sum(weight * mean_distance(full_precision(a), full_precision(b))
-                   for weight, a, b in zip(self.weights, self(x), targets))
+        return sum(weight * mean_distance(a, b) for weight, a, b in zip(self.weights, self(x), targets))
 
 
 def load_backbone(network: VGG | VGG_fx, state: dict[str, Tensor]) -> None:

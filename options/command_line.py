@@ -105,7 +105,8 @@ class Series:
 class Hardware:
     """How the networks are computed."""
 
-    amp: str = knob("auto", "mixed precision; auto is bf16 on GPUs that have it",
+    amp: str = knob("auto", "mixed precision; auto is bf16 on GPUs that have it, and on CPUs that have it where it is "
+                    "faster; the run keeps what it chose",
                     choices=("auto", "off", "bf16", "fp16"))
     compile: bool = knob(False, "let torch.compile make the networks faster, after minutes of compiling")
 
@@ -359,6 +360,8 @@ def adopt_options(options: argparse.Namespace, given: dict[str, Any], path: Path
         raise UserError(f"{path}: damaged, it holds no options")
     if not RUN_KEYS <= kept.keys():
         raise UserError(f"{path}: holds no options of a run; choose another --checkpoint_dir")
+    if given.get("amp") == "auto" and not options.force:
+        given = {name: value for name, value in given.items() if name != "amp"}  # what it chose for the run
     kept = {name: value for name, value in kept.items() if name in KNOBS}  # an older version's may be more
     for name, value in kept.items():
         fault = KNOBS[name].fault(value)

@@ -39,7 +39,9 @@ def decoded_images(options: argparse.Namespace, samples: Sequence[Sample], direc
             store.make()
 
     processes.first(make)
-    if not store.is_made():
+    if int(processes.max(torch.tensor(int(not store.is_made()), device=device))):  # on some machine
+        if options.cache == "auto":
+            return Images(samples, options.image_size, "none")
         raise UserError(f"{store.path}: not there; several machines need a --checkpoint_dir that all of them see, or "
                         "--cache none")
     return Images(samples, options.image_size, "none", store)

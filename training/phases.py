@@ -24,6 +24,7 @@ from models.recognizer import Examples, Recognizer, evaluate, real_features
 from models.swap import Pair
 from models.swap_gan import SwapGAN
 from models.vgg import VGG, VGG_fx
+from training.processes import share_file
 from training.trainer import Figures, Setting, Stage
 from utils import UserError
 
@@ -58,11 +59,12 @@ class PerceptualPhase:
         options, n = setting.options, len(setting.layout.expressions)
         self.own_file = setting.folder / "VGG_loss" / f"{n}_max_ckpt.t7"  # the only one that is ever written
         self.file = Path(options.perceptual or self.own_file)
+        share_file(self.file, setting.processes, setting.folder)
         wanted, there = options.vgg_loss or options.vgg_init == "stage0", self.file.is_file()
         if there and not restoring and options.overwrite and self._of_other_images():
             there = False
         self.epochs = options.perceptual_epochs if wanted and not there else 0
-        if not restoring and wanted and there:
+        if not restoring and wanted and there and setting.processes.main:
             self._check_file()
         elif not restoring and options.perceptual and not there:
             raise UserError(f"--perceptual {self.file}: no such file")
@@ -138,7 +140,7 @@ class PerceptualPhase:
         if epoch == self.epochs - 1:
             if self.setting.processes.main:
                 utils.save_checkpoint(self.own_file, {**self._best, "config": self.config})
-            self.setting.processes.wait()
+            share_file(self.own_file, self.setting.processes, self.setting.folder, trained=True)
             self._recognizer, self._best = None, {"acc": -1.0, "step": 0, "net": {}}
         return {**means, **selection_figure(self.setting, acc)}
 

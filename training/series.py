@@ -47,10 +47,10 @@ def train_series(options: argparse.Namespace) -> None:
         layout = checked_data(options, processes.world)
         layouts = [split_for(part, layout) for part in parts]
         processes.first(lambda: [RunDirectory(part.checkpoint_dir).check_unlocked() for part in parts])
-        check_parts(options, directory, parts, layouts)
+        processes.first(lambda: check_parts(options, directory, parts, layouts))
         processes.first(lambda: take(options, directory, parts, layouts))
         if options.jobs > 1:
-            train_side_by_side(parts, options.jobs, options.gpu, Path(options.checkpoint_dir))
+            train_side_by_side(parts, options.jobs, options.gpu or utils.gpus(), Path(options.checkpoint_dir))
         else:
             train_in_turn(options, directory, parts, layout, device, processes)
         processes.first(lambda: pool(options, parts, layout))

@@ -29,9 +29,11 @@ from commands.matrix import check_results, judged_split, write_report
 from training.memory import check_memory
 from options.command_line import PRESETS, on_data_of
 from training.parts import is_series, parts_of
+from training.precision import amp_dtype, resolve_precision
 from training.phases import GANPhase, PerceptualPhase, RecognizerPhase, schedule
 from training.records import StateStore
 from training.trainer import Run, Setting, Stage
+from training.processes import agree_on_options, check_agreement, download_imagenet_weights, restore_everywhere
 from training.run_directory import RunDirectory
 from commands.swap import swap
 from commands.trained import neutral_of
@@ -73,20 +75,24 @@ def train_run(options: argparse.Namespace, device: torch.device, processes: Proc
     directory = RunDirectory(options.checkpoint_dir)
     processes.first(directory.lock_if_there)
     draw_demo(options, processes)
-    restoring = goes_on(options, directory)
+    restoring = processes.first(lambda: goes_on(options, directory))
+    agree_on_options(options, restoring, processes)
     layout = split_for(options, data.layout if data else checked_data(options, processes.world))
     if restoring:
         check_fold(options, layout)
-    check_memory(options, layout, device, amp_dtype(options.amp, device) is not None, processes.world)
+    resolve_precision(options, len(layout.expressions), device, processes)
+    if device.type == "cpu":
+        check_memory(options, layout, amp_dtype(options.amp, device) is not None, processes.world)
     everyone = layout.train + layout.target_only + selection(layout, options)
     images = data.images.of(everyone) if data else decoded_images(options, everyone, directory, not restoring, device,
                                                                    processes)
     run, phases = built(options, layout, images, device, processes, restoring)
     processes.first(lambda: take(directory, options, restoring, images.file))
     if restoring and options.restore is not None and options.restore >= 0:
-        restore_networks(run, *phases[1:], options.restore)
+        restore_everywhere(run, lambda: restore_networks(run, *phases[1:], options.restore))
     elif restoring:
-        run.restore()
+        restore_everywhere(run, run.restore)
+    check_agreement(run)
     processes.first(lambda: describe(run, phases[2].pairs))
     with utils.noted_signals() as run.stop_signal:
         run.run()
@@ -111,7 +117,9 @@ def take(directory: RunDirectory, options: argparse.Namespace, restoring: bool, 
 def built(options: argparse.Namespace, layout: Layout, images: Images, device: torch.device, processes: Processes,
           restoring: bool) -> tuple[Run, tuple[PerceptualPhase, GANPhase, RecognizerPhase]]:
     """A run with its phases, at its beginning; ``images`` are those that it learns from and is chosen on."""
-    learned, judged_on = map(images.of, (layout.train + layout.target_only, selection(layout, options)))
+    if options.vgg_init == "imagenet" and not restoring:
+        download_imagenet_weights(processes)
+    learned, judged_on = map(images.on(device).of, (layout.train + layout.target_only, selection(layout, options)))
     pairs = training_pairs(layout, options.seed, options.pairs_per_image, options.targets == "any")
     setting = Setting(options, layout, learned, judged_on, device, amp_dtype(options.amp, device), processes)
     config = described(options, layout)
@@ -213,15 +221,6 @@ def check_fold(options: argparse.Namespace, layout: Layout) -> None:
         check_kept_fold(layout.test, Path(options.checkpoint_dir) / "splits" / fold_list(options.fold))
 
 
-def amp_dtype(choice: str, device: torch.device) -> torch.dtype | None:
-    """``--amp`` → the dtype of autocast, None for float32."""
-    if choice == "auto":
-        return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else None
-    if choice == "fp16" and device.type == "cpu":
-        raise UserError("--amp fp16 needs a GPU; on the CPU there is bf16")
-    return {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}[choice]
-
-
 def set_backends(deterministic: bool) -> None:
     """Let cuDNN try which algorithms are fastest, or torch use deterministic ones alone (``--deterministic``)."""
     torch.backends.cudnn.benchmark = not deterministic
@@ -289,6 +288,7 @@ def draw_demo(options: argparse.Namespace, processes: Processes) -> None:
 
     if draws_demo(options):
         processes.first(draw)
+        processes.first_here(draw)  # where other machines do not see it
 
 
 def draws_demo(options: argparse.Namespace) -> bool:

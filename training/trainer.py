@@ -25,6 +25,7 @@ from options.schema import check, load_with
 from utils import UserError
 
 Figures = dict[str, Tensor]
+MINUTES_OF_STAGES = 2.0  # a state of the paper's size takes seconds to write: short stages do not each end with one
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ class Run:
         self.stop_signal: Callable[[], int] = lambda: 0
         self.stage, self.step = 0, 0
         self.sums: dict[str, tuple[Tensor, int]] = {}
-        self.speed = Speedometer(setting.device, setting.amp or torch.float32, self.options.compile)
+        self.speed = Speedometer(setting.device)
         self.log: RunLog | None = None
         self.speed_log: RunLog | None = None
         self.log_position: int | None = None
@@ -112,16 +113,16 @@ class Run:
         if self.processes.main:
             self.log = RunLog(self.setting.folder / "log", self.log_position)
             self.speed_log = RunLog(self.setting.folder / "log", sys.maxsize, "speed.csv")
-        if self.moved or not self.states.exists():
+        if self.processes.first(lambda: self.moved or not self.states.exists()):
             self.save()
         while self.stage < len(stages := self.schedule()):
             stage = stages[self.stage]
             phase = self.phases[stage.phase]
             means = self._steps(stage, phase)
-            rates = self.speed.figures(stage.phase, self.processes.world)
+            rates = self.speed.metrics(self.processes.world)
             self._summarize(stage, phase.close(stage.epoch, means), rates)
             self.stage, self.step, self.sums = self.stage + 1, 0, {}
-            self._save_if_due(end_of_stage=True)
+            self._save_if_due(end_of_stage=True, change_of_phase=[stage.phase] != [s.phase for s in stages[self.stage:][:1]])
 
     def _steps(self, stage: Stage, phase: Phase) -> dict[str, float]:
         """Do the steps of a stage that are still to do; the means of their figures over the whole stage.
@@ -137,7 +138,8 @@ class Run:
                              initial=self.step, disable=None if self.processes.main else True)
         self.speed.start()
         for batch in bar:
-            figures = self.speed.step(stage.phase, len(batch.label), lambda: phase.step(batch))
+            figures = phase.step(batch)
+            self.speed.count(stage.phase, len(batch.label))
             for name, value in figures.items():
                 total, count = self.sums.get(name, (0.0, 0))
                 self.sums[name] = (total + value.double(), count + 1)
@@ -162,20 +164,22 @@ class Run:
 
     # ------------------------------------------------------------------------------------------------ state
 
-    def _save_if_due(self, end_of_stage: bool = False) -> None:
-        """Save every few minutes, after each stage and before stopping; what one process decides, all do.
+    def _save_if_due(self, end_of_stage: bool = False, change_of_phase: bool = False) -> None:
+        """Save after each phase, after a stage if that was not just done, every few minutes and before stopping.
 
-        Several processes ask each other every ``--log_every`` steps alone, since they wait for the answer.
+        What one process decides, all do. Several processes ask each other every ``--log_every`` steps alone, since they
+        wait for the answer.
         """
         alone = self.processes.world == 1
         if not (alone or end_of_stage or self.step % self.options.log_every == 0):
             return
-        overdue = self.processes.main and time.monotonic() - self._saved_at > 60 * self.options.save_minutes
+        minutes = min(self.options.save_minutes, MINUTES_OF_STAGES) if end_of_stage else self.options.save_minutes
+        overdue = self.processes.main and time.monotonic() - self._saved_at > 60 * minutes
         signum = self.stop_signal()
         if not alone:
             wishes = torch.tensor([signum, overdue], device=self.setting.device)
             signum, overdue = self.processes.max(wishes).tolist()
-        if signum or overdue or end_of_stage:
+        if signum or overdue or change_of_phase:
             self.save()
         if signum:
             raise utils.Stopped(signum, f"stopped by signal {signum}, the state is saved; go on with --restore "
@@ -183,19 +187,32 @@ class Run:
 
     def save(self) -> None:
         """Save everything that the rest of the run depends on; UserError for losses or networks beyond all reason."""
-        sums = {name: (float(total), count) for name, (total, count) in self.sums.items()}
-        self._check_finite({name: total for name, (total, _) in sums.items()})
-        self.processes.first(lambda: self._write(sums))
+        sums = {name: float(total) for name, (total, _) in self.sums.items()}
+        self._check_finite(sums)
+        self.processes.first(self._write)
         self._saved_at = time.monotonic()
 
-    def _write(self, sums: dict[str, tuple[float, int]]) -> None:
-        states = {name: phase.state() for name, phase in self.phases.items()}
-        broken = exploded(states)
+    def _write(self) -> None:
+        state = self.state()
+        broken = exploded(state["phases"])
         if broken:
             self._give_up(f"the networks have exploded ({broken[1]})", broken[0])
-        self.states.save({"format": STATE_FORMAT, "stage": self.stage, "step": self.step, "sums": sums,
-                          "data": self.fingerprint, "content": self.content, "log_position": self.log.position,
-                          "phases": states})
+        self.states.save({**state, "format": STATE_FORMAT, "data": self.fingerprint, "content": self.content})
+
+    def state(self) -> dict[str, Any]:
+        """Everything that the rest of the run depends on, beside its data."""
+        return {"stage": self.stage, "step": self.step,
+                "sums": {name: (float(total), count) for name, (total, count) in self.sums.items()},
+                "log_position": self.log.position if self.log else self.log_position,
+                "phases": {name: phase.state() for name, phase in self.phases.items()}}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """The inverse of :meth:`state`."""
+        self.stage, self.step, self.log_position = state["stage"], state["step"], state["log_position"]
+        self.sums = {name: (torch.tensor(total, dtype=torch.float64, device=self.setting.device), count)
+                     for name, (total, count) in state["sums"].items()}
+        for name, phase in self.phases.items():
+            phase.load_state(state["phases"][name])
 
     def restore(self) -> None:
         """Take up the newest undamaged state; UserError where there is none or the data have changed."""
@@ -212,12 +229,7 @@ class Run:
         if state.get("content") not in (None, self.content) and not self.options.force:
             raise UserError(f"--restore: images in {self.setting.layout.root} have other contents than when the run "
                             "was started; put them back, or add --force")
-        self.stage, self.step, self.log_position = state["stage"], state["step"], state["log_position"]
-        self.sums = {name: (torch.tensor(total, dtype=torch.float64, device=self.setting.device), count)
-                     for name, (total, count) in state["sums"].items()}
-        for name, phase in self.phases.items():
-            load_with(phase.load_state, state["phases"][name], f"{folder / 'state'}: its {name} state does not fit "
-                      f"this run; {advice}")
+        load_with(self.load_state, state, f"{folder / 'state'}: the state does not fit this run; {advice}")
         stages = self.schedule()
         steps = len(self.phases[stages[self.stage].phase].plan(stages[self.stage].epoch)) \
             if self.stage < len(stages) and self.step else 0
