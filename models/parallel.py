@@ -12,6 +12,7 @@ import socket
 import time
 import traceback
 from dataclasses import dataclass, field
+from functools import partial
 from types import TracebackType
 from typing import Any, Callable, Iterator, Sequence, TypeVar
 
@@ -200,6 +201,9 @@ class Processes:
         if self.world == 1:
             return network
         kind, devices = nn.parallel.DistributedDataParallel, [self.device] if self.device.type == "cuda" else None
+        for parameter in network.parameters():
+            if parameter.ndim == 4 and parameter.shape[2:] == (1, 1):
+                parameter.register_hook(partial(with_strides, parameter.stride()))
         newer = "forward_sync_buffers" in inspect.signature(kind).parameters
         return kind(network, devices, **{"forward_sync_buffers" if newer else "broadcast_buffers": False})
 
@@ -209,6 +213,15 @@ class Processes:
             if isinstance(module, nn.BatchNorm2d):
                 module.__class__ = SyncBatchNorm2d
         return network
+
+
+def with_strides(strides: tuple[int, ...], gradient: Tensor) -> Tensor:
+    """Return the gradient of a 1×1 convolution's weights with the strides of the weights.
+
+    Where channels come last, cuDNN gives the two dimensions of size 1 other strides; the order in memory is the same, but
+    DistributedDataParallel warns about it in every process.
+    """
+    return gradient.as_strided(gradient.shape, strides) if gradient.stride()[:2] == strides[:2] else gradient
 
 
 class SumOverProcesses(torch.autograd.Function):
