@@ -17,8 +17,8 @@ from utils import UserError
 
 if TYPE_CHECKING:
     from datasets.layout import Layout
-    from models.checkpoints import Trained
-    from commands.matrix import Judged
+    from models.checkpoints import TrainedRecognizer
+    from commands.matrix import EvaluationResult
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -45,7 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def find_layout(options: argparse.Namespace, trained: Trained, folder: Path) -> "Layout":
+def find_layout(options: argparse.Namespace, trained: TrainedRecognizer, folder: Path) -> "Layout":
     """The data to judge on: --data_dir, --data, or what the recognizer was trained on, in this order.
 
     A fold's recognizer is tested on that fold; of the data it was trained on it has a validation split, too.
@@ -70,28 +70,28 @@ def find_layout(options: argparse.Namespace, trained: Trained, folder: Path) -> 
     return with_kept_validation(layout, folder.parent) if options.split != "test" and own_data else layout
 
 
-def judged(options: argparse.Namespace, folder: Path) -> tuple["Judged", "Layout"]:
+def evaluate_folder(options: argparse.Namespace, folder: Path) -> tuple["EvaluationResult", "Layout"]:
     """What the recognizer in a directory says of its images, and their data directory."""
     from datasets.files import check_output
     from datasets.layout import image_directory
     from models.checkpoints import load_recognizer
-    from commands.matrix import judged_split
+    from commands.matrix import evaluate_split
 
     trained = load_recognizer(folder, utils.pick_device(options.gpu))
     layout = find_layout(options, trained, folder)
     check_output(options.output_dir, "--output_dir", trees=[image_directory(layout.root)], directory=True)
-    return judged_split(trained, layout, options.split, trained.config.get("image_size", options.image_size),
+    return evaluate_split(trained, layout, options.split, trained.config.get("image_size", options.image_size),
                         options.batch_size, options.num_workers), layout
 
 
-def judge_all(options: argparse.Namespace, folders: Sequence[Path]) -> None:
+def evaluate_all(options: argparse.Namespace, folders: Sequence[Path]) -> None:
     """Judge several recognizers, each on its own images, and write the pooled results."""
     from evaluation.pooled import Pooled
     from commands.matrix import write_pooled
 
     reports, expressions = [], None
     for folder in folders:
-        found, layout = judged(options, folder)
+        found, layout = evaluate_folder(options, folder)
         if expressions not in (None, layout.expressions):
             raise UserError(f"{folder}: was trained with -a {' '.join(layout.expressions)}, and {folders[0]} with -a "
                             f"{' '.join(expressions)}; only the same expressions in one order can be pooled")
@@ -121,8 +121,8 @@ def main(words: Sequence[str] | None = None) -> None:
     check_output(options.output_dir, "--output_dir", directory=True)
     check_results(options.output_dir, f"--output_dir {options.output_dir}", pooled=len(folders) > 1)
     if len(folders) > 1:
-        return judge_all(options, folders)
-    found, layout = judged(options, folders[0])
+        return evaluate_all(options, folders)
+    found, layout = evaluate_folder(options, folders[0])
     write_report(found, layout.expressions, f"{folders[0]} on {layout.root}, {options.split} images",
                  options.output_dir)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import Sequence
 
@@ -16,18 +15,20 @@ from datasets.loading import Images, to_float
 from pictures import figures
 from models.swap_gan import SwapGAN
 from evaluation.synthesis import expressions_of
+from options.config import Config
 from commands.trained import load_gan, read_data
 from utils import UserError
 
 
-def draw_grid(options: argparse.Namespace) -> None:
+def draw_grid(config: Config) -> None:
     """Draw the sheet of a run's swaps on its test images."""
-    check_output(options.output, "--output")
-    gan, names = load_gan(options)
-    layout = read_data(options, names)
-    check_output(options.output, "--output", trees=[image_directory(layout.root)],
+    output = config.output.output
+    check_output(output, "--output")
+    gan, names = load_gan(config)
+    layout = read_data(config, names)
+    check_output(output, "--output", trees=[image_directory(layout.root)],
                  inputs=[sample.path for sample in layout.split("all")])
-    save_sheet(gan, layout, options.rows, options.seed, Path(options.output))
+    save_sheet(gan, layout, config.output.rows, config.run.seed, Path(output))
 
 
 def save_sheet(gan: SwapGAN, layout: Layout, count: int, seed: int, path: Path) -> None:

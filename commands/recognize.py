@@ -6,7 +6,6 @@ maps; with ``--align`` also copies of the photographs with boxes and names, of a
 
 from __future__ import annotations
 
-import argparse
 import csv
 import os
 import sys
@@ -27,8 +26,9 @@ from datasets.loading import to_float
 from datasets.pictures import read_picture
 from datasets.video import Persons, Video
 from evaluation.attribution import explained_stage
-from models.checkpoints import Trained
+from models.checkpoints import TrainedRecognizer
 from pictures.recognized_figures import PERSONS_SHOWN, Card, cards_picture, timeline, with_boxes
+from options.config import Config
 from commands.trained import images_of, load_trained, preparation
 from utils import UserError
 
@@ -57,29 +57,30 @@ class Tally:
     persons: dict[int, tuple[list, list]] = field(default_factory=lambda: defaultdict(lambda: ([], [])))
 
 
-def recognize(options: argparse.Namespace) -> None:
+def recognize(config: Config) -> None:
     """Recognize the expressions in ``--input``; exit status 1 where some pictures had to be skipped.
 
     UserError where nothing can be recognized, before anything is read wherever that shows.
     """
-    paths, video = find_input(options.input, options.every)
-    places = Places.of(options.output, paths, bool(options.align) and video is None, video is not None)
+    faces, every = config.faces, config.use.every
+    paths, video = find_input(faces.input, every)
+    places = Places.of(config.output.output, paths, bool(faces.align) and video is None, video is not None)
     places.check(paths)
-    trained = load_trained(options)
+    trained = load_trained(config)
     check_output(places.sheet, "--output", trees=images_of(trained.config))
-    cutter = Cutter(preparation(options, trained.image_size, trained.alignment, paths))
-    pictures = video(options.every) if video else map(Picture, paths)
-    count = -(-video.frames // options.every) if video else len(paths)
+    cutter = Cutter(preparation(faces, trained.image_size, trained.alignment, paths))
+    pictures = video(every) if video else map(Picture, paths)
+    count = -(-video.frames // every) if video else len(paths)
     tally, started = Tally(stride=-(-count // SHOWN) if video else 1), time.monotonic()
     with utils.atomic_file(places.table, "w") as handle:
         report = Table(handle, trained.names, paths, video is not None)
-        size = BATCH if video or options.align else LARGE_BATCH
-        for seen in looked_at(pictures, count, cutter, trained, options.num_workers, size):
+        size = BATCH if video or faces.align else LARGE_BATCH
+        for seen in looked_at(pictures, count, cutter, trained, config.loading.num_workers, size):
             take(seen, tally, report, places, trained.names)
         seconds = time.monotonic() - started
         if not tally.faces:
-            raise UserError(nothing_found(tally, options.input, video))
-    finish(tally, trained, places, video, options.every, seconds)
+            raise UserError(nothing_found(tally, faces.input, video))
+    finish(tally, trained, places, video, every, seconds)
     if tally.faults and video is None:
         sys.exit(1)
 
@@ -135,7 +136,7 @@ class Places:
 
 # ------------------------------------------------------------------------------------------------- the work
 
-def looked_at(pictures: Iterable[Picture], count: int, cutter: Cutter, trained: Trained, threads: int,
+def looked_at(pictures: Iterable[Picture], count: int, cutter: Cutter, trained: TrainedRecognizer, threads: int,
               size: int) -> Iterator[Seen]:
     """Every picture in order, its faces recognized, ``size`` pictures at a time; a bar shows how far it is."""
     with utils.progress(None, "recognizing", count, "picture") as bar:
@@ -229,7 +230,7 @@ def nothing_found(tally: Tally, inputs: Sequence[str], video: Video | None) -> s
     return f"--input {' '.join(map(str, inputs[:3]))}: nothing to recognize in {first}{others}"
 
 
-def finish(tally: Tally, trained: Trained, places: Places, video: Video | None, every: int,
+def finish(tally: Tally, trained: TrainedRecognizer, places: Places, video: Video | None, every: int,
            seconds: float) -> None:
     """Draw the sheet and the timeline, list what was skipped, and say what was written."""
     draw_sheet(tally, trained, places.sheet)
@@ -254,7 +255,7 @@ def counted(count: int, what: str) -> str:
     return f"{count:,} {what}" + ("s" if count != 1 else "")
 
 
-def draw_sheet(tally: Tally, trained: Trained, path: Path) -> None:
+def draw_sheet(tally: Tally, trained: TrainedRecognizer, path: Path) -> None:
     """Write the first faces with their probabilities and heat maps."""
     image = to_float(torch.stack([crop.pixels for crop, _, _ in tally.sample]))
     said = torch.tensor([int(shares.argmax()) for _, shares, _ in tally.sample])

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from evaluation.judge import Judge
+from evaluation.judge import ExpressionJudge
 from evaluation.metrics import frechet_distance, psnr, ssim
 from models.speed import synchronize
 from models.swap import Pair
@@ -39,7 +39,7 @@ class Gallery(NamedTuple):
     subject: Tensor
 
     @classmethod
-    def of(cls, judge: Judge, batches: Iterable[tuple[Tensor, Tensor]], subject: Tensor) -> "Gallery":
+    def of(cls, judge: ExpressionJudge, batches: Iterable[tuple[Tensor, Tensor]], subject: Tensor) -> "Gallery":
         """From all test images in batches (N, 3, S, S), (N,), and their subjects as numbers (M,)."""
         small, features, labels = zip(*((shrunk(image), judge.describe(image), label) for image, label in batches))
         return cls(torch.cat(small), np.concatenate(features), torch.cat(labels), subject)
@@ -105,7 +105,7 @@ class SynthesisReport:
 
 
 @torch.inference_mode()
-def evaluate_synthesis(gan: SwapGAN, judge: Judge, judge_accuracy: float, trials: Iterable[Trial], gallery: Gallery,
+def evaluate_synthesis(gan: SwapGAN, judge: ExpressionJudge, judge_accuracy: float, trials: Iterable[Trial], gallery: Gallery,
                        train_features: np.ndarray, seed: int = 0) -> SynthesisReport:
     """Swap the pairs of all trials and measure C, A's person with B's expression, and the reconstruction A'.
 

@@ -23,7 +23,7 @@ import torch  # noqa: E402
 from datasets.layout import read_layout  # noqa: E402
 from datasets.loading import Images, to_float  # noqa: E402
 from evaluation.attribution import blanked, explained_stage  # noqa: E402
-from models.checkpoints import Trained, load_recognizer  # noqa: E402
+from models.checkpoints import TrainedRecognizer, load_recognizer  # noqa: E402
 
 BATCH = 32
 

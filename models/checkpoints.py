@@ -17,29 +17,31 @@ import torch
 from torch import Tensor, nn
 
 import utils
-from options.option import knobs_of
+from options.option import specs_of
 from evaluation.attribution import heat_maps
 from models.generator import Decoder, Encoder
-from evaluation.judge import Judge
+from evaluation.judge import ExpressionJudge
 from options.recipes import GANShape
 from models.recognizer import Recognizer, real_features
-from models.soundness import fault_of_weights
+from models.weight_checks import fault_of_weights
 from models.swap_gan import SwapGAN
 from models.vgg import VGG, Perceptual, VGG_fx, load_backbone
-from options.schema import NAMES, Anything, AsKnob, Each, Maybe, Number, Text, Whole, check
+from options.schema import NAMES, Anything, AsOption, Each, Maybe, Number, Text, Whole, check
 from utils import UserError, fingerprint
+
+RUN_FOLDERS = ("state", "model", "VGG", "VGG_loss", "img", "log", "test_result", "splits", "cache")  # of a run's directory
 
 Backbone = TypeVar("Backbone", VGG, VGG_fx)
 Network = TypeVar("Network", bound=nn.Module)
 
-IMAGE_SIZE = next(AsKnob(named) for named in knobs_of(GANShape) if named.name == "image_size")
+IMAGE_SIZE = next(AsOption(spec) for spec in specs_of(GANShape) if spec.name == "image_size")
 CONFIG = {  # what travels with a recognizer and beside a GAN
     "expressions": NAMES, "listed": Maybe(Each(Text(200))), "neutral_name": Maybe(Text(200)),
     "image_size": Maybe(IMAGE_SIZE), "data_dir": Maybe(Text()), "selected_on": Maybe(Text(20)),
     "alignment": Maybe({"size": Whole(1, 16384), "margin": Number(-0.5, 10)}),
     "images": Maybe(Text(200)),
     "fold": Maybe({"number": Whole(1), "of": Whole(2), "by": Text(20), "seed": Whole(), "images": Text(200)})}
-GAN_CONFIG = {"gan": {"num_classes": Whole(2, 1000), **{named.name: AsKnob(named) for named in knobs_of(GANShape)}}}
+GAN_CONFIG = {"gan": {"num_classes": Whole(2, 1000), **{spec.name: AsOption(spec) for spec in specs_of(GANShape)}}}
 FROM_ELSEWHERE = {**CONFIG, "expressions": Maybe(NAMES)}  # files of others may say less
 JUDGE = {"net": Anything(), "config": {"expressions": NAMES, "image_size": IMAGE_SIZE, "images": Text(200)}}
 
@@ -135,18 +137,18 @@ def gan_config(folder: Path) -> dict[str, Any]:
     config = check(utils.read_json(path), {**CONFIG, **GAN_CONFIG}, path)
     unknown = sorted(config["gan"].keys() - GAN_CONFIG["gan"].keys())
     if unknown:
-        raise UserError(f"{path}: damaged, \"gan\" has an unknown \"{str(unknown[0])[:60]}\"; put it back from a copy")
+        raise UserError(f"{path}: damaged, \"gan\" has an unknown \"{str(unknown[0])[:60]}\"; restore it from a backup")
     known, size = len(config["expressions"]), config["gan"]["image_size"]
     if config["gan"]["num_classes"] != known or size % 32:
         raise UserError(f"{path}: damaged, \"gan\" says {config['gan']['num_classes']} classes of side {size}, for "
-                        f"{known} expressions; put it back from a copy")
+                        f"{known} expressions; restore it from a backup")
     return config
 
 
 # ------------------------------------------------------------------------------------------ the recognizer
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedRecognizer:
     """A recognizer with its encoder, as a directory holds it; ``config`` is empty for the reference's own files.
 
     ``config`` says what is needed to use it alone: ``expressions``, ``image_size``, ``alignment`` and more.
@@ -198,7 +200,7 @@ def save_recognizer(folder: Path, recognizer: Recognizer, encoder: Encoder, acc:
                                                    "step": recognizer.steps, "config": config})
 
 
-def load_recognizer(folder: Path, device: torch.device) -> Trained:
+def load_recognizer(folder: Path, device: torch.device) -> TrainedRecognizer:
     """Read ``max_ckpt.t7`` and ``Enc_max.pth``; the widths are read off the state dicts.
 
     UserError for files that are absent, damaged, of another kind or not of one run.
@@ -231,7 +233,7 @@ def load_recognizer(folder: Path, device: torch.device) -> Trained:
     named = config.get("expressions")
     if named is not None and len(named) != network.new_fc.out_features:
         raise UserError(f"{path}: damaged, its config does not name its {network.new_fc.out_features} expressions")
-    return Trained(Recognizer(network.eval(), device=device), encoder.eval(), config,
+    return TrainedRecognizer(Recognizer(network.eval(), device=device), encoder.eval(), config,
                    float(acc) if acc is not None else -1.0, int(step) if step is not None else 0)
 
 
@@ -284,18 +286,18 @@ def plain_number(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def save_judge(path: Path, judge: Judge, config: dict[str, Any]) -> None:
+def save_judge(path: Path, judge: ExpressionJudge, config: dict[str, Any]) -> None:
     """A judge's state dict with what it was trained on."""
     utils.save_checkpoint(path, {"net": on_cpu(judge), "config": config})
 
 
-def load_judge(path: Path, config: dict[str, Any]) -> Judge:
+def load_judge(path: Path, config: dict[str, Any]) -> ExpressionJudge:
     """A judge that was trained on what ``config`` says; UserError where it was not."""
     checkpoint = check(utils.load_checkpoint(path), JUDGE, path, "delete it, or name another with --judge")
     if checkpoint["config"] != config:
         raise UserError(f"{path}: this judge was not trained on these training images, expressions and size; delete "
                         "it, or name another with --judge")
-    judge = Judge(len(config["expressions"]), config["image_size"])
+    judge = ExpressionJudge(len(config["expressions"]), config["image_size"])
     with _naming(path):
         load_into(judge, checkpoint["net"])
     return judge.eval()

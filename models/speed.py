@@ -14,28 +14,24 @@ def synchronize(device: torch.device) -> None:
 
 
 class Speedometer:
-    """Images per second of a training's steps, without the first step of each phase, which chooses algorithms."""
+    """Images per second of a training's steps. The first step may compile and allocate, and is not timed."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self._begun: set[str] = set()
-        self._images, self._started = 0, 0.0
+        self._images: int | None = None
+        self._started = 0.0
 
-    def start(self) -> None:
-        """Begin to count; before the first step of an epoch."""
+    def count(self, images: int) -> None:
+        """Count the images of a step that is done."""
+        if self._images is not None:
+            self._images += images
+            return
         synchronize(self.device)
         self._images, self._started = 0, time.perf_counter()
 
-    def count(self, phase: str, images: int) -> None:
-        """Count a step that has just been made on so many images."""
-        if phase not in self._begun:
-            self._begun.add(phase)
-            self.start()
-        else:
-            self._images += images
-
     def metrics(self, processes: int = 1) -> dict[str, float]:
-        """Images per second of all processes since :meth:`start`; {} for no steps."""
+        """Return the images per second of all processes; nothing before the second step."""
         synchronize(self.device)
-        seconds = time.perf_counter() - self._started
-        return {"images_per_second": self._images / seconds * processes} if self._images else {}
+        if not self._images:
+            return {}
+        return {"images_per_second": self._images * processes / (time.perf_counter() - self._started)}

@@ -17,7 +17,7 @@ from models.generator import Edits, Encoder, Generator
 from models.layers import even_phases, every_nth, zero_biases
 from models.parallel import Processes
 from options.recipes import GANRecipe, GANShape
-from models.soundness import load_network, load_optimizer
+from models.weight_checks import load_network, load_optimizer
 from models.swap import Pair, one_hot
 from models.vgg import Perceptual
 

@@ -29,7 +29,7 @@ from models.checkpoints import load_perceptual, load_recognizer, load_swap_gan, 
 from models.generator import Encoder
 from models.recognizer import Recognizer
 from models.swap_gan import SwapGAN
-from training.records import StateStore
+from training.state import StateStore
 from models.vgg import VGG_fx
 
 CPU = torch.device("cpu")

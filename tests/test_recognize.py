@@ -192,7 +192,7 @@ def test_the_alignment_of_the_training_faces_is_used_again(photograph, tmp_path)
 def test_training_puts_the_alignment_of_its_data_into_the_checkpoint(tmp_path):
     from types import SimpleNamespace
 
-    from training.train import described
+    from training.data import checkpoint_metadata
 
     (tmp_path / "align.json").write_text('{"size": 128, "margin": 0.1, "every_face": false, "score": 0.6}')
     layout = SimpleNamespace(expressions=("a", "b"), neutral=1, listed=("a", "b"), root=tmp_path,

@@ -15,8 +15,8 @@ from PIL import Image
 from conftest import command, refused, train_command
 from datasets.layout import Sample, read_layout
 from datasets.synthetic import make_dataset
-from models.augment import blurred, differently_lit, disturbed, shifted
-from evaluation.judge import Judge, train_judge
+from evaluation.judge import blurred, disturbed, shifted
+from evaluation.judge import ExpressionJudge, train_judge
 from evaluation.metrics import frechet_distance
 from models.swap import Pair
 from options.recipes import GANShape
@@ -26,7 +26,7 @@ from commands.evaluate import all_swaps, subject_numbers
 from commands.grid import choose
 from test_commands import NAMES, TINY
 
-BEYOND = ["--scene_truth", "--mismatched", "--ema", 0.9, "--mirror", "--mix", 1, "--guided", "--balanced", "--augment",
+BEYOND = ["--scene_truth", "--mismatched", "--ema", 0.9, "--mirror", "--mix", 1, "--guided", "--balanced",
           "--encode_synthesized", "--vgg_schedule", "cosine"]
 
 
@@ -59,13 +59,13 @@ def stripes(label: torch.Tensor, seed: int) -> torch.Tensor:
 
 def test_judge_learns_and_halves_the_side_to_four():
     torch.manual_seed(0)
-    judge, random = Judge(2, 32), torch.Generator().manual_seed(0)
+    judge, random = ExpressionJudge(2, 32), torch.Generator().manual_seed(0)
     labels = [torch.randint(0, 2, (16,), generator=random) for _ in range(30)]
     train_judge(judge, ((stripes(label, i), label) for i, label in enumerate(labels)), 30, random)
     label = torch.arange(20) % 2
     assert (judge.eval()(stripes(label, 99)).argmax(1) == label).all()
     for size in (32, 64, 256):
-        assert Judge(2, size).main(torch.zeros(2, 3, size, size)).shape[-1] == 4
+        assert ExpressionJudge(2, size).main(torch.zeros(2, 3, size, size)).shape[-1] == 4
 
 
 def test_disturbed_images_keep_shape_and_differ_by_seed():
@@ -109,7 +109,7 @@ class Copier(SwapGAN):
 
 def test_figures_of_a_known_swap():
     random = torch.Generator().manual_seed(0)
-    judge, gan = Judge(2, 32).eval(), Copier(GANShape(2, 32, 4))
+    judge, gan = ExpressionJudge(2, 32).eval(), Copier(GANShape(2, 32, 4))
     label = torch.tensor([0, 1, 0, 1])
     image = torch.rand(4, 3, 32, 32, generator=random) * 1.6 - 0.8
     subject = torch.tensor([0, 0, 1, 1])
@@ -138,7 +138,7 @@ def test_figures_of_a_known_swap():
 
 def test_figures_without_known_truths_are_none():
     random = torch.Generator().manual_seed(0)
-    judge, gan, label = Judge(2, 32).eval(), SwapGAN(GANShape(2, 32, 4)), torch.tensor([0, 1, 0, 1])
+    judge, gan, label = ExpressionJudge(2, 32).eval(), SwapGAN(GANShape(2, 32, 4)), torch.tensor([0, 1, 0, 1])
     image = torch.rand(4, 3, 32, 32, generator=random) * 2 - 1
     gallery = Gallery.of(judge, [(image, label)], torch.arange(4))
     pair = Pair(image, image.flip(0), label, label.flip(0))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import time
 from pathlib import Path
 from typing import Callable
@@ -14,8 +13,7 @@ from models.recognizer import Examples, Recognizer, real_features
 from models.swap import Pair
 from models.swap_gan import SwapGAN
 from models.vgg import VGG, Perceptual, VGG_fx
-from options.option import picked
-from options.recipes import GANRecipe, GANShape
+from options.config import Config
 from utils import UserError
 
 DTYPES = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -31,16 +29,16 @@ def amp_dtype(choice: str, device: torch.device) -> torch.dtype | None:
     return DTYPES[choice]
 
 
-def resolve_precision(options: argparse.Namespace, num_classes: int, device: torch.device, processes: Processes) -> None:
-    """Put ``bf16`` or ``off`` in the place of ``--amp auto``: the run keeps it, and computes the same when it goes on."""
-    if options.amp != "auto":
-        return
-    able = computes_bf16(device) and (device.type == "cuda" or options.base_width >= LEAST_WIDTH
-                                      and not options.deterministic)
+def with_precision(config: Config, num_classes: int, device: torch.device, processes: Processes) -> Config:
+    """Return the options with ``bf16`` or ``off`` in place of ``--amp auto``: a run that is resumed computes the same."""
+    if config.hardware.amp != "auto":
+        return config
+    able = computes_bf16(device) and (device.type == "cuda" or config.shape.base_width >= LEAST_WIDTH
+                                      and not config.hardware.deterministic)
     able = not int(processes.max(torch.tensor(int(not able), device=device)))
     if able and device.type == "cpu":
-        able = processes.first(lambda: bf16_pays(options, num_classes))
-    options.amp = "bf16" if able else "off"
+        able = processes.first(lambda: bf16_pays(config, num_classes))
+    return config.replaced(amp="bf16" if able else "off")
 
 
 def computes_bf16(device: torch.device, cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
@@ -54,10 +52,10 @@ def computes_bf16(device: torch.device, cpuinfo: Path = Path("/proc/cpuinfo")) -
     return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
-def bf16_pays(options: argparse.Namespace, num_classes: int) -> bool:
+def bf16_pays(config: Config, num_classes: int) -> bool:
     """Whether a GAN and a recognizer step of the run's size are faster in bf16 on this CPU, by a few that are timed."""
     with torch.random.fork_rng(devices=[]):
-        steps = {amp: steps_of(options, num_classes, amp) for amp in (None, torch.bfloat16)}
+        steps = {amp: steps_of(config, num_classes, amp) for amp in (None, torch.bfloat16)}
         plain, mixed = fastest(list(steps.values()), SECONDS)
     pays = plain > GAIN * mixed
     print(f"--amp auto: one step takes {plain:.2f} s in float32 and {mixed:.2f} s in bf16 on this CPU; training in "
@@ -65,14 +63,15 @@ def bf16_pays(options: argparse.Namespace, num_classes: int) -> bool:
     return pays
 
 
-def steps_of(options: argparse.Namespace, num_classes: int, amp: torch.dtype | None) -> Callable[[], object]:
+def steps_of(config: Config, num_classes: int, amp: torch.dtype | None) -> Callable[[], object]:
     """One step of a GAN and one of a recognizer of the run's size, on noise, as a function."""
-    perceptual = Perceptual(VGG(num_classes, options.vgg_width, 8).features) if options.vgg_loss else None
-    gan = SwapGAN(picked(GANShape, options, num_classes=num_classes), picked(GANRecipe, options), perceptual, amp=amp)
-    recognizer = Recognizer(VGG_fx(num_classes, options.vgg_width, options.fc_width, options.base_width), amp=amp)
-    side, count = options.image_size, max(2, min(options.batch_size, 4))
-    faces = (2 * torch.rand(2, count, 3, side, side) - 1)
-    first, second = (images.contiguous(memory_format=torch.channels_last) for images in faces)
+    widths, side = config.recognizer_shape, config.shape.image_size
+    perceptual = Perceptual(VGG(num_classes, widths.vgg_width, 8).features) if config.gan_recipe.vgg_loss else None
+    gan = SwapGAN(config.gan_shape(num_classes), config.gan_recipe, perceptual, amp=amp)
+    recognizer = Recognizer(VGG_fx(num_classes, widths.vgg_width, widths.fc_width, config.shape.base_width), amp=amp)
+    count = max(2, min(config.gan.batch_size, 4))
+    first, second = ((2 * torch.rand(count, 3, side, side) - 1).contiguous(memory_format=torch.channels_last)
+                     for _ in range(2))
     a = torch.arange(count) % num_classes
     pair = Pair(first, second, a, (a + 1) % num_classes, None, None, torch.ones(2 * count))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 from pathlib import Path
 from typing import Any, Callable, Iterator, Mapping
@@ -12,6 +11,7 @@ import torch
 import utils
 from models.checkpoints import imagenet_weights
 from models.parallel import Processes
+from options.config import Config
 from training.run_directory import RunDirectory
 from training.trainer import Run
 from utils import UserError, fingerprint
@@ -20,20 +20,20 @@ OWN = ("gpu", "checkpoint_dir", "data_dir", "num_workers")  # options that may d
 SAME_COMMAND = "start all processes with the same options, on copies of the same data"
 
 
-def agree_on_options(options: argparse.Namespace, restoring: bool, processes: Processes) -> None:
-    """Take over the main process's options, which a restored run's files on its machine tell, but for the own ones.
+def agreed_config(config: Config, restoring: bool, processes: Processes) -> Config:
+    """Return the main process's options, which a restored run's files on its machine tell, with the own places.
 
     Raises UserError if the options of a new run differ.
     """
     if processes.world == 1:
-        return
-    given = vars(options)
+        return config
+    values = config.values()
     if not restoring:
-        shared = sorted((name, value) for name, value in given.items() if name not in OWN)
+        shared = sorted((name, repr(value)) for name, value in values.items() if name not in OWN)
         processes.check_same({"options": fingerprint(shared)}, SAME_COMMAND)
-    for name, value in processes.first(lambda: given).items():
-        if name not in OWN or given[name] is None and name == "data_dir":
-            setattr(options, name, value)
+    theirs = processes.first(lambda: values)
+    own = {name: values[name] for name in OWN if values[name] is not None}
+    return Config.of({**theirs, **own})
 
 
 def share_file(path: Path, processes: Processes, folder: Path, trained: bool = False) -> None:
@@ -60,7 +60,8 @@ def share_file(path: Path, processes: Processes, folder: Path, trained: bool = F
 
     def write() -> None:
         if missing:
-            RunDirectory(folder).claim()
+            if not RunDirectory(folder).is_claimed():
+                RunDirectory(folder).claim()
             with utils.atomic_file(path) as handle:
                 handle.write(content.numpy())
 
