@@ -90,7 +90,7 @@ def check_agreement(run: Run) -> None:
     stages = [(stage.phase, stage.epoch) for stage in run.schedule()]
     run.processes.check_same({
         "list of images": run.fingerprint, "content of the images": run.content,
-        "schedule": fingerprint([stages, run.stage, run.step]), "precision": str(run.setting.amp),
+        "schedule": fingerprint([stages, run.stage, run.step]), "precision": str(run.context.amp),
         "networks' weights": digest_of({name: phase.state() for name, phase in run.phases.items()}),
     }, SAME_COMMAND)
 
