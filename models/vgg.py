@@ -14,7 +14,6 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models import VGG19_BN_Weights
 from torchvision.models import vgg as torchvision_vgg
 
-from models.layers import full_precision
 from models.losses import mean_distance
 
 TAPS = (2, 6, 12, 20, 29)  # what the reference compares: in-place ReLUs overwrite its first and third slice
@@ -123,8 +122,7 @@ class Perceptual(nn.Module):
         """P(x, y) = Σ wᵢ · mean|φᵢ(x) − φᵢ(y)| of images (N, 3, S, S), without gradient through y: a scalar."""
         with torch.no_grad():
             targets = self(y)
-        return sum(weight * mean_distance(full_precision(a), full_precision(b))
-                   for weight, a, b in zip(self.weights, self(x), targets))
+        return sum(weight * mean_distance(a, b) for weight, a, b in zip(self.weights, self(x), targets))
 
 
 def load_vgg(network: nn.Module, state: Mapping[str, Tensor]) -> None:

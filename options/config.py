@@ -80,7 +80,8 @@ class HardwareOptions:
     gpu: tuple[int, ...] | None = option(None, "GPU to use, several to train on all of them, -1 for the CPU (default: the "
                                          "first GPU, if any)", short="-g", nargs="+", least=-1, most=1023,
                                          restore="momentary")
-    amp: str = option("auto", "mixed precision; auto is bf16 on GPUs that have it",
+    amp: str = option("auto", "mixed precision; auto is bf16 on GPUs that have it, and on CPUs that have it if it is faster "
+                      "there; a run keeps what was chosen at its start",
                       choices=("auto", "off", "bf16", "fp16"))
     compile: bool = option(False, "let torch.compile make the networks faster, after minutes of compiling")
     deterministic: bool = option(False, "the same files again on a GPU too, at some cost in speed")

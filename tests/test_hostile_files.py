@@ -91,8 +91,8 @@ def test_what_exceeds_the_machine_is_refused_with_the_figure(faces):
     for words in (["--base_width=1024", "--vgg_width=1024", "--fc_width=65536"], ["--batch_size=65536"],
                   ["--vgg_batch_size=65536"], ["--image_size=2048", "--batch_size=1000"]):
         options = read_config(["--vgg_init=none", *words])
-        assert "GiB of memory are needed" in refused(lambda: check_memory(options, layout, CPU, False, 1))
-    check_memory(read_config(["--image_size=64", "--vgg_width=8", "--base_width=16"]), layout, CPU, False, 1)
+        assert "GiB of memory are needed" in refused(lambda: check_memory(options, layout, False, 1))
+    check_memory(read_config(["--image_size=64", "--vgg_width=8", "--base_width=16"]), layout, False, 1)
 
 
 def test_images_in_memory_are_those_that_training_looks_at(faces):
@@ -359,7 +359,6 @@ def test_several_processes_without_torchrun(monkeypatch, environment):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(utils, "SECONDS_TO_SPEAK", 0)
     assert "torchrun has not started" in refused(utils.number_of_processes)
 
 
@@ -369,6 +368,7 @@ def test_two_processes_do_not_share_one_gpu(monkeypatch):
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda index: None)
     assert "need 2 different GPUs" in refused(lambda: utils.pick_device([1]))
     assert utils.pick_device([1, 0]).index == 1
 

@@ -43,7 +43,7 @@ def steps(processes):
     for module in network.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
-    recognizer = Recognizer(network, RecognizerRecipe(lr=0.01, synthesized_weight=0.5), processes=processes)
+    recognizer = Recognizer(network, RecognizerRecipe(lr=0.01), processes=processes)
     data = torch.Generator().manual_seed(1)
     figures = []
     total = 7  # an odd number: the shares differ
@@ -120,7 +120,7 @@ def test_two_processes_give_the_gan_of_one(outcomes, name):
 def test_two_processes_give_the_recognizer_of_one_batch_norm_included(outcomes):
     one, two = (outcome["recognizer"] for outcome in outcomes)
     assert one.keys() == two.keys()
-    assert max((one[key] - two[key]).abs().max().item() for key in one) < 1e-5
+    assert max((one[key] - two[key]).abs().max().item() for key in one) < 1e-4  # float32 at 1 x 1 pixels of 7 images
 
 
 def test_figures_are_those_of_the_whole_batch(outcomes):

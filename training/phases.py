@@ -25,6 +25,7 @@ from options.config import GANSchedule, PerceptualOptions, RecognizerSchedule
 from options.recipes import GANRecipe, GANShape, RecognizerRecipe, RecognizerShape
 from pictures.sheets import sheet
 from training.context import TrainingContext
+from training.processes import share_file
 from training.trainer import Metrics, Stage
 from utils import UserError
 
@@ -61,6 +62,7 @@ class PerceptualPhase:
         self.is_needed = is_needed
         self.own_file = context.folder / "VGG_loss" / f"{context.num_classes}_max_ckpt.t7"  # the only one ever written
         self.file = Path(options.perceptual or self.own_file)
+        share_file(self.file, context.processes, context.folder)
         self.epochs = options.perceptual_epochs if is_needed and not self.file.is_file() else 0
         self._trained: TrainedPerceptual | None = None
         if is_needed and not context.restoring:
@@ -78,7 +80,8 @@ class PerceptualPhase:
     def _check_start(self) -> None:
         """Raises UserError if there is no perceptual network and none is to be trained, or if it is unusable."""
         if self.file.is_file():
-            self._check_file()
+            if self.context.processes.main:  # its data_dir is that of the main process's machine
+                self._check_file()
         elif self.options.perceptual:
             raise UserError(f"--perceptual {self.file}: no such file")
         elif not self.epochs:
@@ -143,7 +146,7 @@ class PerceptualPhase:
         if epoch == self.epochs - 1:
             if self.context.processes.main:
                 utils.save_checkpoint(self.own_file, {**self._best, "config": self.context.metadata})
-            self.context.processes.wait()
+            share_file(self.own_file, self.context.processes, self.context.folder, trained=True)
             self._recognizer, self._best = None, {"acc": -1.0, "step": 0, "net": {}}
         return self.context.selection_metric(acc)
 
