@@ -149,6 +149,17 @@ class Perceptual(nn.Module):
         return sum(weight * mean_distance(full_precision(a), full_precision(b))
                    for weight, a, b in zip(self.weights, self(x), targets))
 
+    def relative_distance(self, x: Tensor, y: Tensor, known: Tensor) -> Tensor:
+        """Σ mean|φᵢ(x) − φᵢ(y)| / mean|φᵢ(y)| over the taps, of the samples that are ``known`` (N,), 0 for the others.
+
+        All taps count equally, however large their maps' values are. No gradient through y. Not in METHOD.
+        """
+        with torch.no_grad():
+            targets = self(y)
+        known = known[:, None, None, None]
+        return sum(((a - b).abs() * known).mean() / b.abs().mean()
+                   for a, b in zip(map(full_precision, self(x)), map(full_precision, targets)))
+
 
 def load_backbone(network: VGG | VGG_fx, state: dict[str, Tensor]) -> None:
     """Copy the ``features`` of a VGG19-bn's state dict, and the ``classifier`` layers where their shapes agree.

@@ -177,7 +177,8 @@ class GANPhase:
         options = setting.options
         setting.seed_torch("init", "gan")
         shape = picked(GANShape, options, num_classes=len(setting.layout.expressions))
-        self.gan = SwapGAN(shape, picked(GANRecipe, options), device=setting.device, amp=setting.amp,
+        steps = options.epochs * max(1, len(setting.layout.train) // options.batch_size)
+        self.gan = SwapGAN(shape, picked(GANRecipe, options, planned_steps=steps), device=setting.device, amp=setting.amp,
                            processes=setting.processes)
         config["gan"] = self.gan.config()
         if options.compile:
