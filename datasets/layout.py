@@ -1,6 +1,6 @@
 """A data directory as samples by split: read from its lists, checked, written (METHOD §6).
 
-A directory holds ``data/`` (or the reference's ``align_5p/``) with the images, ``images.list`` and
+A directory holds ``data/`` (or the reference's ``align_5p/``, which comes first) with the images, ``images.list`` and
 ``images_test.list`` (``<file name> <label>`` per line), and, where there is more to say, ``images_val.list``,
 ``subjects.list`` (``<file name> <subject> [<scene>]``), ``images_gan_nature.list`` (the pairs to synthesize) and
 ``expressions.txt`` (the names of the labels, in order). The reference's ``list_attr_*_{train,test}.txt`` stand in
@@ -142,11 +142,9 @@ def arranged(lists: Lists, names: tuple[str, ...], expressions: tuple[str, ...],
 
 
 def image_directory(root: Path) -> Path:
-    """Where the images of a data directory lie: ``data/`` or the reference's ``align_5p/``."""
-    for name in ("data", "align_5p"):
-        if (root / name).is_dir():
-            return root / name
-    return root / "data"
+    """Return where the images of a data directory lie: in the reference's ``align_5p/`` if it is there, else in ``data/``.
+    """
+    return root / "align_5p" if (root / "align_5p").is_dir() else root / "data"
 
 
 def neutral_label(expressions: Sequence[str], neutral: str | None = None) -> int | None:

@@ -211,13 +211,10 @@ def _drawn(random: np.random.Generator, labels: np.ndarray, count: int, balanced
         positions[_drawn(random, positions, share, False)] for positions, share in zip(of, shares)]))
 
 
-def third_of_pairs(pairs: np.ndarray, seed: int) -> np.ndarray:
-    """A random third of the pairs of each source: 2 of 6 (METHOD §5, ``--ablation``)."""
-    random = _random(seed, "ablation")
-    order = np.argsort(pairs[:, 0], kind="stable")
-    of_sources = np.split(order, np.flatnonzero(np.diff(pairs[order, 0])) + 1)
-    return pairs[np.sort(np.concatenate([random.choice(rows, max(1, round(len(rows) / 3)), replace=False)
-                                         for rows in of_sources]))]
+def third_of_pairs(pairs: np.ndarray, seed: int, epoch: int) -> np.ndarray:
+    """Return a random third of all pairs (P, 2), another for every recognizer epoch (METHOD §5, ``--ablation``)."""
+    random = _random(seed, "ablation", epoch)
+    return pairs[np.sort(random.choice(len(pairs), max(1, round(len(pairs) / 3)), replace=False))]
 
 
 def _draw(random: np.random.Generator, positions: np.ndarray, count: int) -> np.ndarray:

@@ -67,7 +67,7 @@ def load_gan_networks(folder: Path, gan: SwapGAN, epoch: int | None, networks: t
         path = gan_file(folder, name, epoch)
         state = utils.load_checkpoint(path)
         with _naming(path):
-            load_into(gan.network(name), state)
+            load_into(gan.network(name), with_reconstruct_planes(plain(state), gan.shape) if name == "Dec" else state)
 
 
 def load_swap_gan(folder: Path, epoch: int | None, expressions: list[str], image_size: int,
@@ -94,6 +94,20 @@ def load_swap_gan(folder: Path, epoch: int | None, expressions: list[str], image
     load_gan_networks(folder, gan, epoch, ("Enc", "Dec"))
     gan.generator.eval()
     return gan
+
+
+def with_reconstruct_planes(decoder: Mapping[str, Tensor], shape: GANShape) -> Mapping[str, Tensor]:
+    """Return a decoder's state dict as ``--exp_label`` needs it: weights of zero for the label's further entry.
+
+    The published code ignores the flag, so its decoders lack that entry; any other state dict is returned as it is.
+    """
+    key, n, copies = "main.0.0.weight", shape.num_classes, shape.label_copy
+    codes = 16 * shape.base_width
+    if not (shape.exp_label and shape.decoder_label and _entry(decoder, key).shape[0] == codes + copies * n):
+        return decoder
+    for_codes, for_label = decoder[key].split([codes, copies * n])
+    for_label = torch.nn.functional.pad(for_label.unflatten(0, (copies, n)), (0,) * 7 + (1,))
+    return {**decoder, key: torch.cat([for_codes, for_label.flatten(0, 1)])}
 
 
 def shape_of(encoder: Mapping[str, Tensor], decoder: Mapping[str, Tensor], num_classes: int, image_size: int
@@ -263,9 +277,11 @@ def config_in(checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:
 
 
 def plain_number(value: Any) -> Any:
-    """A number of numpy's or a tensor as Python's own; anything else as it is."""
+    """Return a number of numpy's or a tensor as Python's own, whole-valued floats as int (the published code writes some
+    steps as floats); anything else as it is."""
     single = isinstance(value, numpy.generic) or isinstance(value, Tensor) and value.numel() == 1
-    return value.item() if single else value
+    value = value.item() if single else value
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def save_judge(path: Path, judge: Judge, config: dict[str, Any]) -> None:

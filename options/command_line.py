@@ -8,6 +8,7 @@ which is restored, else the preset's, else the default. ``--data`` without ``--d
 from __future__ import annotations
 
 import argparse
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Sequence
@@ -290,11 +291,22 @@ class Switch(argparse.Action):
         setattr(namespace, self.dest, not option_string.startswith(("--no_", "--no-")))
 
 
+REPLACED = {  # flags of the published code's train.py → what does their work here
+    "VGG": "the recognizer is trained whenever --round_every and --round_epochs say so",
+    "vgg_mode": "--mode train trains the recognizer with the GAN, and test_matrix_multi.py tests it",
+    "resume": "--restore goes on with GAN and recognizer alike",
+    "resume_dir": "--restore finds the recognizer in --checkpoint_dir",
+}
+
+
 def build_parser() -> Parser:
     """Every option of train.py."""
     parser = Parser(description="Train, or swap the expressions of two faces.")
     for title, knobs in all_knobs().items():
         parser.add_knobs(title, knobs)
+    group = parser.add_argument_group("flags of the published code that have no effect here")
+    for name, instead in REPLACED.items():
+        group.add_argument(f"--{name}", nargs="*", metavar="VALUE", help=instead)
     return parser
 
 
@@ -306,6 +318,9 @@ def defaults() -> argparse.Namespace:
 def read_options(words: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse and check; where a run is restored, its own options are the defaults. UserError before any work."""
     given = vars(build_parser().parse_args(words))
+    for name in REPLACED.keys() & given.keys():
+        print(f"note: --{name} has no effect here: {REPLACED[name]}", file=sys.stderr)
+        del given[name]
     options = defaults()
     preset = PRESETS[given.get("preset", options.preset)]
     vars(options).update({**preset, **given})

@@ -12,9 +12,13 @@ import numpy
 import pytest
 import torch
 
+from conftest import train_command, untrained_run
+from datasets.drawing.data_set import make_dataset
+from hostile import TINY
+from models.checkpoints import load_gan_networks, load_recognizer, save_gan
 from models.swap import Pair
 from models.swap_gan import SwapGAN
-from models.vgg import Perceptual, vgg_features
+from models.vgg import Perceptual, VGG_fx, vgg_features
 from options.recipes import GANRecipe, GANShape
 from test_networks import set_by_formula
 
@@ -84,3 +88,58 @@ def test_perceptual_distance_is_the_references(pair):
     with torch.no_grad():
         distance = gan.perceptual.distance(gan.generator(pair).d, pair.image_a)
     assert_close(distance, GOLDEN["perceptual_distance_D_A"], "perceptual distance")
+
+
+def test_a_step_says_whether_the_discriminators_were_updated(pair):
+    gan = SwapGAN(GANShape(6, image_size=64, base_width=2), GANRecipe(vgg_loss=False, G_max=0.5))
+    pair = Pair(*(image.float() for image in pair[:2]), pair.a, pair.b)
+    updated = [float(gan.step(pair, torch.Generator())["D_updated"]) for _ in range(2)]
+    assert updated == [1.0, 0.0]  # the generator's loss before the first step is taken for 0
+
+
+def test_the_recognizers_own_layers_start_as_pytorch_starts_them():
+    torch.manual_seed(0)
+    network = VGG_fx(6, vgg_width=16, fc_width=64, base_width=16)
+    for layer in (network.fx_linear[0], network.new_fc):
+        bound = layer.weight[0].numel() ** -0.5  # PyTorch draws weights and biases from [-bound, bound]
+        for values in (layer.weight, layer.bias):
+            assert 0.8 * bound < values.abs().max() <= bound
+
+
+@pytest.mark.parametrize("step", [600.0, numpy.float64(600), torch.tensor(600.0)])
+def test_a_recognizer_whose_step_is_a_float_is_loaded(tmp_path, step):
+    folder = untrained_run(tmp_path) / "VGG"
+    checkpoint = torch.load(folder / "max_ckpt.t7", weights_only=True)
+    torch.save({**checkpoint, "step": step}, folder / "max_ckpt.t7")
+    assert load_recognizer(folder, torch.device("cpu")).step == 600
+
+
+def test_a_published_decoder_is_loaded_with_exp_label_and_does_the_same(tmp_path, pair):
+    plain, longer = (SwapGAN(GANShape(6, 64, 2, label_copy=3, exp_label=longer)) for longer in (False, True))
+    save_gan(tmp_path, plain, {}, 1)
+    load_gan_networks(tmp_path, longer, None, ("Enc", "Dec"))
+    pair = Pair(*(image.float() for image in pair[:2]), pair.a, pair.b)
+    for ours, theirs in zip(longer.swap(pair), plain.swap(pair)):
+        torch.testing.assert_close(ours, theirs)
+
+
+# ------------------------------------------------------------------------------------------------ the command
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory) -> Path:
+    """Drawn faces of 4 persons to train on and 2 to test on."""
+    root = tmp_path_factory.mktemp("data") / "faces"
+    make_dataset(root, image_size=32, subjects_train=4, subjects_test=2, scenes=1)
+    return root
+
+
+def test_flags_of_the_published_code_are_explained_and_an_old_script_goes_on(faces, tmp_path):
+    result = train_command("--data_dir", faces, "--checkpoint_dir", tmp_path / "run", *TINY, "--G_max", 0,
+                           "--select_on", "test", "--resume", "--resume_dir", "x", "--VGG", "--vgg_mode", "train")
+    assert result.returncode == 0, result.stderr
+    for flag in ("--resume", "--resume_dir", "--VGG", "--vgg_mode"):
+        assert f"note: {flag} has no effect here: " in result.stderr
+    assert "raise --G_max" in result.stderr
+    assert "24 training and 0 validation images" in result.stdout  # --select_on test cuts no validation split
+    metrics = (tmp_path / "run" / "log" / "metrics.csv").read_text()
+    assert "gan_epoch,0,0,D_updated," in metrics and "recognizer_epoch,0,0,test_acc," in metrics

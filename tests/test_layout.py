@@ -53,7 +53,8 @@ def test_reference_directory_works_as_it_is(tmp_path):
     (tmp_path / "list_attr_mine_test.txt").write_text("1\nhappy sad\nc.jpg -1 1\n")
     layout = read_layout(tmp_path, ["happy", "sad"])
     assert [(s.name, s.label) for s in layout.train + layout.test] == [("a.jpg", 0), ("b.jpg", 1), ("c.jpg", 1)]
-    assert layout.train[0].path == tmp_path / "align_5p" / "a.jpg"
+    (tmp_path / "data").mkdir()  # where the published code keeps other pictures
+    assert read_layout(tmp_path, ["happy", "sad"]).train[0].path == tmp_path / "align_5p" / "a.jpg"
 
 
 def test_label_n_marks_target_only_neutral_faces(tmp_path):

@@ -108,11 +108,11 @@ def test_wrong_labels_are_for_persons_who_show_several_expressions():
     assert not any(batch.mismatch.any() for batch in gan_plan(samples, 3, 0, 0))
 
 
-def test_ablation_keeps_two_of_six_per_image():
-    kept = third_of_pairs(PAIRS, seed=0)
-    assert np.bincount(kept[:, 0]).tolist() == [2] * 30
-    assert {tuple(p) for p in kept} <= {tuple(p) for p in PAIRS}
-    assert third_of_pairs(PAIRS, 1).tolist() != kept.tolist()
+def test_ablation_draws_a_third_of_all_pairs_anew_for_every_epoch():
+    kept = third_of_pairs(PAIRS, seed=0, epoch=0)
+    assert len(kept) == len(PAIRS) // 3 == len({tuple(p) for p in kept} & {tuple(p) for p in PAIRS})
+    assert third_of_pairs(PAIRS, 0, 0).tolist() == kept.tolist()
+    assert len({str(third_of_pairs(PAIRS, seed, epoch).tolist()) for seed in (0, 1) for epoch in (0, 1)}) == 4
 
 
 @pytest.mark.parametrize("sizes, expected", [(2, [[0, 1], [2, 3], [4]]), (np.array([1, 3, 1]), [[0], [1, 2, 3], [4]])])
@@ -130,4 +130,4 @@ def test_a_recognizer_epoch_on_many_images_is_a_few_arrays():
     pairs = np.stack([np.arange(60000) // 6, np.arange(60000)], 1)
     plan = recognizer_plan(np.arange(10000) % 7, pairs, 12, 6, True, 0, 30)
     assert len(plan) == 7 * 834 and sum(array.nbytes for array in plan.whole) < 36 * len(plan.whole.first)
-    assert len(third_of_pairs(pairs, 0)) == 20000
+    assert len(third_of_pairs(pairs, 0, 0)) == 20000

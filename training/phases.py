@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from itertools import islice
 from pathlib import Path
 from typing import Any, Iterable, Iterator
@@ -11,7 +12,7 @@ import torch
 
 import utils
 from datasets.loading import Loaded, load
-from datasets.plans import Plan, gan_plan, mixed_plan, mixed_sizes, real_plan, recognizer_plan
+from datasets.plans import Plan, gan_plan, mixed_plan, mixed_sizes, real_plan, recognizer_plan, third_of_pairs
 from options.option import picked
 from models.augment import augmented
 from models.checkpoints import (initialize, load_gan_networks, load_into, load_perceptual, load_recognizer, on_cpu,
@@ -27,6 +28,7 @@ from training.trainer import Figures, Setting, Stage
 from utils import UserError
 
 TOGETHER = 6  # mixed batches whose synthesized images are made at once
+STEPS_BETWEEN_TESTS = 200  # the recognizer's batches between two judgments with --select_on test (METHOD §5)
 
 
 def schedule(perceptual_epochs: int, epochs: int, round_every: int, round_epochs: int) -> list[Stage]:
@@ -210,6 +212,10 @@ class GANPhase:
         setting = self.setting
         if not setting.processes.main:
             return means
+        if means["D_updated"] < 0.5:
+            print(f"warning: the discriminators were updated in {100 * means['D_updated']:.0f} % of the steps of this "
+                  f"epoch, since the generator's loss was {setting.options.G_max:g} or more; raise --G_max",
+                  file=sys.stderr)
         images = setting.selection_images
         if not images.samples:
             images = setting.images.of(setting.layout.train)
@@ -281,9 +287,10 @@ class RecognizerPhase:
         options = self.setting.options
         extra, synthesized = further_batches(epoch, options)
         settings = {"synthesized": synthesized, "seed": options.seed, "epoch": epoch, "balanced": options.balanced}
+        pairs = third_of_pairs(self.pairs, options.seed, epoch) if options.ablation else self.pairs
         if options.mix:
-            return mixed_plan(self.labels, self.pairs, options.vgg_batch_size, options.mix, **settings)
-        return recognizer_plan(self.labels, self.pairs, options.vgg_batch_size, extra, **settings)
+            return mixed_plan(self.labels, pairs, options.vgg_batch_size, options.mix, **settings)
+        return recognizer_plan(self.labels, pairs, options.vgg_batch_size, extra, **settings)
 
     def group(self, epoch: int) -> int:
         """The synthesized images of some mixed batches, or of those behind a real one, are made at once."""
@@ -307,16 +314,31 @@ class RecognizerPhase:
             own = len(image) if options.encode_synthesized else batch.real
             fx = torch.cat([real_features(self.gan.encoder, image[:own], self.gan.amp), fx[own:]])
         self.setting.seed_torch("dropout", "recognizer", steps, rank)
-        return self.recognizer.step(batch._replace(inputs=(image, fx)))
+        figures = self.recognizer.step(batch._replace(inputs=(image, fx)))
+        if options.select_on == "test" and self.recognizer.steps % STEPS_BETWEEN_TESTS == 0:
+            self._keep_if_better()
+        return figures
 
     def close(self, epoch: int, means: dict[str, float]) -> dict[str, float]:
-        """Judge it on the selection images, and write it with its encoder where it is to be kept."""
+        """Judge it on the selection images, and write it with its encoder if it is to be kept.
+
+        With ``--select_on test`` it was judged every ``STEPS_BETWEEN_TESTS`` batches, as in the published code, and is
+        judged here only if the epoch had too few batches for that.
+        """
+        before = self.recognizer.steps - len(self.plan(epoch))
+        was_tested = self.recognizer.steps // STEPS_BETWEEN_TESTS > before // STEPS_BETWEEN_TESTS
+        if self.setting.options.select_on == "test" and was_tested:
+            return {**means, "best_test_acc": self.best_acc}
+        return {**means, **selection_figure(self.setting, self._keep_if_better())}
+
+    def _keep_if_better(self) -> float:
+        """Judge the recognizer on the selection images and keep it if it is to be kept; return its accuracy in percent."""
         acc, kept = judged(self.setting, self.recognizer, self.gan.encoder, self.best_acc)
         if kept:
             self.best_acc = acc
             if self.setting.processes.main:
                 save_recognizer(self.setting.folder / "VGG", self.recognizer, self.gan.encoder, acc, self.config)
-        return {**means, **selection_figure(self.setting, acc)}
+        return acc
 
     def state(self) -> dict[str, Any]:
         """The recognizer, and how good the best was."""
@@ -382,16 +404,17 @@ def judged(setting: Setting, recognizer: Recognizer, encoder: Encoder | None, be
     """Accuracy in % on the selection images, and whether to keep the network, of which the best so far had ``best``.
 
     Each image is judged by one of the processes. With ``--balanced`` it is the mean of the expressions' accuracies; -1
-    where there are no images. With ``--select_on none`` every network is kept in place of the one before.
+    where there are no images. With ``--select_on none`` every network is kept in place of the one before, and with
+    ``test`` only a strictly better one, as in the published code.
     """
-    last = setting.options.select_on == "none"
+    last, strict = setting.options.select_on == "none", setting.options.select_on == "test"
     if not setting.selection_images.samples:
         return -1.0, last
     batches = setting.selection_images.evaluation_batches(64, setting.device, setting.options.num_workers,
                                                           setting.processes.share)
     report = evaluate(recognizer, encoder, batches, len(setting.layout.expressions))
     acc = report.mean_class_accuracy if setting.options.balanced else report.accuracy
-    return acc, last or acc >= best
+    return acc, last or acc > best or acc == best and not strict
 
 
 def selection_figure(setting: Setting, acc: float) -> dict[str, float]:

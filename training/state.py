@@ -9,7 +9,7 @@ import torch
 from models.soundness import LARGEST, fault_of_weights, networks_in
 from options.schema import Anything, Maybe, Number, Row, Table, Text, Whole
 
-STATE_FORMAT = 2  # to be raised whenever older training states can no longer be taken up
+STATE_FORMAT = 3  # to be raised whenever older training states can no longer be taken up
 STEPS = Whole(most=10 ** 12)
 RECOGNIZER = {"network": Table(Anything()), "optimizer": Table(Anything()), "scaler": Table(Anything()), "steps": STEPS}
 

@@ -18,7 +18,6 @@ from datasets.files import check_figure, check_output
 from datasets.folds import check_kept_fold, described_fold, fold_list, list_text, with_fold
 from datasets.layout import DATA_SETS, Layout, Sample, check_classes, check_images, check_splits, read_layout
 from datasets.loading import Images
-from datasets.plans import third_of_pairs
 from datasets.splits import pair_lines, training_pairs, with_validation
 from datasets.drawing.data_set import make_dataset
 from models.checkpoints import load_recognizer
@@ -114,8 +113,6 @@ def built(options: argparse.Namespace, layout: Layout, images: Images, device: t
     """A run with its phases, at its beginning; ``images`` are those that it learns from and is chosen on."""
     learned, judged_on = map(images.of, (layout.train + layout.target_only, selection(layout, options)))
     pairs = training_pairs(layout, options.seed, options.pairs_per_image, options.targets == "any")
-    if options.ablation:
-        pairs = third_of_pairs(pairs, options.seed)
     setting = Setting(options, layout, learned, judged_on, device, amp_dtype(options.amp, device), processes)
     config = described(options, layout)
     perceptual = PerceptualPhase(setting, config, restoring)
@@ -165,9 +162,11 @@ def describe(run: Run, pairs: Any) -> None:
     print(f"{folder}: {len(layout.train)} training and {len(layout.val)} validation images of "
           f"{len(layout.expressions)} expressions, {len(pairs)} pairs, on {processes.world} x "
           f"{run.setting.device.type}")
+    if layout.train[0].path.parent.name == "align_5p" and (layout.root / "data").is_dir():
+        print(f"note: the images are those of {layout.root / 'align_5p'}; {layout.root / 'data'} beside it is not used")
     if run.options.select_on == "test":
         print("note: --select_on test chooses the recognizer on the test images, as the reference does; "
-              "its test accuracy flatters")
+              "its test accuracy flatters; no validation split is cut")
 
 
 # -------------------------------------------------------------------------------------------- before it
@@ -194,7 +193,7 @@ def split_for(options: argparse.Namespace, layout: Layout) -> Layout:
     if not layout.test:
         raise UserError(f"{layout.root}: no test image of these expressions; list some in images_test.list, or train "
                         "with --folds")
-    if options.select_on != "none":
+    if options.select_on == "val":
         layout = with_validation(layout, options.seed)
     check_classes(layout, options.targets == "any")
     if options.select_on != "none" and not selection(layout, options):

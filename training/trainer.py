@@ -201,8 +201,9 @@ class Run:
         """Take up the newest undamaged state; UserError where there is none or the data have changed."""
         state, folder = self.states.load(), self.setting.folder
         if not isinstance(state, dict) or state.get("format") != STATE_FORMAT:
-            raise UserError(f"--restore: the training state in {folder / 'state'} was written by another version "
-                            "of this program; go on with that one, or behind an epoch's networks with --restore N")
+            raise UserError(f"--restore: the training state in {folder / 'state'} was written by a version of this program "
+                            "whose perceptual loss compared other layers; go on with that version, or behind an epoch's "
+                            "networks with --restore N")
         advice = "go on behind an epoch's networks with --restore N, or start anew with --overwrite"
         check(state, STATE, folder / "state", advice)
         if state["data"] != self.fingerprint and not self.options.force:
