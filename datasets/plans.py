@@ -135,10 +135,15 @@ def _parts(count: int, steps: int) -> np.ndarray:
     return count // steps + (np.arange(steps) < count % steps)
 
 
-def real_plan(count: int, batch_size: int, seed: int, *stream: int | str) -> Plan:
-    """One pass over ``count`` images in random order, mirrored at random, in batches of equal size to within one."""
+def real_plan(count: int, batch_size: int, seed: int, *stream: int | str, balanced: Sequence[int] | None = None
+              ) -> Plan:
+    """One pass over ``count`` images in random order, mirrored at random, in batches of equal size to within one.
+
+    ``balanced`` are the labels (N,) of which all are to be drawn equally often, as many images as there are.
+    """
     random = _random(seed, "real", *stream)
-    return Plan.of(Batch.of(random.permutation(count), flip=random.random(count) < 0.5), _even(count, batch_size))
+    order = random.permutation(count) if balanced is None else _drawn(random, np.array(balanced), count, True)
+    return Plan.of(Batch.of(order, flip=random.random(count) < 0.5), _even(count, batch_size))
 
 
 def recognizer_plan(labels: np.ndarray, pairs: np.ndarray, batch_size: int, extra: int, synthesized: bool,

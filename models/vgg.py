@@ -25,10 +25,10 @@ def vgg_features(vgg_width: int = 64) -> nn.Sequential:
     return torchvision_vgg.make_layers(config, batch_norm=True)
 
 
-def vgg_classifier(in_chans: int, fc_width: int = 4096) -> nn.Sequential:
+def vgg_classifier(in_chans: int, fc_width: int = 4096, dropout: float = 0.5) -> nn.Sequential:
     """torchvision's classifier without its last layer: (N, in_chans·49) → (N, fc_width)."""
-    return nn.Sequential(nn.Linear(in_chans * POOLED ** 2, fc_width), nn.ReLU(True), nn.Dropout(),
-                         nn.Linear(fc_width, fc_width), nn.ReLU(True), nn.Dropout())
+    return nn.Sequential(nn.Linear(in_chans * POOLED ** 2, fc_width), nn.ReLU(True), nn.Dropout(dropout),
+                         nn.Linear(fc_width, fc_width), nn.ReLU(True), nn.Dropout(dropout))
 
 
 def classify(classifier: nn.Sequential, maps: Tensor) -> Tensor:
@@ -63,12 +63,15 @@ def init_vgg(module: nn.Module) -> None:
 
 
 class VGG(nn.Module):
-    """A plain VGG19-bn for n expressions: the perceptual network's training (METHOD §1)."""
+    """A plain VGG19-bn for n expressions: the perceptual network's training (METHOD §1).
+
+    It has no dropout, which kept narrow networks that start at random at chance; only its features are used.
+    """
 
     def __init__(self, num_classes: int, vgg_width: int = 64, fc_width: int = 4096) -> None:
         super().__init__()
         self.features = vgg_features(vgg_width)
-        self.classifier = vgg_classifier(8 * vgg_width, fc_width)
+        self.classifier = vgg_classifier(8 * vgg_width, fc_width, dropout=0.0)
         self.new_fc = nn.Linear(fc_width, num_classes)
         self.apply(init_vgg)
 

@@ -20,6 +20,7 @@ from models.checkpoints import (initialize, load_gan_networks, load_into, load_p
 from pictures.figures import grid
 from models.generator import Encoder
 from options.recipes import GANRecipe, GANShape, RecognizerRecipe
+from evaluation.metrics import Report
 from models.recognizer import Examples, Recognizer, evaluate, real_features
 from models.swap import Pair
 from models.swap_gan import SwapGAN
@@ -111,9 +112,10 @@ class PerceptualPhase:
         return self._recognizer
 
     def plan(self, epoch: int) -> Plan:
-        """One pass over the real training images."""
-        options = self.setting.options
-        return real_plan(len(self.setting.layout.train), options.vgg_batch_size, options.seed, "stage0", epoch)
+        """One pass over the real training images; with ``--balanced`` all expressions equally often."""
+        options, labels = self.setting.options, [sample.label for sample in self.setting.layout.train]
+        return real_plan(len(labels), options.vgg_batch_size, options.seed, "stage0", epoch,
+                         balanced=labels if options.balanced else None)
 
     def group(self, epoch: int) -> int:
         """Batches are prepared one by one."""
@@ -132,10 +134,15 @@ class PerceptualPhase:
 
     def close(self, epoch: int, means: dict[str, float]) -> dict[str, float]:
         """Keep the best so far; after the last epoch, write it."""
-        acc, kept = judged(self.setting, self.recognizer, None, self._best["acc"])
+        acc, kept, report = judged(self.setting, self.recognizer, None, self._best["acc"])
         if kept:
             self._best = {"acc": acc, "step": self.recognizer.steps, "net": on_cpu(self.recognizer.network)}
         if epoch == self.epochs - 1:
+            if report and report.near_chance and not self.setting.options.force:
+                raise UserError(f"the perceptual network is near chance after {self.epochs} epochs (mean class "
+                                f"accuracy {report.mean_class_accuracy:.1f} %); start anew with more "
+                                "--perceptual_epochs, another --perceptual_lr or --perceptual FILE, or go on with "
+                                "--restore --force")
             if self.setting.processes.main:
                 utils.save_checkpoint(self.own_file, {**self._best, "config": self.config})
             self.setting.processes.wait()
@@ -180,7 +187,8 @@ class GANPhase:
         setting.seed_torch("init", "gan")
         shape = picked(GANShape, options, num_classes=len(setting.layout.expressions))
         steps = options.epochs * max(1, len(setting.layout.train) // options.batch_size)
-        self.gan = SwapGAN(shape, picked(GANRecipe, options, planned_steps=steps), device=setting.device, amp=setting.amp,
+        recipe = picked(GANRecipe, options, planned_steps=steps)
+        self.gan = SwapGAN(shape, recipe, device=setting.device, amp=setting.amp,
                            processes=setting.processes)
         config["gan"] = self.gan.config()
         if options.compile:
@@ -333,7 +341,7 @@ class RecognizerPhase:
 
     def _keep_if_better(self) -> float:
         """Judge the recognizer on the selection images and keep it if it is to be kept; return its accuracy in percent."""
-        acc, kept = judged(self.setting, self.recognizer, self.gan.encoder, self.best_acc)
+        acc, kept, _ = judged(self.setting, self.recognizer, self.gan.encoder, self.best_acc)
         if kept:
             self.best_acc = acc
             if self.setting.processes.main:
@@ -400,21 +408,22 @@ def examples_of(batches: Iterable[Loaded], gan: SwapGAN, group: int, real_codes:
                            (batch.total_alone, batch.total - batch.total_alone))
 
 
-def judged(setting: Setting, recognizer: Recognizer, encoder: Encoder | None, best: float) -> tuple[float, bool]:
-    """Accuracy in % on the selection images, and whether to keep the network, of which the best so far had ``best``.
+def judged(setting: Setting, recognizer: Recognizer, encoder: Encoder | None, best: float
+           ) -> tuple[float, bool, Report | None]:
+    """Accuracy in % on the selection images, whether to keep the network, and all figures, None without images.
 
-    Each image is judged by one of the processes. With ``--balanced`` it is the mean of the expressions' accuracies; -1
-    where there are no images. With ``--select_on none`` every network is kept in place of the one before, and with
+    The best network so far had an accuracy of ``best``. Each image is judged by one of the processes. With
+    ``--balanced`` it is the mean of the expressions' accuracies; -1 where there are no images. With ``--select_on none`` every network is kept in place of the one before, and with
     ``test`` only a strictly better one, as in the published code.
     """
     last, strict = setting.options.select_on == "none", setting.options.select_on == "test"
     if not setting.selection_images.samples:
-        return -1.0, last
+        return -1.0, last, None
     batches = setting.selection_images.evaluation_batches(64, setting.device, setting.options.num_workers,
                                                           setting.processes.share)
     report = evaluate(recognizer, encoder, batches, len(setting.layout.expressions))
     acc = report.mean_class_accuracy if setting.options.balanced else report.accuracy
-    return acc, last or acc > best or acc == best and not strict
+    return acc, last or acc > best or acc == best and not strict, report
 
 
 def selection_figure(setting: Setting, acc: float) -> dict[str, float]:
