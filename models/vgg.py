@@ -153,15 +153,16 @@ class Perceptual(nn.Module):
                    for weight, a, b in zip(self.weights, self(x), targets))
 
     def relative_distance(self, x: Tensor, y: Tensor, known: Tensor) -> Tensor:
-        """Σ mean|φᵢ(x) − φᵢ(y)| / mean|φᵢ(y)| over the taps, of the samples that are ``known`` (N,), 0 for the others.
+        """mean|φᵢ(x) − φᵢ(y)| / mean|φᵢ(y)|, averaged over the taps, of ``known`` samples (N,) and 0 for the others.
 
         All taps count equally, however large their maps' values are. No gradient through y. Not in METHOD.
         """
         with torch.no_grad():
             targets = self(y)
         known = known[:, None, None, None]
-        return sum(((a - b).abs() * known).mean() / b.abs().mean()
-                   for a, b in zip(map(full_precision, self(x)), map(full_precision, targets)))
+        parts = [((a - b).abs() * known).mean() / b.abs().mean()
+                 for a, b in zip(map(full_precision, self(x)), map(full_precision, targets))]
+        return sum(parts) / len(parts)
 
 
 def load_backbone(network: VGG | VGG_fx, state: dict[str, Tensor]) -> None:
