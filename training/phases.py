@@ -198,7 +198,7 @@ class GANPhase:
         """A of one expression, B of any others."""
         options = self.setting.options
         return gan_plan(self.setting.layout.train, options.batch_size, options.seed, epoch, options.scene_truth,
-                        options.mirror, options.mismatched)
+                        options.mirror, options.mismatched, options.balanced)
 
     def group(self, epoch: int) -> int:
         """Batches are prepared one by one."""
