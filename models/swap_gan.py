@@ -43,7 +43,7 @@ def generator_loss(pair: Pair, edits: Edits, fake: tuple[Tensor, Tensor], noise:
     adversarial = [losses.adversarial(f, 1.0, e, groups) for f, e in zip(fake, noise)]
     terms = {"adv": recipe.lambda_adv_loss * (adversarial[0] + 0.5 * adversarial[1])}
     swapped = torch.cat([edits.d, edits.c])
-    if recipe.vgg_loss:
+    if recipe.vgg_loss and recipe.lambda_vgg_loss:
         wanted = torch.cat([pair.image_a, pair.image_b])
         distance = perceptual.distance(every_nth(swapped, recipe.lazy), every_nth(wanted, recipe.lazy))
         terms["vgg"] = recipe.lambda_vgg_loss * 2 * distance
@@ -57,6 +57,17 @@ def generator_loss(pair: Pair, edits: Edits, fake: tuple[Tensor, Tensor], noise:
     if recipe.scene_truth and pair.truth is not None:
         terms["truth"] = recipe.lambda_truth_loss * 2 * losses.true_swap(torch.cat([edits.c, edits.d]), pair.truth,
                                                                          pair.known)
+    if recipe.vgg_loss and recipe.lambda_truth_perceptual and pair.truth is not None:
+        truth, known = every_nth(pair.truth, recipe.lazy), every_nth(pair.known, recipe.lazy)
+        distance = perceptual.relative_distance(every_nth(torch.cat([edits.c, edits.d]), recipe.lazy), truth, known)
+        terms["truth_vgg"] = recipe.lambda_truth_perceptual * 2 * distance
+    own = torch.cat([pair.image_b, pair.image_a])  # those of D and of C
+    if recipe.lambda_coarse_loss:
+        terms["coarse"] = recipe.lambda_coarse_loss * 2 * losses.coarse_picture(swapped, own)
+    if recipe.lambda_gray_loss:
+        terms["gray"] = recipe.lambda_gray_loss * 2 * losses.color_of_gray(swapped, own)
+    if recipe.lambda_residual_tv:
+        terms["residual_tv"] = recipe.lambda_residual_tv * 2 * losses.total_variation(swapped - own)
     return sum(terms.values()), terms
 
 
@@ -208,7 +219,7 @@ class SwapGAN(Swapper):
         self.scaler.step(optimizer)
 
     def _set_learning_rates(self) -> None:
-        rate = self.recipe.lr * self.recipe.lr_decay ** (self.steps // self.recipe.lr_decay_steps)
+        rate = self.recipe.rate(self.steps)
         for optimizer, share in ((self.optimizer_g, 1.0), (self.optimizer_d, self.recipe.d_lr_ratio)):
             for group in optimizer.param_groups:
                 group["lr"] = share * rate
