@@ -43,7 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--split", choices=("test", "val", "train", "all"), default="test", help="which images to judge on")
     add("-g", "--gpu", type=int, nargs="+", help="GPU to use, -1 for the CPU (default: the first GPU, if any)")
     add("--batch_size", type=int, default=64, help="images at a time")
-    add("--num_workers", type=int, default=2, help="processes that decode images")
+    add("--num_workers", type=int, default=2, help="threads that decode images")
     add("--image_size", type=int, default=256, help="image side, for a checkpoint that does not carry it")
     add("--output_dir", default=".",
         help="where Con_Matrix.png, confusion_matrix.json, predictions.csv and mistakes.jpg go; of several "

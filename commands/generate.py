@@ -35,8 +35,8 @@ def generate(config: Config) -> None:
     """
     out, run = Path(config.output.output), config.run.checkpoint_dir
     check_out(out, run)
-    gan, names = load_gan(config)
-    layout = read_data(config, names)
+    trained = load_gan(config)
+    gan, names, layout = trained.swapper, trained.names, read_data(config, trained)
     for folder in (out, out / "data"):
         check_output(folder, "--output", apart=[layout.root], directory=True)
     everyone = layout.train + layout.target_only

@@ -15,8 +15,8 @@ from datasets.files import check_output, save_figure
 from datasets.layout import Layout, Sample, image_directory
 from datasets.loading import Images, to_float, to_uint8
 from pictures.sheets import residual_picture, sheet
-from models.checkpoints import gan_config, load_exemplars
-from models.swap_gan import SwapGAN
+from models.checkpoints import TrainedSwap, load_exemplars
+from models.swapper import Swapper
 from evaluation.synthesis import expressions_of
 from options.config import Config
 from commands.faces import Photo, expression_numbers, own_expressions
@@ -30,29 +30,29 @@ def draw_grid(config: Config) -> None:
         return draw_faces(config)
     output = config.output.output
     check_output(output, "--output")
-    gan, names = load_gan(config)
-    layout = read_data(config, names)
+    trained = load_gan(config)
+    layout = read_data(config, trained)
     check_output(output, "--output", trees=[image_directory(layout.root)],
                  inputs=[sample.path for sample in layout.split("all")])
-    save_sheet(gan, layout, config.output.rows, config.run.seed, Path(output))
+    save_sheet(trained.swapper, layout, config.output.rows, config.run.seed, Path(output))
 
 
 def draw_faces(config: Config) -> None:
     """Draw each face of ``--input`` with every expression, shown by the run's own examples or by ``--target``."""
-    faces, output, model = config.faces, config.output.output, Path(config.run.checkpoint_dir) / "model"
-    metadata, own, targets = gan_config(model), list(faces.input), list(faces.target or ())
-    check_output(output, "--output", inputs=own + targets, trees=images_of(metadata))
-    gan, names = load_gan(config)
+    faces, output, own, targets = config.faces, config.output.output, list(config.faces.input), list(config.faces.target or ())
+    trained = load_gan(config)
+    gan, names = trained.swapper, trained.names
+    check_output(output, "--output", inputs=own + targets, trees=images_of(trained.metadata))
     stated = expression_numbers(config.swap.swap_list or (), names)
     if targets and len(stated) != 1 + len(targets) or not targets and len(stated) > 1:
         raise UserError(f"--swap_list {' '.join(config.swap.swap_list or ())}: needs the expression of --input"
                         + (f" and of each --target, {1 + len(targets)} in all" if targets else " alone"))
-    prepared = preparation(faces, gan.shape.image_size, metadata.get("alignment"), own + targets)
+    prepared = preparation(faces, gan.shape.image_size, trained.alignment, own + targets)
     pixels = to_float(torch.stack([to_uint8(Photo.open(path, prepared).face) for path in own + targets]), gan.device)
     of_inputs = stated[:1] * len(own) + stated[1:] or None
     count = len(own) if of_inputs is None else len(pixels)
     expressions = own_expressions(recognizer_of(config), pixels[:count], own + targets, of_inputs, names)[:len(own)]
-    shown, labels = (pixels[len(own):], stated[1:]) if targets else exemplars(config, gan, names)
+    shown, labels = (pixels[len(own):], stated[1:]) if targets else exemplars(config, trained)
     rows, notes, labels, above = [], [], torch.tensor(labels, device=gan.device), None
     kinds = labels.unique().tolist() if not targets else labels.tolist()
     for path, face, expression in zip(own, pixels, expressions):
@@ -69,17 +69,18 @@ def draw_faces(config: Config) -> None:
           "and the residuals")
 
 
-def exemplars(config: Config, gan: SwapGAN, names: list[str]) -> tuple[Tensor, list[int]]:
+def exemplars(config: Config, trained: TrainedSwap) -> tuple[Tensor, list[int]]:
     """Return typical faces (E, 3, S, S) in [-1, 1] that the run has kept, else of its data, and their expressions."""
-    found = load_exemplars(Path(config.run.checkpoint_dir) / "model", gan.shape)
+    shape = trained.swapper.shape
+    found = load_exemplars(Path(config.run.checkpoint_dir) / "model", shape)
     if found is None:
         try:
-            layout = read_data(config, names)
+            layout = read_data(config, trained)
         except UserError as error:
             raise UserError(f"--mode grid: the run has kept no faces that show the expressions, and its data are not there "
                             f"({error}); name faces with --target, and their expressions with --swap_list") from None
-        found = typical_images(Images(layout.train, gan.shape.image_size, cache="none"), len(names))
-    return to_float(found[0], gan.device), found[1]
+        found = typical_images(Images(layout.train, shape.image_size, cache="none"), shape.num_classes)
+    return to_float(found[0], trained.swapper.device), found[1]
 
 
 def nearest_of_each(face: Tensor, shown: Tensor, labels: Tensor) -> Tensor:
@@ -88,7 +89,7 @@ def nearest_of_each(face: Tensor, shown: Tensor, labels: Tensor) -> Tensor:
     return torch.stack([distance.masked_fill(labels != label, float("inf")).argmin() for label in labels.unique()])
 
 
-def save_sheet(gan: SwapGAN, layout: Layout, count: int, seed: int, path: Path) -> None:
+def save_sheet(gan: Swapper, layout: Layout, count: int, seed: int, path: Path) -> None:
     """Write the sheet of ``count`` test persons, each with every expression of a reference image.
 
     The first row shows the references. Below, each person has a row of pictures and one of residuals. A person's own

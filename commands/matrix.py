@@ -16,7 +16,7 @@ import utils
 from datasets.files import check_figure, check_output, check_table, save_figure
 from datasets.layout import Layout, Sample, check_images, short_names
 from datasets.loading import Images, to_float
-from evaluation.attribution import explained_stage
+from evaluation.attribution import explained_side
 from models.checkpoints import TrainedRecognizer
 from pictures.cards import Card, cards_picture
 from pictures.matrix import confusion_picture
@@ -151,5 +151,5 @@ def mistakes_picture(result: EvaluationResult, names: Sequence[str]) -> Image.Im
                   int(predictions.label[i])) for face, warm, i in zip(image, heat, chosen)]
     more = f"; the {len(cards)} surest of them" if len(wrong) > len(cards) else ""
     return cards_picture(cards, names, [
-        count + more, "in the order of the confusion matrix; framed: the true expression; heat: what spoke for the "
-        f"wrong one (LayerCAM, VGG stage {explained_stage(result.image_size)})"])
+        count + more, "in the order of the confusion matrix; framed: the true expression; heat: evidence for the "
+        f"wrong one (LayerCAM, maps of {explained_side(result.image_size)} x {explained_side(result.image_size)})"])

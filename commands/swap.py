@@ -15,7 +15,6 @@ from torch import Tensor
 from datasets.files import check_figure, check_output, save_figure
 from datasets.loading import to_float, to_uint8
 from pictures.sheets import residual_picture, sheet, to_picture
-from models.checkpoints import gan_config
 from models.swap import Pair
 from options.config import Config
 from commands.faces import Photo, expression_numbers, own_expressions
@@ -28,16 +27,16 @@ def swap(config: Config) -> None:
     options, output = config.swap, config.output.output
     pasted = [beside(output, name) for name in ("input", "target")] if options.paste else []
     paths = *config.faces.input, *config.faces.target
-    metadata = gan_config(Path(config.run.checkpoint_dir) / "model")
-    for out in (output, *pasted):
-        check_output(out, "--output", inputs=paths, trees=images_of(metadata))
     for out in pasted:
         check_figure(out, "--output")
-    gan, names = load_gan(config)
+    trained = load_gan(config)
+    gan, names = trained.swapper, trained.names
+    for out in (output, *pasted):
+        check_output(out, "--output", inputs=paths, trees=images_of(trained.metadata))
     expressions = expression_numbers(options.swap_list, names)
     if expressions[0] in expressions[1:]:
         raise UserError(f"--swap_list {' '.join(options.swap_list)}: input and target must differ in expression")
-    prepared = preparation(config.faces, gan.shape.image_size, metadata.get("alignment"), paths)
+    prepared = preparation(config.faces, gan.shape.image_size, trained.alignment, paths)
     photos = [Photo.open(path, prepared) for path in paths]
     face, *targets = (to_float(to_uint8(photo.face)[None], gan.device) for photo in photos)
     labels = torch.tensor(expressions, device=gan.device)

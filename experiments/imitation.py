@@ -33,7 +33,8 @@ from models.layers import UP, Normalization, constant_planes
 from models.recognizer import Examples, Recognizer
 from models.swap import Pair, block_cuts, one_hot
 from models.swap_gan import SwapGAN
-from models.vgg import POOLED, TAP_WEIGHTS, TAPS, Perceptual, VGG_fx
+from models.backbones import VGG_fx
+from models.vgg import POOLED, TAP_WEIGHTS, TAPS, Perceptual
 
 WORKERS, EVALUATE_EVERY = 4, 200
 

@@ -12,6 +12,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from models.layers import full_precision
+
 
 def soft_bce(logits: Tensor, mean: float, noise: Tensor) -> Tensor:
     """BCE of logits (N,) against t(mean) = mean + noise, noise (N,); targets may leave [0, 1] (METHOD §3)."""
@@ -42,8 +44,8 @@ class _MeanDistance(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, y: Tensor) -> Tensor:
-        difference = x - y
-        ctx.save_for_backward(difference)
+        difference = full_precision(x) - full_precision(y)
+        ctx.save_for_backward(difference.to(x.dtype))  # of half precision it still has its sign
         return difference.abs().mean()
 
     @staticmethod
@@ -53,9 +55,9 @@ class _MeanDistance(torch.autograd.Function):
         return difference.sign().mul_(gradient / difference.numel()), None
 
 
-def mean_distance(x: Tensor, wanted: Tensor) -> Tensor:
-    """mean|x − wanted| of two maps of one shape, without gradient through ``wanted``."""
-    return _MeanDistance.apply(x, wanted)
+def mean_distance(x: Tensor, target: Tensor) -> Tensor:
+    """mean|x − target| of two maps of one shape, in float32, without gradient through ``target``."""
+    return _MeanDistance.apply(x, target)
 
 
 def reconstruction(rebuilt: Tensor, image: Tensor) -> Tensor:
@@ -69,6 +71,27 @@ def true_swap(swapped: Tensor, truth: Tensor, known: Tensor) -> Tensor:
     Not in METHOD: the truth is an image of the same person in the same scene with the other expression.
     """
     return ((swapped - truth).square().mean((1, 2, 3)) * known).mean()
+
+
+def coarse_picture(swapped: Tensor, image: Tensor, side: int = 8) -> Tensor:
+    """Mean squared difference of images (N, 3, S, S) averaged to ``side`` × ``side`` cells. Not in METHOD.
+
+    It keeps light, hair and glasses of the own face: an expression hardly changes such averages.
+    """
+    return F.adaptive_avg_pool2d(swapped - image, side).square().mean()
+
+
+def color_of_gray(swapped: Tensor, image: Tensor, tolerance: float = 0.02) -> Tensor:
+    """Mean squared color of the swaps (N, 3, S, S) of gray images, 0 for those of color images. Not in METHOD.
+
+    An image is gray if its channels differ by less than ``tolerance`` from their mean on average.
+    """
+    gray = _color(image).abs().mean((1, 2, 3)) < tolerance
+    return (_color(swapped).square().mean((1, 2, 3)) * gray).mean()
+
+
+def _color(image: Tensor) -> Tensor:
+    return image - image.mean(1, keepdim=True)
 
 
 def total_variation(image: Tensor) -> Tensor:
