@@ -25,7 +25,7 @@ def typical_images(images: Images, num_classes: int) -> tuple[Tensor, list[int]]
         if rows:
             pixels = images[rows]
             chosen += [(pixels[i], label) for i in _nearest(pixels, [images.samples[row] for row in rows])]
-    return torch.stack([pixels for pixels, _ in chosen]), [label for _, label in chosen]
+    return torch.stack([pixels for pixels, _ in chosen]).cpu(), [label for _, label in chosen]
 
 
 def _nearest(pixels: Tensor, samples: Sequence[Sample]) -> list[int]:
