@@ -75,13 +75,16 @@ def read_csv(table: Path, root: Path, columns: dict[str, str], asked: set[str], 
         split = split_of(record["split"])
         if record["split"] and split is None:
             raise UserError(f"{table}, line {number}: the split \"{record['split']}\" is not train, val or test")
-        if not record["file"] or not record["label"]:
-            found.left_out["without a file name or a label"] += 1
+        if not record["file"]:
+            found.left_out["without a file name"] += 1
             continue
         name = names.find(record["file"])
         if name is None:
             continue
         path = root / name
+        if not record["label"]:
+            found.leave_out("without a label", path)
+            continue
         if record["label"] not in labels:
             found.leave_out(f"with a label that is not asked for ({record['label']})", path)
             continue
@@ -108,7 +111,8 @@ def read_records(table: Path, names: Names, columns: dict[str, str], asked: set[
     for key in {"split", "subject"} - asked:
         columns[key] = _column_of(key, header, [row for _, row in rows])
     for key in ("file", "label", *sorted(asked)):
-        check_columns(table, header, [columns[key]], f"name the right one with --{key}_column")
+        check_columns(table, header, [columns[key]], f"name the right one with --{key}_column, or read a table whose first "
+                      "line is a row already with --no_header")
     check_columns(table, header, box or (), "name the right ones with --box_columns")
     if not no_header:
         label = columns["label"]
