@@ -43,6 +43,8 @@ CONFIG = {  # what travels with a recognizer and beside a GAN
     "fold": Maybe({"number": Whole(1), "of": Whole(2), "by": Text(20), "seed": Whole(), "images": Text(200)})}
 GAN_CONFIG = {"gan": {"num_classes": Whole(2, 1000), **{spec.name: AsOption(spec) for spec in specs_of(GANShape)}}}
 FROM_ELSEWHERE = {**CONFIG, "expressions": Maybe(NAMES)}  # files of others may say less
+STATE_DICT_NAMES = "net", "state_dict", "model_state_dict", "model"  # under which checkpoints hold their weights
+WRAPPERS = "module", "_orig_mod"  # what DataParallel and torch.compile put into the names of weights
 JUDGE = {"net": Anything(), "config": {"expressions": NAMES, "image_size": IMAGE_SIZE, "images": Text(200)}}
 
 
@@ -268,9 +270,9 @@ def perceptual_config(path: Path) -> dict[str, Any]:
 
 
 def config_in(checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:
-    """The config that a checkpoint carries, checked; {} for one that carries none."""
+    """The config that a checkpoint carries, checked; {} for one that carries none, or comes from another program."""
     config = checkpoint.get("config")
-    if config is None or config == {}:
+    if config is None or config == {} or "net" not in checkpoint:
         return {}
     check(config, FROM_ELSEWHERE, f"{path}, config", "take another copy")
     if config.get("image_size") and config["image_size"] % 32:
@@ -333,18 +335,33 @@ def on_cpu(network: nn.Module) -> dict[str, Tensor]:
 
 
 def net_of(checkpoint: Any) -> Any:
-    """The state dict of a checkpoint that is one, or that holds one under ``net``."""
-    return checkpoint["net"] if isinstance(checkpoint, Mapping) and "net" in checkpoint else checkpoint
+    """Return the state dict of a checkpoint that is one, or that holds one under ``net`` or a name that others use."""
+    if isinstance(checkpoint, Mapping) and not all(isinstance(value, Tensor) for value in checkpoint.values()):
+        for name in STATE_DICT_NAMES:
+            if isinstance(checkpoint.get(name), Mapping):
+                return net_of(checkpoint[name])
+    return checkpoint
 
 
 def plain(state: Any) -> dict[str, Tensor]:
-    """A state dict without DataParallel's ``module.`` prefix; ValueError where it is none."""
+    """Return a state dict without the names that DataParallel and torch.compile put into it.
+
+    Raises ValueError if it is none.
+    """
     if not isinstance(state, Mapping) or not state or not all(isinstance(v, Tensor) for v in state.values()):
         raise ValueError("it holds no state dict (parameter names → tensors)")
+    state = {key: value for key, value in state.items()  # a counter that was halved with the weights says nothing
+             if not (str(key).endswith("num_batches_tracked") and value.is_floating_point())}
     fault = fault_of_weights(state)
     if fault:
         raise ValueError(fault)
-    return {str(key).removeprefix("module."): value for key, value in state.items()}
+    known = {".".join(part for part in str(key).split(".") if part not in WRAPPERS): value
+             for key, value in state.items()}
+    if len(known) < len(state):
+        raise ValueError("its state dict has a name twice, with and without a wrapper's")
+    if all(key.startswith("model.") for key in known):
+        return {key.removeprefix("model."): value for key, value in known.items()}
+    return known
 
 
 def fitting(make: Callable[[], Network], state: Any) -> Network:

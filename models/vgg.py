@@ -162,5 +162,5 @@ def load_backbone(network: VGG | VGG_fx, state: dict[str, Tensor]) -> None:
              and not key.endswith("num_batches_tracked")]
     if wrong:
         raise ValueError(f"{len(wrong)} tensors of its features are missing or of another shape, "
-                         f"{', '.join(wrong[:3])} among them")
+                         f"{', '.join(wrong[:3])} among them; a VGG19 with batch norm is needed (vgg19_bn)")
     network.load_state_dict(fitting, strict=False)

@@ -28,8 +28,8 @@ def align_directory(source: Path, out: Path, options: Options, *, workers: int =
     Where ``source`` is a data directory (it has an ``images.list``), ``out`` becomes one too: its lists, without the
     images that show no face. ``out/align.json`` keeps source and options, so that a second run goes on where one has
     stopped; ``overwrite`` aligns everything anew, as does a list of landmarks that has changed since.
-    ``out/no_face.list`` names what could not be aligned. Raises UserError if options do not fit together or what ``out``
-    holds, and if no photograph shows a face.
+    ``out/no_face.list`` names what could not be aligned. Raises UserError if options do not fit together or do not fit
+    what ``out`` holds, and if no photograph shows a face.
     """
     is_layout = (source / "images.list").is_file() or any(source.glob("list_attr_*_train.txt"))
     if is_layout and options.every_face:

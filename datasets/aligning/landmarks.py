@@ -40,7 +40,8 @@ class Landmarks:
         if path.is_dir():
             files = sorted(path.glob("*" + _RAF_ENDING))
             if not files:
-                raise UserError(f"{path}: holds no *{_RAF_ENDING}; give such a directory or a file of lines \"{_FORM}\"")
+                raise UserError(f"{path}: holds no *{_RAF_ENDING}; give such a directory or a file of lines "
+                                f"\"{_FORM}\"")
             self._points = {_raf_stem(file): _read_raf(file) for file in files}
         elif path.name.endswith(_RAF_ENDING):
             self._points = {_raf_stem(path): _read_raf(path)}
@@ -117,7 +118,8 @@ def likely_order(several: Sequence[numpy.ndarray]) -> str | None:
         return float(numpy.mean([fit.residual for fit in found])) if upright else numpy.inf
 
     given = float(numpy.mean([fit_of(points).residual for points in several]))
-    tried = {(form, order): mean_residual(fits(form, order)) for form in OTHER_FORMS for order in permutations(range(5))}
+    tried = {(form, order): mean_residual(fits(form, order))
+             for form in OTHER_FORMS for order in permutations(range(5))}
     form, order = min(tried, key=tried.get)
     if tried[form, order] > given / 3:
         return None
