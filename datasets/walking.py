@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Iterable
+
 
 from datasets.files import is_image_name
 from datasets.names import path_key

@@ -33,9 +33,11 @@ class GANShape:
 
 @dataclass(frozen=True)
 class RecognizerShape:
-    """The shapes of the VGG networks (METHOD §1)."""
+    """The recognizer's backbone, and the shapes of the VGG networks (METHOD §1)."""
 
-    vgg_width: int = option(64, "width of VGG's first layer, less than twice --base_width", least=1, most=1024,
+    backbone: str = option("vgg19_bn", "the recognizer's backbone; the perceptual network is always VGG19-bn (resnet18 is "
+                           "not in the paper)", choices=("vgg19_bn", "resnet18"), restore="fixed")
+    vgg_width: int = option(64, "width of the backbone's and of VGG's first layer, less than twice --base_width", least=1, most=1024,
                             restore="fixed")
     fc_width: int = option(4096, "width of VGG's two hidden linear layers", least=1, most=65536, restore="fixed")
 
