@@ -152,14 +152,3 @@ def source_table(asked: argparse.Namespace, *others: Path) -> Path:
     for name in LISTS:
         check_output(Path(asked.out) / name, "--out", inputs=[table, *others])
     return table
-
-
-def share_to_test_on(word: str) -> float:
-    """A share, from what was typed; UserError unless it lies between 0 and 1."""
-    try:
-        share = float(word)
-    except ValueError:
-        raise UserError(f"--test_subjects {word}: no share, no subject's number and no file") from None
-    if not 0 < share < 1:
-        raise UserError(f"the share to test on must lie between 0 and 1, not {word}")
-    return share
