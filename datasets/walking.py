@@ -13,7 +13,8 @@ from datasets.files import is_image_name
 from datasets.names import path_key
 from utils import UserError
 
-_OF_TOOLS = re.compile(r"[.@#$~].*|__.*|lost\+found|System Volume Information|Network Trash Folder|Temporary Items", re.I)
+_OF_TOOLS = re.compile(r"[.@#$~].*|__.*|lost\+found|System Volume Information|Network Trash Folder|Temporary Items",
+                       re.IGNORECASE)
 
 
 @dataclass

@@ -157,7 +157,8 @@ def test_a_pattern_must_fit_all_names_and_cases_are_one_person(tmp_path, capsys)
         for person in range(10):
             picture(source / name / f"{'sS'[person % 2]}{person // 2}_{i}.png", 20 * i + person)
     words = ["folders", str(source), "--out", str(tmp_path / "out"), "--subject_regex"]
-    assert "matches 15 of 30 file names and not s0_0.png and s1_0.png" in refused(lambda: convert.main([*words, "^(S.)_"]))
+    line = refused(lambda: convert.main([*words, "^(S.)_"]))
+    assert "matches 15 of 30 file names and not s0_0.png and s1_0.png" in line
     convert.main([*words, "(?i)^(s.)_"])
     assert "5 subjects are written in two ways" in capsys.readouterr().out
     layout = read_layout(tmp_path / "out")
@@ -190,7 +191,7 @@ def test_two_labels_and_mirrored_copies_are_problems(tmp_path, capsys):
     said = capsys.readouterr().out
     for words in ("PROBLEM: leak: 1 pairs of images that are nearly each other's mirror image in two splits: a.png "
                   "(train) = e.png (test)", "PROBLEM: 1 pairs of byte-identical images have two labels: c.png = d.png",
-                  "PROBLEM: 1 names have one label in the training list and another in the validation or test list: f.png"):
+                  "PROBLEM: 1 names have one label in the training list and another in the validation or test list: f"):
         assert words in said, said
 
 
@@ -254,7 +255,8 @@ def test_numbered_labels_are_in_the_order_of_numbers(tmp_path):
 def test_a_table_without_a_header_loses_no_row(tmp_path, capsys):
     for i in range(12):
         picture(tmp_path / f"src/{i}.png", i)
-    path = table(tmp_path / "src/t.csv", *(f"{i}.png,{i % 3},{'PrivateTest' if i > 8 else 'Training'}" for i in range(12)))
+    rows = [f"{i}.png,{i % 3},{'PrivateTest' if i > 8 else 'Training'}" for i in range(12)]
+    path = table(tmp_path / "src/t.csv", *rows)
     for words in ([], ["--file_column", "0.png", "--label_column", "0"]):
         line = refused(lambda: convert.main(["csv", str(path), "--out", str(tmp_path / "out"), *words]))
         assert "has no header, its first line (0.png,0,Training) is a row; read it with --no_header" in line

@@ -32,8 +32,8 @@ _LARGEST_NPY = 4096
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of this kind."""
     parser.add_argument("--classes", type=int, choices=(7, 8), default=8, help="7 leaves contempt out (default: 8)")
-    parser.add_argument("--half", choices=(*_TABLES, "both"), default="manual", help="which images train, where tables "
-                        "list them: those that people labelled, those that a network labelled, or both (default: manual)")
+    parser.add_argument("--half", choices=(*_TABLES, "both"), default="manual", help="which tables' images "
+                        "train: those labelled by people, by a network, or both (default: manual)")
 
 
 def read(asked: argparse.Namespace) -> Collection:

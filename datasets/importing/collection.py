@@ -37,9 +37,9 @@ class Collection:
     """What an importer found. A sample's ``path`` is the source's file, its ``name`` the one it gets.
 
     ``undecided`` samples have no split yet: ``test`` is the share of them that is tested on, or the subjects.
-    ``left_out`` counts images by the reason for which they are not taken. ``walk`` are the files of the source, ``rows``
-    the number of faces that its tables list, ``names`` those by which its lists call the files; ``notes`` are sentences
-    for the user.
+    ``left_out`` counts images by the reason for which they are not taken, ``refused`` are their files. ``walk`` are the
+    files of the source, ``rows`` is how many faces its table lists, ``names`` are those by which its lists call files,
+    and ``notes`` are sentences for the user.
     """
 
     expressions: tuple[str, ...]
@@ -93,8 +93,8 @@ class Collection:
             elif filecmp.cmp(known, path, shallow=False):
                 self.leave_out("that are copies of others", path)
             else:
-                raise UserError(f"{known} and {path} are one picture by their names, and differ; name the directory of one of "
-                                "them as the source, or move the other away")
+                raise UserError(f"{known} and {path} are one picture by their names, and differ; name the directory of "
+                                "one of them as the source, or move the other away")
 
     def name_apart(self, new_name: Callable[[Sample], str]) -> None:
         """Rename all samples that have a split so that no two share a name, not even where a file system ignores case.

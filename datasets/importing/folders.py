@@ -104,8 +104,8 @@ def _check_splits(source: Path, folders: list[tuple[str, ...]], level: int) -> N
         split = split_of(folder[level]) if len(folder) > level else None
         if split is None:
             known = ", ".join(sorted({each[level] for each in folders if len(each) > level and split_of(each[level])}))
-            raise UserError(f"{source}: {'/'.join(folder)} holds {folders.count(folder)} images beside the splits {known} "
-                            "and is none; leave it out with --ignore NAME, or rename it")
+            raise UserError(f"{source}: {'/'.join(folder)} holds {folders.count(folder)} images beside the splits "
+                            f"{known} and is none; leave it out with --ignore NAME, or rename it")
         other = splits.setdefault((*folder[:level], split), folder[level])
         if other != folder[level]:
             raise UserError(f"{source}: {other} and {folder[level]} are both the {split} split; leave one out "

@@ -68,16 +68,16 @@ def split_of(name: str) -> str | None:
 def decide_test(found: Collection, val_as_test: bool, tests: int) -> None:
     """Leave training samples undecided where there is no test split; ``tests`` is how many images belong to one.
 
-    With ``val_as_test`` the validation split is tested on. Raises UserError if the test split has no samples and nothing
-    says what is tested on.
+    With ``val_as_test`` the validation split is tested on. Raises UserError if all images of the test split lack a
+    label or a file, and nothing says what is tested on.
     """
     splits = found.splits
     if val_as_test and (splits["test"] or not splits["val"]):
         raise UserError(f"--val_as_test: there are {len(splits['test'])} labelled test images and {len(splits['val'])} "
                         "of validation; leave it out")
     if tests and not splits["test"] and not val_as_test:
-        raise UserError(f"none of the {tests} test images can be tested on, since they have no label or no file; test on "
-                        "the validation images with --val_as_test, or leave the test images out")
+        raise UserError(f"none of the {tests} test images can be tested on, since they have no label or no file; test "
+                        "on the validation images with --val_as_test, or leave the test images out")
     if val_as_test:
         splits["test"], splits["val"] = splits["val"], []
     if splits["test"]:

@@ -32,8 +32,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     for name, meaning in _COLUMNS.items():
         parser.add_argument(f"--{name}_column", metavar="NAME", help=f"the column of {meaning} (default: {name})")
     parser.add_argument("--box_columns", nargs=4, metavar=_SIDES, help="the columns of a face's box in pixels, where a "
-                        "picture may show several faces; the third and fourth may be those of width and height, and are "
-                        "if their names say so")
+                        "picture shows several faces; the last two may be width and height, by their names")
     parser.add_argument("--no_header", action="store_true", help="the table's first line is a row; columns are called "
                         "1, 2, ... by their positions (file: 1, label: 2)")
     naming.add_options(parser)
@@ -97,8 +96,8 @@ def read_records(table: Path, names: Names, columns: dict[str, str | None], box:
     for key, position in (("file", "1"), ("label", "2")):
         columns[key] = columns[key] or (position if no_header else key)
     for key, column in columns.items():
-        check_columns(table, header, [column] if column else [], f"name the right one with --{key}_column, or read a table "
-                      "whose first line is a row already with --no_header")
+        check_columns(table, header, [column] if column else [], f"name the right one with --{key}_column, or read a "
+                      "table whose first line is a row already with --no_header")
     check_columns(table, header, box or (), "name the right ones with --box_columns")
     if not no_header:
         label = columns["label"]
@@ -131,4 +130,5 @@ def _column_of(key: str, header: Sequence[str], rows: Sequence[dict[str, str]]) 
 
 
 TABLE = Importer("csv", "a table with columns for file and label",
-                 ("FILE", "the table; its first line names the columns (or --no_header)"), "datasets/csv", add_options, read)
+                 ("FILE", "the table; its first line names the columns (or --no_header)"), "datasets/csv", add_options,
+                 read)
