@@ -7,7 +7,6 @@ import os
 import posixpath
 import re
 import unicodedata
-from functools import lru_cache
 from pathlib import Path
 from typing import Iterable
 
@@ -18,17 +17,11 @@ _QUOTES = "\"'`“”‘’"
 _MOST_COMPARED = 20_000  # names among which the nearest one is looked for
 
 
-@lru_cache(100_000)
 def natural_key(text: str) -> tuple:
     """The key that sorts texts with the numbers in them as numbers: ``2`` before ``10``."""
     parts: list = re.split("([0-9]+)", text)
     parts[1::2] = [(len(part.lstrip("0")), part) for part in parts[1::2]]
     return tuple(parts), text
-
-
-def path_key(path: Path) -> tuple:
-    """:func:`natural_key` of each part of a path."""
-    return tuple(map(natural_key, path.parts))
 
 
 def canonical(name: str) -> str:
