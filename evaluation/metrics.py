@@ -44,6 +44,19 @@ class Report:
         return 100 * _ratio(images.max(), images.sum()).item(), 100 * _ratio(1, (images > 0).sum()).item()
 
     @property
+    def near_chance(self) -> bool:
+        """Whether the mean class accuracy lies within two standard deviations of guessing.
+
+        False where so few images are judged that guessing has a standard deviation above 5 points.
+        """
+        shown = self.counts.sum(1)[self.counts.sum(1) > 0]
+        if not len(shown):
+            return False
+        chance = 1 / len(self.counts)
+        deviation = np.sqrt((chance * (1 - chance) / shown).sum()) / len(shown)
+        return bool(deviation <= 0.05 and self.mean_class_accuracy / 100 < chance + 2 * deviation)
+
+    @property
     def recall(self) -> np.ndarray:
         """(n,): of the images of an expression, the share that is found."""
         return 100 * _ratio(np.diag(self.counts), self.counts.sum(1))

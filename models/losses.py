@@ -20,15 +20,6 @@ def soft_bce(logits: Tensor, mean: float, noise: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(logits, mean + noise)
 
 
-def mismatched(logits: Tensor, noise: Tensor, counted: Tensor) -> Tensor:
-    """Σ over A and B of BCE(D(real with the other's label), t(0)), of those ``counted`` (2N,): logits, noise (2N,).
-
-    Not in METHOD (matching-aware discriminators, Reed et al., 2016).
-    """
-    each = F.binary_cross_entropy_with_logits(logits, noise, reduction="none")
-    return 2 * (each * counted).mean()
-
-
 def adversarial(logits: Tensor, mean: float, noise: Tensor, groups: int) -> Tensor:
     """Σ over ``groups`` equal groups of images (A, B or C, D, …) of BCE(D(group), t(mean)): logits, noise (G·N,)."""
     return groups * soft_bce(logits, mean, noise)
@@ -63,14 +54,6 @@ def mean_distance(x: Tensor, target: Tensor) -> Tensor:
 def reconstruction(rebuilt: Tensor, image: Tensor) -> Tensor:
     """MSE of a reconstruction (METHOD §3, ``--lambda_l2_loss``)."""
     return F.mse_loss(_channels_last(rebuilt), _channels_last(image))
-
-
-def true_swap(swapped: Tensor, truth: Tensor, known: Tensor) -> Tensor:
-    """Mean squared difference to the truths (N, 3, S, S), 0 for the samples whose truth is not ``known`` (N,).
-
-    Not in METHOD: the truth is an image of the same person in the same scene with the other expression.
-    """
-    return ((swapped - truth).square().mean((1, 2, 3)) * known).mean()
 
 
 def total_variation(image: Tensor) -> Tensor:

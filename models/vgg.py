@@ -14,6 +14,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models import VGG19_BN_Weights
 from torchvision.models import vgg as torchvision_vgg
 
+from models.layers import full_precision
 from models.losses import mean_distance
 
 TAPS = (2, 6, 12, 20, 29)  # what the reference compares: in-place ReLUs overwrite its first and third slice
@@ -27,10 +28,10 @@ def vgg_features(vgg_width: int = 64) -> nn.Sequential:
     return torchvision_vgg.make_layers(config, batch_norm=True)
 
 
-def vgg_classifier(in_chans: int, fc_width: int = 4096) -> nn.Sequential:
+def vgg_classifier(in_chans: int, fc_width: int = 4096, dropout: float = 0.5) -> nn.Sequential:
     """torchvision's classifier without its last layer: (N, in_chans·49) → (N, fc_width)."""
-    return nn.Sequential(nn.Linear(in_chans * POOLED ** 2, fc_width), nn.ReLU(True), nn.Dropout(),
-                         nn.Linear(fc_width, fc_width), nn.ReLU(True), nn.Dropout())
+    return nn.Sequential(nn.Linear(in_chans * POOLED ** 2, fc_width), nn.ReLU(True), nn.Dropout(dropout),
+                         nn.Linear(fc_width, fc_width), nn.ReLU(True), nn.Dropout(dropout))
 
 
 def classify(classifier: nn.Sequential, maps: Tensor) -> Tensor:
@@ -65,14 +66,17 @@ def init_vgg(module: nn.Module) -> None:
 
 
 class VGG(nn.Module):
-    """A plain VGG19-bn for n expressions, from which the perceptual network is made (METHOD §1)."""
+    """A plain VGG19-bn for n expressions, from which the perceptual network is made (METHOD §1).
+
+    It has no dropout, which kept narrow networks that start at random at chance; only its features are used.
+    """
 
     weights = VGG19_BN_Weights.IMAGENET1K_V1.url
 
     def __init__(self, num_classes: int, vgg_width: int = 64, fc_width: int = 4096) -> None:
         super().__init__()
         self.features = vgg_features(vgg_width)
-        self.classifier = vgg_classifier(8 * vgg_width, fc_width)
+        self.classifier = vgg_classifier(8 * vgg_width, fc_width, dropout=0.0)
         self.new_fc = nn.Linear(fc_width, num_classes)
         self.apply(init_vgg)
 
@@ -123,6 +127,18 @@ class Perceptual(nn.Module):
         with torch.no_grad():
             targets = self(y)
         return sum(weight * mean_distance(a, b) for weight, a, b in zip(self.weights, self(x), targets))
+
+    def relative_distance(self, x: Tensor, y: Tensor, known: Tensor) -> Tensor:
+        """mean|φᵢ(x) − φᵢ(y)| / mean|φᵢ(y)|, averaged over the taps, of ``known`` samples (N,) and 0 for the others.
+
+        All taps count equally, however large their maps' values are. No gradient through y. Not in METHOD.
+        """
+        with torch.no_grad():
+            targets = self(y)
+        known = known[:, None, None, None]
+        parts = [((a - b).abs() * known).mean() / b.abs().mean()
+                 for a, b in zip(map(full_precision, self(x)), map(full_precision, targets))]
+        return sum(parts) / len(parts)
 
 
 def load_vgg(network: nn.Module, state: Mapping[str, Tensor]) -> None:

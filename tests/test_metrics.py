@@ -143,3 +143,9 @@ def test_frechet_distance_of_known_distributions():
     expected = ((a.mean(0) - b.mean(0)) ** 2).sum() + np.cov(a.T).trace() + np.cov(b.T).trace() \
         - 2 * np.sqrt(values.real).sum()
     assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-6)
+
+
+def test_near_chance_is_within_two_standard_deviations_of_guessing():
+    guessing, learned = np.full((2, 2), 50), np.array([[60, 40], [40, 60]])  # deviation 3.5 points
+    assert Report(guessing).near_chance and not Report(learned).near_chance
+    assert not Report(np.full((2, 2), 5)).near_chance  # too few images to tell

@@ -18,7 +18,7 @@ from models.backbones import BACKBONES
 from models.checkpoints import (TrainedPerceptual, initialize, load_gan_networks, load_into, load_recognizer, on_cpu,
                                 read_perceptual, save_gan, save_recognizer)
 from models.recognizer import Examples, Recognizer, real_features
-from models.swap import Pair
+from models.swap import Extras, Pair
 from models.swap_gan import SwapGAN
 from models.vgg import VGG
 from options.config import GANSchedule, PerceptualOptions, RecognizerSchedule
@@ -121,14 +121,16 @@ class PerceptualPhase:
         return self._recognizer
 
     def _plan(self, epoch: int) -> Plan:
-        return real_plan(len(self.context.layout.train), self.batch_size, self.context.seed, "stage0", epoch)
+        labels = [sample.label for sample in self.context.layout.train]
+        return real_plan(len(labels), self.batch_size, self.context.seed, "stage0", epoch,
+                         balanced=labels if self.context.balanced else None)
 
     def steps(self, epoch: int) -> int:
         """Return the number of steps of one pass over the real training images."""
         return len(self._plan(epoch))
 
     def batches(self, epoch: int, start: int) -> Iterator[Examples]:
-        """Yield real images without codes."""
+        """Yield real images without codes; with ``--balanced`` all expressions equally often."""
         for batch in self.context.load(self._plan(epoch), start):
             batch = batch.to(self.context.device)
             yield Examples(batch.label, (batch.first,), totals=(batch.total, 0))
@@ -140,10 +142,14 @@ class PerceptualPhase:
 
     def end_epoch(self, epoch: int, means: dict[str, float]) -> dict[str, float]:
         """Keep the best so far; after the last epoch, write it."""
-        acc = self.context.accuracy(self.recognizer, None)
+        acc, report = self.context.evaluate_for_selection(self.recognizer, None)
         if self.context.is_kept(acc, self._best["acc"]):
             self._best = {"acc": acc, "step": self.recognizer.steps, "net": on_cpu(self.recognizer.network)}
         if epoch == self.epochs - 1:
+            if report and report.near_chance and not self.context.force:
+                raise UserError(f"the perceptual network is near chance after {self.epochs} epochs (mean class accuracy "
+                                f"{report.mean_class_accuracy:.1f} %); start anew with more --perceptual_epochs, another "
+                                "--perceptual_lr or --perceptual FILE, or go on with --restore --force")
             if self.context.processes.main:
                 utils.save_checkpoint(self.own_file, {**self._best, "config": self.context.metadata})
             share_file(self.own_file, self.context.processes, self.context.folder, trained=True)
@@ -185,6 +191,7 @@ class GANPhase:
                  perceptual: PerceptualPhase) -> None:
         self.context, self.recipe, self.schedule, self.perceptual = context, recipe, schedule, perceptual
         context.seed_torch("init", "gan")
+        recipe = replace(recipe, planned_steps=schedule.epochs * self.steps(0))
         self.gan = SwapGAN(shape, recipe, device=context.device, amp=context.amp, processes=context.processes)
         if context.compile:
             self.gan.compile()
@@ -192,7 +199,7 @@ class GANPhase:
     def _plan(self, epoch: int) -> Plan:
         """Return the pairs of an epoch: A of one expression, B of any others."""
         return gan_plan(self.context.layout.train, self.schedule.batch_size, self.context.seed, epoch,
-                        self.recipe.scene_truth, self.recipe.mirror, self.recipe.mismatched)
+                        self.recipe.scene_truth, self.recipe.mirror, self.recipe.mismatched, self.context.balanced)
 
     def steps(self, epoch: int) -> int:
         """Return the number of steps in an epoch: images / batch size, at least one."""
@@ -254,7 +261,8 @@ class GANPhase:
 
 def pair_of(batch: Loaded) -> Pair:
     """Return what the GAN takes, from a batch on its device."""
-    return Pair(batch.first, batch.second, batch.label, batch.second_label, batch.truth, batch.known, batch.mismatch)
+    return Pair(batch.first, batch.second, batch.label, batch.second_label,
+                Extras(batch.truth, batch.known, batch.mismatch))
 
 
 # ------------------------------------------------------------------------------------------ the recognizer
@@ -346,7 +354,7 @@ class RecognizerPhase:
 
     def _keep_if_better(self) -> float:
         """Evaluate the recognizer, write it if it is to be kept, and return its accuracy in percent."""
-        acc = self.context.accuracy(self.recognizer, self.gan.encoder)
+        acc, _ = self.context.evaluate_for_selection(self.recognizer, self.gan.encoder)
         if self.context.is_kept(acc, self.best_acc):
             self.best_acc = acc
             if self.context.processes.main:
