@@ -366,6 +366,36 @@ def installed_memory() -> int:
 
 # --------------------------------------------------------------------------------------------------- files
 
+REFUSALS = errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENOTTY
+
+
+@contextlib.contextmanager
+def may_be_refused() -> Iterator[None]:
+    """Within this context a file system may refuse an operation that it does not know (SMB, S3 and FUSE mounts).
+
+    For side work alone, such as permissions and times. Errors that lose data, such as a full disk, are raised.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in REFUSALS:
+            raise
+
+
+def placeholder(path: str | os.PathLike) -> str | None:
+    """Say what a file is that only stands for the one that was to be downloaded; None for any other file."""
+    try:
+        with open(path, "rb") as handle:
+            start = handle.read(256).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    except OSError:
+        return None
+    if start.startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer, not the file itself: fetch it with git lfs pull"
+    if start.startswith((b"<!doctype html", b"<html", b"<head")):
+        return "a web page, not the file itself: download it again, and open it in a browser to see what went wrong"
+    return None
+
+
 @contextlib.contextmanager
 def atomic_file(path: str | os.PathLike, mode: str = "wb") -> Iterator[Any]:
     """Open a file that appears under its name whole or not at all (temporary file, fsync, rename)."""
@@ -378,8 +408,10 @@ def atomic_file(path: str | os.PathLike, mode: str = "wb") -> Iterator[Any]:
         with handle:
             yield handle
             handle.flush()
-            os.fsync(handle.fileno())
-        os.chmod(handle.name, 0o666 & ~_umask())
+            with may_be_refused():
+                os.fsync(handle.fileno())
+        with may_be_refused():
+            os.chmod(handle.name, 0o666 & ~_umask())
         os.replace(handle.name, path)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -429,17 +461,24 @@ def read_json(path: str | os.PathLike) -> Any:
         raise UserError(f"{path}: not readable as JSON ({error})") from None
 
 
-PICTURE_FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP"}
+PICTURE_FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP", ".pdf": "PDF"}
 
 
 def check_picture_name(path: str | os.PathLike) -> None:
     """UserError unless a picture can be written under this name."""
     if Path(path).suffix.lower() not in PICTURE_FORMATS:
-        raise UserError(f"{path}: a picture's name must end in .png or .jpg")
+        raise UserError(f"{path}: a picture's name must end in .png, .jpg or .pdf")
 
 
 def save_picture(image, path: str | os.PathLike, comment: bytes | None = None) -> None:
     """Write a PIL image atomically, in the format that the name's ending asks for; JPEG and PNG may hold a comment."""
+    content = encoded_picture(image, path, comment)
+    with atomic_file(path) as handle:
+        handle.write(content)
+
+
+def encoded_picture(image, path: str | os.PathLike, comment: bytes | None = None) -> bytes:
+    """Return what :func:`save_picture` writes."""
     import io
 
     from PIL.PngImagePlugin import PngInfo
@@ -453,8 +492,7 @@ def save_picture(image, path: str | os.PathLike, comment: bytes | None = None) -
     elif comment:
         more["comment"] = comment
     image.save(buffer, format=PICTURE_FORMATS[ending], quality=95, **more)
-    with atomic_file(path) as handle:
-        handle.write(buffer.getvalue())
+    return buffer.getvalue()
 
 
 def save_checkpoint(path: str | os.PathLike, value: Any) -> None:
@@ -480,6 +518,8 @@ def load_checkpoint(path: str | os.PathLike) -> Any:
 
     if not Path(path).is_file():
         raise UserError(f"{path}: no such checkpoint file")
+    if found := placeholder(path):
+        raise UserError(f"{path}: is {found}")
     torch.serialization.add_safe_globals(_numpy_scalars())
     try:
         with warnings.catch_warnings():

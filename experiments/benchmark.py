@@ -47,7 +47,8 @@ from models.recognizer import Examples, Recognizer, evaluate, real_features  # n
 from models.speed import synchronize  # noqa: E402
 from models.swap import Pair  # noqa: E402
 from models.swap_gan import SwapGAN  # noqa: E402
-from models.vgg import VGG, Perceptual, VGG_fx  # noqa: E402
+from models.backbones import VGG_fx  # noqa: E402
+from models.vgg import VGG, Perceptual  # noqa: E402
 from training.phases import with_codes  # noqa: E402
 from commands.recognize import LARGE_BATCH, looked_at  # noqa: E402
 from peak import flops_of, peak_flops  # noqa: E402

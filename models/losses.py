@@ -73,6 +73,27 @@ def true_swap(swapped: Tensor, truth: Tensor, known: Tensor) -> Tensor:
     return ((swapped - truth).square().mean((1, 2, 3)) * known).mean()
 
 
+def coarse_picture(swapped: Tensor, image: Tensor, side: int = 8) -> Tensor:
+    """Mean squared difference of images (N, 3, S, S) averaged to ``side`` × ``side`` cells. Not in METHOD.
+
+    It keeps light, hair and glasses of the own face: an expression hardly changes such averages.
+    """
+    return F.adaptive_avg_pool2d(swapped - image, side).square().mean()
+
+
+def color_of_gray(swapped: Tensor, image: Tensor, tolerance: float = 0.02) -> Tensor:
+    """Mean squared color of the swaps (N, 3, S, S) of gray images, 0 for those of color images. Not in METHOD.
+
+    An image is gray if its channels differ by less than ``tolerance`` from their mean on average.
+    """
+    gray = _color(image).abs().mean((1, 2, 3)) < tolerance
+    return (_color(swapped).square().mean((1, 2, 3)) * gray).mean()
+
+
+def _color(image: Tensor) -> Tensor:
+    return image - image.mean(1, keepdim=True)
+
+
 def total_variation(image: Tensor) -> Tensor:
     """TV(x) = MSE of vertical neighbors / S + MSE of horizontal neighbors / S (METHOD §3)."""
     side, image = image.shape[-1], _channels_last(image)

@@ -31,7 +31,7 @@ from datasets.lists import is_integer, read_label_list
 from datasets.plans import real_plan, recognizer_plan
 from hostile import PLAIN, PYTHON, TENSORS, cases, deep, ended, mutated, refused, seeds, works_or_is_refused
 from options.option import MOST
-from models.checkpoints import (gan_config, load_judge, load_perceptual, load_recognizer, load_swap_gan, on_cpu,
+from models.checkpoints import (gan_config, load_judge, read_perceptual, load_recognizer, load_swap_gan, on_cpu,
                                 save_gan, save_judge, save_recognizer)
 from models.generator import Encoder
 from evaluation.judge import ExpressionJudge
@@ -40,7 +40,8 @@ from options.recipes import GANShape, RecognizerRecipe
 from models.recognizer import Examples, Recognizer
 from models.weight_checks import LARGEST, fault_of_weights
 from models.swap_gan import SwapGAN
-from models.vgg import VGG, VGG_fx
+from models.backbones import VGG_fx
+from models.vgg import VGG
 from training.memory import check_memory, needed
 from options.command_line import read_config
 from options.config import DEFAULTS, RUN_KEYS, SPECS
@@ -175,7 +176,7 @@ def test_checkpoints_of_networks(networks, tmp_path, seed):
     kinds = {"VGG/max_ckpt.t7": lambda: load_recognizer(networks / "VGG", CPU),
              "VGG/Enc_max.pth": lambda: load_recognizer(networks / "VGG", CPU),
              "model/Dec_iter_temp.pth": lambda: load_swap_gan(networks / "model", None, ["a", "b"], 32, CPU),
-             "2_max_ckpt.t7": lambda: load_perceptual(networks / "2_max_ckpt.t7"),
+             "2_max_ckpt.t7": lambda: read_perceptual(networks / "2_max_ckpt.t7"),
              "judge.pth": lambda: load_judge(networks / "judge.pth", {"expressions": ["a", "b"], "image_size": 32,
                                                                       "images": "x"})}
     name = sorted(kinds)[seed % len(kinds)]

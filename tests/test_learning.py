@@ -14,7 +14,8 @@ from options.recipes import GANRecipe, GANShape, RecognizerRecipe
 from models.recognizer import Examples, Recognizer, evaluate, real_features
 from models.swap import Pair
 from models.swap_gan import SwapGAN
-from models.vgg import VGG, Perceptual, VGG_fx
+from models.backbones import VGG_fx
+from models.vgg import VGG, Perceptual
 from training.phases import with_codes
 
 

@@ -33,7 +33,8 @@ from options.recipes import GANRecipe, GANShape, RecognizerRecipe
 from models.recognizer import Examples, Recognizer, evaluate, real_features
 from models.swap import Pair
 from models.swap_gan import SwapGAN
-from models.vgg import VGG, VGG_fx, Perceptual
+from models.backbones import VGG_fx
+from models.vgg import VGG, Perceptual
 
 torch.set_num_threads(1)
 cpu = torch.device("cpu")

@@ -84,7 +84,7 @@ def checkpoint_metadata(config: Config, layout: Layout) -> dict[str, Any]:
             "alignment": alignment_of(layout.root), "data_dir": str(layout.root), "selected_on": select_on,
             "images": fingerprint([select_on, *([s.name, s.label] for s in layout.train), "selection",
                                    *([s.name, s.label] for s in selection(layout, select_on))]),
-            "fold": fold, "gan": vars(config.gan_shape(len(names))).copy()}
+            "fold": fold, "backbone": config.recognizer_shape.backbone, "gan": vars(config.gan_shape(len(names))).copy()}
 
 
 # ------------------------------------------------------------------------------------------------ decoded images

@@ -15,7 +15,8 @@ from datasets.layout import Layout
 from models.discriminator import Discriminators
 from models.generator import Generator
 from options.config import Config
-from models.vgg import VGG, VGG_fx
+from models.backbones import BACKBONES
+from models.vgg import VGG
 from training.phases import MIXED_PER_SYNTHESIS, further_batches
 from utils import UserError
 
@@ -48,7 +49,7 @@ def needed(config: Config, layout: Layout, mixed: bool = False, world: int = 1) 
     with torch.device("meta"):
         shape = config.gan_shape(n)
         gan = count(Generator(shape)) + count(Discriminators(shape))
-        recognizer = count(VGG_fx(n, vgg, fc, width))
+        recognizer = count(BACKBONES[config.recognizer_shape.backbone](n, vgg, fc, width))
         perceptual = count(VGG(n, vgg, fc))
     weights = 4 * max(4 * gan + recognizer, 3 * gan + 3 * recognizer, gan + recognizer + 4 * perceptual
                       * bool(config.perceptual.perceptual_epochs and recipe.vgg_loss and not config.perceptual.perceptual))

@@ -12,6 +12,7 @@ import torch
 import utils
 from commands.grid import save_sheet
 from commands.matrix import evaluate_split, write_report
+from commands.report import save_report
 from commands.swap import swap
 from datasets.folds import fold_list, list_text
 from datasets.layout import Layout
@@ -89,7 +90,7 @@ def build_run(config: Config, layout: Layout, images: Images, device: torch.devi
     select_on, learned = config.recognizer.select_on, layout.train + layout.target_only
     pairs = training_pairs(layout, config.run.seed, config.recognizer.pairs_per_image, config.recognizer.targets == "any")
     if config.perceptual.vgg_init == "imagenet" and not restoring:
-        download_imagenet_weights(processes)
+        download_imagenet_weights(processes, config.recognizer_shape.backbone)
     images_near = images.on(device)
     context = TrainingContext(
         folder=Path(config.run.checkpoint_dir), seed=config.run.seed, layout=layout, images=images_near.of(learned),
@@ -100,7 +101,7 @@ def build_run(config: Config, layout: Layout, images: Images, device: torch.devi
     vgg_init, rounds = config.perceptual.vgg_init, config.gan.epochs // config.recognizer.round_every
     perceptual = PerceptualPhase(context, config.perceptual, config.recognizer_shape, config.recognizer.vgg_batch_size,
                                  is_needed=config.gan_recipe.vgg_loss or vgg_init == "stage0")
-    gan = GANPhase(context, config.gan_shape(context.num_classes), config.gan_recipe, config.gan, perceptual.file)
+    gan = GANPhase(context, config.gan_shape(context.num_classes), config.gan_recipe, config.gan, perceptual)
     recognizer = RecognizerPhase(context, config.recognizer, config.recognizer_recipe, config.recognizer_shape, gan.gan,
                                  rounds, vgg_init, perceptual.file, pairs)
 
@@ -192,10 +193,12 @@ def report(config: Config, layout: Layout, gan: SwapGAN, shared: SharedData | No
     if not (resume_dir / "max_ckpt.t7").is_file():
         print(f"no recognizer round in {config.gan.epochs} epochs (--round_every {config.recognizer.round_every} "
               f"--round_epochs {config.recognizer.round_epochs}): no test")
-        return
+        return save_report(folder, results)
     result = evaluate_split(load_recognizer(resume_dir, gan.device), layout, "test", config.shape.image_size, 64,
                             config.loading.num_workers, shared.images if shared else None)
-    write_report(result, layout.expressions, f"recognizer of {folder} on {layout.root}, test images", results)
+    write_report(result, layout.expressions, f"recognizer of {folder} on {layout.root}, test images", results,
+                 folder)
+    save_report(folder, results)
     if demo:
         show_demo(config, layout, resume_dir)
 
