@@ -114,7 +114,7 @@ def curves(path: Path, num_classes: int | None) -> list[tuple[str, str]]:
     with open(path, newline="", encoding="utf-8") as handle:
         for row in csv.DictReader(handle):
             if row["phase"].endswith("_epoch"):
-                found[row["phase"].removesuffix("_epoch")][row["name"]].append((int(row["epoch"]) + 1, float(row["value"])))
+                found[row["phase"].removesuffix("_epoch")][row["name"]].append((int(row["epoch"]), float(row["value"])))
     return [(heading, f'<div class="charts">{charts(found[phase], num_classes)}</div>')
             for phase, heading in PHASES.items() if found.get(phase)]
 
