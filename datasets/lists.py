@@ -205,7 +205,7 @@ def read_subjects(root: Path, listed: Collection[str], names: Names | None = Non
                             f"{subjects[name][0]} before")
     if subjects and listed and not any(name in listed for name in subjects):
         raise UserError(f"{path}: names none of the listed images, but {shortened(next(iter(subjects)))}; write the "
-                        "names as in images.list, or remove it")
+                        "names as in images.list, or move it away")
     return subjects
 
 
