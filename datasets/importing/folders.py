@@ -87,11 +87,12 @@ def find_places(found: Collection, source: Path, ignored: Sequence[str]) -> list
     if level and all(len(parts) > 3 for _, parts in files):
         raise UserError(f"{source}: the splits are in {files[0][1][0]}, above the expressions; name it as the source")
     _check_splits(source, [parts[:-1][:level + 1] for _, parts in files], level)
-    places = []
+    places, spelled = [], {}
     for path, parts in files:
         split = split_of(parts[level]) if len(parts) > level + 1 else None
-        inside = len(parts) > 2
-        places.append(Place(split, parts[1 - level] if inside else None, "/".join(parts[2:]), path))
+        name = parts[1 - level] if len(parts) > 2 else None
+        name = name and spelled.setdefault(name.casefold(), name)  # Happy of one split is happy of another
+        places.append(Place(split, name, "/".join(parts[2:]), path))
     return places
 
 

@@ -73,11 +73,12 @@ def decide_test(found: Collection, val_as_test: bool, tests: int) -> None:
     """
     splits = found.splits
     if val_as_test and (splits["test"] or not splits["val"]):
-        raise UserError(f"--val_as_test: there are {len(splits['test'])} labelled test images and {len(splits['val'])} "
-                        "of validation; leave it out")
+        raise UserError(f"--val_as_test: there are {len(splits['test'])} labelled images of the test split and "
+                        f"{len(splits['val'])} of the validation split; leave it out")
     if tests and not splits["test"] and not val_as_test:
-        raise UserError(f"none of the {tests} test images can be tested on, since they have no label or no file; test "
-                        "on the validation images with --val_as_test, or leave the test images out")
+        advice = "test on the validation images with --val_as_test" if splits["val"] else \
+            "leave them out (directories with --ignore NAME), and training images are tested on"
+        raise UserError(f"none of the {tests} test images can be tested on, since they have no label or no file; {advice}")
     if val_as_test:
         splits["test"], splits["val"] = splits["val"], []
     if splits["test"]:
