@@ -28,7 +28,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def read(asked: argparse.Namespace) -> Collection:
-    """All listed images, as samples of training and test."""
+    """Return all listed images, as samples of training and test."""
     source, kind, which = source_directory(asked), asked.images, asked.set
     root = source / which if (source / which).is_dir() else source
     labels, images = root / "EmoLabel" / "list_patition_label.txt", root / "Image" / kind
