@@ -51,9 +51,9 @@ def find_layout(options: argparse.Namespace, trained: TrainedRecognizer, folder:
     A fold's recognizer is tested on that fold; of the data it was trained on it has a validation split, too.
     """
     from datasets.folds import with_kept_fold
-    from datasets.layout import DATA_SETS, read_layout
+    from datasets.layout import DATA_SETS, check_not_moved, read_layout
     from datasets.splits import with_kept_validation
-    from commands.trained import names_of
+    from commands.trained import check_contents, names_of
 
     config, data = trained.config, DATA_SETS[getattr(options, "data", 2)]
     if hasattr(options, "data_dir"):
@@ -63,11 +63,16 @@ def find_layout(options: argparse.Namespace, trained: TrainedRecognizer, folder:
     names = names_of(trained, getattr(options, "attributes", None), getattr(options, "data", 2), folder)
     own_data = Path(config.get("data_dir", "")).resolve() == Path(root).resolve()
     published = hasattr(options, "data") and not hasattr(options, "data_dir") and not own_data
+    check_not_moved(root, config.get("data_dir"))
     layout = read_layout(root, names, known=data.expressions if published else config.get("listed"),
                          neutral=config.get("neutral_name"), need_test="fold" not in config)
     if "fold" in config:
         layout = with_kept_fold(layout, folder.parent, config["fold"])
-    return with_kept_validation(layout, folder.parent) if options.split != "test" and own_data else layout
+    layout = with_kept_validation(layout, folder.parent) if options.split != "test" and own_data else layout
+    if not hasattr(options, "data_dir") and own_data:
+        check_contents(layout, config, folder, "name the directory of the images that are meant with --data_dir",
+                       ["test"] if options.split == "test" else ["train", "test"])
+    return layout
 
 
 def evaluate_folder(options: argparse.Namespace, folder: Path) -> tuple["EvaluationResult", "Layout"]:
@@ -109,7 +114,7 @@ def main(words: Sequence[str] | None = None) -> None:
     check_ranges(options, batch_size=(1, 65536), num_workers=(0, 256), image_size=(32, 2048), gpu=(-1, 1023))
     if options.image_size % 32:
         raise UserError(f"--image_size {options.image_size}: must be a multiple of 32, like 64 or 256")
-    folders = list(map(Path, options.resume_dir))
+    folders = [path.parent if path.is_file() else path for path in map(Path, options.resume_dir)]
     for i, folder in enumerate(folders):
         if not folder.is_dir():
             raise UserError(f"--resume_dir {folder}: no such directory")

@@ -82,6 +82,8 @@ def run_command(main: Callable[[], None]) -> None:
     except OSError as error:
         if error.errno is None:
             raise
+        if "temporary directory" in str(error.strerror):  # Python's own search for one
+            sys.exit(_report("no temporary directory can be written to; name one with TMPDIR=DIR before the command", 2))
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         where = f"{error.filename}: " if error.filename else ""
         advice = "free some space" if full else "choose another file or place"
@@ -198,7 +200,7 @@ def pick_device(gpu: list[int] | None) -> "torch.device":
         return torch.device("cpu")
     if not torch.cuda.is_available():
         if gpu is not None and main_process():
-            print("warning: no CUDA GPU is available here, using the CPU instead of --gpu "
+            print(f"warning: no CUDA GPU is available here{visible_gpus_note()}, using the CPU instead of --gpu "
                   + " ".join(map(str, gpu)), file=sys.stderr)
         return torch.device("cpu")
     local_rank = int(os.environ["LOCAL_RANK"]) if number_of_processes() > 1 else 0
@@ -208,8 +210,15 @@ def pick_device(gpu: list[int] | None) -> "torch.device":
                         "name as many, or leave --gpu out")
     index = local_rank if gpu is None else gpu[local_rank]
     if index >= torch.cuda.device_count():
-        raise UserError(f"--gpu {index}: this machine has {torch.cuda.device_count()} GPU(s), numbered from 0")
+        raise UserError(f"--gpu {index}: this machine has {torch.cuda.device_count()} GPU(s), numbered from 0"
+                        + visible_gpus_note())
     return torch.device("cuda", index)
+
+
+def visible_gpus_note() -> str:
+    """What CUDA_VISIBLE_DEVICES does to the numbers of GPUs, in brackets; nothing where it is not set."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return f" (CUDA_VISIBLE_DEVICES={visible} numbers GPUs anew: the first that it names is --gpu 0)" if visible else ""
 
 
 def to_device(value: "torch.Tensor", device: "torch.device | str") -> "torch.Tensor":
