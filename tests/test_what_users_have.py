@@ -6,6 +6,7 @@ import errno
 import io
 import os
 import struct
+import tempfile
 import zlib
 from pathlib import Path
 
@@ -149,7 +150,21 @@ def test_a_file_system_may_refuse_side_work_and_keep_no_times(tmp_path, monkeypa
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)  # this loses data
     with pytest.raises(OSError):
         utils.write_text(tmp_path / "x.txt", "x")
     assert not Path(tmp_path / "x.txt").exists()
+
+
+def test_what_a_system_lacks_is_said_in_its_words(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5")
+    with pytest.raises(UserError, match="CUDA_VISIBLE_DEVICES=5 numbers GPUs anew: the first that it names is --gpu 0"):
+        utils.pick_device([5])
+    assert utils.pick_device([0]).index == 0
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [str(tmp_path / "nowhere")])
+    with pytest.raises(SystemExit) as end:
+        utils.run_command(tempfile.mkdtemp)
+    assert end.value.code == 2 and "name one with TMPDIR=DIR" in capsys.readouterr().err
