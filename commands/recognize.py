@@ -26,9 +26,12 @@ from datasets.files import check_figure, check_output, check_table, save_figure
 from datasets.loading import to_float
 from datasets.pictures import read_picture
 from datasets.video import Persons, Video
-from evaluation.attribution import explained_stage
+from evaluation.attribution import explained_side
+from datasets.walking import describe
+from evaluation import verdict
 from models.checkpoints import TrainedRecognizer
-from pictures.recognized_figures import PERSONS_SHOWN, Card, cards_picture, timeline, with_boxes
+from pictures.cards import Card, cards_picture, with_boxes
+from pictures.timelines import PERSONS_SHOWN, timeline
 from options.config import Config
 from commands.trained import images_of, load_trained, preparation
 from utils import UserError
@@ -70,6 +73,8 @@ def recognize(config: Config) -> None:
     places.check(paths)
     trained = load_trained(config)
     check_output(places.sheet, "--output", trees=images_of(trained.config))
+    for finding in verdict.of_checkpoint(trained.acc, len(trained.names)):
+        print(f"warning: {finding}", file=sys.stderr)
     cutter = Cutter(preparation(faces, trained.image_size, trained.alignment, paths))
     pictures = chain.from_iterable(video(every) for video in videos) if videos else map(Picture, paths)
     count = sum(-(-video.frames // every) for video in videos) if videos else len(paths)
@@ -91,7 +96,9 @@ def recognize(config: Config) -> None:
 
 def find_input(inputs: Sequence[str], every: int) -> tuple[list[Path], list[Video]]:
     """The files of ``--input``, and all of them as videos where they are; UserError for what cannot be read."""
-    paths = find_pictures(inputs)
+    paths, passed_over = find_pictures(inputs)
+    if passed_over:
+        print(f"{len(paths)} files in --input, {describe(passed_over)}")
     videos = [path for path in paths if is_video_name(path)]
     if videos and len(paths) > len(videos):
         raise UserError(f"--input: {videos[0]} is a video, and {len(paths) - len(videos)} other files are pictures; "
@@ -288,7 +295,7 @@ def draw_sheet(tally: Tally, trained: TrainedRecognizer, path: Path) -> None:
              in zip(image, heat, tally.sample)]
     which = f"{len(cards)} of " if tally.persons else f"the first {len(cards)} of "
     heads = [(which if tally.faces > len(cards) else "") + counted(tally.faces, "face"),
-             f"heat: what spoke for the named expression (LayerCAM, VGG stage {explained_stage(trained.image_size)})"]
+             f"heat: evidence for the named expression (LayerCAM, maps of {explained_side(trained.image_size)} x {explained_side(trained.image_size)})"]
     save_figure(cards_picture(cards, trained.names, heads), path)
 
 

@@ -23,8 +23,8 @@ from torch import Tensor
 from datasets.layout import Sample, report_broken
 from datasets.parallel import by_processes
 from datasets.pictures import is_blank, read_image
-from utils import (UserError, atomic_file, digest_of_ends, fingerprint, installed_memory, main_process,
-                   number_of_processes, runs_side_by_side)
+from utils import (UserError, atomic_file, digest_of_ends, fingerprint, installed_memory, main_process, processes_here,
+                   runs_side_by_side)
 
 GIB = 2 ** 30
 DIGEST = 32                     # bytes
@@ -57,7 +57,7 @@ def fits_memory(needed: int) -> bool:
         free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (ValueError, OSError, AttributeError):  # not every system tells
         return False
-    return needed < min(free, installed_memory() or free) / 3 / number_of_processes() / runs_side_by_side()
+    return needed < min(free, installed_memory() or free) / 3 / processes_here() / runs_side_by_side()
 
 
 def free_disk(folder: Path) -> int:

@@ -16,9 +16,9 @@ from datasets.cache import DIGEST, DiskCache, bytes_of, decode, fits_memory, to_
 from datasets.layout import Layout, Sample, digests_of
 from datasets.pictures import read_image
 from datasets.plans import Batch, Plan
-from utils import UserError, fingerprint, progress
+from utils import fingerprint, progress, to_device
 
-
+SHARE_OF_GPU = 0.1  # of its free memory, that decoded images may take
 BATCHES_AHEAD = 2  # for each thread
 
 
@@ -56,6 +56,15 @@ class Images(torch.utils.data.Dataset):
         some.digests = None if self.digests is None else self.digests[rows]
         return some
 
+    def on(self, device: torch.device) -> "Images":
+        """The same with the decoded images on a GPU if they take little of its free memory, else as they are."""
+        if device.type != "cuda" or not isinstance(self.pixels, Tensor) or \
+                self.pixels.nbytes > SHARE_OF_GPU * torch.cuda.mem_get_info(device)[0]:
+            return self
+        there = copy.copy(self)
+        there.pixels = self.pixels.to(device)
+        return there
+
     def content(self) -> str:
         """:func:`datasets.layout.content_of` these samples; no file is read twice."""
         if self.digests is None:
@@ -74,7 +83,8 @@ class Images(torch.utils.data.Dataset):
     def __getitem__(self, positions: Sequence[int] | Tensor) -> Tensor:
         if self.pixels is not None:
             positions = torch.as_tensor(positions)
-            return self.pixels[positions if self.rows is None else self.rows[positions]]
+            rows = positions if self.rows is None else self.rows[positions]
+            return self.pixels[to_device(rows, self.pixels.device) if isinstance(self.pixels, Tensor) else rows]
         decoded = torch.empty(len(positions), 3, self.image_size, self.image_size, dtype=torch.uint8)
         for pixels, i in zip(decoded, positions):
             pixels.copy_(to_uint8(read_image(self.samples[i].path, self.image_size)))
@@ -162,7 +172,9 @@ class _Planned:
 
     def _mirrored(self, positions: np.ndarray, flip: Tensor) -> Tensor:
         pixels = self.images[positions]
-        return torch.where(flip[:, None, None, None], pixels.flip(3), pixels) if flip.any() else pixels
+        if not flip.any():
+            return pixels
+        return torch.where(to_device(flip, pixels.device)[:, None, None, None], pixels.flip(3), pixels)
 
 
 def load(images: Images, plan: Sequence[Batch], num_workers: int = 0, pin_memory: bool = False,
@@ -172,8 +184,9 @@ def load(images: Images, plan: Sequence[Batch], num_workers: int = 0, pin_memory
     Threads decode ahead where images are not cached in memory, ``BATCHES_AHEAD`` batches each: Pillow works without
     Python's lock, and threads need no shared memory, of which containers have little.
     """
-    planned = _Planned(images, plan, share, pin_memory)
-    workers = 0 if isinstance(images.pixels, Tensor) else num_workers
+    decoded = isinstance(images.pixels, Tensor)
+    planned = _Planned(images, plan, share, pin_memory and not (decoded and images.pixels.is_cuda))
+    workers = 0 if decoded else num_workers
     if not workers:
         yield from (planned[i] for i in range(len(plan)))
         return

@@ -18,7 +18,8 @@ from datasets.aligning.directory import alignment_of
 from datasets.crops import Crop, Cutter, Picture, Preparation, cut_in_batches, find_pictures, load_faces
 from datasets.drawing.data_set import truth
 from models.checkpoints import load_recognizer
-from pictures.recognized_figures import Card, cards_picture, color_of, heat_over_face, timeline, with_boxes
+from pictures.cards import Card, cards_picture, color_of, heat_over_face, with_boxes
+from pictures.timelines import timeline
 from utils import UserError
 
 
@@ -126,9 +127,10 @@ def test_no_more_pictures_are_read_than_a_batch():
 def test_find_pictures_takes_named_files_whatever_their_name(faces):
     (faces / "face.dat").write_bytes((faces / "smile.png").read_bytes())
     (faces / ".hidden.png").write_bytes(b"")
-    assert len(find_pictures([faces])) == 6
-    assert find_pictures([faces / "face.dat"]) == [faces / "face.dat"]
-    assert len(find_pictures([str(faces / "**" / "*.png")])) == 6
+    pictures, passed_over = find_pictures([faces])
+    assert len(pictures) == 6 and passed_over == {".dat": 1, "hidden": 1}
+    assert find_pictures([faces / "face.dat"]) == ([faces / "face.dat"], {})
+    assert len(find_pictures([str(faces / "**" / "*.png")])[0]) == 6
 
 
 # ----------------------------------------------------------------------------------------------- photographs
@@ -328,7 +330,7 @@ def test_a_card_shows_a_bar_for_each_expression():
     (["--input", "empty"], ["empty: holds no images"]), (["--input", "a.txt"], ["a.txt: cannot be read as an image"]),
     (["--input", "a.txt", "b.txt"], ["a.txt: cannot be read", "nor in any of 1 others"]),
     (["--input", SMILE, "-o", SMILE], ["is a file that is read"]),
-    (["--input", SMILE, "-o", "out.gif"], ["out.gif", ".png or .jpg"]),
+    (["--input", SMILE, "-o", "out.gif"], ["out.gif", ".png, .jpg or .pdf"]),
     (["--input", SMILE, "--every", 2], ["--every 2: is for a video"]),
     (["--input", SMILE, "--every", 0], ["--every 0"]),
     (["--input", SMILE, "-a", "joy", "anger"], ["was trained with -a disgust scream"]),

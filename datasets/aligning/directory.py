@@ -9,9 +9,11 @@ from pathlib import Path
 
 from datasets.aligning.aligner import Aligner, Options, align_all, output_name
 from datasets.aligning.detect import MODEL_HINT
-from datasets.files import ENDINGS, is_image_name
+from datasets.files import ENDINGS
 from datasets.layout import image_directory
-from datasets.lists import canonical, read_lines, read_lists, subject_line
+from datasets.lists import read_lines, read_lists, subject_line
+from datasets.names import Names
+from datasets.walking import describe, walk
 from options.schema import Flag, Maybe, Number, Text, Whole, check
 from utils import UserError, progress, read_json, sha256, write_json, write_text
 
@@ -77,11 +79,12 @@ def _sha256_of_model(model: str) -> str:
 
 
 def _image_names(photos: Path) -> list[str]:
-    names = sorted(path.relative_to(photos).as_posix() for path in photos.rglob("*")
-                   if is_image_name(path.name) and path.is_file())
-    if not names:
+    files = walk(photos)
+    if files.passed_over():
+        print(f"{photos}: {describe(files.passed_over())}")
+    if not files.images:
         raise UserError(f"{photos}: holds no images ({' '.join(ENDINGS)})")
-    return names
+    return [path.relative_to(photos).as_posix() for path in files.images]
 
 
 def _open_output(out: Path, told: dict[str, object], overwrite: bool) -> bool:
@@ -129,7 +132,7 @@ def carry_lists(source: Path, out: Path, aligned: set[str], subjects: dict[str, 
     ``subjects`` are those of :class:`datasets.lists.Lists`. The list of pairs is not carried: it would name images
     that are left out, and training draws its own.
     """
-    texts = {}
+    texts, names = {}, Names(image_directory(source))
     if (source / "expressions.txt").is_file():
         texts["expressions.txt"] = "".join(line + "\n" for line in read_lines(source / "expressions.txt")), 0
     if (source / "subjects.list").is_file():
@@ -139,14 +142,14 @@ def carry_lists(source: Path, out: Path, aligned: set[str], subjects: dict[str, 
     for path in (*sorted(source.glob("list_attr_*_t*.txt")), source / "images_val.list", source / "images_test.list",
                  source / "images.list"):
         if path.is_file():
-            texts[path.name] = _carried(path, aligned)
+            texts[path.name] = _carried(path, aligned, names.another())
     for name, (text, left_out) in texts.items():
         write_text(out / name, text)
         if left_out:
             print(f"{name}: {left_out} lines left out, their images have no aligned face")
 
 
-def _carried(path: Path, aligned: set[str]) -> tuple[str, int]:
+def _carried(path: Path, aligned: set[str], names: Names) -> tuple[str, int]:
     """The text of a list of labels for the aligned images, and how many lines it lacks."""
     head: list[str] = []
     lines = read_lines(path)
@@ -154,8 +157,7 @@ def _carried(path: Path, aligned: set[str]) -> tuple[str, int]:
         head, lines = lines[:2], lines[2:]
     words = len(head[1].split()) if head else 1
     rows = [line.rsplit(None, words) for line in lines if line.strip()]
-    kept = [" ".join([output_name(canonical(name.strip())), *rest]) for name, *rest in rows
-            if canonical(name.strip()) in aligned]
+    kept = [" ".join([output_name(name), *rest]) for listed, *rest in rows if (name := names.find(listed)) in aligned]
     if head:
         head[0] = str(len(kept))
     return "".join(line + "\n" for line in [*head, *kept]), len(rows) - len(kept)

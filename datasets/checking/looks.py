@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from utils import progress
 
 TINY = 32                   # pixels of the shorter side
 SAME_PICTURE = 0.995        # correlation of two 32×32 grey pictures from which they count as one picture
+
 
 @dataclass(frozen=True)
 class Look:
@@ -67,7 +69,11 @@ def inspect_pictures(looks: Sequence[Look], findings: Findings) -> None:
     same = [(looks[i], looks[j]) for i, j in _identical(looks)]
     near = [(looks[i], looks[j]) for i, j in near_duplicates([seen.greys for seen in looks])
             if looks[i].digest != looks[j].digest]
-    for pairs, what in ((same, "byte-identical images"), (near, "nearly identical images")):
+    known = {(id(one), id(other)) for one, other in same + near}
+    mirrored = [(looks[i], looks[j]) for i, j in near_duplicates([seen.greys for seen in looks], mirrored=True)
+                if (id(looks[i]), id(looks[j])) not in known]
+    for pairs, what in ((same, "byte-identical images"), (near, "nearly identical images"),
+                        (mirrored, "images that are nearly each other's mirror image")):
         across = [f"{one.sample.name} ({one.split}) = {other.sample.name} ({other.split})"
                   for one, other in pairs if one.split != other.split]
         if across:
@@ -75,7 +81,8 @@ def inspect_pictures(looks: Sequence[Look], findings: Findings) -> None:
         torn = [f"{one.sample.name} = {other.sample.name}"
                 for one, other in pairs if one.sample.label != other.sample.label]
         if torn:
-            findings.notes.append(f"{len(torn)} pairs of {what} have two labels: {first_of(torn)}")
+            (findings.problems if pairs is same else findings.notes).append(
+                f"{len(torn)} pairs of {what} have two labels: {first_of(torn)}")
         within = len(pairs) - len(across)
         if within:
             findings.notes.append(f"{within} pairs of {what} within one split")
@@ -90,18 +97,22 @@ def _identical(looks: Sequence[Look]) -> Iterator[tuple[int, int]]:
         yield from ((i, j) for position, i in enumerate(group[:50]) for j in group[position + 1:])
 
 
-def near_duplicates(greys: Sequence[numpy.ndarray | None], block: int = 1024) -> Iterator[tuple[int, int]]:
+def near_duplicates(greys: Sequence[numpy.ndarray | None], block: int = 1024, mirrored: bool = False
+                    ) -> Iterator[tuple[int, int]]:
     """Pairs of pictures whose standardized greys (1024,) correlate by at least ``SAME_PICTURE``.
 
-    All pairs are compared, block by block as matrix products. The correlation does not see brightness, contrast,
-    scale and compression, but tells two photographs of one person apart.
+    With ``mirrored`` one picture of each pair is mirrored. All pairs are compared, block by block as matrix products.
+    The correlation does not see brightness, contrast, scale and compression, but tells two photographs of one person
+    apart.
     """
     known = numpy.array([index for index, grey in enumerate(greys) if grey is not None], int)
     if len(known) < 2:
         return
     vectors = numpy.stack([greys[index] for index in known])
+    side = math.isqrt(vectors.shape[1])
+    others = vectors.reshape(-1, side, side)[:, :, ::-1].reshape(len(vectors), -1) if mirrored else vectors
     for start in range(0, len(vectors), block):
-        rows, columns = numpy.nonzero(vectors[start:start + block] @ vectors[start:].T >= SAME_PICTURE)
+        rows, columns = numpy.nonzero(vectors[start:start + block] @ others[start:].T >= SAME_PICTURE)
         for row, column in zip(rows.tolist(), columns.tolist()):
             if row < column:
                 yield int(known[start + row]), int(known[start + column])

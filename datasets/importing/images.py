@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy
 from PIL import Image
 
-from datasets.importing.collection import PixelSample
+from datasets.importing.collection import BoxSample, PixelSample
 from datasets.layout import Sample
-from datasets.pictures import BLANK, fault_when_decoded, greys_of, is_blank, read_picture
+from datasets.pictures import BLANK, BadPicture, fault_when_decoded, greys_of, is_blank, read_picture
 from utils import UserError, atomic_file, encoded_picture, may_be_refused, save_picture
 
 MOST_APART = 16  # gray levels between the 8 x 8 cells of a picture and of its smaller JPEG
@@ -27,22 +27,23 @@ MOST_APART = 16  # gray levels between the 8 x 8 cells of a picture and of its s
 class ImageWriter:
     """Brings images into a data directory, as symbolic links unless something else is asked for.
 
-    ``copy`` copies them; ``reencode`` makes upright JPEG files with a shorter side of at most so many pixels.
+    ``copy`` copies them; ``reencode`` makes upright JPEG files with a shorter side of at most so many pixels. Pixels of
+    tables and faces in boxes become PNG files.
     """
 
     copy: bool = False
     reencode: int | None = None
 
-    def name(self, name: str) -> str:
+    def name(self, sample: Sample) -> str:
         """The name that an image gets."""
-        return str(Path(name).with_suffix(".jpg")) if self.reencode else name
+        return str(Path(sample.name).with_suffix(".jpg")) if self.reencode else sample.name
 
     def is_current(self, target: Path, sample: Sample) -> bool:
         """Whether an earlier run has written the image in the way that is asked for."""
         source = sample.path
         if not target.exists():
             return False
-        if isinstance(sample, PixelSample) and not self.reencode:
+        if isinstance(sample, (PixelSample, BoxSample)) and not self.reencode:
             return _shows(target, sample)
         if not self.copy and not self.reencode:
             return target.samefile(source)
@@ -61,7 +62,7 @@ class ImageWriter:
         if self.reencode:
             save_picture(self._smaller(sample), target)
             _keep_time(sample.path, target)
-        elif isinstance(sample, PixelSample):
+        elif isinstance(sample, (PixelSample, BoxSample)):
             save_picture(_whole(sample), target)
         else:
             (_copy if self.copy else _link)(sample.path.resolve(), target)
@@ -77,16 +78,19 @@ class ImageWriter:
 
 def fault_of(sample: Sample) -> str | None:
     """What is wrong with a sample's image, all of it read, or None."""
-    if isinstance(sample, PixelSample):
+    if not isinstance(sample, (PixelSample, BoxSample)):
+        return fault_when_decoded(sample.path)
+    try:
         return BLANK if is_blank(greys_of(_whole(sample))) else None
-    return fault_when_decoded(sample.path)
+    except BadPicture as bad:
+        return bad.fault
 
 
 def is_foreign(target: Path, sample: Sample) -> bool:
     """Whether a file is neither a link to a sample's image nor a copy of it in any of the ways."""
     if not target.exists():
         return False
-    if isinstance(sample, PixelSample) and target.suffix == ".png":
+    if isinstance(sample, (PixelSample, BoxSample)) and target.suffix == ".png":
         return not _shows(target, sample)
     if target.samefile(sample.path) or filecmp.cmp(target, sample.path, shallow=False):
         return False
@@ -94,17 +98,26 @@ def is_foreign(target: Path, sample: Sample) -> bool:
 
 
 def _whole(sample: Sample) -> Image.Image:
-    if not isinstance(sample, PixelSample):
-        return read_picture(sample.path)
-    side = math.isqrt(len(sample.pixels))
-    return Image.frombytes("L", (side, side), sample.pixels)
+    """Return a sample's picture, of a face in a box what lies inside the picture; BadPicture if nothing does."""
+    if isinstance(sample, PixelSample):
+        side = math.isqrt(len(sample.pixels))
+        return Image.frombytes("L", (side, side), sample.pixels)
+    picture = read_picture(sample.path)
+    if not isinstance(sample, BoxSample):
+        return picture
+    left, top, right, bottom = sample.box
+    inside = max(left, 0), max(top, 0), min(right, picture.width), min(bottom, picture.height)
+    if inside[0] >= inside[2] or inside[1] >= inside[3]:
+        raise BadPicture(sample.path, "its box lies outside the picture")
+    return picture.crop(inside)
 
 
-def _shows(target: Path, sample: PixelSample) -> bool:
+def _shows(target: Path, sample: PixelSample | BoxSample) -> bool:
     """Whether a file holds a sample's pixels."""
     try:
         with Image.open(target) as image:
-            return image.format == "PNG" and image.mode == "L" and image.tobytes() == sample.pixels
+            whole = _whole(sample)
+            return image.format == "PNG" and image.mode == whole.mode and image.tobytes() == whole.tobytes()
     except Exception:  # Pillow's format plugins raise whatever they stumble over
         return False
 
