@@ -89,8 +89,8 @@ def read_data(config: Config, trained: TrainedSwap, used: Sequence[str] = ("trai
             raise
     check_images(layout.split("all") + layout.target_only)
     if not config.run.force:
-        check_contents(layout, metadata, run, "name the directory that they have moved to with --data_dir, or add --force "
-                       "to use these images", used)
+        check_contents(layout, metadata, run, "name the directory that they have moved to with --data_dir, or use "
+                       "these with --force", used)
     return layout
 
 

@@ -13,7 +13,8 @@ from datasets.cache import DiskCache, bytes_of, chosen_cache
 from datasets.drawing.data_set import make_dataset
 from datasets.files import check_output
 from datasets.folds import check_kept_fold, described_fold, fold_list, with_fold
-from datasets.layout import DATA_SETS, Layout, Sample, check_classes, check_images, check_not_moved, check_splits, read_layout
+from datasets.layout import (DATA_SETS, Layout, Sample, check_classes, check_images, check_not_moved, check_splits,
+                             read_layout)
 from datasets.loading import Images
 from datasets.splits import with_validation
 from models.checkpoints import gan_config
