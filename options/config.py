@@ -167,7 +167,7 @@ class FaceOptions:
     """The pictures that a command is given, and how faces are cut out of them."""
 
     input: tuple[str, ...] | None = option(None, "face with the first expression; for --mode recognize pictures, "
-                                           "directories, patterns or a video", short="-i", nargs="+", metavar="FILE",
+                                           "directories, patterns or videos", short="-i", nargs="+", metavar="FILE",
                                            restore="momentary")
     target: tuple[str, ...] | None = option(None, "face with the second expression; several with --frames", short="-t",
                                             nargs="+", metavar="FILE", restore="momentary")
