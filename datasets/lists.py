@@ -99,8 +99,7 @@ def declared_expressions(root: Path) -> tuple[str, ...] | None:
 
 
 def image_directory(root: Path) -> Path:
-    """Return where the images of a data directory lie: in the reference's ``align_5p/`` if it is there, else in ``data/``.
-    """
+    """Return where the images of a data directory lie: the reference's ``align_5p/`` if it is there, else ``data/``."""
     return root / "align_5p" if (root / "align_5p").is_dir() else root / "data"
 
 
@@ -205,8 +204,8 @@ def read_subjects(root: Path, listed: Collection[str], names: Names | None = Non
             raise UserError(f"{path}, line {number}: {shortened(name)} has the subject {told[0]} here and "
                             f"{subjects[name][0]} before")
     if subjects and listed and not any(name in listed for name in subjects):
-        raise UserError(f"{path}: names none of the listed images, but {shortened(next(iter(subjects)))}; write the names "
-                        "as in images.list, or remove it")
+        raise UserError(f"{path}: names none of the listed images, but {shortened(next(iter(subjects)))}; write the "
+                        "names as in images.list, or remove it")
     return subjects
 
 

@@ -170,7 +170,7 @@ def test_steps_read_nothing_from_a_device_and_copy_only_noise_to_it(unreadable):
     with pytest.raises(RuntimeError):
         torch.zeros((), device=unreadable).item()
     gan = SwapGAN(GANShape(3, 32, 4), GANRecipe(), Perceptual(VGG(3, 4, 8).features), unreadable)
-    gan.rests_on_device = True  # as on a GPU
+    gan.device_decides = True  # as on a GPU
     recognizer = Recognizer(VGG_fx(3, 4, 16, 4), device=unreadable)
     images = (torch.zeros(4, 3, 32, 32, device=unreadable).to(memory_format=torch.channels_last) for _ in range(2))
     labels = (torch.zeros(4, dtype=torch.long, device=unreadable) for _ in range(2))

@@ -31,7 +31,7 @@ from evaluation.metrics import Report
 from models.parallel import Processes
 from options.recipes import GANRecipe, GANShape, RecognizerRecipe
 from models.recognizer import Examples, Recognizer, evaluate, real_features
-from models.swap import Pair
+from models.swap import Extras, Pair
 from models.swap_gan import SwapGAN
 from models.backbones import VGG_fx
 from models.vgg import VGG, Perceptual
@@ -59,7 +59,7 @@ def steps(processes):
         same = torch.arange(total) % 2 == 0
         own = [tensor[processes.share] for tensor in (images[0], images[1], a, b)]
         truth, known = torch.cat([own[1], own[0]]), same[processes.share].repeat(2)
-        figures.append(gan.step(Pair(*own, truth, known, known), torch.Generator().manual_seed(step), total))
+        figures.append(gan.step(Pair(*own, Extras(truth, known, known)), torch.Generator().manual_seed(step), total))
         label = b[processes.share]
         recognizer.recipe = replace(recognizer.recipe, guided=step % 2 == 1)
         real = int((torch.arange(total)[processes.share] < 4).sum())

@@ -18,7 +18,7 @@ from models.backbones import BACKBONES
 from models.checkpoints import (TrainedPerceptual, initialize, load_gan_networks, load_into, load_recognizer, on_cpu,
                                 read_perceptual, save_gan, save_recognizer)
 from models.recognizer import Examples, Recognizer, real_features
-from models.swap import Pair
+from models.swap import Extras, Pair
 from models.swap_gan import SwapGAN
 from models.vgg import VGG
 from options.config import GANSchedule, PerceptualOptions, RecognizerSchedule
@@ -261,7 +261,8 @@ class GANPhase:
 
 def pair_of(batch: Loaded) -> Pair:
     """Return what the GAN takes, from a batch on its device."""
-    return Pair(batch.first, batch.second, batch.label, batch.second_label, batch.truth, batch.known, batch.mismatch)
+    return Pair(batch.first, batch.second, batch.label, batch.second_label,
+                Extras(batch.truth, batch.known, batch.mismatch))
 
 
 # ------------------------------------------------------------------------------------------ the recognizer

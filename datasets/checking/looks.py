@@ -100,8 +100,9 @@ def near_duplicates(greys: Sequence[numpy.ndarray | None], block: int = 1024, mi
                     ) -> Iterator[tuple[int, int]]:
     """Pairs of pictures whose standardized greys (1024,) correlate by at least ``SAME_PICTURE``.
 
-    With ``mirrored`` those of the one with the mirrored ones of the other. All pairs are compared, block by block as matrix products. The correlation does not see brightness, contrast,
-    scale and compression, but tells two photographs of one person apart.
+    With ``mirrored`` one picture of each pair is mirrored. All pairs are compared, block by block as matrix products.
+    The correlation does not see brightness, contrast, scale and compression, but tells two photographs of one person
+    apart.
     """
     known = numpy.array([index for index, grey in enumerate(greys) if grey is not None], int)
     if len(known) < 2:

@@ -39,9 +39,7 @@ def read(asked: argparse.Namespace) -> Collection:
         asked.source = str(source / TABLE)
     if Path(asked.source).is_file():
         return read_ckextended(source_table(asked))
-    found = read_ckplus(source_directory(asked), asked.peak)
-    found.test = naming.share_or_subjects(asked.test_subjects)
-    return found
+    return read_ckplus(source_directory(asked), asked.peak)
 
 
 def read_ckextended(table: Path) -> Collection:

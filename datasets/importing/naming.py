@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Sequence
 
-from datasets.importing.collection import Collection, share_to_test_on
+from datasets.importing.collection import Collection
 from datasets.layout import Sample
 from datasets.lists import is_integer, read_lines
 from datasets.names import natural_key
@@ -44,11 +44,20 @@ def add_test_subjects(parser: argparse.ArgumentParser) -> None:
                         help="a share of the images, chosen by subject, or subjects, or a file of them (default: 0.2)")
 
 
-def share_or_subjects(words: Sequence[str]) -> float | set[str]:
-    """What ``--test_subjects`` says; UserError for what is no share."""
+def asked_test(asked: argparse.Namespace) -> float | set[str]:
+    """What is tested on where a data set has no test split: a share, or subjects; UserError for what is no share."""
+    words = getattr(asked, "test_subjects", [str(getattr(asked, "test_share", 0.2))])
     if len(words) == 1 and Path(words[0]).is_file():
         return set(read_lines(Path(words[0]), as_words=True))
-    return share_to_test_on(words[0]) if len(words) == 1 and "." in words[0] else set(words)
+    if len(words) > 1 or "." not in words[0] and hasattr(asked, "test_subjects"):
+        return set(words)
+    try:
+        share = float(words[0])
+    except ValueError:
+        raise UserError(f"--test_subjects {words[0]}: no share, no subject's number and no file") from None
+    if not 0 < share < 1:
+        raise UserError(f"the share to test on must lie between 0 and 1, not {words[0]}")
+    return share
 
 
 def split_of(name: str) -> str | None:
@@ -59,16 +68,16 @@ def split_of(name: str) -> str | None:
 def decide_test(found: Collection, val_as_test: bool, tests: int) -> None:
     """Leave training samples undecided where there is no test split; ``tests`` is how many images belong to one.
 
-    With ``val_as_test`` the validation split is tested on. Raises UserError if the test split has no samples and nothing
-    says what is tested on.
+    With ``val_as_test`` the validation split is tested on. Raises UserError if all images of the test split lack a
+    label or a file, and nothing says what is tested on.
     """
     splits = found.splits
     if val_as_test and (splits["test"] or not splits["val"]):
         raise UserError(f"--val_as_test: there are {len(splits['test'])} labelled test images and {len(splits['val'])} "
                         "of validation; leave it out")
     if tests and not splits["test"] and not val_as_test:
-        raise UserError(f"none of the {tests} test images can be tested on, since they have no label or no file; test on "
-                        "the validation images with --val_as_test, or leave the test images out")
+        raise UserError(f"none of the {tests} test images can be tested on, since they have no label or no file; test "
+                        "on the validation images with --val_as_test, or leave the test images out")
     if val_as_test:
         splits["test"], splits["val"] = splits["val"], []
     if splits["test"]:

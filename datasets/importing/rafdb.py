@@ -28,12 +28,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def read(asked: argparse.Namespace) -> Collection:
-    """What was asked for, as samples of training and test."""
-    return read_rafdb(source_directory(asked), asked.images, asked.set)
-
-
-def read_rafdb(source: Path, kind: str, which: str = "basic") -> Collection:
-    """All listed images; ``kind`` is ``aligned`` or ``original``, ``which`` is ``basic`` or ``compound``."""
+    """All listed images, as samples of training and test."""
+    source, kind, which = source_directory(asked), asked.images, asked.set
     root = source / which if (source / which).is_dir() else source
     labels, images = root / "EmoLabel" / "list_patition_label.txt", root / "Image" / kind
     for path, there in ((labels, labels.is_file()), (images, images.is_dir())):
