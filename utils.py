@@ -428,6 +428,7 @@ def atomic_file(path: str | os.PathLike, mode: str = "wb") -> Iterator[Any]:
         raise
 
 
+@cache
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)

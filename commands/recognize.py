@@ -162,7 +162,7 @@ def looked_at(pictures: Iterable[Picture], count: int, cutter: Cutter, trained: 
               size: int) -> Iterator[Seen]:
     """Every picture in order, its faces recognized, ``size`` pictures at a time; a bar shows how far it is."""
     with utils.progress(None, "recognizing", count, "picture") as bar:
-        for some in cut_in_batches(pictures, cutter, threads, size):
+        for some in cut_in_batches(pictures, cutter, threads, size, trained.recognizer.device.type == "cuda"):
             crops = [crop for _, found in some if not isinstance(found, UserError) for crop in found]
             said = []
             for part in batches(crops, LARGE_BATCH):  # photographs of a crowd hold more faces
