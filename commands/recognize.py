@@ -128,6 +128,8 @@ class Places:
             return cls(sheet, table, {path: sheet.with_name(f"timeline_{name}.png" if several else "timeline.png")
                                       for path, name in names.items()}, {})
         folder = sheet.with_suffix("")
+        if any(folder.resolve() in path.resolve().parents for path in paths):  # copies have no place among the input
+            folder = folder.with_name(f"{folder.name}_boxes")
         return cls(sheet, table, {}, {path: folder / f"{name}.jpg" for path, name in names.items()} if copies else {})
 
     def check(self, paths: Sequence[Path]) -> None:

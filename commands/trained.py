@@ -52,6 +52,12 @@ def load_trained(config: Config) -> TrainedRecognizer:
     return replace(trained, config={"image_size": config.shape.image_size, **trained.config, "expressions": names})
 
 
+def recognizer_of(config: Config) -> TrainedRecognizer | None:
+    """Load the best recognizer of a run if it has one and its newest networks are used."""
+    files = [Path(config.run.checkpoint_dir) / "VGG" / name for name in ("max_ckpt.t7", "Enc_max.pth")]
+    return load_trained(config) if config.restored_epoch is None and all(file.is_file() for file in files) else None
+
+
 def names_of(trained: TrainedRecognizer, attributes: Sequence[str] | None, data: int, where: object) -> list[str]:
     """The names of a recognizer's expressions: its own, else ``-a``, else those of ``--data``; UserError for others."""
     names = trained.names or list(attributes or DATA_SETS[data].expressions)

@@ -152,6 +152,24 @@ def shape_of(encoder: Mapping[str, Tensor], decoder: Mapping[str, Tensor], num_c
                      "name those that it was trained with, in their order, with -a")
 
 
+def save_exemplars(folder: Path, image: Tensor, expression: Sequence[int]) -> None:
+    """Write ``exemplars.pth``: typical training images (E, 3, S, S) uint8 and their expressions."""
+    utils.save_checkpoint(folder / "exemplars.pth", {"image": image, "expression": list(expression)})
+
+
+def load_exemplars(folder: Path, shape: GANShape) -> tuple[Tensor, list[int]] | None:
+    """Read what :func:`save_exemplars` wrote; None if there is no such file. Raises UserError if it does not fit."""
+    path = folder / "exemplars.pth"
+    if not path.is_file():
+        return None
+    found = check(utils.load_checkpoint(path), {"image": Anything(), "expression": Each(Whole(0, shape.num_classes - 1), 1)},
+                  path, "delete it, or name faces with --target")
+    image, expected = found["image"], (len(found["expression"]), 3, shape.image_size, shape.image_size)
+    if not isinstance(image, Tensor) or image.dtype != torch.uint8 or image.shape != expected:
+        raise UserError(f"{path}: damaged, it holds no images {expected}; delete it, or name faces with --target")
+    return image, found["expression"]
+
+
 def gan_config(folder: Path) -> dict[str, Any]:
     """What ``config.json`` says beside the GAN's networks; empty for the reference's own checkpoints."""
     path = folder / "config.json"
