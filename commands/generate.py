@@ -89,7 +89,7 @@ def write_swaps(gan: SwapGAN, batches: Iterable[Loaded], paths: Sequence[Path]) 
 
 
 def check_out(out: Path, run: str) -> None:
-    """UserError where the output holds anything that was not made here, or lies among a run's networks."""
+    """Raises UserError if the output holds anything that was not made here, or lies among a run's networks."""
     check_output(out, "--output", trees=[Path(run) / name for name in RUN_FOLDERS], directory=True)
     if not out.is_dir() or not any(out.iterdir()):
         return

@@ -59,7 +59,7 @@ def recognizer_of(config: Config) -> TrainedRecognizer | None:
 
 
 def names_of(trained: TrainedRecognizer, attributes: Sequence[str] | None, data: int, where: object) -> list[str]:
-    """The names of a recognizer's expressions: its own, else ``-a``, else those of ``--data``; UserError for others."""
+    """The names of a recognizer's expressions: its own, else ``-a``, else those of ``--data``. Raises UserError for others."""
     names = trained.names or list(attributes or DATA_SETS[data].expressions)
     if attributes and list(attributes) != names:
         raise UserError(f"-a {' '.join(attributes)}: the recognizer was trained with -a {' '.join(names)}, in this "
@@ -118,7 +118,7 @@ def images_of(metadata: dict[str, Any]) -> list[Path]:
 
 def preparation(options: FaceOptions, image_size: int, aligned: dict[str, Any] | None,
                 paths: Sequence[str | Path]) -> Preparation:
-    """What was done to the training pictures; UserError where ``--margin`` says something else.
+    """What was done to the training pictures. Raises UserError if ``--margin`` says something else.
 
     ``aligned`` is the alignment that the run's checkpoints tell of. A warning where the training faces were aligned and
     those in ``paths`` are not known to be.

@@ -244,7 +244,7 @@ def save_recognizer(folder: Path, recognizer: Recognizer, encoder: Encoder, acc:
 def load_recognizer(folder: Path, device: torch.device) -> TrainedRecognizer:
     """Read ``max_ckpt.t7`` and ``Enc_max.pth``; the widths are read off the state dicts.
 
-    UserError for files that are absent, damaged, of another kind or not of one run.
+    Raises UserError for files that are absent, damaged, of another kind or not of one run.
     """
     path = folder / "max_ckpt.t7"
     if not path.is_file():
@@ -337,7 +337,7 @@ def save_judge(path: Path, judge: ExpressionJudge, config: dict[str, Any]) -> No
 
 
 def load_judge(path: Path, config: dict[str, Any]) -> ExpressionJudge:
-    """A judge that was trained on what ``config`` says; UserError where it was not."""
+    """A judge that was trained on what ``config`` says. Raises UserError if it was not."""
     checkpoint = check(utils.load_checkpoint(path), JUDGE, path, "delete it, or name another with --judge")
     known = checkpoint["config"]
     if {**known, "content": known.get("content", config["content"])} != config:
@@ -433,7 +433,7 @@ def load_into(network: nn.Module, state: Mapping[str, Tensor]) -> None:
 
 
 def check_fit(network: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """ValueError that names the missing, unexpected and misshapen keys of a state dict in one line."""
+    """Raises ValueError that names the missing, unexpected and misshapen keys of a state dict in one line."""
     own = network.state_dict()
     faults = [f"{key} is missing" for key in own if key not in state and not key.endswith("num_batches_tracked")]
     faults += [f"{key} is unexpected" for key in state if key not in own]
