@@ -73,7 +73,7 @@ class Photo:
 
     @classmethod
     def open(cls, path: str, prepared: Preparation) -> "Photo":
-        """Read a picture, with a detector's model the largest face of it; UserError where there is none."""
+        """Read a picture, with a detector's model the largest face of it. Raises UserError if there is none."""
         side = prepared.image_size
         if not prepared.model:
             return cls(read_image(path, side))

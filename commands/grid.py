@@ -31,7 +31,7 @@ def draw_grid(config: Config) -> None:
     output = config.output.output
     check_output(output, "--output")
     trained = load_gan(config)
-    layout = read_data(config, trained)
+    layout = read_data(config, trained, ["test"])
     check_output(output, "--output", trees=[image_directory(layout.root)],
                  inputs=[sample.path for sample in layout.split("all")])
     save_sheet(trained.swapper, layout, config.output.rows, config.run.seed, Path(output))

@@ -211,13 +211,13 @@ def read_subjects(root: Path, listed: Collection[str], names: Names | None = Non
         if len(parts) not in (2, 3):
             raise UserError(f"{path}, line {number}: \"{shortened(line)}\" is not "
                             "\"<file name> <subject> [<scene>]\"")
-        name, told = _meant(parts[0], names), (parts[1], parts[2] if len(parts) == 3 else None)
-        if subjects.setdefault(name, told)[0] != told[0]:
-            raise UserError(f"{path}, line {number}: {shortened(name)} has the subject {told[0]} here and "
-                            f"{subjects[name][0]} before")
+        name, subject = _meant(parts[0], names), (parts[1], parts[2] if len(parts) == 3 else None)
+        if subjects.setdefault(name, subject) != subject:
+            here, before = (" ".join(filter(None, words)) for words in (subject, subjects[name]))
+            raise UserError(f"{path}, line {number}: {shortened(name)} has the subject {here} here and {before} before")
     if subjects and listed and not any(name in listed for name in subjects):
         raise UserError(f"{path}: names none of the listed images, but {shortened(next(iter(subjects)))}; write the "
-                        "names as in images.list, or remove it")
+                        "names as in images.list, or move it away")
     return subjects
 
 

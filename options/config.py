@@ -176,7 +176,7 @@ class FaceOptions:
     """The pictures that a command is given, and how faces are cut out of them."""
 
     input: tuple[str, ...] | None = option(None, "face with the first expression; for --mode grid faces that get every "
-                                           "expression; for --mode recognize pictures, directories, patterns or a video",
+                                           "expression; for --mode recognize pictures, directories, patterns or videos",
                                            short="-i", nargs="+", metavar="FILE", restore="momentary")
     target: tuple[str, ...] | None = option(None, "face with the second expression; several with --frames; for --mode "
                                             "grid faces in place of the run's own examples", short="-t", nargs="+",

@@ -17,7 +17,7 @@ from commands.swap import swap
 from datasets.folds import fold_list, list_text
 from datasets.exemplars import typical_images
 from datasets.layout import Layout
-from datasets.loading import Images
+from datasets.loading import Images, contents
 from datasets.splits import pair_lines, training_pairs
 from models.checkpoints import gan_config, load_gan_networks, load_recognizer, save_exemplars, save_gan
 from models.parallel import Processes
@@ -93,6 +93,7 @@ def build_run(config: Config, layout: Layout, images: Images, device: torch.devi
               processes: Processes, restoring: bool) -> tuple[Run, numpy.ndarray]:
     """Return a run at its beginning, and the pairs (P, 2) of images that its recognizer learns swaps of."""
     select_on, learned = config.recognizer.select_on, layout.train + layout.target_only
+    content = images.content()
     pairs = training_pairs(layout, config.run.seed, config.recognizer.pairs_per_image, config.recognizer.targets == "any")
     if config.perceptual.vgg_init == "imagenet" and not restoring:
         download_imagenet_weights(processes, config.recognizer_shape.backbone)
@@ -102,7 +103,7 @@ def build_run(config: Config, layout: Layout, images: Images, device: torch.devi
         selection_images=images_near.of(selection(layout, select_on)), select_on=select_on,
         balanced=config.recognizer.balanced, num_workers=config.loading.num_workers, device=device, amp=amp,
         processes=processes, compile=config.hardware.compile, restoring=restoring, force=config.run.force,
-        metadata=checkpoint_metadata(config, layout))
+        metadata={**checkpoint_metadata(config, layout), "content": contents(layout, select_on, images=images)})
     vgg_init, rounds = config.perceptual.vgg_init, config.gan.epochs // config.recognizer.round_every
     perceptual = PerceptualPhase(context, config.perceptual, config.recognizer_shape, config.recognizer.vgg_batch_size,
                                  is_needed=config.gan_recipe.vgg_loss or vgg_init == "stage0")
@@ -115,7 +116,7 @@ def build_run(config: Config, layout: Layout, images: Images, device: torch.devi
         return [stage for stage in found if stage.phase == "recognizer"] if config.run.gan_from else found
 
     run = Run(context, config.run, [perceptual, gan, recognizer], stages, list_fingerprint(layout, select_on, pairs),
-              images.content())
+              content)
     return run, pairs
 
 

@@ -19,6 +19,7 @@ from utils import progress
 TINY = 32                   # pixels of the shorter side
 SAME_PICTURE = 0.995        # correlation of two 32×32 grey pictures from which they count as one picture
 
+
 @dataclass(frozen=True)
 class Look:
     """What reading an image once has shown: its ``fault``, or its shorter side, digest and standardized greys (1024,).
