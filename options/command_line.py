@@ -72,9 +72,9 @@ def derived(values: dict[str, Any], typed: dict[str, Any]) -> dict[str, Any]:
 
 def absolute(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values with absolute paths of what a run reads: it may be resumed and evaluated from elsewhere."""
-    words = "imagenet", "none", "stage0"
-    return {name: os.path.abspath(value) if name in ("data_dir", "perceptual", "vgg_init", "gan_from") and value and value not in words
-            else value for name, value in values.items()}
+    words, paths = ("imagenet", "none", "stage0"), ("data_dir", "perceptual", "vgg_init", "gan_from")
+    return {name: os.path.abspath(value) if name in paths and value and value not in words else value
+            for name, value in values.items()}
 
 
 def same_directory(one: str | None, other: str) -> bool:
