@@ -47,7 +47,8 @@ def swap(config: Config) -> None:
         rows = interpolation(blend, face[0], [target[0] for target in targets], options.frames, options.matrix)
         picture = sheet(rows, *way_labels(source, targets_shown, options.frames, options.matrix))
         done = f"the input from {source} to " + " and ".join(targets_shown) + f" in {options.frames} frames"
-        done += f": {targets_shown[0]} downwards, {targets_shown[1]} to the right" if options.matrix else ", then the target"
+        done += (f": {targets_shown[0]} downwards, {targets_shown[1]} to the right" if options.matrix
+                 else ", then the target")
     else:
         pair = Pair(face, targets[0], labels[:1], labels[1:])
         c, d, residual_c, residual_d = gan.swap(pair)

@@ -34,7 +34,8 @@ def chart(title: str, lines: Sequence[Line], level: tuple[str, float] | None = N
         parts.append(f'<path class="rule" d="M{LEFT} {y:.1f}H{RIGHT}"/>'
                      f'<text class="tick" x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{tick:.3g}{unit}</text>')
     for x in sorted({first, last}):
-        parts.append(f'<text class="tick" x="{place(x, low)[0]:.1f}" y="{BOTTOM + 18}" text-anchor="middle">{x:g}</text>')
+        parts.append(f'<text class="tick" x="{place(x, low)[0]:.1f}" y="{BOTTOM + 18}" text-anchor="middle">{x:g}'
+                     "</text>")
     parts.append(f'<text class="tick" x="{(LEFT + RIGHT) / 2}" y="{BOTTOM + 18}" text-anchor="middle">epoch</text>')
     if level:
         y = place(first, level[1])[1]

@@ -30,7 +30,8 @@ def test_time_left_is_that_of_the_phases_that_were_timed():
     left.measure("gan", 30.0, 10)
     assert left.of(stages[3:], PHASES) == (3 * 10 * (1 + 2 + 3 + 4), ["recognizer"])
     assert left.as_text(stages[3:], PHASES) == "5 min left + recognizer" and left.as_text([], PHASES) == "training done"
-    assert [duration(seconds) for seconds in (0.4, 89, 91, 5400, 36240)] == ["0 s", "89 s", "2 min", "1 h 30 min", "10 h 4 min"]
+    durations = [duration(seconds) for seconds in (0.4, 89, 91, 5400, 36240)]
+    assert durations == ["0 s", "89 s", "2 min", "1 h 30 min", "10 h 4 min"]
 
 
 def test_the_line_of_an_epoch_tells_where_the_run_is_in_100_columns():
@@ -59,11 +60,12 @@ def test_seeds_share_a_validation_cut_unless_asked(tmp_path, monkeypatch):
 
 def test_a_dry_run_tells_the_time_and_writes_nothing(faces, tmp_path):
     before = sorted(path.name for path in faces.rglob("*"))
-    result = train_command("--data_dir", faces, "--checkpoint_dir", tmp_path / "run", *TINY, "--epochs", 3, "--seeds", 2,
-                           "--dry_run")
+    result = train_command("--data_dir", faces, "--checkpoint_dir", tmp_path / "run", *TINY, "--epochs", 3,
+                           "--seeds", 2, "--dry_run")
     assert result.returncode == 0, result.stderr
     assert "42 training, 6 validation and 18 test images" in result.stdout and "for 2 runs" in result.stdout
-    assert all(text in result.stdout for text in ("perceptual: 1 epochs", "gan: 3 epochs of 7 steps", "recognizer: 3 epochs"))
+    lines = "perceptual: 1 epochs", "gan: 3 epochs of 7 steps", "recognizer: 3 epochs"
+    assert all(line in result.stdout for line in lines)
     assert list(tmp_path.iterdir()) == [] and sorted(path.name for path in faces.rglob("*")) == before
 
 

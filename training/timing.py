@@ -52,7 +52,7 @@ def duration(seconds: float) -> str:
 
 def epoch_line(stage: "Stage", stages: Sequence["Stage"], metrics: Mapping[str, float], rates: Mapping[str, float],
                left: str) -> str:
-    """Return the line of a finished epoch, of at most 100 columns: where the run is, the main metrics, the time left."""
+    """Return the line of a finished epoch, of at most 100 columns: position, main metrics, time left."""
     names = list(dict.fromkeys(other.phase for other in stages))
     count = sum(other.phase == stage.phase for other in stages)
     head = f"stage {names.index(stage.phase) + 1} of {len(names)}, {stage.phase} epoch {stage.epoch + 1} of {count}:"
