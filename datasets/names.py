@@ -43,8 +43,8 @@ class Names:
     ``names.find(listed)`` is the name of an existing file below ``root``. Files are the images below ``root``, or
     ``known``, some names relative to it. A name that is no file's is compared without regard to case, ``_aligned``,
     Unicode composition, an absent ending and leading directories; it is taken where one file alone is nearest.
-    ``adapted`` maps such names to their files (but for ``_aligned``), ``missing`` maps names that mean no file or several
-    to these.
+    ``adapted`` maps such names to their files (but for ``_aligned``), ``missing`` maps names that mean no file or
+    several to these.
     """
 
     def __init__(self, root: Path, known: Iterable[str] | None = None) -> None:

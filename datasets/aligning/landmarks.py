@@ -31,8 +31,9 @@ class Landmarks:
     """The points of images by name; ``landmarks.of("a/b.jpg")`` is an array (5, 2) in pixels, or None.
 
     Reads a file of lines ``<name> x1 y1 … x5 y5``, one ``*_manu_attri.txt`` of RAF-DB (five lines ``x y``, then
-    attributes), or a directory of these. An image is looked up by :class:`datasets.names.Names`. Raises UserError that names the file and the line of a mistake, or the
-    likely order or unit of points that fit no face. ``digest`` is one of all points.
+    attributes), or a directory of these. An image is looked up by :class:`datasets.names.Names`. Raises UserError that
+    names the file and the line of a mistake, or the likely order or unit of points that fit no face. ``digest`` is one
+    of all points.
     """
 
     def __init__(self, path: str | Path):

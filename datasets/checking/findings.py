@@ -85,8 +85,8 @@ def inspect_unlisted(lists: Lists, findings: Findings) -> None:
     """Images that no list names, and whole directories of them."""
     images, listed = image_directory(lists.root), lists.names()
     files = walk(images) if images.is_dir() else Walk()
-    if files.hidden:
-        findings.notes.append(f"in {images}: {describe(files.hidden)}")
+    if files.passed_over():
+        findings.notes.append(f"in {images}: {describe(files.passed_over())}")
     present = [path.relative_to(images).as_posix() for path in files.images]
     unlisted = [name for name in present if name not in listed]
     used = {name.rpartition("/")[0] for name in present if name in listed}
