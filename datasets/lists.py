@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Collection, Iterator, NamedTuple
 
+from datasets.files import is_image_name
 from datasets.names import Names, canonical
 from utils import UserError, progress
 
@@ -65,7 +67,8 @@ def read_lists(root: Path, *, complete: bool = True, need_test: bool = True) -> 
     """
     if not root.is_dir():
         raise UserError(f"{root}: no such data directory; put your faces there as datasets/README.md says, "
-                        "or see it work with: python train.py --preset demo")
+                        "import a data set with python -m datasets.convert (rafdb, multipie, folders, ...), or see it work "
+                        "with: python train.py --preset demo")
     first = Names(image_directory(root))
     names = {split: first.another() for split in LIST_NAMES}
     train = read_split(root, "train", required=complete, names=names["train"])
@@ -116,8 +119,17 @@ def read_split(root: Path, split: str, *, required: bool, names: Names | None = 
         return _read_attribute_list(attributes, names)
     if required:
         raise UserError(f"{path}: no such list (nor a list_attr_*_{split}.txt); "
-                        "it needs one line \"<file name> <label>\" per image")
+                        + (f"{root} looks like folders of images, import them with python -m datasets.convert folders "
+                           f"{root} OUT" if _holds_folders_of_images(root) else
+                           "it needs one line \"<file name> <label>\" per image"))
     return {}
+
+
+def _holds_folders_of_images(root: Path) -> bool:
+    """Whether images lie in folders of a directory, or in folders of its ``train`` and the like."""
+    folders = [path for path in root.glob("*") if path.is_dir() and path.name not in ("data", "align_5p")]
+    return any(is_image_name(file.name) for folder in folders for pattern in ("*.*", "*/*.*")
+               for file in islice(folder.glob(pattern), 100))
 
 
 def read_label_list(path: Path, names: Names | None = None) -> dict[str, Row]:

@@ -51,6 +51,9 @@ def convert(found: Collection, source: Path, out: Path, writer: ImageWriter, *, 
     print(f"{out}: {len(samples)} images ({done})")
     for reason, count in sorted(found.left_out.items()):
         print(f"left out: {count} images {reason}")
+    if not any(sample.subject for sample in samples):
+        found.notes.append("no subject is known, so one person may be in the training and in the validation or test images, "
+                           "whose accuracy then flatters; tell subjects with --subject_regex, or in subjects.list")
     for note in found.notes:
         print(f"note: {note}")
     print(table(read_layout(out)))
