@@ -15,7 +15,7 @@ from datasets.importing.naming import SubjectPattern, asked_labels, neutral_last
 from datasets.importing.rows import check_columns, read_table
 from datasets.layout import Sample
 from datasets.lists import whole_number
-from datasets.names import Names, shown
+from datasets.names import Names, shortened
 from datasets.walking import walk
 from utils import UserError
 
@@ -118,7 +118,7 @@ def read_records(table: Path, names: Names, columns: dict[str, str | None], box:
 def _check_header(table: Path, header: Sequence[str], values: Sequence[str]) -> None:
     """Raise UserError if the first line has ``values`` of a row, which would be lost if they were read as names."""
     if values:
-        raise UserError(f"{table}: has no header, its first line ({shown(','.join(header))}) is a row; read it with "
+        raise UserError(f"{table}: has no header, its first line ({shortened(','.join(header))}) is a row; read it with "
                         "--no_header, which names the columns by position: --file_column 1 --label_column 2")
 
 
