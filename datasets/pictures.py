@@ -163,7 +163,7 @@ def _fault_of(opened: Image.Image) -> str | None:
     size = opened.size
     opened.seek(1)
     same, _ = opened.size == size, opened.seek(0)  # a page of another size is a preview
-    return f"it holds {opened.n_frames} pictures; save the one that is meant" if same else None
+    return f"it holds {opened.n_frames} pictures and not one" if same else None
 
 
 def _fault_without_metadata(path: Path) -> str | None:
