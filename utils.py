@@ -335,7 +335,7 @@ def processes_here() -> int:
 
 
 def number_of_processes() -> int:
-    """How many processes work together; UserError where the environment says so but ``torchrun`` has started none."""
+    """How many processes work together. Raises UserError if the environment says so but ``torchrun`` has started none."""
     given = {name: os.environ.get(name) for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK")}
     world = given["WORLD_SIZE"]
     if world in (None, "1"):
@@ -428,6 +428,7 @@ def atomic_file(path: str | os.PathLike, mode: str = "wb") -> Iterator[Any]:
         raise
 
 
+@cache
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
@@ -457,7 +458,7 @@ MOST_JSON = 1 << 26
 
 
 def read_json(path: str | os.PathLike) -> Any:
-    """Read a JSON file; UserError where it is not there, not JSON or larger than any of ours."""
+    """Read a JSON file. Raises UserError if it is not there, not JSON or larger than any of ours."""
     try:
         if Path(path).stat().st_size > MOST_JSON:
             raise UserError(f"{path}: too large to be a file of this program; put it back from a copy")
@@ -474,7 +475,7 @@ PICTURE_FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEB
 
 
 def check_picture_name(path: str | os.PathLike) -> None:
-    """UserError unless a picture can be written under this name."""
+    """Raises UserError unless a picture can be written under this name."""
     if Path(path).suffix.lower() not in PICTURE_FORMATS:
         raise UserError(f"{path}: a picture's name must end in .png, .jpg or .pdf")
 

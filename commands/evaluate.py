@@ -106,6 +106,7 @@ def find_judge(path: Path, epochs: int, layout: Layout, train: Images, test: Ima
     if path.is_file():
         judge = load_judge(path, trained_on).to(device)
     else:
+        print(f"{path}: not there yet, a judge is trained for {epochs} epochs and kept there", flush=True)
         judge = new_judge(len(layout.expressions), train, epochs, num_workers, device)
         save_judge(path, judge, trained_on)
     report = evaluate(Recognizer(judge, device=device), None, test.evaluation_batches(BATCH, device),

@@ -52,8 +52,14 @@ def load_trained(config: Config) -> TrainedRecognizer:
     return replace(trained, config={"image_size": config.shape.image_size, **trained.config, "expressions": names})
 
 
+def recognizer_of(config: Config) -> TrainedRecognizer | None:
+    """Load the best recognizer of a run if it has one and its newest networks are used."""
+    files = [Path(config.run.checkpoint_dir) / "VGG" / name for name in ("max_ckpt.t7", "Enc_max.pth")]
+    return load_trained(config) if config.restored_epoch is None and all(file.is_file() for file in files) else None
+
+
 def names_of(trained: TrainedRecognizer, attributes: Sequence[str] | None, data: int, where: object) -> list[str]:
-    """The names of a recognizer's expressions: its own, else ``-a``, else those of ``--data``; UserError for others."""
+    """The names of a recognizer's expressions: its own, else ``-a``, else those of ``--data``. Raises UserError for others."""
     names = trained.names or list(attributes or DATA_SETS[data].expressions)
     if attributes and list(attributes) != names:
         raise UserError(f"-a {' '.join(attributes)}: the recognizer was trained with -a {' '.join(names)}, in this "
@@ -112,7 +118,7 @@ def images_of(metadata: dict[str, Any]) -> list[Path]:
 
 def preparation(options: FaceOptions, image_size: int, aligned: dict[str, Any] | None,
                 paths: Sequence[str | Path]) -> Preparation:
-    """What was done to the training pictures; UserError where ``--margin`` says something else.
+    """What was done to the training pictures. Raises UserError if ``--margin`` says something else.
 
     ``aligned`` is the alignment that the run's checkpoints tell of. A warning where the training faces were aligned and
     those in ``paths`` are not known to be.

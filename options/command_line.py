@@ -127,7 +127,8 @@ def kept_options(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: damaged, it holds no options")
     if not RUN_KEYS <= kept.keys():
         raise UserError(f"{path}: holds no options of a run; choose another --checkpoint_dir")
-    kept = {name: value for name, value in kept.items() if name in SPECS}
+    kept = {name: value for name, value in kept.items()
+            if name in SPECS and (name == "checkpoint_dir" or SPECS[name].option.restore != "momentary")}
     for name, value in kept.items():
         fault = SPECS[name].fault(value)
         if fault:

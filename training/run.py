@@ -15,10 +15,11 @@ from commands.matrix import evaluate_split, write_report
 from commands.report import save_report
 from commands.swap import swap
 from datasets.folds import fold_list, list_text
+from datasets.exemplars import typical_images
 from datasets.layout import Layout
 from datasets.loading import Images, contents
 from datasets.splits import pair_lines, training_pairs
-from models.checkpoints import load_recognizer
+from models.checkpoints import load_recognizer, save_exemplars
 from models.parallel import Processes
 from models.swap_gan import SwapGAN
 from options.config import Config
@@ -174,6 +175,7 @@ def write_plan(run: Run, config: Config, pairs: numpy.ndarray) -> None:
         utils.write_text(splits / fold_list(fold), list_text(layout.test))
     utils.write_text(splits / "images_val.list", list_text(layout.val))
     utils.write_text(splits / "images_gan_nature.list", pair_lines(layout.train + layout.target_only, pairs))
+    save_exemplars(folder / "model", *typical_images(run.context.images.of(layout.train), run.context.num_classes))
     utils.write_json(folder / "options.json", {**config.values(), "attributes": list(layout.expressions)})
     print(f"{folder}: {len(layout.train)} training and {len(layout.val)} validation images of "
           f"{len(layout.expressions)} expressions, {len(pairs)} pairs, on {processes.world} x {run.context.device.type}")
@@ -209,7 +211,7 @@ def show_demo(config: Config, layout: Layout, resume_dir: Path) -> None:
     names = layout.expressions
     if {"smile", "neutral"} <= set(names):
         swap(config.replaced(
-            mode="test", restore=-1, swap_list=[names.index("smile"), names.index("neutral")],
+            mode="test", restore=-1, swap_list=["smile", "neutral"],
             input=[str(PICTURES / "smile.jpg")], target=[str(PICTURES / "neutral.jpg")], output="result.jpg",
             frames=None, matrix=False, align=None, paste=False))
     print("\ngo on with\n"
