@@ -54,7 +54,7 @@ def generate(config: Config) -> None:
                         "another --output")
     file_names = Names()
     samples = named_pairs(out, everyone, pairs, file_names)
-    pairs = pairs[list(samples)]
+    count, pairs = len(pairs), pairs[list(samples)]
     utils.write_json(out / MARK, {"format": FORMAT, "checkpoint_dir": run})
     images = Images(everyone, gan.shape.image_size, config.loading.cache)
     plan = Plan.of(Batch.of(*pairs.T), BATCH)
@@ -71,6 +71,7 @@ def generate(config: Config) -> None:
     counts = Counter(names[sample.label] for sample in samples.values())
     print(f"wrote {len(samples)} synthesized training images into {out}: "
           + ", ".join(f"{name} {counts[name]}" for name in names)
+          + (f" ({count - len(samples)} of {count} pairs would give an image again)" if count > len(samples) else "")
           + f"; train on them with --data_dir {out}")
 
 
@@ -88,7 +89,7 @@ def write_swaps(gan: SwapGAN, batches: Iterable[Loaded], paths: Sequence[Path]) 
 
 
 def check_out(out: Path, run: str) -> None:
-    """UserError where the output holds anything that was not made here, or lies among a run's networks."""
+    """Raises UserError if the output holds anything that was not made here, or lies among a run's networks."""
     check_output(out, "--output", trees=[Path(run) / name for name in RUN_FOLDERS], directory=True)
     if not out.is_dir() or not any(out.iterdir()):
         return
@@ -102,14 +103,15 @@ def check_out(out: Path, run: str) -> None:
 def named_pairs(out: Path, everyone: list[Sample], pairs: numpy.ndarray, names: "Names") -> dict[int, Sample]:
     """The samples to write by the row of their pair: the target's person and scene with the source's expression.
 
-    A pair that comes twice is written once.
+    What comes twice is written once: a pair, and a target that keeps its expression, whoever the source is.
     """
     samples: dict[int, Sample] = {}
     seen: set[tuple[int, int]] = set()
-    for row, pair in enumerate(map(tuple, pairs.tolist())):
-        if pair not in seen:
-            seen.add(pair)
-            source, target = everyone[pair[0]], everyone[pair[1]]
+    for row, (a, b) in enumerate(pairs.tolist()):
+        source, target = everyone[a], everyone[b]
+        content = (b, b) if source.label == target.label else (a, b)
+        if content not in seen:
+            seen.add(content)
             name = names(f"{Path(source.name).with_suffix('')}_{Path(target.name).with_suffix('.jpg')}")
             samples[row] = replace(target, name=name, label=source.label, path=out / "data" / name)
     return samples

@@ -114,6 +114,9 @@ class Preparation:
 class Cutter:
     """Finds the faces of a picture: ``cutter(picture)`` → its crops, the largest face first.
 
+    A crop's ``pixels`` are uint8; the networks take ``datasets.loading.to_float(torch.stack([crop.pixels for crop in
+    crops]))``.
+
     UserError where a picture is broken, :class:`datasets.aligning.alignment.NoFace` where it shows none; while it is
     made, UserError for a detector that cannot be used. Threads may share it.
     """

@@ -168,7 +168,7 @@ def _agreement(listed: str, file: str) -> tuple[int, ...] | None:
         return None
     last, other = _parts(listed)[-1], _parts(file)[-1]
     same_ending = last.rpartition(".")[2] == other.rpartition(".")[2]
-    if is_image_name(last) and not same_ending and above != around:
+    if is_image_name(last) and is_image_name(other) and not same_ending and above != around:
         return None
     same_name = cleaned(listed).rpartition("/")[2] == cleaned(file).rpartition("/")[2]
     return 2 * common - len(above) - len(around), same_ending, ("_aligned" in last) == ("_aligned" in other), same_name

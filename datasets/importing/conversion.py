@@ -51,6 +51,9 @@ def convert(found: Collection, source: Path, out: Path, writer: ImageWriter, *, 
     print(f"{out}: {len(samples)} images ({done})")
     for reason, count in sorted(found.left_out.items()):
         print(f"left out: {count} images {reason}")
+    if not any(sample.subject for sample in samples):
+        found.notes.append("no subject is known, so one person may be in the training and in the validation or test images, "
+                           "whose accuracy then flatters; tell subjects with --subject_regex, or in subjects.list")
     for note in found.notes:
         print(f"note: {note}")
     print(table(read_layout(out)))
@@ -58,7 +61,7 @@ def convert(found: Collection, source: Path, out: Path, writer: ImageWriter, *, 
 
 
 def account(found: Collection) -> list[str]:
-    """What became of all files of the source, and of all rows of its list where a row is a face."""
+    """Count what became of all files of the source, and of all rows of its list if a row is a face."""
     samples, sums = found.everything(), []
     if found.walk:
         taken, passed, images = {sample.path for sample in samples}, found.walk.passed_over(), len(found.walk.images)
@@ -108,8 +111,8 @@ def _drop_repeated(found: Collection) -> None:
     found.keep(lambda sample: id(sample) not in repeated)
 
 
-def _check_same(path: Path, other: Path, told: dict[str, tuple]) -> None:
-    for what, (first, second) in told.items():
+def _check_same(path: Path, other: Path, properties: dict[str, tuple]) -> None:
+    for what, (first, second) in properties.items():
         if first != second:
             also = "" if path == other else f" (it is {other} as well)"
             raise UserError(f"{path}{also}: is taken twice, with the {what} {first} and with {second}; correct it, or if "
