@@ -12,26 +12,25 @@ from importlib import import_module
 from typing import Sequence
 
 import utils
-from options.command_line import read_options
-from training.parts import is_series
+from options.command_line import read_config
 
-WORK = {  # a mode → where its work is done; a series is a training of several folds or seeds
-    "train": "training.train.train", "series": "training.series.train_series", "test": "commands.swap.swap",
-    "evaluate": "commands.evaluate.evaluate_swaps",
-    "grid": "commands.grid.draw_grid", "generate": "commands.generate.generate",
-    "recognize": "commands.recognize.recognize", "export": "commands.export.export",
+WORK = {  # a mode → the function that does it; a series is a training of several folds or seeds
+    "train": "training.run.train", "series": "training.series.train_series", "test": "commands.swap.swap",
+    "evaluate": "commands.evaluate.evaluate_swaps", "grid": "commands.grid.draw_grid",
+    "generate": "commands.generate.generate", "recognize": "commands.recognize.recognize",
+    "export": "commands.export.export", "report": "commands.report.write_run_report",
 }
 
 
-def main(words: Sequence[str] | None = None) -> None:
-    """The command: options first, and only then what the chosen mode needs."""
-    options = read_options(words)
-    if options.mode == "recognize":
+def main(argv: Sequence[str] | None = None) -> None:
+    """Read the options first, and import only then what the chosen mode needs."""
+    config = read_config(argv)
+    if config.task.mode == "recognize":
         utils.sleep_while_waiting()
-    module, _, name = WORK["series" if is_series(options) else options.mode].rpartition(".")
+    module, _, name = WORK["series" if config.is_series else config.task.mode].rpartition(".")
     with utils.progress(None, "starting", bar_format="{desc} ...", disable=None if utils.main_process() else True):
         work = getattr(import_module(module), name)  # torch alone takes seconds
-    work(options)
+    work(config)
 
 
 if __name__ == "__main__":

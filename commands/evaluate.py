@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import Iterator, Sequence
 
@@ -15,43 +14,50 @@ from datasets.layout import Layout, Sample, image_directory
 from datasets.loading import Images, load
 from datasets.plans import Batch, Plan, real_plan, true_swaps
 from models.checkpoints import load_judge, save_judge
-from evaluation.judge import Judge, train_judge
+from evaluation import verdict
+from evaluation.judge import ExpressionJudge, train_judge
 from models.recognizer import Recognizer, evaluate
 from models.swap import Pair
-from models.swap_gan import SwapGAN
+from models.swapper import Swapper
 from evaluation.synthesis import Gallery, SynthesisReport, Trial, evaluate_synthesis
+from options.config import Config, LoadingOptions
 from commands.trained import load_gan, read_data
 from utils import UserError, fingerprint
 
 JUDGE_SEED, JUDGE_BATCH, BATCH = 20210, 32, 32
 
 
-def evaluate_swaps(options: argparse.Namespace) -> None:
+def evaluate_swaps(config: Config) -> None:
     """Measure the run's swaps and write ``synthesis.json`` into its directory."""
-    path = Path(options.checkpoint_dir) / "synthesis.json"
+    run = config.run.checkpoint_dir
+    path = Path(run) / "synthesis.json"
+    judge_path = Path(config.judge.judge or Path(run) / "judge.pth")
     check_output(path, "--checkpoint_dir")
-    check_output(options.judge or path, "--judge")
-    gan, names = load_gan(options)
-    layout = read_data(options, names)
-    for out, flag in ((path, "--checkpoint_dir"), (options.judge or path, "--judge")):
+    check_output(judge_path, "--judge")
+    trained = load_gan(config)
+    gan, names, layout = trained.swapper, trained.names, read_data(config, trained)
+    for out, flag in ((path, "--checkpoint_dir"), (judge_path, "--judge")):
         check_output(out, flag, trees=[image_directory(layout.root)])
-    report = measure(options, gan, layout)
-    utils.write_json(path, {"checkpoint_dir": options.checkpoint_dir, "data_dir": str(layout.root),
-                            **report.as_dict(names)})
-    print(f"swaps of {options.checkpoint_dir} on {layout.root}, test images\n\n{report.as_text(names)}\n\nwrote {path}")
+    report = measure(gan, layout, config.loading, judge_path, config.judge.judge_epochs)
+    findings = verdict.of_judge(report.judge_accuracy, len(names))
+    utils.write_json(path, {"checkpoint_dir": run, "data_dir": str(layout.root), **report.as_dict(names),
+                            "verdict": findings})
+    print(f"swaps of {run} on {layout.root}, test images\n\n{report.as_text(names)}\n\n"
+          f"{verdict.as_text(findings, 'the judge')}\n\nwrote {path}")
 
 
-def measure(options: argparse.Namespace, gan: SwapGAN, layout: Layout) -> SynthesisReport:
-    """Judge the swaps of a GAN on the test images of a layout; the judge is trained first where there is none yet."""
+def measure(gan: Swapper, layout: Layout, loading: LoadingOptions, judge_path: Path, judge_epochs: int
+            ) -> SynthesisReport:
+    """Measure the swaps of a GAN on the test images of a layout; the judge is trained first if there is none yet."""
     if len({sample.label for sample in layout.test}) < 2:
         raise UserError(f"{layout.root}: the test images show fewer than two expressions, there is nothing to swap")
     size, device = gan.shape.image_size, gan.device
-    train, test = (Images(samples, size, options.cache) for samples in (layout.train, layout.test))
-    judge, accuracy = find_judge(options, layout, train, test, device)
+    train, test = (Images(samples, size, loading.cache) for samples in (layout.train, layout.test))
+    judge, accuracy = find_judge(judge_path, judge_epochs, layout, train, test, device, loading.num_workers)
     subjects = subject_numbers(layout.test)
     gallery = Gallery.of(judge, test.evaluation_batches(BATCH, device), torch.from_numpy(subjects).to(device))
     train_features = numpy.concatenate([judge.describe(image) for image, _ in train.evaluation_batches(BATCH, device)])
-    return evaluate_synthesis(gan, judge, accuracy, trials(test, subjects, device, options.num_workers), gallery,
+    return evaluate_synthesis(gan, judge, accuracy, trials(test, subjects, device, loading.num_workers), gallery,
                               train_features)
 
 
@@ -91,29 +97,28 @@ def subject_numbers(samples: Sequence[Sample]) -> numpy.ndarray:
     return numpy.array([known.get(sample.subject, len(known) + i) for i, sample in enumerate(samples)])
 
 
-def find_judge(options: argparse.Namespace, layout: Layout, train: Images, test: Images,
-               device: torch.device) -> tuple[Judge, float]:
-    """The judge of ``--judge`` or of the run, trained where there is none, and its accuracy in % on the test images."""
-    path = Path(options.judge or Path(options.checkpoint_dir) / "judge.pth")
+def find_judge(path: Path, epochs: int, layout: Layout, train: Images, test: Images, device: torch.device,
+               num_workers: int) -> tuple[ExpressionJudge, float]:
+    """Return the judge in a file, trained if there is none, and its accuracy in percent on the test images."""
     trained_on = {"expressions": list(layout.expressions), "image_size": train.image_size,
                   "images": fingerprint([sample.name, sample.label] for sample in layout.train)}
     if path.is_file():
         judge = load_judge(path, trained_on).to(device)
     else:
-        judge = new_judge(len(layout.expressions), train, options, device)
+        judge = new_judge(len(layout.expressions), train, epochs, num_workers, device)
         save_judge(path, judge, trained_on)
     report = evaluate(Recognizer(judge, device=device), None, test.evaluation_batches(BATCH, device),
                       len(layout.expressions))
     return judge, report.accuracy
 
 
-def new_judge(num_classes: int, train: Images, options: argparse.Namespace, device: torch.device) -> Judge:
+def new_judge(num_classes: int, train: Images, epochs: int, num_workers: int, device: torch.device) -> ExpressionJudge:
     """Train a judge on the real training images, with a seed of its own."""
     torch.manual_seed(utils.derived_seed(JUDGE_SEED, "init"))
-    plan = [batch for epoch in range(options.judge_epochs)
+    plan = [batch for epoch in range(epochs)
             for batch in real_plan(len(train), JUDGE_BATCH, JUDGE_SEED, "judge", epoch)]
-    batches = utils.progress(load(train, plan, options.num_workers), "training the judge", len(plan))
-    judge = Judge(num_classes, train.image_size)
+    batches = utils.progress(load(train, plan, num_workers), "training the judge", len(plan))
+    judge = ExpressionJudge(num_classes, train.image_size)
     train_judge(judge, ((batch.first, batch.label) for batch in (batch.to(device) for batch in batches)), len(plan),
                 utils.generator(JUDGE_SEED, "disturbed"), device)
     return judge

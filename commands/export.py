@@ -6,7 +6,6 @@ program must know to use it (names, size, how pictures are prepared) is in the f
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import io
 import json
@@ -19,8 +18,8 @@ import torch
 
 import utils
 from datasets.files import check_output
-from models.checkpoints import gan_config
 from models.portable import PortableRecognizer, PortableSwap
+from options.config import Config
 from commands.trained import load_gan, load_trained
 from utils import UserError
 
@@ -31,13 +30,13 @@ PREPARATION = ("RGB, resized to {0} x {0} pixels (Pillow: JPEG files are opened 
                "then bicubic), channels first, value / 127.5 - 1")
 
 
-def export(options: argparse.Namespace) -> None:
-    """Write ``--output``; UserError where the exporter is not installed or there is nothing to export."""
+def export(config: Config) -> None:
+    """Write ``--output``. Raises UserError if the exporter is not installed or there is nothing to export."""
     check_exporter()
-    path = Path(options.output)
+    path = Path(config.output.output)
     check_output(path, "--output")
-    options.gpu = [-1]  # the file knows no device
-    network, about = recognizer_of(options) if options.which == "recognizer" else swap_of(options)
+    config = config.replaced(gpu=[-1])  # the file knows no device
+    network, about = recognizer_of(config) if config.use.which == "recognizer" else swap_of(config)
     model = to_onnx(network, about["image_size"])
     describe(model, about)
     with utils.atomic_file(path) as handle:
@@ -64,18 +63,18 @@ def check_exporter() -> None:
                         "pip install --upgrade torch torchvision")
 
 
-def recognizer_of(options: argparse.Namespace) -> tuple[PortableRecognizer, dict[str, Any]]:
+def recognizer_of(config: Config) -> tuple[PortableRecognizer, dict[str, Any]]:
     """The run's best recognizer with its encoder, and what the file says about it."""
-    trained = load_trained(options)
+    trained = load_trained(config)
     return (PortableRecognizer(trained.encoder, trained.recognizer.network),
             described("recognizer", trained.names, trained.image_size, trained.alignment))
 
 
-def swap_of(options: argparse.Namespace) -> tuple[PortableSwap, dict[str, Any]]:
+def swap_of(config: Config) -> tuple[PortableSwap, dict[str, Any]]:
     """The run's generator, and what the file says about it."""
-    gan, names = load_gan(options)
-    return PortableSwap(gan.used), described("swap", names, gan.shape.image_size,
-                                             gan_config(Path(options.checkpoint_dir) / "model").get("alignment"))
+    trained = load_gan(config)
+    return (PortableSwap(trained.swapper.used),
+            described("swap", trained.names, trained.swapper.shape.image_size, trained.alignment))
 
 
 def described(which: str, names: list[str], image_size: int, alignment: dict[str, float] | None) -> dict[str, Any]:

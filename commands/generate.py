@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import shutil
 from collections import Counter
 from dataclasses import replace
@@ -16,8 +15,9 @@ from datasets.layout import Sample, foreign_lists, write_layout
 from datasets.loading import Images, load
 from datasets.plans import Batch, Plan
 from datasets.splits import training_pairs
-from pictures.figures import to_picture
-from training.run_directory import FOLDERS
+from pictures.sheets import to_picture
+from models.checkpoints import RUN_FOLDERS
+from options.config import Config
 from commands.trained import load_gan, read_data
 from options.schema import Whole, check
 from utils import UserError, fingerprint
@@ -26,21 +26,21 @@ BATCH = 32
 MARK, FORMAT = "generated.json", 1  # the mark comes first: what lies beside it was made here
 
 
-def generate(options: argparse.Namespace) -> None:
+def generate(config: Config) -> None:
     """Write the synthesized images of all training pairs into ``--output``, with lists; UserError if it holds others.
 
     ``images.list`` names the synthesized images, ``images_test.list`` and ``images_val.list`` copies of the real ones,
     and ``made_from.list`` says who was made from whom: ``<file name> <source> <target>``. The images come first and
     the lists last; a second run gives the same files.
     """
-    out = Path(options.output)
-    check_out(out, options.checkpoint_dir)
-    gan, names = load_gan(options)
-    layout = read_data(options, names)
+    out, run = Path(config.output.output), config.run.checkpoint_dir
+    check_out(out, run)
+    trained = load_gan(config)
+    gan, names, layout = trained.swapper, trained.names, read_data(config, trained)
     for folder in (out, out / "data"):
         check_output(folder, "--output", apart=[layout.root], directory=True)
     everyone = layout.train + layout.target_only
-    pairs = training_pairs(layout, options.seed, options.pairs_per_image, options.targets == "any")
+    pairs = training_pairs(layout, config.run.seed, config.recognizer.pairs_per_image, config.recognizer.targets == "any")
     for name in names:
         if len(name.split()) != 1:
             raise UserError(f"--mode generate: expressions.txt cannot hold the name {name!r} of the run, which is more than "
@@ -51,14 +51,14 @@ def generate(options: argparse.Namespace) -> None:
     file_names = Names()
     samples = named_pairs(out, everyone, pairs, file_names)
     pairs = pairs[list(samples)]
-    utils.write_json(out / MARK, {"format": FORMAT, "checkpoint_dir": options.checkpoint_dir})
-    images = Images(everyone, gan.shape.image_size, options.cache)
+    utils.write_json(out / MARK, {"format": FORMAT, "checkpoint_dir": run})
+    images = Images(everyone, gan.shape.image_size, config.loading.cache)
     plan = Plan.of(Batch.of(*pairs.T), BATCH)
     written = iter(samples.values())
-    for batch in utils.progress(load(images, plan, options.num_workers), "synthesizing", len(plan), "batch"):
+    for batch in utils.progress(load(images, plan, config.loading.num_workers), "synthesizing", len(plan), "batch"):
         batch = batch.to(gan.device)
-        made, _ = gan.synthesize(batch.first, batch.second, batch.label, batch.second_label)
-        for image, sample in zip(made.cpu(), written):
+        synthesized, _ = gan.synthesize(batch.first, batch.second, batch.label, batch.second_label)
+        for image, sample in zip(synthesized.cpu(), written):
             utils.save_picture(to_picture(image), sample.path)
     splits = {"train": list(samples.values())}
     for split in ("val", "test"):
@@ -76,7 +76,7 @@ def generate(options: argparse.Namespace) -> None:
 
 def check_out(out: Path, run: str) -> None:
     """UserError where the output holds anything that was not made here, or lies among a run's networks."""
-    check_output(out, "--output", trees=[Path(run) / name for name in FOLDERS], directory=True)
+    check_output(out, "--output", trees=[Path(run) / name for name in RUN_FOLDERS], directory=True)
     if not out.is_dir() or not any(out.iterdir()):
         return
     if (out / MARK).is_file():

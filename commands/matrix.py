@@ -16,12 +16,13 @@ import utils
 from datasets.files import check_figure, check_output, check_table, save_figure
 from datasets.layout import Layout, Sample, check_images, short_names
 from datasets.loading import Images, to_float
-from evaluation.attribution import explained_stage
-from models.checkpoints import Trained
-from pictures.figures import confusion_picture
+from evaluation.attribution import explained_side
+from models.checkpoints import TrainedRecognizer
+from pictures.cards import Card, cards_picture
+from pictures.matrix import confusion_picture
+from evaluation import verdict
 from evaluation.metrics import Predictions, Report
 from evaluation.pooled import Pooled
-from pictures.recognized_figures import Card, cards_picture
 from models.recognizer import answers
 from utils import UserError
 
@@ -31,10 +32,10 @@ ANSWERED = ("file", "label", "predicted")  # the first columns of predictions.cs
 
 
 @dataclass(frozen=True)
-class Judged:
+class EvaluationResult:
     """What a recognizer said of some samples, at a size; ``predictions`` are in the order of ``samples``."""
 
-    trained: Trained
+    trained: TrainedRecognizer
     samples: Sequence[Sample]
     image_size: int
     predictions: Predictions
@@ -44,9 +45,15 @@ class Judged:
         """The figures of the confusion matrix."""
         return self.predictions.report
 
+    @property
+    def correct(self) -> dict[str, bool]:
+        """Whether each image is recognized, by file name."""
+        right = self.predictions.predicted == self.predictions.label
+        return {sample.name: bool(is_right) for sample, is_right in zip(self.samples, right)}
 
-def judged_split(trained: Trained, layout: Layout, split: str, image_size: int, batch_size: int,
-                 num_workers: int = 0, decoded: Images | None = None) -> Judged:
+
+def evaluate_split(trained: TrainedRecognizer, layout: Layout, split: str, image_size: int, batch_size: int,
+                 num_workers: int = 0, decoded: Images | None = None) -> EvaluationResult:
     """Judge a recognizer on a split of a data directory, in batches. UserError for missing and unusable images.
 
     ``decoded`` holds the images where they are in memory already.
@@ -60,7 +67,7 @@ def judged_split(trained: Trained, layout: Layout, split: str, image_size: int, 
     label, probabilities = map(numpy.concatenate, zip(*answers(trained.recognizer, trained.encoder, batches)))
     persons = numpy.unique([sample.subject or f"/{sample.name}" for sample in samples], return_inverse=True)[1]
     known = any(sample.subject for sample in samples)
-    return Judged(trained, samples, image_size, Predictions(label, probabilities, persons if known else None))
+    return EvaluationResult(trained, samples, image_size, Predictions(label, probabilities, persons if known else None))
 
 
 def check_results(folder: str | Path, flag: str, pooled: bool = False) -> None:
@@ -78,44 +85,57 @@ def check_results(folder: str | Path, flag: str, pooled: bool = False) -> None:
         check_table(places[2], flag, ",".join(ANSWERED))
 
 
-def write_report(judged: Judged, names: Sequence[str], title: str, output_dir: str | Path) -> None:
-    """Print the tables and write ``Con_Matrix.png``, ``confusion_matrix.json``, ``predictions.csv`` and
-    ``mistakes.jpg``."""
-    output_dir, report, predictions = Path(output_dir), judged.report, judged.predictions
+def write_report(result: EvaluationResult, names: Sequence[str], title: str, output_dir: str | Path, run: Path
+                 ) -> None:
+    """Print the tables and the verdict, and write ``Con_Matrix.png``, ``confusion_matrix.json``, ``predictions.csv`` and
+    ``mistakes.jpg``.
+
+    ``run`` is the directory of the recognizer's run, which tells how many images chose it.
+    """
+    output_dir, report, predictions = Path(output_dir), result.report, result.predictions
     heading = f"accuracy {report.accuracy:.1f} %, mean of classes {report.mean_class_accuracy:.1f} %"
     places = [output_dir / name for name in RESULTS]
-    picture = mistakes_picture(judged, names)
-    save_figure(confusion_picture(report, names, heading), places[0])
-    utils.write_json(places[1], {"title": title, **predictions.as_dict(names)})
-    utils.write_text(places[2], predictions_table(judged, names))
+    picture = mistakes_picture(result, names)
+    save_figure(confusion_picture(report, names, heading, title), places[0])
+    findings = [*verdict.of_predictions(predictions, names),
+                *verdict.of_selection(validation_count(run) if result.trained.config.get("selected_on") == "val" else 0)]
+    utils.write_json(places[1], {"title": title, **predictions.as_dict(names), "verdict": findings})
+    utils.write_text(places[2], predictions_table(result, names))
     save_figure(picture, places[3])
     print(f"{title}\n\n{predictions.as_text()}\n\n{report.as_text(names, short_names(names))}\n")
+    print(verdict.as_text(findings, "this result") + "\n")
     print("wrote " + ", ".join(map(str, places[:-1])) + f" and {places[-1]}")
+
+
+def validation_count(run: Path) -> int:
+    """The number of images that chose the recognizer of a run; 0 if the run does not tell."""
+    kept = run / "splits" / "images_val.list"
+    return len(kept.read_text(encoding="utf-8").splitlines()) if kept.is_file() else 0
 
 
 def write_pooled(pooled: Pooled, names: Sequence[str], title: str, output_dir: str | Path) -> None:
     """Print the figures of several runs and write their ``Con_Matrix.png`` and ``confusion_matrix.json``."""
     places = [Path(output_dir) / name for name in RESULTS[:2]]
-    save_figure(confusion_picture(pooled.report, names, pooled.heading), places[0])
+    save_figure(confusion_picture(pooled.report, names, pooled.heading, title), places[0])
     utils.write_json(places[1], {"title": title, **pooled.as_dict(names)})
     print(f"{title}\n\n{pooled.as_text()}\n\n{pooled.report.as_text(names, short_names(names))}\n")
     print(f"wrote {places[0]} and {places[1]}")
 
 
-def predictions_table(judged: Judged, names: Sequence[str]) -> str:
+def predictions_table(result: EvaluationResult, names: Sequence[str]) -> str:
     """The answers as CSV: file, label, predicted, and the probability of every expression."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*ANSWERED, *names])
-    for sample, predicted, shares in zip(judged.samples, judged.predictions.predicted,
-                                         judged.predictions.probabilities):
+    for sample, predicted, shares in zip(result.samples, result.predictions.predicted,
+                                         result.predictions.probabilities):
         writer.writerow([sample.name, names[sample.label], names[predicted], *(f"{share:.6f}" for share in shares)])
     return text.getvalue()
 
 
-def mistakes_picture(judged: Judged, names: Sequence[str]) -> Image.Image:
+def mistakes_picture(result: EvaluationResult, names: Sequence[str]) -> Image.Image:
     """The wrong answers that were surest, in the order of the matrix, with what spoke for the wrong expression."""
-    predictions = judged.predictions
+    predictions = result.predictions
     wrong = (predictions.predicted != predictions.label).nonzero()[0]
     surest = wrong[(-predictions.probabilities[wrong].max(1)).argsort(kind="stable")][:MISTAKES_SHOWN]
     chosen = sorted(surest.tolist(), key=lambda i: (predictions.label[i], predictions.predicted[i],
@@ -123,13 +143,13 @@ def mistakes_picture(judged: Judged, names: Sequence[str]) -> Image.Image:
     count = f"{len(wrong)} of {len(predictions.label)} images are recognized wrongly"
     if not chosen:
         return cards_picture([], names, [f"none of {len(predictions.label)} images is recognized wrongly"])
-    image = to_float(Images([judged.samples[i] for i in chosen], judged.image_size, cache="none")[range(len(chosen))])
+    image = to_float(Images([result.samples[i] for i in chosen], result.image_size, cache="none")[range(len(chosen))])
     said = torch.from_numpy(predictions.predicted[chosen])
-    heat = torch.cat([judged.trained.heat_maps(*part).cpu() for part in zip(image.split(8), said.split(8))])
+    heat = torch.cat([result.trained.heat_maps(*part).cpu() for part in zip(image.split(8), said.split(8))])
     cards = [Card(face, warm, predictions.probabilities[i],
-                  f"{names[predictions.label[i]]} as {names[predictions.predicted[i]]}: {judged.samples[i].name}",
+                  f"{names[predictions.label[i]]} as {names[predictions.predicted[i]]}: {result.samples[i].name}",
                   int(predictions.label[i])) for face, warm, i in zip(image, heat, chosen)]
     more = f"; the {len(cards)} surest of them" if len(wrong) > len(cards) else ""
     return cards_picture(cards, names, [
-        count + more, "in the order of the confusion matrix; framed: the true expression; heat: what spoke for the "
-        f"wrong one (LayerCAM, VGG stage {explained_stage(judged.image_size)})"])
+        count + more, "in the order of the confusion matrix; framed: the true expression; heat: evidence for the "
+        f"wrong one (LayerCAM, maps of {explained_side(result.image_size)} x {explained_side(result.image_size)})"])

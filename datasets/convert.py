@@ -11,14 +11,14 @@ from pathlib import Path
 
 from datasets.files import check_output
 from datasets.importing.registry import IMPORTERS
-from options.option import MOST, OneLineParser, check_ranges
+from options.option import LARGEST, OneLineParser, check_ranges
 from utils import run_command
 
 
 def main(arguments: list[str] | None = None) -> None:
     """The command line."""
     asked = build_parser().parse_args(arguments)
-    check_ranges(asked, reencode=(32, 65536), seed=(0, MOST))
+    check_ranges(asked, reencode=(32, 65536), seed=(0, LARGEST))
     source, out = Path(asked.source), Path(asked.out)
     check_output(out, "--out", directory=True)
     from datasets.importing import conversion, images

@@ -6,14 +6,14 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from options.option import MOST, OneLineParser, check_ranges
+from options.option import LARGEST, OneLineParser, check_ranges
 from utils import run_command
 
 
 def main(arguments: list[str] | None = None) -> None:
     """The command line."""
     options = build_parser().parse_args(arguments)
-    check_ranges(options, subjects_train=(1, 100000), subjects_test=(1, 100000), scenes=(1, 1000), seed=(0, MOST))
+    check_ranges(options, subjects_train=(1, 100000), subjects_test=(1, 100000), scenes=(1, 1000), seed=(0, LARGEST))
     asked = vars(options)
     out = asked.pop("out")
     drawn = make_dataset(out, **asked)

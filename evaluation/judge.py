@@ -1,4 +1,4 @@
-"""Judge: an independent recognizer, which says what expression a synthesized face shows.
+"""ExpressionJudge: an independent recognizer, which says what expression a synthesized face shows.
 
 A network that took part in a training can be fooled by what came out of it. The judge has another architecture and
 another seed than anything that is trained jointly, sees real training images alone, and learns on noisy, blurred and
@@ -12,17 +12,19 @@ from typing import Iterable
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torchvision.models.resnet import BasicBlock
 
-from models.augment import disturbed
-from options.recipes import RecognizerRecipe
+import utils
 from models.recognizer import Examples, Recognizer
+from options.recipes import RecognizerRecipe
 
 WIDTHS = (16, 32, 64, 128)
 LEARNING_RATE = 2e-3
+NOISE, BLUR, SHIFT = 0.1, 1.0, 1 / 16  # in [-1, 1], in pixels of a side of 64, in shares of the side
 
 
-class Judge(nn.Module):
+class ExpressionJudge(nn.Module):
     """A small residual network: torchvision's basic blocks, halving the side until it is 4.
 
     ``image_size`` is a multiple of 32. The features before the last layer are those of the Fréchet distance.
@@ -56,10 +58,39 @@ def _halving(in_chans: int, out_chans: int) -> BasicBlock:
     return BasicBlock(in_chans, out_chans, stride=2, downsample=shortcut)
 
 
-def train_judge(judge: Judge, batches: Iterable[tuple[Tensor, Tensor]], steps: int, random: torch.Generator,
+def train_judge(judge: ExpressionJudge, batches: Iterable[tuple[Tensor, Tensor]], steps: int, random: torch.Generator,
                 device: torch.device | str = "cpu") -> Recognizer:
     """Train on ``steps`` batches of real images (N, 3, S, S) in [-1, 1] and labels (N,), disturbed on the way."""
     recognizer = Recognizer(judge, RecognizerRecipe(lr=LEARNING_RATE, adam=True, falling_steps=steps), device)
     for image, label in batches:
         recognizer.step(Examples(label, (disturbed(image, random),)))
     return recognizer
+
+
+def disturbed(image: Tensor, random: torch.Generator) -> Tensor:
+    """Images (N, 3, S, S) in [-1, 1] shifted, blurred and made noisy, each to an extent of its own."""
+    n, side = image.shape[0], image.shape[-1]
+    shift, blur, noise = torch.rand(3, n, 2, generator=random).unbind()
+    image = blurred(shifted(image, SHIFT * (2 * shift - 1)), BLUR * side / 64 * blur[:, 0])
+    extent = utils.to_device(NOISE * noise[:, :1, None, None], image.device)
+    return image + extent * utils.to_device(torch.randn(image.shape, generator=random), image.device)
+
+
+def shifted(image: Tensor, share: Tensor) -> Tensor:
+    """Images (N, 3, S, S) moved by shares (N, 2) of their side in x and y; the border is repeated."""
+    theta = torch.eye(2, 3).repeat(len(image), 1, 1)
+    theta[:, :, 2] = 2 * share
+    grid = utils.to_device(F.affine_grid(theta, list(image.shape), align_corners=False), image.device)
+    return F.grid_sample(image, grid, padding_mode="border", align_corners=False)
+
+
+def blurred(image: Tensor, sigma: Tensor) -> Tensor:
+    """Images (N, 3, S, S) under a Gaussian of standard deviation sigma (N,) in pixels."""
+    n, side = image.shape[0], image.shape[-1]
+    radius = max(1, round(2 * float(sigma.max())))
+    offset = torch.arange(-radius, radius + 1)
+    window = torch.exp(-offset ** 2 / (2 * sigma[:, None].clamp(min=1e-3) ** 2))
+    window = utils.to_device((window / window.sum(1, keepdim=True)).repeat_interleave(3, 0), image.device)
+    planes = F.pad(image.reshape(1, 3 * n, side, side), (radius,) * 4, mode="replicate")
+    planes = F.conv2d(planes, window[:, None, :, None], groups=3 * n)
+    return F.conv2d(planes, window[:, None, None, :], groups=3 * n).reshape(image.shape)

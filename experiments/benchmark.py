@@ -41,15 +41,17 @@ from datasets.loading import Images, load  # noqa: E402
 from datasets.plans import gan_plan, recognizer_plan  # noqa: E402
 from datasets.splits import training_pairs  # noqa: E402
 from datasets.synthetic import make_dataset  # noqa: E402
-from models.checkpoints import Trained  # noqa: E402
+from models.checkpoints import TrainedRecognizer  # noqa: E402
 from options.recipes import GANRecipe, GANShape  # noqa: E402
 from models.recognizer import Examples, Recognizer, evaluate, real_features  # noqa: E402
-from models.speed import flops_of, peak_flops, synchronize  # noqa: E402
+from models.speed import synchronize  # noqa: E402
 from models.swap import Pair  # noqa: E402
 from models.swap_gan import SwapGAN  # noqa: E402
-from models.vgg import VGG, Perceptual, VGG_fx  # noqa: E402
-from training.phases import examples_of  # noqa: E402
+from models.backbones import VGG_fx  # noqa: E402
+from models.vgg import VGG, Perceptual  # noqa: E402
+from training.phases import with_codes  # noqa: E402
 from commands.recognize import LARGE_BATCH, looked_at  # noqa: E402
+from peak import flops_of, peak_flops  # noqa: E402
 from resources import bytes_written, peak_memory, reset_peak_memory  # noqa: E402
 
 SIZES = {"paper": {"image_size": 256, "base_width": 64, "vgg_width": 64, "fc_width": 4096, "batch_size": 10,
@@ -186,7 +188,7 @@ class Bench:
         pairs = training_pairs(layout, 0, 6)
         labels = np.array([sample.label for sample in layout.train])
         plan = recognizer_plan(labels, pairs, options.vgg_batch_size, 6, True, 0, 0)
-        for examples in examples_of(load(images, plan, 0, pinned), self.gan, 7):
+        for examples in with_codes(load(images, plan, 0, pinned), self.gan, 7):
             self.recognizer.step(examples)
         evaluate(self.recognizer, self.gan.encoder, test.evaluation_batches(EVALUATED, self.device), 6)
 

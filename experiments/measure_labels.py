@@ -26,7 +26,7 @@ from datasets.loading import Images, load  # noqa: E402
 from datasets.plans import Batch, Plan  # noqa: E402
 from datasets.splits import training_pairs, with_kept_validation  # noqa: E402
 from models.checkpoints import gan_config, load_judge, load_swap_gan  # noqa: E402
-from evaluation.judge import Judge  # noqa: E402
+from evaluation.judge import ExpressionJudge  # noqa: E402
 from evaluation.metrics import confusion_matrix  # noqa: E402
 from utils import UserError  # noqa: E402
 

@@ -12,29 +12,34 @@ UP = {"stride": 2, "padding": 1, "output_padding": 1}  # a transposed 3×3 kerne
 
 
 class _ScaledDirection(torch.autograd.Function):
-    """``F.normalize(x) * alpha + beta`` in half as many passes over the maps, forward and backward."""
+    """``F.normalize(x) * alpha + beta`` in half as many passes over the maps, forward and backward.
+
+    Maps of half precision come in, stay saved and go out as they are; between that all is float32.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
-        norm = torch.linalg.vector_norm(x, dim=1, keepdim=True).clamp_min(1e-12)
+        exact = full_precision(x)
+        norm = torch.linalg.vector_norm(exact, dim=1, keepdim=True).clamp_min(1e-12)
         ctx.save_for_backward(x, alpha, norm)
-        return torch.addcmul(beta, x, alpha / norm)
+        return torch.addcmul(beta, exact, alpha / norm).to(x.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        x, alpha, norm = ctx.saved_tensors
+        saved, alpha, norm = ctx.saved_tensors
+        x, gradient = full_precision(saved), full_precision(gradient)
         along = (gradient * x).sum(1, keepdim=True) / norm
         of_x = torch.addcmul(gradient, x, -along / norm).mul_(alpha / norm)
         of_alpha, of_beta = (maps.sum().reshape(1) if needed else None
                              for maps, needed in zip((along, gradient), ctx.needs_input_grad[1:]))
-        return of_x, of_alpha, of_beta
+        return of_x.to(saved.dtype), of_alpha, of_beta
 
 
 class Normalization(nn.Module):
     """Divide by the L2 norm over channels at each position, then one learned gain and one offset (METHOD §1).
 
-    (N, C, H, W) → (N, C, H, W), computed in float32 also where autocast takes a smaller type.
+    (N, C, H, W) → (N, C, H, W) of the same type, computed in float32 also where autocast takes a smaller one.
     """
 
     def __init__(self) -> None:
@@ -44,7 +49,7 @@ class Normalization(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
-            return _ScaledDirection.apply(full_precision(x), self.alpha, self.beta)
+            return _ScaledDirection.apply(x, self.alpha, self.beta)
 
 
 def full_precision(x: Tensor) -> Tensor:

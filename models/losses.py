@@ -12,6 +12,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from models.layers import full_precision
+
 
 def soft_bce(logits: Tensor, mean: float, noise: Tensor) -> Tensor:
     """BCE of logits (N,) against t(mean) = mean + noise, noise (N,); targets may leave [0, 1] (METHOD §3)."""
@@ -42,8 +44,8 @@ class _MeanDistance(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, y: Tensor) -> Tensor:
-        difference = x - y
-        ctx.save_for_backward(difference)
+        difference = full_precision(x) - full_precision(y)
+        ctx.save_for_backward(difference.to(x.dtype))  # of half precision it still has its sign
         return difference.abs().mean()
 
     @staticmethod
@@ -53,9 +55,9 @@ class _MeanDistance(torch.autograd.Function):
         return difference.sign().mul_(gradient / difference.numel()), None
 
 
-def mean_distance(x: Tensor, wanted: Tensor) -> Tensor:
-    """mean|x − wanted| of two maps of one shape, without gradient through ``wanted``."""
-    return _MeanDistance.apply(x, wanted)
+def mean_distance(x: Tensor, target: Tensor) -> Tensor:
+    """mean|x − target| of two maps of one shape, in float32, without gradient through ``target``."""
+    return _MeanDistance.apply(x, target)
 
 
 def reconstruction(rebuilt: Tensor, image: Tensor) -> Tensor:

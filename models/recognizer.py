@@ -14,7 +14,7 @@ from models.generator import Encoder
 from evaluation.metrics import Report, confusion_matrix
 from models.parallel import Processes
 from options.recipes import RecognizerRecipe
-from models.soundness import load_network, load_optimizer
+from models.weight_checks import load_network, load_optimizer
 
 
 class Examples(NamedTuple):
@@ -34,8 +34,21 @@ def optimizer(recipe: RecognizerRecipe, parameters: Iterable[nn.Parameter]) -> t
     """The optimizer of a recipe: SGD with momentum (METHOD §5), or AdamW."""
     if recipe.adam:
         return torch.optim.AdamW(parameters, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
-    return torch.optim.SGD(parameters, lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay,
-                           fused=True)
+    sgd = torch.optim.SGD(parameters, lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay,
+                          fused=True)
+    start_momentum(sgd)
+    return sgd
+
+
+def start_momentum(sgd: torch.optim.SGD) -> None:
+    """Give every parameter a momentum of zero that has none yet.
+
+    Torch's fused SGD makes it uninitialized in the first step, and leaves it so where a gradient scaler skips that step.
+    """
+    for group in sgd.param_groups:
+        for parameter in group["params"]:
+            if sgd.state[parameter].get("momentum_buffer") is None:
+                sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
 
 
 class Recognizer:
@@ -59,36 +72,35 @@ class Recognizer:
         self.network.train()
         label = examples.label
         own = len(label) if examples.real is None else examples.real
-        real, made = examples.totals or (own, len(label) - own)
-        guided = self.recipe.guided and real > 0 and made > 0
+        real, synthesized = examples.totals or (own, len(label) - own)
+        guided = self.recipe.guided and real > 0 and synthesized > 0
         with self._autocast():
             logits = (self.network if guided else self._trained)(*examples.inputs)
         each = F.cross_entropy(logits.float(), label, reduction="none")
-        weight = self.recipe.synthesized_weight if real and made else 1.0
-        share = self.processes.world / (real + weight * made)
-        of_real, of_made = share * each[:own].sum(), share * weight * each[own:].sum()
+        share = self.processes.world / (real + synthesized)
+        real_loss, synthetic_loss = share * each[:own].sum(), share * each[own:].sum()
         self.optimizer.zero_grad(set_to_none=True)
         if guided:
-            self._set_guided_gradients(of_real, of_made)
+            self._set_guided_gradients(real_loss, synthetic_loss)
         else:
-            self.scaler.scale(of_real + of_made).backward()
+            self.scaler.scale(real_loss + synthetic_loss).backward()
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.steps += 1
-        right = (logits.argmax(1) == label).sum() * self.processes.world / (real + made)
-        return self.processes.mean({"loss": of_real + of_made, "acc": 100 * right})
+        correct = (logits.argmax(1) == label).sum() * share
+        return self.processes.mean({"loss": real_loss + synthetic_loss, "acc": 100 * correct})
 
-    def _set_guided_gradients(self, real: Tensor, synthesized: Tensor) -> None:
-        """Gradients of both losses, without the part of the second that undoes the first."""
+    def _set_guided_gradients(self, real_loss: Tensor, synthetic_loss: Tensor) -> None:
+        """Set the gradients of both losses, without the part of the second that points against the first."""
         parameters = list(self.network.parameters())
-        of_real = torch.autograd.grad(self.scaler.scale(real), parameters, retain_graph=True)
-        of_made = torch.autograd.grad(self.scaler.scale(synthesized), parameters)
-        of_real, of_made = self.processes.average(of_real), self.processes.average(of_made)
-        along = sum((a * b).sum() for a, b in zip(of_real, of_made))
-        square = sum(a.square().sum() for a in of_real)
+        real = torch.autograd.grad(self.scaler.scale(real_loss), parameters, retain_graph=True)
+        synthetic = torch.autograd.grad(self.scaler.scale(synthetic_loss), parameters)
+        real, synthetic = self.processes.average(real), self.processes.average(synthetic)
+        along = sum((a * b).sum() for a, b in zip(real, synthetic))
+        square = sum(a.square().sum() for a in real)
         kept = 1 - along.clamp(max=0) / square.clamp(min=1e-30)
-        for parameter, a, b in zip(parameters, of_real, of_made):
-            parameter.grad = torch.empty_like(parameter)  # a fused optimizer wants the parameter's memory format
+        for parameter, a, b in zip(parameters, real, synthetic):
+            parameter.grad = torch.empty_like(parameter)  # a fused optimizer needs the parameter's memory format
             torch.addcmul(b, a, kept, out=parameter.grad)
 
     def compile(self) -> None:
@@ -119,6 +131,8 @@ class Recognizer:
         kinds = [set(each["param_groups"][0]) for each in (state["optimizer"], self.optimizer.state_dict())]
         if kinds[0] == kinds[1]:
             load_optimizer(self.optimizer, state["optimizer"])
+            if not self.recipe.adam:
+                start_momentum(self.optimizer)
         self.scaler.load_state_dict(state["scaler"])
         self.steps = state["steps"]
 

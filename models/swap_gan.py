@@ -1,4 +1,4 @@
-"""SwapGAN: the expression-swap GAN's networks, optimizers and what it does: step, swap, blend, synthesize."""
+"""SwapGAN: the expression-swap GAN as it is trained: networks, optimizers and the training step (METHOD §3)."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ import utils
 from models import losses
 from models.compiling import compile_networks
 from models.discriminator import Discriminators
-from models.generator import Edits, Encoder, Generator
+from models.generator import Edits, Generator
 from models.layers import even_phases, every_nth, zero_biases
 from models.parallel import Processes
 from options.recipes import GANRecipe, GANShape
-from models.soundness import load_network, load_optimizer
+from models.weight_checks import load_network, load_optimizer
 from models.swap import Pair, one_hot
+from models.swapper import Swapper
 from models.vgg import Perceptual
 
 
@@ -70,8 +71,8 @@ def generator_loss(pair: Pair, edits: Edits, fake: tuple[Tensor, Tensor], noise:
     return sum(terms.values()), terms
 
 
-class SwapGAN:
-    """The GAN with what trains it. ``perceptual`` is needed for :meth:`step` with ``vgg_loss`` only.
+class SwapGAN(Swapper):
+    """The GAN with what trains it. ``perceptual`` is needed only for :meth:`step` with ``vgg_loss``.
 
     ``amp`` is None (float32), torch.bfloat16 or torch.float16; ``processes`` are those that train it together.
     """
@@ -82,9 +83,8 @@ class SwapGAN:
     def __init__(self, shape: GANShape, recipe: GANRecipe = GANRecipe(), perceptual: Perceptual | None = None,
                  device: torch.device | str = "cpu", amp: torch.dtype | None = None,
                  processes: Processes = Processes()) -> None:
-        self.shape, self.recipe, self.device, self.amp = shape, recipe, torch.device(device), amp
-        self.processes = processes
-        self.generator = Generator(shape).to(self.device, memory_format=torch.channels_last)
+        super().__init__(Generator(shape), device, amp)
+        self.recipe, self.processes = recipe, processes
         self.discriminators = Discriminators(shape).to(self.device, memory_format=torch.channels_last)
         if recipe.zero_biases:
             zero_biases(self.generator)
@@ -109,13 +109,8 @@ class SwapGAN:
 
     @property
     def used(self) -> Generator:
-        """The generator for all use but training: the averaged one where there is one."""
+        """The generator for all use but training: the averaged one if there is one."""
         return self.generator if self.averaged is None else self.averaged
-
-    @property
-    def encoder(self) -> Encoder:
-        """The encoder in use: the recognizer looks at faces through it."""
-        return self.used.encoder
 
     def set_perceptual(self, perceptual: Perceptual) -> None:
         """Give the perceptual network of ``vgg_loss``, which is not part of the GAN's own state."""
@@ -142,7 +137,7 @@ class SwapGAN:
         """
         self._set_learning_rates()
         weight = self.processes.weight(len(pair.a), total)
-        with self._autocast():
+        with self.autocast():
             edits = self._trained_generator(pair, self.recipe.alpha5, self.recipe.lazy if self.recipe.l2_loss else 0)
         fakes = [image for image in (edits.c, edits.d, edits.c_half, edits.d_half) if image is not None]
         a, b = one_hot(pair.a, self.shape.num_classes), one_hot(pair.b, self.shape.num_classes)
@@ -172,7 +167,7 @@ class SwapGAN:
         if mismatch is not None:
             images.append(real)
             labels.append(real_label.roll(len(real) // 2, 0))
-        with self._autocast():
+        with self.autocast():
             logits = self._trained_discriminators(torch.cat(images), torch.cat(labels))
         real_logits, fake_logits, *odd = zip(*(each.split([len(part) for part in images]) for each in logits))
         total, terms = discriminator_loss(real_logits, fake_logits, noise[0], 2 * len(fake) // len(real),
@@ -189,7 +184,7 @@ class SwapGAN:
     def _step_generator(self, pair: Pair, edits: Edits, fake: Tensor, fake_label: Tensor,
                         noise: Tensor, weight: float) -> dict[str, Tensor]:
         self.discriminators.requires_grad_(False)  # no gradients that nobody uses (METHOD §7, row 8)
-        with self._autocast():
+        with self.autocast():
             judged = self.discriminators(fake, fake_label)
             total, terms = generator_loss(pair, edits, judged, noise, len(fake) // len(pair.a), self.perceptual,
                                           self.recipe)
@@ -228,62 +223,6 @@ class SwapGAN:
         for optimizer, share in ((self.optimizer_g, 1.0), (self.optimizer_d, self.recipe.d_lr_ratio)):
             for group in optimizer.param_groups:
                 group["lr"] = share * rate
-
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, dtype=self.amp, enabled=self.amp is not None)
-
-    # ---------------------------------------------------------------------------------------------- using
-
-    @torch.inference_mode()
-    def edits(self, pair: Pair) -> Edits:
-        """C, D, A', B' of a pair, without gradients (METHOD §2)."""
-        with self._autocast():
-            return self.used(pair)
-
-    @torch.inference_mode()
-    def swap(self, pair: Pair) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """C and D of a pair, and the residuals behind them (METHOD §2).
-
-        Images are (N, 3, S, S) in [-1, 1], residuals in [-2, 2].
-        """
-        faces = torch.cat([pair.image_a, pair.image_b])
-        with self._autocast():
-            coded = self.used.encoded(pair.image_a, pair.image_b, pair.a, pair.b)
-            label = self.used.label(torch.cat([coded.label, coded.label]))
-            residual = self.used.residual(torch.cat([coded.code_c, coded.code_d]),
-                                          torch.cat([coded.code_a, coded.code_b]), coded.skips, label)
-        return *(faces + residual).clamp(-1, 1).chunk(2), *residual.chunk(2)
-
-    @torch.inference_mode()
-    def blend(self, face: Tensor, a: Tensor, targets: Tensor, b: Tensor, shares: Tensor) -> Tensor:
-        """One face with expression a, parts of the way to the expressions of T target faces at once.
-
-        ``face`` (1, 3, S, S), ``a`` (1,), ``targets`` (T, 3, S, S), ``b`` (T,), ``shares`` (K, T) in [0, 1], where 0
-        is the reconstruction and 1 the swap → K images (K, 3, S, S). Codes and labels both go part of the way.
-        """
-        with self._autocast():
-            coded = self.used.encoded(face.expand_as(targets), targets, a.expand_as(b), b)
-            own = coded.code_a[:1]
-            edited = own + torch.einsum("kt,tchw->kchw", shares.to(own), coded.code_c - own)
-            planes = self.used.label((shares @ coded.label).clamp(max=1), 1 - shares.max(1, keepdim=True).values)
-            return self.used.edit(face, edited, own, [skip[:1] for skip in coded.skips], planes)
-
-    @torch.no_grad()
-    def synthesize(self, source: Tensor, target: Tensor, expression: Tensor, shown: Tensor) -> tuple[Tensor, Tensor]:
-        """The target persons with the sources' expressions, and their features fx (METHOD §4).
-
-        ``source``, ``target`` (N, 3, S, S) in [-1, 1]; ``expression`` (N,) of the sources and ``shown`` (N,) of the
-        targets, neutral in METHOD, or ``num_classes`` where they are in no class (METHOD §7, row 15). A source with the
-        target's expression gives the target itself. Returns images (N, 3, S, S) and fx = cat(swapped code, target's
-        code) (N, 16w, S/32, S/32).
-        """
-        with self._autocast():
-            coded = self.used.encoded(source, target, expression, shown)
-            unchanged = (expression == shown)[:, None, None, None]
-            swapped = torch.where(unchanged, coded.code_b, coded.code_d)
-            skips = [skip.chunk(2)[1] for skip in coded.skips]
-            image = self.used.edit(target, swapped, coded.code_b, skips, self.used.label(coded.label))
-        return torch.where(unchanged, target, image), torch.cat([swapped, coded.code_b], dim=1).float()
 
     # --------------------------------------------------------------------------------------------- states
 

@@ -1,28 +1,31 @@
-"""Knobs: dataclass fields that are also options of a command, with meaning, type and range in one line each."""
+"""Options: dataclass fields that are also options of a command, with meaning, type and range in one line each."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-from typing import Any, NoReturn
+from typing import Any, Mapping, NoReturn
 
 from utils import UserError
 
+LARGEST = 10 ** 9
+TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+
 
 class OneLineParser(argparse.ArgumentParser):
-    """A parser whose complaints are one line, as every other mistake's."""
+    """A parser that reports a mistake in one line."""
 
     def error(self, message: str) -> NoReturn:
-        """UserError instead of the usage and an exit."""
+        """Raises UserError instead of printing the usage and exiting."""
         raise UserError(f"{message} (see --help)")
 
 
 @dataclasses.dataclass(frozen=True)
-class Knob:
-    """One thing to choose, beside its name, type and default: what it means, and what may be chosen.
+class Option:
+    """What an option means and which values it takes; its name, type and default are those of the dataclass field.
 
-    ``restore`` says what another value does to a run that goes on: "changes" it (refused without --force), cannot be
-    taken up ("fixed"), does not matter ("free"), or was never the run's but that of one command ("momentary").
+    ``restore`` says what another value does to a run that is resumed: it "changes" the run (refused without --force), it
+    cannot take effect any more ("fixed"), it does not matter ("free"), or it belongs to one command alone ("momentary").
     """
 
     help: str
@@ -38,65 +41,68 @@ class Knob:
     restore: str = "changes"
 
 
-def knob(default: Any, help: str, **settings: Any) -> Any:
-    """A dataclass field that is also an option of a command; ``settings`` are those of :class:`Knob`."""
-    return dataclasses.field(default=default, metadata={"knob": Knob(help, **settings)})
+def option(default: Any, help: str, **settings: Any) -> Any:
+    """Return a dataclass field that is also an option of a command; ``settings`` are fields of :class:`Option`."""
+    return dataclasses.field(default=default, metadata={"option": Option(help, **settings)})
 
 
 @dataclasses.dataclass(frozen=True)
-class NamedKnob:
-    """A :class:`Knob` with the name of its option, its type (``int``, ``float``, ``bool`` or ``str``) and default."""
+class OptionSpec:
+    """An :class:`Option` with its name, type (``int``, ``float``, ``bool`` or ``str``) and default."""
 
     name: str
-    kind: type
+    type: type
     default: Any
-    knob: Knob
+    option: Option
 
     def fault(self, value: Any) -> str | None:
-        """What is wrong with a value of any type, or None: of another type, not finite, out of range."""
-        if self.knob.nargs == "+" and value is not None:
-            if not isinstance(value, list) or not value:
+        """Return what is wrong with a value of any type, or None: of another type, not finite, out of range."""
+        if self.option.nargs == "+" and value is not None:
+            if not isinstance(value, (list, tuple)) or not value:
                 return "is no list"
             return next(filter(None, map(self.fault_of_one, value)), None)
         return None if value is None and self.default is None else self.fault_of_one(value)
 
     def fault_of_one(self, value: Any) -> str | None:
-        """What is wrong with a value, or with one of a list."""
-        allowed = (int, float) if self.kind is float else self.kind
-        if not isinstance(value, allowed) or isinstance(value, bool) != (self.kind is bool):
-            return f"must be {KINDS[self.kind]}"
-        if self.knob.choices and value not in self.knob.choices:
-            return "must be one of " + ", ".join(map(str, self.knob.choices))
-        if self.kind in (int, float):
-            least, most = self.knob.least, self.knob.most
-            most = MOST if most is None else most
-            if value != value or not -MOST <= value <= MOST or value > most or least is not None and value < least:
-                return f"must be from {-MOST if least is None else least:g} to {most:g}"
-        elif self.kind is str and (not value.strip() or "\0" in value):
+        """Return what is wrong with a single value, or with one of a list."""
+        allowed = (int, float) if self.type is float else self.type
+        if not isinstance(value, allowed) or isinstance(value, bool) != (self.type is bool):
+            return f"must be {TYPE_NAMES[self.type]}"
+        if self.option.choices and value not in self.option.choices:
+            return "must be one of " + ", ".join(map(str, self.option.choices))
+        if self.type in (int, float):
+            least, most = self.option.least, self.option.most
+            most = LARGEST if most is None else most
+            if value != value or not -LARGEST <= value <= LARGEST or value > most or least is not None and value < least:
+                return f"must be from {-LARGEST if least is None else least:g} to {most:g}"
+        elif self.type is str and (not value.strip() or "\0" in value):
             return "must not be empty" if not value.strip() else "must not hold a zero byte"
         return None
 
 
-KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
-MOST = 10 ** 9
+def specs_of(part: type) -> list[OptionSpec]:
+    """Return the options of a dataclass, in order."""
+    types = {"int": int, "float": float, "bool": bool, "str": str, "tuple[int, ...]": int, "tuple[str, ...]": str}
+    return [OptionSpec(found.flag or field.name, types[field.type.split(" |")[0]], field.default, found)
+            for field in dataclasses.fields(part) if (found := field.metadata.get("option"))]
 
 
-def knobs_of(recipe: type) -> list[NamedKnob]:
-    """The knobs of a dataclass, in order."""
-    kinds = {"int": int, "float": float, "bool": bool, "str": str}
-    return [NamedKnob(found.flag or field.name, kinds[field.type.split(" ")[0]], field.default, found)
-            for field in dataclasses.fields(recipe) if (found := field.metadata.get("knob"))]
+def from_options(part: type, values: Mapping[str, Any], **others: Any) -> Any:
+    """Return an instance of a dataclass of options, from values by option name; lists become tuples."""
+    chosen = {field.name: values[field.metadata["option"].flag or field.name]
+              for field in dataclasses.fields(part) if "option" in field.metadata and field.name not in others}
+    return part(**{name: tuple(value) if isinstance(value, list) else value for name, value in chosen.items()}, **others)
 
 
-def picked(recipe: type, options: Any, **others: Any) -> Any:
-    """An instance of a dataclass of knobs, from an object with attributes of their names (parsed options)."""
-    chosen = {field.name: getattr(options, field.metadata["knob"].flag or field.name)
-              for field in dataclasses.fields(recipe) if "knob" in field.metadata and field.name not in others}
-    return recipe(**chosen, **others)
+def to_options(part: Any) -> dict[str, Any]:
+    """Return the values of an instance by option name, as JSON writes them: the inverse of :func:`from_options`."""
+    values = {field.metadata["option"].flag or field.name: getattr(part, field.name)
+              for field in dataclasses.fields(part) if "option" in field.metadata}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
 def check_ranges(options: argparse.Namespace, **ranges: tuple[float, float]) -> None:
-    """UserError where one of a command's numbers is not in its range, least and most; None passes."""
+    """Raises UserError if one of a command's numbers is outside its range (least, most); None is accepted."""
     for name, (least, most) in ranges.items():
         value = getattr(options, name)
         for one in value if isinstance(value, list) else [value]:

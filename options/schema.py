@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Callable
 
-from options.option import MOST, NamedKnob
+from options.option import LARGEST, OptionSpec
 from utils import UserError
 
 
@@ -19,10 +19,10 @@ class Whole:
     """A whole number from ``least`` to ``most``."""
 
     least: float = 0
-    most: float = MOST
+    most: float = LARGEST
 
     def fault(self, value: Any) -> str | None:
-        """What is wrong with a value, or None."""
+        """Return what is wrong with a value, or None."""
         if not isinstance(value, int) or isinstance(value, bool) or not self.least <= value <= self.most:
             return f"must be a whole number from {self.least:g} to {self.most:g}"
         return None
@@ -36,7 +36,7 @@ class Number:
     most: float = 1e30
 
     def fault(self, value: Any) -> str | None:
-        """What is wrong with a value, or None."""
+        """Return what is wrong with a value, or None."""
         if not isinstance(value, (int, float)) or isinstance(value, bool) or not self.least <= value <= self.most:
             return f"must be a number from {self.least:g} to {self.most:g}"
         return None
@@ -50,10 +50,21 @@ class Text:
     pattern: str | None = None
 
     def fault(self, value: Any) -> str | None:
-        """What is wrong with a value, or None."""
+        """Return what is wrong with a value, or None."""
         if not isinstance(value, str) or "\0" in value or len(value) > self.most:
             return f"must be a text of at most {self.most} letters"
         return f"must match {self.pattern}" if self.pattern and not re.fullmatch(self.pattern, value) else None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of some texts."""
+
+    allowed: tuple[str, ...]
+
+    def fault(self, value: Any) -> str | None:
+        """Return what is wrong with a value, or None."""
+        return None if value in self.allowed else "must be one of " + ", ".join(self.allowed)
 
 
 @dataclass(frozen=True)
@@ -61,7 +72,7 @@ class Flag:
     """True or false."""
 
     def fault(self, value: Any) -> str | None:
-        """What is wrong with a value, or None."""
+        """Return what is wrong with a value, or None."""
         return None if isinstance(value, bool) else "must be true or false"
 
 
@@ -74,7 +85,7 @@ class Each:
     distinct: bool = False
 
     def fault(self, value: Any) -> str | None:
-        """What is wrong with a value, or None."""
+        """Return what is wrong with a value, or None."""
         if not isinstance(value, (list, tuple)) or len(value) < self.least:
             return f"must be a list of at least {self.least}"
         for number, item in enumerate(value):
@@ -91,7 +102,7 @@ class Row:
     items: tuple
 
     def fault(self, value: Any) -> str | None:
-        """What is wrong with a value, or None."""
+        """Return what is wrong with a value, or None."""
         if not isinstance(value, (list, tuple)) or len(value) != len(self.items):
             return f"must be {len(self.items)} values"
         return next(filter(None, map(fault_of, value, self.items)), None)
@@ -104,7 +115,7 @@ class Table:
     item: Any
 
     def fault(self, value: Any) -> str | None:
-        """What is wrong with a value, or None."""
+        """Return what is wrong with a value, or None."""
         if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
             return "must be a table of names and values"
         return next((f"\"{key}\" {fault}" for key in value if (fault := fault_of(value[key], self.item))), None)
@@ -117,19 +128,19 @@ class Maybe:
     item: Any
 
     def fault(self, value: Any) -> str | None:
-        """What is wrong with a value, or None."""
+        """Return what is wrong with a value, or None."""
         return None if value is None else fault_of(value, self.item)
 
 
 @dataclass(frozen=True)
-class AsKnob:
+class AsOption:
     """A value that could be given on the command line."""
 
-    knob: NamedKnob
+    spec: OptionSpec
 
     def fault(self, value: Any) -> str | None:
-        """What is wrong with a value, or None."""
-        return self.knob.fault(value)
+        """Return what is wrong with a value, or None."""
+        return self.spec.fault(value)
 
 
 @dataclass(frozen=True)
@@ -145,22 +156,22 @@ NAMES = Each(Text(200), least=2, distinct=True)
 
 
 def fault_of(value: Any, schema: Any) -> str | None:
-    """What is wrong with a value, in words that follow its name, or None."""
+    """Return what is wrong with a value, as words that follow its name, or None."""
     if not isinstance(schema, dict):
         return schema.fault(value)
     if not isinstance(value, dict):
         return "must be a table of names and values"
-    for key, wanted in schema.items():
-        if key not in value and not isinstance(wanted, Maybe):
+    for key, expected in schema.items():
+        if key not in value and not isinstance(expected, Maybe):
             return f"lacks \"{key}\""
-        fault = fault_of(value.get(key), wanted)
+        fault = fault_of(value.get(key), expected)
         if fault:
             return f"\"{key}\" {fault}"
     return None
 
 
-def check(value: Any, schema: Any, path: Any, advice: str = "put it back from a copy") -> Any:
-    """The value, if it fits the schema; else UserError that names the file and the key."""
+def check(value: Any, schema: Any, path: Any, advice: str = "restore it from a backup") -> Any:
+    """Return the value if it fits the schema. Raises UserError that names the file and the key if it does not."""
     fault = fault_of(value, schema)
     if fault:
         raise UserError(f"{path}: damaged, {fault}; {advice}")
@@ -168,7 +179,7 @@ def check(value: Any, schema: Any, path: Any, advice: str = "put it back from a 
 
 
 def load_with(load: Callable[[Any], None], value: Any, what: Any) -> None:
-    """Give a loaded value to what takes it up; UserError where it does not fit (wrong keys, types or shapes)."""
+    """Call ``load(value)``. Raises UserError if the value does not fit (wrong keys, types or shapes)."""
     try:
         load(value)
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError, OverflowError) as error:

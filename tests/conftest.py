@@ -86,7 +86,7 @@ def untrained_run(folder: Path, names: list[str] = EXPRESSIONS, image_size: int 
     from options.recipes import GANShape
     from models.recognizer import Recognizer, real_features
     from models.swap_gan import SwapGAN
-    from models.vgg import VGG_fx
+    from models.backbones import VGG_fx
 
     torch.manual_seed(0)
     base, vgg, fc = widths

@@ -16,7 +16,8 @@ from options.recipes import GANRecipe, GANShape, RecognizerRecipe
 from models.recognizer import Examples, Recognizer, real_features
 from models.swap import Pair
 from models.swap_gan import SwapGAN
-from models.vgg import VGG, Perceptual, VGG_fx
+from models.backbones import VGG_fx
+from models.vgg import VGG, Perceptual
 
 pytestmark = pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++", "c++"))), reason="no C++ compiler")
 SIZE = 32

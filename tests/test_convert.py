@@ -208,11 +208,16 @@ def test_folders_say_what_lies_outside_and_refuse_two_of_one_split(tmp_path, cap
     source = folder_tree(tmp_path / "faces", ("train", "test"))
     for place in ("loose.jpg", "train/loose.jpg", "more/joy/S1.jpg"):
         picture(source / place)
-    convert.main(["folders", str(source), "--out", str(tmp_path / "out")])
-    assert "left out: 3 images outside the expressions' directories" in capsys.readouterr().out
-    (source / "Training").mkdir()
+    words = ["folders", str(source), "--out", str(tmp_path / "out")]
+    with pytest.raises(UserError, match="more holds 1 images beside the splits test, train and is none"):
+        convert.main(words)
+    convert.main([*words, "--ignore", "more"])
+    said = capsys.readouterr().out
+    assert "left out: 2 images outside the expressions' directories" in said
+    assert said.splitlines()[-1] == f"{source}: 63 files: 60 taken, 0 passed over, 3 refused"
+    picture(source / "Training" / "joy" / "S1.jpg")
     with pytest.raises(UserError, match="Training and train are both the train split"):
-        convert.main(["folders", str(source), "--out", str(tmp_path / "out")])
+        convert.main([*words, "--ignore", "more"])
 
 
 def test_numbered_directories_get_names(tmp_path):

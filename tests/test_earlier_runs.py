@@ -16,7 +16,7 @@ from datasets.layout import Sample
 from datasets.synthetic import make_dataset
 from hostile import LOCK_HOLDER, snapshot
 from commands.generate import copied
-from options.command_line import read_options
+from options.command_line import read_config
 
 TINY = ["--image_size", 32, "--base_width", 2, "--vgg_width", 2, "--fc_width", 4, "--batch_size", 6, "--vgg_init",
         "none", "--gan_raw", 1, "--round_every", 1, "--round_epochs", 1, "--perceptual_epochs", 1, "--label_copy", 1,
@@ -123,18 +123,18 @@ def test_a_copy_of_another_data_set_is_replaced(tmp_path):
     (["--data_dir", "./datasets/demo/"], "checkpoint/checkpoint_demo"),
     (["--data_dir", "datasets/drawn", "--checkpoint_dir", "here"], "here")])
 def test_the_demos_recipe_on_other_data_has_another_directory(words, folder):
-    assert read_options(["--preset", "demo", *words]).checkpoint_dir == folder
+    assert read_config(["--preset", "demo", *words]).checkpoint_dir == folder
 
 
 def test_a_typed_data_set_takes_its_own_directory_and_not_that_of_preset_or_run(tmp_path):
-    options = read_options(["--preset", "demo", "--data", "3"])
+    options = read_config(["--preset", "demo", "--data", "3"])
     assert options.data_dir is None and options.checkpoint_dir == "checkpoint/checkpoint_raf"
-    kept = vars(read_options(["--data_dir", "here", "--checkpoint_dir", str(tmp_path)]))
+    kept = vars(read_config(["--data_dir", "here", "--checkpoint_dir", str(tmp_path)]))
     (tmp_path / "options.json").write_text(json.dumps(kept))
     evaluated = ["--mode", "evaluate", "--checkpoint_dir", str(tmp_path)]
-    assert read_options(evaluated).data_dir == "here"
-    assert read_options([*evaluated, "--data", "2"]).data_dir == "here"  # what the run was trained on
-    assert read_options([*evaluated, "--data", "3"]).data_dir is None
+    assert read_config(evaluated).data_dir == "here"
+    assert read_config([*evaluated, "--data", "2"]).data_dir == "here"  # what the run was trained on
+    assert read_config([*evaluated, "--data", "3"]).data_dir is None
 
 
 def test_the_demo_draws_into_its_own_directory_alone(tmp_path):
@@ -145,10 +145,10 @@ def test_the_demo_draws_into_its_own_directory_alone(tmp_path):
 
 def test_an_older_run_goes_on_without_what_its_version_had_not(tmp_path):
     words = ["--preset", "tuned", "--checkpoint_dir", str(tmp_path)]
-    kept = {**vars(read_options(words)), "preset": "tuned"}
+    kept = {**vars(read_config(words)), "preset": "tuned"}
     assert kept.pop("even_phases") == 2
     kept["lambda_block_loss"] = 1.0  # and what that version had and this one has not
     (tmp_path / "options.json").write_text(json.dumps(kept))
-    assert read_options([*words, "--restore"]).even_phases == 0
-    assert read_options([*words, "--restore"]).ema == 0.999
-    assert read_options([*words, "--restore", "--even_phases", "1"]).even_phases == 1
+    assert read_config([*words, "--restore"]).even_phases == 0
+    assert read_config([*words, "--restore"]).ema == 0.999
+    assert read_config([*words, "--restore", "--even_phases", "1"]).even_phases == 1

@@ -32,7 +32,8 @@ from datasets.synthetic import make_dataset
 from hostile import LOCK_HOLDER, fill, snapshot
 from evaluation.metrics import Report
 from evaluation.pooled import Pooled, Spread
-from options.command_line import KNOBS, read_options
+from options.command_line import read_config, to_argv
+from options.config import SPECS
 from training.parts import parts_of, words_of
 from test_processes import torchrun
 from test_resume import AT_A_STEP, run_until
@@ -242,7 +243,7 @@ def test_several_processes_train_one_fold_after_the_other(faces, tmp_path):
 def test_several_processes_are_no_several_jobs(faces, tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UserError, match="--jobs 2: torchrun's processes train together"):
-        read_options(words(faces, tmp_path, "--folds", "2", "--jobs", "2"))
+        read_config(words(faces, tmp_path, "--folds", "2", "--jobs", "2"))
 
 
 # ----------------------------------------------------------------------------------------------- the results
@@ -400,8 +401,8 @@ def test_overwriting_removes_what_runs_have_written_and_nothing_else(faces, whol
 
 
 def test_words_of_a_part_are_read_as_what_they_were():
-    options = read_options(["--data_dir=-faces", "--seeds", "2", "--no_l1_loss", "-a", "b", "c", "--lr", "1e-3"])
+    options = read_config(["--data_dir=-faces", "--seeds", "2", "--no_l1_loss", "-a", "b", "c", "--lr", "1e-3"])
     for part in parts_of(options):
-        again = read_options(words_of(part, KNOBS.values()))
+        again = read_config(words_of(part, SPECS.values()))
         assert again.data_dir == "-faces" and again.attributes == ["b", "c"] and again.lr == 1e-3
         assert not again.l1_loss and again.checkpoint_dir == part.checkpoint_dir and again.seed == part.seed

@@ -24,10 +24,12 @@ from datasets.drawing.data_set import make_dataset
 from datasets.layout import Sample, content_of, read_layout
 from hostile import LOCK_HOLDER, PYTHON, TINY, cases, ended, fill, kept, refused, run, snapshot
 from commands.generate import Names, named_pairs
-from options.command_line import PRESETS, read_options
-from training.records import StateStore
+from options.command_line import read_config
+from options.presets import PRESETS
+from training.state import StateStore
 from training.trainer import Run
-from training.run_directory import FOLDERS, RunDirectory
+from models.checkpoints import RUN_FOLDERS
+from training.run_directory import RunDirectory
 from commands.swap import swap
 from utils import UserError
 
@@ -320,10 +322,10 @@ def test_every_byte_that_counts_changes_the_fingerprint(tmp_path, size, early):
 
 def test_the_demo_swaps_with_the_newest_networks(faces, finished, tmp_path, monkeypatch):
     """Not with those of epoch N, behind which ``--restore N`` went on."""
-    from training import train as mode
+    from training import run as mode
 
     monkeypatch.chdir(tmp_path)
-    options = read_options(["--checkpoint_dir", str(finished), "--data_dir", str(faces), "--gpu", "-1", "--restore"])
+    options = read_config(["--checkpoint_dir", str(finished), "--data_dir", str(faces), "--gpu", "-1", "--restore"])
     options.restore, options.preset, seen = 10, "demo", []
     monkeypatch.setattr(mode, "swap", lambda given: seen.append(given.restore))
     monkeypatch.setitem(PRESETS["demo"], "checkpoint_dir", f"{finished}/")
@@ -333,11 +335,11 @@ def test_the_demo_swaps_with_the_newest_networks(faces, finished, tmp_path, monk
 
 
 def test_another_run_of_the_demos_recipe_shows_its_pictures_in_its_own_directory(faces, finished, tmp_path, monkeypatch):
-    from training import train as mode
+    from training import run as mode
 
     monkeypatch.chdir(tmp_path)
     run = shutil.copytree(finished, tmp_path / "run")
-    options = read_options(["--preset", "demo", "--checkpoint_dir", str(run), "--data_dir", str(faces), "--gpu", "-1"])
+    options = read_config(["--preset", "demo", "--checkpoint_dir", str(run), "--data_dir", str(faces), "--gpu", "-1"])
     options.image_size = 32
     ended(lambda: mode.finish(options, read_layout(faces), mode_gan(run)))
     assert [path.name for path in tmp_path.iterdir()] == ["run"] and (run / "test_result" / "grid.jpg").is_file()

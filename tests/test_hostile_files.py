@@ -31,24 +31,26 @@ from datasets.lists import is_integer, read_label_list
 from datasets.plans import real_plan, recognizer_plan
 from hostile import PLAIN, PYTHON, TENSORS, cases, deep, ended, mutated, refused, seeds, works_or_is_refused
 from options.option import MOST
-from models.checkpoints import (gan_config, load_judge, load_perceptual, load_recognizer, load_swap_gan, on_cpu,
+from models.checkpoints import (gan_config, load_judge, read_perceptual, load_recognizer, load_swap_gan, on_cpu,
                                 save_gan, save_judge, save_recognizer)
 from models.generator import Encoder
-from evaluation.judge import Judge
+from evaluation.judge import ExpressionJudge
 from evaluation.metrics import Report
 from options.recipes import GANShape, RecognizerRecipe
 from models.recognizer import Examples, Recognizer
-from models.soundness import LARGEST, fault_of_weights
+from models.weight_checks import LARGEST, fault_of_weights
 from models.swap_gan import SwapGAN
-from models.vgg import VGG, VGG_fx
+from models.backbones import VGG_fx
+from models.vgg import VGG
 from training.memory import check_memory, needed
-from options.command_line import KNOBS, RUN_KEYS, defaults, read_options
-from training.records import StateStore
+from options.command_line import read_config
+from options.config import DEFAULTS, RUN_KEYS, SPECS
+from training.state import StateStore
 from training.state import PHASES, STATE, exploded
-from training.train import check_compiler
+from training.launch import check_compiler
 
 CPU = torch.device("cpu")
-NUMERIC = sorted(name for name, named in KNOBS.items() if named.kind in (int, float))
+NUMERIC = sorted(name for name, named in SPECS.items() if spec.type in (int, float))
 
 
 # --------------------------------------------------------------------------------------------------- flags
@@ -57,12 +59,12 @@ NUMERIC = sorted(name for name, named in KNOBS.items() if named.kind in (int, fl
 @given(st.sampled_from(NUMERIC), st.sampled_from(["nan", "inf", "-inf", "-1", "0", str(10 ** 20), "1e300", "-0.0", "",
                                                   "9" * 5000, "1_0", "٣", "0x1", "valid"]))
 def test_every_numeric_flag(tmp_path, name, word):
-    named = KNOBS[name]
+    named = SPECS[name]
     valid = named.default if named.default is not None else named.knob.least
     word = str(valid) if word == "valid" else word
     words = [f"--checkpoint_dir={tmp_path}", f"--{name}={word}"]
     found: list = []
-    if works_or_is_refused(lambda: found.append(read_options(words))):
+    if works_or_is_refused(lambda: found.append(read_config(words))):
         value = getattr(found[0], name)
         value = value[0] if isinstance(value, list) else value
         assert named.fault_of_one(value) is None and -MOST <= value <= MOST
@@ -76,26 +78,26 @@ def test_every_numeric_flag(tmp_path, name, word):
 def test_options_of_a_run(tmp_path, seed):
     kept = {**vars(defaults()), "attributes": ["a", "b"], "checkpoint_dir": str(tmp_path)}
     (tmp_path / "options.json").write_text(json.dumps(mutated(kept, seed)))
-    works_or_is_refused(lambda: read_options(["--restore", "--checkpoint_dir", str(tmp_path)]))
+    works_or_is_refused(lambda: read_config(["--restore", "--checkpoint_dir", str(tmp_path)]))
 
 
 def test_options_of_another_program_are_no_run(tmp_path):
     (tmp_path / "options.json").write_text(json.dumps({name: 1 for name in list(RUN_KEYS)[1:]}))
-    assert "no options of a run" in refused(lambda: read_options(["--auto_restore", "--checkpoint_dir", str(tmp_path)]))
+    assert "no options of a run" in refused(lambda: read_config(["--auto_restore", "--checkpoint_dir", str(tmp_path)]))
 
 
 def test_what_exceeds_the_machine_is_refused_with_the_figure(faces):
     layout = read_layout(faces)
     for words in (["--base_width=1024", "--vgg_width=1024", "--fc_width=65536"], ["--batch_size=65536"],
                   ["--vgg_batch_size=65536"], ["--image_size=2048", "--batch_size=1000"]):
-        options = read_options(["--vgg_init=none", *words])
-        assert "GiB of memory are needed" in refused(lambda: check_memory(options, layout, CPU, False, 1))
-    check_memory(read_options(["--image_size=64", "--vgg_width=8", "--base_width=16"]), layout, CPU, False, 1)
+        options = read_config(["--vgg_init=none", *words])
+        assert "GiB of memory are needed" in refused(lambda: check_memory(options, layout, False, 1))
+    check_memory(read_config(["--image_size=64", "--vgg_width=8", "--base_width=16"]), layout, False, 1)
 
 
 def test_images_in_memory_are_those_that_training_looks_at(faces):
     layout = read_layout(faces)
-    options = read_options(["--cache=ram", "--image_size=32"])
+    options = read_config(["--cache=ram", "--image_size=32"])
     assert needed(options, layout)[2] == 3 * 32 ** 2 * len(layout.train) and layout.test
 
 
@@ -118,7 +120,7 @@ def networks(tmp_path_factory) -> Path:
     save_recognizer(folder / "VGG", recognizer, Encoder(2), 50.0, config)
     utils.save_checkpoint(folder / "2_max_ckpt.t7", {"net": on_cpu(VGG(2, 2, 4)), "acc": 1.0, "step": 1,
                                                      "config": config})
-    save_judge(folder / "judge.pth", Judge(2, 32), {"expressions": ["a", "b"], "image_size": 32, "images": "x"})
+    save_judge(folder / "judge.pth", ExpressionJudge(2, 32), {"expressions": ["a", "b"], "image_size": 32, "images": "x"})
     return folder
 
 
@@ -159,7 +161,7 @@ def test_records_of_aligned_and_drawn_faces(tmp_path, seed):
 def test_json_beyond_reason(tmp_path, text):
     for name in ("options.json", "config.json", "manifest.json", "align.json"):
         (tmp_path / name).write_bytes(text.encode("latin-1"))
-    refused(lambda: read_options(["--restore", "--checkpoint_dir", str(tmp_path)]))
+    refused(lambda: read_config(["--restore", "--checkpoint_dir", str(tmp_path)]))
     refused(lambda: gan_config(tmp_path))
     refused(StateStore(tmp_path).load)
     refused(lambda: _open_output(tmp_path, vars(Options(32, 0.0, False, 0.6, None, "points")), False))
@@ -174,7 +176,7 @@ def test_checkpoints_of_networks(networks, tmp_path, seed):
     kinds = {"VGG/max_ckpt.t7": lambda: load_recognizer(networks / "VGG", CPU),
              "VGG/Enc_max.pth": lambda: load_recognizer(networks / "VGG", CPU),
              "model/Dec_iter_temp.pth": lambda: load_swap_gan(networks / "model", None, ["a", "b"], 32, CPU),
-             "2_max_ckpt.t7": lambda: load_perceptual(networks / "2_max_ckpt.t7"),
+             "2_max_ckpt.t7": lambda: read_perceptual(networks / "2_max_ckpt.t7"),
              "judge.pth": lambda: load_judge(networks / "judge.pth", {"expressions": ["a", "b"], "image_size": 32,
                                                                       "images": "x"})}
     name = sorted(kinds)[seed % len(kinds)]
@@ -357,7 +359,6 @@ def test_several_processes_without_torchrun(monkeypatch, environment):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(utils, "SECONDS_TO_SPEAK", 0)
     assert "torchrun has not started" in refused(utils.number_of_processes)
 
 
@@ -367,6 +368,7 @@ def test_two_processes_do_not_share_one_gpu(monkeypatch):
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda index: None)
     assert "need 2 different GPUs" in refused(lambda: utils.pick_device([1]))
     assert utils.pick_device([1, 0]).index == 1
 

@@ -230,7 +230,8 @@ def test_affectnet_with_tables(tmp_path, capsys):
     assert layout.expressions == AFFECTNET
     assert sorted(told(layout.train)) == sorted((f"train_{i % 3}_{i}face.jpg", i, None, None) for i in range(8))
     assert told(layout.test) == [("test_0_33face.jpg", 1, None, None), ("test_2_32face.jpg", 0, None, None)]
-    assert left_out == [f"1 images listed but missing below {source}/Manually_Annotated_Images",
+    assert left_out == [f"1 images listed but missing below {source}/Manually_Annotated_Images, e.g. 9/gone.jpg (the "
+                        "nearest file: 2/8face.jpg)",
                         "3 images without an expression (none, uncertain or no face)"]
 
 

@@ -52,7 +52,8 @@ def test_ckplus_with_another_peak_and_short_sequences(tmp_path, capsys):
     assert [a + b for a, b in zip(layout.counts("train"), layout.counts("test"))] == [5] + [7] * 6 + [47]
     assert left_out == ["188 images between the neutral frame and the peak",
                         f"1 images labelled but missing in {source}/cohn-kanade-images",
-                        "1 images of a sequence of a single frame", "42 images of sequences without a label"]
+                        "42 images of sequences without a label",
+                        "1 images of sequences without the frame that their label is of"]
     assert not {s.subject for s in layout.train} & {s.subject for s in layout.test}
 
 
@@ -129,7 +130,8 @@ def test_oulu_takes_a_camera_and_a_light(tmp_path, capsys, place, inside, camera
     assert told(layout.test)[:4] == [(f"P002_{scene}_{frame:03d}.jpeg", 6 if frame == 0 else 0, "P002", scene)
                                      for frame in (0, 2, 3, 4)]
     assert left_out == ["30 images between the neutral frame and the peak",
-                        "1 images of an unknown expression (Boredom)"]
+                        "1 images of an unknown expression (Boredom)",
+                        f"150 images that are not below {source / place}/Dark"]
 
 
 def test_oulu_mistakes(tmp_path):

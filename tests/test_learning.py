@@ -14,8 +14,9 @@ from options.recipes import GANRecipe, GANShape, RecognizerRecipe
 from models.recognizer import Examples, Recognizer, evaluate, real_features
 from models.swap import Pair
 from models.swap_gan import SwapGAN
-from models.vgg import VGG, Perceptual, VGG_fx
-from training.phases import examples_of
+from models.backbones import VGG_fx
+from models.vgg import VGG, Perceptual
+from training.phases import with_codes
 
 
 def bars(count: int, label: torch.Tensor, seed: int = 0) -> torch.Tensor:
@@ -160,7 +161,7 @@ def test_synthesis_is_the_d_of_a_swap():
 
 
 @pytest.mark.parametrize("mixed", [False, True])
-def test_examples_of_a_recognizer_epoch_are_those_of_its_batches_one_by_one(tmp_path, mixed):
+def test_with_codes_a_recognizer_epoch_are_those_of_its_batches_one_by_one(tmp_path, mixed):
     torch.manual_seed(0)
     gan = SwapGAN(GANShape(6, 32, 4))
     make_dataset(tmp_path / "faces", image_size=32, subjects_train=2, subjects_test=1, scenes=1)
@@ -170,7 +171,7 @@ def test_examples_of_a_recognizer_epoch_are_those_of_its_batches_one_by_one(tmp_
     plan = mixed_plan(labels, pairs, 5, 1.0, True, seed=0, epoch=0) if mixed \
         else recognizer_plan(labels, pairs, 5, extra=2, synthesized=True, seed=0, epoch=0)
     images, size = Images(samples, 32), 2 if mixed else 3
-    examples = list(examples_of(load(images, plan), gan, size))
+    examples = list(with_codes(load(images, plan), gan, size))
     assert [len(batch.label) for batch in examples] == [len(batch.first) for batch in plan] and len(plan) in (4, 9)
     for batch, ours in zip(load(images, plan), examples):
         image, real = to_float(batch.first), batch.alone

@@ -27,7 +27,8 @@ from options.recipes import GANRecipe, GANShape, RecognizerRecipe
 from models.recognizer import Examples, Recognizer, evaluate, real_features
 from models.swap import Pair
 from models.swap_gan import SwapGAN
-from models.vgg import VGG, VGG_fx, Perceptual
+from models.backbones import VGG_fx
+from models.vgg import VGG, Perceptual
 
 torch.set_num_threads(1)
 cpu = torch.device("cpu")
@@ -42,7 +43,7 @@ def steps(processes):
     for module in network.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
-    recognizer = Recognizer(network, RecognizerRecipe(lr=0.01, synthesized_weight=0.5), processes=processes)
+    recognizer = Recognizer(network, RecognizerRecipe(lr=0.01), processes=processes)
     data = torch.Generator().manual_seed(1)
     figures = []
     total = 7  # an odd number: the shares differ
@@ -119,7 +120,7 @@ def test_two_processes_give_the_gan_of_one(outcomes, name):
 def test_two_processes_give_the_recognizer_of_one_batch_norm_included(outcomes):
     one, two = (outcome["recognizer"] for outcome in outcomes)
     assert one.keys() == two.keys()
-    assert max((one[key] - two[key]).abs().max().item() for key in one) < 1e-5
+    assert max((one[key] - two[key]).abs().max().item() for key in one) < 1e-4  # float32 at 1 x 1 pixels of 7 images
 
 
 def test_figures_are_those_of_the_whole_batch(outcomes):

@@ -61,12 +61,12 @@ def test_every_flag_that_is_named_exists():
 
 
 def test_the_ten_flags_have_their_defaults():
-    from options.command_line import KNOBS
+    from options.config import SPECS
 
     rows = re.findall(r"^\| `(--\w+)[^|]*` \| `([^`]*)` \|", READMES[0].read_text(), re.M)
     assert len(rows) >= 6
     for flag, default in rows:
-        found = KNOBS[flag.strip("-")].default
+        found = SPECS[flag.strip("-")].default
         if found is not None:
             assert default == str(found), flag
 

@@ -14,9 +14,9 @@ import torch
 
 from conftest import REPOSITORY, command, refused
 from datasets.synthetic import make_dataset
-from options.command_line import read_options
+from options.command_line import read_config
 from training.phases import further_batches, schedule
-from training.records import StateStore
+from training.state import StateStore
 from training.trainer import Stage
 
 TINY = ["--image_size", "32", "--base_width", "4", "--vgg_width", "4", "--fc_width", "16", "--batch_size", "6",
@@ -300,9 +300,9 @@ def test_schedule_is_that_of_the_method():
 
 
 def test_further_batches_are_those_of_the_method():
-    options = read_options(["--multi_add_gan"])
+    options = read_config(["--multi_add_gan"])
     assert [further_batches(e, options) for e in (0, 9, 10, 19, 20, 29, 30, 39)] == \
         [(1, False)] * 2 + [(2, True)] * 2 + [(3, True)] * 2 + [(6, True)] * 2
-    assert further_batches(0, read_options([])) == (6, True)
-    assert further_batches(35, read_options(["--multi_add_gan", "--gan_raw", "0"])) == (6, False)
-    assert further_batches(0, read_options(["--gan_raw", "3"])) == (3, True)
+    assert further_batches(0, read_config([])) == (6, True)
+    assert further_batches(35, read_config(["--multi_add_gan", "--gan_raw", "0"])) == (6, False)
+    assert further_batches(0, read_config(["--gan_raw", "3"])) == (3, True)

@@ -15,8 +15,8 @@ from PIL import Image
 from conftest import command, refused, train_command
 from datasets.layout import Sample, read_layout
 from datasets.synthetic import make_dataset
-from models.augment import blurred, differently_lit, disturbed, shifted
-from evaluation.judge import Judge, train_judge
+from evaluation.judge import blurred, disturbed, shifted
+from evaluation.judge import ExpressionJudge, train_judge
 from evaluation.metrics import frechet_distance
 from models.swap import Pair
 from options.recipes import GANShape
@@ -26,7 +26,7 @@ from commands.evaluate import all_swaps, subject_numbers
 from commands.grid import choose
 from test_commands import NAMES, TINY
 
-BEYOND = ["--scene_truth", "--mismatched", "--ema", 0.9, "--mirror", "--mix", 1, "--guided", "--balanced", "--augment",
+BEYOND = ["--scene_truth", "--mismatched", "--ema", 0.9, "--mirror", "--mix", 1, "--guided", "--balanced",
           "--encode_synthesized", "--vgg_schedule", "cosine"]
 
 
@@ -59,13 +59,13 @@ def stripes(label: torch.Tensor, seed: int) -> torch.Tensor:
 
 def test_judge_learns_and_halves_the_side_to_four():
     torch.manual_seed(0)
-    judge, random = Judge(2, 32), torch.Generator().manual_seed(0)
+    judge, random = ExpressionJudge(2, 32), torch.Generator().manual_seed(0)
     labels = [torch.randint(0, 2, (16,), generator=random) for _ in range(30)]
     train_judge(judge, ((stripes(label, i), label) for i, label in enumerate(labels)), 30, random)
     label = torch.arange(20) % 2
     assert (judge.eval()(stripes(label, 99)).argmax(1) == label).all()
     for size in (32, 64, 256):
-        assert Judge(2, size).main(torch.zeros(2, 3, size, size)).shape[-1] == 4
+        assert ExpressionJudge(2, size).main(torch.zeros(2, 3, size, size)).shape[-1] == 4
 
 
 def test_disturbed_images_keep_shape_and_differ_by_seed():
@@ -109,7 +109,7 @@ class Copier(SwapGAN):
 
 def test_figures_of_a_known_swap():
     random = torch.Generator().manual_seed(0)
-    judge, gan = Judge(2, 32).eval(), Copier(GANShape(2, 32, 4))
+    judge, gan = ExpressionJudge(2, 32).eval(), Copier(GANShape(2, 32, 4))
     label = torch.tensor([0, 1, 0, 1])
     image = torch.rand(4, 3, 32, 32, generator=random) * 1.6 - 0.8
     subject = torch.tensor([0, 0, 1, 1])
@@ -138,7 +138,7 @@ def test_figures_of_a_known_swap():
 
 def test_figures_without_known_truths_are_none():
     random = torch.Generator().manual_seed(0)
-    judge, gan, label = Judge(2, 32).eval(), SwapGAN(GANShape(2, 32, 4)), torch.tensor([0, 1, 0, 1])
+    judge, gan, label = ExpressionJudge(2, 32).eval(), SwapGAN(GANShape(2, 32, 4)), torch.tensor([0, 1, 0, 1])
     image = torch.rand(4, 3, 32, 32, generator=random) * 2 - 1
     gallery = Gallery.of(judge, [(image, label)], torch.arange(4))
     pair = Pair(image, image.flip(0), label, label.flip(0))
@@ -192,10 +192,9 @@ def test_training_leaves_a_sheet_and_grid_draws_it(run, tmp_path):
                      "--output", tmp_path / "grid.png")
     assert result.returncode == 0 and "2 test persons with 6 expressions" in result.stdout
     sheet = np.asarray(Image.open(tmp_path / "grid.png"))
-    assert sheet.shape[0] == 40 + (1 + 2 * 2) * 128 + 8 and sheet.shape[1] > 7 * 128
-    left = sheet.shape[1] - 8 - 7 * 128
-    assert (sheet[48:40 + 120, left + 8:left + 120] == 255).all()  # no input beside the references
-    assert sheet[40 + 128:40 + 256, left:left + 128].std() > 10
+    top, left = sheet.shape[0] - 30 - 5 * 67, sheet.shape[1] - 7 * 67
+    assert (sheet[top:top + 64, left:left + 64] == 255).all()  # no input beside the references
+    assert sheet[top + 67:top + 131, left:left + 64].std() > 10
 
 
 def test_sheet_shows_neutral_persons_and_references_of_others(faces):
@@ -211,10 +210,11 @@ def test_way_to_several_targets_as_strips_and_as_matrix(run, tmp_path):
     assert command(*words, "--output", tmp_path / "strips.png").returncode == 0
     assert command(*words, "--matrix", "--output", tmp_path / "matrix.png").returncode == 0
     strips, matrix = (np.asarray(Image.open(tmp_path / f"{name}.png")).astype(int) for name in ("strips", "matrix"))
-    assert strips.shape == (2 * 128, 4 * 128, 3) and matrix.shape == (4 * 128, 4 * 128, 3)
 
-    def inner(picture, row, column):  # away from the seams, which the enlargement blends
-        return picture[row * 128 + 8:row * 128 + 120, column * 128 + 8:column * 128 + 120]
+    def inner(picture, row, column):
+        rows = 2 if picture is strips else 4
+        top, left = picture.shape[0] - 3 - 67 * (rows - row), picture.shape[1] - 67 * (4 - column)
+        return picture[top:top + 64, left:left + 64]
 
     for step in range(3):
         assert np.abs(inner(matrix, step, 0) - inner(strips, 0, step)).max() <= 1  # down: to the first target

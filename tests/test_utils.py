@@ -17,7 +17,8 @@ import torch
 
 import utils
 from conftest import REPOSITORY
-from training.records import RunLog, StateStore
+from training.log import RunLog
+from training.state import StateStore
 from utils import UserError, fingerprint
 
 

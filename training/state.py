@@ -1,28 +1,37 @@
-"""A training state's schema, and whether the networks in it are fit to be called good."""
+"""Training states on disk: what they must hold, how they survive a kill, and whether their networks are usable."""
 
 from __future__ import annotations
 
+import os
+import re
+import sys
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from models.soundness import LARGEST, fault_of_weights, networks_in
-from options.schema import Anything, Maybe, Number, Row, Table, Text, Whole
+from models.weight_checks import LARGEST, fault_of_weights, networks_in
+from options.schema import Anything, Each, Maybe, Number, Row, Table, Text, Whole, check
+from utils import UserError, load_checkpoint, read_json, save_checkpoint, sha256, write_json
 
-STATE_FORMAT = 3  # to be raised whenever older training states can no longer be taken up
-STEPS = Whole(most=10 ** 12)
-RECOGNIZER = {"network": Table(Anything()), "optimizer": Table(Anything()), "scaler": Table(Anything()), "steps": STEPS}
+STATE_FORMAT = 3  # raised whenever older training states can no longer be resumed
+RATE_FLAGS = {"perceptual": "--perceptual_lr", "gan": "--lr", "recognizer": "--vgg_lr"}  # the learning rate of a phase
+STATE_NAME = r"state_\d{6,}\.pth"
+WRITTEN = re.compile(rf"{STATE_NAME}|\.{STATE_NAME}\.[a-z0-9_]{{8}}\.part")  # whole states, and unfinished ones
+MANIFEST = Each({"file": Text(20, STATE_NAME), "sha256": Text(64, r"[0-9a-f]*")})
 
 
 class Scalar:
     """A tensor with one real number, which may be infinite."""
 
     def fault(self, value: Any) -> str | None:
-        """What is wrong with a value, or None."""
+        """Return what is wrong with a value, or None."""
         fits = isinstance(value, torch.Tensor) and value.is_floating_point() and value.shape == ()
         return None if fits else "must be a tensor with one number"
 
 
+STEPS = Whole(most=10 ** 12)
+RECOGNIZER = {"network": Table(Anything()), "optimizer": Table(Anything()), "scaler": Table(Anything()), "steps": STEPS}
 PHASES = {
     "perceptual": {"epochs": Whole(most=100000), "best": {"acc": Number(-1, 100), "step": STEPS,
                                                           "net": Table(Anything())}, "recognizer": Maybe(RECOGNIZER),
@@ -34,14 +43,81 @@ PHASES = {
 }
 STATE = {"stage": Whole(most=10 ** 7), "step": Whole(), "sums": Table(Row((Number(), Whole()))), "data": Text(200),
          "content": Maybe(Text(200)), "log_position": Whole(most=10 ** 15), "phases": PHASES}
-RATES = {"perceptual": "--perceptual_lr", "gan": "--lr", "recognizer": "--vgg_lr"}  # what each phase learns by
 
 
 def exploded(states: dict[str, dict[str, Any]]) -> tuple[str, str] | None:
-    """The first phase whose networks hold NaN, infinite or absurdly large values, and what is wrong; or None."""
+    """Return the first phase whose networks hold NaN, infinite or absurdly large values, and what is wrong; or None."""
     for phase, state in states.items():
         for name, network in networks_in(state):
             fault = fault_of_weights(network, LARGEST)
             if fault:
                 return phase, f"{name}: {fault}"
     return None
+
+
+class StateStore:
+    """The last two training states of a run, each with its checksum in ``manifest.json``.
+
+    A state is written under a new name, then the manifest, then the oldest is removed: a kill at any moment leaves a
+    whole state that the manifest knows.
+    """
+
+    KEPT = 2
+
+    def __init__(self, folder: str | os.PathLike) -> None:
+        self.folder = Path(folder)
+        self._manifest = self.folder / "manifest.json"
+        self._damaged: set[str] = set()
+
+    def begin(self) -> None:
+        """Note that no state has been saved yet: until one is, files here are the rest of a start that failed."""
+        write_json(self._manifest, [])
+
+    def exists(self) -> bool:
+        """Whether there is anything to restore."""
+        return bool(self._entries())
+
+    def is_lost(self) -> bool:
+        """Whether there are states, and nothing says which."""
+        return not self._manifest.is_file() and self.folder.is_dir() \
+            and any(re.fullmatch(STATE_NAME, path.name) for path in self.folder.iterdir())
+
+    def newest(self) -> Path | None:
+        """Return the path of the last state that was saved, or None."""
+        entries = self._entries()
+        return self.folder / entries[0]["file"] if entries else None
+
+    def save(self, state: Any) -> None:
+        """Add a state as the newest, and remove all but the last two."""
+        entries = self._entries()
+        number = 1 + max((int(entry["file"][6:-4]) for entry in entries), default=0)
+        path = self.folder / f"state_{number:06d}.pth"
+        save_checkpoint(path, state)
+        sound = [entry for entry in entries if entry["file"] not in self._damaged]
+        entries = [{"file": path.name, "sha256": sha256(path)}, *sound][:self.KEPT]
+        write_json(self._manifest, entries)
+        kept = {entry["file"] for entry in entries}
+        for old in self.folder.iterdir():
+            if WRITTEN.fullmatch(old.name) and old.name not in kept:
+                old.unlink()
+
+    def load(self) -> Any:
+        """Return the newest state that is undamaged, with a warning if that is not the last one saved.
+
+        Raises UserError if there is none.
+        """
+        for entry in self._entries():
+            path = self.folder / entry["file"]
+            if path.is_file() and sha256(path) == entry["sha256"]:
+                return load_checkpoint(path)
+            self._damaged.add(entry["file"])
+            print(f"warning: {path} is {'damaged' if path.is_file() else 'missing'}, trying the state before it",
+                  file=sys.stderr)
+        raise UserError(f"{self.folder}: no undamaged training state to restore; start anew with --overwrite, or from "
+                        "the networks of an epoch N with --restore N")
+
+    def _entries(self) -> list[dict[str, str]]:
+        if not self._manifest.is_file():
+            return []
+        return check(read_json(self._manifest), MANIFEST, self._manifest,
+                     "restore it from a backup, or start anew with --overwrite")

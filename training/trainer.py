@@ -1,52 +1,32 @@
-"""A training as it runs: where it stands in its schedule, the loop, and the state that lets it go on exactly."""
+"""A training as it runs: the loop over the stages of its schedule, and the state that lets it be resumed exactly.
+
+Where a run stands is its position (stage, step). With the states of its phases and the running sums of its metrics it is
+the whole state, since every random draw is a function of the seed and the position.
+"""
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from dataclasses import dataclass
-from itertools import islice
-from pathlib import Path
-from typing import Any, Callable, Iterator, Protocol
+from typing import Any, Callable, Iterable, Iterator, Protocol
 
 import torch
 from torch import Tensor
 
 import utils
-from datasets.layout import Layout
-from datasets.loading import Images, Loaded, load
-from datasets.plans import Plan
-from models.parallel import Processes
 from models.speed import Speedometer
-from training.records import RunLog, StateStore
-from training.state import LARGEST, RATES, STATE, STATE_FORMAT, exploded
+from models.weight_checks import LARGEST
+from options.config import RunOptions
 from options.schema import check, load_with
+from training.context import TrainingContext
+from training.log import RunLog
+from training.state import RATE_FLAGS, STATE, STATE_FORMAT, StateStore, exploded
 from utils import UserError
 
-Figures = dict[str, Tensor]
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What all phases of a training share."""
-
-    options: argparse.Namespace
-    layout: Layout
-    images: Images
-    selection_images: Images
-    device: torch.device
-    amp: torch.dtype | None
-    processes: Processes
-
-    @property
-    def folder(self) -> Path:
-        """The run's directory."""
-        return Path(self.options.checkpoint_dir)
-
-    def seed_torch(self, *stream: int | str) -> None:
-        """Dropout and initialization draw from torch's global generators: seed these for one stream."""
-        torch.manual_seed(utils.derived_seed(self.options.seed, *stream))
+Metrics = dict[str, Tensor]
+MINUTES_OF_STAGES = 2.0  # a state of the paper's size takes seconds to write: short stages do not each end with one
+ADVICE = "go on from the networks of an epoch with --restore N, or start anew with --overwrite"
 
 
 class Phase(Protocol):
@@ -54,26 +34,23 @@ class Phase(Protocol):
 
     name: str
 
-    def plan(self, epoch: int) -> Plan:
-        """The batches of an epoch: a function of seed and epoch."""
+    def steps(self, epoch: int) -> int:
+        """Return the number of steps in an epoch."""
 
-    def group(self, epoch: int) -> int:
-        """How many of them are prepared at once: a resumed stage begins with the whole group."""
+    def batches(self, epoch: int, start: int) -> Iterator[Any]:
+        """Return the batches of an epoch from step ``start`` on: a function of seed and epoch."""
 
-    def prepared(self, epoch: int, batches: Iterator[Loaded]) -> Iterator[Any]:
-        """What a step takes, from the loaded batches."""
+    def step(self, batch: Any) -> Metrics:
+        """Do one step; its metrics stay on the device."""
 
-    def step(self, batch: Any) -> Figures:
-        """One step; its figures stay on the device."""
-
-    def close(self, epoch: int, means: dict[str, float]) -> dict[str, float]:
-        """The end of an epoch: choose, save; the figures to be logged."""
+    def end_epoch(self, epoch: int, means: dict[str, float]) -> dict[str, float]:
+        """Choose and write what an epoch has trained; return further metrics of the epoch."""
 
     def state(self) -> dict[str, Any]:
-        """Everything that the rest of the run depends on, beside the position."""
+        """Return everything that the rest of the run depends on, beside the position."""
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """The inverse of :meth:`state`."""
+        """Restore what :meth:`state` returned."""
 
 
 @dataclass(frozen=True)
@@ -84,154 +61,193 @@ class Stage:
     epoch: int
 
 
-class Run:
-    """A training: it walks through the stages of its schedule, whatever their phases do.
+def fit(run: "Run") -> None:
+    """Train from the run's position to its end. Raises Stopped after SIGINT or SIGTERM, with the state saved."""
+    run.begin()
+    for stage in run.remaining_stages():
+        phase = run.phases[stage.phase]
+        for batch in run.progress(phase.batches(stage.epoch, start=run.step)):
+            run.after_step(phase.step(batch), images=len(batch.label))
+        run.after_epoch(phase.end_epoch(stage.epoch, run.means()))
 
-    Where it stands is the position (stage, step); with the states of its phases and the running means it makes the
-    whole state, since every random draw is a function of the seed and the position.
+
+class Run:
+    """The position of a training, its metrics, and its state on disk.
+
+    ``schedule`` returns all stages in order; ``fingerprint`` is of the lists and ``content`` of the images behind them.
     """
 
-    def __init__(self, setting: Setting, phases: list[Phase], schedule: Callable[[], list[Stage]],
-                 fingerprint: str, content: str) -> None:
-        self.setting, self.options, self.processes = setting, setting.options, setting.processes
+    def __init__(self, context: TrainingContext, options: RunOptions, phases: list[Phase],
+                 schedule: Callable[[], list[Stage]], fingerprint: str, content: str) -> None:
+        self.context, self.options, self.processes = context, options, context.processes
         self.phases, self.schedule = {phase.name: phase for phase in phases}, schedule
-        self.fingerprint, self.content = fingerprint, content  # of the lists, and of the images behind them
-        self.moved = False  # whether the position is one that no state knows
-        self.states = StateStore(setting.folder / "state")
+        self.fingerprint, self.content = fingerprint, content
+        self.states = StateStore(context.folder / "state")
         self.stop_signal: Callable[[], int] = lambda: 0
         self.stage, self.step = 0, 0
-        self.sums: dict[str, tuple[Tensor, int]] = {}
-        self.speed = Speedometer(setting.device, setting.amp or torch.float32, self.options.compile)
+        self.was_moved = False  # whether no state knows the position
         self.log: RunLog | None = None
         self.speed_log: RunLog | None = None
         self.log_position: int | None = None
+        self._sums: dict[str, tuple[Tensor, int]] = {}
+        self._speed = Speedometer(context.device)
         self._saved_at = time.monotonic()
+        self._bar: Any = None
 
-    def run(self) -> None:
-        """Train from the position on to the end; Stopped after SIGINT or SIGTERM, with the state saved."""
+    # ------------------------------------------------------------------------------------------------ the loop
+
+    def begin(self) -> None:
+        """Open the logs, and save a first state if none knows the position."""
         if self.processes.main:
-            self.log = RunLog(self.setting.folder / "log", self.log_position)
-            self.speed_log = RunLog(self.setting.folder / "log", sys.maxsize, "speed.csv")
-        if self.moved or not self.states.exists():
+            self.log = RunLog(self.context.folder / "log", self.log_position)
+            self.speed_log = RunLog(self.context.folder / "log", sys.maxsize, "speed.csv")
+        if self.processes.first(lambda: self.was_moved or not self.states.exists()):
             self.save()
+
+    def remaining_stages(self) -> Iterator[Stage]:
+        """Yield the stages from the position on."""
         while self.stage < len(stages := self.schedule()):
-            stage = stages[self.stage]
-            phase = self.phases[stage.phase]
-            means = self._steps(stage, phase)
-            rates = self.speed.figures(stage.phase, self.processes.world)
-            self._summarize(stage, phase.close(stage.epoch, means), rates)
-            self.stage, self.step, self.sums = self.stage + 1, 0, {}
-            self._save_if_due(end_of_stage=True)
+            yield stages[self.stage]
 
-    def _steps(self, stage: Stage, phase: Phase) -> dict[str, float]:
-        """Do the steps of a stage that are still to do; the means of their figures over the whole stage.
+    def progress(self, batches: Iterable[Any]) -> Iterable[Any]:
+        """Return the batches of the current stage behind a progress bar."""
+        stage = self.current_stage()
+        self._speed = Speedometer(self.context.device)
+        self._bar = utils.progress(batches, f"{stage.phase} {stage.epoch + 1}", self.phases[stage.phase].steps(stage.epoch),
+                                   initial=self.step, disable=None if self.processes.main else True)
+        return self._bar
 
-        A GPU's figures are read when they are shown, and not waited for in between.
+    def after_step(self, metrics: Metrics, images: int) -> None:
+        """Add up the metrics of a step, log them now and then, and save when due.
+
+        A GPU's metrics are read only when they are shown: nothing waits for it in between.
         """
-        setting, plan = self.setting, phase.plan(stage.epoch)
-        done = self.step % phase.group(stage.epoch)
-        loaded = load(setting.images, plan[self.step - done:], self.options.num_workers,
-                      setting.device.type == "cuda", self.processes.share)
-        batches = phase.prepared(stage.epoch, loaded)
-        bar = utils.progress(islice(batches, done, None), f"{stage.phase} {stage.epoch + 1}", len(plan),
-                             initial=self.step, disable=None if self.processes.main else True)
-        self.speed.start()
-        for batch in bar:
-            figures = self.speed.step(stage.phase, len(batch.label), lambda: phase.step(batch))
-            for name, value in figures.items():
-                total, count = self.sums.get(name, (0.0, 0))
-                self.sums[name] = (total + value.double(), count + 1)
-            shown = self.step % self.options.log_every == 0
-            if shown or setting.device.type == "cpu":
-                read = {name: float(value) for name, value in figures.items()}
-                self._check_finite(read)
-                if shown and self.log:
-                    self.log.write(stage.phase, stage.epoch, stage.epoch * len(plan) + self.step, read)
-                    bar.set_postfix({name: f"{value:.3g}" for name, value in read.items()})
-            self.step += 1
-            self._save_if_due()
-        return {name: float(total) / count for name, (total, count) in self.sums.items()}
+        self._speed.count(images)
+        for name, value in metrics.items():
+            total, count = self._sums.get(name, (0.0, 0))
+            self._sums[name] = (total + value.double(), count + 1)
+        is_shown = self.step % self.options.log_every == 0
+        if is_shown or self.context.device.type == "cpu":
+            values = {name: float(value) for name, value in metrics.items()}
+            self._check_finite(values)
+            if is_shown and self.log:
+                stage = self.current_stage()
+                step = stage.epoch * self.phases[stage.phase].steps(stage.epoch) + self.step
+                self.log.write(stage.phase, stage.epoch, step, values)
+                self._bar.set_postfix({name: f"{value:.3g}" for name, value in values.items()})
+        self.step += 1
+        self._save_if_due()
 
-    def _summarize(self, stage: Stage, figures: dict[str, float], rates: dict[str, float]) -> None:
-        if not self.processes.main:
-            return
-        self.log.write(f"{stage.phase}_epoch", stage.epoch, stage.epoch, figures)
-        self.speed_log.write(stage.phase, stage.epoch, stage.epoch, rates)
-        print(f"{stage.phase} epoch {stage.epoch + 1}: "
-              + "  ".join(f"{name} {value:.4g}" for name, value in {**figures, **rates}.items()), flush=True)
+    def means(self) -> dict[str, float]:
+        """Return the means of the metrics over all steps of the current stage."""
+        return {name: float(total) / count for name, (total, count) in self._sums.items()}
+
+    def after_epoch(self, metrics: dict[str, float]) -> None:
+        """Log a finished stage, go to the next one, and save if that is of another phase or the last save is old."""
+        stage = self.current_stage()
+        if self.processes.main:
+            metrics = {**self.means(), **metrics}
+            rates = self._speed.metrics(self.processes.world)
+            self.log.write(f"{stage.phase}_epoch", stage.epoch, stage.epoch, metrics)
+            self.speed_log.write(stage.phase, stage.epoch, stage.epoch, rates)
+            print(f"{stage.phase} epoch {stage.epoch + 1}: "
+                  + "  ".join(f"{name} {value:.4g}" for name, value in {**metrics, **rates}.items()), flush=True)
+        self.stage, self.step, self._sums = self.stage + 1, 0, {}
+        is_last = self.stage >= len(self.schedule())
+        self._save_if_due(end_of_stage=True, end_of_phase=is_last or self.current_stage().phase != stage.phase)
+
+    def current_stage(self) -> Stage:
+        """Return the stage of the position; at the end of the run the last one."""
+        stages = self.schedule()
+        return stages[min(self.stage, len(stages) - 1)]
 
     # ------------------------------------------------------------------------------------------------ state
 
-    def _save_if_due(self, end_of_stage: bool = False) -> None:
-        """Save every few minutes, after each stage and before stopping; what one process decides, all do.
+    def _save_if_due(self, end_of_stage: bool = False, end_of_phase: bool = False) -> None:
+        """Save every few minutes, sooner after a stage, always after a phase and before stopping.
 
-        Several processes ask each other every ``--log_every`` steps alone, since they wait for the answer.
+        What one process decides, all do.
+
+        Several processes ask each other only every ``--log_every`` steps, since they wait for the answer.
         """
         alone = self.processes.world == 1
         if not (alone or end_of_stage or self.step % self.options.log_every == 0):
             return
-        overdue = self.processes.main and time.monotonic() - self._saved_at > 60 * self.options.save_minutes
+        minutes = min(self.options.save_minutes, MINUTES_OF_STAGES) if end_of_stage else self.options.save_minutes
+        overdue = self.processes.main and time.monotonic() - self._saved_at > 60 * minutes
         signum = self.stop_signal()
         if not alone:
-            wishes = torch.tensor([signum, overdue], device=self.setting.device)
+            wishes = torch.tensor([signum, overdue], device=self.context.device)
             signum, overdue = self.processes.max(wishes).tolist()
-        if signum or overdue or end_of_stage:
+        if signum or overdue or end_of_phase:
             self.save()
         if signum:
-            raise utils.Stopped(signum, f"stopped by signal {signum}, the state is saved; go on with --restore "
-                                f"--checkpoint_dir {self.setting.folder}")
+            raise utils.Stopped(signum, f"stopped by signal {signum}, the state is saved; resume with --restore "
+                                f"--checkpoint_dir {self.context.folder}")
 
     def save(self) -> None:
-        """Save everything that the rest of the run depends on; UserError for losses or networks beyond all reason."""
-        sums = {name: (float(total), count) for name, (total, count) in self.sums.items()}
-        self._check_finite({name: total for name, (total, _) in sums.items()})
-        self.processes.first(lambda: self._write(sums))
+        """Save the whole state. Raises UserError for losses or networks beyond all reason."""
+        self._check_finite({name: float(total) for name, (total, _) in self._sums.items()})
+        self.processes.first(self._write)
         self._saved_at = time.monotonic()
 
-    def _write(self, sums: dict[str, tuple[float, int]]) -> None:
-        states = {name: phase.state() for name, phase in self.phases.items()}
-        broken = exploded(states)
+    def _write(self) -> None:
+        state = self.state()
+        broken = exploded(state["phases"])
         if broken:
             self._give_up(f"the networks have exploded ({broken[1]})", broken[0])
-        self.states.save({"format": STATE_FORMAT, "stage": self.stage, "step": self.step, "sums": sums,
-                          "data": self.fingerprint, "content": self.content, "log_position": self.log.position,
-                          "phases": states})
+        self.states.save({**state, "format": STATE_FORMAT, "data": self.fingerprint, "content": self.content})
+
+    def state(self) -> dict[str, Any]:
+        """Return everything that the rest of the run depends on, beside its data."""
+        return {"stage": self.stage, "step": self.step,
+                "sums": {name: (float(total), count) for name, (total, count) in self._sums.items()},
+                "log_position": self.log.position if self.log else self.log_position,
+                "phases": {name: phase.state() for name, phase in self.phases.items()}}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Restore what :meth:`state` returned."""
+        self.stage, self.step, self.log_position = state["stage"], state["step"], state["log_position"]
+        self._sums = {name: (torch.tensor(total, dtype=torch.float64, device=self.context.device), count)
+                      for name, (total, count) in state["sums"].items()}
+        for name, phase in self.phases.items():
+            load_with(phase.load_state, state["phases"][name],
+                      f"{self.states.folder}: its {name} state does not fit this run; {ADVICE}")
 
     def restore(self) -> None:
-        """Take up the newest undamaged state; UserError where there is none or the data have changed."""
-        state, folder = self.states.load(), self.setting.folder
+        """Restore the newest undamaged state. Raises UserError if there is none or the data have changed."""
+        state, folder = self.states.load(), self.states.folder
         if not isinstance(state, dict) or state.get("format") != STATE_FORMAT:
-            raise UserError(f"--restore: the training state in {folder / 'state'} was written by a version of this program "
-                            "whose perceptual loss compared other layers; go on with that version, or behind an epoch's "
-                            "networks with --restore N")
-        advice = "go on behind an epoch's networks with --restore N, or start anew with --overwrite"
-        check(state, STATE, folder / "state", advice)
+            raise UserError(f"--restore: the training state in {folder} was written by a version of this program whose "
+                            "perceptual loss compared other layers; go on with that version, or from the networks of an "
+                            "epoch with --restore N")
+        check(state, STATE, folder, ADVICE)
+        root = self.context.layout.root
         if state["data"] != self.fingerprint and not self.options.force:
-            raise UserError(f"--restore: the lists in {self.setting.layout.root} have changed since the run was "
-                            "started; put them back, or add --force")
+            raise UserError(f"--restore: the lists in {root} have changed since the run was started; put them back, or "
+                            "add --force")
         if state.get("content") not in (None, self.content) and not self.options.force:
-            raise UserError(f"--restore: images in {self.setting.layout.root} have other contents than when the run "
-                            "was started; put them back, or add --force")
-        self.stage, self.step, self.log_position = state["stage"], state["step"], state["log_position"]
-        self.sums = {name: (torch.tensor(total, dtype=torch.float64, device=self.setting.device), count)
-                     for name, (total, count) in state["sums"].items()}
-        for name, phase in self.phases.items():
-            load_with(phase.load_state, state["phases"][name], f"{folder / 'state'}: its {name} state does not fit "
-                      f"this run; {advice}")
-        stages = self.schedule()
-        steps = len(self.phases[stages[self.stage].phase].plan(stages[self.stage].epoch)) \
-            if self.stage < len(stages) and self.step else 0
+            raise UserError(f"--restore: images in {root} have other contents than when the run was started; put them "
+                            "back, or add --force")
+        self.load_state(state)
+        stage, is_over = self.current_stage(), self.stage >= len(self.schedule())
+        steps = 0 if is_over or not self.step else self.phases[stage.phase].steps(stage.epoch)
         if self.step > steps:
-            raise UserError(f"{folder / 'state'}: damaged, \"step\" is {self.step} of {steps}; {advice}")
+            raise UserError(f"{folder}: damaged, \"step\" is {self.step} of {steps}; {ADVICE}")
 
-    def _check_finite(self, figures: dict[str, float]) -> None:
-        broken = [name for name, value in figures.items() if not abs(value) <= LARGEST]
+    def move_behind(self, gan_epoch: int) -> None:
+        """Go to the position behind a GAN epoch (from 1), with whatever networks the phases have."""
+        self.stage, self.was_moved = 1 + self.schedule().index(Stage("gan", gan_epoch - 1)), True
+        log = self.context.folder / "log" / "metrics.csv"
+        self.log_position = log.stat().st_size if log.is_file() else None
+
+    def _check_finite(self, values: dict[str, float]) -> None:
+        broken = [name for name, value in values.items() if not abs(value) <= LARGEST]
         if broken:
-            self._give_up(f"the loss {broken[0]} is {figures[broken[0]]}", self.schedule()[self.stage].phase)
+            self._give_up(f"the loss {broken[0]} is {values[broken[0]]}", self.current_stage().phase)
 
     def _give_up(self, what: str, phase: str) -> None:
-        stages = self.schedule()
-        stage = stages[min(self.stage, len(stages) - 1)]
+        stage = self.current_stage()
         raise UserError(f"{what} in {stage.phase} epoch {stage.epoch + 1}, step {self.step + 1} or before; the last "
-                        f"good state is {self.states.newest() or 'not yet saved'}: go on from there with a lower "
-                        f"learning rate (--restore --force {RATES[phase]} ...)")
+                        f"good state is {self.states.newest() or 'not yet saved'}: resume from there with a lower "
+                        f"learning rate (--restore --force {RATE_FLAGS[phase]} ...)")

@@ -19,13 +19,13 @@ from datasets.drawing.portrait import draw
 from datasets.files import check_output
 from datasets.layout import Sample, write_layout
 from datasets.lists import LIST_NAMES
-from options.option import MOST
+from options.option import LARGEST
 from options.schema import Whole, fault_of
 from utils import UserError, derived_seed, progress, read_json, save_picture, write_json
 
 DESCRIPTION = "synthetic.json"
 DRAWING = 1
-SCHEMA = {"drawing": Whole(), "seed": Whole(-MOST), "image_size": Whole(32, 512)}
+SCHEMA = {"drawing": Whole(), "seed": Whole(-LARGEST), "image_size": Whole(32, 512)}
 
 
 @lru_cache(maxsize=8)

@@ -1,0 +1,323 @@
+"""All options of train.py as typed, frozen values: one dataclass for each part of the program that needs them.
+
+An option's line gives its name, default, meaning, range and what it does to a run that is resumed; the parser, the
+checks, the schema of ``options.json`` and ``--help`` all come from it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Mapping
+
+from options.option import OptionSpec, from_options, option, specs_of, to_options
+from options.presets import PRESETS
+from options.recipes import BEYOND_RECOGNIZER, GANRecipe, GANShape, RecognizerRecipe, RecognizerShape
+
+MODES = ("train", "test", "evaluate", "grid", "generate", "recognize", "export", "report")
+
+
+@dataclass(frozen=True)
+class Task:
+    """What to do."""
+
+    mode: str = option("train", "train; test: swap two faces' expressions; evaluate: measure the swaps of the test "
+                       "images; grid: draw a sheet of them; generate: write the synthesized training set; recognize: name "
+                       "the expressions in any pictures; export: write an ONNX file for other programs; report: write report.html", choices=MODES,
+                       short="-m", restore="momentary")
+    preset: str = option("paper", "defaults of all other options: the paper's; the joint recipe that helped on "
+                         "photographs; a small run on drawn faces", choices=tuple(PRESETS), restore="free")
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """Which images, and what their labels mean."""
+
+    attributes: tuple[str, ...] | None = option(None, "names of the expressions in the order of the labels (default: the "
+                                                "data set's)", short="-a", nargs="+", metavar="NAME", restore="fixed")
+    neutral: str | None = option(None, "the expression whose faces are targets of synthesis (default: the one called "
+                                 "neutral; none is needed with --targets any)", metavar="NAME")
+    data: int = option(2, "data set: 1 MMI, 2 Multi-PIE, 3 RAF-DB", choices=(1, 2, 3), restore="fixed")
+    data_dir: str | None = option(None, "any data directory (default: that of --data, like datasets/multiple)",
+                                  metavar="DIR", restore="free")
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Where a training writes, and whether it starts or is resumed."""
+
+    checkpoint_dir: str | None = option(None, "where the run writes (default: checkpoint/checkpoint_multipie for --data 2, "
+                                        "checkpoint/checkpoint_NAME for another data set or directory)", metavar="DIR",
+                                        restore="momentary")
+    restore: int | None = option(None, "resume the run in --checkpoint_dir exactly where it stopped; with N, from the "
+                                 "networks of epoch N", short="-r", nargs="?", const=-1, least=-1, metavar="N",
+                                 restore="momentary")
+    auto_restore: bool = option(False, "--restore if there is something to restore, else start", restore="momentary")
+    overwrite: bool = option(False, "start anew where --checkpoint_dir already holds a run, which is moved aside",
+                             restore="momentary")
+    force: bool = option(False, "restore although options differ from the run's", restore="momentary")
+    seed: int = option(0, "seed of everything random", least=0)
+    save_minutes: float = option(10.0, "save the training state at least this often", least=0, restore="free")
+    log_every: int = option(10, "steps between two rows of log/metrics.csv", least=1, restore="free")
+
+
+@dataclass(frozen=True)
+class LoadingOptions:
+    """How images are decoded and kept."""
+
+    num_workers: int = option(2, "threads that decode images, or read them from --cache disk", least=0, most=256,
+                              restore="free")
+    cache: str = option("auto", "keep decoded images in memory, or in one file in --checkpoint_dir (by training alone); "
+                        "auto takes memory or disk if a third of what is free suffices", restore="free",
+                        choices=("auto", "ram", "disk", "none"))
+
+
+@dataclass(frozen=True)
+class HardwareOptions:
+    """On what the networks are computed, and how."""
+
+    gpu: tuple[int, ...] | None = option(None, "GPU to use, several to train on all of them, -1 for the CPU (default: the "
+                                         "first GPU, if any)", short="-g", nargs="+", least=-1, most=1023,
+                                         restore="momentary")
+    amp: str = option("auto", "mixed precision; auto is bf16 on GPUs that have it, and on CPUs that have it if it is faster "
+                      "there; a run keeps what was chosen at its start",
+                      choices=("auto", "off", "bf16", "fp16"))
+    compile: bool = option(False, "let torch.compile make the networks faster, after minutes of compiling")
+    deterministic: bool = option(False, "the same files again on a GPU too, at some cost in speed")
+
+
+@dataclass(frozen=True)
+class SeriesOptions:
+    """Several trainings as one: folds, or seeds."""
+
+    folds: int | None = option(None, "cross-validation: cut all listed images into K folds with no person in two of them; "
+                               "train on the others and test on itself, each in its directory fold_01, fold_02, ...",
+                               least=2, most=1000, metavar="K", restore="fixed")
+    fold: int | None = option(None, "only this one of the folds, from 1", least=1, most=1000, metavar="I",
+                              restore="fixed")
+    folds_by: str = option("subject", "what folds do not share: persons, or images alone", choices=("subject", "image"),
+                           restore="fixed")
+    seeds: int | None = option(None, "the same training with N seeds from --seed on, each in its directory seed_00, "
+                               "seed_01, ...", least=2, most=1000, metavar="N", restore="fixed")
+    jobs: int = option(1, "folds or seeds that are trained side by side, with their output in fold_01.txt, ...; several "
+                       "of --gpu are dealt out to them", least=1, most=256, restore="momentary")
+
+
+@dataclass(frozen=True)
+class PerceptualOptions:
+    """Stage 0: the perceptual network (METHOD §1)."""
+
+    perceptual: str | None = option(None, "take a trained VGG19-bn from here instead of training it", metavar="FILE")
+    perceptual_epochs: int = option(20, "epochs of its training on the real training images", least=0, most=100000,
+                                    restore="fixed")
+    perceptual_lr: float = option(1e-4, "AdamW's learning rate there; it falls to zero", least=0, most=1000)
+    vgg_init: str = option("imagenet", "where VGG19-bn starts: torchvision's weights (--vgg_width 64 only), random, a "
+                           "state dict; with stage0 the perceptual network at random, and the recognizer from the "
+                           "perceptual network", metavar="imagenet|none|stage0|FILE")
+
+
+@dataclass(frozen=True)
+class GANSchedule:
+    """How long the GAN is trained (METHOD §3)."""
+
+    epochs: int = option(50, "GAN epochs; one is images / batch size steps", least=1, most=100000, restore="free")
+    batch_size: int = option(10, "pairs per step", least=1, most=65536)
+
+
+@dataclass(frozen=True)
+class RecognizerSchedule:
+    """When the recognizer is trained, and on which batches (METHOD §5)."""
+
+    round_every: int = option(5, "GAN epochs between two recognizer rounds", least=1, most=100000)
+    round_epochs: int = option(4, "recognizer epochs in a round", least=0, most=100000)
+    vgg_batch_size: int = option(12, "images per step", least=2, most=65536)
+    multi_add_gan: bool = option(False, "add synthesized batches little by little: 1 real, then 2, 3, 6 ones")
+    gan_raw: int = option(6, "synthesized batches after each real one without --multi_add_gan; 0 puts real images in the "
+                          "place of all synthesized ones, also with --mix", least=0, most=1000)
+    pairs_per_image: int = option(6, "targets per training image", least=1, most=1000)
+    ablation: bool = option(False, "use a random third of the synthesized images, another in every recognizer epoch")
+    select_on: str = option("val", "images that choose the best recognizer; test is the reference's protocol and "
+                            "flatters; none cuts no image from training and keeps the last epoch's",
+                            choices=("val", "test", "none"))
+    mix: float = option(0.0, "synthesized images per real one in every batch, in place of whole synthesized batches "
+                        "between real ones; 0 is the paper's way", least=0, most=100, group=BEYOND_RECOGNIZER)
+    balanced: bool = option(False, "draw all expressions equally often, those of the GAN's partners and of stage 0 too, "
+                            "and choose the best recognizer by mean class accuracy", group=BEYOND_RECOGNIZER)
+    vgg_schedule: str = option("step", "SGD's rate: times 0.97 now and then, or falling to zero over all planned steps, "
+                               "along a half cosine", choices=("step", "cosine"), group=BEYOND_RECOGNIZER)
+    targets: str = option("neutral", "whose faces get other expressions", choices=("neutral", "any"),
+                          group=BEYOND_RECOGNIZER)
+    encode_synthesized: bool = option(False, "give the recognizer the codes of the synthesized images themselves: their "
+                                      "swapped codes show what was swapped", group=BEYOND_RECOGNIZER)
+
+
+@dataclass(frozen=True)
+class JudgeOptions:
+    """The independent recognizer of ``--mode evaluate``."""
+
+    judge: str | None = option(None, "the independent recognizer that judges the swaps; trained if there is none yet "
+                               "(default: judge.pth in --checkpoint_dir)", metavar="FILE", restore="momentary")
+    judge_epochs: int = option(25, "epochs of its training on the real training images", least=1, most=100000,
+                               restore="momentary")
+
+
+@dataclass(frozen=True)
+class FaceOptions:
+    """The pictures that a command is given, and how faces are cut out of them."""
+
+    input: tuple[str, ...] | None = option(None, "face with the first expression; for --mode recognize pictures, "
+                                           "directories, patterns or a video", short="-i", nargs="+", metavar="FILE",
+                                           restore="momentary")
+    target: tuple[str, ...] | None = option(None, "face with the second expression; several with --frames", short="-t",
+                                            nargs="+", metavar="FILE", restore="momentary")
+    align: str | None = option(None, "find and align the faces first, with YuNet's ONNX file (see datasets.align)",
+                               metavar="MODEL", restore="momentary")
+    margin: float = option(0.0, "margin of the alignment, as it was for the training images", least=-0.4, most=10,
+                           restore="momentary")
+
+
+@dataclass(frozen=True)
+class SwapOptions:
+    """``--mode test``."""
+
+    swap_list: tuple[int, ...] | None = option(None, "expressions of --input and of each --target: positions in -a, from "
+                                               "0", nargs="+", metavar=("I", "T"), least=-1000, most=1000,
+                                               restore="momentary")
+    frames: int | None = option(None, "the way from no swap to full swap in K pictures instead: a strip per target",
+                                metavar="K", least=2, most=100, restore="momentary")
+    matrix: bool = option(False, "with --frames and two targets: both expressions at once, one down, one to the right",
+                          restore="momentary")
+    paste: bool = option(False, "also put the swapped faces back into the whole photographs: result_input.jpg, "
+                         "result_target.jpg", restore="momentary")
+
+
+@dataclass(frozen=True)
+class UseOptions:
+    """``--mode recognize`` and ``--mode export``."""
+
+    every: int = option(1, "recognize every N-th frame of a video", least=1, metavar="N", restore="momentary")
+    which: str = option("recognizer", "what to export: image to probabilities, or two faces and their labels to both "
+                        "swaps", choices=("recognizer", "swap"), restore="momentary")
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """What is written."""
+
+    output: str | None = option(None, "the picture of --mode test, grid and recognize, the file of export (default: "
+                                "result.jpg, grid.jpg, recognized.jpg, recognizer.onnx or swap.onnx), the data directory "
+                                "of generate", short="-o", metavar="PATH", restore="momentary")
+    rows: int = option(4, "persons on the sheet of --mode grid", least=1, most=1000, restore="momentary")
+
+
+@dataclass(frozen=True)
+class Config:
+    """All options of one command. A function takes the parts that it needs.
+
+    ``shape.num_classes`` is 0 here: only the data tell it (:meth:`gan_shape`).
+    """
+
+    task: Task
+    data: DataOptions
+    run: RunOptions
+    loading: LoadingOptions
+    hardware: HardwareOptions
+    series: SeriesOptions
+    shape: GANShape
+    recognizer_shape: RecognizerShape
+    perceptual: PerceptualOptions
+    gan: GANSchedule
+    gan_recipe: GANRecipe
+    recognizer: RecognizerSchedule
+    recognizer_recipe: RecognizerRecipe
+    judge: JudgeOptions
+    faces: FaceOptions
+    swap: SwapOptions
+    use: UseOptions
+    output: OutputOptions
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> "Config":
+        """Return the configuration with these values by option name; every option must be there."""
+        return cls(**{field.name: from_options(PARTS[field.name], values,
+                                               **({"num_classes": 0} if field.name == "shape" else {}))
+                      for field in dataclasses.fields(cls)})
+
+    def values(self) -> dict[str, Any]:
+        """Return all values by option name, as ``options.json`` holds them."""
+        return {name: value for field in dataclasses.fields(self)
+                for name, value in to_options(getattr(self, field.name)).items()}
+
+    def replaced(self, **values: Any) -> "Config":
+        """Return the same configuration but for some values by option name."""
+        return Config.of({**self.values(), **values})
+
+    def gan_shape(self, num_classes: int) -> GANShape:
+        """Return the shape of the GAN for this number of expressions."""
+        return dataclasses.replace(self.shape, num_classes=num_classes)
+
+    def members(self) -> list["Config"]:
+        """Return the configuration of each run of a series; with ``--restore`` each is resumed if it has begun."""
+        folder, found = Path(self.run.checkpoint_dir), []
+        for number in range(self.series.folds or self.series.seeds):
+            seed = self.run.seed + number
+            own = {"fold": number + 1} if self.series.folds else {"seed": seed}
+            name = fold_name(number + 1) if self.series.folds else seed_name(seed)
+            found.append(self.replaced(seeds=None, jobs=1, auto_restore=self.resumes, restore=None,
+                                       checkpoint_dir=str(folder / name), **own))
+        return found
+
+    @property
+    def is_series(self) -> bool:
+        """Whether several runs are asked for: all folds, or several seeds."""
+        return bool(self.series.folds) and self.series.fold is None or bool(self.series.seeds)
+
+    @property
+    def resumes(self) -> bool:
+        """Whether this training is to be resumed rather than started, if there is something to resume."""
+        return self.run.restore is not None or self.run.auto_restore
+
+    @property
+    def restored_epoch(self) -> int | None:
+        """The GAN epoch that ``--restore N`` names, from 1; None for the newest networks."""
+        return self.run.restore if self.run.restore is not None and self.run.restore >= 0 else None
+
+
+PARTS = {"task": Task, "data": DataOptions, "run": RunOptions, "loading": LoadingOptions, "hardware": HardwareOptions,
+         "series": SeriesOptions, "shape": GANShape, "recognizer_shape": RecognizerShape, "perceptual": PerceptualOptions,
+         "gan": GANSchedule, "gan_recipe": GANRecipe, "recognizer": RecognizerSchedule,
+         "recognizer_recipe": RecognizerRecipe, "judge": JudgeOptions, "faces": FaceOptions, "swap": SwapOptions,
+         "use": UseOptions, "output": OutputOptions}
+GROUPS = {  # the titles of --help → the parts below them
+    "what to do": ("task",), "data": ("data", "loading"), "run": ("run",), "folds and seeds": ("series",),
+    "networks": ("shape", "recognizer_shape", "hardware"), "perceptual network (stage 0)": ("perceptual",),
+    "GAN": ("gan", "gan_recipe"), "recognizer": ("recognizer", "recognizer_recipe"),
+    "measuring (--mode evaluate)": ("judge",), "faces (--mode test, recognize)": ("faces",),
+    "swap (--mode test)": ("swap",), "use (--mode recognize, export)": ("use",), "what to write": ("output",),
+}
+
+
+def fold_name(fold: int) -> str:
+    """3 → ``fold_03``."""
+    return f"fold_{fold:02d}"
+
+
+def seed_name(seed: int) -> str:
+    """3 → ``seed_03``."""
+    return f"seed_{seed:02d}"
+
+
+def grouped_specs() -> dict[str, list[OptionSpec]]:
+    """Return every option by the title of its group, in the order of the help."""
+    found: dict[str, list[OptionSpec]] = {}
+    for title, parts in GROUPS.items():
+        found.setdefault(title, [])
+        for spec in (spec for part in parts for spec in specs_of(PARTS[part])):
+            found.setdefault(spec.option.group or title, []).append(spec)
+    return found
+
+
+SPECS = {spec.name: spec for group in grouped_specs().values() for spec in group}
+DEFAULTS = {name: spec.default for name, spec in SPECS.items()}
+RUN_KEYS = {"checkpoint_dir", "image_size", "batch_size", "epochs"}  # these tell a run's options.json from other files

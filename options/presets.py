@@ -1,0 +1,23 @@
+"""Presets: other defaults for all options. The paper's recipe is that of the options' own defaults."""
+
+from __future__ import annotations
+
+from typing import Any
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "paper": {},
+    "tuned": {
+        "alpha5": False, "scene_truth": True, "mirror": True, "mismatched": True, "lambda_vgg_loss": 3.0, "G_max": 1000.0,
+        "even_phases": 2, "ema": 0.999, "lr": 1e-3, "mix": 1.0, "guided": True, "balanced": True,
+        "encode_synthesized": True, "targets": "any", "vgg_schedule": "cosine",
+    },
+    "demo": {
+        "data_dir": "datasets/demo", "checkpoint_dir": "checkpoint/checkpoint_demo", "image_size": 64,
+        "base_width": 16, "vgg_width": 8, "fc_width": 256, "vgg_init": "stage0", "perceptual_epochs": 16,
+        "perceptual_lr": 1e-3, "epochs": 16, "batch_size": 12, "lr": 2e-3, "lr_decay_steps": 300, "alpha5": False,
+        "G_max": 1000.0, "scene_truth": True, "mirror": True, "mismatched": True, "zero_biases": True, "lazy": 4,
+        "ema": 0.995, "d_lr_ratio": 0.25, "d_gain": 8.0,
+        "lambda_adv_loss": 0.15, "lambda_vgg_loss": 0.5, "lambda_l2_loss": 60.0, "vgg_lr": 1e-2, "vgg_batch_size": 16,
+        "round_every": 16, "round_epochs": 12, "mix": 1.0, "vgg_schedule": "cosine",
+    },
+}

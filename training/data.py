@@ -1,0 +1,143 @@
+"""The data of a training: read and checked, split into what trains, chooses and tests, and decoded once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Sequence
+
+import torch
+
+from datasets.aligning.directory import alignment_of
+from datasets.cache import DiskCache, bytes_of, chosen_cache
+from datasets.drawing.data_set import make_dataset
+from datasets.files import check_output
+from datasets.folds import check_kept_fold, described_fold, fold_list, with_fold
+from datasets.layout import DATA_SETS, Layout, Sample, check_classes, check_images, check_splits, read_layout
+from datasets.loading import Images
+from datasets.splits import with_validation
+from models.checkpoints import gan_config
+from models.parallel import Processes
+from options.config import Config
+from options.presets import PRESETS
+from training.run_directory import RunDirectory
+from utils import UserError, fingerprint
+
+CACHES = ("ram", "disk", "none")  # the first takes the most memory
+
+
+def checked_data(config: Config, world: int) -> Layout:
+    """Read the lists of the data. Raises UserError for whatever any training on them would stumble over later."""
+    batch_size, vgg_batch_size = config.gan.batch_size, config.recognizer.vgg_batch_size
+    if min(batch_size, vgg_batch_size // 2) < world:
+        raise UserError(f"--batch_size {batch_size} and --vgg_batch_size {vgg_batch_size} are too small for {world} "
+                        f"processes: at least {world} and {2 * world}")
+    data_set, options = DATA_SETS[config.data.data], config.data
+    neutral = options.neutral
+    if not neutral and config.resumes:
+        neutral = gan_config(Path(config.run.checkpoint_dir) / "model").get("neutral_name")
+    layout = read_layout(options.data_dir or data_set.directory, options.attributes,
+                         known=None if options.data_dir else data_set.expressions, need_test=not config.series.folds,
+                         neutral=neutral)
+    check_output(config.run.checkpoint_dir, "--checkpoint_dir", trees=[layout.root], directory=True)
+    check_splits(layout)
+    check_images(layout.split("all") + layout.target_only)
+    return layout
+
+
+def split_for(config: Config, layout: Layout) -> Layout:
+    """Return the data as one run splits them: its fold, if any, and its validation images.
+
+    Raises UserError if they cannot be split so.
+    """
+    series, select_on = config.series, config.recognizer.select_on
+    if series.fold:
+        layout = with_fold(layout, series.folds, series.fold, config.run.seed, series.folds_by)
+    if not layout.test:
+        raise UserError(f"{layout.root}: no test image of these expressions; list some in images_test.list, or train "
+                        "with --folds")
+    if select_on == "val":
+        layout = with_validation(layout, config.run.seed)
+    check_classes(layout, config.recognizer.targets == "any")
+    if select_on != "none" and not selection(layout, select_on):
+        raise UserError(f"{layout.root}: too few images to cut a validation split from; list some in images_val.list, "
+                        "or use --select_on none")
+    return layout
+
+
+def selection(layout: Layout, select_on: str) -> list[Sample]:
+    """Return the images on which networks in training are evaluated; with ``none`` they choose nothing."""
+    return layout.test if select_on == "test" else layout.val
+
+
+def check_fold(config: Config, layout: Layout) -> None:
+    """Raises UserError if a resumed run would not have the fold that it was started with."""
+    if config.series.fold:
+        check_kept_fold(layout.test, Path(config.run.checkpoint_dir) / "splits" / fold_list(config.series.fold))
+
+
+def checkpoint_metadata(config: Config, layout: Layout) -> dict[str, Any]:
+    """Return what a checkpoint needs to be used on its own, beside the weights."""
+    names, select_on, series = layout.expressions, config.recognizer.select_on, config.series
+    fold = described_fold(layout.test, series.fold, series.folds, series.folds_by, config.run.seed) if series.fold else None
+    return {"expressions": list(names), "listed": list(layout.listed),
+            "neutral_name": dict(enumerate(names)).get(layout.neutral), "image_size": config.shape.image_size,
+            "alignment": alignment_of(layout.root), "data_dir": str(layout.root), "selected_on": select_on,
+            "images": fingerprint([select_on, *([s.name, s.label] for s in layout.train), "selection",
+                                   *([s.name, s.label] for s in selection(layout, select_on))]),
+            "fold": fold, "backbone": config.recognizer_shape.backbone, "gan": vars(config.gan_shape(len(names))).copy()}
+
+
+# ------------------------------------------------------------------------------------------------ decoded images
+
+def decoded_images(config: Config, samples: Sequence[Sample], directory: RunDirectory, anew: bool,
+                   device: torch.device, processes: Processes) -> Images:
+    """Return the images of some samples, decoded once if ``--cache`` says so.
+
+    For ``--cache disk`` the main process claims the directory and writes the file there, unless it finds that of an
+    earlier start and does not begin ``anew``; the others wait for it. Raises UserError if there is no room.
+    """
+    size, folder = config.shape.image_size, directory.folder / "cache"
+    choice = CACHES.index(chosen_cache(config.loading.cache, bytes_of(samples, size), folder))
+    choice = CACHES[int(processes.max(torch.tensor(choice, device=device)))]  # the smallest that any process can have
+    if choice != "disk":
+        return Images(samples, size, choice)
+    store = DiskCache(folder, samples, size)
+
+    def write() -> None:
+        directory.claim()
+        if anew or not store.is_made():
+            store.make()
+
+    processes.first(write)
+    if int(processes.max(torch.tensor(int(not store.is_made()), device=device))):  # on some machine
+        if config.loading.cache == "auto":
+            return Images(samples, size, "none")
+        raise UserError(f"{store.path}: not there; several machines need a --checkpoint_dir that all of them see, or "
+                        "--cache none")
+    return Images(samples, size, "none", store)
+
+
+# ------------------------------------------------------------------------------------------------------ the demo
+
+def draws_demo(config: Config) -> bool:
+    """Whether the training is on the demo's own data directory, which this command may draw."""
+    return config.task.preset == "demo" and config.data.data_dir is not None \
+        and Path(config.data.data_dir).resolve() == Path(PRESETS["demo"]["data_dir"]).resolve()
+
+
+def is_demo(config: Config) -> bool:
+    """Whether this is the demo itself, which shows its results where it is started, not another run of its recipe."""
+    return draws_demo(config) \
+        and Path(config.run.checkpoint_dir).resolve() == Path(PRESETS["demo"]["checkpoint_dir"]).resolve()
+
+
+def draw_demo(config: Config, processes: Processes) -> None:
+    """Draw the built-in faces into the demo's own data directory if they are absent."""
+    def draw() -> None:
+        if not (Path(config.data.data_dir) / "images.list").is_file():
+            print(f"drawing the built-in faces into {config.data.data_dir}")
+            make_dataset(config.data.data_dir, image_size=config.shape.image_size)
+
+    if draws_demo(config):
+        processes.first(draw)
+        processes.first_here(draw)  # on machines that do not see the main process's files

@@ -1,0 +1,78 @@
+"""What a training starts with: places that can be written to, processes, a device and its backends."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import torch
+
+import utils
+from commands.matrix import check_results
+from datasets.files import check_figure, check_output
+from models.parallel import Processes
+from options.config import Config
+from training.data import checked_data, draws_demo, is_demo, split_for
+from models.checkpoints import RUN_FOLDERS
+from utils import UserError
+
+
+def begin(config: Config) -> tuple[torch.device, Processes]:
+    """Do what comes once before all runs of a command; return the device of this process, and all processes."""
+    utils.number_of_processes()
+    check_places(config)
+    start_processes(config)
+    device = utils.pick_device(config.hardware.gpu)
+    set_backends(config.hardware.deterministic)
+    if config.hardware.compile:
+        check_compiler(device)
+    processes = Processes.join(device)
+    kind = "series of folds or seeds" if config.is_series else "single run"
+    processes.check_same({"kind of training": kind}, "give --folds or --seeds to all of them")
+    return device, processes
+
+
+def start_processes(config: Config) -> None:
+    """``--gpu 0 1``: become ``torchrun`` with one process per GPU; do nothing if that is done or would be in vain."""
+    gpu = config.hardware.gpu
+    if gpu is None or len(gpu) < 2 or "WORLD_SIZE" in os.environ or not torch.cuda.is_available():
+        return
+    count = torch.cuda.device_count()
+    if len(set(gpu)) < len(gpu) or not 0 <= min(gpu) <= max(gpu) < count:
+        raise UserError(f"--gpu {' '.join(map(str, gpu))}: different GPUs are needed, this machine has {count}, numbered "
+                        "from 0")
+    if not draws_demo(config):
+        layout = checked_data(config, len(gpu))  # a mistake in the data is one line here, and many there
+        for member in config.members() if config.is_series else [config]:
+            split_for(member, layout)
+    os.execv(sys.executable, [sys.executable, "-m", "torch.distributed.run", "--standalone",
+                              f"--nproc_per_node={len(gpu)}", *sys.argv])
+
+
+def set_backends(deterministic: bool) -> None:
+    """Let cuDNN try which algorithms are fastest, or let torch use deterministic ones alone (``--deterministic``)."""
+    torch.backends.cudnn.benchmark = not deterministic
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def check_compiler(device: torch.device) -> None:
+    """Raises UserError if ``torch.compile`` does not work on this machine."""
+    try:
+        torch.compile(lambda x: torch.relu(x) * 2)(torch.ones(4, device=device))
+    except Exception as error:  # a missing compiler, a GPU that is too old, a Python that is too new
+        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise UserError(f"--compile: torch.compile does not work here ({reason[:200]}); leave it out") from None
+
+
+def check_places(config: Config) -> None:
+    """Raises UserError if the results could not be written."""
+    for folder in ("", *RUN_FOLDERS):
+        check_output(Path(config.run.checkpoint_dir) / folder, "--checkpoint_dir", directory=True)
+    if is_demo(config):
+        check_output(".", "the current directory", directory=True)
+        check_results(".", "the current directory")
+        for name in ("grid.jpg", "result.jpg"):
+            check_figure(name, "the current directory")

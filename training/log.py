@@ -1,0 +1,55 @@
+"""The log of a training: every metric in one CSV file, and in TensorBoard if it is installed."""
+
+from __future__ import annotations
+
+import csv
+import os
+from pathlib import Path
+
+
+class RunLog:
+    """Every metric of a training: ``log/metrics.csv`` (long format), and TensorBoard where it is installed.
+
+    What differs from run to run, like speeds, goes into a file of another ``name``, without TensorBoard.
+
+    Columns: ``phase`` (perceptual, gan, recognizer, …), ``epoch`` (from 0), ``step`` (of the phase, from 0),
+    ``name``, ``value``. ``position`` is the length of the file in bytes: a checkpoint keeps it, and
+    ``RunLog(folder, position)`` goes on from there, dropping what a killed run had written after it.
+    """
+
+    HEADER = ["phase", "epoch", "step", "name", "value"]
+
+    def __init__(self, folder: str | os.PathLike, position: int | None = None, name: str = "metrics.csv"):
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / name
+        if position is None or not path.exists():
+            self._file = open(path, "w", newline="", encoding="utf-8")
+            csv.writer(self._file).writerow(self.HEADER)
+        else:
+            self._file = open(path, "r+", newline="", encoding="utf-8")
+            self._file.truncate(min(position, path.stat().st_size))
+            self._file.seek(0, os.SEEK_END)
+        self._board = _tensorboard(folder) if name == "metrics.csv" else None
+        self.position = self._flush()
+
+    def write(self, phase: str, epoch: int, step: int, metrics: dict[str, float]) -> None:
+        """Append one row per metric."""
+        writer = csv.writer(self._file)
+        for name, value in metrics.items():
+            writer.writerow([phase, epoch, step, name, f"{value:.6g}"])
+            if self._board is not None:
+                self._board.add_scalar(f"{phase}/{name}", value, step)
+        self.position = self._flush()
+
+    def _flush(self) -> int:
+        self._file.flush()
+        return self._file.tell()
+
+
+def _tensorboard(folder: Path):
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(folder), flush_secs=30)

@@ -1,0 +1,217 @@
+"""One run from its configuration to its report: check everything, train, evaluate the best recognizer on the test list.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy
+import torch
+
+import utils
+from commands.grid import save_sheet
+from commands.matrix import evaluate_split, write_report
+from commands.report import save_report
+from commands.swap import swap
+from datasets.folds import fold_list, list_text
+from datasets.layout import Layout
+from datasets.loading import Images
+from datasets.splits import pair_lines, training_pairs
+from models.checkpoints import load_recognizer
+from models.parallel import Processes
+from models.swap_gan import SwapGAN
+from options.config import Config
+from training.context import TrainingContext
+from training.data import (check_fold, checked_data, checkpoint_metadata, decoded_images, draw_demo, is_demo, selection,
+                           split_for)
+from training.launch import begin
+from training.memory import check_memory
+from training.phases import GANPhase, PerceptualPhase, RecognizerPhase, schedule
+from training.precision import amp_dtype, with_precision
+from training.processes import agreed_config, check_agreement, download_imagenet_weights, restore_everywhere
+from training.run_directory import RunDirectory
+from training.state import StateStore
+from training.trainer import Run, fit
+from utils import UserError
+
+PICTURES = Path(__file__).resolve().parents[1] / "images"
+
+
+@dataclass(frozen=True)
+class SharedData:
+    """What several runs on one data directory share: its lists, and its images, decoded once if memory allows."""
+
+    layout: Layout
+    images: Images
+
+
+def train(config: Config) -> None:
+    """Train one run, or what is left of it."""
+    device, processes = begin(config)
+    with processes:
+        train_run(config, device, processes)
+
+
+def train_run(config: Config, device: torch.device, processes: Processes, shared: SharedData | None = None) -> None:
+    """Train one run, or what is left of it, and write its report."""
+    directory = RunDirectory(config.run.checkpoint_dir)
+    processes.first(directory.lock_if_there)
+    draw_demo(config, processes)
+    restoring = processes.first(lambda: should_resume(config, directory))
+    config = agreed_config(config, restoring, processes)
+    layout = split_for(config, shared.layout if shared else checked_data(config, processes.world))
+    if restoring:
+        check_fold(config, layout)
+    config = with_precision(config, len(layout.expressions), device, processes)
+    amp = amp_dtype(config.hardware.amp, device)
+    if device.type == "cpu":
+        check_memory(config, layout, amp is not None, processes.world)
+    if config.run.overwrite and not restoring:
+        processes.first(directory.move_aside)
+        processes.first_here(directory.move_aside)
+    samples = layout.train + layout.target_only + selection(layout, config.recognizer.select_on)
+    images = shared.images.of(samples) if shared else decoded_images(config, samples, directory, not restoring, device,
+                                                                     processes)
+    run, pairs = build_run(config, layout, images, device, amp, processes, restoring)
+    processes.first(lambda: claim_run_directory(directory, config, restoring))
+    if restoring:
+        restore_everywhere(run, lambda: restore(run, config.restored_epoch))
+    check_agreement(run)
+    processes.first(lambda: write_plan(run, config, pairs))
+    with utils.noted_signals() as run.stop_signal:
+        fit(run)
+    processes.first(lambda: report(config, layout, run.phases["gan"].gan, shared))
+
+
+def build_run(config: Config, layout: Layout, images: Images, device: torch.device, amp: torch.dtype | None,
+              processes: Processes, restoring: bool) -> tuple[Run, numpy.ndarray]:
+    """Return a run at its beginning, and the pairs (P, 2) of images that its recognizer learns swaps of."""
+    select_on, learned = config.recognizer.select_on, layout.train + layout.target_only
+    pairs = training_pairs(layout, config.run.seed, config.recognizer.pairs_per_image, config.recognizer.targets == "any")
+    if config.perceptual.vgg_init == "imagenet" and not restoring:
+        download_imagenet_weights(processes)
+    images_near = images.on(device)
+    context = TrainingContext(
+        folder=Path(config.run.checkpoint_dir), seed=config.run.seed, layout=layout, images=images_near.of(learned),
+        selection_images=images_near.of(selection(layout, select_on)), select_on=select_on,
+        balanced=config.recognizer.balanced, num_workers=config.loading.num_workers, device=device, amp=amp,
+        processes=processes, compile=config.hardware.compile, restoring=restoring, force=config.run.force,
+        metadata=checkpoint_metadata(config, layout))
+    vgg_init, rounds = config.perceptual.vgg_init, config.gan.epochs // config.recognizer.round_every
+    perceptual = PerceptualPhase(context, config.perceptual, config.recognizer_shape, config.recognizer.vgg_batch_size,
+                                 is_needed=config.gan_recipe.vgg_loss or vgg_init == "stage0")
+    gan = GANPhase(context, config.gan_shape(context.num_classes), config.gan_recipe, config.gan, perceptual)
+    recognizer = RecognizerPhase(context, config.recognizer, config.recognizer_recipe, config.recognizer_shape, gan.gan,
+                                 rounds, vgg_init, perceptual.file, pairs)
+
+    def stages():
+        return schedule(perceptual.epochs, config.gan.epochs, config.recognizer.round_every, config.recognizer.round_epochs)
+
+    run = Run(context, config.run, [perceptual, gan, recognizer], stages, list_fingerprint(layout, select_on, pairs),
+              images.content())
+    return run, pairs
+
+
+def list_fingerprint(layout: Layout, select_on: str, pairs: numpy.ndarray) -> str:
+    """Return a SHA-256 of all that a training takes from the lists."""
+    splits = ["train", "val", "target_only", *(["test"] if select_on == "test" else [])]
+    rows = ([split, s.name, s.label, s.subject, s.scene] for split in splits for s in getattr(layout, split))
+    neutral = len(layout.expressions) - 1 if layout.neutral is None else layout.neutral
+    return utils.fingerprint([neutral, rows, (pair.tolist() for pair in pairs)])
+
+
+# ---------------------------------------------------------------------------------------------------- start, resume
+
+def should_resume(config: Config, directory: RunDirectory) -> bool:
+    """Whether there is a run to resume. Raises UserError if that contradicts what was asked for."""
+    folder, restore, epoch = directory.folder, config.run.restore, config.restored_epoch
+    states = StateStore(folder / "state")
+    if epoch is not None:
+        if not (folder / "model" / f"Enc_iter_{epoch:03d}.pth").is_file():
+            raise UserError(f"--restore {epoch}: {folder / 'model'} holds no networks of epoch {epoch} "
+                            f"(Enc_iter_{epoch:03d}.pth)")
+        if not 1 <= epoch <= config.gan.epochs:
+            raise UserError(f"--restore {epoch}: the run has {config.gan.epochs} epochs, raise --epochs")
+        return True
+    if config.resumes and states.exists():
+        return True
+    if config.resumes and states.is_lost():
+        raise UserError(f"{folder / 'state' / 'manifest.json'}: missing, though there are states; restore it from a "
+                        "backup, go on from the networks of an epoch with --restore N, or start anew with --overwrite")
+    if restore is not None:
+        raise UserError(f"--restore: {folder} holds no training state to resume; start without --restore, or "
+                        "name the run's directory with --checkpoint_dir")
+    directory.check_free(config.run.overwrite)
+    return False
+
+
+def claim_run_directory(directory: RunDirectory, config: Config, restoring: bool) -> None:
+    """Make the directory this run's own. Raises UserError if another run has been here meanwhile."""
+    directory.lock()
+    if should_resume(config, directory) != restoring:
+        raise UserError(f"{directory.folder}: another run has been here meanwhile; start again")
+    directory.claim()
+    if not restoring:
+        StateStore(directory.folder / "state").begin()
+
+
+def restore(run: Run, epoch: int | None) -> None:
+    """Take up the newest state, or the networks of a GAN epoch (from 1) with new optimizers."""
+    if epoch is None:
+        return run.restore()
+    for name in ("gan", "recognizer"):
+        run.phases[name].load_networks(epoch)
+    run.move_behind(epoch)
+
+
+def write_plan(run: Run, config: Config, pairs: numpy.ndarray) -> None:
+    """Write which options, validation images and pairs the run has, and print a summary."""
+    layout, folder, processes = run.context.layout, run.context.folder, run.processes
+    splits, fold = folder / "splits", config.series.fold
+    if fold:
+        utils.write_text(splits / fold_list(fold), list_text(layout.test))
+    utils.write_text(splits / "images_val.list", list_text(layout.val))
+    utils.write_text(splits / "images_gan_nature.list", pair_lines(layout.train + layout.target_only, pairs))
+    utils.write_json(folder / "options.json", {**config.values(), "attributes": list(layout.expressions)})
+    print(f"{folder}: {len(layout.train)} training and {len(layout.val)} validation images of "
+          f"{len(layout.expressions)} expressions, {len(pairs)} pairs, on {processes.world} x {run.context.device.type}")
+    if layout.train[0].path.parent.name == "align_5p" and (layout.root / "data").is_dir():
+        print(f"note: the images are those of {layout.root / 'align_5p'}; {layout.root / 'data'} beside it is not used")
+    if run.context.select_on == "test":
+        print("note: --select_on test chooses the recognizer on the test images, as the reference does; "
+              "its test accuracy flatters; no validation split is cut")
+
+
+# ---------------------------------------------------------------------------------------------------------- report
+
+def report(config: Config, layout: Layout, gan: SwapGAN, shared: SharedData | None = None) -> None:
+    """Draw the sheet and evaluate the recognizer on the test list; the demo also swaps and says how to go on."""
+    folder, demo = Path(config.run.checkpoint_dir), is_demo(config)
+    results, resume_dir = Path(".") if demo else folder / "test_result", folder / "VGG"
+    save_sheet(gan, layout, config.output.rows, config.run.seed, results / "grid.jpg")
+    if not (resume_dir / "max_ckpt.t7").is_file():
+        print(f"no recognizer round in {config.gan.epochs} epochs (--round_every {config.recognizer.round_every} "
+              f"--round_epochs {config.recognizer.round_epochs}): no test")
+        return save_report(folder, results)
+    result = evaluate_split(load_recognizer(resume_dir, gan.device), layout, "test", config.shape.image_size, 64,
+                            config.loading.num_workers, shared.images if shared else None)
+    write_report(result, layout.expressions, f"recognizer of {folder} on {layout.root}, test images", results,
+                 folder)
+    save_report(folder, results)
+    if demo:
+        show_demo(config, layout, resume_dir)
+
+
+def show_demo(config: Config, layout: Layout, resume_dir: Path) -> None:
+    """Swap the expressions of two of the project's pictures into ``result.jpg``, and print how to go on."""
+    names = layout.expressions
+    if {"smile", "neutral"} <= set(names):
+        swap(config.replaced(
+            mode="test", restore=-1, swap_list=[names.index("smile"), names.index("neutral")],
+            input=[str(PICTURES / "smile.jpg")], target=[str(PICTURES / "neutral.jpg")], output="result.jpg",
+            frames=None, matrix=False, align=None, paste=False))
+    print("\ngo on with\n"
+          "  python train.py --preset demo --mode test --restore --swap_list 2 5 --input images/smile.jpg "
+          "--target images/neutral.jpg\n"
+          f"  python test_matrix_multi.py --resume_dir {resume_dir}")
