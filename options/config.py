@@ -142,8 +142,8 @@ class RecognizerSchedule:
                             choices=("val", "test", "none"))
     mix: float = option(0.0, "synthesized images per real one in every batch, in place of whole synthesized batches "
                         "between real ones; 0 is the paper's way", least=0, most=100, group=BEYOND_RECOGNIZER)
-    balanced: bool = option(False, "draw all expressions equally often, those of the GAN's partners and of stage 0 too, "
-                            "and choose the best recognizer by mean class accuracy", group=BEYOND_RECOGNIZER)
+    balanced: bool = option(False, "draw all expressions equally often, those of the GAN's partners and stage 0's "
+                            "images too, and choose the best recognizer by mean class accuracy", group=BEYOND_RECOGNIZER)
     vgg_schedule: str = option("step", "SGD's rate: times 0.97 now and then, or falling to zero over all planned steps, "
                                "along a half cosine", choices=("step", "cosine"), group=BEYOND_RECOGNIZER)
     targets: str = option("neutral", "whose faces get other expressions", choices=("neutral", "any"),

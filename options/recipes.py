@@ -100,7 +100,7 @@ class GANRecipe:
     planned_steps: int = 1
 
     def rate(self, step: int) -> float:
-        """Return the generator's learning rate of a step, counted from 0 (METHOD §3)."""
+        """Return the generator's learning rate in a step, counted from 0 (METHOD §3)."""
         if self.schedule == "cosine":
             return half_cosine(self.lr, step, self.planned_steps)
         return self.lr * self.lr_decay ** (step // self.lr_decay_steps)
@@ -133,5 +133,5 @@ class RecognizerRecipe:
 
 
 def half_cosine(rate: float, step: int, steps: int) -> float:
-    """Return a learning rate that falls from ``rate`` to zero over so many steps along a half cosine."""
+    """A learning rate that falls from ``rate`` to zero over so many steps along a half cosine, then stays there."""
     return rate * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))

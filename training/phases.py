@@ -130,7 +130,7 @@ class PerceptualPhase:
         return len(self._plan(epoch))
 
     def batches(self, epoch: int, start: int) -> Iterator[Examples]:
-        """Yield real images without codes."""
+        """Yield real images without codes; with ``--balanced`` all expressions equally often."""
         for batch in self.context.load(self._plan(epoch), start):
             batch = batch.to(self.context.device)
             yield Examples(batch.label, (batch.first,), totals=(batch.total, 0))
@@ -142,16 +142,14 @@ class PerceptualPhase:
 
     def end_epoch(self, epoch: int, means: dict[str, float]) -> dict[str, float]:
         """Keep the best so far; after the last epoch, write it."""
-        report = self.context.report(self.recognizer, None)
-        acc = self.context.accuracy(report)
+        acc, report = self.context.evaluate_for_selection(self.recognizer, None)
         if self.context.is_kept(acc, self._best["acc"]):
             self._best = {"acc": acc, "step": self.recognizer.steps, "net": on_cpu(self.recognizer.network)}
         if epoch == self.epochs - 1:
             if report and report.near_chance and not self.context.force:
-                raise UserError(f"the perceptual network is near chance after {self.epochs} epochs (mean class "
-                                f"accuracy {report.mean_class_accuracy:.1f} %); start anew with more "
-                                "--perceptual_epochs, another --perceptual_lr or --perceptual FILE, or go on with "
-                                "--restore --force")
+                raise UserError(f"the perceptual network is near chance after {self.epochs} epochs (mean class accuracy "
+                                f"{report.mean_class_accuracy:.1f} %); start anew with more --perceptual_epochs, another "
+                                "--perceptual_lr or --perceptual FILE, or go on with --restore --force")
             if self.context.processes.main:
                 utils.save_checkpoint(self.own_file, {**self._best, "config": self.context.metadata})
             share_file(self.own_file, self.context.processes, self.context.folder, trained=True)
@@ -355,7 +353,7 @@ class RecognizerPhase:
 
     def _keep_if_better(self) -> float:
         """Evaluate the recognizer, write it if it is to be kept, and return its accuracy in percent."""
-        acc = self.context.accuracy(self.context.report(self.recognizer, self.gan.encoder))
+        acc, _ = self.context.evaluate_for_selection(self.recognizer, self.gan.encoder)
         if self.context.is_kept(acc, self.best_acc):
             self.best_acc = acc
             if self.context.processes.main:

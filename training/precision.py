@@ -8,11 +8,12 @@ from typing import Callable
 
 import torch
 
+from models.backbones import BACKBONES
 from models.parallel import Processes
 from models.recognizer import Examples, Recognizer, real_features
 from models.swap import Pair
 from models.swap_gan import SwapGAN
-from models.vgg import VGG, Perceptual, VGG_fx
+from models.vgg import VGG, Perceptual
 from options.config import Config
 from utils import UserError
 
@@ -68,7 +69,8 @@ def steps_of(config: Config, num_classes: int, amp: torch.dtype | None) -> Calla
     widths, side = config.recognizer_shape, config.shape.image_size
     perceptual = Perceptual(VGG(num_classes, widths.vgg_width, 8).features) if config.gan_recipe.vgg_loss else None
     gan = SwapGAN(config.gan_shape(num_classes), config.gan_recipe, perceptual, amp=amp)
-    recognizer = Recognizer(VGG_fx(num_classes, widths.vgg_width, widths.fc_width, config.shape.base_width), amp=amp)
+    network = BACKBONES[widths.backbone](num_classes, widths.vgg_width, widths.fc_width, config.shape.base_width)
+    recognizer = Recognizer(network, amp=amp)
     count = max(2, min(config.gan.batch_size, 4))
     first, second = ((2 * torch.rand(count, 3, side, side) - 1).contiguous(memory_format=torch.channels_last)
                      for _ in range(2))

@@ -9,8 +9,10 @@ from typing import Any, Callable, Iterator, Mapping
 import torch
 
 import utils
+from models.backbones import BACKBONES
 from models.checkpoints import imagenet_weights
 from models.parallel import Processes
+from models.vgg import VGG
 from options.config import Config
 from training.run_directory import RunDirectory
 from training.trainer import Run
@@ -68,10 +70,10 @@ def share_file(path: Path, processes: Processes, folder: Path, trained: bool = F
     processes.first_here(write)
 
 
-def download_imagenet_weights(processes: Processes) -> None:
+def download_imagenet_weights(processes: Processes, backbone: str) -> None:
     """Let one process of each machine download them; the others find them in torch's cache."""
     if processes.world > 1:
-        processes.first_here(lambda: imagenet_weights() and None)
+        processes.first_here(lambda: [imagenet_weights(url) for url in {VGG.weights, BACKBONES[backbone].weights}] and None)
 
 
 def restore_everywhere(run: Run, restore: Callable[[], None]) -> None:

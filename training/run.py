@@ -90,7 +90,7 @@ def build_run(config: Config, layout: Layout, images: Images, device: torch.devi
     select_on, learned = config.recognizer.select_on, layout.train + layout.target_only
     pairs = training_pairs(layout, config.run.seed, config.recognizer.pairs_per_image, config.recognizer.targets == "any")
     if config.perceptual.vgg_init == "imagenet" and not restoring:
-        download_imagenet_weights(processes)
+        download_imagenet_weights(processes, config.recognizer_shape.backbone)
     images_near = images.on(device)
     context = TrainingContext(
         folder=Path(config.run.checkpoint_dir), seed=config.run.seed, layout=layout, images=images_near.of(learned),
