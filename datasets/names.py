@@ -7,7 +7,6 @@ import os
 import posixpath
 import re
 import unicodedata
-from functools import lru_cache
 from pathlib import Path
 from typing import Iterable
 
@@ -18,17 +17,11 @@ _QUOTES = "\"'`“”‘’"
 _MOST_COMPARED = 20_000  # names among which the nearest one is looked for
 
 
-@lru_cache(100_000)
 def natural_key(text: str) -> tuple:
     """The key that sorts texts with the numbers in them as numbers: ``2`` before ``10``."""
     parts: list = re.split("([0-9]+)", text)
     parts[1::2] = [(len(part.lstrip("0")), part) for part in parts[1::2]]
     return tuple(parts), text
-
-
-def path_key(path: Path) -> tuple:
-    """:func:`natural_key` of each part of a path."""
-    return tuple(map(natural_key, path.parts))
 
 
 def canonical(name: str) -> str:
@@ -50,7 +43,8 @@ class Names:
     ``names.find(listed)`` is the name of an existing file below ``root``. Files are the images below ``root``, or
     ``known``, some names relative to it. A name that is no file's is compared without regard to case, ``_aligned``,
     Unicode composition, an absent ending and leading directories; it is taken where one file alone is nearest.
-    ``adapted`` maps such names to their files (but for ``_aligned``), ``missing`` maps those that mean no file, or several, to these.
+    ``adapted`` maps such names to their files (but for ``_aligned``), ``missing`` maps names that mean no file or several
+    to these.
     """
 
     def __init__(self, root: Path, known: Iterable[str] | None = None) -> None:
@@ -82,8 +76,8 @@ class Names:
             self.adapted[listed] = name
         before = self._meant.setdefault(name, listed)
         if before != listed and cleaned(before) != cleaned(listed):
-            raise UserError(f"\"{shown(before)}\" and \"{shown(listed)}\" are both listed, and {self.root / name} is the "
-                            "only file that they can mean; correct the names, or put the other file there")
+            raise UserError(f"\"{shown(before)}\" and \"{shown(listed)}\" are both listed, and {self.root / name} is "
+                            "the only file that they can mean; correct the names, or put the other file there")
         return name
 
     def explain_missing(self) -> str:
@@ -96,8 +90,8 @@ class Names:
     def explain_adapted(self) -> str:
         """A sentence on the names that are written otherwise than their files'."""
         listed, name = next(iter(self.adapted.items()))
-        return f"{len(self.adapted)} listed names are written differently from their files', e.g. \"{shown(listed)}\" " \
-               f"for {shown(name)}"
+        return (f"{len(self.adapted)} listed names are written differently from their files', e.g. "
+                f"\"{shown(listed)}\" for {shown(name)}")
 
 
 class _Files:
@@ -174,10 +168,10 @@ def _agreement(listed: str, file: str) -> tuple[int, ...] | None:
         return None
     last, other = _parts(listed)[-1], _parts(file)[-1]
     same_ending = last.rpartition(".")[2] == other.rpartition(".")[2]
-    if is_image_name(last) and not same_ending and above != around:
+    if is_image_name(last) and is_image_name(other) and not same_ending and above != around:
         return None
-    return (-len(above) - len(around) + 2 * common, int(same_ending), int("_aligned" in last) == int("_aligned" in other),
-            int(cleaned(listed).rpartition("/")[2] == cleaned(file).rpartition("/")[2]))
+    same_name = cleaned(listed).rpartition("/")[2] == cleaned(file).rpartition("/")[2]
+    return 2 * common - len(above) - len(around), same_ending, ("_aligned" in last) == ("_aligned" in other), same_name
 
 
 def directory_of(listed: Iterable[str], files: Iterable[Path]) -> Path | None:

@@ -10,10 +10,11 @@ from pathlib import Path
 
 
 from datasets.files import is_image_name
-from datasets.names import path_key
+from datasets.names import natural_key
 from utils import UserError
 
-_OF_TOOLS = re.compile(r"[.@#$~].*|__.*|lost\+found|System Volume Information|Network Trash Folder|Temporary Items", re.I)
+_OF_TOOLS = re.compile(r"[.@#$~].*|__.*|lost\+found|System Volume Information|Network Trash Folder|Temporary Items",
+                       re.IGNORECASE)
 
 
 @dataclass
@@ -59,8 +60,8 @@ def walk(*roots: Path, below: bool = True) -> Walk:
                 (found.images if is_image_name(entry.name) else found.others).append(Path(entry.path))
             elif kind != "directory":
                 found.hidden[kind] += 1
-    found.images.sort(key=path_key)
-    found.others.sort(key=path_key)
+    for files in (found.images, found.others):
+        files.sort(key=lambda path: natural_key(str(path)))
     found.hidden += Counter()  # without directories that hold no file
     return found
 

@@ -75,35 +75,6 @@ def init_weights(module: nn.Module) -> None:
         nn.init.zeros_(module.bias)
 
 
-def zero_biases(network: nn.Module) -> None:
-    """Let the biases of all convolutions start at zero, and a face decide its code. Not in METHOD.
-
-    Torch's own start of the first bias is twice as large as what a face makes of weights N(0, 0.02), and
-    :class:`Normalization` hands that on: about 1 % of the first codes' power differs between faces, without a third.
-    """
-    for layer in network.modules():
-        if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
-            nn.init.zeros_(layer.bias)
-
-
-@torch.no_grad()
-def even_phases(layers: nn.Module) -> None:
-    """Give the weights behind each pixel of every transposed convolution in ``layers`` one sum: no grid of dots.
-
-    With stride 2 a 3×3 kernel reaches one pixel of four through its center, others through two weights of a row or of
-    a column, or through four corners. Where these sums differ, a plain area comes out with a pattern of period 2. Not
-    in METHOD (Sugawara et al., *Super-resolution using CNNs without any checkerboard artifacts*, 2018).
-    """
-    for layer in layers.modules():
-        if isinstance(layer, nn.ConvTranspose2d):
-            phases = [layer.weight[..., rows, columns] for rows in (slice(1, 2), slice(0, 3, 2))
-                      for columns in (slice(1, 2), slice(0, 3, 2))]
-            sums = [phase.sum((2, 3), keepdim=True) for phase in phases]
-            mean = sum(sums) / len(sums)
-            for phase, own in zip(phases, sums):
-                phase += (mean - own) / (phase.shape[2] * phase.shape[3])
-
-
 def add_to_each(edits: Tensor, source: Tensor) -> Tensor:
     """(K·N, C, H, W) + (N, C, H, W), the source's map to each of its K edits (edit k of source i is row k·N + i).
 

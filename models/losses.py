@@ -20,15 +20,6 @@ def soft_bce(logits: Tensor, mean: float, noise: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(logits, mean + noise)
 
 
-def mismatched(logits: Tensor, noise: Tensor, counted: Tensor) -> Tensor:
-    """Σ over A and B of BCE(D(real with the other's label), t(0)), of those ``counted`` (2N,): logits, noise (2N,).
-
-    Not in METHOD (matching-aware discriminators, Reed et al., 2016).
-    """
-    each = F.binary_cross_entropy_with_logits(logits, noise, reduction="none")
-    return 2 * (each * counted).mean()
-
-
 def adversarial(logits: Tensor, mean: float, noise: Tensor, groups: int) -> Tensor:
     """Σ over ``groups`` equal groups of images (A, B or C, D, …) of BCE(D(group), t(mean)): logits, noise (G·N,)."""
     return groups * soft_bce(logits, mean, noise)
@@ -63,35 +54,6 @@ def mean_distance(x: Tensor, target: Tensor) -> Tensor:
 def reconstruction(rebuilt: Tensor, image: Tensor) -> Tensor:
     """MSE of a reconstruction (METHOD §3, ``--lambda_l2_loss``)."""
     return F.mse_loss(_channels_last(rebuilt), _channels_last(image))
-
-
-def true_swap(swapped: Tensor, truth: Tensor, known: Tensor) -> Tensor:
-    """Mean squared difference to the truths (N, 3, S, S), 0 for the samples whose truth is not ``known`` (N,).
-
-    Not in METHOD: the truth is an image of the same person in the same scene with the other expression.
-    """
-    return ((swapped - truth).square().mean((1, 2, 3)) * known).mean()
-
-
-def coarse_picture(swapped: Tensor, image: Tensor, side: int = 8) -> Tensor:
-    """Mean squared difference of images (N, 3, S, S) averaged to ``side`` × ``side`` cells. Not in METHOD.
-
-    It keeps light, hair and glasses of the own face: an expression hardly changes such averages.
-    """
-    return F.adaptive_avg_pool2d(swapped - image, side).square().mean()
-
-
-def color_of_gray(swapped: Tensor, image: Tensor, tolerance: float = 0.02) -> Tensor:
-    """Mean squared color of the swaps (N, 3, S, S) of gray images, 0 for those of color images. Not in METHOD.
-
-    An image is gray if its channels differ by less than ``tolerance`` from their mean on average.
-    """
-    gray = _color(image).abs().mean((1, 2, 3)) < tolerance
-    return (_color(swapped).square().mean((1, 2, 3)) * gray).mean()
-
-
-def _color(image: Tensor) -> Tensor:
-    return image - image.mean(1, keepdim=True)
 
 
 def total_variation(image: Tensor) -> Tensor:

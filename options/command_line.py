@@ -7,9 +7,10 @@ An option's value is the one typed, else that of the run which is restored, else
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
-from typing import Any, Callable, Sequence
+from typing import Any, Callable, Mapping, Sequence
 
 import utils
 from options.checks import check_config
@@ -32,11 +33,11 @@ def read_config(argv: Sequence[str] | None = None) -> Config:
 
     Raises UserError before any work if something cannot be.
     """
-    typed = vars(build_parser().parse_args(argv))
+    typed = absolute(vars(build_parser().parse_args(argv)))
     for name in REPLACED.keys() & typed.keys():
         print(f"note: --{name} has no effect here: {REPLACED[name]}", file=sys.stderr)
         del typed[name]
-    preset = PRESETS[typed.get("preset", DEFAULTS["preset"])]
+    preset = absolute(PRESETS[typed.get("preset", DEFAULTS["preset"])])
     values = {**DEFAULTS, **preset, **typed}
     if "data" in typed and "data_dir" not in typed:
         values["data_dir"] = None
@@ -61,6 +62,13 @@ def derived(values: dict[str, Any], typed: dict[str, Any]) -> dict[str, Any]:
         found["output"] = f"{values['which']}.onnx" if values["mode"] == "export" \
             else OUTPUTS.get(values["mode"], "result.jpg")
     return found
+
+
+def absolute(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values with absolute paths of what a run reads: it may be resumed and evaluated from elsewhere."""
+    words = "imagenet", "none", "stage0"
+    return {name: os.path.abspath(value) if name in ("data_dir", "perceptual", "vgg_init") and value and value not in words
+            else value for name, value in values.items()}
 
 
 def same_directory(one: str | None, other: str) -> bool:
@@ -119,12 +127,13 @@ def kept_options(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: damaged, it holds no options")
     if not RUN_KEYS <= kept.keys():
         raise UserError(f"{path}: holds no options of a run; choose another --checkpoint_dir")
-    kept = {name: value for name, value in kept.items() if name in SPECS}
+    kept = {name: value for name, value in kept.items()
+            if name in SPECS and (name == "checkpoint_dir" or SPECS[name].option.restore != "momentary")}
     for name, value in kept.items():
         fault = SPECS[name].fault(value)
         if fault:
             raise UserError(f"{path}: damaged, {name} {fault}; restore it from a backup")
-    return kept
+    return absolute(kept)
 
 
 # ------------------------------------------------------------------------------------------------- parsing

@@ -166,11 +166,12 @@ class JudgeOptions:
 class FaceOptions:
     """The pictures that a command is given, and how faces are cut out of them."""
 
-    input: tuple[str, ...] | None = option(None, "face with the first expression; for --mode recognize pictures, "
-                                           "directories, patterns or a video", short="-i", nargs="+", metavar="FILE",
-                                           restore="momentary")
-    target: tuple[str, ...] | None = option(None, "face with the second expression; several with --frames", short="-t",
-                                            nargs="+", metavar="FILE", restore="momentary")
+    input: tuple[str, ...] | None = option(None, "face with the first expression; for --mode grid faces that get every "
+                                           "expression; for --mode recognize pictures, directories, patterns or videos",
+                                           short="-i", nargs="+", metavar="FILE", restore="momentary")
+    target: tuple[str, ...] | None = option(None, "face with the second expression; several with --frames; for --mode "
+                                            "grid faces in place of the run's own examples", short="-t", nargs="+",
+                                            metavar="FILE", restore="momentary")
     align: str | None = option(None, "find and align the faces first, with YuNet's ONNX file (see datasets.align)",
                                metavar="MODEL", restore="momentary")
     margin: float = option(0.0, "margin of the alignment, as it was for the training images", least=-0.4, most=10,
@@ -181,9 +182,9 @@ class FaceOptions:
 class SwapOptions:
     """``--mode test``."""
 
-    swap_list: tuple[int, ...] | None = option(None, "expressions of --input and of each --target: positions in -a, from "
-                                               "0", nargs="+", metavar=("I", "T"), least=-1000, most=1000,
-                                               restore="momentary")
+    swap_list: tuple[str, ...] | None = option(None, "expressions of --input and of each --target: names, or positions in "
+                                               "-a from 0; for --mode grid that of --input alone suffices", nargs="+",
+                                               metavar=("I", "T"), restore="momentary")
     frames: int | None = option(None, "the way from no swap to full swap in K pictures instead: a strip per target",
                                 metavar="K", least=2, most=100, restore="momentary")
     matrix: bool = option(False, "with --frames and two targets: both expressions at once, one down, one to the right",

@@ -13,10 +13,11 @@ import torch
 from PIL import Image
 
 import test_matrix_multi
-from conftest import command, refused, shared
+from conftest import command, refused, shared, train_command
 from datasets.layout import DATA_SETS
 from datasets.synthetic import make_dataset
 from options.command_line import build_parser
+from utils import UserError
 
 NAMES = ["disgust", "scream", "smile", "squint", "surprise", "neutral"]
 TINY = ["--image_size", 32, "--base_width", 4, "--vgg_width", 4, "--fc_width", 16, "--batch_size", 6,
@@ -77,6 +78,32 @@ def test_matrix_needs_nothing_but_the_directory(run, faces, tmp_path):
     assert (run / "test_result" / "Con_Matrix.png").is_file()
     ours = json.loads((run / "test_result" / "confusion_matrix.json").read_text())
     assert ours["counts"] == report["counts"]
+
+
+def test_a_run_knows_its_images_wherever_they_lie(run, faces, tmp_path, monkeypatch):
+    options, figures = run / "options.json", run / "synthesis.json"
+    shutil.copytree(run, tmp_path / "run")
+    moved, other = shutil.copytree(faces, tmp_path / "moved"), tmp_path / "other"
+    make_dataset(other, image_size=32, subjects_train=8, subjects_test=3, scenes=1, seed=1)  # the same names
+    monkeypatch.chdir(tmp_path)
+    assert json.loads(options.read_text())["data_dir"] == str(faces)
+    evaluate = ["--mode", "evaluate", "--restore", "--checkpoint_dir", "run", "--judge_epochs", 1, "--gpu", -1]
+    assert "training images are not those of the run in run" in refused(train_command(*evaluate, "--data_dir", "other"))
+    assert not (tmp_path / "run" / figures.name).exists()
+    assert train_command(*evaluate, "--data_dir", "moved").returncode == 0
+    assert json.loads((tmp_path / "run" / figures.name).read_text())["data_dir"] == str(moved)
+    matrix = ["--resume_dir", str(run / "VGG" / "max_ckpt.t7"), "--gpu", "-1", "--output_dir", str(tmp_path)]
+    test_matrix_multi.main(matrix)  # the directory of the file
+    faces.rename(tmp_path / "away")
+    try:
+        with pytest.raises(UserError, match="name the directory that they have moved to with --data_dir"):
+            test_matrix_multi.main(matrix)
+        other.rename(faces)
+        with pytest.raises(UserError, match="testing images are not those of the run"):
+            test_matrix_multi.main(matrix)
+    finally:
+        shutil.rmtree(faces, ignore_errors=True)
+        (tmp_path / "away").rename(faces)
 
 
 def test_matrix_writes_every_answer_and_shows_the_mistakes(run, faces, tmp_path):

@@ -21,7 +21,8 @@ from models.parallel import Processes, SyncBatchNorm2d, with_strides
 from models.recognizer import Examples, Recognizer, real_features
 from models.swap import Pair
 from models.swap_gan import SwapGAN
-from models.vgg import VGG, VGG_fx, Perceptual
+from models.backbones import VGG_fx
+from models.vgg import VGG, Perceptual
 from options.command_line import read_config
 from options.recipes import GANRecipe, GANShape, RecognizerRecipe
 from training import precision, processes as agreement
@@ -169,7 +170,7 @@ def test_steps_read_nothing_from_a_device_and_copy_only_noise_to_it(unreadable):
     with pytest.raises(RuntimeError):
         torch.zeros((), device=unreadable).item()
     gan = SwapGAN(GANShape(3, 32, 4), GANRecipe(), Perceptual(VGG(3, 4, 8).features), unreadable)
-    gan.rests_on_device = True  # as on a GPU
+    gan.device_decides = True  # as on a GPU
     recognizer = Recognizer(VGG_fx(3, 4, 16, 4), device=unreadable)
     images = (torch.zeros(4, 3, 32, 32, device=unreadable).to(memory_format=torch.channels_last) for _ in range(2))
     labels = (torch.zeros(4, dtype=torch.long, device=unreadable) for _ in range(2))

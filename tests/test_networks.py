@@ -13,7 +13,8 @@ import torchvision
 
 from models.discriminator import Discriminator, LabelledConv
 from models.generator import Decoder, EditConv, Encoder
-from models.layers import UP, Normalization, add_to_each, even_phases, halved, up_layers, zero_biases
+from models.beyond import even_phases, zero_biases
+from models.layers import UP, Normalization, add_to_each, halved, up_layers
 from models.swap import decoder_label, swap_codes
 from models.backbones import BACKBONES, VGG_fx
 from models.vgg import classify, vgg_classifier

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from models import losses
+from models import beyond, losses
 from models.generator import Edits
 from options.recipes import GANRecipe
 from models.swap import block_cuts, block_mask, decoder_label, half_way, one_hot, swap_codes, swap_label
@@ -84,14 +84,14 @@ def test_the_coarse_picture_ignores_what_averages_out():
     checkered, lighter = image.clone(), image.clone()
     checkered[..., ::2], checkered[..., 1::2] = 0.5, -0.5
     lighter[..., :16] += 0.2
-    assert losses.coarse_picture(checkered, image).item() == 0
-    assert losses.coarse_picture(lighter, image).item() == pytest.approx(0.2 ** 2 / 2)
+    assert beyond.coarse_picture(checkered, image).item() == 0
+    assert beyond.coarse_picture(lighter, image).item() == pytest.approx(0.2 ** 2 / 2)
 
 
 def test_color_counts_in_swaps_of_gray_images_alone():
     gray, colored = torch.zeros(3, 8, 8), torch.zeros(3, 8, 8)
     colored[0] = 0.3  # 0.2, -0.1, -0.1 from the mean
-    loss = losses.color_of_gray(torch.stack([colored, colored]), torch.stack([gray, colored]))
+    loss = beyond.color_of_gray(torch.stack([colored, colored]), torch.stack([gray, colored]))
     assert loss.item() == pytest.approx((0.04 + 0.01 + 0.01) / 3 / 2)
 
 
@@ -112,7 +112,7 @@ def test_the_rate_falls_to_zero_over_the_planned_steps():
 def test_true_swap_counts_the_samples_whose_truth_is_known():
     swapped, truth = torch.zeros(4, 3, 2, 2), torch.tensor([1.0, 2, 3, 4]).view(4, 1, 1, 1).expand(4, 3, 2, 2)
     known = torch.tensor([True, False, True, False])
-    assert losses.true_swap(swapped, truth, known).item() == pytest.approx((1 + 9) / 4)
+    assert beyond.true_swap(swapped, truth, known).item() == pytest.approx((1 + 9) / 4)
 
 
 def test_discriminator_loss_by_hand():

@@ -11,7 +11,7 @@ import torch
 from models.backbones import BACKBONES
 from models.parallel import Processes
 from models.recognizer import Examples, Recognizer, real_features
-from models.swap import Pair
+from models.swap import Extras, Pair
 from models.swap_gan import SwapGAN
 from models.vgg import VGG, Perceptual
 from options.config import Config
@@ -75,7 +75,7 @@ def steps_of(config: Config, num_classes: int, amp: torch.dtype | None) -> Calla
     first, second = ((2 * torch.rand(count, 3, side, side) - 1).contiguous(memory_format=torch.channels_last)
                      for _ in range(2))
     a = torch.arange(count) % num_classes
-    pair = Pair(first, second, a, (a + 1) % num_classes, None, None, torch.ones(2 * count))
+    pair = Pair(first, second, a, (a + 1) % num_classes, Extras(mismatch=torch.ones(2 * count)))
 
     def step() -> None:
         gan.step(pair, torch.Generator().manual_seed(0))

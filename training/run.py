@@ -15,10 +15,11 @@ from commands.matrix import evaluate_split, write_report
 from commands.report import save_report
 from commands.swap import swap
 from datasets.folds import fold_list, list_text
+from datasets.exemplars import typical_images
 from datasets.layout import Layout
-from datasets.loading import Images
+from datasets.loading import Images, contents
 from datasets.splits import pair_lines, training_pairs
-from models.checkpoints import load_recognizer
+from models.checkpoints import load_recognizer, save_exemplars
 from models.parallel import Processes
 from models.swap_gan import SwapGAN
 from options.config import Config
@@ -88,6 +89,7 @@ def build_run(config: Config, layout: Layout, images: Images, device: torch.devi
               processes: Processes, restoring: bool) -> tuple[Run, numpy.ndarray]:
     """Return a run at its beginning, and the pairs (P, 2) of images that its recognizer learns swaps of."""
     select_on, learned = config.recognizer.select_on, layout.train + layout.target_only
+    content = images.content()
     pairs = training_pairs(layout, config.run.seed, config.recognizer.pairs_per_image, config.recognizer.targets == "any")
     if config.perceptual.vgg_init == "imagenet" and not restoring:
         download_imagenet_weights(processes, config.recognizer_shape.backbone)
@@ -97,7 +99,7 @@ def build_run(config: Config, layout: Layout, images: Images, device: torch.devi
         selection_images=images_near.of(selection(layout, select_on)), select_on=select_on,
         balanced=config.recognizer.balanced, num_workers=config.loading.num_workers, device=device, amp=amp,
         processes=processes, compile=config.hardware.compile, restoring=restoring, force=config.run.force,
-        metadata=checkpoint_metadata(config, layout))
+        metadata={**checkpoint_metadata(config, layout), "content": contents(layout, select_on, images=images)})
     vgg_init, rounds = config.perceptual.vgg_init, config.gan.epochs // config.recognizer.round_every
     perceptual = PerceptualPhase(context, config.perceptual, config.recognizer_shape, config.recognizer.vgg_batch_size,
                                  is_needed=config.gan_recipe.vgg_loss or vgg_init == "stage0")
@@ -109,7 +111,7 @@ def build_run(config: Config, layout: Layout, images: Images, device: torch.devi
         return schedule(perceptual.epochs, config.gan.epochs, config.recognizer.round_every, config.recognizer.round_epochs)
 
     run = Run(context, config.run, [perceptual, gan, recognizer], stages, list_fingerprint(layout, select_on, pairs),
-              images.content())
+              content)
     return run, pairs
 
 
@@ -173,6 +175,7 @@ def write_plan(run: Run, config: Config, pairs: numpy.ndarray) -> None:
         utils.write_text(splits / fold_list(fold), list_text(layout.test))
     utils.write_text(splits / "images_val.list", list_text(layout.val))
     utils.write_text(splits / "images_gan_nature.list", pair_lines(layout.train + layout.target_only, pairs))
+    save_exemplars(folder / "model", *typical_images(run.context.images.of(layout.train), run.context.num_classes))
     utils.write_json(folder / "options.json", {**config.values(), "attributes": list(layout.expressions)})
     print(f"{folder}: {len(layout.train)} training and {len(layout.val)} validation images of "
           f"{len(layout.expressions)} expressions, {len(pairs)} pairs, on {processes.world} x {run.context.device.type}")
@@ -208,7 +211,7 @@ def show_demo(config: Config, layout: Layout, resume_dir: Path) -> None:
     names = layout.expressions
     if {"smile", "neutral"} <= set(names):
         swap(config.replaced(
-            mode="test", restore=-1, swap_list=[names.index("smile"), names.index("neutral")],
+            mode="test", restore=-1, swap_list=["smile", "neutral"],
             input=[str(PICTURES / "smile.jpg")], target=[str(PICTURES / "neutral.jpg")], output="result.jpg",
             frames=None, matrix=False, align=None, paste=False))
     print("\ngo on with\n"

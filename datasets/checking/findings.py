@@ -28,8 +28,8 @@ def inspect_lists(lists: Lists, names: Sequence[str], neutral: str | None, findi
         findings.notes.append(f"{len(lists.held_out)} names of the training list are held out, because the validation "
                               f"or test list has them too, e.g. {min(lists.held_out)}")
     if lists.contradicted:
-        findings.problems.append(f"{len(lists.contradicted)} names have one label in the training list and another in the "
-                                 f"validation or test list: {first_of(sorted(lists.contradicted))}")
+        findings.problems.append(f"{len(lists.contradicted)} names have one label in the training list and another in "
+                                 f"the validation or test list: {first_of(sorted(lists.contradicted))}")
     if lists.adapted:
         listed, name = min(lists.adapted.items())
         findings.notes.append(f"{len(lists.adapted)} listed names are written differently from their files', e.g. "

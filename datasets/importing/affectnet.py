@@ -6,6 +6,7 @@ import argparse
 import re
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from itertools import chain, islice
 from pathlib import Path
 
 from datasets.files import is_image_name
@@ -32,17 +33,17 @@ _LARGEST_NPY = 4096
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of this kind."""
     parser.add_argument("--classes", type=int, choices=(7, 8), default=8, help="7 leaves contempt out (default: 8)")
-    parser.add_argument("--half", choices=(*_TABLES, "both"), default="manual", help="which images train, where tables "
-                        "list them: those that people labelled, those that a network labelled, or both (default: manual)")
+    parser.add_argument("--half", choices=(*_TABLES, "both"), default="manual", help="which tables' images "
+                        "train: those labelled by people, by a network, or both (default: manual)")
 
 
 def read(asked: argparse.Namespace) -> Collection:
-    """What was asked for; the validation set, the only one with labels, is tested on."""
+    """Return the samples asked for; the validation set, the only one with labels, is tested on."""
     return read_affectnet(source_directory(asked), asked.classes, asked.half)
 
 
 def read_affectnet(source: Path, classes: int, half: str = "manual") -> Collection:
-    """All images with one of the first ``classes`` expressions, in whichever form there is, at any depth.
+    """Return all images with one of the first ``classes`` expressions, in whichever form there is, at any depth.
 
     ``half`` of the tables is ``manual``, ``automatic`` or ``both``.
     """
@@ -55,8 +56,12 @@ def read_affectnet(source: Path, classes: int, half: str = "manual") -> Collecti
         for split, name in _FOLDERS.items():
             _read_folder(root / name, split, found)
         return found
-    tables = {path.name.lower(): path for path in reversed(found.walk.others)}
-    if not tables.keys() & {_VALIDATION, *_TABLES.values()}:
+    tables: dict[str, Path] = {}
+    for path in found.walk.others:
+        name = path.name.lower()
+        if name in (_VALIDATION, *_TABLES.values()) and tables.setdefault(name, path) != path:
+            raise UserError(f"{source}: holds two tables {name}, {tables[name]} and {path}; name a directory with one")
+    if not tables:
         raise UserError(f"{source}: not an AffectNet tree; it needs train_set and val_set with images and annotations, "
                         "or training.csv and validation.csv")
     for kind in (*_TABLES, "validation"):
@@ -121,14 +126,14 @@ def _text_of(content: bytes) -> str | None:
 
 
 def _read_rows(table: Path, half: str, found: Collection, split: str, source: Path) -> None:
-    """A table of paths and expressions, 0 to 10; the images lie below directories whose names tell the ``half``."""
+    """Add the rows of a table of paths and expressions, 0 to 10, whose images are those of a ``half``."""
     columns, rows = read_table(table, lambda first: _COLUMNS if is_image_name(first[0]) else None)
     check_columns(table, columns, ("subDirectory_filePath", "expression"), "it must be one of AffectNet's tables")
-    rows = list(rows)
-    root = _images_of(half, found.walk.images, source, [row["subDirectory_filePath"] for _, row in rows])
+    first = list(islice(rows, 100))
+    root = _images_of(half, found.walk.images, source, [row["subDirectory_filePath"] for _, row in first])
     names = Names(root, [path.relative_to(root).as_posix() for path in found.walk.images if root in path.parents])
     found.names.append(names)
-    for line, row in rows:
+    for line, row in chain(first, rows):
         listed, label = row["subDirectory_filePath"], whole_number(row["expression"])
         if not is_integer(label) or not 0 <= int(label) <= 10:
             raise UserError(f"{table}, line {line}: the expression \"{shortened(label)}\" is not one of 0 to 10")
@@ -144,11 +149,11 @@ def _read_rows(table: Path, half: str, found: Collection, split: str, source: Pa
 
 
 def _images_of(half: str, images: list[Path], source: Path, listed: list[str]) -> Path:
-    """The directory to which the listed paths are relative; one of this ``half``, where directories are named so."""
+    """Return the directory to which listed paths are relative, one of this ``half`` if directories are named so."""
     below = {path: path.relative_to(source).as_posix().lower() for path in images}
     of_half = [path for path, name in below.items() if half[:6] in name] \
         or [path for path, name in below.items() if "automatic" not in name]
-    return directory_of(listed[:100], of_half) or source
+    return directory_of(listed, of_half) or source
 
 
 def _add(found: Collection, split: str, label: int, name: str, path: Path) -> None:

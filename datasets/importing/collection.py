@@ -37,9 +37,9 @@ class Collection:
     """What an importer found. A sample's ``path`` is the source's file, its ``name`` the one it gets.
 
     ``undecided`` samples have no split yet: ``test`` is the share of them that is tested on, or the subjects.
-    ``left_out`` counts images by the reason for which they are not taken. ``walk`` are the files of the source, ``rows``
-    the number of faces that its tables list, ``names`` those by which its lists call the files; ``notes`` are sentences
-    for the user.
+    ``left_out`` counts images by the reason for which they are not taken, ``refused`` are their files. ``walk`` are the
+    files of the source, ``rows`` is how many faces its table lists, ``names`` are those by which its lists call files,
+    and ``notes`` are sentences for the user.
     """
 
     expressions: tuple[str, ...]
@@ -93,8 +93,8 @@ class Collection:
             elif filecmp.cmp(known, path, shallow=False):
                 self.leave_out("that are copies of others", path)
             else:
-                raise UserError(f"{known} and {path} are one picture by their names, and differ; name the directory of one of "
-                                "them as the source, or move the other away")
+                raise UserError(f"{known} and {path} are one picture by their names, and differ; name the directory of "
+                                "one of them as the source, or move the other away")
 
     def name_apart(self, new_name: Callable[[Sample], str]) -> None:
         """Rename all samples that have a split so that no two share a name, not even where a file system ignores case.
@@ -152,14 +152,3 @@ def source_table(asked: argparse.Namespace, *others: Path) -> Path:
     for name in LISTS:
         check_output(Path(asked.out) / name, "--out", inputs=[table, *others])
     return table
-
-
-def share_to_test_on(word: str) -> float:
-    """A share, from what was typed; UserError unless it lies between 0 and 1."""
-    try:
-        share = float(word)
-    except ValueError:
-        raise UserError(f"--test_subjects {word}: no share, no subject's number and no file") from None
-    if not 0 < share < 1:
-        raise UserError(f"the share to test on must lie between 0 and 1, not {word}")
-    return share

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from datasets.importing import naming
 from datasets.importing.boxes import boxed, read_box
-from datasets.importing.collection import Collection, Importer, share_to_test_on, source_directory
+from datasets.importing.collection import Collection, Importer, source_directory
 from datasets.importing.naming import one_word
 from datasets.layout import Sample
 from datasets.lists import numbered_lines, shortened, whole_number
@@ -25,16 +25,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def read(asked: argparse.Namespace) -> Collection:
-    """What was asked for, as samples without a split."""
+    """Return all listed faces with their boxes, as samples without a split; the list names no persons."""
     if Path(asked.source).is_file():
         asked.source = str(Path(asked.source).parent)
-    found = read_expw(source_directory(asked))
-    found.test = share_to_test_on(str(asked.test_share))
-    return found
-
-
-def read_expw(source: Path) -> Collection:
-    """All listed faces, cut out by their boxes; the list names no persons."""
+    source = source_directory(asked)
     files = walk(source)
     labels = [path for path in files.others if path.name.lower() == _LIST]
     if len(labels) != 1:

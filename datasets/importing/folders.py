@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple, Sequence
 
 from datasets.importing import naming
-from datasets.importing.collection import Collection, Importer, share_to_test_on, source_directory
+from datasets.importing.collection import Collection, Importer, source_directory
 from datasets.importing.naming import SubjectPattern, asked_labels, neutral_last, one_word, split_of
 from datasets.layout import Sample
 from datasets.walking import walk
@@ -22,15 +22,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     naming.add_options(parser)
 
 
-def read(asked: argparse.Namespace) -> Collection:
-    """What was asked for; without a test directory, samples without a split."""
-    source, share = source_directory(asked), share_to_test_on(str(asked.test_share))
-    found = read_folders(source, asked.expressions, SubjectPattern(asked.subject_regex, asked.scene_regex),
-                         asked.target_only, asked.ignore, asked.val_as_test)
-    found.test = share
-    return found
-
-
 class Place(NamedTuple):
     """Where an image lies: its split and expression, or None, and its name below their directories."""
 
@@ -40,16 +31,16 @@ class Place(NamedTuple):
     path: Path
 
 
-def read_folders(source: Path, expressions: Sequence[str] | None, pattern: SubjectPattern,
-                 target_only: str | None, ignored: Sequence[str] = (), val_as_test: bool = False) -> Collection:
-    """All images of some directories, with the splits that there are.
+def read(asked: argparse.Namespace) -> Collection:
+    """Return all images of some directories, with the splits that there are; without them if none is tested on.
 
-    ``expressions`` picks directories and orders the labels; by default all, by name with neutral last.
-    ``target_only`` names a directory of neutral faces that are in no class (METHOD §7, row 15). ``ignored`` names
-    directories to leave out.
+    ``--expressions`` picks directories and orders the labels; by default all, by name with neutral last.
+    ``--target_only`` names a directory of neutral faces that are in no class (METHOD §7, row 15).
     """
+    source, expressions, target_only = source_directory(asked), asked.expressions, asked.target_only
+    pattern = SubjectPattern(asked.subject_regex, asked.scene_regex)
     found = Collection((), walk(source))
-    places = find_places(found, source, ignored)
+    places = find_places(found, source, asked.ignore)
     names = sorted({place.expression for place in places if place.expression}, key=neutral_last)
     if not names:
         raise UserError(f"{source}: no images in it; it needs one directory per expression, with or without "
@@ -75,12 +66,12 @@ def read_folders(source: Path, expressions: Sequence[str] | None, pattern: Subje
             sample = Sample(target, label, path, pattern.subject(below), pattern.scene(below))
             found.add("train" if name == target_only else split, sample)
     pattern.check(found.everything())
-    naming.decide_test(found, val_as_test, sum(place.split == "test" for place in places))
+    naming.decide_test(found, asked.val_as_test, sum(place.split == "test" for place in places))
     return found
 
 
 def find_places(found: Collection, source: Path, ignored: Sequence[str]) -> list[Place]:
-    """Where the images of the source lie; those in ``ignored`` directories are left out.
+    """Find the split and the expression of all images of the source; those in ``ignored`` directories are left out.
 
     Splits are directories above those of the expressions or below them. Raises UserError if directories with images lie
     beside them and are none, or if two are the same split.
@@ -96,16 +87,17 @@ def find_places(found: Collection, source: Path, ignored: Sequence[str]) -> list
     if level and all(len(parts) > 3 for _, parts in files):
         raise UserError(f"{source}: the splits are in {files[0][1][0]}, above the expressions; name it as the source")
     _check_splits(source, [parts[:-1][:level + 1] for _, parts in files], level)
-    places = []
+    places, spelled = [], {}
     for path, parts in files:
         split = split_of(parts[level]) if len(parts) > level + 1 else None
-        inside = len(parts) > 2
-        places.append(Place(split, parts[1 - level] if inside else None, "/".join(parts[2:]), path))
+        name = parts[1 - level] if len(parts) > 2 else None
+        name = name and spelled.setdefault(name.casefold(), name)  # Happy of one split is happy of another
+        places.append(Place(split, name, "/".join(parts[2:]), path))
     return places
 
 
 def _check_splits(source: Path, folders: list[tuple[str, ...]], level: int) -> None:
-    """UserError unless all these directories with images, at a ``level`` below the source, are different splits."""
+    """Raise UserError unless all directories with images, at a ``level`` below the source, are different splits."""
     splits: dict[tuple, str] = {}
     for folder in dict.fromkeys(folders):
         if not folder:
@@ -113,8 +105,8 @@ def _check_splits(source: Path, folders: list[tuple[str, ...]], level: int) -> N
         split = split_of(folder[level]) if len(folder) > level else None
         if split is None:
             known = ", ".join(sorted({each[level] for each in folders if len(each) > level and split_of(each[level])}))
-            raise UserError(f"{source}: {'/'.join(folder)} holds {folders.count(folder)} images beside the splits {known} "
-                            "and is none; leave it out with --ignore NAME, or rename it")
+            raise UserError(f"{source}: {'/'.join(folder)} holds {folders.count(folder)} images beside the splits "
+                            f"{known} and is none; leave it out with --ignore NAME, or rename it")
         other = splits.setdefault((*folder[:level], split), folder[level])
         if other != folder[level]:
             raise UserError(f"{source}: {other} and {folder[level]} are both the {split} split; leave one out "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import re
-from pathlib import Path
 
 from datasets.importing import naming
 from datasets.importing.collection import Collection, Importer, source_directory
@@ -22,15 +21,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def read(asked: argparse.Namespace) -> Collection:
-    """What was asked for, as samples without a split."""
-    found = read_jaffe(source_directory(asked))
-    found.test = naming.share_or_subjects(asked.test_subjects)
-    return found
-
-
-def read_jaffe(source: Path) -> Collection:
-    """All images below a directory. All of a person were taken in one studio: the scene is the person."""
-    found, codes = Collection(tuple(_EXPRESSIONS.values()), walk(source)), tuple(_EXPRESSIONS)
+    """Return all images, as samples without a split; a person was photographed in one studio, which is the scene."""
+    found, codes = Collection(tuple(_EXPRESSIONS.values()), walk(source_directory(asked))), tuple(_EXPRESSIONS)
     for path, match in found.images_named(_NAME, "KA.AN1.39.tiff"):
         subject = match[1].upper()
         found.add(None, Sample(path.name, codes.index(match[2].upper()), path, subject, subject))

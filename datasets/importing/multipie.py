@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import argparse
 import re
-from pathlib import Path
-from typing import Sequence
 
 from datasets.importing import naming
 from datasets.importing.collection import Collection, Importer, source_directory
@@ -30,31 +28,25 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def read(asked: argparse.Namespace) -> Collection:
-    """What was asked for, as samples without a split."""
-    found = read_multipie(source_directory(asked), asked.cameras, asked.illuminations)
-    found.test = naming.share_or_subjects(asked.test_subjects)
-    return found
-
-
-def read_multipie(source: Path, cameras: Sequence[str], illuminations: Sequence[str]) -> Collection:
-    """All images of some cameras and illuminations, as samples without a split.
+    """Return all images of some cameras and illuminations, as samples without a split.
 
     The expression follows from session and recording. The scene is session, camera and illumination.
     """
-    for word in cameras:
+    source = source_directory(asked)
+    for word in asked.cameras:
         if not re.fullmatch(r"\d\d_?\d", word):
             raise UserError(f"--cameras {word}: a camera is named like 05_1")
-    for word in illuminations:
+    for word in asked.illuminations:
         if not re.fullmatch(r"\d\d", word):
             raise UserError(f"--illuminations {word}: an illumination is named by two digits, 00 to 19")
-    chosen, expressions = {word.replace("_", "") for word in cameras}, DATA_SETS[2].expressions
+    chosen, expressions = {word.replace("_", "") for word in asked.cameras}, DATA_SETS[2].expressions
     found = Collection(expressions, walk(source))
     for path, match in found.images_named(_NAME, "001_01_01_051_07.png"):
         subject, session, recording, camera, illumination = match.groups()
         expression = _EXPRESSIONS.get((int(session), int(recording)))
         if camera not in chosen:
             found.leave_out("of another camera", path)
-        elif illumination not in illuminations:
+        elif illumination not in asked.illuminations:
             found.leave_out("of another illumination", path)
         elif expression is None:
             found.leave_out("of a recording without a known expression", path)

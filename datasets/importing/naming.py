@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Sequence
 
-from datasets.importing.collection import Collection, share_to_test_on
+from datasets.importing.collection import Collection
 from datasets.layout import Sample
 from datasets.lists import is_integer, read_lines
 from datasets.names import natural_key
@@ -44,31 +44,44 @@ def add_test_subjects(parser: argparse.ArgumentParser) -> None:
                         help="a share of the images, chosen by subject, or subjects, or a file of them (default: 0.2)")
 
 
-def share_or_subjects(words: Sequence[str]) -> float | set[str]:
-    """What ``--test_subjects`` says; UserError for what is no share."""
+def asked_test(asked: argparse.Namespace) -> float | set[str]:
+    """Return what is tested on where a data set has no test split: a share, or subjects.
+
+    Raises UserError for what is neither.
+    """
+    words = getattr(asked, "test_subjects", [str(getattr(asked, "test_share", 0.2))])
     if len(words) == 1 and Path(words[0]).is_file():
         return set(read_lines(Path(words[0]), as_words=True))
-    return share_to_test_on(words[0]) if len(words) == 1 and "." in words[0] else set(words)
+    if len(words) > 1 or "." not in words[0] and hasattr(asked, "test_subjects"):
+        return set(words)
+    try:
+        share = float(words[0])
+    except ValueError:
+        raise UserError(f"--test_subjects {words[0]}: no share, no subject's number and no file") from None
+    if not 0 < share < 1:
+        raise UserError(f"the share to test on must lie between 0 and 1, not {words[0]}")
+    return share
 
 
 def split_of(name: str) -> str | None:
-    """The split that a directory or a value is called after, e.g. ``train_set`` or ``Validation``; None for none."""
+    """Return the split that a name such as ``train_set`` or ``Validation`` means, or None."""
     return _SPLIT_NAMES.get(re.sub("[^a-z]|set$", "", name.lower()))
 
 
 def decide_test(found: Collection, val_as_test: bool, tests: int) -> None:
     """Leave training samples undecided where there is no test split; ``tests`` is how many images belong to one.
 
-    With ``val_as_test`` the validation split is tested on. Raises UserError if the test split has no samples and nothing
-    says what is tested on.
+    With ``val_as_test`` the validation split is tested on. Raises UserError if all images of the test split lack a
+    label or a file, and nothing says what is tested on.
     """
     splits = found.splits
     if val_as_test and (splits["test"] or not splits["val"]):
-        raise UserError(f"--val_as_test: there are {len(splits['test'])} labelled test images and {len(splits['val'])} "
-                        "of validation; leave it out")
+        raise UserError(f"--val_as_test: there are {len(splits['test'])} labelled images of the test split and "
+                        f"{len(splits['val'])} of the validation split; leave it out")
     if tests and not splits["test"] and not val_as_test:
-        raise UserError(f"none of the {tests} test images can be tested on, since they have no label or no file; test on "
-                        "the validation images with --val_as_test, or leave the test images out")
+        advice = "test on the validation images with --val_as_test" if splits["val"] else \
+            "leave them out (directories with --ignore NAME), and training images are tested on"
+        raise UserError(f"none of the {tests} test images can be tested on, since they have no label or no file; {advice}")
     if val_as_test:
         splits["test"], splits["val"] = splits["val"], []
     if splits["test"]:
@@ -122,10 +135,10 @@ class NamePattern:
         match = self._pattern and (self._pattern.search(name.rsplit("/", 1)[-1]) or self._pattern.search(name))
         return one_word(next(filter(None, match.groups()), match.group())) or None if match else None
 
-    def check(self, samples: Sequence[Sample], told: Sequence[str | None]) -> None:
-        """UserError where there is a pattern and it has ``told`` nothing of some of these samples."""
-        silent = [sample.path.name for sample, word in zip(samples, told) if not word]
-        if self._pattern and silent and not any(told):
+    def check(self, samples: Sequence[Sample], found: Sequence[str | None]) -> None:
+        """Raise UserError if there is a pattern and it has found nothing in the names of some samples."""
+        silent = [sample.path.name for sample, word in zip(samples, found) if not word]
+        if self._pattern and silent and not any(found):
             raise UserError(f"{self._typed}: matches no file name, e.g. not {silent[0]}")
         if self._pattern and silent:
             raise UserError(f"{self._typed}: matches {len(samples) - len(silent)} of {len(samples)} file names and not "
@@ -139,7 +152,7 @@ class SubjectPattern:
         self.subject, self.scene = NamePattern("--subject_regex", subject), NamePattern("--scene_regex", scene)
 
     def check(self, samples: Sequence[Sample]) -> None:
-        """UserError where a pattern does not match all names, and where there are scenes and no subjects."""
+        """Raise UserError if a pattern does not match all names, or if there are scenes and no subjects."""
         self.subject.check(samples, [sample.subject for sample in samples])
         self.scene.check(samples, [sample.scene for sample in samples])
         if any(sample.scene for sample in samples) and not any(sample.subject for sample in samples):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from datasets.importing import naming, sequences
 from datasets.importing.collection import Collection, Importer, source_directory
@@ -24,18 +23,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def read(asked: argparse.Namespace) -> Collection:
-    """What was asked for, as samples without a split."""
-    check_ranges(asked, peak=(1, 1000))
-    found = read_oulu(source_directory(asked), asked.camera, asked.light, asked.peak)
-    found.test = naming.share_or_subjects(asked.test_subjects)
-    return found
+    """Return the sequences of a camera and a light, each with its first frame and last ``--peak``, as one scene.
 
-
-def read_oulu(source: Path, camera: str, light: str, peak: int) -> Collection:
-    """The sequences of a camera and a light, each with its first frame and its last ``peak``, as one scene.
-
-    ``source`` holds the tree of original images, else the one of cropped faces, or is one of them.
+    The source holds the tree of original images, else the one of cropped faces, or is one of them.
     """
+    check_ranges(asked, peak=(1, 1000))
+    source, camera, light, peak = source_directory(asked), asked.camera, asked.light, asked.peak
     places = [source / place / light for place in (f"OriginalImg/{camera}", f"PreProcess Img/{camera}_Acropped", camera,
                                                    f"{camera}_Acropped")]
     root = next((place for place in places if place.is_dir()), None)

@@ -15,9 +15,9 @@ def read_table(table: Path, without_header: Callable[[list[str]], Sequence[str] 
                ) -> tuple[list[str], Iterator[tuple[int, dict[str, str]]]]:
     """The columns that a table's first line names, and its rows while they are read: (line, {column: value}).
 
-    ``without_header`` gets the first line and names the columns where it is a row already, or returns None. Blanks
-    around names and values do not count; a row that ends early has empty values. UserError, at once or when the rows get
-    there, for what is no table.
+    ``without_header`` gets the first line and names the columns if it is a row already, or returns None. Blanks around
+    names and values do not count; a row that ends early has empty values. Raises UserError, at once or when the rows
+    get there, for what is no table.
     """
     lines = _lines(table)
     first = next(lines, "")
