@@ -56,8 +56,8 @@ def find_pictures(inputs: Sequence[str | Path]) -> tuple[list[Path], Counter]:
     """The files that names, directories (with all below them) and patterns like ``*.jpg`` stand for, each once.
 
     Directories give their images alone, or their videos if they hold no images; the number of their other files is
-    returned by the reason or by their ending. A file that is named is taken whatever its name. Raises UserError for what
-    is not there and for directories and patterns without images.
+    returned by the reason or by their ending. A file that is named is taken whatever its name. Raises UserError for
+    what is not there and for directories and patterns without images.
     """
     found: dict[Path, None] = {}
     passed_over: Counter = Counter()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Collection, Iterator, NamedTuple
 
 from datasets.files import is_image_name
-from datasets.names import Names, canonical
+from datasets.names import Names, canonical, shortened
 from utils import UserError, progress
 
 LIST_NAMES = {"train": "images.list", "val": "images_val.list", "test": "images_test.list"}
@@ -258,8 +258,3 @@ def whole_number(text: str) -> str:
     """A word that is a whole number, such as ``3.0`` or ``3.0000000e+00``, as ``3``; any other word as it is."""
     match = re.fullmatch(r"([+-]?[0-9]{1,9})(?:\.0*)?(?:e[+-]?0+)?", text, re.IGNORECASE)
     return match[1] if match else text
-
-
-def shortened(line: str) -> str:
-    """A line as an error message quotes it."""
-    return line.strip() if len(line.strip()) <= 60 else line.strip()[:57] + "..."

@@ -31,8 +31,9 @@ class Landmarks:
     """The points of images by name; ``landmarks.of("a/b.jpg")`` is an array (5, 2) in pixels, or None.
 
     Reads a file of lines ``<name> x1 y1 … x5 y5``, one ``*_manu_attri.txt`` of RAF-DB (five lines ``x y``, then
-    attributes), or a directory of these. An image is looked up by :class:`datasets.names.Names`. Raises UserError that names the file and the line of a mistake, or the
-    likely order or unit of points that fit no face. ``digest`` is one of all points.
+    attributes), or a directory of these. An image is looked up by :class:`datasets.names.Names`. Raises UserError that
+    names the file and the line of a mistake, or the likely order or unit of points that fit no face. ``digest`` is one
+    of all points.
     """
 
     def __init__(self, path: str | Path):
@@ -62,7 +63,7 @@ class Landmarks:
 
     def fault_of(self, name: str, size: tuple[int, int]) -> str | None:
         """What is wrong with the points of an image of this width and height, or None."""
-        if self._in_percent and min(size) > 200:
+        if self._in_percent and min(size) > 300:
             return "all points of the list lie below 100: are they percent of the picture's side? It needs pixels"
         return fault_of_points(self.of(name), size)
 

@@ -103,21 +103,22 @@ def _drop_repeated(found: Collection) -> None:
         one, its_split = first.setdefault(key, (sample, split))
         if one is not sample:
             labels = (*found.expressions, "target only")
-            _check_same(sample.path, one.path, {"label": (labels[one.label], labels[sample.label]),
-                                                "split": (its_split, split), "subject": (one.subject, sample.subject)})
+            _check_same(sample, one.path, {"label": (labels[one.label], labels[sample.label]),
+                                           "split": (its_split, split), "subject": (one.subject, sample.subject)})
             repeated[id(sample)] = sample
     found.left_out += Counter({"that are there before": len(repeated)})
     found.refused.update(sample.path for sample in repeated.values())
     found.keep(lambda sample: id(sample) not in repeated)
 
 
-def _check_same(path: Path, other: Path, properties: dict[str, tuple]) -> None:
+def _check_same(sample: Sample, other: Path, properties: dict[str, tuple]) -> None:
     for what, (first, second) in properties.items():
         if first != second:
-            also = "" if path == other else f" (it is {other} as well)"
-            raise UserError(f"{path}{also}: is taken twice, with the {what} {first} and with {second}; correct it, or if "
-                            "a table lists several faces of a picture, name their boxes with --box_columns LEFT TOP "
-                            "RIGHT BOTTOM")
+            also = "" if sample.path == other else f" (it is {other} as well)"
+            advice = "" if isinstance(sample, BoxSample) else ", or if a table lists several faces of a picture, name " \
+                "their boxes with --box_columns LEFT TOP RIGHT BOTTOM"
+            raise UserError(f"{sample.path}{also}: is taken twice, with the {what} {first} and with {second}; correct "
+                            f"it{advice}")
 
 
 def _drop_broken(found: Collection) -> None:

@@ -81,7 +81,8 @@ def decide_test(found: Collection, val_as_test: bool, tests: int) -> None:
     if tests and not splits["test"] and not val_as_test:
         advice = "test on the validation images with --val_as_test" if splits["val"] else \
             "leave them out (directories with --ignore NAME), and training images are tested on"
-        raise UserError(f"none of the {tests} test images can be tested on, since they have no label or no file; {advice}")
+        raise UserError(f"none of the {tests} test images can be tested on, since they have no label or no file; "
+                        f"{advice}")
     if val_as_test:
         splits["test"], splits["val"] = splits["val"], []
     if splits["test"]:

@@ -15,7 +15,7 @@ from datasets.importing.naming import SubjectPattern, asked_labels, neutral_last
 from datasets.importing.rows import check_columns, read_table
 from datasets.layout import Sample
 from datasets.lists import whole_number
-from datasets.names import Names, shown
+from datasets.names import Names, shortened
 from datasets.walking import walk
 from utils import UserError
 
@@ -94,7 +94,8 @@ def read_records(table: Path, names: Names, columns: dict[str, str | None], box:
     for key in ("split", "subject"):
         columns[key] = columns[key] or _column_of(key, header, [row for _, row in rows])
     for key, position in (("file", "1"), ("label", "2")):
-        columns[key] = columns[key] or (position if no_header else key)
+        usual = position if no_header else next((name for name in header if name.lower() == key), key)
+        columns[key] = columns[key] or usual
     for key, column in columns.items():
         check_columns(table, header, [column] if column else [], f"name the right one with --{key}_column, or read a "
                       "table whose first line is a row already with --no_header")
@@ -115,9 +116,9 @@ def read_records(table: Path, names: Names, columns: dict[str, str | None], box:
 
 
 def _check_header(table: Path, header: Sequence[str], values: Sequence[str]) -> None:
-    """Raise UserError if the first line has ``values`` that belong into a row: to read it as names would lose that row."""
+    """Raise UserError if the first line has ``values`` of a row, which would be lost if they were read as names."""
     if values:
-        raise UserError(f"{table}: has no header, its first line ({shown(','.join(header))}) is a row; read it with "
+        raise UserError(f"{table}: has no header, its first line ({shortened(','.join(header))}) is a row; read it with "
                         "--no_header, which names the columns by position: --file_column 1 --label_column 2")
 
 
