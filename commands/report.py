@@ -13,17 +13,12 @@ from evaluation.verdict import chance_level
 from options.command_line import absolute, kept_options
 from options.config import DEFAULTS, SPECS, Config
 from options.presets import PRESETS
-from pictures.curves import Line, chart
+from pictures.curves import charts
 from pictures.page import HEAD, page, picture, table, verdict
 from utils import UserError
 
 NAME = "report.html"
 PHASES = {"perceptual": "Perceptual network (stage 0)", "gan": "GAN", "recognizer": "Recognizer"}
-METRICS = {"loss": "loss", "D": "discriminators: loss", "D1": "first discriminator", "D2": "second discriminator",
-           "mismatched": "mismatched labels", "D_updated": "share of updated discriminators", "G": "generator: loss",
-           "adv": "adversarial loss", "vgg": "perceptual loss", "l1": "swap consistency loss",
-           "l2": "reconstruction loss", "tv": "total variation", "truth": "loss to ground truth"}
-ACCURACIES = {"acc": "training", "val_acc": "validation", "test_acc": "test"}
 MEASURES = {"transfer": ("expression transferred", "%"), "kept": ("old expression kept", "%"),
             "judge_accuracy": ("the judge's own accuracy", "%"), "rebuilt_psnr": ("reconstruction", "dB"),
             "psnr_gain": ("gain over the unchanged input", "dB"), "fid": ("Fréchet distance", ""),
@@ -116,14 +111,6 @@ def curves(path: Path, num_classes: int | None) -> list[tuple[str, str]]:
         for row in csv.DictReader(handle):
             if row["phase"].endswith("_epoch"):
                 found[row["phase"].removesuffix("_epoch")][row["name"]].append((int(row["epoch"]), float(row["value"])))
-    return [(heading, f'<div class="charts">{charts(found[phase], num_classes)}</div>')
+    chance = chance_level(num_classes) if num_classes else None
+    return [(heading, f'<div class="charts">{charts(found[phase], chance)}</div>')
             for phase, heading in PHASES.items() if found.get(phase)]
-
-
-def charts(metrics: Mapping[str, list[tuple[float, float]]], num_classes: int | None) -> str:
-    """A chart for the accuracies, and one for each other metric of a phase."""
-    level = ("chance", chance_level(num_classes)) if num_classes else None
-    accuracies = [Line(label, *zip(*metrics[name])) for name, label in ACCURACIES.items() if name in metrics]
-    drawn = [chart("accuracy", accuracies, level, " %")] if accuracies else []
-    return "".join([*drawn, *(chart(METRICS.get(name, name), [Line(name, *zip(*points))])
-                              for name, points in metrics.items() if name not in ACCURACIES)])
