@@ -41,7 +41,7 @@ def swap(config: Config) -> None:
     face, *targets = (to_float(to_uint8(photo.face)[None], gan.device) for photo in photos)
     labels = torch.tensor(expressions, device=gan.device)
     source, *targets_shown = (names[label] for label in expressions)
-    own_expressions(recognizer_of(config), torch.cat([face, *targets]), paths, expressions, names)
+    own_expressions(recognizer_of(config, gan.device), torch.cat([face, *targets]), paths, expressions, names)
     if options.frames:
         blend = partial(gan.blend, face, labels[:1], torch.cat(targets), labels[1:])
         rows = interpolation(blend, face[0], [target[0] for target in targets], options.frames, options.matrix)
