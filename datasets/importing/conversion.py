@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Sequence
 
 from datasets.checking.overview import table
 from datasets.importing.collection import BoxSample, Collection, PixelSample
