@@ -400,7 +400,7 @@ def placeholder(path: str | os.PathLike) -> str | None:
         return None
     if start.startswith(b"version https://git-lfs"):
         return "a Git LFS pointer, not the file itself: fetch it with git lfs pull"
-    if start.startswith((b"<!doctype html", b"<html", b"<head")):
+    if start.startswith((b"<!doctype html", b"<html", b"<head", b"<?xml")):
         return "a web page, not the file itself: download it again, and open it in a browser to see what went wrong"
     return None
 

@@ -56,6 +56,10 @@ class NotTested(Exception):
     """Why a check could not be made."""
 
 
+class Failed(Exception):
+    """What a command said that failed."""
+
+
 class Checks:
     """The checks on one device; each yields the rows of its part of the table."""
 
@@ -107,7 +111,7 @@ class Checks:
             if line.startswith("gan epoch 1"):
                 process.send_signal(signal.SIGTERM)
         if process.wait() != 128 + signal.SIGTERM:
-            raise NotTested(f"the run was not stopped (status {process.returncode})")
+            raise Failed(f"the run did not stop as asked (status {process.returncode})")
         self.train(stopped, "--restore", new=False)
         ours, theirs = (torch.load(run / "model" / "Dec_iter_temp.pth", weights_only=True) for run in (whole, stopped))
         gap = max(float((ours[key] - theirs[key]).abs().max()) for key in ours)
@@ -173,7 +177,7 @@ class Checks:
         return {row["phase"]: row for row in found["phases"]}, found["peak_flops"]
 
     def call(self, words: list[str]) -> None:
-        """Run a command within the time that is left. Raises NotTested if it fails or takes longer."""
+        """Run a command within the time that is left. Raises NotTested if it takes longer, Failed if it fails."""
         left = self.ends - time.monotonic()
         if left < 10:
             raise NotTested(f"the {MINUTES:g} minutes are over")
@@ -185,7 +189,7 @@ class Checks:
             raise NotTested(f"took longer than the {left:.0f} s that were left") from None
         if done.returncode:
             lines = [line for line in done.stderr.splitlines() if line.strip()] or ["no output"]
-            raise NotTested(f"failed with status {done.returncode}: {lines[-1][:200]}")
+            raise Failed(f"{words[1]} ended with status {done.returncode}: {lines[-1][:200]}")
 
 
 def one_step(device: torch.device) -> dict[str, torch.Tensor]:
@@ -259,7 +263,7 @@ def main() -> None:
                     print(f"| {' | '.join(row)} |", file=sys.stderr, flush=True)
             except NotTested as reason:
                 rows.append(Row(name.replace("_", " "), "not tested", str(reason)))
-            except RuntimeError as error:  # torch's own, on a device that was never seen
+            except (Failed, RuntimeError) as error:  # also torch's own, on a device that was never seen
                 rows.append(Row(name.replace("_", " "), "FAILED", " ".join(str(error).split())[:200]))
     utils.write_text(options.output, table(rows) + "\n")
     print(table(rows))

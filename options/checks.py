@@ -30,6 +30,7 @@ def check_config(config: Config, typed: frozenset[str]) -> None:
     check_uses(config, typed)
     check_series(config)
     check_networks(config)
+    check_gan_from(config)
     if mode == "generate" and not output:
         raise UserError("--mode generate: --output DIR is missing, the data directory to write")
     if mode == "export" and Path(output).suffix.lower() != ".onnx":
@@ -64,6 +65,14 @@ def check_uses(config: Config, typed: frozenset[str]) -> None:
 def names_of(part: type) -> set[str]:
     """The names of the options of one part of the configuration."""
     return {spec.name for spec in specs_of(part)}
+
+
+def check_gan_from(config: Config) -> None:
+    """Raises UserError if a recognizer is to be trained alone, and there is no round of it."""
+    rounds = config.gan.epochs // config.recognizer.round_every
+    if config.run.gan_from and not rounds * config.recognizer.round_epochs:
+        raise UserError(f"--gan_from {config.run.gan_from}: no recognizer round in {config.gan.epochs} epochs; lower "
+                        "--round_every, or raise --round_epochs")
 
 
 def check_networks(config: Config) -> None:

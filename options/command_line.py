@@ -14,11 +14,13 @@ from typing import Any, Callable, Mapping, Sequence
 
 import utils
 from options.checks import check_config
-from options.config import DEFAULTS, RUN_KEYS, SPECS, Config, fold_name, grouped_specs
-from options.option import OneLineParser, OptionSpec
-from options.presets import PRESETS
+from options.config import DEFAULTS, PARTS, RUN_KEYS, SPECS, Config, fold_name, grouped_specs
+from options.option import OneLineParser, OptionSpec, specs_of
+from options.presets import PRESETS, SIZES
 from utils import UserError
 
+OF_GAN = [spec.name for part in ("data", "shape", "perceptual", "gan", "gan_recipe", "series") for spec in specs_of(PARTS[part])
+          if spec.name not in ("seeds", "jobs")] + ["preset", "size"]  # options that a GAN which is taken over fixes
 REPLACED = {  # flags of the published code's train.py → what does their work here
     "VGG": "the recognizer is trained whenever --round_every and --round_epochs say so",
     "vgg_mode": "--mode train trains the recognizer with the GAN, and test_matrix_multi.py tests it",
@@ -38,12 +40,16 @@ def read_config(argv: Sequence[str] | None = None) -> Config:
         print(f"note: --{name} has no effect here: {REPLACED[name]}", file=sys.stderr)
         del typed[name]
     preset = absolute(PRESETS[typed.get("preset", DEFAULTS["preset"])])
-    values = {**DEFAULTS, **preset, **typed}
+    values = {**DEFAULTS, **preset, **SIZES.get(typed.get("size"), {}), **typed}
     if "data" in typed and "data_dir" not in typed:
         values["data_dir"] = None
     if "checkpoint_dir" not in typed and "data_dir" in preset and not same_directory(values["data_dir"],
                                                                                      preset["data_dir"]):
         values["checkpoint_dir"] = None  # the preset's is that of its own data
+    if values["gan_from"] and values["mode"] == "train":
+        values = with_options_of_gan(values, typed)
+    if values["seeds"] and values["split_seed"] is None:
+        values["split_seed"] = values["seed"]
     values["checkpoint_dir"] = fold_directory(values["checkpoint_dir"] or default_checkpoint_dir(values), values["fold"])
     kept = Path(values["checkpoint_dir"]) / "options.json"
     if kept.is_file() and (values["mode"] != "train" or values["restore"] is not None or values["auto_restore"]):
@@ -66,9 +72,9 @@ def derived(values: dict[str, Any], typed: dict[str, Any]) -> dict[str, Any]:
 
 def absolute(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values with absolute paths of what a run reads: it may be resumed and evaluated from elsewhere."""
-    words = "imagenet", "none", "stage0"
-    return {name: os.path.abspath(value) if name in ("data_dir", "perceptual", "vgg_init") and value and value not in words
-            else value for name, value in values.items()}
+    words, paths = ("imagenet", "none", "stage0"), ("data_dir", "perceptual", "vgg_init", "gan_from")
+    return {name: os.path.abspath(value) if name in paths and value and value not in words else value
+            for name, value in values.items()}
 
 
 def same_directory(one: str | None, other: str) -> bool:
@@ -117,6 +123,27 @@ def adopted(values: dict[str, Any], typed: dict[str, Any], path: Path) -> dict[s
     own_directory = {"data_dir"} if typed.get("data", kept.get("data")) != kept.get("data") else set()
     taken_over = {name: kept.get(name, spec.default) for name, spec in SPECS.items()  # an older run lacks newer options
                   if name not in typed and name not in own_directory and spec.option.restore != "momentary"}
+    return {**values, **taken_over}
+
+
+def with_options_of_gan(values: dict[str, Any], typed: dict[str, Any]) -> dict[str, Any]:
+    """Return the values of the run of ``--gan_from`` for all options that were not typed.
+
+    Raises UserError if it is no run, if no directory for the new run was typed, or if options were typed that its GAN
+    contradicts.
+    """
+    source = values["gan_from"]
+    kept = kept_options(Path(source) / "options.json")
+    if "checkpoint_dir" not in typed:
+        raise UserError(f"--gan_from {source}: name a directory of its own for the recognizer's run with --checkpoint_dir")
+    changed = [name for name in OF_GAN if name in typed and name in kept and typed[name] != kept[name]]
+    if changed:
+        raise UserError(f"--gan_from {source}: its GAN was trained with --{changed[0]} {kept[changed[0]]}; leave "
+                        f"--{changed[0]} out")
+    taken_over = {name: kept.get(name, spec.default) for name, spec in SPECS.items()
+                  if name not in typed and spec.option.restore != "momentary" and name != "gan_from"}
+    if "split_seed" not in typed and kept.get("split_seed") is None:  # the GAN has seen the training images of this cut
+        taken_over["split_seed"] = kept["seed"]
     return {**values, **taken_over}
 
 

@@ -58,7 +58,7 @@ def split_for(config: Config, layout: Layout) -> Layout:
         raise UserError(f"{layout.root}: no test image of these expressions; list some in images_test.list, or train "
                         "with --folds")
     if select_on == "val":
-        layout = with_validation(layout, config.run.seed)
+        layout = with_validation(layout, config.validation_seed)
     check_classes(layout, config.recognizer.targets == "any")
     if select_on != "none" and not selection(layout, select_on):
         raise UserError(f"{layout.root}: too few images to cut a validation split from; list some in images_val.list, "

@@ -19,7 +19,7 @@ from datasets.exemplars import typical_images
 from datasets.layout import Layout
 from datasets.loading import Images, contents
 from datasets.splits import pair_lines, training_pairs
-from models.checkpoints import load_recognizer, save_exemplars
+from models.checkpoints import gan_config, load_gan_networks, load_recognizer, save_exemplars, save_gan
 from models.parallel import Processes
 from models.swap_gan import SwapGAN
 from options.config import Config
@@ -74,10 +74,14 @@ def train_run(config: Config, device: torch.device, processes: Processes, shared
     samples = layout.train + layout.target_only + selection(layout, config.recognizer.select_on)
     images = shared.images.of(samples) if shared else decoded_images(config, samples, directory, not restoring, device,
                                                                      processes)
+    config = with_perceptual_of_gan(config, len(layout.expressions))
     run, pairs = build_run(config, layout, images, device, amp, processes, restoring)
+    if config.run.gan_from and not restoring:
+        take_gan(run, Path(config.run.gan_from) / "model")
     processes.first(lambda: claim_run_directory(directory, config, restoring))
     if restoring:
         restore_everywhere(run, lambda: restore(run, config.restored_epoch))
+        processes.first(lambda: print_position(run))
     check_agreement(run)
     processes.first(lambda: write_plan(run, config, pairs))
     with utils.noted_signals() as run.stop_signal:
@@ -108,7 +112,8 @@ def build_run(config: Config, layout: Layout, images: Images, device: torch.devi
                                  rounds, vgg_init, perceptual.file, pairs)
 
     def stages():
-        return schedule(perceptual.epochs, config.gan.epochs, config.recognizer.round_every, config.recognizer.round_epochs)
+        found = schedule(perceptual.epochs, config.gan.epochs, config.recognizer.round_every, config.recognizer.round_epochs)
+        return [stage for stage in found if stage.phase == "recognizer"] if config.run.gan_from else found
 
     run = Run(context, config.run, [perceptual, gan, recognizer], stages, list_fingerprint(layout, select_on, pairs),
               content)
@@ -167,6 +172,36 @@ def restore(run: Run, epoch: int | None) -> None:
     run.move_behind(epoch)
 
 
+def print_position(run: Run) -> None:
+    """Print where a resumed run goes on, or that it is complete."""
+    stages, folder = run.schedule(), run.context.folder
+    if run.stage == len(stages):
+        print(f"{folder}: the run is complete, its {len(stages)} epochs are trained; raise --epochs to train on")
+        return
+    stage = run.current_stage()
+    count = sum(other.phase == stage.phase for other in stages)
+    print(f"{folder}: resuming in {stage.phase} epoch {stage.epoch + 1} of {count}, after {run.step} of its "
+          f"{run.phases[stage.phase].steps(stage.epoch)} steps")
+
+
+def with_perceptual_of_gan(config: Config, num_classes: int) -> Config:
+    """With ``--gan_from``, return the configuration with that run's perceptual network, unless another was named."""
+    source = Path(config.run.gan_from or "") / "VGG_loss" / f"{num_classes}_max_ckpt.t7"
+    has_one = config.run.gan_from and not config.perceptual.perceptual and source.is_file()
+    return config.replaced(perceptual=str(source)) if has_one else config
+
+
+def take_gan(run: Run, model: Path) -> None:
+    """Load the GAN of another run (``--gan_from``). Raises UserError if it has another shape or other expressions."""
+    gan, metadata, ours = run.phases["gan"].gan, gan_config(model), run.context.metadata
+    for name in ("expressions", "gan"):
+        if metadata.get(name) != ours[name]:
+            raise UserError(f"--gan_from: {model} holds a GAN with other {'expressions' if name == 'expressions' else 'sizes'} "
+                            f"({metadata.get(name)}) than {ours[name]}")
+    load_gan_networks(model, gan, None, tuple(gan.STATES))
+    gan.start_from_used()
+
+
 def write_plan(run: Run, config: Config, pairs: numpy.ndarray) -> None:
     """Write which options, validation images and pairs the run has, and print a summary."""
     layout, folder, processes = run.context.layout, run.context.folder, run.processes
@@ -176,11 +211,17 @@ def write_plan(run: Run, config: Config, pairs: numpy.ndarray) -> None:
     utils.write_text(splits / "images_val.list", list_text(layout.val))
     utils.write_text(splits / "images_gan_nature.list", pair_lines(layout.train + layout.target_only, pairs))
     save_exemplars(folder / "model", *typical_images(run.context.images.of(layout.train), run.context.num_classes))
+    if config.run.gan_from and not run.context.restoring:
+        save_gan(folder / "model", run.phases["gan"].gan, run.context.metadata, config.gan.epochs)
     utils.write_json(folder / "options.json", {**config.values(), "attributes": list(layout.expressions)})
     print(f"{folder}: {len(layout.train)} training and {len(layout.val)} validation images of "
           f"{len(layout.expressions)} expressions, {len(pairs)} pairs, on {processes.world} x {run.context.device.type}")
     if layout.train[0].path.parent.name == "align_5p" and (layout.root / "data").is_dir():
         print(f"note: the images are those of {layout.root / 'align_5p'}; {layout.root / 'data'} beside it is not used")
+    unused = config.gan.epochs % config.recognizer.round_every
+    if unused and config.recognizer.round_epochs and not config.run.gan_from:
+        print(f"note: no recognizer round follows the last {unused} of {config.gan.epochs} GAN epochs (--round_every "
+              f"{config.recognizer.round_every})")
     if run.context.select_on == "test":
         print("note: --select_on test chooses the recognizer on the test images, as the reference does; "
               "its test accuracy flatters; no validation split is cut")

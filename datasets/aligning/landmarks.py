@@ -63,7 +63,7 @@ class Landmarks:
 
     def fault_of(self, name: str, size: tuple[int, int]) -> str | None:
         """What is wrong with the points of an image of this width and height, or None."""
-        if self._in_percent and min(size) > 200:
+        if self._in_percent and min(size) > 300:
             return "all points of the list lie below 100: are they percent of the picture's side? It needs pixels"
         return fault_of_points(self.of(name), size)
 
