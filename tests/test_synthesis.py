@@ -182,7 +182,8 @@ def test_evaluate_measures_and_keeps_its_judge(run, faces):
     listed, held_out = (faces / "images.list").read_text(), (run / "splits" / "images_val.list").read_text()
     dropped = next(line for line in listed.splitlines() if line not in held_out)
     (faces / "images.list").write_text(listed.replace(dropped + "\n", ""))
-    assert "was not trained on these training images" in refused(command(*words))
+    assert "its training images are not those of the run" in refused(command(*words))
+    assert "was not trained on these training images" in refused(command(*words, "--force"))
     (faces / "images.list").write_text(listed)
 
 
