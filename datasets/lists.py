@@ -67,7 +67,7 @@ def read_lists(root: Path, *, complete: bool = True, need_test: bool = True) -> 
     """
     if not root.is_dir():
         raise UserError(f"{root}: no such data directory; put your faces there as datasets/README.md says, "
-                        "import a data set with python -m datasets.convert (rafdb, multipie, folders, ...), or see it work "
+                        "import a data set with python -m datasets.convert (rafdb, folders, ...), or see it work "
                         "with: python train.py --preset demo")
     first = Names(image_directory(root))
     names = {split: first.another() for split in LIST_NAMES}
