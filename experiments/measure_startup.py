@@ -1,4 +1,4 @@
-"""The table of start-up in tests/README.md: seconds and memory up to the first GAN step, by ``--cache``.
+"""The table of start-up in experiments/README.md: seconds and memory up to the first GAN step, by ``--cache``.
 
     python experiments/measure_startup.py --images 290000
 
