@@ -123,18 +123,18 @@ def test_a_copy_of_another_data_set_is_replaced(tmp_path):
     (["--data_dir", "./datasets/demo/"], "checkpoint/checkpoint_demo"),
     (["--data_dir", "datasets/drawn", "--checkpoint_dir", "here"], "here")])
 def test_the_demos_recipe_on_other_data_has_another_directory(words, folder):
-    assert read_config(["--preset", "demo", *words]).checkpoint_dir == folder
+    assert read_config(["--preset", "demo", *words]).run.checkpoint_dir == folder
 
 
 def test_a_typed_data_set_takes_its_own_directory_and_not_that_of_preset_or_run(tmp_path):
     options = read_config(["--preset", "demo", "--data", "3"])
-    assert options.data_dir is None and options.checkpoint_dir == "checkpoint/checkpoint_raf"
-    kept = vars(read_config(["--data_dir", "here", "--checkpoint_dir", str(tmp_path)]))
+    assert options.data.data_dir is None and options.run.checkpoint_dir == "checkpoint/checkpoint_raf"
+    kept = read_config(["--data_dir", "here", "--checkpoint_dir", str(tmp_path)]).values()
     (tmp_path / "options.json").write_text(json.dumps(kept))
     evaluated = ["--mode", "evaluate", "--checkpoint_dir", str(tmp_path)]
-    assert read_config(evaluated).data_dir == "here"
-    assert read_config([*evaluated, "--data", "2"]).data_dir == "here"  # what the run was trained on
-    assert read_config([*evaluated, "--data", "3"]).data_dir is None
+    assert read_config(evaluated).data.data_dir == "here"
+    assert read_config([*evaluated, "--data", "2"]).data.data_dir == "here"  # what the run was trained on
+    assert read_config([*evaluated, "--data", "3"]).data.data_dir is None
 
 
 def test_the_demo_draws_into_its_own_directory_alone(tmp_path):
@@ -145,10 +145,10 @@ def test_the_demo_draws_into_its_own_directory_alone(tmp_path):
 
 def test_an_older_run_goes_on_without_what_its_version_had_not(tmp_path):
     words = ["--preset", "tuned", "--checkpoint_dir", str(tmp_path)]
-    kept = {**vars(read_config(words)), "preset": "tuned"}
+    kept = {**read_config(words).values(), "preset": "tuned"}
     assert kept.pop("even_phases") == 2
     kept["lambda_block_loss"] = 1.0  # and what that version had and this one has not
     (tmp_path / "options.json").write_text(json.dumps(kept))
-    assert read_config([*words, "--restore"]).even_phases == 0
-    assert read_config([*words, "--restore"]).ema == 0.999
-    assert read_config([*words, "--restore", "--even_phases", "1"]).even_phases == 1
+    assert read_config([*words, "--restore"]).gan_recipe.even_phases == 0
+    assert read_config([*words, "--restore"]).gan_recipe.ema == 0.999
+    assert read_config([*words, "--restore", "--even_phases", "1"]).gan_recipe.even_phases == 1

@@ -33,8 +33,6 @@ from hostile import LOCK_HOLDER, fill, snapshot
 from evaluation.metrics import Report
 from evaluation.pooled import Pooled, Spread
 from options.command_line import read_config, to_argv
-from options.config import SPECS
-from training.parts import parts_of, words_of
 from test_processes import torchrun
 from test_resume import AT_A_STEP, run_until
 from utils import UserError
@@ -400,9 +398,9 @@ def test_overwriting_removes_what_runs_have_written_and_nothing_else(faces, whol
     assert matrix(folder)["images"] == 120 and len(matrix(folder)["runs"]) == 2
 
 
-def test_words_of_a_part_are_read_as_what_they_were():
-    options = read_config(["--data_dir=-faces", "--seeds", "2", "--no_l1_loss", "-a", "b", "c", "--lr", "1e-3"])
-    for part in parts_of(options):
-        again = read_config(words_of(part, SPECS.values()))
-        assert again.data_dir == "-faces" and again.attributes == ["b", "c"] and again.lr == 1e-3
-        assert not again.l1_loss and again.checkpoint_dir == part.checkpoint_dir and again.seed == part.seed
+def test_the_command_of_a_member_reads_as_its_configuration():
+    config = read_config(["--data_dir=-faces", "--seeds", "2", "--no_l1_loss", "-a", "b", "c", "--lr", "1e-3"])
+    for member in config.members():
+        assert read_config(to_argv(member)) == member
+        assert member.data.data_dir == "-faces" and member.data.attributes == ("b", "c") and not member.gan_recipe.l1_loss
+    assert [member.run.seed for member in config.members()] == [0, 1]

@@ -16,21 +16,22 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import train
+import training.run
 from conftest import REPOSITORY
 from datasets import align, check, convert
 from datasets.aligning.directory import align_directory
 from datasets.aligning.aligner import Options
 from datasets.drawing.data_set import make_dataset
 from datasets.layout import Sample, content_of, read_layout
-from hostile import LOCK_HOLDER, PYTHON, TINY, cases, ended, fill, kept, refused, run, snapshot
+from hostile import LOCK_HOLDER, PYTHON, cases, ended, fill, kept, refused, run, snapshot
 from commands.generate import Names, named_pairs
 from options.command_line import read_config
 from options.presets import PRESETS
 from training.state import StateStore
 from training.trainer import Run
-from models.checkpoints import RUN_FOLDERS
+from models.checkpoints import load_swap_gan
+from models.swap_gan import SwapGAN
 from training.run_directory import RunDirectory
-from commands.swap import swap
 from utils import UserError
 
 torch.set_num_threads(1)
@@ -72,41 +73,29 @@ def test_foreign_files_are_refused_and_stay(faces, tmp_path, names, flags):
     assert snapshot(tmp_path / "mine") == before and foreign
 
 
-@cases(150)
-@given(st.lists(st.tuples(st.sampled_from([*FOLDERS, "VGG_loss", "."]), st.sampled_from(
-    ["a.jpg", "epoch_1.jpg", "epoch_001.jpg.bak", "state_1.pth", "max_ckpt.t7~", "x/y/z", "Enc_iter_.pth", ".hidden",
-     ".metrics.csv.part", "README.md", "options.json.old", ".a.jpg.abcdefgh.part", "list with spaces"])), max_size=6),
-    st.booleans())
-def test_whatever_else_lies_in_a_run_of_ours_stays(tmp_path, names, claimed):
-    shutil.rmtree(tmp_path, ignore_errors=True)
-    directory = RunDirectory(tmp_path / "run")
-    if claimed:
-        directory.claim()
-    else:  # the reference's
-        fill(directory.folder, "model/Enc_iter_temp.pth")
-    foreign = fill(directory.folder, *{f"{folder}/{name}" for folder, name in names})
-    directory.check_free(overwrite=True)
-    directory.clear()
-    assert kept(directory.folder, foreign) and not (directory.folder / "model" / "Enc_iter_temp.pth").exists()
-
-
 @pytest.mark.parametrize("claimed", [True, False])
-def test_overwrite_removes_what_a_run_has_written_and_nothing_else(own, claimed):
-    before = set(snapshot(own))
-    parts = {f"{folder}/.{name}.ab12_xyz.part" for folder, name in (
-        ("model", "Enc_iter_temp.pth"), ("VGG", "max_ckpt.t7"), ("state", "state_000003.pth"),
-        ("VGG_loss", "6_max_ckpt.t7"), (".", "options.json"))}
-    fill(own, *parts, "synthesis.json")
-    foreign = fill(own, "notes.txt", "model/mine.pth", "img/.hidden.jpg.ab12_xyz.part")
-    if not claimed:  # as an older version has left it
-        (own / "run.json").unlink()
-        (own / "run.lock").unlink()
-    directory = RunDirectory(own)
-    directory.check_free(overwrite=True)
-    directory.clear()
-    assert kept(own, foreign)
-    assert set(snapshot(own)) - set(foreign) == before & {"run.json", "run.lock", "VGG_loss/6_max_ckpt.t7"} - (
-        set() if claimed else {"run.json", "run.lock"})
+def test_overwrite_moves_everything_aside(faces, own, tmp_path, capsys, claimed):
+    fill(own, "notes.txt", "model/mine.pth", "img/.hidden.jpg.ab12_xyz.part", "splits/x/y/z")
+    if not claimed:  # as the published code leaves it
+        for name in ("run.json", "run.lock", "options.json"):
+            (own / name).unlink()
+    before = snapshot(own)
+    run(faces, own, "--overwrite")
+    moved = next(tmp_path.glob("own.old-*"))
+    assert {**snapshot(moved), "run.lock": b""} == {**before, "run.lock": b""}
+    assert f"moved what was in {own} to {moved}\n" in capsys.readouterr().out
+    assert not (own / "notes.txt").exists() and StateStore(own / "state").load()["stage"] == 3
+    RunDirectory(own).move_aside()
+    assert len(list(tmp_path.glob("own.old-*"))) == 2 and snapshot(moved).items() >= before.items()
+
+
+@pytest.mark.parametrize("flag, name", [("--perceptual", "VGG_loss/6_max_ckpt.t7"), ("--vgg_init", "VGG_loss/6_max_ckpt.t7"),
+                                        ("--data_dir", "faces")])
+def test_overwrite_does_not_move_what_the_new_run_needs(faces, own, flag, name):
+    shutil.copytree(faces, own / "faces")
+    before = snapshot(own)
+    assert "--overwrite" in refused(lambda: run(faces, own, "--overwrite", flag, own / name))
+    assert snapshot(own) == before
 
 
 @pytest.mark.parametrize("flags", [[], ["--auto_restore"]])
@@ -292,7 +281,7 @@ def test_restore_n_saves_the_new_position_first(faces, own, monkeypatch):
     def killed(*arguments):
         raise UserError("killed")
 
-    monkeypatch.setattr(Run, "_steps", killed)
+    monkeypatch.setattr(Run, "progress", killed)
     line = refused(lambda: train.main(["--restore", "1", "--checkpoint_dir", str(own), "--gpu", "-1"]))
     assert line.endswith("killed") and states.load()["stage"] == 1  # behind the GAN's epoch, without a stage 0
 
@@ -322,34 +311,25 @@ def test_every_byte_that_counts_changes_the_fingerprint(tmp_path, size, early):
 
 def test_the_demo_swaps_with_the_newest_networks(faces, finished, tmp_path, monkeypatch):
     """Not with those of epoch N, behind which ``--restore N`` went on."""
-    from training import run as mode
-
     monkeypatch.chdir(tmp_path)
-    options = read_config(["--checkpoint_dir", str(finished), "--data_dir", str(faces), "--gpu", "-1", "--restore"])
-    options.restore, options.preset, seen = 10, "demo", []
-    monkeypatch.setattr(mode, "swap", lambda given: seen.append(given.restore))
+    config = read_config(["--checkpoint_dir", str(finished), "--data_dir", str(faces), "--gpu", "-1", "--restore"])
+    config, seen = config.replaced(restore=10, preset="demo"), []
+    monkeypatch.setattr(training.run, "swap", lambda given: seen.append(given.run.restore))
     monkeypatch.setitem(PRESETS["demo"], "checkpoint_dir", f"{finished}/")
     monkeypatch.setitem(PRESETS["demo"], "data_dir", str(faces))
-    ended(lambda: mode.finish(options, read_layout(faces), mode_gan(finished)))
-    assert seen == [-1] and options.restore == 10 and (tmp_path / "grid.jpg").is_file()
+    ended(lambda: training.run.report(config, read_layout(faces), gan_of(finished)))
+    assert seen == [-1] and (tmp_path / "grid.jpg").is_file()
 
 
 def test_another_run_of_the_demos_recipe_shows_its_pictures_in_its_own_directory(faces, finished, tmp_path, monkeypatch):
-    from training import run as mode
-
     monkeypatch.chdir(tmp_path)
-    run = shutil.copytree(finished, tmp_path / "run")
-    options = read_config(["--preset", "demo", "--checkpoint_dir", str(run), "--data_dir", str(faces), "--gpu", "-1"])
-    options.image_size = 32
-    ended(lambda: mode.finish(options, read_layout(faces), mode_gan(run)))
-    assert [path.name for path in tmp_path.iterdir()] == ["run"] and (run / "test_result" / "grid.jpg").is_file()
+    own = shutil.copytree(finished, tmp_path / "run")
+    config = read_config(["--preset", "demo", "--checkpoint_dir", str(own), "--data_dir", str(faces), "--gpu", "-1",
+                          "--image_size", "32"])
+    ended(lambda: training.run.report(config, read_layout(faces), gan_of(own)))
+    assert [path.name for path in tmp_path.iterdir()] == ["run"] and (own / "test_result" / "grid.jpg").is_file()
 
 
-def mode_gan(folder: Path):
+def gan_of(folder: Path) -> SwapGAN:
     """The GAN of a run."""
-    from models.checkpoints import load_swap_gan
-
     return load_swap_gan(folder / "model", None, [], 32, torch.device("cpu"))
-
-
-assert TINY and swap

@@ -216,16 +216,6 @@ def test_a_recognizer_goes_on_with_another_optimizer():
     assert not torch.equal(first.network[1].weight, second.network[1].weight)
 
 
-def test_synthesized_images_count_by_their_weight_in_a_mixed_batch():
-    label, image = torch.tensor([0, 1, 2]), bars(3, torch.tensor([0, 1, 2]))
-    real = gradient(RecognizerRecipe(), label[:2], image[:2], 2)
-    synthesized = gradient(RecognizerRecipe(), label[2:], image[2:], 1)
-    ours = gradient(RecognizerRecipe(synthesized_weight=0.5), label, image, 2)
-    torch.testing.assert_close(ours, (2 * real + 0.5 * synthesized) / 2.5)
-    alone = gradient(RecognizerRecipe(synthesized_weight=0.5), label[2:], image[2:], 0)
-    torch.testing.assert_close(alone, synthesized)  # a whole synthesized batch counts like any
-
-
 def test_mismatched_labels_teach_the_discriminators_to_look_at_the_label():
     """After the same steps, real faces with a wrong label are told from those with the right one far better."""
     margins = []

@@ -42,7 +42,7 @@ def steps(processes):
     for module in network.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
-    recognizer = Recognizer(network, RecognizerRecipe(lr=0.01, synthesized_weight=0.5), processes=processes)
+    recognizer = Recognizer(network, RecognizerRecipe(lr=0.01), processes=processes)
     data = torch.Generator().manual_seed(1)
     figures = []
     total = 7  # an odd number: the shares differ

@@ -261,7 +261,7 @@ def test_a_state_of_another_version_is_one_line(undisturbed, tmp_path):
     shutil.copytree(undisturbed, tmp_path / "run")
     store = StateStore(tmp_path / "run" / "state")
     store.save({**store.load(), "format": 0})
-    assert "another version" in refused(command("train.py", "--restore", "--checkpoint_dir", tmp_path / "run"))
+    assert "written by a version of this program" in refused(command("train.py", "--restore", "--checkpoint_dir", tmp_path / "run"))
 
 
 def test_a_loss_that_is_no_number_stops_the_run(faces, tmp_path):
@@ -300,9 +300,9 @@ def test_schedule_is_that_of_the_method():
 
 
 def test_further_batches_are_those_of_the_method():
-    options = read_config(["--multi_add_gan"])
+    options = read_config(["--multi_add_gan"]).recognizer
     assert [further_batches(e, options) for e in (0, 9, 10, 19, 20, 29, 30, 39)] == \
         [(1, False)] * 2 + [(2, True)] * 2 + [(3, True)] * 2 + [(6, True)] * 2
-    assert further_batches(0, read_config([])) == (6, True)
-    assert further_batches(35, read_config(["--multi_add_gan", "--gan_raw", "0"])) == (6, False)
-    assert further_batches(0, read_config(["--gan_raw", "3"])) == (3, True)
+    assert further_batches(0, read_config([]).recognizer) == (6, True)
+    assert further_batches(35, read_config(["--multi_add_gan", "--gan_raw", "0"]).recognizer) == (6, False)
+    assert further_batches(0, read_config(["--gan_raw", "3"]).recognizer) == (3, True)
