@@ -10,25 +10,24 @@ import pytest
 import torch
 from PIL import Image
 
-from conftest import REPOSITORY, command, refused, shared, train_command
+from conftest import EXPRESSIONS, REPOSITORY, command, refused, shared, train_command
 from datasets.files import is_drawn
-from test_commands import NAMES, faces, run  # noqa: F401: the fixtures
 
 IMAGES = REPOSITORY / "images"
 
 
-def test_swap_writes_six_panels(run, tmp_path):
-    result = command("train.py", "-a", *NAMES, "--swap_list", 2, 5, "--input", "./images/smile.jpg", "--target",
-                     "./images/neutral.jpg", "--mode", "test", "--restore", "--gpu", 0, "--checkpoint_dir", run,
+def test_swap_writes_six_panels(finished, tmp_path):
+    result = command("train.py", "-a", *EXPRESSIONS, "--swap_list", 2, 5, "--input", "./images/smile.jpg", "--target",
+                     "./images/neutral.jpg", "--mode", "test", "--restore", "--gpu", 0, "--checkpoint_dir", finished,
                      "--output", tmp_path / "result.jpg")
     assert result.returncode == 0, result.stderr
     assert result.stderr.count("warning") == 1 and "no CUDA GPU" in result.stderr
     assert Image.open(tmp_path / "result.jpg").size == (6 * 128, 128)
 
 
-def test_strip_goes_from_no_swap_to_full_swap(run, tmp_path):
+def test_strip_goes_from_no_swap_to_full_swap(finished, tmp_path):
     common = ["train.py", "--mode", "test", "--restore", "--swap_list", 2, 5, "--input", "images/smile.jpg",
-              "--target", "images/neutral.jpg", "--checkpoint_dir", run, "--gpu", -1]
+              "--target", "images/neutral.jpg", "--checkpoint_dir", finished, "--gpu", -1]
     assert command(*common, "--frames", 4, "--output", tmp_path / "strip.png").returncode == 0
     assert command(*common, "--output", tmp_path / "result.png").returncode == 0
     strip, row = Image.open(tmp_path / "strip.png"), Image.open(tmp_path / "result.png")
@@ -37,14 +36,14 @@ def test_strip_goes_from_no_swap_to_full_swap(run, tmp_path):
     assert strip.crop((3 * 128 + 8, 0, 4 * 128 - 8, 128)).tobytes() == full_swap.tobytes()
 
 
-def test_swap_aligns_the_faces_and_puts_them_back(run, tmp_path):
+def test_swap_aligns_the_faces_and_puts_them_back(finished, tmp_path):
     pytest.importorskip("cv2")
     model, photos = shared("data/yunet/yunet_n_640_640.onnx"), shared("data/wild_faces/data")
     wide = Image.new("RGB", (300, 200), "navy")
     wide.paste(Image.open(photos / "test_0001.jpg").convert("RGB"), (150, 50))
     wide.save(tmp_path / "wide.png")
     result = command("train.py", "--mode", "test", "--restore", "--swap_list", 2, 5, "--input", tmp_path / "wide.png",
-                     "--target", photos / "test_0002.jpg", "--checkpoint_dir", run, "--gpu", -1, "--align", model,
+                     "--target", photos / "test_0002.jpg", "--checkpoint_dir", finished, "--gpu", -1, "--align", model,
                      "--paste", "--output", tmp_path / "result.png")
     assert result.returncode == 0, result.stderr
     assert Image.open(tmp_path / "result.png").size == (768, 128)
@@ -53,16 +52,16 @@ def test_swap_aligns_the_faces_and_puts_them_back(run, tmp_path):
     assert pasted.crop((0, 0, 140, 200)).tobytes() == wide.crop((0, 0, 140, 200)).tobytes()  # away from the face
     assert pasted.crop((190, 90, 240, 140)).tobytes() != wide.crop((190, 90, 240, 140)).tobytes()
     line = refused(command("train.py", "--mode", "test", "--restore", "--swap_list", 2, 5, "--input",
-                           "images/smile.jpg", "--target", "images/smile.jpg", "--checkpoint_dir", run, "--gpu", -1,
+                           "images/smile.jpg", "--target", "images/smile.jpg", "--checkpoint_dir", finished, "--gpu", -1,
                            "--align", tmp_path / "wide.png"))
     assert "cannot use it as a YuNet" in line
 
 
 @pytest.mark.parametrize("mode", [["test", "--swap_list", 2, 5, "--target", "images/neutral.jpg"], ["recognize"]])
-def test_images_of_the_run_are_no_place_for_a_picture(run, faces, mode):
+def test_images_of_the_run_are_no_place_for_a_picture(finished, faces, mode):
     place = faces / "data" / "test_0001.jpg"
     before = place.read_bytes()
-    line = refused(train_command("--mode", *mode, "--restore", "--checkpoint_dir", run, "--gpu", -1, "--input",
+    line = refused(train_command("--mode", *mode, "--restore", "--checkpoint_dir", finished, "--gpu", -1, "--input",
                                  "images/smile.jpg", "--output", place))
     assert "stays untouched" in line and place.read_bytes() == before and not place.with_suffix(".csv").exists()
 
@@ -70,9 +69,9 @@ def test_images_of_the_run_are_no_place_for_a_picture(run, faces, mode):
 @pytest.mark.parametrize("name, mode", [
     ("result.jpg", ["test", "--swap_list", 2, 5, "--input", IMAGES / "smile.jpg", "--target", IMAGES / "neutral.jpg"]),
     ("grid.jpg", ["grid"]), ("recognized.jpg", ["recognize", "--input", IMAGES / "smile.jpg"])])
-def test_pictures_under_a_default_name_are_overwritten_if_they_are_ours(run, tmp_path, monkeypatch, name, mode):
+def test_pictures_under_a_default_name_are_overwritten_if_they_are_ours(finished, tmp_path, monkeypatch, name, mode):
     monkeypatch.chdir(tmp_path)
-    words = ["--mode", *mode, "--restore", "--checkpoint_dir", run, "--gpu", -1]
+    words = ["--mode", *mode, "--restore", "--checkpoint_dir", finished, "--gpu", -1]
     shutil.copy(IMAGES / "smile.jpg", name)
     line = refused(train_command(*words))
     assert name in line and "move it away" in line and Path(name).read_bytes() == (IMAGES / "smile.jpg").read_bytes()
@@ -81,10 +80,10 @@ def test_pictures_under_a_default_name_are_overwritten_if_they_are_ours(run, tmp
     assert train_command(*words).returncode == 0
 
 
-def test_swap_aligns_as_the_training_faces_were(run, tmp_path):
+def test_swap_aligns_as_the_training_faces_were(finished, tmp_path):
     pytest.importorskip("cv2")
     model, photos = shared("data/yunet/yunet_n_640_640.onnx"), shared("data/wild_faces/data")
-    shutil.copytree(run / "model", tmp_path / "run" / "model")
+    shutil.copytree(finished / "model", tmp_path / "run" / "model")
     path = tmp_path / "run" / "model" / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "alignment": {"size": 96, "margin": 0.2}}))
     (tmp_path / "photos").mkdir()
@@ -110,15 +109,15 @@ def test_swap_aligns_as_the_training_faces_were(run, tmp_path):
     assert "--margin 0.5" in line and "--margin 0.2" in line
 
 
-def test_swap_reads_the_references_own_files(run, tmp_path):
+def test_swap_reads_the_references_own_files(finished, tmp_path):
     (tmp_path / "model").mkdir()
     for name in ("Enc", "Dec"):
-        state = torch.load(run / "model" / f"{name}_iter_temp.pth", weights_only=True)
+        state = torch.load(finished / "model" / f"{name}_iter_temp.pth", weights_only=True)
         torch.save(state, tmp_path / "model" / f"{name}_iter_010.pth", _use_new_zipfile_serialization=False)
     swap = ["train.py", "--mode", "test", "--swap_list", 2, 5, "-i", "images/smile.jpg", "-t", "images/neutral.jpg",
             "--gpu", -1, "--image_size", 32]
     assert command(*swap, "--restore", 10, "--checkpoint_dir", tmp_path, "-o", tmp_path / "a.png").returncode == 0
-    assert command(*swap, "--restore", "--checkpoint_dir", run, "-o", tmp_path / "b.png").returncode == 0
+    assert command(*swap, "--restore", "--checkpoint_dir", finished, "-o", tmp_path / "b.png").returncode == 0
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
@@ -134,9 +133,9 @@ def test_swap_reads_the_references_own_files(run, tmp_path):
     (["--frames", 1], ["--frames 1"]), (["--swap_list", 2], ["--swap_list 2", "2 numbers"]),
     (["--swap_list", 2, 5, 1, "-t", "images/neutral.jpg", "images/smile.jpg"], ["several targets", "--frames"]),
     (["--matrix", "--frames", 3], ["--matrix: needs two targets"])])
-def test_bad_swap_options_are_refused(run, tmp_path, options, words):
+def test_bad_swap_options_are_refused(finished, tmp_path, options, words):
     line = refused(command("train.py", "--mode", "test", "--restore", "--swap_list", 2, 5, "-i", "images/smile.jpg",
-                           "-t", "images/neutral.jpg", "--checkpoint_dir", run, "--gpu", -1, *options))
+                           "-t", "images/neutral.jpg", "--checkpoint_dir", finished, "--gpu", -1, *options))
     assert all(word in line for word in words), line
 
 

@@ -22,8 +22,8 @@ from models.parallel import Processes
 from models.swap_gan import SwapGAN
 from options.config import Config
 from training.context import TrainingContext
-from training.data import (check_fold, checked_data, checkpoint_metadata, decoded_images, draw_demo, is_demo, selection,
-                           split_for)
+from training.data import (check_fold, check_overwrite, checked_data, checkpoint_metadata, decoded_images, draw_demo,
+                           is_demo, selection, split_for)
 from training.launch import amp_dtype, begin
 from training.memory import check_memory
 from training.phases import GANPhase, PerceptualPhase, RecognizerPhase, schedule
@@ -62,6 +62,7 @@ def train_run(config: Config, device: torch.device, processes: Processes, shared
     amp = amp_dtype(config.hardware.amp, device)
     check_memory(config, layout, device, amp is not None, processes.world)
     if config.run.overwrite and not restoring:
+        check_overwrite(config, layout)
         processes.first(directory.move_aside)
     samples = layout.train + layout.target_only + selection(layout, config.recognizer.select_on)
     images = shared.images.of(samples) if shared else decoded_images(config, samples, directory, not restoring, device,
