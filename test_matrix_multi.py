@@ -3,6 +3,9 @@
     python test_matrix_multi.py --data 2 --resume_dir checkpoint/checkpoint_multipie/VGG --gpu 0
 
 Several, such as folds or seeds, give one pooled matrix, and mean, standard deviation and interval of their accuracies.
+Groups of runs with different options are compared by
+
+    python test_matrix_multi.py --resume_dir A/seed_*/VGG --against B/seed_*/VGG --against C/seed_*/VGG
 """
 
 from __future__ import annotations
@@ -29,6 +32,9 @@ def build_parser() -> argparse.ArgumentParser:
     add("--resume_dir", nargs="+", default=["checkpoint/checkpoint_multipie/VGG"], metavar="DIR",
         help="directory with max_ckpt.t7 and Enc_max.pth; names, sizes and shapes come from there. Of several, each is "
              "judged on its own test images, a fold's on that fold, and the results are pooled")
+    add("--against", nargs="+", action="append", default=[], metavar="DIR",
+        help="recognizers of another setting, to compare with those of --resume_dir over common seeds and folds; several "
+             "times for several settings. Writes comparison.txt, .csv, .tex and .png alone")
     add("--data", type=int, choices=(1, 2, 3), default=argparse.SUPPRESS,
         help="data set: 1 MMI, 2 Multi-PIE, 3 RAF-DB (default: what the recognizer was trained on, else 2)")
     add("--data_dir", default=argparse.SUPPRESS, help="any data directory, instead of that of --data")
@@ -37,12 +43,18 @@ def build_parser() -> argparse.ArgumentParser:
     add("--split", choices=("test", "val", "train", "all"), default="test", help="which images to judge on")
     add("-g", "--gpu", type=int, nargs="+", help="GPU to use, -1 for the CPU (default: the first GPU, if any)")
     add("--batch_size", type=int, default=64, help="images at a time")
-    add("--num_workers", type=int, default=2, help="processes that decode images")
+    add("--num_workers", type=int, default=2, help="threads that decode images")
     add("--image_size", type=int, default=256, help="image side, for a checkpoint that does not carry it")
     add("--output_dir", default=".",
         help="where Con_Matrix.png, confusion_matrix.json, predictions.csv and mistakes.jpg go; of several "
              "recognizers only the first two")
     return parser
+
+
+def recognizer_directory(name: str) -> Path:
+    """Return the directory with a recognizer's files: the one named, or the ``VGG`` of the run that is named."""
+    folder = Path(name)
+    return folder / "VGG" if not (folder / "max_ckpt.t7").is_file() and (folder / "VGG").is_dir() else folder
 
 
 def find_layout(options: argparse.Namespace, trained: TrainedRecognizer, folder: Path) -> "Layout":
@@ -84,22 +96,41 @@ def evaluate_folder(options: argparse.Namespace, folder: Path) -> tuple["Evaluat
                         options.batch_size, options.num_workers), layout
 
 
-def evaluate_all(options: argparse.Namespace, folders: Sequence[Path]) -> None:
-    """Judge several recognizers, each on its own images, and write the pooled results."""
-    from evaluation.pooled import Pooled
-    from commands.matrix import write_pooled
-
-    reports, expressions = [], None
+def evaluate_each(options: argparse.Namespace, folders: Sequence[Path]
+                  ) -> tuple[list["EvaluationResult"], tuple[str, ...]]:
+    """Evaluate several recognizers, each on its own images; also return the expressions that all of them have."""
+    results, expressions = [], None
     for folder in folders:
         found, layout = evaluate_folder(options, folder)
         if expressions not in (None, layout.expressions):
             raise UserError(f"{folder}: was trained with -a {' '.join(layout.expressions)}, and {folders[0]} with -a "
                             f"{' '.join(expressions)}; only the same expressions in one order can be pooled")
         expressions = layout.expressions
-        reports.append(found.report)
-        print(f"{folder}: {found.predictions.as_text()}", flush=True)
+        results.append(found)
+        print(f"{folder}: {found.predictions.accuracies()}", flush=True)
     print()
-    write_pooled(Pooled(list(map(str, folders)), reports), expressions,
+    return results, expressions
+
+
+def compare(options: argparse.Namespace, groups: Sequence[Sequence[Path]]) -> None:
+    """Evaluate the recognizers of several groups and write their comparison."""
+    from commands.compare import group_names, keys_of, write_comparison
+    from evaluation.comparison import Comparison, Group, RunResult
+
+    keys = [keys_of(folders) for folders in groups]
+    results, _ = evaluate_each(options, [folder for folders in groups for folder in folders])
+    found = iter(RunResult(result.report, result.correct) for result in results)
+    write_comparison(Comparison([Group(name, {key: next(found) for key in own})
+                                 for name, own in zip(group_names(groups), keys)]), options.output_dir)
+
+
+def evaluate_all(options: argparse.Namespace, folders: Sequence[Path]) -> None:
+    """Evaluate several recognizers, each on its own images, and write the pooled results."""
+    from evaluation.pooled import Pooled
+    from commands.matrix import write_pooled
+
+    results, expressions = evaluate_each(options, folders)
+    write_pooled(Pooled(list(map(str, folders)), [found.report for found in results]), expressions,
                  f"{len(folders)} recognizers, {options.split} images", options.output_dir)
 
 
@@ -109,22 +140,30 @@ def main(words: Sequence[str] | None = None) -> None:
     check_ranges(options, batch_size=(1, 65536), num_workers=(0, 256), image_size=(32, 2048), gpu=(-1, 1023))
     if options.image_size % 32:
         raise UserError(f"--image_size {options.image_size}: must be a multiple of 32, like 64 or 256")
-    folders = list(map(Path, options.resume_dir))
-    for i, folder in enumerate(folders):
+    groups = [list(map(recognizer_directory, names)) for names in (options.resume_dir, *options.against)]
+    every = [folder for folders in groups for folder in folders]
+    for i, folder in enumerate(every):
         if not folder.is_dir():
             raise UserError(f"--resume_dir {folder}: no such directory")
-        if folder.resolve() in map(Path.resolve, folders[:i]):
+        if folder.resolve() in map(Path.resolve, every[:i]):
             raise UserError(f"--resume_dir {folder}: named twice, its images would be counted twice")
     from datasets.files import check_output
+    from commands.compare import check_comparison, check_same_setting
     from commands.matrix import check_results, write_report
 
     check_output(options.output_dir, "--output_dir", directory=True)
+    for folders in groups:
+        check_same_setting(folders)
+    if options.against:
+        check_comparison(options.output_dir)
+        return compare(options, groups)
+    folders = groups[0]
     check_results(options.output_dir, f"--output_dir {options.output_dir}", pooled=len(folders) > 1)
     if len(folders) > 1:
         return evaluate_all(options, folders)
     found, layout = evaluate_folder(options, folders[0])
     write_report(found, layout.expressions, f"{folders[0]} on {layout.root}, {options.split} images",
-                 options.output_dir)
+                 options.output_dir, folders[0].parent)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ WORK = {  # a mode → the function that does it; a series is a training of seve
     "train": "training.run.train", "series": "training.series.train_series", "test": "commands.swap.swap",
     "evaluate": "commands.evaluate.evaluate_swaps", "grid": "commands.grid.draw_grid",
     "generate": "commands.generate.generate", "recognize": "commands.recognize.recognize",
-    "export": "commands.export.export",
+    "export": "commands.export.export", "report": "commands.report.write_run_report",
 }
 
 

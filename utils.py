@@ -20,11 +20,13 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 import types
 import warnings
+from functools import cache
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, BinaryIO, Callable, Iterable, Iterator, NoReturn
 
 if TYPE_CHECKING:
     import torch
@@ -39,8 +41,7 @@ class UserError(Exception):
 
 REQUIRED = "torch", "torchvision", "numpy", "scipy", "PIL", "tqdm"  # as they are imported
 
-# torchrun kills all processes as soon as one ends: where all meet the same mistake, the main one alone is to speak.
-SECONDS_TO_SPEAK = 15
+SECONDS_FOR_THE_LINE = 15  # that a process waits for the line of the one that met the error
 
 
 class Stopped(Exception):
@@ -52,52 +53,121 @@ class Stopped(Exception):
 
 
 def run_command(main: Callable[[], None]) -> None:
-    """Call ``main`` as a program: a user's mistake is one line on stderr and exit status 2."""
+    """Call ``main`` as a program: a user's mistake is one line on stderr and exit status 2.
+
+    Of several processes, the one that meets an error first reports it, once on each machine, and all leave at once.
+    """
     keep_freed_memory()
     open_standard_streams()
     try:
         main()
-    except UserError as error:
-        sys.exit(_report(" ".join(str(error).split()), 2))
-    except ModuleNotFoundError as error:
-        if error.name not in REQUIRED:
-            raise
-        sys.exit(_report(f"the package {error.name} is not installed; pip install -r requirements.txt", 2))
-    except MemoryError:
-        sys.exit(_report("not enough memory; take smaller images, batches or widths", 2))
-    except UnicodeEncodeError as error:
-        sys.exit(_report(f"{ascii(error.object)[:100]}: a name that is no text; rename it", 2))
-    except RuntimeError as error:  # torch's own, on the CPU and on GPUs
-        if "can't allocate memory" not in str(error) and "out of memory" not in str(error):
-            raise
-        sys.exit(_report("not enough memory; take smaller images, batches or widths", 2))
-    except Stopped as stop:
-        sys.exit(_report(str(stop), 128 + stop.signum))
-    except KeyboardInterrupt:
-        sys.exit(_report("interrupted", 128 + signal.SIGINT))
     except BrokenPipeError:  # the reader of our output has seen enough, like head
         for stream in (sys.stdout, sys.stderr):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         sys.exit(128 + signal.SIGPIPE)
-    except OSError as error:
-        if error.errno is None:
+    except (Exception, KeyboardInterrupt) as error:
+        line, status = line_and_status(error)
+        if started_by_torchrun():
+            _leave_together(error, line, status)
+        if line is None:
             raise
+        _print_error(line)
+        sys.exit(status)
+
+
+def line_and_status(error: BaseException) -> tuple[str | None, int]:
+    """Return the line that tells a user of an error, None for a mistake of this program, and the exit status."""
+    if isinstance(error, UserError):
+        return " ".join(str(error).split()), 2
+    if isinstance(error, ModuleNotFoundError) and error.name in REQUIRED:
+        return f"the package {error.name} is not installed; pip install -r requirements.txt", 2
+    if isinstance(error, UnicodeEncodeError):
+        return f"{ascii(error.object)[:100]}: a name that is no text; rename it", 2
+    if isinstance(error, Stopped):
+        return str(error), 128 + error.signum
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted", 128 + signal.SIGINT
+    if isinstance(error, (MemoryError, RuntimeError)):
+        return _line_of_runtime_error(error), 2
+    if isinstance(error, OSError) and error.errno is not None:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         where = f"{error.filename}: " if error.filename else ""
         advice = "free some space" if full else "choose another file or place"
-        sys.exit(_report(f"{where}{error.strerror}; {advice}", 2))
+        return f"{where}{error.strerror}; {advice}", 2
+    return None, 1
 
 
-def _report(line: str, status: int) -> int:
-    if not main_process():
-        time.sleep(SECONDS_TO_SPEAK)
-    if line:
-        who = "" if main_process() else f"process {os.environ['RANK']}: "
-        line = re.sub(r"\S{301,}", lambda word: f"{word[0][:120]}...", line)
-        with contextlib.suppress(OSError, ValueError):  # nobody is there to read it
-            print(f"{who}{Path(sys.argv[0]).name}: {line if len(line) <= 1500 else line[:1500] + '...'}\n",
-                  end="", file=sys.stderr, flush=True)  # in one write: other processes write there too
-    return status
+OUT_OF_MEMORY = re.compile(r"can't allocate memory|out of memory|ALLOC_FAILED", re.IGNORECASE)
+LOST_PROCESS = re.compile(r"closed by peer|reset by peer|Broken pipe|Socket Timeout|remote process exited|"
+                          r"recvValue failed|sendBytes failed|Timed out waiting", re.IGNORECASE)
+
+
+def _line_of_runtime_error(error: MemoryError | RuntimeError) -> str | None:
+    """Torch's own errors on CPUs and GPUs, cuDNN's and cuBLAS's included, that are not mistakes of this program."""
+    text = str(error)
+    if isinstance(error, MemoryError) or OUT_OF_MEMORY.search(text):
+        where = "GPU memory" if re.search("cud|cublas", text, re.IGNORECASE) else "memory"
+        return f"not enough {where}; lower --batch_size, --vgg_batch_size, --image_size, --base_width, --vgg_width or " \
+               "--fc_width" + (", or take --amp bf16" if where != "memory" else "")
+    if started_by_torchrun() and LOST_PROCESS.search(text):
+        return "another process has ended without a word (killed, or its machine is gone); go on with --restore"
+    return None
+
+
+def _print_error(line: str, rank: str = "0") -> None:
+    who = "" if rank == "0" else f"process {rank}: "
+    line = re.sub(r"\S{301,}", lambda word: f"{word[0][:120]}...", line)
+    with contextlib.suppress(OSError, ValueError):  # nobody is there to read it
+        print(f"{who}{Path(sys.argv[0]).name}: {line if len(line) <= 1500 else line[:1500] + '...'}\n",
+              end="", file=sys.stderr, flush=True)  # in one write: other processes write there too
+
+
+def _leave_together(error: BaseException, line: str | None, status: int) -> NoReturn:
+    """Report what ended the first of the processes, once on each machine, and end this one without any clean-up.
+
+    The others may wait in a collective operation, so that an ordinary end, with its threads, would wait for them.
+    """
+    rank, spoken = os.environ.get("RANK", "0"), line
+    if line is None:
+        spoken = f"{type(error).__name__}: {error} (see the traceback)"
+    if not isinstance(error, Stopped):
+        first = _first_error(f"{rank} {spoken}" if spoken else "")
+    else:
+        first = f"0 {spoken}" if rank == "0" else None
+    if first == f"{rank} {spoken}" and line is None:
+        traceback.print_exception(error)
+    elif first:
+        _print_error(first.partition(" ")[2], first.partition(" ")[0])
+    else:
+        time.sleep(1)  # torchrun ends all as soon as one has ended: the one that speaks is to be the first
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(status)
+
+
+def _first_error(own: str) -> str | None:
+    """Return the first error of all processes ("rank line"), in one process of each machine; None in the others.
+
+    Without a store that all can reach it is the own one. ``own`` is empty where another process knows the error.
+    """
+    from datetime import timedelta
+
+    try:
+        store = process_store() if _store_is_near() else None
+        if store is None:
+            return own or None
+        if not own:
+            store.wait(["error"], timedelta(seconds=SECONDS_FOR_THE_LINE))
+        first = store.compare_set("error", "", own).decode()
+        return first if store.add(f"reported on {os.environ.get('GROUP_RANK', '0')}", 1) == 1 else None
+    except (ImportError, RuntimeError, ValueError):
+        return own or None
+
+
+def _store_is_near() -> bool:
+    """Whether the store of all processes can be reached at once: it is torchrun's, or has been in use."""
+    return process_store.cache_info().currsize > 0 or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
 
 
 def open_standard_streams() -> None:
@@ -190,7 +260,7 @@ def pick_device(gpu: list[int] | None) -> "torch.device":
     """The GPU asked for, or the CPU: with a warning where a GPU was asked for in vain.
 
     ``gpu`` is None (a GPU if there is one) or a list of indices, where -1 means the CPU. Of several processes on a
-    machine, each takes its own.
+    machine, each takes its own. It is torch's current GPU from then on.
     """
     import torch
 
@@ -202,14 +272,22 @@ def pick_device(gpu: list[int] | None) -> "torch.device":
                   + " ".join(map(str, gpu)), file=sys.stderr)
         return torch.device("cpu")
     local_rank = int(os.environ["LOCAL_RANK"]) if number_of_processes() > 1 else 0
-    here = max(local_rank + 1, int(os.environ.get("LOCAL_WORLD_SIZE", 1))) if number_of_processes() > 1 else 1
+    here = max(local_rank + 1, processes_here()) if "LOCAL_WORLD_SIZE" in os.environ else local_rank + 1
     if gpu is not None and here > 1 and len(set(gpu)) < here:
         raise UserError(f"--gpu {' '.join(map(str, gpu))}: {here} processes here need {here} different GPUs; "
                         "name as many, or leave --gpu out")
     index = local_rank if gpu is None else gpu[local_rank]
     if index >= torch.cuda.device_count():
         raise UserError(f"--gpu {index}: this machine has {torch.cuda.device_count()} GPU(s), numbered from 0")
+    torch.cuda.set_device(index)  # else a context is opened on GPU 0 as well
     return torch.device("cuda", index)
+
+
+def gpus() -> list[int] | None:
+    """The numbers of this machine's GPUs; None where there are none."""
+    import torch
+
+    return list(range(torch.cuda.device_count())) or None if torch.cuda.is_available() else None
 
 
 def to_device(value: "torch.Tensor", device: "torch.device | str") -> "torch.Tensor":
@@ -221,6 +299,30 @@ def to_device(value: "torch.Tensor", device: "torch.device | str") -> "torch.Ten
 def main_process() -> bool:
     """Whether this is the one of several processes (``torchrun``) that speaks."""
     return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0"
+
+
+def started_by_torchrun() -> bool:
+    """Whether several processes work together, as far as the environment tells."""
+    return os.environ.get("WORLD_SIZE", "1") != "1" and {"RANK", "MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys()
+
+
+@cache
+def process_store() -> Any:
+    """Return the key-value store of all processes that ``torchrun`` has started, anew for each of its restarts.
+
+    Torch gives processes that are started again the store of the attempt before, with what that left in it.
+    """
+    from torch import distributed
+
+    store, _, _ = next(distributed.rendezvous("env://"))
+    return distributed.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+
+
+def processes_here() -> int:
+    """Return how many of the processes that work together share this machine."""
+    here = os.environ.get("LOCAL_WORLD_SIZE", "")
+    world = number_of_processes()
+    return int(here) if world > 1 and here.isascii() and here.isdigit() and 0 < int(here) <= world else world
 
 
 def number_of_processes() -> int:
@@ -264,6 +366,36 @@ def installed_memory() -> int:
 
 # --------------------------------------------------------------------------------------------------- files
 
+REFUSALS = errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENOTTY
+
+
+@contextlib.contextmanager
+def may_be_refused() -> Iterator[None]:
+    """Within this context a file system may refuse an operation that it does not know (SMB, S3 and FUSE mounts).
+
+    For side work alone, such as permissions and times. Errors that lose data, such as a full disk, are raised.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in REFUSALS:
+            raise
+
+
+def placeholder(path: str | os.PathLike) -> str | None:
+    """Say what a file is that only stands for the one that was to be downloaded; None for any other file."""
+    try:
+        with open(path, "rb") as handle:
+            start = handle.read(256).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    except OSError:
+        return None
+    if start.startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer, not the file itself: fetch it with git lfs pull"
+    if start.startswith((b"<!doctype html", b"<html", b"<head")):
+        return "a web page, not the file itself: download it again, and open it in a browser to see what went wrong"
+    return None
+
+
 @contextlib.contextmanager
 def atomic_file(path: str | os.PathLike, mode: str = "wb") -> Iterator[Any]:
     """Open a file that appears under its name whole or not at all (temporary file, fsync, rename)."""
@@ -276,8 +408,10 @@ def atomic_file(path: str | os.PathLike, mode: str = "wb") -> Iterator[Any]:
         with handle:
             yield handle
             handle.flush()
-            os.fsync(handle.fileno())
-        os.chmod(handle.name, 0o666 & ~_umask())
+            with may_be_refused():
+                os.fsync(handle.fileno())
+        with may_be_refused():
+            os.chmod(handle.name, 0o666 & ~_umask())
         os.replace(handle.name, path)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -327,17 +461,24 @@ def read_json(path: str | os.PathLike) -> Any:
         raise UserError(f"{path}: not readable as JSON ({error})") from None
 
 
-PICTURE_FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP"}
+PICTURE_FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP", ".pdf": "PDF"}
 
 
 def check_picture_name(path: str | os.PathLike) -> None:
     """UserError unless a picture can be written under this name."""
     if Path(path).suffix.lower() not in PICTURE_FORMATS:
-        raise UserError(f"{path}: a picture's name must end in .png or .jpg")
+        raise UserError(f"{path}: a picture's name must end in .png, .jpg or .pdf")
 
 
 def save_picture(image, path: str | os.PathLike, comment: bytes | None = None) -> None:
     """Write a PIL image atomically, in the format that the name's ending asks for; JPEG and PNG may hold a comment."""
+    content = encoded_picture(image, path, comment)
+    with atomic_file(path) as handle:
+        handle.write(content)
+
+
+def encoded_picture(image, path: str | os.PathLike, comment: bytes | None = None) -> bytes:
+    """Return what :func:`save_picture` writes."""
     import io
 
     from PIL.PngImagePlugin import PngInfo
@@ -351,8 +492,7 @@ def save_picture(image, path: str | os.PathLike, comment: bytes | None = None) -
     elif comment:
         more["comment"] = comment
     image.save(buffer, format=PICTURE_FORMATS[ending], quality=95, **more)
-    with atomic_file(path) as handle:
-        handle.write(buffer.getvalue())
+    return buffer.getvalue()
 
 
 def save_checkpoint(path: str | os.PathLike, value: Any) -> None:
@@ -378,6 +518,8 @@ def load_checkpoint(path: str | os.PathLike) -> Any:
 
     if not Path(path).is_file():
         raise UserError(f"{path}: no such checkpoint file")
+    if found := placeholder(path):
+        raise UserError(f"{path}: is {found}")
     torch.serialization.add_safe_globals(_numpy_scalars())
     try:
         with warnings.catch_warnings():

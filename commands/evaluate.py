@@ -14,10 +14,11 @@ from datasets.layout import Layout, Sample, image_directory
 from datasets.loading import Images, load
 from datasets.plans import Batch, Plan, real_plan, true_swaps
 from models.checkpoints import load_judge, save_judge
+from evaluation import verdict
 from evaluation.judge import ExpressionJudge, train_judge
 from models.recognizer import Recognizer, evaluate
 from models.swap import Pair
-from models.swap_gan import SwapGAN
+from models.swapper import Swapper
 from evaluation.synthesis import Gallery, SynthesisReport, Trial, evaluate_synthesis
 from options.config import Config, LoadingOptions
 from commands.trained import load_gan, read_data
@@ -33,16 +34,19 @@ def evaluate_swaps(config: Config) -> None:
     judge_path = Path(config.judge.judge or Path(run) / "judge.pth")
     check_output(path, "--checkpoint_dir")
     check_output(judge_path, "--judge")
-    gan, names = load_gan(config)
-    layout = read_data(config, names)
+    trained = load_gan(config)
+    gan, names, layout = trained.swapper, trained.names, read_data(config, trained)
     for out, flag in ((path, "--checkpoint_dir"), (judge_path, "--judge")):
         check_output(out, flag, trees=[image_directory(layout.root)])
     report = measure(gan, layout, config.loading, judge_path, config.judge.judge_epochs)
-    utils.write_json(path, {"checkpoint_dir": run, "data_dir": str(layout.root), **report.as_dict(names)})
-    print(f"swaps of {run} on {layout.root}, test images\n\n{report.as_text(names)}\n\nwrote {path}")
+    findings = verdict.of_judge(report.judge_accuracy, len(names))
+    utils.write_json(path, {"checkpoint_dir": run, "data_dir": str(layout.root), **report.as_dict(names),
+                            "verdict": findings})
+    print(f"swaps of {run} on {layout.root}, test images\n\n{report.as_text(names)}\n\n"
+          f"{verdict.as_text(findings, 'the judge')}\n\nwrote {path}")
 
 
-def measure(gan: SwapGAN, layout: Layout, loading: LoadingOptions, judge_path: Path, judge_epochs: int
+def measure(gan: Swapper, layout: Layout, loading: LoadingOptions, judge_path: Path, judge_epochs: int
             ) -> SynthesisReport:
     """Measure the swaps of a GAN on the test images of a layout; the judge is trained first if there is none yet."""
     if len({sample.label for sample in layout.test}) < 2:

@@ -18,7 +18,6 @@ import torch
 
 import utils
 from datasets.files import check_output
-from models.checkpoints import gan_config
 from models.portable import PortableRecognizer, PortableSwap
 from options.config import Config
 from commands.trained import load_gan, load_trained
@@ -73,9 +72,9 @@ def recognizer_of(config: Config) -> tuple[PortableRecognizer, dict[str, Any]]:
 
 def swap_of(config: Config) -> tuple[PortableSwap, dict[str, Any]]:
     """The run's generator, and what the file says about it."""
-    gan, names = load_gan(config)
-    return PortableSwap(gan.used), described("swap", names, gan.shape.image_size,
-                                             gan_config(Path(config.run.checkpoint_dir) / "model").get("alignment"))
+    trained = load_gan(config)
+    return (PortableSwap(trained.swapper.used),
+            described("swap", trained.names, trained.swapper.shape.image_size, trained.alignment))
 
 
 def described(which: str, names: list[str], image_size: int, alignment: dict[str, float] | None) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from datasets.layout import Sample, foreign_lists, write_layout
 from datasets.loading import Images, load
 from datasets.plans import Batch, Plan
 from datasets.splits import training_pairs
-from pictures.figures import to_picture
+from pictures.sheets import to_picture
 from models.checkpoints import RUN_FOLDERS
 from options.config import Config
 from commands.trained import load_gan, read_data
@@ -35,8 +35,8 @@ def generate(config: Config) -> None:
     """
     out, run = Path(config.output.output), config.run.checkpoint_dir
     check_out(out, run)
-    gan, names = load_gan(config)
-    layout = read_data(config, names)
+    trained = load_gan(config)
+    gan, names, layout = trained.swapper, trained.names, read_data(config, trained)
     for folder in (out, out / "data"):
         check_output(folder, "--output", apart=[layout.root], directory=True)
     everyone = layout.train + layout.target_only

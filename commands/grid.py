@@ -12,8 +12,8 @@ import utils
 from datasets.files import check_output, save_figure
 from datasets.layout import Layout, Sample, image_directory
 from datasets.loading import Images, to_float
-from pictures import figures
-from models.swap_gan import SwapGAN
+from models.swapper import Swapper
+from pictures.sheets import residual_picture, sheet
 from evaluation.synthesis import expressions_of
 from options.config import Config
 from commands.trained import load_gan, read_data
@@ -24,14 +24,14 @@ def draw_grid(config: Config) -> None:
     """Draw the sheet of a run's swaps on its test images."""
     output = config.output.output
     check_output(output, "--output")
-    gan, names = load_gan(config)
-    layout = read_data(config, names)
+    trained = load_gan(config)
+    layout = read_data(config, trained)
     check_output(output, "--output", trees=[image_directory(layout.root)],
                  inputs=[sample.path for sample in layout.split("all")])
-    save_sheet(gan, layout, config.output.rows, config.run.seed, Path(output))
+    save_sheet(trained.swapper, layout, config.output.rows, config.run.seed, Path(output))
 
 
-def save_sheet(gan: SwapGAN, layout: Layout, count: int, seed: int, path: Path) -> None:
+def save_sheet(gan: Swapper, layout: Layout, count: int, seed: int, path: Path) -> None:
     """Write the sheet of ``count`` test persons, each with every expression of a reference image.
 
     The first row shows the references. Below, each person has a row of pictures and one of residuals. A person's own
@@ -45,10 +45,10 @@ def save_sheet(gan: SwapGAN, layout: Layout, count: int, seed: int, path: Path) 
     rows: list[list] = [[None, *shown]]
     for face, person in zip(faces, persons):
         swapped, residual = expressions_of(gan, face, person.label, shown, expressions)
-        rows += [[face, *swapped], [None, *figures.heat_map(residual)]]
+        rows += [[face, *swapped], [None, *residual_picture(residual)]]
     heads = ["input", *(layout.expressions[sample.label] for sample in references)]
     notes = ["reference", *(note for person in persons for note in (person.subject or person.name, "residual"))]
-    save_figure(figures.sheet(heads, rows, notes), path)
+    save_figure(sheet(rows, heads, notes, f"test persons of {layout.root.name}", residuals=True), path)
     print(f"wrote {path}: {len(persons)} test persons with {len(references)} expressions and the residuals behind them")
 
 

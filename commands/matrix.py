@@ -16,12 +16,13 @@ import utils
 from datasets.files import check_figure, check_output, check_table, save_figure
 from datasets.layout import Layout, Sample, check_images, short_names
 from datasets.loading import Images, to_float
-from evaluation.attribution import explained_stage
+from evaluation.attribution import explained_side
 from models.checkpoints import TrainedRecognizer
-from pictures.figures import confusion_picture
+from pictures.cards import Card, cards_picture
+from pictures.matrix import confusion_picture
+from evaluation import verdict
 from evaluation.metrics import Predictions, Report
 from evaluation.pooled import Pooled
-from pictures.recognized_figures import Card, cards_picture
 from models.recognizer import answers
 from utils import UserError
 
@@ -43,6 +44,12 @@ class EvaluationResult:
     def report(self) -> Report:
         """The figures of the confusion matrix."""
         return self.predictions.report
+
+    @property
+    def correct(self) -> dict[str, bool]:
+        """Whether each image is recognized, by file name."""
+        right = self.predictions.predicted == self.predictions.label
+        return {sample.name: bool(is_right) for sample, is_right in zip(self.samples, right)}
 
 
 def evaluate_split(trained: TrainedRecognizer, layout: Layout, split: str, image_size: int, batch_size: int,
@@ -78,25 +85,38 @@ def check_results(folder: str | Path, flag: str, pooled: bool = False) -> None:
         check_table(places[2], flag, ",".join(ANSWERED))
 
 
-def write_report(result: EvaluationResult, names: Sequence[str], title: str, output_dir: str | Path) -> None:
-    """Print the tables and write ``Con_Matrix.png``, ``confusion_matrix.json``, ``predictions.csv`` and
-    ``mistakes.jpg``."""
+def write_report(result: EvaluationResult, names: Sequence[str], title: str, output_dir: str | Path, run: Path
+                 ) -> None:
+    """Print the tables and the verdict, and write ``Con_Matrix.png``, ``confusion_matrix.json``, ``predictions.csv`` and
+    ``mistakes.jpg``.
+
+    ``run`` is the directory of the recognizer's run, which tells how many images chose it.
+    """
     output_dir, report, predictions = Path(output_dir), result.report, result.predictions
     heading = f"accuracy {report.accuracy:.1f} %, mean of classes {report.mean_class_accuracy:.1f} %"
     places = [output_dir / name for name in RESULTS]
     picture = mistakes_picture(result, names)
-    save_figure(confusion_picture(report, names, heading), places[0])
-    utils.write_json(places[1], {"title": title, **predictions.as_dict(names)})
+    save_figure(confusion_picture(report, names, heading, title), places[0])
+    findings = [*verdict.of_predictions(predictions, names),
+                *verdict.of_selection(validation_count(run) if result.trained.config.get("selected_on") == "val" else 0)]
+    utils.write_json(places[1], {"title": title, **predictions.as_dict(names), "verdict": findings})
     utils.write_text(places[2], predictions_table(result, names))
     save_figure(picture, places[3])
     print(f"{title}\n\n{predictions.as_text()}\n\n{report.as_text(names, short_names(names))}\n")
+    print(verdict.as_text(findings, "this result") + "\n")
     print("wrote " + ", ".join(map(str, places[:-1])) + f" and {places[-1]}")
+
+
+def validation_count(run: Path) -> int:
+    """The number of images that chose the recognizer of a run; 0 if the run does not tell."""
+    kept = run / "splits" / "images_val.list"
+    return len(kept.read_text(encoding="utf-8").splitlines()) if kept.is_file() else 0
 
 
 def write_pooled(pooled: Pooled, names: Sequence[str], title: str, output_dir: str | Path) -> None:
     """Print the figures of several runs and write their ``Con_Matrix.png`` and ``confusion_matrix.json``."""
     places = [Path(output_dir) / name for name in RESULTS[:2]]
-    save_figure(confusion_picture(pooled.report, names, pooled.heading), places[0])
+    save_figure(confusion_picture(pooled.report, names, pooled.heading, title), places[0])
     utils.write_json(places[1], {"title": title, **pooled.as_dict(names)})
     print(f"{title}\n\n{pooled.as_text()}\n\n{pooled.report.as_text(names, short_names(names))}\n")
     print(f"wrote {places[0]} and {places[1]}")
@@ -131,5 +151,5 @@ def mistakes_picture(result: EvaluationResult, names: Sequence[str]) -> Image.Im
                   int(predictions.label[i])) for face, warm, i in zip(image, heat, chosen)]
     more = f"; the {len(cards)} surest of them" if len(wrong) > len(cards) else ""
     return cards_picture(cards, names, [
-        count + more, "in the order of the confusion matrix; framed: the true expression; heat: what spoke for the "
-        f"wrong one (LayerCAM, VGG stage {explained_stage(result.image_size)})"])
+        count + more, "in the order of the confusion matrix; framed: the true expression; heat: evidence for the "
+        f"wrong one (LayerCAM, maps of {explained_side(result.image_size)} x {explained_side(result.image_size)})"])

@@ -22,8 +22,7 @@ from datasets.crops import Preparation
 from datasets.files import check_figure, check_output, save_figure
 from datasets.loading import to_float, to_uint8
 from datasets.pictures import read_image, read_picture
-from pictures import figures
-from models.checkpoints import gan_config
+from pictures.sheets import residual_picture, sheet, to_picture
 from models.swap import Pair
 from options.config import Config
 from commands.trained import images_of, load_gan, preparation
@@ -35,14 +34,14 @@ def swap(config: Config) -> None:
     options, output = config.swap, config.output.output
     pasted = [beside(output, name) for name in ("input", "target")] if options.paste else []
     paths = *config.faces.input, *config.faces.target
-    metadata = gan_config(Path(config.run.checkpoint_dir) / "model")
-    for out in (output, *pasted):
-        check_output(out, "--output", inputs=paths, trees=images_of(metadata))
     for out in pasted:
         check_figure(out, "--output")
-    gan, names = load_gan(config)
+    trained = load_gan(config)
+    gan, names = trained.swapper, trained.names
+    for out in (output, *pasted):
+        check_output(out, "--output", inputs=paths, trees=images_of(trained.metadata))
     check_swap_list(options.swap_list, names)
-    prepared = preparation(config.faces, gan.shape.image_size, metadata.get("alignment"), paths)
+    prepared = preparation(config.faces, gan.shape.image_size, trained.alignment, paths)
     photos = [Photo.open(path, prepared) for path in paths]
     face, *targets = (to_float(to_uint8(photo.face)[None], gan.device) for photo in photos)
     labels = torch.tensor(options.swap_list, device=gan.device)
@@ -50,20 +49,31 @@ def swap(config: Config) -> None:
     if options.frames:
         blend = partial(gan.blend, face, labels[:1], torch.cat(targets), labels[1:])
         rows = interpolation(blend, face[0], [target[0] for target in targets], options.frames, options.matrix)
-        picture = figures.panels(rows)
+        picture = sheet(rows, *way_labels(source, targets_shown, options.frames, options.matrix))
         done = f"the input from {source} to " + " and ".join(targets_shown) + f" in {options.frames} frames"
         done += f": {targets_shown[0]} downwards, {targets_shown[1]} to the right" if options.matrix else ", then the target"
     else:
         pair = Pair(face, targets[0], labels[:1], labels[1:])
         c, d, residual_c, residual_d = gan.swap(pair)
-        picture = figures.panels([[face[0], targets[0][0], c[0], d[0], figures.residual_image(residual_c[0]),
-                                   figures.residual_image(residual_d[0])]])
+        heads = [f"input: {source}", f"target: {targets_shown[0]}", f"input with {targets_shown[0]}",
+                 f"target with {source}", "change of the input", "change of the target"]
+        picture = sheet([[face[0], targets[0][0], c[0], d[0], *residual_picture(torch.cat([residual_c, residual_d]))]],
+                        heads, residuals=True)
         done = f"input, target, the input with {targets_shown[0]}, the target with {source}, the two residuals"
         for photo, swapped, name in zip(photos, (c, d), ("input", "target")):
             if options.paste:
-                photo.save_with(figures.to_picture(swapped[0]), beside(output, name))
+                photo.save_with(to_picture(swapped[0]), beside(output, name))
     save_figure(picture, output)
     print(f"wrote {output}: {done}")
+
+
+def way_labels(source: str, targets_shown: Sequence[str], frames: int, matrix: bool) -> tuple[list[str], list[str]]:
+    """The heads of the columns and the notes of the rows of :func:`interpolation`."""
+    shares = [f"{100 * i / (frames - 1):.0f} %" for i in range(frames)]
+    if not matrix:
+        return [*shares, "target"], [f"{source} to {target}" for target in targets_shown]
+    rows, columns = ([*(f"{share} {target}" for share in shares), "target"] for target in targets_shown)
+    return columns, rows
 
 
 def interpolation(blend: Callable[[Tensor], Tensor], face: Tensor,

@@ -14,25 +14,24 @@ from datasets.folds import with_kept_fold
 from datasets.layout import DATA_SETS, Layout, check_images, image_directory, read_layout
 from datasets.splits import with_kept_validation
 from models import checkpoints
-from models.checkpoints import TrainedRecognizer, load_recognizer
-from models.swap_gan import SwapGAN
+from models.checkpoints import TrainedRecognizer, TrainedSwap, load_recognizer
 from options.config import Config, FaceOptions
 from utils import UserError
 
 
-def load_gan(config: Config) -> tuple[SwapGAN, list[str]]:
-    """Load the encoder and decoder of a run and the names of its expressions. Raises UserError if they do not fit -a."""
+def load_gan(config: Config) -> TrainedSwap:
+    """Load the encoder and decoder of a run, with its names and metadata. Raises UserError if they do not fit -a."""
     run, attributes = config.run.checkpoint_dir, config.data.attributes
     folder, epoch = Path(run) / "model", config.restored_epoch
     if not checkpoints.gan_file(folder, "Enc", epoch).is_file():
         raise UserError(f"--restore: {checkpoints.gan_file(folder, 'Enc', epoch)} is not there; train first, or name "
                         "the run's directory with --checkpoint_dir (or its --data_dir or --preset)")
-    names = list(checkpoints.gan_config(folder).get("expressions") or attributes
-                 or DATA_SETS[config.data.data].expressions)
-    if attributes and list(attributes) != names:
-        raise UserError(f"-a {' '.join(attributes)}: the run in {run} was trained with -a {' '.join(names)}, in this order")
-    device = utils.pick_device(config.hardware.gpu)
-    return checkpoints.load_swap_gan(folder, epoch, names, config.shape.image_size, device), names
+    trained = checkpoints.load_trained_swap(folder, epoch, attributes or DATA_SETS[config.data.data].expressions,
+                                            config.shape.image_size, utils.pick_device(config.hardware.gpu))
+    if attributes and list(attributes) != trained.names:
+        raise UserError(f"-a {' '.join(attributes)}: the run in {run} was trained with -a {' '.join(trained.names)}, in "
+                        "this order")
+    return trained
 
 
 def load_trained(config: Config) -> TrainedRecognizer:
@@ -63,15 +62,15 @@ def names_of(trained: TrainedRecognizer, attributes: Sequence[str] | None, data:
     return names
 
 
-def read_data(config: Config, names: list[str]) -> Layout:
+def read_data(config: Config, trained: TrainedSwap) -> Layout:
     """Read the data directory of the run, with the fold and the validation split that the run has kept.
 
     Raises UserError for missing images.
     """
     data_set, run, data_dir = DATA_SETS[config.data.data], Path(config.run.checkpoint_dir), config.data.data_dir
-    metadata = checkpoints.gan_config(run / "model")
+    metadata = trained.metadata
     fold = metadata.get("fold")
-    layout = read_layout(data_dir or data_set.directory, names,
+    layout = read_layout(data_dir or data_set.directory, trained.names,
                          neutral=config.data.neutral or metadata.get("neutral_name"),
                          known=None if data_dir else data_set.expressions, need_test=not fold)
     if fold:

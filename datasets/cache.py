@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Iterator, Sequence
@@ -21,12 +22,13 @@ from torch import Tensor
 
 from datasets.layout import Sample, report_broken
 from datasets.parallel import by_processes
-from datasets.pictures import read_image
-from utils import UserError, atomic_file, digest_of_ends, fingerprint, installed_memory, number_of_processes, runs_side_by_side
+from datasets.pictures import is_blank, read_image
+from utils import (UserError, atomic_file, digest_of_ends, fingerprint, installed_memory, main_process, processes_here,
+                   runs_side_by_side)
 
 GIB = 2 ** 30
 DIGEST = 32                     # bytes
-READING = 1                     # to be raised where pictures.py comes to read files in another way
+READING = 2                     # to be raised where pictures.py comes to read files in another way
 NAME = r"images_[0-9a-f]{16}\.u8"
 
 
@@ -55,7 +57,7 @@ def fits_memory(needed: int) -> bool:
         free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (ValueError, OSError, AttributeError):  # not every system tells
         return False
-    return needed < min(free, installed_memory() or free) / 3 / number_of_processes() / runs_side_by_side()
+    return needed < min(free, installed_memory() or free) / 3 / processes_here() / runs_side_by_side()
 
 
 def free_disk(folder: Path) -> int:
@@ -71,16 +73,21 @@ def _left(folder: Path) -> Iterator[Path]:
 def decode(samples: Sequence[Sample], image_size: int, keep: Callable[[int, np.ndarray], Any]) -> np.ndarray:
     """Decode each image once, in order: ``keep(i, pixels)`` gets (3, S, S) uint8. Digests of the files, (N, 32) uint8.
 
-    UserError that counts the files that cannot be decoded.
+    Raises UserError that counts the files that cannot be decoded, and warns of images that show nothing.
     """
-    digests, faults = np.zeros((len(samples), DIGEST), np.uint8), []
+    digests, faults, blank = np.zeros((len(samples), DIGEST), np.uint8), [], []
     together = max(1, min(64, 2 ** 20 // (3 * image_size ** 2)))
     for i, found in enumerate(by_processes(partial(_decoded, image_size), samples, "reading images", together)):
         faults.append(None if found else "cannot be decoded")
         if found:
             keep(i, found[0])
             digests[i] = np.frombuffer(found[1], np.uint8)
+            if is_blank(found[0][1, ::8, ::8]) and is_blank(found[0]):  # the few pixels first: they are fast
+                blank.append(str(samples[i].path))
     report_broken(samples, faults)
+    if blank and main_process():
+        print(f"warning: {len(blank)} of {len(samples)} images are nearly one color and show nothing: "
+              f"{', '.join(blank[:3])}; see python -m datasets.check", file=sys.stderr)
     return digests
 
 

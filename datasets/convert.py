@@ -10,6 +10,7 @@ import argparse
 from pathlib import Path
 
 from datasets.files import check_output
+from datasets.importing.naming import asked_test
 from datasets.importing.registry import IMPORTERS
 from options.option import LARGEST, OneLineParser, check_ranges
 from utils import run_command
@@ -23,7 +24,10 @@ def main(arguments: list[str] | None = None) -> None:
     check_output(out, "--out", directory=True)
     from datasets.importing import conversion, images
 
-    conversion.convert(asked.read(asked), source, out, images.ImageWriter(asked.copy, asked.reencode),
+    test = asked_test(asked)
+    found = asked.read(asked)
+    found.test = test
+    conversion.convert(found, source, out, images.ImageWriter(asked.copy, asked.reencode),
                        seed=asked.seed, overwrite=asked.overwrite)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import glob
 import threading
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -20,12 +21,14 @@ from torch import Tensor
 
 from datasets.aligning.alignment import NoFace, align_points
 from datasets.aligning.detect import FaceDetector
-from datasets.files import ENDINGS, is_image_name
+from datasets.files import ENDINGS
 from datasets.loading import to_float, to_uint8
-from datasets.pictures import read_image, read_picture
+from datasets.pictures import BLANK, BadPicture, greys_of, is_blank, read_image, read_picture
+from datasets.walking import describe, walk
 from utils import UserError
 
-VIDEO_ENDINGS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv")
+VIDEO_ENDINGS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".3gp", ".3g2", ".mts",
+                 ".m2ts", ".ts", ".flv", ".ogv", ".vob", ".asf")
 
 
 class Picture(NamedTuple):
@@ -49,19 +52,25 @@ def is_video_name(path: str | Path) -> bool:
     return Path(path).suffix.lower() in VIDEO_ENDINGS
 
 
-def find_pictures(inputs: Sequence[str | Path]) -> list[Path]:
+def find_pictures(inputs: Sequence[str | Path]) -> tuple[list[Path], Counter]:
     """The files that names, directories (with all below them) and patterns like ``*.jpg`` stand for, each once.
 
-    Directories give their images alone, by name; a file that is named is taken whatever its name. UserError for what
+    Directories give their images alone, or their videos if they hold no images; the number of their other files is
+    returned by the reason or by their ending. A file that is named is taken whatever its name. Raises UserError for what
     is not there and for directories and patterns without images.
     """
     found: dict[Path, None] = {}
+    passed_over: Counter = Counter()
     for name in inputs:
         path = Path(name)
         if path.is_dir():
-            some = sorted(inside for inside in path.rglob("*") if is_image_name(inside.name) and inside.is_file())
+            files = walk(path)
+            some = files.images or list(filter(is_video_name, files.others))
+            files.others = [file for file in files.others if file not in set(some)]
+            passed_over += files.passed_over()
             if not some:
-                raise UserError(f"--input {name}: holds no images ({' '.join(ENDINGS)})")
+                raise UserError(f"--input {name}: holds no images ({' '.join(ENDINGS)}); "
+                                f"{describe(files.passed_over())}")
         elif path.exists():
             some = [path]
         elif glob.has_magic(str(name)):
@@ -71,13 +80,20 @@ def find_pictures(inputs: Sequence[str | Path]) -> list[Path]:
         else:
             raise UserError(f"--input {name}: no such file or directory")
         found.update(dict.fromkeys(some))
-    return list(found)
+    return list(found), passed_over
 
 
 def load_faces(paths: Iterable[str | Path], image_size: int, device: torch.device | str = "cpu") -> Tensor:
     """Image files of faces → (N, 3, S, S) in [-1, 1] on a device, as in training. UserError names one that is broken.
     """
-    return to_float(torch.stack([to_uint8(read_image(path, image_size)) for path in paths]), device)
+    return to_float(torch.stack([to_uint8(_shown(path, read_image(path, image_size))) for path in paths]), device)
+
+
+def _shown(path: str | Path, picture: Image.Image) -> Image.Image:
+    """The picture; BadPicture if it shows nothing."""
+    if is_blank(greys_of(picture)):
+        raise BadPicture(path, BLANK)
+    return picture
 
 
 # ------------------------------------------------------------------------------------------------ cutting out
@@ -112,8 +128,10 @@ class Cutter:
         if self.preparation.model:
             return self._found(picture.image or read_picture(picture.path))
         if picture.image is None:
-            return [Crop(to_uint8(read_image(picture.path, side)))]
-        return [Crop(to_uint8(picture.image.resize((side, side), Image.Resampling.BICUBIC)))]
+            whole = read_image(picture.path, side)
+        else:
+            whole = picture.image.resize((side, side), Image.Resampling.BICUBIC)
+        return [Crop(to_uint8(_shown(picture.path, whole)))]
 
     def _found(self, photo: Image.Image) -> list[Crop]:
         faces = self._detector()(photo, every=True)

@@ -9,7 +9,8 @@ from typing import Iterable
 from utils import UserError, save_picture
 
 FIGURE = b"drawn by JESRL-FER"  # the comment in the file of a figure
-ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+ENDINGS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".jp2",
+           ".avif", ".heic", ".heif")
 
 
 def is_image_name(name: str) -> bool:

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Iterable, Sequence
 
-from datasets.lists import LIST_NAMES, Lists, Row, read_lists, shortened, subject_line
+from datasets.lists import LIST_NAMES, Lists, Row, image_directory, read_lists, shortened, subject_line
+from datasets.names import Names
 from utils import UserError, digest_of_ends, fingerprint, write_text
 
 
@@ -139,12 +140,6 @@ def arranged(lists: Lists, names: tuple[str, ...], expressions: tuple[str, ...],
                   of_classes(train), of_classes(val), of_classes(test),
                   target_only=[s for s in train if s.label == n], left_out=[s for s in train if s.label < 0],
                   listed=names)
-
-
-def image_directory(root: Path) -> Path:
-    """Return where the images of a data directory lie: in the reference's ``align_5p/`` if it is there, else in ``data/``.
-    """
-    return root / "align_5p" if (root / "align_5p").is_dir() else root / "data"
 
 
 def neutral_label(expressions: Sequence[str], neutral: str | None = None) -> int | None:
@@ -273,8 +268,19 @@ def report_broken(samples: Sequence[Sample], faults: Sequence[str | None]) -> No
         more = f", and {len(broken) - 5} more" if len(broken) > 5 else ""
         first = ", ".join(f"{path} ({fault})" if len(str(path)) <= 300 else f"{str(path)[:297]}... ({fault})"
                           for path, fault in broken[:5])
-        raise UserError(f"{len(broken)} of {len(samples)} listed images cannot be used: {first}{more}; "
-                        "take them out of the lists or replace them")
+        raise UserError(f"{len(broken)} of {len(samples)} listed images cannot be used: {first}{more}"
+                        f"{_hint(samples, faults)}; take them out of the lists or replace them")
+
+
+def _hint(samples: Sequence[Sample], faults: Sequence[str | None]) -> str:
+    """What is nearest to the names of missing files, for a message."""
+    missing = [sample for sample, fault in zip(samples, faults) if fault == "missing"]
+    if not missing:
+        return ""
+    names = Names(Path(str(missing[0].path).removesuffix(missing[0].name)))
+    for sample in missing[:2]:
+        names.find(sample.name)
+    return f"; missing are {names.explain_missing()}" if names.missing else ""
 
 
 # ------------------------------------------------------------------------------------------------- writing

@@ -5,12 +5,12 @@ Which samples follow from them, :mod:`datasets.layout` says.
 
 from __future__ import annotations
 
-import posixpath
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Collection, Iterator, NamedTuple
 
+from datasets.names import Names, canonical
 from utils import UserError, progress
 
 LIST_NAMES = {"train": "images.list", "val": "images_val.list", "test": "images_test.list"}
@@ -35,7 +35,8 @@ class Lists:
     """What the lists of a data directory say, by file name.
 
     ``expressions`` names the labels, or is None where nothing does. ``train`` lacks the names of the training list that
-    the validation or test list has too; these are ``held_out``. ``subjects`` are (subject, scene or None).
+    the validation or test list has too; these are ``held_out``, and ``contradicted`` if the labels differ. ``subjects``
+    are (subject, scene or None). ``adapted`` maps names that are written differently from their files' to these.
     """
 
     root: Path
@@ -44,7 +45,9 @@ class Lists:
     val: dict[str, Row]
     test: dict[str, Row]
     held_out: set[str]
+    contradicted: set[str]
     subjects: dict[str, tuple[str, str | None]]
+    adapted: dict[str, str]
 
     def rows(self) -> list[Row]:
         """The rows of all three splits."""
@@ -63,13 +66,18 @@ def read_lists(root: Path, *, complete: bool = True, need_test: bool = True) -> 
     if not root.is_dir():
         raise UserError(f"{root}: no such data directory; put your faces there as datasets/README.md says, "
                         "or see it work with: python train.py --preset demo")
-    train = read_split(root, "train", required=complete)
-    test = read_split(root, "test", required=complete and need_test)
-    val = read_split(root, "val", required=False)
+    first = Names(image_directory(root))
+    names = {split: first.another() for split in LIST_NAMES}
+    train = read_split(root, "train", required=complete, names=names["train"])
+    test = read_split(root, "test", required=complete and need_test, names=names["test"])
+    val = read_split(root, "val", required=False, names=names["val"])
     held_out = train.keys() & (val.keys() | test.keys())
-    subjects = read_subjects(root, train.keys() | val.keys() | test.keys())
+    contradicted = {name for name in held_out if {train[name].label} != {part[name].label for part in (val, test)
+                                                                         if name in part}}
+    subjects = read_subjects(root, train.keys() | val.keys() | test.keys(), first)
     return Lists(root, declared_expressions(root), {name: row for name, row in train.items() if name not in held_out},
-                 val, test, held_out, subjects)
+                 val, test, held_out, contradicted, subjects,
+                 {listed: name for part in names.values() for listed, name in part.adapted.items()})
 
 
 def declared_expressions(root: Path) -> tuple[str, ...] | None:
@@ -90,43 +98,53 @@ def declared_expressions(root: Path) -> tuple[str, ...] | None:
     return None
 
 
-def read_split(root: Path, split: str, *, required: bool) -> dict[str, Row]:
-    """The rows of a split's list by file name; {} or, if ``required``, UserError where there is no list."""
+def image_directory(root: Path) -> Path:
+    """Return where the images of a data directory lie: the reference's ``align_5p/`` if it is there, else ``data/``."""
+    return root / "align_5p" if (root / "align_5p").is_dir() else root / "data"
+
+
+def read_split(root: Path, split: str, *, required: bool, names: Names | None = None) -> dict[str, Row]:
+    """The rows of a split's list by file name; {} or, if ``required``, UserError where there is no list.
+
+    ``names`` finds the files that the list means.
+    """
     path = root / LIST_NAMES[split]
     if path.is_file():
-        return read_label_list(path)
+        return read_label_list(path, names)
     attributes = _attribute_list(root, split)
     if attributes is not None:
-        return _read_attribute_list(attributes)
+        return _read_attribute_list(attributes, names)
     if required:
         raise UserError(f"{path}: no such list (nor a list_attr_*_{split}.txt); "
                         "it needs one line \"<file name> <label>\" per image")
     return {}
 
 
-def read_label_list(path: Path) -> dict[str, Row]:
-    """``<file name> <label>`` per line → {file name: row}; UserError names the file and line of a mistake."""
+def read_label_list(path: Path, names: Names | None = None) -> dict[str, Row]:
+    """``<file name> <label>`` per line → {file name: row}; UserError names the file and line of a mistake.
+
+    ``names`` finds the files that the list means.
+    """
     rows: dict[str, Row] = {}
     for number, line in numbered_lines(path):
-        parts = line.rsplit(None, 1)
-        if len(parts) != 2 or not is_integer(parts[1]):
+        name, *label = line.strip().rsplit(None, 1)
+        if len(label) != 1 or not is_integer(whole_number(label[0])):
             raise UserError(f"{path}, line {number}: \"{shortened(line)}\" is not \"<file name> <label>\"")
-        _add_row(rows, parts[0].strip(), Row(int(parts[1]), path, number))
+        _add_row(rows, name, Row(int(whole_number(label[0])), path, number), names)
     if not rows:
         raise UserError(f"{path}: lists no image")
     return rows
 
 
-def _add_row(rows: dict[str, Row], name: str, row: Row) -> None:
-    name = canonical(name)
+def _add_row(rows: dict[str, Row], name: str, row: Row, names: Names | None) -> None:
+    name = _meant(name, names)
     if name in rows and rows[name].label != row.label:
         raise UserError(f"{row.where}: {shortened(name)} has the label {row.label} here and {rows[name].label} before")
     rows[name] = row
 
 
-def canonical(name: str) -> str:
-    """One name for each image: ``./a.jpg`` and ``p1/../a.jpg`` are ``a.jpg``."""
-    return posixpath.normpath(name) if "/" in name else name
+def _meant(name: str, names: Names | None) -> str:
+    return (names.find(name) if names else None) or canonical(name.strip())
 
 
 def _attribute_list(root: Path, split: str) -> Path | None:
@@ -144,7 +162,7 @@ def _attribute_names(path: Path) -> tuple[str, ...]:
     return tuple(lines[1].split())
 
 
-def _read_attribute_list(path: Path) -> dict[str, Row]:
+def _read_attribute_list(path: Path, files: Names | None) -> dict[str, Row]:
     """The reference's ``list_attr_*``: count, names, then ``<file name>`` and one of n values 1, the others -1."""
     names, lines = _attribute_names(path), read_lines(path)
     rows: dict[str, Row] = {}
@@ -158,32 +176,36 @@ def _read_attribute_list(path: Path) -> dict[str, Row]:
             raise UserError(f"{path}, line {number}: needs a file name and {len(names)} values, "
                             "one of them 1 and the others -1")
         label = next(i for i, value in enumerate(values) if value in ("1", "+1"))
-        _add_row(rows, parts[0].strip(), Row(label, path, number))
+        _add_row(rows, parts[0], Row(label, path, number), files)
     if len(rows) != int(lines[0]):
         raise UserError(f"{path}: announces {lines[0].strip()} images in its first line and lists {len(rows)}")
     return rows
 
 
-def read_subjects(root: Path, names: Collection[str]) -> dict[str, tuple[str, str | None]]:
+def read_subjects(root: Path, listed: Collection[str], names: Names | None = None) -> dict[str, tuple[str, str | None]]:
     """``<file name> <subject> [<scene>]`` per line → {file name: (subject, scene)}; {} where there is no list.
 
-    ``names`` are the listed file names: they tell where a name with spaces ends. UserError for a malformed line, and
-    where no name is listed.
+    ``listed`` are the file names of the other lists: they tell where a name with spaces ends. ``names`` finds the files
+    that are meant. UserError for a malformed line, a file with two subjects, and where no name is listed.
     """
     path = root / "subjects.list"
     if not path.is_file():
         return {}
     subjects: dict[str, tuple[str, str | None]] = {}
     for number, line in numbered_lines(path):
-        parts = next((parts for parts in (line.strip().rsplit(None, 1), line.strip().rsplit(None, 2))
-                      if canonical(parts[0]) in names), line.split())
+        choices = [line.strip().rsplit(None, 1), line.strip().rsplit(None, 2)]
+        parts = next((parts for parts in choices if canonical(parts[0]) in listed), None) \
+            or next((parts for parts in choices if _meant(parts[0], names) in listed), line.split())
         if len(parts) not in (2, 3):
             raise UserError(f"{path}, line {number}: \"{shortened(line)}\" is not "
                             "\"<file name> <subject> [<scene>]\"")
-        subjects[canonical(parts[0])] = (parts[1], parts[2] if len(parts) == 3 else None)
-    if subjects and names and not any(name in names for name in subjects):
-        raise UserError(f"{path}: names none of the listed images, but {shortened(next(iter(subjects)))}; write the names "
-                        "as in images.list, or remove it")
+        name, told = _meant(parts[0], names), (parts[1], parts[2] if len(parts) == 3 else None)
+        if subjects.setdefault(name, told)[0] != told[0]:
+            raise UserError(f"{path}, line {number}: {shortened(name)} has the subject {told[0]} here and "
+                            f"{subjects[name][0]} before")
+    if subjects and listed and not any(name in listed for name in subjects):
+        raise UserError(f"{path}: names none of the listed images, but {shortened(next(iter(subjects)))}; write the "
+                        "names as in images.list, or remove it")
     return subjects
 
 
@@ -218,6 +240,12 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
 def is_integer(text: str) -> bool:
     """Whether a word of a list is a whole number of a sensible length."""
     return re.fullmatch(r"[+-]?[0-9]{1,9}", text) is not None
+
+
+def whole_number(text: str) -> str:
+    """A word that is a whole number, such as ``3.0`` or ``3.0000000e+00``, as ``3``; any other word as it is."""
+    match = re.fullmatch(r"([+-]?[0-9]{1,9})(?:\.0*)?(?:e[+-]?0+)?", text, re.IGNORECASE)
+    return match[1] if match else text
 
 
 def shortened(line: str) -> str:

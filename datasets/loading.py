@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Iterator, NamedTuple, Sequence
 
@@ -14,7 +16,10 @@ from datasets.cache import DiskCache, bytes_of, decode, fits_memory, to_uint8
 from datasets.layout import Sample, content_of
 from datasets.pictures import read_image
 from datasets.plans import Batch, Plan
-from utils import UserError, fingerprint, progress
+from utils import fingerprint, progress, to_device
+
+SHARE_OF_GPU = 0.1  # of its free memory, that decoded images may take
+BATCHES_AHEAD = 2  # for each thread
 
 
 def to_float(pixels: Tensor, device: torch.device | str = "cpu") -> Tensor:
@@ -53,6 +58,15 @@ class Images(torch.utils.data.Dataset):
         some.digests = self.digests[rows]
         return some
 
+    def on(self, device: torch.device) -> "Images":
+        """The same with the decoded images on a GPU if they take little of its free memory, else as they are."""
+        if device.type != "cuda" or not isinstance(self.pixels, Tensor) or \
+                self.pixels.nbytes > SHARE_OF_GPU * torch.cuda.mem_get_info(device)[0]:
+            return self
+        there = copy.copy(self)
+        there.pixels = self.pixels.to(device)
+        return there
+
     def content(self) -> str:
         """:func:`content_of` these samples; files that have been decoded are not read again."""
         if self.digests is None:
@@ -70,7 +84,8 @@ class Images(torch.utils.data.Dataset):
     def __getitem__(self, positions: Sequence[int] | Tensor) -> Tensor:
         if self.pixels is not None:
             positions = torch.as_tensor(positions)
-            return self.pixels[positions if self.rows is None else self.rows[positions]]
+            rows = positions if self.rows is None else self.rows[positions]
+            return self.pixels[to_device(rows, self.pixels.device) if isinstance(self.pixels, Tensor) else rows]
         decoded = torch.empty(len(positions), 3, self.image_size, self.image_size, dtype=torch.uint8)
         for pixels, i in zip(decoded, positions):
             pixels.copy_(to_uint8(read_image(self.samples[i].path, self.image_size)))
@@ -116,21 +131,18 @@ class Loaded(NamedTuple):
                         for value in self))
 
 
-class _Planned(torch.utils.data.Dataset):
-    """A plan's batches as a data set of whole batches, so that a DataLoader's workers decode them ahead."""
+class _Planned:
+    """The batches of a plan with their images: what the threads of :func:`load` decode ahead."""
 
-    def __init__(self, images: Images, plan: Sequence[Batch], share: slice) -> None:
-        self.images, self.plan, self.share = images, plan, share
+    def __init__(self, images: Images, plan: Sequence[Batch], share: slice, pin_memory: bool) -> None:
+        self.images, self.plan, self.share, self.pin_memory = images, plan, share, pin_memory
         self.labels = torch.tensor([sample.label for sample in images.samples])
 
-    def __len__(self) -> int:
-        return len(self.plan)
-
-    def __getitem__(self, i: int) -> Loaded | UserError:
-        try:
-            return self._loaded(self.plan[i])
-        except UserError as error:  # handed over: raised in a worker it would arrive as a traceback
-            return error
+    def __getitem__(self, i: int) -> Loaded:
+        loaded = self._loaded(self.plan[i])
+        if not self.pin_memory:
+            return loaded
+        return Loaded(*(value.pin_memory() if isinstance(value, Tensor) else value for value in loaded))
 
     def _loaded(self, whole: Batch) -> Loaded:
         batch = whole.part(self.share)
@@ -148,20 +160,32 @@ class _Planned(torch.utils.data.Dataset):
 
     def _mirrored(self, positions: np.ndarray, flip: Tensor) -> Tensor:
         pixels = self.images[positions]
-        return torch.where(flip[:, None, None, None], pixels.flip(3), pixels)
+        if not flip.any():
+            return pixels
+        return torch.where(to_device(flip, pixels.device)[:, None, None, None], pixels.flip(3), pixels)
 
 
 def load(images: Images, plan: Sequence[Batch], num_workers: int = 0, pin_memory: bool = False,
          share: slice = slice(None)) -> Iterator[Loaded]:
     """The plan's batches in order, or one process's share of each; UserError at an image that cannot be decoded.
 
-    Worker processes are used only where images are not cached in memory.
+    Threads decode ahead where images are not cached in memory, ``BATCHES_AHEAD`` batches each: Pillow works without
+    Python's lock, and threads need no shared memory, of which containers have little.
     """
-    workers = 0 if isinstance(images.pixels, Tensor) else num_workers
-    loader = torch.utils.data.DataLoader(_Planned(images, plan, share), batch_size=None, num_workers=workers,
-                                         pin_memory=pin_memory, prefetch_factor=4 if workers else None)
-    for batch in loader:
-        if isinstance(batch, UserError):
-            raise batch
-        yield batch
+    decoded = isinstance(images.pixels, Tensor)
+    planned = _Planned(images, plan, share, pin_memory and not (decoded and images.pixels.is_cuda))
+    workers = 0 if decoded else num_workers
+    if not workers:
+        yield from (planned[i] for i in range(len(plan)))
+        return
+    pool, ahead = ThreadPoolExecutor(workers), deque[Future[Loaded]]()
+    try:
+        for i in range(len(plan)):
+            ahead.append(pool.submit(planned.__getitem__, i))
+            if len(ahead) > BATCHES_AHEAD * workers:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 

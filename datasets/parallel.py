@@ -6,7 +6,7 @@ from typing import Any, Callable, Iterator, Sequence, TypeVar
 
 import torch
 
-from utils import UserError, number_of_processes, progress, usable_cores
+from utils import UserError, processes_here, progress, usable_cores
 
 Item, Result = TypeVar("Item"), TypeVar("Result")
 LEAST = 256  # items that are worth a process of their own: it takes a while to start
@@ -18,7 +18,7 @@ def by_processes(function: Callable[[Item], Result], items: Sequence[Item], what
 
     Each process gets ``together`` items at a time; at most two such parts of each wait to be taken.
     """
-    workers = min(usable_cores() // number_of_processes(), len(items) // LEAST)
+    workers = min(usable_cores() // processes_here(), len(items) // LEAST)
     workers = workers if workers > 1 else 0
     loader = torch.utils.data.DataLoader(_Parts(function, items, together), batch_size=None, num_workers=workers,
                                          collate_fn=_as_it_is, generator=torch.Generator())

@@ -2,22 +2,42 @@
 
 from __future__ import annotations
 
+import io
 import os
+import re
+import struct
 import warnings
+from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Iterator
 
 import numpy
-from PIL import Image, ImageOps
+from PIL import Image
 
-from utils import UserError
+from utils import UserError, placeholder
+
+try:  # an optional package: HEIC files, as phones write them
+    import pillow_heif
+except ImportError:
+    pass
+else:
+    pillow_heif.register_heif_opener()
 
 # Pillow warns of odd metadata, which does no harm, and of very large pictures, which are refused here in one line.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
+ORIENTATION = 0x0112  # of EXIF: how a picture is turned to be upright
+TURNS = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+         5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+         8: Image.Transpose.ROTATE_90}
+DEPTHS = 8, 10, 12, 14, 16  # bits of a grey value that cameras and files have
+BLANK_SIDE, BLANK_DEVIATION = 32, 1.0  # a picture that varies less at this size, in grey levels, shows nothing
+BLANK = "nearly one color, it shows nothing"
+PNG_START = b"\x89PNG\r\n\x1a\n"
+
 
 class BadPicture(UserError):
-    """An image file that cannot be used; ``fault`` says why in a word or two."""
+    """An image file that cannot be used; ``fault`` says why in a few words."""
 
     def __init__(self, path: str | Path, fault: str) -> None:
         super().__init__(path, fault)
@@ -30,24 +50,24 @@ class BadPicture(UserError):
 
 
 def read_picture(path: str | Path, least: int | None = None, handle: BinaryIO | None = None) -> Image.Image:
-    """Any image file → RGB at its own size: EXIF rotation applied, transparency on white, 16 bits reduced.
+    """Read any image file as RGB at its own size: turned as EXIF says, transparency on white, deep greys scaled.
 
     With ``least`` a JPEG file may come smaller, down to this many pixels a side, which is faster. ``handle`` is the
-    file where it is open already. :class:`BadPicture` where the file is missing, too large or cannot be decoded.
+    file where it is open already. Metadata that cannot be read is ignored. Raises :class:`BadPicture` if the file is
+    missing, too large, animated, of an unknown depth or cannot be decoded.
     """
     try:
-        with Image.open(handle or path) as opened:
-            if _too_large(opened):
-                raise BadPicture(path, "too large")
-            if least:
-                opened.draft("RGB", (least, least))
-            return to_rgb(ImageOps.exif_transpose(opened))
+        return _decoded(path, handle or path, least)
     except BadPicture:
         raise
     except MemoryError:
         raise BadPicture(path, "too large") from None
     except Exception:  # Pillow's format plugins raise whatever they stumble over
-        raise BadPicture(path, image_fault(Path(path)) or "damaged") from None
+        fault = image_fault(Path(path))
+    if not fault:
+        with suppress(Exception):  # the pixels are damaged, and not the metadata alone
+            return _decoded(path, _pixels_alone(path), least)
+    raise BadPicture(path, fault or "damaged")
 
 
 def read_image(path: str | Path, image_size: int, handle: BinaryIO | None = None) -> Image.Image:
@@ -56,15 +76,27 @@ def read_image(path: str | Path, image_size: int, handle: BinaryIO | None = None
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """An image of any mode as RGB: transparency on white, 16-bit and floating-point greys brought to 8 bits."""
+    """Convert an image of any mode to RGB: transparency on white, 10 to 16-bit and floating-point greys as 8 bits.
+
+    Raises ValueError if the values are of an unknown depth.
+    """
     if image.mode.startswith(("I", "F")):
-        grey = numpy.asarray(image, dtype=numpy.float32)
-        top = 255.0 if grey.max(initial=0.0) <= 255 else 65535.0
-        image = Image.fromarray((grey.clip(0, top) * (255 / top)).astype(numpy.uint8))
+        image = Image.fromarray(_as_bytes(numpy.asarray(image, dtype=numpy.float32), image.mode == "F"))
     if "A" in image.getbands() or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image.convert("RGB")
+
+
+def greys_of(picture: Image.Image) -> numpy.ndarray:
+    """The grey values of a picture at 32 × 32 pixels: (1024,) float32."""
+    small = picture.convert("L").resize((BLANK_SIDE, BLANK_SIDE), Image.Resampling.BOX)
+    return numpy.asarray(small, numpy.float32).ravel()
+
+
+def is_blank(greys: numpy.ndarray) -> bool:
+    """Whether grey values (N,) are nearly constant, like those of a black picture."""
+    return bool(greys.std() < BLANK_DEVIATION)
 
 
 def image_fault(path: Path) -> str | None:
@@ -73,23 +105,145 @@ def image_fault(path: Path) -> str | None:
         return "missing"
     try:
         with Image.open(path) as opened:
-            return "too large" if _too_large(opened) else None
+            return _fault_of(opened)
     except Image.DecompressionBombError:
         return "too large"
     except PermissionError:
         return "not readable"
     except Exception:  # Pillow's format plugins raise whatever they stumble over
-        return "no image"
+        return _fault_without_metadata(path)
 
 
 def fault_when_decoded(path: Path) -> str | None:
     """What is wrong with an image file, judged by all of it, or None."""
     try:
-        read_picture(path, least=1)  # of a JPEG file all is read, but little worked out
+        picture = read_picture(path, least=BLANK_SIDE)
     except BadPicture as bad:
         return bad.fault
+    return BLANK if is_blank(greys_of(picture)) else None
+
+
+def exif_turn(path: str | Path) -> Image.Transpose | None:
+    """How a picture is turned when it is read, as its EXIF block says; None where it is not."""
+    with suppress(Exception):  # metadata that cannot be read turns nothing
+        with Image.open(path) as opened:
+            return TURNS.get(opened.getexif().get(ORIENTATION))
     return None
 
 
-def _too_large(opened: Image.Image) -> bool:
-    return opened.width * opened.height > (Image.MAX_IMAGE_PIXELS or float("inf"))
+# ------------------------------------------------------------------------------------------------ one file
+
+def _decoded(path: str | Path, source: BinaryIO | str | Path, least: int | None) -> Image.Image:
+    with Image.open(source) as opened:
+        fault = _fault_of(opened)
+        if fault:
+            raise BadPicture(path, fault)
+        deep = ";16" in str(opened.tile and opened.tile[0].args)  # Pillow keeps the upper 8 bits of deep colors
+        if least:
+            opened.draft("RGB", (least, least))
+        opened.load()
+        turn = None
+        with suppress(Exception):  # metadata that cannot be read turns nothing
+            turn = TURNS.get(opened.getexif().get(ORIENTATION))
+        image = opened.transpose(turn) if turn is not None else opened
+        try:
+            if deep and len(opened.getbands()) > 1:
+                _check_deep_colors(opened)
+            return to_rgb(image)
+        except ValueError as error:
+            raise BadPicture(path, str(error)) from None
+
+
+def _fault_of(opened: Image.Image) -> str | None:
+    """What is wrong with an opened image file: too many pixels, or several pictures in one file."""
+    if opened.width * opened.height > (Image.MAX_IMAGE_PIXELS or float("inf")):
+        return "too large"
+    if opened.format == "MPO" or not getattr(opened, "is_animated", False):  # a phone's further views are no frames
+        return None
+    size = opened.size
+    opened.seek(1)
+    same, _ = opened.size == size, opened.seek(0)  # a page of another size is a preview
+    return f"it holds {opened.n_frames} pictures; save the one that is meant" if same else None
+
+
+def _fault_without_metadata(path: Path) -> str | None:
+    """What is wrong with a file that Pillow does not open, or None where only its metadata are broken."""
+    try:
+        with Image.open(_pixels_alone(path)) as opened:
+            return _fault_of(opened)
+    except Exception:  # Pillow's format plugins raise whatever they stumble over
+        pass
+    with open(path, "rb") as handle:
+        start = handle.read(12)
+    if start[4:8] == b"ftyp" and start[8:12] in (b"heic", b"heix", b"hevc", b"mif1", b"msf1"):
+        return "HEIC, which needs pip install pillow-heif"
+    return placeholder(path) or "no image"
+
+
+# --------------------------------------------------------------------------------------------- deep greys
+
+def _as_bytes(values: numpy.ndarray, is_float: bool) -> numpy.ndarray:
+    """Grey values of any depth as uint8; ValueError if the depth is unknown."""
+    low, high = float(values.min(initial=0)), float(values.max(initial=0))
+    if is_float and -0.05 <= low and high <= 1.05:  # resampling leaves the range by a little
+        top = 1.0
+    else:
+        top = next((2.0 ** bits - 1 for bits in DEPTHS if 0 <= low and high < 2 ** bits), None)
+    if top is None:
+        raise ValueError(f"its values reach from {low:g} to {high:g}, an unknown depth: scale them to 8 bits")
+    return (values.clip(0, top) * (255 / top)).astype(numpy.uint8)
+
+
+def _check_deep_colors(image: Image.Image) -> None:
+    """ValueError for 16-bit colors that use the lower bits alone, of which Pillow keeps nothing."""
+    high = max(high for _, high in image.convert("RGB").getextrema())
+    if high < 64:
+        raise ValueError(f"its 16-bit colors reach {high * 256 + 255} at most, an unknown depth: scale them to 8 bits")
+
+
+# --------------------------------------------------------------------------------- pixels without metadata
+
+def _pixels_alone(path: str | Path) -> BinaryIO:
+    """A JPEG, PNG or WebP file without EXIF, XMP, ICC profile and comments; ValueError for any other file."""
+    content = Path(path).read_bytes()
+    if content.startswith(b"\xff\xd8"):
+        return io.BytesIO(b"".join(_jpeg_parts(content)))
+    if content.startswith(PNG_START):
+        return io.BytesIO(PNG_START + b"".join(_png_chunks(content)))
+    if content.startswith(b"RIFF") and content[8:12] == b"WEBP":
+        body = b"WEBP" + b"".join(_webp_chunks(content))
+        return io.BytesIO(b"RIFF" + struct.pack("<I", len(body)) + body)
+    raise ValueError("no format whose metadata stand apart")
+
+
+def _jpeg_parts(content: bytes) -> Iterator[bytes]:
+    """The segments of a JPEG file but for APP1 to APP13, APP15 and comments; APP14 says how the colors are coded."""
+    place = 2
+    yield content[:2]
+    while content[place + 1] != 0xda:  # where the pixels begin
+        end = place + 2 + struct.unpack_from(">H", content, place + 2)[0]
+        if content[place + 1] not in (*range(0xe1, 0xee), 0xef, 0xfe):
+            yield content[place:end]
+        place = re.compile(rb"\xff[\xc0-\xfe]").search(content, end).start()
+    yield content[place:]
+
+
+def _png_chunks(content: bytes) -> Iterator[bytes]:
+    place = len(PNG_START)
+    while place + 8 <= len(content):
+        length, kind = struct.unpack_from(">I4s", content, place)
+        if kind in (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"):
+            yield content[place:place + 12 + length]
+        place += 12 + length
+
+
+def _webp_chunks(content: bytes) -> Iterator[bytes]:
+    place = 12
+    while place + 8 <= len(content):
+        kind, length = struct.unpack_from("<4sI", content, place)
+        length += 8 + length % 2
+        if kind in (b"VP8 ", b"VP8L", b"ALPH"):
+            yield content[place:place + length]
+        elif kind == b"VP8X":  # the flag of transparency alone is kept
+            yield content[place:place + 8] + bytes([content[place + 8] & 0x10]) + content[place + 9:place + length]
+        place += length

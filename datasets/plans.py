@@ -68,11 +68,12 @@ class Plan(Sequence[Batch]):
 
 
 def gan_plan(samples: Sequence[Sample], batch_size: int, seed: int, epoch: int, scene_truth: bool = False,
-             mirror: bool = False, mismatched: bool = False) -> Plan:
+             mirror: bool = False, mismatched: bool = False, balanced: bool = False) -> Plan:
     """One GAN epoch: (images / batch size) pairs of batches, A of one expression, B of any others (METHOD §2, §3).
 
     Not in METHOD: ``scene_truth`` looks up the true swaps of the pairs, ``mirror`` mirrors half of them, and
-    ``mismatched`` says whose real faces may be shown with a wrong label.
+    ``mismatched`` says whose real faces may be shown with a wrong label. ``balanced`` draws the expressions of B equally
+    often, which else are as frequent as their images.
     """
     labels = np.array([sample.label for sample in samples])
     random = _random(seed, "gan", epoch)
@@ -82,7 +83,11 @@ def gan_plan(samples: Sequence[Sample], batch_size: int, seed: int, epoch: int, 
     steps = max(1, len(labels) // batch_size)
     first, second = np.empty((2, steps, batch_size), np.int64)
     for i, a in enumerate(random.choice(expressions, steps)):
-        first[i], second[i] = _draw(random, of[a], batch_size), _draw(random, others[a], batch_size)
+        first[i] = _draw(random, of[a], batch_size)
+        if balanced:
+            second[i] = [random.choice(of[b]) for b in random.choice(expressions[expressions != a], batch_size)]
+        else:
+            second[i] = _draw(random, others[a], batch_size)
     whole = Batch.of(first.ravel(), second.ravel())
     if scene_truth:
         whole = whole._replace(truth=true_swaps(whole.first, whole.second, samples))
@@ -135,10 +140,15 @@ def _parts(count: int, steps: int) -> np.ndarray:
     return count // steps + (np.arange(steps) < count % steps)
 
 
-def real_plan(count: int, batch_size: int, seed: int, *stream: int | str) -> Plan:
-    """One pass over ``count`` images in random order, mirrored at random, in batches of equal size to within one."""
+def real_plan(count: int, batch_size: int, seed: int, *stream: int | str, balanced: Sequence[int] | None = None
+              ) -> Plan:
+    """One pass over ``count`` images in random order, mirrored at random, in batches of equal size to within one.
+
+    ``balanced`` are the labels (N,) of which all are to be drawn equally often, as many images as there are.
+    """
     random = _random(seed, "real", *stream)
-    return Plan.of(Batch.of(random.permutation(count), flip=random.random(count) < 0.5), _even(count, batch_size))
+    order = random.permutation(count) if balanced is None else _drawn(random, np.array(balanced), count, True)
+    return Plan.of(Batch.of(order, flip=random.random(count) < 0.5), _even(count, batch_size))
 
 
 def recognizer_plan(labels: np.ndarray, pairs: np.ndarray, batch_size: int, extra: int, synthesized: bool,

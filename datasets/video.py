@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import Iterator, Sequence
@@ -11,13 +12,15 @@ from PIL import Image
 
 from datasets.aligning.detect import overlap
 from datasets.crops import Picture
-from utils import UserError
+from utils import UserError, placeholder
+
+FAILURES = 100  # attempts to read a frame that may fail one after the other, before the video counts as ended
 
 
 class Video:
-    """A video file: ``frames`` is about how many it has, ``rate`` how many a second.
+    """A video file of about ``frames`` frames; ``times`` are those of the frames that have been read, in seconds.
 
-    UserError where OpenCV is not installed or cannot read it.
+    Raises UserError if OpenCV is not installed or cannot read it.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -29,24 +32,58 @@ class Video:
         os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # what FFmpeg has to say is not for users
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
         self.path = Path(path)
-        self._opened = cv2.VideoCapture(str(path))
-        if not self._opened.isOpened() or not self._opened.grab():
-            raise UserError(f"--input {path}: OpenCV cannot read it as a video; convert it to MP4 (H.264)")
+        self._opened, self._time_property = cv2.VideoCapture(str(path)), cv2.CAP_PROP_POS_MSEC
+        self.times, self._gaps = [], 0
+        if not self._opened.isOpened() or not self._grab():
+            found = placeholder(path)
+            fault = f"is {found}" if found else "OpenCV cannot read it as a video; convert it to MP4 (H.264)"
+            raise UserError(f"--input {path}: {fault}")
         rate = self._opened.get(cv2.CAP_PROP_FPS)
-        self.rate = rate if 0 < rate < 1000 else 25.0
+        self._rate = rate if 0 < rate < 1e5 else 25.0
         self.frames = max(1, int(self._opened.get(cv2.CAP_PROP_FRAME_COUNT)))
 
     def __call__(self, every: int = 1) -> Iterator[Picture]:
-        """Every ``every``-th frame from the first on; one that is broken ends the video."""
+        """Every ``every``-th frame that can be read, from the first on, at the container's times."""
         number, here = 0, True
         while here:
+            self.times.append(self._time())
             if number % every == 0:
                 whole, frame = self._opened.retrieve()
                 if whole:
                     image = Image.fromarray(numpy.ascontiguousarray(frame[:, :, ::-1]))
-                    yield Picture(self.path, number, number / self.rate, image)
-            number, here = number + 1, self._opened.grab()
+                    yield Picture(self.path, number, self.times[-1], image)
+                else:
+                    self._gaps += 1
+            number, here = number + 1, self._grab()
         self._opened.release()
+
+    @property
+    def step(self) -> float:
+        """The seconds from one frame to the next, but for the longest gaps."""
+        return float(numpy.quantile(numpy.diff(self.times), 0.95)) if len(self.times) > 1 else 1 / self._rate
+
+    @property
+    def missing(self) -> int:
+        """How many frames could not be read, of those that the file announces; 0 for a video without a gap."""
+        lacking = self.frames - len(self.times)
+        too_early = self.frames / self._rate - self.times[-1] > 2.5 * max(self.step, 1 / self._rate)
+        return max(lacking, self._gaps) if self._gaps or lacking > 1 and too_early else 0
+
+    def _grab(self) -> bool:
+        """Go to the next frame, past damaged ones; False at the end."""
+        for failures in range(FAILURES):
+            if self._opened.grab():
+                self._gaps += bool(failures)
+                return True
+        return False
+
+    def _time(self) -> float:
+        """The time of the frame at hand in seconds; by the nominal rate where the container tells none."""
+        seconds = self._opened.get(self._time_property) / 1000
+        if not self.times:
+            return seconds if math.isfinite(seconds) and seconds >= 0 else 0.0
+        known = math.isfinite(seconds) and seconds > self.times[-1]
+        return seconds if known else self.times[-1] + 1 / self._rate
 
 
 class Persons:

@@ -1,40 +1,45 @@
-"""Where a recognizer looked: LayerCAM heat maps of its VGG (Jiang et al., IEEE TIP 2021).
+"""Where a recognizer looked: LayerCAM heat maps of its backbone (Jiang et al., IEEE TIP 2021).
 
 Of the maps of one layer, each position counts with its activation times that part of its gradient which raises the
-score of the expression, summed over the channels. The layer is the last one before a pooling whose maps still have
-:data:`FINEST` positions on a side: at 256 px that is the end of VGG's fifth and last stage, at 64 px that of the third,
-since the last maps of a 64 px face have 4 × 4 positions and say nothing about eyes and brows. The recognizer also sees
-the face through the GAN's encoder: what came that way is not in the map.
+score of the expression, summed over the channels. The layer is the last one whose maps still have :data:`FINEST`
+positions on a side: with VGG at 256 px that is the end of the fifth and last stage, at 64 px that of the third, since the
+last maps of a 64 px face have 2 × 2 positions and say nothing about eyes and brows. The recognizer also sees the face
+through the GAN's encoder: what came that way is not in the map.
 """
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from models.generator import Encoder
 from models.recognizer import real_features
-from models.vgg import VGG_fx
+from models.backbones import RecognizerNetwork
 
 FINEST = 16
 
 
-def explained_stage(image_size: int) -> int:
-    """The VGG stage, 1 to 5, whose maps explain images of this side: the deepest of FINEST positions or more."""
-    return max(1, min(5, (image_size // FINEST).bit_length()))
+def explained_halvings(image_size: int) -> int:
+    """Return how often images of this side are halved, 0 to 4 times, before the maps that explain an answer."""
+    return max(0, min(4, (image_size // FINEST).bit_length() - 1))
 
 
-def heat_maps(network: VGG_fx, encoder: Encoder, image: Tensor, expression: Tensor) -> Tensor:
-    """What in the images (N, 3, S, S) in [-1, 1] spoke for expressions (N,): (N, S, S) in [0, 1].
+def explained_side(image_size: int) -> int:
+    """Return the side of the maps that explain an answer for images of this side."""
+    return image_size >> explained_halvings(image_size)
 
-    The hottest place of each is 1; all are 0 where nothing did. In eval mode; train mode is put back.
+
+def heat_maps(network: RecognizerNetwork, encoder: Encoder, image: Tensor, expression: Tensor) -> Tensor:
+    """Return the evidence in images (N, 3, S, S) in [-1, 1] for expressions (N,): (N, S, S) in [0, 1].
+
+    The hottest place of each is 1; all are 0 if there is none. Computed in eval mode; train mode is restored.
     """
     was_training = network.training
     network.eval()
     with torch.inference_mode(False), torch.enable_grad():
         image = image.clone()
-        layers = _layers_of(network, explained_stage(image.shape[-1]))
+        layers = network.layers_to(explained_halvings(image.shape[-1]))
         with torch.no_grad():
             maps = network.features[:layers](image)
         maps = maps.detach().requires_grad_()
@@ -44,11 +49,6 @@ def heat_maps(network: VGG_fx, encoder: Encoder, image: Tensor, expression: Tens
     network.train(was_training)
     heat = F.interpolate(heat.float(), size=image.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
     return heat / heat.amax((1, 2), keepdim=True).clamp(min=1e-12)
-
-
-def _layers_of(network: VGG_fx, stage: int) -> int:
-    """How many of VGG's layers lie before the pooling that ends a stage."""
-    return [index for index, layer in enumerate(network.features) if isinstance(layer, nn.MaxPool2d)][stage - 1]
 
 
 def blanked(image: Tensor, heat: Tensor, share: float = 0.1) -> Tensor:

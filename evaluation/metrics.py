@@ -38,6 +38,25 @@ class Report:
         return float(np.nanmean(self.recall)) if self.counts.sum() else float("nan")
 
     @property
+    def chance(self) -> tuple[float, float]:
+        """Accuracy of naming the most frequent expression always, and mean class accuracy of any constant or guess."""
+        images = self.counts.sum(1)
+        return 100 * _ratio(images.max(), images.sum()).item(), 100 * _ratio(1, (images > 0).sum()).item()
+
+    @property
+    def near_chance(self) -> bool:
+        """Whether the mean class accuracy lies within two standard deviations of guessing.
+
+        False where so few images are judged that guessing has a standard deviation above 5 points.
+        """
+        shown = self.counts.sum(1)[self.counts.sum(1) > 0]
+        if not len(shown):
+            return False
+        chance = 1 / len(self.counts)
+        deviation = np.sqrt((chance * (1 - chance) / shown).sum()) / len(shown)
+        return bool(deviation <= 0.05 and self.mean_class_accuracy / 100 < chance + 2 * deviation)
+
+    @property
     def recall(self) -> np.ndarray:
         """(n,): of the images of an expression, the share that is found."""
         return 100 * _ratio(np.diag(self.counts), self.counts.sum(1))
@@ -62,6 +81,7 @@ class Report:
         per_class = {name: {"images": int(count), "precision": plain(p), "recall": plain(r), "f1": plain(f)}
                      for name, count, p, r, f in zip(names, self.counts.sum(1), self.precision, self.recall, self.f1)}
         return {"accuracy": plain(self.accuracy), "mean_class_accuracy": plain(self.mean_class_accuracy),
+                "chance": dict(zip(("accuracy", "mean_class_accuracy"), map(plain, self.chance))),
                 "images": int(self.counts.sum()), "expressions": list(names), "per_expression": per_class,
                 "counts": self.counts.tolist(),
                 "row_percent": [[plain(value) for value in line] for line in self.row_percent]}
@@ -114,6 +134,7 @@ class Predictions:
         """95 % intervals of accuracy and of mean class accuracy in %, by the bootstrap of scipy (percentiles).
 
         Groups are drawn again as wholes: pictures of one person are right or wrong together. NaN for a single group.
+        An expression that a resample lacks counts there with its recall in the whole sample.
         """
         group = np.arange(len(self.label)) if self.group is None else self.group
         units, n = len(np.unique(group)), self.probabilities.shape[1]
@@ -126,15 +147,20 @@ class Predictions:
 
         def accuracies(drawn: np.ndarray, axis: int) -> np.ndarray:
             images, right = (part[drawn].sum(axis - 1) for part in counts)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", RuntimeWarning)  # an expression that was not drawn is left out
-                return 100 * np.stack([right.sum(-1) / images.sum(-1), np.nanmean(right / images, -1)])
+            recall = np.where(images > 0, _ratio(right, images), self.report.recall / 100)
+            return 100 * np.stack([right.sum(-1) / images.sum(-1), np.nanmean(recall, -1)])
 
         found = scipy.stats.bootstrap((np.arange(units),), accuracies, n_resamples=RESAMPLES, vectorized=True,
                                       batch=max(1, 4_000_000 // (units * n)), confidence_level=CONFIDENCE,
                                       method="percentile", random_state=np.random.default_rng(0))
         low, high = (np.asarray(side, float).tolist() for side in found.confidence_interval)
         return tuple(zip(low, high))
+
+    @property
+    def resampled(self) -> str:
+        """What the intervals draw again, like ``10 subjects``."""
+        count = len(self.label if self.group is None else np.unique(self.group))
+        return f"{count} {'images' if self.group is None else 'subjects'}"
 
     @property
     def calibration_error(self) -> float:
@@ -155,12 +181,18 @@ class Predictions:
                 "expected_calibration_error": plain(self.calibration_error)}
 
     def as_text(self) -> str:
-        """One line for a terminal: accuracies with their intervals, and the calibration error."""
+        """Two lines for a terminal: accuracies, then calibration error and what the intervals resample."""
+        known = "" if np.isnan(self.intervals[0][0]) else f"; 95 % intervals from resampling {self.resampled}"
+        return f"{self.accuracies()}\ncalibration error {self.calibration_error:.1f} %   {len(self.label)} images{known}"
+
+    def accuracies(self) -> str:
+        """One line for a terminal: accuracies with their intervals and chance levels."""
         report = self.report
-        figures = [f"{name} {value:.2f} %" + ("" if np.isnan(low) else f" ({low:.1f} to {high:.1f})")
-                   for name, value, (low, high) in zip(("accuracy", "mean class accuracy"), (
-                       report.accuracy, report.mean_class_accuracy), self.intervals)]
-        return "   ".join([*figures, f"calibration error {self.calibration_error:.1f} %", f"{len(self.label)} images"])
+        figures = [f"{name} {value:.2f} % (" + ("" if np.isnan(low) else f"{low:.1f} to {high:.1f}; ")
+                   + f"chance {chance:.1f})"
+                   for name, value, (low, high), chance in zip(("accuracy", "mean class accuracy"), (
+                       report.accuracy, report.mean_class_accuracy), self.intervals, report.chance)]
+        return "   ".join(figures)
 
 
 # ---------------------------------------------------------------------------------------------- of pictures

@@ -15,7 +15,7 @@ from evaluation.judge import ExpressionJudge
 from evaluation.metrics import frechet_distance, psnr, ssim
 from models.speed import synchronize
 from models.swap import Pair
-from models.swap_gan import SwapGAN
+from models.swapper import Swapper
 
 RETRIEVAL_SIDE = 64
 HARDEST = 3  # swaps that are named
@@ -91,7 +91,7 @@ class SynthesisReport:
                  ("", "", to),
                  ("", "", f"hardest: {hardest}"),
                  ("old expression kept", f"{self.kept:.1f} %", ""),
-                 ("judge's own accuracy", f"{self.judge_accuracy:.1f} %", "on the real test images"),
+                 ("judge's own accuracy", f"{self.judge_accuracy:.1f} %", f"on the real test images; chance {100 / len(names):.1f} %"),
                  ("reconstruction", f"{self.rebuilt_psnr:.2f} dB", f"SSIM {self.rebuilt_ssim:.3f}"),
                  ("Fréchet distance", f"{self.fid:.2f}", f"real test images: {self.fid_floor:.2f}"),
                  ("speed", f"{self.images_per_second:.1f}", "synthesized images/s")]
@@ -105,7 +105,7 @@ class SynthesisReport:
 
 
 @torch.inference_mode()
-def evaluate_synthesis(gan: SwapGAN, judge: ExpressionJudge, judge_accuracy: float, trials: Iterable[Trial], gallery: Gallery,
+def evaluate_synthesis(gan: Swapper, judge: ExpressionJudge, judge_accuracy: float, trials: Iterable[Trial], gallery: Gallery,
                        train_features: np.ndarray, seed: int = 0) -> SynthesisReport:
     """Swap the pairs of all trials and measure C, A's person with B's expression, and the reconstruction A'.
 
@@ -154,7 +154,7 @@ def evaluate_synthesis(gan: SwapGAN, judge: ExpressionJudge, judge_accuracy: flo
 
 
 @torch.inference_mode()
-def expressions_of(gan: SwapGAN, face: Tensor, own: int, references: Tensor, expressions: Tensor
+def expressions_of(gan: Swapper, face: Tensor, own: int, references: Tensor, expressions: Tensor
                    ) -> tuple[Tensor, Tensor]:
     """One face with the expression of each reference, and the residuals behind; its own one is the reconstruction.
 

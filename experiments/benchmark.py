@@ -44,12 +44,14 @@ from datasets.synthetic import make_dataset  # noqa: E402
 from models.checkpoints import TrainedRecognizer  # noqa: E402
 from options.recipes import GANRecipe, GANShape  # noqa: E402
 from models.recognizer import Examples, Recognizer, evaluate, real_features  # noqa: E402
-from models.speed import flops_of, peak_flops, synchronize  # noqa: E402
+from models.speed import synchronize  # noqa: E402
 from models.swap import Pair  # noqa: E402
 from models.swap_gan import SwapGAN  # noqa: E402
-from models.vgg import VGG, Perceptual, VGG_fx  # noqa: E402
+from models.backbones import VGG_fx  # noqa: E402
+from models.vgg import VGG, Perceptual  # noqa: E402
 from training.phases import with_codes  # noqa: E402
 from commands.recognize import LARGE_BATCH, looked_at  # noqa: E402
+from peak import flops_of, peak_flops  # noqa: E402
 from resources import bytes_written, peak_memory, reset_peak_memory  # noqa: E402
 
 SIZES = {"paper": {"image_size": 256, "base_width": 64, "vgg_width": 64, "fc_width": 4096, "batch_size": 10,

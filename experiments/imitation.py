@@ -27,13 +27,14 @@ from datasets.plans import gan_plan, real_plan, recognizer_plan
 from datasets.splits import training_pairs
 from models import losses
 from models.discriminator import LabelledConv
-from pictures.figures import to_picture
+from pictures.sheets import to_picture
 from models.generator import EditConv
 from models.layers import UP, Normalization, constant_planes
 from models.recognizer import Examples, Recognizer
 from models.swap import Pair, block_cuts, one_hot
 from models.swap_gan import SwapGAN
-from models.vgg import POOLED, TAP_WEIGHTS, TAPS, Perceptual, VGG_fx
+from models.backbones import VGG_fx
+from models.vgg import POOLED, TAP_WEIGHTS, TAPS, Perceptual
 
 WORKERS, EVALUATE_EVERY = 4, 200
 

@@ -30,13 +30,12 @@ from pathlib import Path
 
 import numpy
 from PIL import Image, ImageDraw, ImageFont
-from scipy import stats
 
 from running import REPOSITORY, train
 
 sys.path.insert(0, str(REPOSITORY))
 
-from evaluation.pooled import Spread  # noqa: E402
+from evaluation.comparison import Paired  # noqa: E402
 
 SMALL = ("--image_size 64 --base_width 16 --vgg_width 8 --fc_width 256 --vgg_init stage0 --perceptual_lr 1e-3 "
          "--batch_size 16 --lr 2e-3 --lr_decay_steps 300 --ema 0.995 --mismatched --mirror --G_max 1000 "
@@ -138,11 +137,8 @@ def compared(found: list[dict[str, tuple[float, float]]], options: argparse.Name
         columns = {side: numpy.array([sides[side][i] for sides in found]) for side in found[0]}
         real, joint = (max((columns[side] for side in found[0] if side in names), key=numpy.mean)
                        for names in (REAL[options.data], JOINT[options.data]))
-        gain = Spread.of(joint - real)
-        chance = stats.ttest_rel(joint, real).pvalue if len(found) > 1 else float("nan")
         print(f"\n{title}: joint {joint.mean():.1f} %, real alone {real.mean():.1f} %, difference "
-              f"{gain.mean:+.1f} points, 95 % confidence interval {gain.low:+.1f} to {gain.high:+.1f}, "
-              f"p = {chance:.3f} (paired t, {len(found)} seeds)")
+              f"{Paired.of(real, joint).as_text()} (paired t, {len(found)} seeds)")
     return real, joint
 
 

@@ -22,7 +22,7 @@ import torch  # noqa: E402
 
 from datasets.layout import read_layout  # noqa: E402
 from datasets.loading import Images, to_float  # noqa: E402
-from evaluation.attribution import blanked, explained_stage  # noqa: E402
+from evaluation.attribution import blanked, explained_side  # noqa: E402
 from models.checkpoints import TrainedRecognizer, load_recognizer  # noqa: E402
 
 BATCH = 32
@@ -69,7 +69,7 @@ def main() -> None:
     left = {name: numpy.concatenate([part[name] for part in parts]) for name in parts[0]}
     persons = numpy.unique([s.subject or s.name for s in layout.test], return_inverse=True)[1]
     print(f"{options.run} on {len(images)} test images of {persons.max() + 1} persons, maps of VGG stage "
-          f"{explained_stage(trained.image_size)}\n\n| blanked ({100 * options.share:.0f} % of the face) | probability "
+          f"{explained_side(trained.image_size)}\n\n| blanked ({100 * options.share:.0f} % of the face) | probability "
           "left | lowered by (95 % interval) |\n|---|---|---|")
     for name, values in left.items():
         lowered = numpy.bincount(persons, left["nothing"] - values) / numpy.bincount(persons)

@@ -29,7 +29,7 @@ from models.generator import Generator  # noqa: E402
 from models.portable import PortableRecognizer, PortableSwap  # noqa: E402
 from options.recipes import GANShape  # noqa: E402
 from models.recognizer import real_features  # noqa: E402
-from models.vgg import VGG_fx  # noqa: E402
+from models.backbones import VGG_fx  # noqa: E402
 
 SIZES = {"paper": (256, 64, 64, 4096), "demo": (64, 16, 8, 256)}
 NAMES = 6

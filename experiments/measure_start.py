@@ -22,7 +22,7 @@ import utils  # noqa: E402
 from datasets.layout import read_layout  # noqa: E402
 from datasets.loading import Images  # noqa: E402
 from models.generator import Encoder  # noqa: E402
-from models.layers import zero_biases  # noqa: E402
+from models.beyond import zero_biases  # noqa: E402
 
 IMAGES, SIDE, WIDTH = 120, 64, 16
 

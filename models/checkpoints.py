@@ -1,7 +1,8 @@
 """The checkpoint files of METHOD §6 ↔ networks: the one place in models that knows files.
 
-State dicts are plain, without a ``module.`` prefix and on the CPU; shapes are read off them where a checkpoint
-carries no config (the reference's own). UserError names the file and what does not fit in it.
+State dicts are plain, without a ``module.`` prefix and on the CPU; shapes are read off them if a checkpoint carries no
+config (the published code's own). A file is read once, its weights are scanned once, and a network is built once, with
+the loaded tensors as its parameters. Every function raises UserError that names the file and what does not fit in it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import hashlib
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Iterator, Mapping, TypeVar
+from typing import Any, Iterator, Mapping, Sequence, TypeVar
 
 import numpy
 import torch
@@ -19,30 +20,33 @@ from torch import Tensor, nn
 import utils
 from options.option import specs_of
 from evaluation.attribution import heat_maps
-from models.generator import Decoder, Encoder
+from models.backbones import BACKBONES, RecognizerNetwork
+from models.generator import Encoder, Generator
 from evaluation.judge import ExpressionJudge
 from options.recipes import GANShape
 from models.recognizer import Recognizer, real_features
 from models.weight_checks import fault_of_weights
 from models.swap_gan import SwapGAN
-from models.vgg import VGG, Perceptual, VGG_fx, load_backbone
-from options.schema import NAMES, Anything, AsOption, Each, Maybe, Number, Text, Whole, check
+from models.swapper import Swapper
+from models.vgg import VGG, Perceptual
+from options.schema import NAMES, Anything, AsOption, Choice, Each, Maybe, Number, Text, Whole, check
 from utils import UserError, fingerprint
 
 RUN_FOLDERS = ("state", "model", "VGG", "VGG_loss", "img", "log", "test_result", "splits", "cache")  # of a run's directory
 
-Backbone = TypeVar("Backbone", VGG, VGG_fx)
-Network = TypeVar("Network", bound=nn.Module)
+Backbone = TypeVar("Backbone", VGG, RecognizerNetwork)
 
 IMAGE_SIZE = next(AsOption(spec) for spec in specs_of(GANShape) if spec.name == "image_size")
 CONFIG = {  # what travels with a recognizer and beside a GAN
     "expressions": NAMES, "listed": Maybe(Each(Text(200))), "neutral_name": Maybe(Text(200)),
     "image_size": Maybe(IMAGE_SIZE), "data_dir": Maybe(Text()), "selected_on": Maybe(Text(20)),
     "alignment": Maybe({"size": Whole(1, 16384), "margin": Number(-0.5, 10)}),
-    "images": Maybe(Text(200)),
+    "images": Maybe(Text(200)), "backbone": Maybe(Choice(tuple(BACKBONES))),
     "fold": Maybe({"number": Whole(1), "of": Whole(2), "by": Text(20), "seed": Whole(), "images": Text(200)})}
 GAN_CONFIG = {"gan": {"num_classes": Whole(2, 1000), **{spec.name: AsOption(spec) for spec in specs_of(GANShape)}}}
 FROM_ELSEWHERE = {**CONFIG, "expressions": Maybe(NAMES)}  # files of others may say less
+STATE_DICT_NAMES = "net", "state_dict", "model_state_dict", "model"  # under which checkpoints hold their weights
+WRAPPERS = "module", "_orig_mod"  # what DataParallel and torch.compile put into the names of weights
 JUDGE = {"net": Anything(), "config": {"expressions": NAMES, "image_size": IMAGE_SIZE, "images": Text(200)}}
 
 
@@ -67,35 +71,53 @@ def load_gan_networks(folder: Path, gan: SwapGAN, epoch: int | None, networks: t
     """Load some of a GAN's networks in place."""
     for name in networks:
         path = gan_file(folder, name, epoch)
-        state = utils.load_checkpoint(path)
+        state = read_weights(path)
         with _naming(path):
-            load_into(gan.network(name), with_reconstruct_planes(plain(state), gan.shape) if name == "Dec" else state)
+            load_into(gan.network(name), with_reconstruct_planes(state, gan.shape) if name == "Dec" else state)
 
 
-def load_swap_gan(folder: Path, epoch: int | None, expressions: list[str], image_size: int,
-                  device: torch.device) -> SwapGAN:
-    """Encoder and decoder for use; ``expressions`` and ``image_size`` count where no ``config.json`` is there."""
-    config = gan_config(folder)
+@dataclass(frozen=True)
+class TrainedSwap:
+    """A generator for use; ``metadata`` is empty for the published code's own files, which name nothing."""
+
+    swapper: Swapper
+    metadata: dict[str, Any]
+    names: list[str]
+
+    @property
+    def alignment(self) -> dict[str, Any] | None:
+        """The ``size`` and ``margin`` with which its training faces were aligned; None if they were not."""
+        return self.metadata.get("alignment")
+
+
+def load_trained_swap(folder: Path, epoch: int | None, expressions: Sequence[str], image_size: int,
+                      device: torch.device) -> TrainedSwap:
+    """Load encoder and decoder for use; ``expressions`` and ``image_size`` count if no ``config.json`` is there."""
+    metadata = gan_config(folder)
+    names = list(metadata.get("expressions") or expressions)
     paths = [gan_file(folder, name, epoch) for name in ("Enc", "Dec")]
-    encoder, decoder = (utils.load_checkpoint(path) for path in paths)
+    encoder, decoder = map(read_weights, paths)
     with _naming(paths[1]):
-        shape = GANShape(**config["gan"]) if config else shape_of(plain(encoder), plain(decoder), len(expressions),
-                                                                  image_size)
+        shape = GANShape(**metadata["gan"]) if metadata else shape_of(encoder, decoder, len(names), image_size)
     discriminator = gan_file(folder, "D1", epoch)
-    if not config and discriminator.is_file():  # the one file of the reference that tells the number for certain
-        state = utils.load_checkpoint(discriminator)
+    if not metadata and discriminator.is_file():  # the one published file that tells the number for certain
+        state = read_weights(discriminator)
         with _naming(discriminator):
-            known = _entry(plain(state), "conv.0.weight").shape[1] - 3
-            if known != len(expressions):
-                raise ValueError(f"it was trained with {known} expressions, not {len(expressions)}; name them with -a")
-    parts = (lambda: Encoder(shape.base_width)), (lambda: Decoder(shape.base_width, shape.label_chans))
-    for path, make, state in zip(paths, parts, (encoder, decoder)):
-        with _naming(path), torch.device("meta"):
-            check_fit(make(), plain(state))
-    gan = SwapGAN(shape, device=device)
-    load_gan_networks(folder, gan, epoch, ("Enc", "Dec"))
-    gan.generator.eval()
-    return gan
+            known = _entry(state, "conv.0.weight").shape[1] - 3
+            if known != len(names):
+                raise ValueError(f"it was trained with {known} expressions, not {len(names)}; name them with -a")
+    with torch.device("meta"):
+        generator = Generator(shape)
+    for path, network, state in zip(paths, (generator.encoder, generator.decoder), (encoder, decoder)):
+        with _naming(path):
+            take_over(network, state)
+    return TrainedSwap(Swapper(generator.eval().requires_grad_(False), device), metadata, names)
+
+
+def load_swap_gan(folder: Path, epoch: int | None, expressions: Sequence[str], image_size: int, device: torch.device
+                  ) -> Swapper:
+    """Load encoder and decoder for use, as :func:`load_trained_swap`, without what else the files tell."""
+    return load_trained_swap(folder, epoch, expressions, image_size, device).swapper
 
 
 def with_reconstruct_planes(decoder: Mapping[str, Tensor], shape: GANShape) -> Mapping[str, Tensor]:
@@ -217,15 +239,17 @@ def load_recognizer(folder: Path, device: torch.device) -> TrainedRecognizer:
     check({"acc": acc, "step": step}, {"acc": Maybe(Number(-1, 100)), "step": Maybe(Whole(most=10 ** 12))}, path)
     with _naming(path):
         state = plain(net_of(checkpoint))
-        network = fitting(lambda: VGG_fx(num_classes=_entry(state, "new_fc.weight").shape[0],
-                                         vgg_width=_entry(state, "features.0.weight").shape[0],
-                                         fc_width=_entry(state, "new_fc.weight").shape[1],
-                                         base_width=_entry(state, "fx_linear.0.weight").shape[1] // 16), state)
+        for key in ("new_fc.weight", "features.0.weight", "fx_linear.0.weight"):
+            _entry(state, key)
+        with torch.device("meta"):
+            network = BACKBONES[config.get("backbone", "vgg19_bn")].fitting({key: value.shape for key, value in state.items()})
+        take_over(network, state)
     encoder_path = folder / "Enc_max.pth"
-    encoder_state = utils.load_checkpoint(encoder_path)
+    encoder_state = read_weights(encoder_path)
     with _naming(encoder_path):
-        encoder_state = plain(encoder_state)
-        encoder = fitting(lambda: Encoder(_entry(encoder_state, "main.0.0.weight").shape[0]), encoder_state)
+        with torch.device("meta"):
+            encoder = Encoder(_entry(encoder_state, "main.0.0.weight").shape[0])
+        take_over(encoder, encoder_state)
         if network.base_width != encoder.base_width:
             raise ValueError(f"its base width is {encoder.base_width} and {path.name} needs {network.base_width}; "
                              "they are not of one run")
@@ -239,9 +263,24 @@ def load_recognizer(folder: Path, device: torch.device) -> TrainedRecognizer:
 
 # ----------------------------------------------------------------------------------------------------- VGG
 
-def load_perceptual(path: Path) -> Perceptual:
-    """The perceptual network from ``<n>_max_ckpt.t7`` or from any VGG19-bn state dict."""
+@dataclass(frozen=True)
+class TrainedPerceptual:
+    """The perceptual network in a file, with what the file says of its training; empty if it comes from elsewhere."""
+
+    network: Perceptual
+    metadata: dict[str, Any]
+    width: int
+
+    def fingerprint(self) -> str:
+        """Return a SHA-256 of the weights, whatever else the file says."""
+        return fingerprint((name, hashlib.sha256(value.cpu().contiguous().numpy().tobytes()).hexdigest())
+                           for name, value in self.network.state_dict().items())
+
+
+def read_perceptual(path: Path) -> TrainedPerceptual:
+    """Read the perceptual network from ``<n>_max_ckpt.t7`` or from any VGG19-bn state dict."""
     checkpoint = utils.load_checkpoint(path)
+    metadata = config_in(checkpoint, path) if isinstance(checkpoint, dict) else {}
     with _naming(path):
         state = plain(net_of(checkpoint))
         width = _entry(state, "features.0.weight").shape[0]
@@ -250,27 +289,14 @@ def load_perceptual(path: Path) -> Perceptual:
         if deepest != 8 * width:
             raise ValueError(f"its features are {width} wide at first and {deepest} at last, which no VGG19's are")
         network = VGG(2, vgg_width=width, fc_width=1)
-        load_backbone(network, {key: value for key, value in state.items() if key.startswith("features.")})
-    return Perceptual(network.features)
-
-
-def perceptual_fingerprint(path: Path) -> str:
-    """A SHA-256 of the weights of the perceptual network in a file, whatever else that says."""
-    weights = load_perceptual(path).state_dict()
-    return fingerprint((name, hashlib.sha256(value.contiguous().numpy().tobytes()).hexdigest())
-                       for name, value in weights.items())
-
-
-def perceptual_config(path: Path) -> dict[str, Any]:
-    """What the file of a perceptual network says of its training; empty where it comes from elsewhere."""
-    checkpoint = utils.load_checkpoint(path)
-    return config_in(checkpoint, path) if isinstance(checkpoint, dict) else {}
+        network.start_from({key: value for key, value in state.items() if key.startswith("features.")})
+    return TrainedPerceptual(Perceptual(network.features), metadata, width)
 
 
 def config_in(checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:
-    """The config that a checkpoint carries, checked; {} for one that carries none."""
+    """The config that a checkpoint carries, checked; {} for one that carries none, or comes from another program."""
     config = checkpoint.get("config")
-    if config is None or config == {}:
+    if config is None or config == {} or "net" not in checkpoint:
         return {}
     check(config, FROM_ELSEWHERE, f"{path}, config", "take another copy")
     if config.get("image_size") and config["image_size"] % 32:
@@ -297,28 +323,27 @@ def load_judge(path: Path, config: dict[str, Any]) -> ExpressionJudge:
     if checkpoint["config"] != config:
         raise UserError(f"{path}: this judge was not trained on these training images, expressions and size; delete "
                         "it, or name another with --judge")
-    judge = ExpressionJudge(len(config["expressions"]), config["image_size"])
     with _naming(path):
-        load_into(judge, checkpoint["net"])
+        with torch.device("meta"):
+            judge = ExpressionJudge(len(config["expressions"]), config["image_size"])
+        take_over(judge, plain(checkpoint["net"]))
     return judge.eval()
 
 
 def initialize(network: Backbone, vgg_init: str | Path) -> Backbone:
-    """Start a VGG from torchvision's ImageNet weights, from a state dict in a file, or leave it (``--vgg_init``)."""
+    """Start a backbone from torchvision's ImageNet weights or from a file, or leave it as it is (``--vgg_init``)."""
     if vgg_init in ("none", "stage0"):
         return network
-    checkpoint = imagenet_weights() if vgg_init == "imagenet" else utils.load_checkpoint(vgg_init)
+    checkpoint = imagenet_weights(network.weights) if vgg_init == "imagenet" else utils.load_checkpoint(vgg_init)
     with _naming(f"--vgg_init {vgg_init}"):
-        load_backbone(network, plain(net_of(checkpoint)))
+        network.start_from(plain(net_of(checkpoint)))
     return network
 
 
-def imagenet_weights() -> dict[str, Tensor]:
-    """torchvision's VGG19-bn weights, downloaded once into torch's cache; UserError where that fails."""
-    from torchvision.models import VGG19_BN_Weights
-
+def imagenet_weights(url: str) -> dict[str, Tensor]:
+    """Return torchvision's weights, downloaded once into torch's cache. Raises UserError if that fails."""
     try:
-        return torch.hub.load_state_dict_from_url(VGG19_BN_Weights.IMAGENET1K_V1.url, weights_only=True)
+        return torch.hub.load_state_dict_from_url(url, weights_only=True)
     except OSError as error:
         raise UserError("--vgg_init imagenet: torchvision's weights cannot be downloaded "
                         f"({getattr(error, 'reason', error)}); take a file you have with --vgg_init FILE, or start at "
@@ -333,32 +358,56 @@ def on_cpu(network: nn.Module) -> dict[str, Tensor]:
 
 
 def net_of(checkpoint: Any) -> Any:
-    """The state dict of a checkpoint that is one, or that holds one under ``net``."""
-    return checkpoint["net"] if isinstance(checkpoint, Mapping) and "net" in checkpoint else checkpoint
+    """Return the state dict of a checkpoint that is one, or that holds one under ``net`` or a name that others use."""
+    if isinstance(checkpoint, Mapping) and not all(isinstance(value, Tensor) for value in checkpoint.values()):
+        for name in STATE_DICT_NAMES:
+            if isinstance(checkpoint.get(name), Mapping):
+                return net_of(checkpoint[name])
+    return checkpoint
 
 
 def plain(state: Any) -> dict[str, Tensor]:
-    """A state dict without DataParallel's ``module.`` prefix; ValueError where it is none."""
+    """Return a state dict without the names that DataParallel and torch.compile put into it.
+
+    Raises ValueError if it is none.
+    """
     if not isinstance(state, Mapping) or not state or not all(isinstance(v, Tensor) for v in state.values()):
         raise ValueError("it holds no state dict (parameter names → tensors)")
+    state = {key: value for key, value in state.items()  # a counter that was halved with the weights says nothing
+             if not (str(key).endswith("num_batches_tracked") and value.is_floating_point())}
     fault = fault_of_weights(state)
     if fault:
         raise ValueError(fault)
-    return {str(key).removeprefix("module."): value for key, value in state.items()}
+    known = {".".join(part for part in str(key).split(".") if part not in WRAPPERS): value
+             for key, value in state.items()}
+    if len(known) < len(state):
+        raise ValueError("its state dict has a name twice, with and without a wrapper's")
+    if all(key.startswith("model.") for key in known):
+        return {key.removeprefix("model."): value for key, value in known.items()}
+    return known
 
 
-def fitting(make: Callable[[], Network], state: Any) -> Network:
-    """A new network with a state dict; ValueError where they do not fit, before any memory is taken for it."""
-    with torch.device("meta"):
-        check_fit(make(), plain(state))
-    network = make()
-    load_into(network, state)
-    return network
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Read a plain state dict from a file."""
+    checkpoint = utils.load_checkpoint(path)
+    with _naming(path):
+        return plain(checkpoint)
 
 
-def load_into(network: nn.Module, state: Any) -> None:
-    """``load_state_dict``; ValueError names the missing, unexpected and misshapen keys in one line."""
-    state = plain(state)
+def take_over(network: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Make a state dict the parameters of a network on the meta device: no memory is taken before it is known to fit.
+
+    Raises ValueError that names the missing, unexpected and misshapen keys in one line.
+    """
+    check_fit(network, state)
+    counters = {key: torch.zeros(value.shape, dtype=value.dtype) for key, value in network.state_dict().items()
+                if key not in state}  # batch norm's, which older files lack
+    floats = {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
+    network.load_state_dict({**counters, **floats}, assign=True)
+
+
+def load_into(network: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Copy a plain state dict. Raises ValueError that names the missing, unexpected and misshapen keys in one line."""
     check_fit(network, state)
     network.load_state_dict({**network.state_dict(), **state})
 

@@ -63,12 +63,3 @@ class Discriminators(nn.Module):
     def forward(self, image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
         """(N, 3, S, S), one-hot (N, n) → the two logits (N,)."""
         return self.d1(image, label), self.d2(image, label)
-
-    def start_with_gain(self, gain: float) -> None:
-        """Let what the last, linear layers see be ``gain`` times as large at first. Not in METHOD.
-
-        Its length is ``gain`` at every position, and the weights start at 0.02: the logits of a small network, with few
-        channels and positions, are small, and grow by few of Adam's steps. 8 at 64 px and width 16 is the paper's size.
-        """
-        for network in (self.d1, self.d2):
-            nn.init.constant_(network.conv[-2].alpha, gain)

@@ -12,29 +12,34 @@ UP = {"stride": 2, "padding": 1, "output_padding": 1}  # a transposed 3×3 kerne
 
 
 class _ScaledDirection(torch.autograd.Function):
-    """``F.normalize(x) * alpha + beta`` in half as many passes over the maps, forward and backward."""
+    """``F.normalize(x) * alpha + beta`` in half as many passes over the maps, forward and backward.
+
+    Maps of half precision come in, stay saved and go out as they are; between that all is float32.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
-        norm = torch.linalg.vector_norm(x, dim=1, keepdim=True).clamp_min(1e-12)
+        exact = full_precision(x)
+        norm = torch.linalg.vector_norm(exact, dim=1, keepdim=True).clamp_min(1e-12)
         ctx.save_for_backward(x, alpha, norm)
-        return torch.addcmul(beta, x, alpha / norm)
+        return torch.addcmul(beta, exact, alpha / norm).to(x.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        x, alpha, norm = ctx.saved_tensors
+        saved, alpha, norm = ctx.saved_tensors
+        x, gradient = full_precision(saved), full_precision(gradient)
         along = (gradient * x).sum(1, keepdim=True) / norm
         of_x = torch.addcmul(gradient, x, -along / norm).mul_(alpha / norm)
         of_alpha, of_beta = (maps.sum().reshape(1) if needed else None
                              for maps, needed in zip((along, gradient), ctx.needs_input_grad[1:]))
-        return of_x, of_alpha, of_beta
+        return of_x.to(saved.dtype), of_alpha, of_beta
 
 
 class Normalization(nn.Module):
     """Divide by the L2 norm over channels at each position, then one learned gain and one offset (METHOD §1).
 
-    (N, C, H, W) → (N, C, H, W), computed in float32 also where autocast takes a smaller type.
+    (N, C, H, W) → (N, C, H, W) of the same type, computed in float32 also where autocast takes a smaller one.
     """
 
     def __init__(self) -> None:
@@ -44,7 +49,7 @@ class Normalization(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
-            return _ScaledDirection.apply(full_precision(x), self.alpha, self.beta)
+            return _ScaledDirection.apply(x, self.alpha, self.beta)
 
 
 def full_precision(x: Tensor) -> Tensor:
@@ -68,35 +73,6 @@ def init_weights(module: nn.Module) -> None:
         nn.init.normal_(module.weight, 0.0, 0.02)
     if isinstance(module, nn.Linear):
         nn.init.zeros_(module.bias)
-
-
-def zero_biases(network: nn.Module) -> None:
-    """Let the biases of all convolutions start at zero, and a face decide its code. Not in METHOD.
-
-    Torch's own start of the first bias is twice as large as what a face makes of weights N(0, 0.02), and
-    :class:`Normalization` hands that on: about 1 % of the first codes' power differs between faces, without a third.
-    """
-    for layer in network.modules():
-        if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
-            nn.init.zeros_(layer.bias)
-
-
-@torch.no_grad()
-def even_phases(layers: nn.Module) -> None:
-    """Give the weights behind each pixel of every transposed convolution in ``layers`` one sum: no grid of dots.
-
-    With stride 2 a 3×3 kernel reaches one pixel of four through its center, others through two weights of a row or of
-    a column, or through four corners. Where these sums differ, a plain area comes out with a pattern of period 2. Not
-    in METHOD (Sugawara et al., *Super-resolution using CNNs without any checkerboard artifacts*, 2018).
-    """
-    for layer in layers.modules():
-        if isinstance(layer, nn.ConvTranspose2d):
-            phases = [layer.weight[..., rows, columns] for rows in (slice(1, 2), slice(0, 3, 2))
-                      for columns in (slice(1, 2), slice(0, 3, 2))]
-            sums = [phase.sum((2, 3), keepdim=True) for phase in phases]
-            mean = sum(sums) / len(sums)
-            for phase, own in zip(phases, sums):
-                phase += (mean - own) / (phase.shape[2] * phase.shape[3])
 
 
 def add_to_each(edits: Tensor, source: Tensor) -> Tensor:

@@ -12,19 +12,12 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from models.layers import full_precision
+
 
 def soft_bce(logits: Tensor, mean: float, noise: Tensor) -> Tensor:
     """BCE of logits (N,) against t(mean) = mean + noise, noise (N,); targets may leave [0, 1] (METHOD §3)."""
     return F.binary_cross_entropy_with_logits(logits, mean + noise)
-
-
-def mismatched(logits: Tensor, noise: Tensor, counted: Tensor) -> Tensor:
-    """Σ over A and B of BCE(D(real with the other's label), t(0)), of those ``counted`` (2N,): logits, noise (2N,).
-
-    Not in METHOD (matching-aware discriminators, Reed et al., 2016).
-    """
-    each = F.binary_cross_entropy_with_logits(logits, noise, reduction="none")
-    return 2 * (each * counted).mean()
 
 
 def adversarial(logits: Tensor, mean: float, noise: Tensor, groups: int) -> Tensor:
@@ -42,8 +35,8 @@ class _MeanDistance(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, y: Tensor) -> Tensor:
-        difference = x - y
-        ctx.save_for_backward(difference)
+        difference = full_precision(x) - full_precision(y)
+        ctx.save_for_backward(difference.to(x.dtype))  # of half precision it still has its sign
         return difference.abs().mean()
 
     @staticmethod
@@ -53,22 +46,14 @@ class _MeanDistance(torch.autograd.Function):
         return difference.sign().mul_(gradient / difference.numel()), None
 
 
-def mean_distance(x: Tensor, wanted: Tensor) -> Tensor:
-    """mean|x − wanted| of two maps of one shape, without gradient through ``wanted``."""
-    return _MeanDistance.apply(x, wanted)
+def mean_distance(x: Tensor, target: Tensor) -> Tensor:
+    """mean|x − target| of two maps of one shape, in float32, without gradient through ``target``."""
+    return _MeanDistance.apply(x, target)
 
 
 def reconstruction(rebuilt: Tensor, image: Tensor) -> Tensor:
     """MSE of a reconstruction (METHOD §3, ``--lambda_l2_loss``)."""
     return F.mse_loss(_channels_last(rebuilt), _channels_last(image))
-
-
-def true_swap(swapped: Tensor, truth: Tensor, known: Tensor) -> Tensor:
-    """Mean squared difference to the truths (N, 3, S, S), 0 for the samples whose truth is not ``known`` (N,).
-
-    Not in METHOD: the truth is an image of the same person in the same scene with the other expression.
-    """
-    return ((swapped - truth).square().mean((1, 2, 3)) * known).mean()
 
 
 def total_variation(image: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from models.generator import Encoder, Generator
 from models.swap import swap_codes, swap_label
-from models.vgg import VGG_fx
+from models.backbones import RecognizerNetwork
 
 
 class PortableRecognizer(nn.Module):
@@ -15,7 +15,7 @@ class PortableRecognizer(nn.Module):
 
     INPUTS, OUTPUTS = ("image",), ("probabilities",)
 
-    def __init__(self, encoder: Encoder, network: VGG_fx) -> None:
+    def __init__(self, encoder: Encoder, network: RecognizerNetwork) -> None:
         super().__init__()
         self.encoder, self.network = encoder, network
         self.eval()

@@ -34,8 +34,21 @@ def optimizer(recipe: RecognizerRecipe, parameters: Iterable[nn.Parameter]) -> t
     """The optimizer of a recipe: SGD with momentum (METHOD §5), or AdamW."""
     if recipe.adam:
         return torch.optim.AdamW(parameters, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
-    return torch.optim.SGD(parameters, lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay,
-                           fused=True)
+    sgd = torch.optim.SGD(parameters, lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay,
+                          fused=True)
+    start_momentum(sgd)
+    return sgd
+
+
+def start_momentum(sgd: torch.optim.SGD) -> None:
+    """Give every parameter a momentum of zero that has none yet.
+
+    Torch's fused SGD makes it uninitialized in the first step, and leaves it so where a gradient scaler skips that step.
+    """
+    for group in sgd.param_groups:
+        for parameter in group["params"]:
+            if sgd.state[parameter].get("momentum_buffer") is None:
+                sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
 
 
 class Recognizer:
@@ -118,6 +131,8 @@ class Recognizer:
         kinds = [set(each["param_groups"][0]) for each in (state["optimizer"], self.optimizer.state_dict())]
         if kinds[0] == kinds[1]:
             load_optimizer(self.optimizer, state["optimizer"])
+            if not self.recipe.adam:
+                start_momentum(self.optimizer)
         self.scaler.load_state_dict(state["scaler"])
         self.steps = state["steps"]
 

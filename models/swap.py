@@ -53,18 +53,24 @@ def decoder_label(label: Tensor, exp_label: bool, reconstruct: float | Tensor = 
     return torch.cat([label, torch.ones_like(label[:, :1]) * reconstruct], dim=1) if exp_label else label
 
 
-class Pair(NamedTuple):
-    """Images with one expression and their partners with another: (N, 3, S, S) in [-1, 1] and (N,) labels.
+class Extras(NamedTuple):
+    """What training beyond the paper also uses of a pair.
 
-    ``truth`` (2N, 3, S, S) are the true C and D where they are known, and ``known`` (2N,) boolean says where; both are
-    None where no truth is known. ``mismatch`` (2N,) boolean says which of A and B the discriminators may also see with
-    the other's label, as fakes; None for none.
+    ``truth`` (2N, 3, S, S) are the true C and D, and ``known`` (2N,) boolean says which of them are known; both are None if
+    none is. ``mismatch`` (2N,) boolean says which of A and B the discriminators may also see with the other's label, as
+    fakes; None for none.
     """
+
+    truth: Tensor | None = None
+    known: Tensor | None = None
+    mismatch: Tensor | None = None
+
+
+class Pair(NamedTuple):
+    """Images with one expression and their partners with another: (N, 3, S, S) in [-1, 1] and (N,) labels."""
 
     image_a: Tensor
     image_b: Tensor
     a: Tensor
     b: Tensor
-    truth: Tensor | None = None
-    known: Tensor | None = None
-    mismatch: Tensor | None = None
+    extras: Extras = Extras()

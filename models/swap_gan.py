@@ -1,4 +1,4 @@
-"""SwapGAN: the expression-swap GAN's networks, optimizers and what it does: step, swap, blend, synthesize."""
+"""SwapGAN: the expression-swap GAN as it is trained: networks, optimizers and the training step (METHOD §3)."""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ import torch
 from torch import Tensor, nn
 
 import utils
-from models import losses
+from models import beyond, losses
 from models.compiling import compile_networks
 from models.discriminator import Discriminators
-from models.generator import Edits, Encoder, Generator
-from models.layers import even_phases, every_nth, zero_biases
+from models.generator import Edits, Generator
+from models.layers import every_nth
 from models.parallel import Processes
 from options.recipes import GANRecipe, GANShape
 from models.weight_checks import load_network, load_optimizer
 from models.swap import Pair, one_hot
+from models.swapper import Swapper
 from models.vgg import Perceptual
 
 
 def discriminator_loss(real: tuple[Tensor, Tensor], fake: tuple[Tensor, Tensor], noise: Tensor, groups: int,
                        weight: float = 0.25) -> tuple[Tensor, dict[str, Tensor]]:
-    """weight·(L(D1) + 0.5·L(D2)) from the logits on A, B and on ``groups`` groups of fakes (METHOD §3).
+    """Return weight·(L(D1) + 0.5·L(D2)) and both parts, from the logits on A, B and on ``groups`` groups of fakes (METHOD §3).
 
     ``real`` (2N,) and ``fake`` (groups·N,) for D1 and D2; ``noise`` (2, (2 + groups)·N), real first.
     """
@@ -35,16 +36,16 @@ def discriminator_loss(real: tuple[Tensor, Tensor], fake: tuple[Tensor, Tensor],
 
 def generator_loss(pair: Pair, edits: Edits, fake: tuple[Tensor, Tensor], noise: Tensor, groups: int,
                    perceptual: Perceptual | None, recipe: GANRecipe) -> tuple[Tensor, dict[str, Tensor]]:
-    """The generator's total and its named terms, each with its weight (METHOD §3).
+    """Return the generator's total loss and its named terms, each with its weight (METHOD §3).
 
     ``fake`` are the logits (groups·N,) of D1 and D2 on the fakes, ``noise`` (2, groups·N).
     """
     adversarial = [losses.adversarial(f, 1.0, e, groups) for f, e in zip(fake, noise)]
     terms = {"adv": recipe.lambda_adv_loss * (adversarial[0] + 0.5 * adversarial[1])}
     swapped = torch.cat([edits.d, edits.c])
-    if recipe.vgg_loss:
-        wanted = torch.cat([pair.image_a, pair.image_b])
-        distance = perceptual.distance(every_nth(swapped, recipe.lazy), every_nth(wanted, recipe.lazy))
+    if recipe.vgg_loss and recipe.lambda_vgg_loss:
+        target = torch.cat([pair.image_a, pair.image_b])
+        distance = perceptual.distance(every_nth(swapped, recipe.lazy), every_nth(target, recipe.lazy))
         terms["vgg"] = recipe.lambda_vgg_loss * 2 * distance
     if recipe.l1_loss:
         terms["l1"] = recipe.lambda_l1_loss * losses.swap_consistency(pair.image_a, pair.image_b, edits.c, edits.d)
@@ -53,14 +54,12 @@ def generator_loss(pair: Pair, edits: Edits, fake: tuple[Tensor, Tensor], noise:
                                                + losses.reconstruction(edits.b_rebuilt, pair.image_b[::recipe.lazy]))
     if recipe.tv_loss:
         terms["tv"] = recipe.lambda_tv_loss * 2 * losses.total_variation(swapped)
-    if recipe.scene_truth and pair.truth is not None:
-        terms["truth"] = recipe.lambda_truth_loss * 2 * losses.true_swap(torch.cat([edits.c, edits.d]), pair.truth,
-                                                                         pair.known)
+    terms.update(beyond.generator_terms(pair, edits, perceptual, recipe))
     return sum(terms.values()), terms
 
 
-class SwapGAN:
-    """The GAN with what trains it. ``perceptual`` is needed for :meth:`step` with ``vgg_loss`` only.
+class SwapGAN(Swapper):
+    """The GAN with what trains it. ``perceptual`` is needed only for :meth:`step` with ``vgg_loss``.
 
     ``amp`` is None (float32), torch.bfloat16 or torch.float16; ``processes`` are those that train it together.
     """
@@ -71,14 +70,13 @@ class SwapGAN:
     def __init__(self, shape: GANShape, recipe: GANRecipe = GANRecipe(), perceptual: Perceptual | None = None,
                  device: torch.device | str = "cpu", amp: torch.dtype | None = None,
                  processes: Processes = Processes()) -> None:
-        self.shape, self.recipe, self.device, self.amp = shape, recipe, torch.device(device), amp
-        self.processes = processes
-        self.generator = Generator(shape).to(self.device, memory_format=torch.channels_last)
+        super().__init__(Generator(shape), device, amp)
+        self.recipe, self.processes = recipe, processes
         self.discriminators = Discriminators(shape).to(self.device, memory_format=torch.channels_last)
         if recipe.zero_biases:
-            zero_biases(self.generator)
-            zero_biases(self.discriminators)
-        self.discriminators.start_with_gain(recipe.d_gain)
+            beyond.zero_biases(self.generator)
+            beyond.zero_biases(self.discriminators)
+        beyond.start_with_gain(self.discriminators, recipe.d_gain)
         self._even_phases()
         self.averaged = copy.deepcopy(self.generator).requires_grad_(False) if recipe.ema else None
         self._trained_generator = processes.wrap(self.generator)
@@ -93,18 +91,13 @@ class SwapGAN:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=amp is torch.float16)
         self.steps = 0
         self.last_g_loss = torch.zeros((), device=self.device)
-        # Whether the discriminators rest is not asked back from a GPU: the answer would have to be waited for.
-        self.rests_on_device = self.device.type == "cuda" and amp is not torch.float16
+        # A GPU is not asked whether the discriminators' update is skipped: the answer would have to be waited for.
+        self.device_decides = self.device.type == "cuda" and amp is not torch.float16
 
     @property
     def used(self) -> Generator:
-        """The generator for all use but training: the averaged one where there is one."""
+        """The generator for all use but training: the averaged one if there is one."""
         return self.generator if self.averaged is None else self.averaged
-
-    @property
-    def encoder(self) -> Encoder:
-        """The encoder in use: the recognizer looks at faces through it."""
-        return self.used.encoder
 
     def set_perceptual(self, perceptual: Perceptual) -> None:
         """Give the perceptual network of ``vgg_loss``, which is not part of the GAN's own state."""
@@ -122,65 +115,64 @@ class SwapGAN:
     # ------------------------------------------------------------------------------------------- training
 
     def step(self, pair: Pair, random: torch.Generator, total: int | None = None) -> dict[str, Tensor]:
-        """One step of the discriminators and one of the generator on a pair; the losses by name (METHOD §3).
+        """Do one step of the discriminators and one of the generator on a pair; return the losses by name (METHOD §3).
 
         ``random`` (on the CPU) gives the noise of the targets; ``total`` is the number of pairs in all processes. The
-        discriminators rest if the generator's loss of the step before was ``G_max`` or more; their figures are then
-        missing, or, where the device decides, those of a step that was not made. Figures stay on the
-        device until somebody reads them.
+        discriminators' update is skipped if the generator's loss of the step before was ``G_max`` or more; their losses
+        are then missing, or, if the device decides, those of an update that was not made. Losses stay on the device.
         """
         self._set_learning_rates()
         weight = self.processes.weight(len(pair.a), total)
-        with self._autocast():
+        with self.autocast():
             edits = self._trained_generator(pair, self.recipe.alpha5, self.recipe.lazy if self.recipe.l2_loss else 0)
         fakes = [image for image in (edits.c, edits.d, edits.c_half, edits.d_half) if image is not None]
         a, b = one_hot(pair.a, self.shape.num_classes), one_hot(pair.b, self.shape.num_classes)
+        real, real_label = torch.cat([pair.image_a, pair.image_b]), torch.cat([a, b])
         fake, fake_label = torch.cat(fakes), torch.cat([b, a] * (len(fakes) // 2))
         noise = self._noise(len(fakes), total or len(pair.a), random)
-        real, real_label = torch.cat([pair.image_a, pair.image_b]), torch.cat([a, b])
 
-        figures, rest = {}, self.last_g_loss >= self.recipe.G_max
-        if self.rests_on_device or not rest:
-            mismatch = pair.mismatch if self.recipe.mismatched else None
-            figures = self._step_discriminators(real, real_label, fake.detach(), fake_label, mismatch, noise[1:],
-                                                weight, rest)
-        figures["D_updated"] = 1 - torch.as_tensor(rest, dtype=torch.float32, device=self.device)
-        figures.update(self._step_generator(pair, edits, fake, fake_label, noise[0], weight))
+        losses_by_name, skip = {}, self.last_g_loss >= self.recipe.G_max
+        if self.device_decides or not skip:
+            mismatch = pair.extras.mismatch if self.recipe.mismatched else None
+            losses_by_name = self._step_discriminators(real, real_label, fake.detach(), fake_label, mismatch, noise[1:],
+                                                       weight, skip)
+        losses_by_name["D_updated"] = 1 - torch.as_tensor(skip, dtype=torch.float32, device=self.device)
+        losses_by_name.update(self._step_generator(pair, edits, fake, fake_label, noise[0], weight))
         self.scaler.update()
         if self.averaged is not None:
-            self._average()
+            beyond.move_average(self.averaged, self.generator, self.recipe.ema, self.steps)
         self.steps += 1
-        means = self.processes.mean(figures, weight)
+        means = self.processes.mean(losses_by_name, weight)
         self.last_g_loss = means["G"]
         return means
 
     def _step_discriminators(self, real: Tensor, real_label: Tensor, fake: Tensor, fake_label: Tensor,
-                             mismatch: Tensor | None, noise: Sequence[Tensor], weight: float, rest: Tensor
+                             mismatch: Tensor | None, noise: Sequence[Tensor], weight: float, skip: Tensor
                              ) -> dict[str, Tensor]:
         images, labels = [real, fake], [real_label, fake_label]
         if mismatch is not None:
             images.append(real)
             labels.append(real_label.roll(len(real) // 2, 0))
-        with self._autocast():
+        with self.autocast():
             logits = self._trained_discriminators(torch.cat(images), torch.cat(labels))
-        real_logits, fake_logits, *odd = zip(*(each.split([len(part) for part in images]) for each in logits))
+        real_logits, fake_logits, *mismatched_logits = zip(*(each.split([len(part) for part in images])
+                                                             for each in logits))
         total, terms = discriminator_loss(real_logits, fake_logits, noise[0], 2 * len(fake) // len(real),
                                           self.recipe.lambda_D)
         if mismatch is not None:
-            odd = [losses.mismatched(judged, e, mismatch) for judged, e in zip(odd[0], noise[1])]
-            terms["mismatched"] = self.recipe.lambda_D * (odd[0] + 0.5 * odd[1])
+            terms["mismatched"] = self.recipe.lambda_D * beyond.discriminator_term(mismatched_logits[0], noise[1], mismatch)
             total = total + terms["mismatched"]
-        if self.rests_on_device:
-            self.optimizer_d.found_inf = rest.float()  # a fused optimizer then leaves everything as it is
+        if self.device_decides:
+            self.optimizer_d.found_inf = skip.float()  # a fused optimizer then leaves everything as it is
         self._update(self.optimizer_d, weight * total)
         return {"D": total, **terms}
 
     def _step_generator(self, pair: Pair, edits: Edits, fake: Tensor, fake_label: Tensor,
                         noise: Tensor, weight: float) -> dict[str, Tensor]:
         self.discriminators.requires_grad_(False)  # no gradients that nobody uses (METHOD §7, row 8)
-        with self._autocast():
-            judged = self.discriminators(fake, fake_label)
-            total, terms = generator_loss(pair, edits, judged, noise, len(fake) // len(pair.a), self.perceptual,
+        with self.autocast():
+            fake_logits = self.discriminators(fake, fake_label)
+            total, terms = generator_loss(pair, edits, fake_logits, noise, len(fake) // len(pair.a), self.perceptual,
                                           self.recipe)
         self._update(self.optimizer_g, weight * total)
         self._even_phases()
@@ -189,13 +181,7 @@ class SwapGAN:
 
     def _even_phases(self) -> None:
         if self.recipe.even_phases:
-            even_phases(self.generator.decoder.main[-self.recipe.even_phases:])
-
-    @torch.no_grad()
-    def _average(self) -> None:
-        """Move the averaged generator towards the trained one; faster in the first steps, with little to keep."""
-        kept = min(self.recipe.ema, self.steps / (9 + self.steps) if self.steps else 0.0)
-        torch._foreach_lerp_(list(self.averaged.parameters()), list(self.generator.parameters()), 1 - kept)
+            beyond.even_phases(self.generator.decoder.main[-self.recipe.even_phases:])
 
     def _noise(self, fakes: int, total: int, random: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Noise (2, fakes·N) for the generator's loss, (2, (2 + fakes)·N) and (2, 2·N) for the discriminators'.
@@ -204,8 +190,7 @@ class SwapGAN:
         """
         noise = torch.cat([torch.randn(2, count, total, generator=random) for count in (2 + 2 * fakes, 2)], 1)
         own = utils.to_device(self.recipe.std * noise[:, :, self.processes.share], self.device)
-        of_g, of_d, of_mismatched = own.split([fakes, 2 + fakes, 2], 1)
-        return of_g.flatten(1), of_d.flatten(1), of_mismatched.flatten(1)
+        return tuple(part.flatten(1) for part in own.split([fakes, 2 + fakes, 2], 1))
 
     def _update(self, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
         optimizer.zero_grad(set_to_none=True)
@@ -213,66 +198,10 @@ class SwapGAN:
         self.scaler.step(optimizer)
 
     def _set_learning_rates(self) -> None:
-        rate = self.recipe.lr * self.recipe.lr_decay ** (self.steps // self.recipe.lr_decay_steps)
+        rate = self.recipe.rate(self.steps)
         for optimizer, share in ((self.optimizer_g, 1.0), (self.optimizer_d, self.recipe.d_lr_ratio)):
             for group in optimizer.param_groups:
                 group["lr"] = share * rate
-
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, dtype=self.amp, enabled=self.amp is not None)
-
-    # ---------------------------------------------------------------------------------------------- using
-
-    @torch.inference_mode()
-    def edits(self, pair: Pair) -> Edits:
-        """C, D, A', B' of a pair, without gradients (METHOD §2)."""
-        with self._autocast():
-            return self.used(pair)
-
-    @torch.inference_mode()
-    def swap(self, pair: Pair) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """C and D of a pair, and the residuals behind them (METHOD §2).
-
-        Images are (N, 3, S, S) in [-1, 1], residuals in [-2, 2].
-        """
-        faces = torch.cat([pair.image_a, pair.image_b])
-        with self._autocast():
-            coded = self.used.encoded(pair.image_a, pair.image_b, pair.a, pair.b)
-            label = self.used.label(torch.cat([coded.label, coded.label]))
-            residual = self.used.residual(torch.cat([coded.code_c, coded.code_d]),
-                                          torch.cat([coded.code_a, coded.code_b]), coded.skips, label)
-        return *(faces + residual).clamp(-1, 1).chunk(2), *residual.chunk(2)
-
-    @torch.inference_mode()
-    def blend(self, face: Tensor, a: Tensor, targets: Tensor, b: Tensor, shares: Tensor) -> Tensor:
-        """One face with expression a, parts of the way to the expressions of T target faces at once.
-
-        ``face`` (1, 3, S, S), ``a`` (1,), ``targets`` (T, 3, S, S), ``b`` (T,), ``shares`` (K, T) in [0, 1], where 0
-        is the reconstruction and 1 the swap → K images (K, 3, S, S). Codes and labels both go part of the way.
-        """
-        with self._autocast():
-            coded = self.used.encoded(face.expand_as(targets), targets, a.expand_as(b), b)
-            own = coded.code_a[:1]
-            edited = own + torch.einsum("kt,tchw->kchw", shares.to(own), coded.code_c - own)
-            planes = self.used.label((shares @ coded.label).clamp(max=1), 1 - shares.max(1, keepdim=True).values)
-            return self.used.edit(face, edited, own, [skip[:1] for skip in coded.skips], planes)
-
-    @torch.no_grad()
-    def synthesize(self, source: Tensor, target: Tensor, expression: Tensor, shown: Tensor) -> tuple[Tensor, Tensor]:
-        """The target persons with the sources' expressions, and their features fx (METHOD §4).
-
-        ``source``, ``target`` (N, 3, S, S) in [-1, 1]; ``expression`` (N,) of the sources and ``shown`` (N,) of the
-        targets, neutral in METHOD, or ``num_classes`` where they are in no class (METHOD §7, row 15). A source with the
-        target's expression gives the target itself. Returns images (N, 3, S, S) and fx = cat(swapped code, target's
-        code) (N, 16w, S/32, S/32).
-        """
-        with self._autocast():
-            coded = self.used.encoded(source, target, expression, shown)
-            unchanged = (expression == shown)[:, None, None, None]
-            swapped = torch.where(unchanged, coded.code_b, coded.code_d)
-            skips = [skip.chunk(2)[1] for skip in coded.skips]
-            image = self.used.edit(target, swapped, coded.code_b, skips, self.used.label(coded.label))
-        return torch.where(unchanged, target, image), torch.cat([swapped, coded.code_b], dim=1).float()
 
     # --------------------------------------------------------------------------------------------- states
 

@@ -1,17 +1,20 @@
-"""VGG-19 with batch norm, as the recognizer's network and as the perceptual network (METHOD §1).
+"""VGG-19 with batch norm: its layers, and the perceptual network (METHOD §1).
 
 The backbone is torchvision's; ``vgg_width`` and ``fc_width`` scale it (64 and 4096: the published network).
 """
 
 from __future__ import annotations
 
+from typing import Mapping
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torchvision.models import VGG19_BN_Weights
 from torchvision.models import vgg as torchvision_vgg
 
-from models.layers import Normalization, full_precision
+from models.layers import full_precision
 from models.losses import mean_distance
 
 TAPS = (2, 6, 12, 20, 29)  # what the reference compares: in-place ReLUs overwrite its first and third slice
@@ -25,10 +28,10 @@ def vgg_features(vgg_width: int = 64) -> nn.Sequential:
     return torchvision_vgg.make_layers(config, batch_norm=True)
 
 
-def vgg_classifier(in_chans: int, fc_width: int = 4096) -> nn.Sequential:
+def vgg_classifier(in_chans: int, fc_width: int = 4096, dropout: float = 0.5) -> nn.Sequential:
     """torchvision's classifier without its last layer: (N, in_chans·49) → (N, fc_width)."""
-    return nn.Sequential(nn.Linear(in_chans * POOLED ** 2, fc_width), nn.ReLU(True), nn.Dropout(),
-                         nn.Linear(fc_width, fc_width), nn.ReLU(True), nn.Dropout())
+    return nn.Sequential(nn.Linear(in_chans * POOLED ** 2, fc_width), nn.ReLU(True), nn.Dropout(dropout),
+                         nn.Linear(fc_width, fc_width), nn.ReLU(True), nn.Dropout(dropout))
 
 
 def classify(classifier: nn.Sequential, maps: Tensor) -> Tensor:
@@ -63,50 +66,27 @@ def init_vgg(module: nn.Module) -> None:
 
 
 class VGG(nn.Module):
-    """A plain VGG19-bn for n expressions: the perceptual network's training (METHOD §1)."""
+    """A plain VGG19-bn for n expressions, from which the perceptual network is made (METHOD §1).
+
+    It has no dropout, which kept narrow networks that start at random at chance; only its features are used.
+    """
+
+    weights = VGG19_BN_Weights.IMAGENET1K_V1.url
 
     def __init__(self, num_classes: int, vgg_width: int = 64, fc_width: int = 4096) -> None:
         super().__init__()
         self.features = vgg_features(vgg_width)
-        self.classifier = vgg_classifier(8 * vgg_width, fc_width)
+        self.classifier = vgg_classifier(8 * vgg_width, fc_width, dropout=0.0)
         self.new_fc = nn.Linear(fc_width, num_classes)
         self.apply(init_vgg)
+
+    def start_from(self, state: Mapping[str, Tensor]) -> None:
+        """Copy the features, and the classifier's layers whose shapes agree, from a state dict."""
+        load_vgg(self, state)
 
     def forward(self, image: Tensor) -> Tensor:
         """(N, 3, S, S) in [-1, 1] → (N, n) logits."""
         return self.new_fc(classify(self.classifier, self.features(image)))
-
-
-class VGG_fx(nn.Module):
-    """The recognizer: image features and the GAN's codes, mixed by one shared 1×1 convolution (METHOD §1).
-
-    ``fx_linear`` and ``new_fc`` start as PyTorch starts such layers, biases included. ``fx_linear`` is used twice, so its
-    output has ``16·base_width − 8·vgg_width`` channels (512 at the paper's
-    widths): ``vgg_width`` must be less than twice ``base_width``, else ValueError.
-    """
-
-    def __init__(self, num_classes: int, vgg_width: int = 64, fc_width: int = 4096, base_width: int = 64) -> None:
-        super().__init__()
-        self.base_width = base_width
-        mixed = 16 * base_width - 8 * vgg_width
-        if mixed <= 0:
-            raise ValueError(f"vgg_width {vgg_width} must be less than twice base_width {base_width}")
-        self.features = vgg_features(vgg_width)
-        self.classifier = vgg_classifier(mixed, fc_width)
-        self.fx_linear = nn.Sequential(nn.Conv2d(16 * base_width, mixed, 1), Normalization(),
-                                       nn.LeakyReLU(0.2, inplace=True))
-        self.new_fc = nn.Linear(fc_width, num_classes)
-        self.features.apply(init_vgg)
-        self.classifier.apply(init_vgg)
-
-    def forward(self, image: Tensor, fx: Tensor) -> Tensor:
-        """(N, 3, S, S) in [-1, 1] and codes fx (N, 16w, S/32, S/32) → (N, n) logits."""
-        return self.head(self.features(image), fx)
-
-    def head(self, maps: Tensor, fx: Tensor) -> Tensor:
-        """The rest of the way, from the maps of ``features`` (N, 8·vgg_width, S/32, S/32) and fx → (N, n) logits."""
-        mixed = self.fx_linear(torch.cat([maps, self.fx_linear(fx)], dim=1))
-        return self.new_fc(classify(self.classifier, mixed))
 
 
 class Perceptual(nn.Module):
@@ -146,12 +126,23 @@ class Perceptual(nn.Module):
         """P(x, y) = Σ wᵢ · mean|φᵢ(x) − φᵢ(y)| of images (N, 3, S, S), without gradient through y: a scalar."""
         with torch.no_grad():
             targets = self(y)
-        return sum(weight * mean_distance(full_precision(a), full_precision(b))
-                   for weight, a, b in zip(self.weights, self(x), targets))
+        return sum(weight * mean_distance(a, b) for weight, a, b in zip(self.weights, self(x), targets))
+
+    def relative_distance(self, x: Tensor, y: Tensor, known: Tensor) -> Tensor:
+        """mean|φᵢ(x) − φᵢ(y)| / mean|φᵢ(y)|, averaged over the taps, of ``known`` samples (N,) and 0 for the others.
+
+        All taps count equally, however large their maps' values are. No gradient through y. Not in METHOD.
+        """
+        with torch.no_grad():
+            targets = self(y)
+        known = known[:, None, None, None]
+        parts = [((a - b).abs() * known).mean() / b.abs().mean()
+                 for a, b in zip(map(full_precision, self(x)), map(full_precision, targets))]
+        return sum(parts) / len(parts)
 
 
-def load_backbone(network: VGG | VGG_fx, state: dict[str, Tensor]) -> None:
-    """Copy the ``features`` of a VGG19-bn's state dict, and the ``classifier`` layers where their shapes agree.
+def load_vgg(network: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Copy the ``features`` of a state dict, and the ``classifier`` layers whose shapes agree.
 
     Raises ValueError that names the ``features`` which are missing or of another shape.
     """
@@ -162,5 +153,5 @@ def load_backbone(network: VGG | VGG_fx, state: dict[str, Tensor]) -> None:
              and not key.endswith("num_batches_tracked")]
     if wrong:
         raise ValueError(f"{len(wrong)} tensors of its features are missing or of another shape, "
-                         f"{', '.join(wrong[:3])} among them")
+                         f"{', '.join(wrong[:3])} among them; a VGG19 with batch norm is needed (vgg19_bn)")
     network.load_state_dict(fitting, strict=False)

@@ -44,6 +44,9 @@ def check_networks(config: Config) -> None:
                         "mixes the features of both")
     if config.perceptual.vgg_init == "imagenet" and width != 64:
         raise UserError(f"--vgg_width {width}: there are ImageNet weights for --vgg_width 64 alone; add --vgg_init none")
+    if config.recognizer_shape.backbone != "vgg19_bn" and config.perceptual.vgg_init == "stage0":
+        raise UserError(f"--vgg_init stage0: the perceptual network is a VGG, from which --backbone "
+                        f"{config.recognizer_shape.backbone} cannot start; take imagenet, none or a file of its own")
     if config.task.mode == "train" and config.run.restore is None:
         for name, path in (("perceptual", config.perceptual.perceptual), ("vgg_init", config.perceptual.vgg_init)):
             if path and path not in ("imagenet", "none", "stage0") and not Path(path).is_file():

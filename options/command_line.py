@@ -93,6 +93,8 @@ def adopted(values: dict[str, Any], typed: dict[str, Any], path: Path) -> dict[s
     Raises UserError if the file is damaged, or if options were typed that contradict the run.
     """
     kept = kept_options(path)
+    if typed.get("amp") == "auto" and not values["force"]:
+        typed = {name: value for name, value in typed.items() if name != "amp"}  # what auto chose when the run began
     changed = [name for name, value in typed.items() if name in kept and value != kept[name]
                and SPECS[name].option.restore in ("changes", "fixed")]
     if "attributes" in changed:

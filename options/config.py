@@ -15,7 +15,7 @@ from options.option import OptionSpec, from_options, option, specs_of, to_option
 from options.presets import PRESETS
 from options.recipes import BEYOND_RECOGNIZER, GANRecipe, GANShape, RecognizerRecipe, RecognizerShape
 
-MODES = ("train", "test", "evaluate", "grid", "generate", "recognize", "export")
+MODES = ("train", "test", "evaluate", "grid", "generate", "recognize", "export", "report")
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Task:
 
     mode: str = option("train", "train; test: swap two faces' expressions; evaluate: measure the swaps of the test "
                        "images; grid: draw a sheet of them; generate: write the synthesized training set; recognize: name "
-                       "the expressions in any pictures; export: write an ONNX file for other programs", choices=MODES,
+                       "the expressions in any pictures; export: write an ONNX file for other programs; report: write report.html", choices=MODES,
                        short="-m", restore="momentary")
     preset: str = option("paper", "defaults of all other options: the paper's; the joint recipe that helped on "
                          "photographs; a small run on drawn faces", choices=tuple(PRESETS), restore="free")
@@ -66,7 +66,7 @@ class RunOptions:
 class LoadingOptions:
     """How images are decoded and kept."""
 
-    num_workers: int = option(2, "processes that decode images, or read them from --cache disk", least=0, most=256,
+    num_workers: int = option(2, "threads that decode images, or read them from --cache disk", least=0, most=256,
                               restore="free")
     cache: str = option("auto", "keep decoded images in memory, or in one file in --checkpoint_dir (by training alone); "
                         "auto takes memory or disk if a third of what is free suffices", restore="free",
@@ -80,7 +80,8 @@ class HardwareOptions:
     gpu: tuple[int, ...] | None = option(None, "GPU to use, several to train on all of them, -1 for the CPU (default: the "
                                          "first GPU, if any)", short="-g", nargs="+", least=-1, most=1023,
                                          restore="momentary")
-    amp: str = option("auto", "mixed precision; auto is bf16 on GPUs that have it",
+    amp: str = option("auto", "mixed precision; auto is bf16 on GPUs that have it, and on CPUs that have it if it is faster "
+                      "there; a run keeps what was chosen at its start",
                       choices=("auto", "off", "bf16", "fp16"))
     compile: bool = option(False, "let torch.compile make the networks faster, after minutes of compiling")
     deterministic: bool = option(False, "the same files again on a GPU too, at some cost in speed")
@@ -141,8 +142,8 @@ class RecognizerSchedule:
                             choices=("val", "test", "none"))
     mix: float = option(0.0, "synthesized images per real one in every batch, in place of whole synthesized batches "
                         "between real ones; 0 is the paper's way", least=0, most=100, group=BEYOND_RECOGNIZER)
-    balanced: bool = option(False, "draw all expressions equally often, and choose the best recognizer by mean class "
-                            "accuracy", group=BEYOND_RECOGNIZER)
+    balanced: bool = option(False, "draw all expressions equally often, those of the GAN's partners and stage 0's "
+                            "images too, and choose the best recognizer by mean class accuracy", group=BEYOND_RECOGNIZER)
     vgg_schedule: str = option("step", "SGD's rate: times 0.97 now and then, or falling to zero over all planned steps, "
                                "along a half cosine", choices=("step", "cosine"), group=BEYOND_RECOGNIZER)
     targets: str = option("neutral", "whose faces get other expressions", choices=("neutral", "any"),

@@ -33,9 +33,11 @@ class GANShape:
 
 @dataclass(frozen=True)
 class RecognizerShape:
-    """The shapes of the VGG networks (METHOD §1)."""
+    """The recognizer's backbone, and the shapes of the VGG networks (METHOD §1)."""
 
-    vgg_width: int = option(64, "width of VGG's first layer, less than twice --base_width", least=1, most=1024,
+    backbone: str = option("vgg19_bn", "the recognizer's backbone; the perceptual network is always VGG19-bn (resnet18 is "
+                           "not in the paper)", choices=("vgg19_bn", "resnet18"), restore="fixed")
+    vgg_width: int = option(64, "width of the backbone's and of VGG's first layer, less than twice --base_width", least=1, most=1024,
                             restore="fixed")
     fc_width: int = option(4096, "width of VGG's two hidden linear layers", least=1, most=65536, restore="fixed")
 
@@ -71,6 +73,14 @@ class GANRecipe:
                                "the other's expression, where subjects.list has scenes", group=BEYOND)
     lambda_truth_loss: float = option(600.0, "weight of the squared distance of C and D to their true swaps",
                                       least=0, most=1e6, group=BEYOND)
+    lambda_truth_perceptual: float = option(0.0, "weight of the perceptual distance of C and D to their true swaps",
+                                            least=0, most=1e6, group=BEYOND)
+    lambda_coarse_loss: float = option(0.0, "weight of the squared distance of C to A, and of D to B, in a picture of 8 x "
+                                       "8 cells: keeps light, hair and glasses", least=0, most=1e6, group=BEYOND)
+    lambda_gray_loss: float = option(0.0, "weight of the squared color in the swaps of gray photographs",
+                                     least=0, most=1e6, group=BEYOND)
+    lambda_residual_tv: float = option(0.0, "weight of the total variation of what the swap changes",
+                                       least=0, most=1e6, group=BEYOND)
     lazy: int = option(1, "compute the perceptual and the reconstruction loss for every Nth pair of a batch alone",
                        least=1, most=100, metavar="N", group=BEYOND)
     zero_biases: bool = option(False, "start the GAN's convolutions with zero biases, which else hide the faces at first",
@@ -81,9 +91,19 @@ class GANRecipe:
                            "their logits small for hundreds of steps", least=1e-3, most=1000, group=BEYOND, restore="fixed")
     even_phases: int = option(0, "let plain areas come out of the decoder's last N layers plain, without a grid of dots",
                               least=0, most=5, metavar="N", group=BEYOND)
+    schedule: str = option("step", "learning rate of the GAN: multiplied by --lr_decay now and then, or falling to zero "
+                           "over all planned steps along a half cosine", flag="gan_schedule", choices=("step", "cosine"),
+                           group=BEYOND)
     mirror: bool = option(False, "mirror half of the pairs", group=BEYOND)
     ema: float = option(0.0, "use the generator's moving average, of which this share stays in every step",
                         least=0, most=1, group=BEYOND, restore="fixed")
+    planned_steps: int = 1
+
+    def rate(self, step: int) -> float:
+        """Return the generator's learning rate in a step, counted from 0 (METHOD §3)."""
+        if self.schedule == "cosine":
+            return half_cosine(self.lr, step, self.planned_steps)
+        return self.lr * self.lr_decay ** (step // self.lr_decay_steps)
 
 
 @dataclass(frozen=True)
@@ -108,5 +128,10 @@ class RecognizerRecipe:
     def rate(self, step: int) -> float:
         """Return the learning rate of a step, counted from 0."""
         if self.falling_steps is not None:
-            return self.lr * 0.5 * (1 + math.cos(math.pi * min(1.0, step / self.falling_steps)))
+            return half_cosine(self.lr, step, self.falling_steps)
         return self.lr * self.lr_decay ** (step // self.lr_decay_steps)
+
+
+def half_cosine(rate: float, step: int, steps: int) -> float:
+    """A learning rate that falls from ``rate`` to zero over so many steps along a half cosine, then stays there."""
+    return rate * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))

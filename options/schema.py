@@ -57,6 +57,17 @@ class Text:
 
 
 @dataclass(frozen=True)
+class Choice:
+    """One of some texts."""
+
+    allowed: tuple[str, ...]
+
+    def fault(self, value: Any) -> str | None:
+        """Return what is wrong with a value, or None."""
+        return None if value in self.allowed else "must be one of " + ", ".join(self.allowed)
+
+
+@dataclass(frozen=True)
 class Flag:
     """True or false."""
 

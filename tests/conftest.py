@@ -24,7 +24,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # the tests' networks are tiny, a
 import utils  # noqa: E402
 
 EXPRESSIONS = ["disgust", "scream", "smile", "squint", "surprise", "neutral"]
-TINY = ["--image_size", 32, "--base_width", 2, "--vgg_width", 2, "--fc_width", 4, "--label_copy", 1, "--vgg_init", "none",
+TINY = ["--image_size", 32, "--base_width", 2, "--vgg_width", 2, "--fc_width", 4, "--vgg_init", "none",
         "--perceptual_epochs", 1, "--epochs", 1, "--batch_size", 6, "--round_every", 1, "--round_epochs", 1,
         "--vgg_batch_size", 12, "--gan_raw", 1, "--rows", 1, "--gpu", -1]
 
@@ -211,8 +211,8 @@ def untrained_run(folder: Path, names: list[str] = EXPRESSIONS, image_size: int 
     from models.checkpoints import save_gan, save_recognizer
     from models.recognizer import Recognizer, real_features
     from models.swap_gan import SwapGAN
-    from models.vgg import VGG_fx
     from options.recipes import GANShape
+    from models.backbones import VGG_fx
 
     torch.manual_seed(0)
     base, vgg, fc = widths

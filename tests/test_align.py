@@ -118,14 +118,31 @@ def test_paste_back_restores_the_photograph():
 # ------------------------------------------------------------------------------------------------ landmarks
 
 def test_landmarks_tables_and_raf(tmp_path):
-    (tmp_path / "p.txt").write_text("a b/c.jpg 1 2 3 4 5 6 7 8 9 10\n")
-    assert Landmarks(tmp_path / "p.txt").of("a b/c.jpg").tolist() == [[1, 2], [3, 4], [5, 6], [7, 8], [9, 10]]
-    (tmp_path / "train_00001_manu_attri.txt").write_text("1.5\t2\n3\t4\n5\t6\n7\t8\n9\t10\n0\n1\n2\n")
-    assert Landmarks(tmp_path).of("x/train_00001.jpg")[0].tolist() == [1.5, 2]
+    (tmp_path / "p.txt").write_text("a b/c.jpg 10 10 30 10 20 22 12 33 28 33\n")
+    assert Landmarks(tmp_path / "p.txt").of("a b/c.jpg").tolist() == [[10, 10], [30, 10], [20, 22], [12, 33], [28, 33]]
+    (tmp_path / "train_00001_manu_attri.txt").write_text("10.5\t10\n30\t10\n20\t22\n12\t33\n28\t33\n0\n1\n2\n")
+    assert Landmarks(tmp_path).of("x/train_00001.jpg")[0].tolist() == [10.5, 10]
     assert Landmarks(tmp_path).of("train_00002.jpg") is None
     (tmp_path / "bad.txt").write_text("a.jpg 1 2 3 4 5 6 7 8 9 10\nb.jpg 1 2 x\n")
     with pytest.raises(UserError, match="line 2"):
         Landmarks(tmp_path / "bad.txt")
+
+
+@pytest.mark.parametrize("changed, cause", [
+    (lambda p: p[[1, 0, 2, 4, 3]], "in the order left eye, right eye, nose, left mouth corner, right mouth corner;"),
+    (lambda p: p[[2, 0, 1, 3, 4]], "in the order nose, right eye, left eye, right mouth corner, left mouth corner;"),
+    (lambda p: p[:, ::-1], "with y before x"), (lambda p: p.T.reshape(5, 2), "with all x before all y"),
+    (lambda p: p / 300, "shares of the picture's side"), (lambda p: p, None)])
+def test_points_in_another_order_or_unit_are_refused_by_their_likely_cause(tmp_path, changed, cause):
+    faces = [changed(drawn_face(angle)[1]) for angle in (-8, 0, 15)]
+    (tmp_path / "p.csv").write_text("image,lx,ly,rx,ry,nx,ny,lmx,lmy,rmx,rmy\n" + "".join(
+        f"{i}.jpg," + ",".join(f"{value:.4f}" for value in points.ravel()) + "\n" for i, points in enumerate(faces)))
+    if cause is None:
+        assert Landmarks(tmp_path / "p.csv").fault_of("0.jpg", (300, 300)) is None
+        assert "outside the picture" in Landmarks(tmp_path / "p.csv").fault_of("0.jpg", (100, 100))
+    else:
+        with pytest.raises(UserError, match=cause):
+            Landmarks(tmp_path / "p.csv")
 
 
 def landmark_source(tmp_path: Path) -> tuple[Path, Path]:
@@ -158,6 +175,12 @@ def test_the_command_with_landmarks_resumes(tmp_path):
     second = run(*words)
     assert second.returncode == 0 and "(2 of them by an earlier run)" in second.stdout
     assert [path.stat().st_mtime_ns for path in pictures[:2]] == stamps[:2] and pictures[2].is_file()
+    lines = points.read_text().splitlines()
+    points.write_text("\n".join([lines[0], lines[2].replace("p2/", "p1/"), lines[2]]))
+    corrected = run(*words)
+    assert corrected.returncode == 0 and "has changed since; all images are aligned anew" in corrected.stdout
+    assert numpy.abs(numpy.asarray(Image.open(pictures[1]), float) - reference).mean() > 3
+    stamps = [path.stat().st_mtime_ns for path in pictures]
     other = run(*words[:4], "--size", 64)
     assert other.returncode == 2 and "another --size" in other.stderr and len(other.stderr.splitlines()) == 1
     elsewhere = run(shutil.copytree(source, tmp_path / "elsewhere"), *words[1:])  # the same names, perhaps other faces
@@ -200,6 +223,10 @@ def test_exif_rotation_is_respected(tmp_path):
     exif[0x0112] = 6        # to be turned by a quarter clockwise
     image.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=exif)
     assert numpy.array_equal(numpy.asarray(read_picture(tmp_path / "turned.png")), numpy.asarray(image))
+    before = numpy.column_stack([points[:, 1], 300 - points[:, 0]])  # where they lie in the file's own pixels
+    (tmp_path / "p.txt").write_text("turned.png " + " ".join(map(str, before.ravel())))
+    with pytest.raises(UserError, match="before the picture was turned as its EXIF block says"):
+        align.main([str(tmp_path), str(tmp_path.parent / "out"), "--landmarks", str(tmp_path / "p.txt")])
 
 
 @pytest.mark.parametrize("words, message", [

@@ -7,11 +7,11 @@ import torch
 
 from datasets.loading import to_float, to_uint8
 from datasets.drawing.data_set import truth
-from evaluation.attribution import blanked, explained_stage, heat_maps
+from evaluation.attribution import blanked, explained_halvings, explained_side, heat_maps
 from models.generator import Encoder
 from options.recipes import RecognizerRecipe
 from models.recognizer import Examples, Recognizer, real_features
-from models.vgg import VGG_fx
+from models.backbones import VGG_fx
 
 SHOWN = ("scream", "neutral")
 
@@ -50,8 +50,9 @@ def test_blanking_the_hottest_tenth_of_a_drawn_face_costs_more_than_a_random_ten
 
 
 def test_the_explained_maps_have_at_least_sixteen_positions_where_there_are_so_many():
-    assert [explained_stage(side) for side in (32, 64, 96, 128, 224, 256, 512)] == [2, 3, 3, 4, 4, 5, 5]
-    assert all(side >> (explained_stage(side) - 1) >= 16 for side in (32, 64, 96, 128, 224, 256, 512))
+    sides = 32, 64, 96, 128, 224, 256, 512
+    assert [explained_halvings(side) for side in sides] == [1, 2, 2, 3, 3, 4, 4]
+    assert [explained_side(side) for side in sides] == [16, 16, 24, 16, 28, 16, 32]
 
 
 def test_heat_of_one_face_does_not_depend_on_the_others_in_its_batch():

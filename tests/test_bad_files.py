@@ -25,12 +25,12 @@ from datasets.layout import check_images, read_layout
 from datasets.loading import Images, read_image
 from datasets.splits import read_pairs, with_validation
 from options.recipes import GANShape
-from models.checkpoints import load_perceptual, load_recognizer, load_swap_gan, save_gan, save_recognizer
+from models.checkpoints import read_perceptual, load_recognizer, load_swap_gan, save_gan, save_recognizer
 from models.generator import Encoder
 from models.recognizer import Recognizer
 from models.swap_gan import SwapGAN
 from training.state import StateStore
-from models.vgg import VGG_fx
+from models.backbones import VGG_fx
 
 CPU = torch.device("cpu")
 
@@ -138,7 +138,7 @@ def loaders(folder: Path) -> dict[str, tuple[Path, Callable[[], object]]]:
                         lambda: load_swap_gan(folder / "model", None, ["a", "b"], 32, CPU)),
             "config": (folder / "model" / "config.json",
                        lambda: load_swap_gan(folder / "model", None, ["a", "b"], 32, CPU)),
-            "perceptual": (folder / "VGG" / "max_ckpt.t7", lambda: load_perceptual(folder / "VGG" / "max_ckpt.t7"))}
+            "perceptual": (folder / "VGG" / "max_ckpt.t7", lambda: read_perceptual(folder / "VGG" / "max_ckpt.t7"))}
 
 
 @contextlib.contextmanager

@@ -14,9 +14,10 @@ from conftest import new_process
 from models.compiling import VARIANTS
 from options.recipes import GANRecipe, GANShape, RecognizerRecipe
 from models.recognizer import Examples, Recognizer, real_features
-from models.swap import Pair
+from models.swap import Extras, Pair
 from models.swap_gan import SwapGAN
-from models.vgg import VGG, Perceptual, VGG_fx
+from models.backbones import VGG_fx
+from models.vgg import VGG, Perceptual
 
 pytestmark = pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++", "c++"))), reason="no C++ compiler")
 SIZE = 32
@@ -26,7 +27,7 @@ def pair_of(count: int) -> Pair:
     random = torch.Generator().manual_seed(count)
     image_a, image_b = 2 * torch.rand(2, count, 3, SIZE, SIZE, generator=random) - 1
     a = torch.arange(count) % 3
-    return Pair(image_a, image_b, a, (a + 1) % 3, None, None, torch.ones(2 * count))
+    return Pair(image_a, image_b, a, (a + 1) % 3, Extras(mismatch=torch.ones(2 * count)))
 
 
 def learners(compiled: bool) -> tuple[SwapGAN, Recognizer]:

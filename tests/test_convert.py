@@ -91,6 +91,19 @@ def test_multipie_expressions_subjects_and_scenes(tmp_path):
     assert content(out) == lists
 
 
+def test_multipie_as_crops_of_128_pixels(tmp_path, capsys):
+    tree = multipie_tree(tmp_path / "pie")
+    for path in list(tree.rglob("*.png")):
+        name = path.name.replace(".png", "_crop_128.png")
+        (tmp_path / "crops" / name[:3]).mkdir(parents=True, exist_ok=True)
+        path.rename(tmp_path / "crops" / name[:3] / name)
+    convert.main(["multipie", str(tmp_path / "crops"), "--out", str(tmp_path / "out")])
+    by_name = {s.name: s for s in read_layout(tmp_path / "out").split("all")}
+    sample = by_name["002_04_02_051_07_crop_128.png"]
+    assert len(by_name) == 55 and (sample.label, sample.subject, sample.scene) == (1, "002", "s4_051_07")
+    assert capsys.readouterr().out.splitlines()[-1].endswith("110 files: 55 taken, 0 passed over, 55 refused")
+
+
 def test_multipie_named_test_subjects(tmp_path):
     source, out = multipie_tree(tmp_path / "pie"), tmp_path / "out"
     convert.main(["multipie", str(source), "--out", str(out), "--test_subjects", "002", "005"])
@@ -111,6 +124,23 @@ def test_rafdb_keeps_the_official_split(tmp_path, capsys):
     assert not copied.is_symlink()
     assert copied.read_bytes() == (source / "basic/Image/aligned/train_00003_aligned.jpg").read_bytes()
     assert "left out: 1 images listed but missing" in capsys.readouterr().out
+
+
+def test_rafdb_compound_and_lists_that_name_the_aligned_files(tmp_path):
+    lines = []
+    for number in range(1, 23):
+        name = f"{'train' if number < 12 else 'test'}_{number:04}"
+        picture(tmp_path / f"raf/compound/Image/aligned/{name}_aligned.jpg", number)
+        lines.append(f"{name}{'_aligned' if number % 2 else ''}.jpg {(number - 1) % 11 + 1}\n")
+    labels = tmp_path / "raf/compound/EmoLabel/list_patition_label.txt"
+    labels.parent.mkdir()
+    labels.write_text("".join(lines))
+    convert.main(["rafdb", str(tmp_path / "raf"), "--set", "compound", "--out", str(tmp_path / "out")])
+    layout = read_layout(tmp_path / "out")
+    assert layout.expressions[0] == "happily_surprised" and layout.expressions[10] == "disgustedly_surprised"
+    assert [(s.name, s.label) for s in layout.train] == [(f"train_{i + 1:04}.jpg", i) for i in range(11)]
+    with pytest.raises(UserError, match='is not "train_00001.jpg 5" with a label from 1 to 7; .* --set'):
+        convert.main(["rafdb", str(tmp_path / "raf/compound"), "--out", str(tmp_path / "two")])
 
 
 def test_folders_without_test_split_by_subject(tmp_path):
@@ -208,11 +238,16 @@ def test_folders_say_what_lies_outside_and_refuse_two_of_one_split(tmp_path, cap
     source = folder_tree(tmp_path / "faces", ("train", "test"))
     for place in ("loose.jpg", "train/loose.jpg", "more/joy/S1.jpg"):
         picture(source / place)
-    convert.main(["folders", str(source), "--out", str(tmp_path / "out")])
-    assert "left out: 3 images outside the expressions' directories" in capsys.readouterr().out
-    (source / "Training").mkdir()
+    words = ["folders", str(source), "--out", str(tmp_path / "out")]
+    with pytest.raises(UserError, match="more holds 1 images beside the splits test, train and is none"):
+        convert.main(words)
+    convert.main([*words, "--ignore", "more"])
+    said = capsys.readouterr().out
+    assert "left out: 2 images outside the expressions' directories" in said
+    assert said.splitlines()[-1] == f"{source}: 63 files: 60 taken, 0 passed over, 3 refused"
+    picture(source / "Training" / "joy" / "S1.jpg")
     with pytest.raises(UserError, match="Training and train are both the train split"):
-        convert.main(["folders", str(source), "--out", str(tmp_path / "out")])
+        convert.main([*words, "--ignore", "more"])
 
 
 def test_numbered_directories_get_names(tmp_path):

@@ -18,7 +18,8 @@ from hostile import TINY
 from models.checkpoints import load_gan_networks, load_recognizer, save_gan
 from models.swap import Pair
 from models.swap_gan import SwapGAN
-from models.vgg import Perceptual, VGG_fx, vgg_features
+from models.backbones import VGG_fx
+from models.vgg import Perceptual, vgg_features
 from options.recipes import GANRecipe, GANShape
 from test_networks import set_by_formula
 
@@ -97,9 +98,10 @@ def test_a_step_says_whether_the_discriminators_were_updated(pair):
     assert updated == [1.0, 0.0]  # the generator's loss before the first step is taken for 0
 
 
-def test_the_recognizers_own_layers_start_as_pytorch_starts_them():
+def test_the_recognizers_own_layers_start_as_pytorch_starts_them_if_the_backbone_starts_from_weights():
     torch.manual_seed(0)
     network = VGG_fx(6, vgg_width=16, fc_width=64, base_width=16)
+    network.start_from(VGG_fx(6, vgg_width=16, fc_width=64, base_width=16).state_dict())
     for layer in (network.fx_linear[0], network.new_fc):
         bound = layer.weight[0].numel() ** -0.5  # PyTorch draws weights and biases from [-bound, bound]
         for values in (layer.weight, layer.bias):

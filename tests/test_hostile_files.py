@@ -30,7 +30,7 @@ from datasets.lists import is_integer, read_label_list
 from datasets.plans import real_plan, recognizer_plan
 from hostile import PLAIN, PYTHON, TENSORS, cases, deep, ended, mutated, refused, seeds, works_or_is_refused
 from options.option import LARGEST as LARGEST_NUMBER
-from models.checkpoints import (gan_config, load_judge, load_perceptual, load_recognizer, load_swap_gan, on_cpu,
+from models.checkpoints import (gan_config, load_judge, read_perceptual, load_recognizer, load_swap_gan, on_cpu,
                                 save_gan, save_judge, save_recognizer)
 from models.generator import Encoder
 from evaluation.judge import ExpressionJudge
@@ -39,7 +39,8 @@ from options.recipes import GANShape, RecognizerRecipe
 from models.recognizer import Examples, Recognizer
 from models.weight_checks import LARGEST, fault_of_weights
 from models.swap_gan import SwapGAN
-from models.vgg import VGG, VGG_fx
+from models.backbones import VGG_fx
+from models.vgg import VGG
 from training.memory import check_memory, needed
 from options.command_line import read_config
 from options.config import DEFAULTS, RUN_KEYS, SPECS
@@ -89,8 +90,8 @@ def test_what_exceeds_the_machine_is_refused_with_the_figure(faces):
     for words in (["--base_width=1024", "--vgg_width=1024", "--fc_width=65536"], ["--batch_size=65536"],
                   ["--vgg_batch_size=65536"], ["--image_size=2048", "--batch_size=1000"]):
         options = read_config(["--vgg_init=none", *words])
-        assert "GiB of memory are needed" in refused(lambda: check_memory(options, layout, CPU, False, 1))
-    check_memory(read_config(["--image_size=64", "--vgg_width=8", "--base_width=16"]), layout, CPU, False, 1)
+        assert "GiB of memory are needed" in refused(lambda: check_memory(options, layout, False, 1))
+    check_memory(read_config(["--image_size=64", "--vgg_width=8", "--base_width=16"]), layout, False, 1)
 
 
 def test_images_in_memory_are_those_that_training_looks_at(faces):
@@ -174,7 +175,7 @@ def test_checkpoints_of_networks(networks, tmp_path, seed):
     kinds = {"VGG/max_ckpt.t7": lambda: load_recognizer(networks / "VGG", CPU),
              "VGG/Enc_max.pth": lambda: load_recognizer(networks / "VGG", CPU),
              "model/Dec_iter_temp.pth": lambda: load_swap_gan(networks / "model", None, ["a", "b"], 32, CPU),
-             "2_max_ckpt.t7": lambda: load_perceptual(networks / "2_max_ckpt.t7"),
+             "2_max_ckpt.t7": lambda: read_perceptual(networks / "2_max_ckpt.t7"),
              "judge.pth": lambda: load_judge(networks / "judge.pth", {"expressions": ["a", "b"], "image_size": 32,
                                                                       "images": "x"})}
     name = sorted(kinds)[seed % len(kinds)]
@@ -357,7 +358,6 @@ def test_several_processes_without_torchrun(monkeypatch, environment):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(utils, "SECONDS_TO_SPEAK", 0)
     assert "torchrun has not started" in refused(utils.number_of_processes)
 
 
@@ -367,6 +367,7 @@ def test_two_processes_do_not_share_one_gpu(monkeypatch):
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda index: None)
     assert "need 2 different GPUs" in refused(lambda: utils.pick_device([1]))
     assert utils.pick_device([1, 0]).index == 1
 

@@ -134,6 +134,21 @@ def test_ferplus_takes_what_most_people_saw(tmp_path, capsys):
                         "1 images that FER+'s voters call unknown"]
 
 
+def test_ferplus_rows_belong_to_the_images_that_they_name(tmp_path, capsys):
+    rows = fer_rows()
+    table, usages = fer_table(tmp_path / "fer2013.csv", rows), [usage for *_, usage in rows]
+    votes = [{FERPLUS[i % 8]: 10} for i in range(27)] + [{"NF": 10}]
+    ferplus = votes_table(tmp_path / "sorted.csv", usages, votes)
+    head, *lines = ferplus.read_text().replace("fer0000027.png", "").splitlines()
+    ferplus.write_text("\n".join([head, *reversed(lines)]) + "\n")
+    layout, left_out = imported(capsys, tmp_path / "out", "fer2013", table, "--ferplus", ferplus)
+    assert {s.name: s.label for s in layout.split("all")} == {f"fer2013_{i:05d}.png": i % 8 for i in range(27)}
+    assert left_out == ["1 images that no row of FER+ names"]
+    ferplus.write_text("\n".join([head, lines[3], *lines[:3], *lines[4:5], lines[4], *lines[6:]]) + "\n")
+    assert "line 7: the Image name is fer0000004.png, and" in refused(lambda: convert.main(
+        ["fer2013", str(table), "--ferplus", str(ferplus), "--out", str(tmp_path / "two")]))
+
+
 @pytest.mark.parametrize("spoil, words", [
     (lambda rows: fer_rows()[:3], "no images for the test list"),
     (lambda rows: rows.__setitem__(4, (4, rows[4][1] + " 7", "Training")),
@@ -230,8 +245,32 @@ def test_affectnet_with_tables(tmp_path, capsys):
     assert layout.expressions == AFFECTNET
     assert sorted(told(layout.train)) == sorted((f"train_{i % 3}_{i}face.jpg", i, None, None) for i in range(8))
     assert told(layout.test) == [("test_0_33face.jpg", 1, None, None), ("test_2_32face.jpg", 0, None, None)]
-    assert left_out == [f"1 images listed but missing below {source}/Manually_Annotated_Images",
+    assert left_out == [f"1 images listed but missing below {source}/Manually_Annotated_Images, e.g. 9/gone.jpg (the "
+                        "nearest file: 2/8face.jpg)",
                         "3 images without an expression (none, uncertain or no face)"]
+
+
+def test_affectnet_as_its_archives_unpack(tmp_path, capsys):
+    source, automatic = affectnet_tables(tmp_path / "src", validation=range(8)), tmp_path / "automatic"
+    lists = source / "Manually_Annotated_file_lists"
+    for name in ("training.csv", "validation.csv"):
+        lists.mkdir(exist_ok=True)
+        (source / name).rename(lists / name)
+    (source / "Manually_Annotated").mkdir()
+    (source / "Manually_Annotated_Images").rename(source / "Manually_Annotated/Manually_Annotated_Images")
+    rows = [f"{i % 2}/{i}.jpg,1,2,3,4,1;2,{i}.0,0.1,0.2" for i in range(8)]  # without a header
+    for i in range(8):
+        picture(source / f"Automatically_Annotated/Automatically_Annotated_Images/{i % 2}/{i}.jpg", 200 + i)
+    automatic = source / "Automatically_annotated_file_list/automatically_annotated.csv"
+    automatic.parent.mkdir()
+    automatic.write_text("\n".join(rows) + "\n")
+    for half, count in (("manual", 8), ("automatic", 8), ("both", 16)):
+        layout, _ = imported(capsys, tmp_path / half, "affectnet", source, "--half", half)
+        assert layout.counts("train") == [count // 8] * 8 and layout.counts("test") == [1] * 8
+    assert ("train_1_3.jpg", 3) in {(s.name, s.label) for s in layout.train}
+    (lists / "training.csv").unlink()
+    assert "--half automatic takes the labels that are there" in refused(
+        lambda: convert.main(["affectnet", str(source), "--out", str(tmp_path / "two")]))
 
 
 def test_affectnet_mistakes(tmp_path):

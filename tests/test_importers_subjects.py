@@ -9,7 +9,7 @@ import pytest
 
 from datasets import convert
 from hostile import refused
-from test_importers import imported, mistake, picture, told
+from test_importers import fer_table, greys, imported, mistake, picture, told
 
 
 # ------------------------------------------------------------------------------------------------- CK+
@@ -52,8 +52,31 @@ def test_ckplus_with_another_peak_and_short_sequences(tmp_path, capsys):
     assert [a + b for a, b in zip(layout.counts("train"), layout.counts("test"))] == [5] + [7] * 6 + [47]
     assert left_out == ["188 images between the neutral frame and the peak",
                         f"1 images labelled but missing in {source}/cohn-kanade-images",
-                        "1 images of a sequence of a single frame", "42 images of sequences without a label"]
+                        "42 images of sequences without a label",
+                        "1 images of sequences without the frame that their label is of"]
     assert not {s.subject for s in layout.train} & {s.subject for s in layout.test}
+
+
+def test_ckplus_takes_the_peak_that_the_label_file_names(tmp_path, capsys):
+    source = ckplus_tree(tmp_path / "src")
+    for frame in (7, 8):
+        picture(source / f"cohn-kanade-images/S001/001/S001_001_{frame:08d}.png", 5000 + frame)
+    (source / "cohn-kanade-images/S002/003/S002_003_00000006.png").unlink()
+    layout, left_out = imported(capsys, tmp_path / "out", "ckplus", source)
+    shown = {s.name for s in layout.split("all") if s.name.startswith("S001_001")}
+    assert shown == {f"S001_001_0000000{frame}.png" for frame in (1, 4, 5, 6)}
+    assert "2 images behind the frame that their label is of" in left_out
+    assert "5 images of sequences without the frame that their label is of" in left_out
+
+
+def test_ckextended_has_the_labels_and_the_split_of_its_table(tmp_path, capsys):
+    usages = ["Training"] * 8 + ["PublicTest"] * 8 + ["PrivateTest"] * 8
+    rows = [(i % 8, " ".join(map(str, greys(i).ravel().tolist())), usage) for i, usage in enumerate(usages)]
+    table = fer_table(tmp_path / "src/ckextended.csv", rows)
+    layout, _ = imported(capsys, tmp_path / "out", "ckplus", table.parent)
+    assert [layout.expressions[s.label] for s in layout.train] == ["anger", "disgust", "fear", "happy", "sadness",
+                                                                  "surprise", "neutral", "contempt"]
+    assert [s.name for s in layout.test] == [f"ckplus_{i:05d}.png" for i in range(16, 24)]
 
 
 def test_ckplus_mistakes(tmp_path):
@@ -129,7 +152,17 @@ def test_oulu_takes_a_camera_and_a_light(tmp_path, capsys, place, inside, camera
     assert told(layout.test)[:4] == [(f"P002_{scene}_{frame:03d}.jpeg", 6 if frame == 0 else 0, "P002", scene)
                                      for frame in (0, 2, 3, 4)]
     assert left_out == ["30 images between the neutral frame and the peak",
-                        "1 images of an unknown expression (Boredom)"]
+                        "1 images of an unknown expression (Boredom)",
+                        f"150 images that are not below {source / place}/Dark"]
+
+
+def test_frames_are_in_the_order_of_their_numbers(tmp_path, capsys):
+    for label, name in enumerate(("Anger", "Disgust", "Fear", "Happiness", "Sadness", "Surprise")):
+        for person in range(3):
+            for frame in range(12):
+                picture(tmp_path / f"src/VL/Strong/P{person}/{name}/{frame}.jpeg", 100 * label + 20 * person + frame)
+    layout, _ = imported(capsys, tmp_path / "out", "oulu", tmp_path / "src")
+    assert {s.name.rsplit("_", 1)[1] for s in layout.split("all")} == {"0.jpeg", "9.jpeg", "10.jpeg", "11.jpeg"}
 
 
 def test_oulu_mistakes(tmp_path):
@@ -178,6 +211,20 @@ def test_kdef(tmp_path, capsys):
     layout, _ = imported(capsys, tmp_path / "two", "kdef", tmp_path / "src", "--angles", "HL", "S")
     assert {s.scene for s in layout.train} == {"A_S", "A_HL", "B_S", "B_HL"}
     assert len(layout.split("all")) == 140
+
+
+def test_two_pictures_by_one_name_are_refused_and_copies_taken_once(tmp_path, capsys):
+    for person in ("KA", "KL", "KM", "KR", "MK"):
+        for number, code in enumerate(("AN", "DI", "FE", "HA", "NE", "SA", "SU")):
+            picture(tmp_path / f"src/{person}.{code}1.{number}.tiff", 10 * ord(person[1]) + number)
+    copy = tmp_path / "src/copy/KA.AN1.0.tiff"
+    copy.parent.mkdir()
+    shutil.copyfile(tmp_path / "src/KA.AN1.0.tiff", copy)
+    _, left_out = imported(capsys, tmp_path / "out", "jaffe", tmp_path / "src")
+    assert left_out == ["1 images that are copies of others"]
+    picture(copy, 9999)
+    assert "are one picture by their names, and differ" in refused(
+        lambda: convert.main(["jaffe", str(tmp_path / "src"), "--out", str(tmp_path / "two")]))
 
 
 @pytest.mark.parametrize("kind", ["affectnet", "ckplus", "oulu", "jaffe", "kdef"])

@@ -12,9 +12,10 @@ from datasets.plans import mixed_plan, recognizer_plan
 from datasets.synthetic import make_dataset
 from options.recipes import GANRecipe, GANShape, RecognizerRecipe
 from models.recognizer import Examples, Recognizer, evaluate, real_features
-from models.swap import Pair
+from models.swap import Extras, Pair
 from models.swap_gan import SwapGAN
-from models.vgg import VGG, Perceptual, VGG_fx
+from models.backbones import VGG_fx
+from models.vgg import VGG, Perceptual
 from training.phases import with_codes
 
 
@@ -32,7 +33,7 @@ def pair(step: int, n: int = 12) -> Pair:
     noise = torch.Generator().manual_seed(step)
     person = 0.2 * torch.randn(n, 3, 32, 32, generator=noise)
     with_bar = [(person + bars(n, e) - bars(n, torch.full((n,), 9), 0).clamp(-1, 1)).clamp(-1, 1) for e in (a, b)]
-    return Pair(*with_bar, a, b, torch.cat(with_bar[::-1]), torch.ones(2 * n, dtype=torch.bool))
+    return Pair(*with_bar, a, b, Extras(torch.cat(with_bar[::-1]), torch.ones(2 * n, dtype=torch.bool)))
 
 
 def test_gan_learns_to_move_the_bar():
@@ -89,7 +90,7 @@ def test_on_a_gpu_the_device_decides_whether_the_discriminators_rest():
     for decides in (False, True):
         torch.manual_seed(0)
         gan = SwapGAN(GANShape(3, 32, 8), GANRecipe(vgg_loss=False, G_max=0.1))
-        gan.rests_on_device = decides
+        gan.device_decides = decides
         before = [{key: value.clone() for key, value in gan.discriminators.state_dict().items()}]
         for step in range(3):
             gan.step(pair(step), torch.Generator().manual_seed(step))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pictures.figures import confusion_picture
+from pictures.matrix import confusion_picture
 from evaluation.metrics import Predictions, Report, confusion_matrix, frechet_distance, psnr, ssim
 
 COUNTS = np.array([[8, 2, 0], [1, 4, 0], [5, 0, 0]])
@@ -50,7 +50,7 @@ def test_picture_grows_with_the_matrix_and_shades_by_share():
     larger = confusion_picture(Report(np.eye(6, dtype=int)), ["anger"] * 6, "accuracy 100 %")
     assert larger.width - picture.width >= 250 and larger.height - picture.height == 3 * 104
     pixels = np.asarray(picture.convert("L")).astype(int)
-    cell = pixels[80:90, -32 - 3 * 104 + 8:-32 - 2 * 104 - 8].mean(), pixels[80:90, -32 - 104 + 8:-32 - 8].mean()
+    cell = pixels[96:106, -32 - 3 * 104 + 8:-32 - 2 * 104 - 8].mean(), pixels[96:106, -32 - 104 + 8:-32 - 8].mean()
     assert cell[0] < cell[1] - 60  # 80 % is dark, 0 % is paper
 
 
@@ -87,10 +87,11 @@ def test_intervals_without_anything_to_draw_from():
     assert np.isnan(Predictions(label, answered(label == 0, label, 2), label).intervals).all()
     alone = Predictions(label[:1], answered(label[:1] == 0, label[:1], 2))
     assert alone.as_dict(["a", "b"])["accuracy_interval"] == [None, None]
-    assert "accuracy 100.00 %   mean class accuracy 100.00 %   calibration" in alone.as_text()
-    rare = np.array([0] * 30 + [1])  # often not drawn: it is left out of the mean then
-    low, high = Predictions(rare, answered(rare == 0, rare, 2)).intervals[1]
-    assert low < 60 and high == 100
+    assert "accuracy 100.00 % (chance 100.0)   mean class accuracy 100.00 % (chance 100.0)\ncal" in alone.as_text()
+    rare = np.array([0] * 30 + [1])  # often not drawn, and always wrong: 50 % in every resample
+    predictions = Predictions(rare, answered(rare == 0, rare, 2))
+    assert predictions.intervals[1] == (50, 50)
+    assert "chance 96.8" in predictions.as_text() and "resampling 31 images" in predictions.as_text()
 
 
 def test_calibration_error_by_hand():
@@ -142,3 +143,9 @@ def test_frechet_distance_of_known_distributions():
     expected = ((a.mean(0) - b.mean(0)) ** 2).sum() + np.cov(a.T).trace() + np.cov(b.T).trace() \
         - 2 * np.sqrt(values.real).sum()
     assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-6)
+
+
+def test_near_chance_is_within_two_standard_deviations_of_guessing():
+    guessing, learned = np.full((2, 2), 50), np.array([[60, 40], [40, 60]])  # deviation 3.5 points
+    assert Report(guessing).near_chance and not Report(learned).near_chance
+    assert not Report(np.full((2, 2), 5)).near_chance  # too few images to tell

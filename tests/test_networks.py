@@ -9,12 +9,15 @@ from pathlib import Path
 import numpy
 import pytest
 import torch
+import torchvision
 
 from models.discriminator import Discriminator, LabelledConv
 from models.generator import Decoder, EditConv, Encoder
-from models.layers import UP, Normalization, add_to_each, even_phases, halved, up_layers, zero_biases
+from models.beyond import even_phases, zero_biases
+from models.layers import UP, Normalization, add_to_each, halved, up_layers
 from models.swap import decoder_label, swap_codes
-from models.vgg import VGG_fx, classify, vgg_classifier
+from models.backbones import BACKBONES, VGG_fx
+from models.vgg import classify, vgg_classifier
 
 
 DATA = Path(__file__).parent / "data"
@@ -220,3 +223,21 @@ def test_recognizer_widths_are_free(vgg_width, base_width, mixed):
     assert network.fx_linear[0].out_channels == mixed
     with pytest.raises(ValueError, match="less than twice"):
         VGG_fx(3, vgg_width=16, base_width=8)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("side", [32, 64])
+def test_resnet_meets_the_codes_as_vgg_does_and_has_torchvisions_layers(side):
+    torch.manual_seed(0)
+    network = BACKBONES["resnet18"](6).eval()
+    assert network(torch.rand(2, 3, side, side), torch.rand(2, 1024, side // 32, side // 32)).shape == (2, 6)
+    theirs = torchvision.models.resnet18()
+    network.load_backbone(theirs.state_dict())
+    image = torch.rand(2, 3, side, side)
+    trunk = torch.nn.Sequential(*list(theirs.eval().children())[:-2])
+    torch.testing.assert_close(network.features(image), trunk(image))
+    for halvings in range(1, 5):
+        assert network.features[:network.layers_to(halvings)](image).shape[-1] == side >> halvings
+    narrow = BACKBONES["resnet18"](3, vgg_width=8, base_width=8)
+    again = BACKBONES["resnet18"].fitting({key: value.shape for key, value in narrow.state_dict().items()})
+    again.load_state_dict(narrow.state_dict())

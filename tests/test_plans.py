@@ -131,3 +131,12 @@ def test_a_recognizer_epoch_on_many_images_is_a_few_arrays():
     plan = recognizer_plan(np.arange(10000) % 7, pairs, 12, 6, True, 0, 30)
     assert len(plan) == 7 * 834 and sum(array.nbytes for array in plan.whole) < 36 * len(plan.whole.first)
     assert len(third_of_pairs(pairs, 0, 0)) == 20000
+
+
+def test_balanced_partners_show_all_other_expressions_equally_often():
+    samples = [Sample(f"{i}.png", label, None) for i, label in enumerate([0] * 5 + [1] * 5 + [2] * 290)]
+    labels = np.array([sample.label for sample in samples])
+    whole = gan_plan(samples, 10, 0, 0, balanced=True).whole
+    assert (labels[whole.first] != labels[whole.second]).all()
+    rare = (labels[whole.second][labels[whole.first] == 0] == 1).mean()
+    assert 0.3 < rare < 0.7

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import csv
-import re
+import json
+import os
+import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,10 +14,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from conftest import REPOSITORY, command
+from conftest import REPOSITORY, command, train_command
 from datasets.synthetic import make_dataset
+from options.command_line import read_config
+from training.data import checked_data
 from training.run_directory import RunDirectory
 from test_resume import TINY
+from utils import UserError
 
 STEPS = '''
 import sys
@@ -25,9 +31,10 @@ from evaluation.metrics import Report
 from models.parallel import Processes
 from options.recipes import GANRecipe, GANShape, RecognizerRecipe
 from models.recognizer import Examples, Recognizer, evaluate, real_features
-from models.swap import Pair
+from models.swap import Extras, Pair
 from models.swap_gan import SwapGAN
-from models.vgg import VGG, VGG_fx, Perceptual
+from models.backbones import VGG_fx
+from models.vgg import VGG, Perceptual
 
 torch.set_num_threads(1)
 cpu = torch.device("cpu")
@@ -52,7 +59,7 @@ def steps(processes):
         same = torch.arange(total) % 2 == 0
         own = [tensor[processes.share] for tensor in (images[0], images[1], a, b)]
         truth, known = torch.cat([own[1], own[0]]), same[processes.share].repeat(2)
-        figures.append(gan.step(Pair(*own, truth, known, known), torch.Generator().manual_seed(step), total))
+        figures.append(gan.step(Pair(*own, Extras(truth, known, known)), torch.Generator().manual_seed(step), total))
         label = b[processes.share]
         recognizer.recipe = replace(recognizer.recipe, guided=step % 2 == 1)
         real = int((torch.arange(total)[processes.share] < 4).sum())
@@ -119,7 +126,7 @@ def test_two_processes_give_the_gan_of_one(outcomes, name):
 def test_two_processes_give_the_recognizer_of_one_batch_norm_included(outcomes):
     one, two = (outcome["recognizer"] for outcome in outcomes)
     assert one.keys() == two.keys()
-    assert max((one[key] - two[key]).abs().max().item() for key in one) < 1e-5
+    assert max((one[key] - two[key]).abs().max().item() for key in one) < 1e-4  # float32 at 1 x 1 pixels of 7 images
 
 
 def test_figures_are_those_of_the_whole_batch(outcomes):
@@ -133,44 +140,129 @@ def test_evaluation_counts_every_image_once(outcomes):
     assert two.sum() == 11 and torch.equal(one, two)
 
 
-def test_a_run_of_two_processes_goes_on_with_one(tmp_path):
+def test_a_run_of_two_processes_writes_and_reports_once(tmp_path):
     faces, folder = tmp_path / "faces", tmp_path / "run"
-    make_dataset(faces, image_size=32, subjects_train=6, subjects_test=2, scenes=1)
-    words = ["train.py", "--data_dir", faces, "--checkpoint_dir", folder, *TINY]
+    make_dataset(faces, image_size=32, subjects_train=4, subjects_test=2, scenes=1)
     (tmp_path / "at_end.py").write_text(AT_END)
-    result = torchrun(2, tmp_path / "at_end.py", *words, "--epochs", "1")
+    result = torchrun(2, tmp_path / "at_end.py", "train.py", "--data_dir", faces, "--checkpoint_dir", folder, *TINY,
+                      "--epochs", "1")
     assert result.returncode == 0, result.stderr
-    assert result.stderr.count("threads at the end: 0\n") == 2
+    assert result.stderr.count("threads at the end: 0\n") == 2 and "Warning" not in result.stderr
     assert result.stdout.count("gan epoch 1") == 1 and "on 2 x cpu" in result.stdout
     assert result.stdout.count("mean class accuracy") == 1
-    result = command(*words, "--restore", "--epochs", "2")
-    assert result.returncode == 0, result.stderr
-    assert "gan epoch 2" in result.stdout and "gan epoch 1" not in result.stdout
     rows = [row for row in csv.DictReader(open(folder / "log" / "metrics.csv")) if row["phase"] == "gan_epoch"]
-    assert {row["epoch"] for row in rows} == {"0", "1"}
+    assert {row["epoch"] for row in rows} == {"0"}
 
 
 def test_a_second_run_of_two_processes_in_one_directory_is_refused_in_one_line(tmp_path):
     faces, folder = tmp_path / "faces", tmp_path / "run"
     make_dataset(faces, image_size=32, subjects_train=3, subjects_test=1, scenes=1)
-    running = [RunDirectory(folder / "single"), RunDirectory(folder / "several" / "seed_01")]
-    for directory in running:
-        directory.lock()
-    (tmp_path / "at_end.py").write_text(AT_END)
-    for words in (["single"], ["single", "--overwrite"], ["several", "--seeds", "2"]):
-        words[0] = folder / words[0]
-        result = torchrun(2, tmp_path / "at_end.py", "train.py", "--data_dir", faces, *TINY, "--checkpoint_dir", *words)
-        lines = [line for line in result.stderr.splitlines() if "train.py:" in line]
-        assert result.returncode != 0 and len(lines) == 1 and "another run is writing here" in lines[0]
-        assert "[rank" not in result.stderr  # so torch marks the traceback of a process
-        assert set(re.findall(r"threads at the end: (\d+)", result.stderr)) == {"0"}  # torchrun may stop the second
-
-
-def test_too_many_processes_are_refused_in_one_line(tmp_path):
-    faces = tmp_path / "faces"
-    make_dataset(faces, image_size=32, subjects_train=3, subjects_test=1, scenes=1)
-    result = torchrun(2, "train.py", "--data_dir", faces, "--checkpoint_dir", tmp_path / "run", *TINY,
-                      "--batch_size", "1")
+    running = RunDirectory(folder)
+    running.lock()
+    result = torchrun(2, "train.py", "--data_dir", faces, *TINY, "--checkpoint_dir", folder)
     lines = [line for line in result.stderr.splitlines() if "train.py:" in line]
-    assert result.returncode != 0 and len(lines) == 1 and lines[0].startswith("train.py:") and "too small for 2 processes" in lines[0]
-    assert not (Path(tmp_path) / "run").exists()
+    assert result.returncode != 0 and len(lines) == 1 and "another run is writing here" in lines[0]
+    assert "[rank" not in result.stderr and "Signal 6" not in result.stderr  # no traceback, no crash at the end
+
+
+def test_too_many_processes_are_refused():
+    with pytest.raises(UserError, match="too small for 2 processes"):
+        checked_data(read_config(["--batch_size", "1"]), world=2)
+
+
+# train.py, of which process 1 meets an error in its fifth step, in the first of torchrun's attempts.
+FAILING = """
+import os
+import sys
+import train
+import utils
+from training.trainer import Run
+
+calls, after_step = [], Run.after_step
+
+
+def failing(self, *words, **settings):
+    calls.append(1)
+    if os.environ["RANK"] == "1" and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0" and len(calls) == 5:
+        raise utils.UserError("the planted mistake")
+    return after_step(self, *words, **settings)
+
+
+Run.after_step = failing
+utils.run_command(train.main)
+"""
+
+
+def test_the_process_that_meets_an_error_reports_it_and_a_restart_goes_on(tmp_path):
+    faces, folder = tmp_path / "faces", tmp_path / "run"
+    make_dataset(faces, image_size=32, subjects_train=4, subjects_test=2, scenes=1)
+    (tmp_path / "failing.py").write_text(FAILING)
+    result = command("-m", "torch.distributed.run", "--nproc_per_node=2", "--max_restarts=1", "--master_port",
+                     free_port(), tmp_path / "failing.py", "--data_dir", faces, "--checkpoint_dir", folder, *TINY,
+                     "--epochs", "1", "--auto_restore")
+    lines = [line for line in result.stderr.splitlines() if "failing.py:" in line]
+    assert lines == ["process 1: failing.py: the planted mistake"]
+    assert "Traceback" not in result.stderr
+    assert result.returncode == 0 and "gan epoch 1" in result.stdout, result.stderr
+
+
+# ---------------------------------------------------------------------------- machines that share no files
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def two_machines(folder: Path, *words: object) -> list[subprocess.CompletedProcess]:
+    """The same command on two "machines": ``node0`` and ``node1`` in a folder are their working directories."""
+    port, environment = free_port(), {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    running = [subprocess.Popen([sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc_per_node=1",
+                                 f"--node_rank={node}", "--master_addr=127.0.0.1", f"--master_port={port}",
+                                 REPOSITORY / "train.py", *map(str, words)], cwd=folder / f"node{node}", env=environment,
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for node in (0, 1)]
+    outputs = [process.communicate(timeout=300) for process in running]
+    return [subprocess.CompletedProcess(words, process.returncode, *output) for process, output in zip(running, outputs)]
+
+
+@pytest.fixture(scope="module")
+def machines(tmp_path_factory) -> Path:
+    """Two working directories with a copy of the same faces each, behind a first GAN epoch on both."""
+    folder = tmp_path_factory.mktemp("machines")
+    make_dataset(folder / "node0" / "faces", image_size=32, subjects_train=4, subjects_test=2, scenes=1)
+    shutil.copytree(folder / "node0" / "faces", folder / "node1" / "faces")
+    results = two_machines(folder, "--data_dir", "faces", "--checkpoint_dir", "run", *TINY, "--epochs", "1")
+    assert [result.returncode for result in results] == [0, 0], [result.stderr for result in results]
+    return folder
+
+
+def test_the_second_machine_gets_the_perceptual_network_and_the_state_of_the_first(machines, tmp_path):
+    networks = [torch.load(machines / node / "run" / "VGG_loss" / "6_max_ckpt.t7", weights_only=True)["net"]
+                for node in ("node0", "node1")]
+    assert all(torch.equal(networks[0][key], networks[1][key]) for key in networks[0])
+    assert {path.name for path in (machines / "node1" / "run").iterdir()} == {"VGG_loss", "run.json", "run.lock"}
+    shutil.copytree(machines / "node0" / "run", tmp_path / "alone")
+    shutil.copytree(machines / "node0" / "run" / "state", machines / "node1" / "run" / "state")  # an older one there
+    manifest = machines / "node1" / "run" / "state" / "manifest.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text())[1:]))
+    results = two_machines(machines, "--restore", "--checkpoint_dir", "run", "--epochs", "2", "--gpu", "-1")
+    assert [result.returncode for result in results] == [0, 0], [result.stderr for result in results]
+    assert "gan epoch 2" in results[0].stdout and "gan epoch 1" not in results[0].stdout
+    alone = train_command("--restore", "--checkpoint_dir", tmp_path / "alone", "--epochs", "2", "--gpu", "-1",
+                          "--data_dir", machines / "node0" / "faces")
+    assert alone.returncode == 0, alone.stderr
+    two, one = (torch.load(folder / "model" / "Enc_iter_temp.pth", weights_only=True)
+                for folder in (machines / "node0" / "run", tmp_path / "alone"))
+    assert max((one[key] - two[key]).abs().max().item() for key in one) < 1e-4
+
+
+def test_another_picture_on_the_second_machine_is_named_on_both(machines):
+    names = [line.split()[0] for line in (machines / "node1" / "faces" / "images.list").read_text().splitlines()]
+    changed, other = (machines / "node1" / "faces" / "data" / name for name in names[:2])
+    before = changed.read_bytes()
+    changed.write_bytes(other.read_bytes())
+    results = two_machines(machines, "--data_dir", "faces", "--checkpoint_dir", "other", *TINY)
+    changed.write_bytes(before)
+    for result in results:
+        lines = [line for line in result.stderr.splitlines() if "train.py:" in line]
+        assert result.returncode != 0 and len(lines) == 1 and "has another content of the images" in lines[0]

@@ -18,7 +18,8 @@ from datasets.aligning.directory import alignment_of
 from datasets.crops import Crop, Cutter, Picture, Preparation, cut_in_batches, find_pictures, load_faces
 from datasets.drawing.data_set import truth
 from models.checkpoints import load_recognizer
-from pictures.recognized_figures import Card, cards_picture, color_of, heat_over_face, timeline, with_boxes
+from pictures.cards import Card, cards_picture, color_of, heat_over_face, with_boxes
+from pictures.timelines import timeline
 from utils import UserError
 
 
@@ -126,9 +127,10 @@ def test_no_more_pictures_are_read_than_a_batch():
 def test_find_pictures_takes_named_files_whatever_their_name(faces):
     (faces / "face.dat").write_bytes((faces / "smile.png").read_bytes())
     (faces / ".hidden.png").write_bytes(b"")
-    assert len(find_pictures([faces])) == 6
-    assert find_pictures([faces / "face.dat"]) == [faces / "face.dat"]
-    assert len(find_pictures([str(faces / "**" / "*.png")])) == 6
+    pictures, passed_over = find_pictures([faces])
+    assert len(pictures) == 6 and passed_over == {".dat": 1, "hidden": 1}
+    assert find_pictures([faces / "face.dat"]) == ([faces / "face.dat"], {})
+    assert len(find_pictures([str(faces / "**" / "*.png")])[0]) == 6
 
 
 # ----------------------------------------------------------------------------------------------- photographs
@@ -214,16 +216,21 @@ def test_odd_pictures_show_no_face(size):
 
 # ---------------------------------------------------------------------------------------------------- videos
 
+def write_video(path: Path, frames: list[Image.Image]) -> Path:
+    """Ten frames a second."""
+    cv2 = pytest.importorskip("cv2")
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 10, frames[0].size)
+    for frame in frames:
+        writer.write(numpy.asarray(frame)[:, :, ::-1].copy())
+    writer.release()
+    return path
+
+
 @pytest.fixture
 def clip(tmp_path) -> Path:
     """Two seconds of a drawn person, who smiles after one."""
-    cv2 = pytest.importorskip("cv2")
-    writer = cv2.VideoWriter(str(tmp_path / "clip.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 10, (64, 64))
-    for i in range(20):
-        frame = truth("p0001", "c1", "smile" if i >= 10 else "neutral", 64)
-        writer.write(numpy.asarray(frame)[:, :, ::-1].copy())
-    writer.release()
-    return tmp_path / "clip.mp4"
+    names = ["neutral"] * 10 + ["smile"] * 10
+    return write_video(tmp_path / "clip.mp4", [truth("p0001", "c1", name, 64) for name in names])
 
 
 def test_a_video_gives_rows_per_frame_and_a_timeline(run, clip, tmp_path):
@@ -239,6 +246,29 @@ def test_a_video_gives_rows_per_frame_and_a_timeline(run, clip, tmp_path):
     distance = abs(shares_of(rows)[:, None] - wanted).sum(2)  # to each; the video's compression changes a little
     assert distance.argmin(1).tolist() == [0, 0, 0, 0, 1, 1, 1]
     assert Image.open(tmp_path / "timeline.png").size[0] == 1100 and "7 faces in 7 frames" in result.stdout
+
+
+def test_times_are_the_containers_and_a_damaged_part_is_skipped_and_counted(run, clip, tmp_path):
+    from datasets.video import Video
+
+    frames = [truth(f"p{i:04d}", "c1", "smile", 64) for i in range(8)]
+    frames[0].save(tmp_path / "slower.gif", save_all=True, append_images=frames[1:], duration=[100] * 4 + [1000] * 4)
+    assert [frame.seconds for frame in Video(tmp_path / "slower.gif")()] == pytest.approx(
+        [0, 0.1, 0.2, 0.3, 0.4, 1.4, 2.4, 3.4])
+    random = numpy.random.default_rng(0)
+    busy = [Image.fromarray(random.integers(0, 256, (8, 8, 3), numpy.uint8)).resize((128, 128)) for _ in range(6)]
+    damaged = write_video(tmp_path / "damaged.mp4", [busy[i // 10] for i in range(60)])
+    whole = bytearray(damaged.read_bytes())
+    middle = len(whole) // 3
+    whole[middle:middle + 3000] = bytes(3000)
+    damaged.write_bytes(whole)
+    video = Video(damaged)
+    seconds = [frame.seconds for frame in video()]
+    assert 0 < video.missing == 60 - len(seconds) and seconds[-1] == pytest.approx(5.9)
+    result = recognize(run, "--input", clip, tmp_path / "damaged.mp4", "-o", tmp_path / "out.jpg")
+    assert result.returncode == 0 and f"damaged, {video.missing} of about 60 frames" in result.stderr, result.stderr
+    assert [row["file"] for row in rows_of(tmp_path / "out.csv")] == [str(clip)] * 20 + [str(video.path)] * len(seconds)
+    assert (tmp_path / "timeline_clip.png").is_file() and (tmp_path / "timeline_damaged.png").is_file()
 
 
 def test_persons_keep_their_numbers_while_they_move():
@@ -301,7 +331,7 @@ def test_a_card_shows_a_bar_for_each_expression():
     (["--input", "empty"], ["empty: holds no images"]), (["--input", "a.txt"], ["a.txt: cannot be read as an image"]),
     (["--input", "a.txt", "b.txt"], ["a.txt: cannot be read", "nor in any of 1 others"]),
     (["--input", SMILE, "-o", SMILE], ["is a file that is read"]),
-    (["--input", SMILE, "-o", "out.gif"], ["out.gif", ".png or .jpg"]),
+    (["--input", SMILE, "-o", "out.gif"], ["out.gif", ".png, .jpg or .pdf"]),
     (["--input", SMILE, "--every", 2], ["--every 2: is for a video"]),
     (["--input", SMILE, "--every", 0], ["--every 0"]),
     (["--input", SMILE, "-a", "joy", "anger"], ["was trained with -a disgust scream"]),
@@ -348,7 +378,7 @@ def test_checkpoints_of_another_kind_are_refused(run, faces, tmp_path):
 def test_videos_that_cannot_be_read_are_refused(run, faces, clip, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     line = refused(recognize(run, "--input", clip, faces))
-    assert "clip.mp4 is a video, and comes alone" in line
+    assert "clip.mp4 is a video, and 6 other files are pictures" in line
     (tmp_path / "broken.mp4").write_bytes(clip.read_bytes()[:200])
     assert "broken.mp4: OpenCV cannot read it as a video" in refused(recognize(run, "--input", tmp_path / "broken.mp4"))
 

@@ -6,12 +6,14 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
-from models import losses
+from models import beyond, losses
 from models.generator import Edits
 from options.recipes import GANRecipe
 from models.swap import block_cuts, block_mask, decoder_label, half_way, one_hot, swap_codes, swap_label
 from models.swap_gan import discriminator_loss, generator_loss
+from models.vgg import Perceptual
 
 
 @pytest.mark.parametrize("chans, n, cuts", [
@@ -77,10 +79,40 @@ def test_swap_consistency_and_reconstruction():
     assert losses.reconstruction(3 * one, one).item() == 4
 
 
+def test_the_coarse_picture_ignores_what_averages_out():
+    image = torch.zeros(1, 3, 32, 32)
+    checkered, lighter = image.clone(), image.clone()
+    checkered[..., ::2], checkered[..., 1::2] = 0.5, -0.5
+    lighter[..., :16] += 0.2
+    assert beyond.coarse_picture(checkered, image).item() == 0
+    assert beyond.coarse_picture(lighter, image).item() == pytest.approx(0.2 ** 2 / 2)
+
+
+def test_color_counts_in_swaps_of_gray_images_alone():
+    gray, colored = torch.zeros(3, 8, 8), torch.zeros(3, 8, 8)
+    colored[0] = 0.3  # 0.2, -0.1, -0.1 from the mean
+    loss = beyond.color_of_gray(torch.stack([colored, colored]), torch.stack([gray, colored]))
+    assert loss.item() == pytest.approx((0.04 + 0.01 + 0.01) / 3 / 2)
+
+
+def test_the_relative_perceptual_distance_counts_taps_alike_and_known_truths_alone():
+    perceptual = Perceptual(nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1)), taps=(0, 1), weights=(1.0, 1.0))
+    x, y = torch.randn(2, 2, 3, 8, 8).unbind()
+    target = perceptual(y)
+    wanted = sum((a - b)[:1].abs().mean() / 2 / b.abs().mean() / 2 for a, b in zip(perceptual(x), target))
+    loss = perceptual.relative_distance(x, y, torch.tensor([True, False]))
+    assert loss.item() == pytest.approx(wanted.item(), rel=1e-5)
+
+
+def test_the_rate_falls_to_zero_over_the_planned_steps():
+    recipe = GANRecipe(lr=1.0, schedule="cosine", planned_steps=200)
+    assert [recipe.rate(step) for step in (0, 100, 200, 300)] == pytest.approx([1, 0.5, 0, 0])
+
+
 def test_true_swap_counts_the_samples_whose_truth_is_known():
     swapped, truth = torch.zeros(4, 3, 2, 2), torch.tensor([1.0, 2, 3, 4]).view(4, 1, 1, 1).expand(4, 3, 2, 2)
     known = torch.tensor([True, False, True, False])
-    assert losses.true_swap(swapped, truth, known).item() == pytest.approx((1 + 9) / 4)
+    assert beyond.true_swap(swapped, truth, known).item() == pytest.approx((1 + 9) / 4)
 
 
 def test_discriminator_loss_by_hand():

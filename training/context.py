@@ -12,6 +12,7 @@ import utils
 from datasets.layout import Layout
 from datasets.loading import Images, Loaded, load
 from datasets.plans import Plan
+from evaluation.metrics import Report
 from models.generator import Encoder
 from models.parallel import Processes
 from models.recognizer import Recognizer, evaluate
@@ -54,16 +55,16 @@ class TrainingContext:
         """Return this process's part of the plan's batches from batch ``start`` on."""
         return load(self.images, plan[start:], self.num_workers, self.device.type == "cuda", self.processes.share)
 
-    def accuracy(self, recognizer: Recognizer, encoder: Encoder | None) -> float:
-        """Return the accuracy in percent on the selection images, -1 if there are none.
+    def evaluate_for_selection(self, recognizer: Recognizer, encoder: Encoder | None) -> tuple[float, Report | None]:
+        """Return the accuracy in percent on the selection images and the whole report; -1 and None if there are none.
 
         Each image is recognized by one of the processes.
         """
         if not self.selection_images.samples:
-            return -1.0
+            return -1.0, None
         batches = self.selection_images.evaluation_batches(64, self.device, self.num_workers, self.processes.share)
         report = evaluate(recognizer, encoder, batches, self.num_classes)
-        return report.mean_class_accuracy if self.balanced else report.accuracy
+        return report.mean_class_accuracy if self.balanced else report.accuracy, report
 
     def is_kept(self, accuracy: float, best: float) -> bool:
         """Whether a network replaces the one kept so far, whose accuracy is ``best``.

@@ -93,7 +93,7 @@ def checkpoint_metadata(config: Config, layout: Layout) -> dict[str, Any]:
             "alignment": alignment_of(layout.root), "data_dir": str(layout.root), "selected_on": select_on,
             "images": fingerprint([select_on, *([s.name, s.label] for s in layout.train), "selection",
                                    *([s.name, s.label] for s in selection(layout, select_on))]),
-            "fold": fold, "gan": vars(config.gan_shape(len(names))).copy()}
+            "fold": fold, "backbone": config.recognizer_shape.backbone, "gan": vars(config.gan_shape(len(names))).copy()}
 
 
 # ------------------------------------------------------------------------------------------------ decoded images
@@ -118,7 +118,9 @@ def decoded_images(config: Config, samples: Sequence[Sample], directory: RunDire
             store.make()
 
     processes.first(write)
-    if not store.is_made():
+    if int(processes.max(torch.tensor(int(not store.is_made()), device=device))):  # on some machine
+        if config.loading.cache == "auto":
+            return Images(samples, size, "none")
         raise UserError(f"{store.path}: not there; several machines need a --checkpoint_dir that all of them see, or "
                         "--cache none")
     return Images(samples, size, "none", store)
@@ -147,3 +149,4 @@ def draw_demo(config: Config, processes: Processes) -> None:
 
     if draws_demo(config):
         processes.first(draw)
+        processes.first_here(draw)  # on machines that do not see the main process's files

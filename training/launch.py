@@ -27,7 +27,10 @@ def begin(config: Config) -> tuple[torch.device, Processes]:
     set_backends(config.hardware.deterministic)
     if config.hardware.compile:
         check_compiler(device)
-    return device, Processes.join(device)
+    processes = Processes.join(device)
+    kind = "series of folds or seeds" if config.is_series else "single run"
+    processes.check_same({"kind of training": kind}, "give --folds or --seeds to all of them")
+    return device, processes
 
 
 def start_processes(config: Config) -> None:
@@ -45,15 +48,6 @@ def start_processes(config: Config) -> None:
             split_for(member, layout)
     os.execv(sys.executable, [sys.executable, "-m", "torch.distributed.run", "--standalone",
                               f"--nproc_per_node={len(gpu)}", *sys.argv])
-
-
-def amp_dtype(choice: str, device: torch.device) -> torch.dtype | None:
-    """``--amp`` → the dtype of autocast, None for float32."""
-    if choice == "auto":
-        return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else None
-    if choice == "fp16" and device.type == "cpu":
-        raise UserError("--amp fp16 needs a GPU; on the CPU there is bf16")
-    return {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}[choice]
 
 
 def set_backends(deterministic: bool) -> None:

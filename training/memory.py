@@ -15,29 +15,29 @@ from datasets.layout import Layout
 from models.discriminator import Discriminators
 from models.generator import Generator
 from options.config import Config
-from models.vgg import VGG, VGG_fx
+from models.backbones import BACKBONES
+from models.vgg import VGG
 from training.phases import MIXED_PER_SYNTHESIS, further_batches
 from utils import UserError
 
 GIB = 2 ** 30
 
 
-def check_memory(config: Config, layout: Layout, device: torch.device, mixed: bool, world: int) -> None:
-    """Raises UserError with the figures if networks and a batch cannot fit; ``world`` processes share a CPU's memory."""
+def check_memory(config: Config, layout: Layout, mixed: bool, world: int) -> None:
+    """Raises UserError with the figures if networks and a batch cannot fit into the memory that a CPU's processes share.
+
+    For GPUs there is no such check: what autograd keeps there is several times what these shapes tell.
+    """
     weights, maps, images = needed(config, layout, mixed, world)
-    if device.type == "cuda":
-        parts = {"networks": weights, "batches": maps}
-        there = torch.cuda.get_device_properties(device).total_memory
-    else:
-        parts = {"networks": weights * world, "batches": maps * world, "images": images * world}
-        there = utils.installed_memory()
+    here, there = utils.processes_here(), utils.installed_memory()
+    parts = {"networks": weights * here, "batches": maps * here, "images": images * here}
     total = sum(parts.values())
     if there and total > there:
         largest = max(parts, key=parts.get)
         advice = {"networks": "--base_width, --vgg_width or --fc_width", "images": "--image_size, or leave out --cache",
                   "batches": "--batch_size, --vgg_batch_size, --gan_raw or --image_size"}[largest]
         raise UserError(f"at least {total / GIB:.1f} GiB of memory are needed (" + ", ".join(
-            f"{name} {size / GIB:.1f}" for name, size in parts.items()) + f") and {device.type} has {there / GIB:.1f}; "
+            f"{name} {size / GIB:.1f}" for name, size in parts.items()) + f") and there are {there / GIB:.1f}; "
             f"take a smaller {advice}")
 
 
@@ -49,7 +49,7 @@ def needed(config: Config, layout: Layout, mixed: bool = False, world: int = 1) 
     with torch.device("meta"):
         shape = config.gan_shape(n)
         gan = count(Generator(shape)) + count(Discriminators(shape))
-        recognizer = count(VGG_fx(n, vgg, fc, width))
+        recognizer = count(BACKBONES[config.recognizer_shape.backbone](n, vgg, fc, width))
         perceptual = count(VGG(n, vgg, fc))
     weights = 4 * max(4 * gan + recognizer, 3 * gan + 3 * recognizer, gan + recognizer + 4 * perceptual
                       * bool(config.perceptual.perceptual_epochs and recipe.vgg_loss and not config.perceptual.perceptual))

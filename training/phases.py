@@ -14,19 +14,22 @@ import torch
 import utils
 from datasets.loading import Loaded, load
 from datasets.plans import Plan, gan_plan, mixed_plan, mixed_sizes, real_plan, recognizer_plan, third_of_pairs
-from models.checkpoints import (initialize, load_gan_networks, load_into, load_perceptual, load_recognizer, on_cpu,
-                                perceptual_config, perceptual_fingerprint, save_gan, save_recognizer)
+from models.backbones import BACKBONES
+from models.checkpoints import (TrainedPerceptual, initialize, load_gan_networks, load_into, load_recognizer, on_cpu,
+                                read_perceptual, save_gan, save_recognizer)
 from models.recognizer import Examples, Recognizer, real_features
-from models.swap import Pair
+from models.swap import Extras, Pair
 from models.swap_gan import SwapGAN
-from models.vgg import VGG, VGG_fx
+from models.vgg import VGG
 from options.config import GANSchedule, PerceptualOptions, RecognizerSchedule
 from options.recipes import GANRecipe, GANShape, RecognizerRecipe, RecognizerShape
-from pictures.figures import grid
+from pictures.sheets import sheet
 from training.context import TrainingContext
+from training.processes import share_file
 from training.trainer import Metrics, Stage
 from utils import UserError
 
+SAMPLE_ROWS = ("A", "B", "C: A with B's expression", "D: B with A's expression", "A' from C and D", "B' from D and C")
 MIXED_PER_SYNTHESIS = 6  # mixed batches whose synthesized images are made at once
 STEPS_BETWEEN_TESTS = 200  # the recognizer's batches between two evaluations with --select_on test (METHOD §5)
 
@@ -59,17 +62,26 @@ class PerceptualPhase:
         self.is_needed = is_needed
         self.own_file = context.folder / "VGG_loss" / f"{context.num_classes}_max_ckpt.t7"  # the only one ever written
         self.file = Path(options.perceptual or self.own_file)
+        share_file(self.file, context.processes, context.folder)
         self.epochs = options.perceptual_epochs if is_needed and not self.file.is_file() else 0
+        self._trained: TrainedPerceptual | None = None
         if is_needed and not context.restoring:
             self._check_start()
         self._recognizer: Recognizer | None = None
         self._best: dict[str, Any] = {"acc": -1.0, "step": 0, "net": {}}
         self._fingerprint: str | None = None  # of the finished network
 
+    def trained(self) -> TrainedPerceptual:
+        """Return the finished network, read from its file when it is first asked for."""
+        if self._trained is None:
+            self._trained = read_perceptual(self.file)
+        return self._trained
+
     def _check_start(self) -> None:
         """Raises UserError if there is no perceptual network and none is to be trained, or if it is unusable."""
         if self.file.is_file():
-            self._check_file()
+            if self.context.processes.main:  # its data_dir is that of the main process's machine
+                self._check_file()
         elif self.options.perceptual:
             raise UserError(f"--perceptual {self.file}: no such file")
         elif not self.epochs:
@@ -78,12 +90,11 @@ class PerceptualPhase:
 
     def _check_file(self) -> None:
         """Raises UserError if the perceptual network at hand is none, or was trained for something else."""
-        ours = self.context.metadata
-        width = load_perceptual(self.file).features[0].out_channels
-        if self.options.vgg_init == "stage0" and width != self.shape.vgg_width:
-            raise UserError(f"{self.file}: its width is {width}, and --vgg_init stage0 needs --vgg_width "
+        ours, trained = self.context.metadata, self.trained()
+        if self.options.vgg_init == "stage0" and trained.width != self.shape.vgg_width:
+            raise UserError(f"{self.file}: its width is {trained.width}, and --vgg_init stage0 needs --vgg_width "
                             f"{self.shape.vgg_width}; delete it to train another")
-        known = perceptual_config(self.file)
+        known = trained.metadata
         other = [name for name in ("expressions", "image_size") if known.get(name, ours[name]) != ours[name]]
         if Path(known.get("data_dir", ours["data_dir"])).resolve() != Path(ours["data_dir"]).resolve():
             other.append("data_dir")
@@ -110,14 +121,16 @@ class PerceptualPhase:
         return self._recognizer
 
     def _plan(self, epoch: int) -> Plan:
-        return real_plan(len(self.context.layout.train), self.batch_size, self.context.seed, "stage0", epoch)
+        labels = [sample.label for sample in self.context.layout.train]
+        return real_plan(len(labels), self.batch_size, self.context.seed, "stage0", epoch,
+                         balanced=labels if self.context.balanced else None)
 
     def steps(self, epoch: int) -> int:
         """Return the number of steps of one pass over the real training images."""
         return len(self._plan(epoch))
 
     def batches(self, epoch: int, start: int) -> Iterator[Examples]:
-        """Yield real images without codes."""
+        """Yield real images without codes; with ``--balanced`` all expressions equally often."""
         for batch in self.context.load(self._plan(epoch), start):
             batch = batch.to(self.context.device)
             yield Examples(batch.label, (batch.first,), totals=(batch.total, 0))
@@ -129,13 +142,17 @@ class PerceptualPhase:
 
     def end_epoch(self, epoch: int, means: dict[str, float]) -> dict[str, float]:
         """Keep the best so far; after the last epoch, write it."""
-        acc = self.context.accuracy(self.recognizer, None)
+        acc, report = self.context.evaluate_for_selection(self.recognizer, None)
         if self.context.is_kept(acc, self._best["acc"]):
             self._best = {"acc": acc, "step": self.recognizer.steps, "net": on_cpu(self.recognizer.network)}
         if epoch == self.epochs - 1:
+            if report and report.near_chance and not self.context.force:
+                raise UserError(f"the perceptual network is near chance after {self.epochs} epochs (mean class accuracy "
+                                f"{report.mean_class_accuracy:.1f} %); start anew with more --perceptual_epochs, another "
+                                "--perceptual_lr or --perceptual FILE, or go on with --restore --force")
             if self.context.processes.main:
                 utils.save_checkpoint(self.own_file, {**self._best, "config": self.context.metadata})
-            self.context.processes.wait()
+            share_file(self.own_file, self.context.processes, self.context.folder, trained=True)
             self._recognizer, self._best = None, {"acc": -1.0, "step": 0, "net": {}}
         return self.context.selection_metric(acc)
 
@@ -147,7 +164,7 @@ class PerceptualPhase:
     def _used(self) -> str | None:
         """Return the fingerprint of the network that the other phases use, None if there is none."""
         if self._fingerprint is None and self.is_needed and self.file.is_file():
-            self._fingerprint = perceptual_fingerprint(self.file)
+            self._fingerprint = self.trained().fingerprint()
         return self._fingerprint
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -171,9 +188,10 @@ class GANPhase:
     name = "gan"
 
     def __init__(self, context: TrainingContext, shape: GANShape, recipe: GANRecipe, schedule: GANSchedule,
-                 perceptual_file: Path) -> None:
-        self.context, self.recipe, self.schedule, self.perceptual_file = context, recipe, schedule, perceptual_file
+                 perceptual: PerceptualPhase) -> None:
+        self.context, self.recipe, self.schedule, self.perceptual = context, recipe, schedule, perceptual
         context.seed_torch("init", "gan")
+        recipe = replace(recipe, planned_steps=schedule.epochs * self.steps(0))
         self.gan = SwapGAN(shape, recipe, device=context.device, amp=context.amp, processes=context.processes)
         if context.compile:
             self.gan.compile()
@@ -181,7 +199,7 @@ class GANPhase:
     def _plan(self, epoch: int) -> Plan:
         """Return the pairs of an epoch: A of one expression, B of any others."""
         return gan_plan(self.context.layout.train, self.schedule.batch_size, self.context.seed, epoch,
-                        self.recipe.scene_truth, self.recipe.mirror, self.recipe.mismatched)
+                        self.recipe.scene_truth, self.recipe.mirror, self.recipe.mismatched, self.context.balanced)
 
     def steps(self, epoch: int) -> int:
         """Return the number of steps in an epoch: images / batch size, at least one."""
@@ -190,7 +208,7 @@ class GANPhase:
     def batches(self, epoch: int, start: int) -> Iterator[Loaded]:
         """Return the pairs on the device; the perceptual network is there from now on."""
         if self.recipe.vgg_loss and self.gan.perceptual is None:
-            self.gan.set_perceptual(load_perceptual(self.perceptual_file))
+            self.gan.set_perceptual(self.perceptual.trained().network)
         return (batch.to(self.context.device) for batch in self.context.load(self._plan(epoch), start))
 
     def step(self, batch: Loaded) -> Metrics:
@@ -217,7 +235,10 @@ class GANPhase:
         if len({sample.label for sample in images.samples}) > 1:
             batch = next(load(images, gan_plan(images.samples, 8, context.seed, -1)[:1]))
             pair = pair_of(batch.to(context.device))
-            utils.save_picture(grid([pair.image_a, pair.image_b, *self.gan.edits(pair)[:4]]),
+            names = context.layout.expressions
+            heads = [f"{names[a]} + {names[b]}" for a, b in zip(pair.a.tolist(), pair.b.tolist())]
+            utils.save_picture(sheet([pair.image_a, pair.image_b, *self.gan.edits(pair)[:4]], heads, SAMPLE_ROWS,
+                                     f"GAN epoch {epoch + 1} of {self.schedule.epochs}"),
                                context.folder / "img" / f"epoch_{epoch + 1:03d}.jpg")
 
     def state(self) -> dict[str, Any]:
@@ -230,8 +251,8 @@ class GANPhase:
 
     def load_networks(self, epoch: int) -> None:
         """Load the networks of GAN epoch ``epoch`` (from 1); the optimizers are new."""
-        if self.recipe.vgg_loss and not self.perceptual_file.is_file():
-            raise UserError(f"--restore {epoch}: {self.perceptual_file} is not there; give the perceptual network with "
+        if self.recipe.vgg_loss and not self.perceptual.file.is_file():
+            raise UserError(f"--restore {epoch}: {self.perceptual.file} is not there; give the perceptual network with "
                             "--perceptual FILE, or do without with --no_vgg_loss")
         load_gan_networks(self.context.folder / "model", self.gan, epoch, tuple(self.gan.STATES))
         self.gan.start_from_used()
@@ -240,7 +261,8 @@ class GANPhase:
 
 def pair_of(batch: Loaded) -> Pair:
     """Return what the GAN takes, from a batch on its device."""
-    return Pair(batch.first, batch.second, batch.label, batch.second_label, batch.truth, batch.known, batch.mismatch)
+    return Pair(batch.first, batch.second, batch.label, batch.second_label,
+                Extras(batch.truth, batch.known, batch.mismatch))
 
 
 # ------------------------------------------------------------------------------------------ the recognizer
@@ -262,7 +284,8 @@ class RecognizerPhase:
         if schedule.vgg_schedule == "cosine":
             recipe = replace(recipe, falling_steps=max(1, self._steps_of(rounds)))
         context.seed_torch("init", "recognizer")
-        network = initialize(VGG_fx(context.num_classes, shape.vgg_width, shape.fc_width, gan.shape.base_width),
+        backbone = BACKBONES[shape.backbone]
+        network = initialize(backbone(context.num_classes, shape.vgg_width, shape.fc_width, gan.shape.base_width),
                              "none" if context.restoring else vgg_init)
         self.recognizer = Recognizer(network, recipe, context.device, context.amp, context.processes)
         if context.compile:
@@ -298,6 +321,7 @@ class RecognizerPhase:
         The swaps of several batches are made at once; a resumed epoch begins with the whole group of its first batch.
         """
         if self.vgg_init == "stage0" and self.recognizer.steps == 0:
+            self.context.seed_torch("init", "recognizer", "from stage 0")
             initialize(self.recognizer.network, self.perceptual_file)
         group = MIXED_PER_SYNTHESIS if self.schedule.mix else 1 + further_batches(epoch, self.schedule)[0]
         done = start % group
@@ -330,7 +354,7 @@ class RecognizerPhase:
 
     def _keep_if_better(self) -> float:
         """Evaluate the recognizer, write it if it is to be kept, and return its accuracy in percent."""
-        acc = self.context.accuracy(self.recognizer, self.gan.encoder)
+        acc, _ = self.context.evaluate_for_selection(self.recognizer, self.gan.encoder)
         if self.context.is_kept(acc, self.best_acc):
             self.best_acc = acc
             if self.context.processes.main:

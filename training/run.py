@@ -12,6 +12,7 @@ import torch
 import utils
 from commands.grid import save_sheet
 from commands.matrix import evaluate_split, write_report
+from commands.report import save_report
 from commands.swap import swap
 from datasets.folds import fold_list, list_text
 from datasets.layout import Layout
@@ -24,9 +25,11 @@ from options.config import Config
 from training.context import TrainingContext
 from training.data import (check_fold, check_overwrite, checked_data, checkpoint_metadata, decoded_images, draw_demo,
                            is_demo, selection, split_for)
-from training.launch import amp_dtype, begin
+from training.launch import begin
 from training.memory import check_memory
 from training.phases import GANPhase, PerceptualPhase, RecognizerPhase, schedule
+from training.precision import amp_dtype, with_precision
+from training.processes import agreed_config, check_agreement, download_imagenet_weights, restore_everywhere
 from training.run_directory import RunDirectory
 from training.state import StateStore
 from training.trainer import Run, fit
@@ -55,22 +58,27 @@ def train_run(config: Config, device: torch.device, processes: Processes, shared
     directory = RunDirectory(config.run.checkpoint_dir)
     processes.first(directory.lock_if_there)
     draw_demo(config, processes)
-    restoring = should_resume(config, directory)
+    restoring = processes.first(lambda: should_resume(config, directory))
+    config = agreed_config(config, restoring, processes)
     layout = split_for(config, shared.layout if shared else checked_data(config, processes.world))
     if restoring:
         check_fold(config, layout)
+    config = with_precision(config, len(layout.expressions), device, processes)
     amp = amp_dtype(config.hardware.amp, device)
-    check_memory(config, layout, device, amp is not None, processes.world)
+    if device.type == "cpu":
+        check_memory(config, layout, amp is not None, processes.world)
     if config.run.overwrite and not restoring:
         check_overwrite(config, layout)
         processes.first(directory.move_aside)
+        processes.first_here(directory.move_aside)
     samples = layout.train + layout.target_only + selection(layout, config.recognizer.select_on)
     images = shared.images.of(samples) if shared else decoded_images(config, samples, directory, not restoring, device,
                                                                      processes)
     run, pairs = build_run(config, layout, images, device, amp, processes, restoring)
     processes.first(lambda: claim_run_directory(directory, config, restoring))
     if restoring:
-        restore(run, config.restored_epoch)
+        restore_everywhere(run, lambda: restore(run, config.restored_epoch))
+    check_agreement(run)
     processes.first(lambda: write_plan(run, config, pairs))
     with utils.noted_signals() as run.stop_signal:
         fit(run)
@@ -82,16 +90,19 @@ def build_run(config: Config, layout: Layout, images: Images, device: torch.devi
     """Return a run at its beginning, and the pairs (P, 2) of images that its recognizer learns swaps of."""
     select_on, learned = config.recognizer.select_on, layout.train + layout.target_only
     pairs = training_pairs(layout, config.run.seed, config.recognizer.pairs_per_image, config.recognizer.targets == "any")
+    if config.perceptual.vgg_init == "imagenet" and not restoring:
+        download_imagenet_weights(processes, config.recognizer_shape.backbone)
+    images_near = images.on(device)
     context = TrainingContext(
-        folder=Path(config.run.checkpoint_dir), seed=config.run.seed, layout=layout, images=images.of(learned),
-        selection_images=images.of(selection(layout, select_on)), select_on=select_on,
+        folder=Path(config.run.checkpoint_dir), seed=config.run.seed, layout=layout, images=images_near.of(learned),
+        selection_images=images_near.of(selection(layout, select_on)), select_on=select_on,
         balanced=config.recognizer.balanced, num_workers=config.loading.num_workers, device=device, amp=amp,
         processes=processes, compile=config.hardware.compile, restoring=restoring, force=config.run.force,
         metadata=checkpoint_metadata(config, layout))
     vgg_init, rounds = config.perceptual.vgg_init, config.gan.epochs // config.recognizer.round_every
     perceptual = PerceptualPhase(context, config.perceptual, config.recognizer_shape, config.recognizer.vgg_batch_size,
                                  is_needed=config.gan_recipe.vgg_loss or vgg_init == "stage0")
-    gan = GANPhase(context, config.gan_shape(context.num_classes), config.gan_recipe, config.gan, perceptual.file)
+    gan = GANPhase(context, config.gan_shape(context.num_classes), config.gan_recipe, config.gan, perceptual)
     recognizer = RecognizerPhase(context, config.recognizer, config.recognizer_recipe, config.recognizer_shape, gan.gan,
                                  rounds, vgg_init, perceptual.file, pairs)
 
@@ -183,10 +194,12 @@ def report(config: Config, layout: Layout, gan: SwapGAN, shared: SharedData | No
     if not (resume_dir / "max_ckpt.t7").is_file():
         print(f"no recognizer round in {config.gan.epochs} epochs (--round_every {config.recognizer.round_every} "
               f"--round_epochs {config.recognizer.round_epochs}): no test")
-        return
+        return save_report(folder, results)
     result = evaluate_split(load_recognizer(resume_dir, gan.device), layout, "test", config.shape.image_size, 64,
                             config.loading.num_workers, shared.images if shared else None)
-    write_report(result, layout.expressions, f"recognizer of {folder} on {layout.root}, test images", results)
+    write_report(result, layout.expressions, f"recognizer of {folder} on {layout.root}, test images", results,
+                 folder)
+    save_report(folder, results)
     if demo:
         show_demo(config, layout, resume_dir)
 

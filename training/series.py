@@ -47,7 +47,7 @@ def train_series(config: Config) -> None:
         if config.run.overwrite:  # the old series is out of the way as a whole
             members = [member.replaced(overwrite=False) for member in members]
         if config.series.jobs > 1:
-            train_side_by_side(members, config.series.jobs, config.hardware.gpu, directory.folder)
+            train_side_by_side(members, config.series.jobs, config.hardware.gpu or utils.gpus(), directory.folder)
         else:
             train_in_turn(config, directory, members, layout, device, processes)
         processes.first(lambda: pool(config, members, layout))

@@ -25,6 +25,8 @@ from training.state import RATE_FLAGS, STATE, STATE_FORMAT, StateStore, exploded
 from utils import UserError
 
 Metrics = dict[str, Tensor]
+MINUTES_OF_STAGES = 2.0  # a state of the paper's size takes seconds to write: short stages do not each end with one
+ADVICE = "go on from the networks of an epoch with --restore N, or start anew with --overwrite"
 
 
 class Phase(Protocol):
@@ -99,7 +101,7 @@ class Run:
         if self.processes.main:
             self.log = RunLog(self.context.folder / "log", self.log_position)
             self.speed_log = RunLog(self.context.folder / "log", sys.maxsize, "speed.csv")
-        if self.was_moved or not self.states.exists():
+        if self.processes.first(lambda: self.was_moved or not self.states.exists()):
             self.save()
 
     def remaining_stages(self) -> Iterator[Stage]:
@@ -141,16 +143,18 @@ class Run:
         return {name: float(total) / count for name, (total, count) in self._sums.items()}
 
     def after_epoch(self, metrics: dict[str, float]) -> None:
-        """Log a finished stage, go to the next one, and save."""
+        """Log a finished stage, go to the next one, and save if that is of another phase or the last save is old."""
+        stage = self.current_stage()
         if self.processes.main:
-            stage, metrics = self.current_stage(), {**self.means(), **metrics}
+            metrics = {**self.means(), **metrics}
             rates = self._speed.metrics(self.processes.world)
             self.log.write(f"{stage.phase}_epoch", stage.epoch, stage.epoch, metrics)
             self.speed_log.write(stage.phase, stage.epoch, stage.epoch, rates)
             print(f"{stage.phase} epoch {stage.epoch + 1}: "
                   + "  ".join(f"{name} {value:.4g}" for name, value in {**metrics, **rates}.items()), flush=True)
         self.stage, self.step, self._sums = self.stage + 1, 0, {}
-        self._save_if_due(end_of_stage=True)
+        is_last = self.stage >= len(self.schedule())
+        self._save_if_due(end_of_stage=True, end_of_phase=is_last or self.current_stage().phase != stage.phase)
 
     def current_stage(self) -> Stage:
         """Return the stage of the position; at the end of the run the last one."""
@@ -159,20 +163,23 @@ class Run:
 
     # ------------------------------------------------------------------------------------------------ state
 
-    def _save_if_due(self, end_of_stage: bool = False) -> None:
-        """Save every few minutes, after each stage and before stopping; what one process decides, all do.
+    def _save_if_due(self, end_of_stage: bool = False, end_of_phase: bool = False) -> None:
+        """Save every few minutes, sooner after a stage, always after a phase and before stopping.
+
+        What one process decides, all do.
 
         Several processes ask each other only every ``--log_every`` steps, since they wait for the answer.
         """
         alone = self.processes.world == 1
         if not (alone or end_of_stage or self.step % self.options.log_every == 0):
             return
-        overdue = self.processes.main and time.monotonic() - self._saved_at > 60 * self.options.save_minutes
+        minutes = min(self.options.save_minutes, MINUTES_OF_STAGES) if end_of_stage else self.options.save_minutes
+        overdue = self.processes.main and time.monotonic() - self._saved_at > 60 * minutes
         signum = self.stop_signal()
         if not alone:
             wishes = torch.tensor([signum, overdue], device=self.context.device)
             signum, overdue = self.processes.max(wishes).tolist()
-        if signum or overdue or end_of_stage:
+        if signum or overdue or end_of_phase:
             self.save()
         if signum:
             raise utils.Stopped(signum, f"stopped by signal {signum}, the state is saved; resume with --restore "
@@ -180,19 +187,32 @@ class Run:
 
     def save(self) -> None:
         """Save the whole state. Raises UserError for losses or networks beyond all reason."""
-        sums = {name: (float(total), count) for name, (total, count) in self._sums.items()}
-        self._check_finite({name: total for name, (total, _) in sums.items()})
-        self.processes.first(lambda: self._write(sums))
+        self._check_finite({name: float(total) for name, (total, _) in self._sums.items()})
+        self.processes.first(self._write)
         self._saved_at = time.monotonic()
 
-    def _write(self, sums: dict[str, tuple[float, int]]) -> None:
-        states = {name: phase.state() for name, phase in self.phases.items()}
-        broken = exploded(states)
+    def _write(self) -> None:
+        state = self.state()
+        broken = exploded(state["phases"])
         if broken:
             self._give_up(f"the networks have exploded ({broken[1]})", broken[0])
-        self.states.save({"format": STATE_FORMAT, "stage": self.stage, "step": self.step, "sums": sums,
-                          "data": self.fingerprint, "content": self.content, "log_position": self.log.position,
-                          "phases": states})
+        self.states.save({**state, "format": STATE_FORMAT, "data": self.fingerprint, "content": self.content})
+
+    def state(self) -> dict[str, Any]:
+        """Return everything that the rest of the run depends on, beside its data."""
+        return {"stage": self.stage, "step": self.step,
+                "sums": {name: (float(total), count) for name, (total, count) in self._sums.items()},
+                "log_position": self.log.position if self.log else self.log_position,
+                "phases": {name: phase.state() for name, phase in self.phases.items()}}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Restore what :meth:`state` returned."""
+        self.stage, self.step, self.log_position = state["stage"], state["step"], state["log_position"]
+        self._sums = {name: (torch.tensor(total, dtype=torch.float64, device=self.context.device), count)
+                      for name, (total, count) in state["sums"].items()}
+        for name, phase in self.phases.items():
+            load_with(phase.load_state, state["phases"][name],
+                      f"{self.states.folder}: its {name} state does not fit this run; {ADVICE}")
 
     def restore(self) -> None:
         """Restore the newest undamaged state. Raises UserError if there is none or the data have changed."""
@@ -201,8 +221,7 @@ class Run:
             raise UserError(f"--restore: the training state in {folder} was written by a version of this program whose "
                             "perceptual loss compared other layers; go on with that version, or from the networks of an "
                             "epoch with --restore N")
-        advice = "go on from the networks of an epoch with --restore N, or start anew with --overwrite"
-        check(state, STATE, folder, advice)
+        check(state, STATE, folder, ADVICE)
         root = self.context.layout.root
         if state["data"] != self.fingerprint and not self.options.force:
             raise UserError(f"--restore: the lists in {root} have changed since the run was started; put them back, or "
@@ -210,16 +229,11 @@ class Run:
         if state.get("content") not in (None, self.content) and not self.options.force:
             raise UserError(f"--restore: images in {root} have other contents than when the run was started; put them "
                             "back, or add --force")
-        self.stage, self.step, self.log_position = state["stage"], state["step"], state["log_position"]
-        self._sums = {name: (torch.tensor(total, dtype=torch.float64, device=self.context.device), count)
-                      for name, (total, count) in state["sums"].items()}
-        for name, phase in self.phases.items():
-            load_with(phase.load_state, state["phases"][name],
-                      f"{folder}: its {name} state does not fit this run; {advice}")
+        self.load_state(state)
         stage, is_over = self.current_stage(), self.stage >= len(self.schedule())
         steps = 0 if is_over or not self.step else self.phases[stage.phase].steps(stage.epoch)
         if self.step > steps:
-            raise UserError(f"{folder}: damaged, \"step\" is {self.step} of {steps}; {advice}")
+            raise UserError(f"{folder}: damaged, \"step\" is {self.step} of {steps}; {ADVICE}")
 
     def move_behind(self, gan_epoch: int) -> None:
         """Go to the position behind a GAN epoch (from 1), with whatever networks the phases have."""

@@ -15,8 +15,9 @@ from PIL import Image
 
 from datasets.aligning.alignment import NoFace, align_points
 from datasets.aligning.detect import FaceDetector
-from datasets.aligning.landmarks import Landmarks
-from datasets.pictures import BadPicture, read_picture
+from datasets.aligning.geometry import fit_of
+from datasets.aligning.landmarks import LARGEST_TILT, Landmarks
+from datasets.pictures import BLANK, BadPicture, exif_turn, greys_of, is_blank, read_picture
 from utils import UserError, save_picture
 
 _KEPT_ENDINGS = (".jpg", ".jpeg", ".png")
@@ -46,8 +47,8 @@ class Aligner:
 
     def __init__(self, source: Path, target: Path, options: Options, taken: frozenset[str]):
         self._source, self._target, self._options, self._taken = source, target, options, taken
-        self._landmarks = Landmarks(options.landmarks) if options.landmarks else None
-        self._detector = None if self._landmarks else FaceDetector(options.model, options.score)
+        self.landmarks = Landmarks(options.landmarks) if options.landmarks else None
+        self._detector = None if self.landmarks else FaceDetector(options.model, options.score)
 
     def __call__(self, name: str) -> str | None:
         try:
@@ -63,15 +64,27 @@ class Aligner:
         return None
 
     def _points(self, photo: Image.Image, name: str) -> list[numpy.ndarray]:
-        if self._landmarks is not None:
-            points = self._landmarks.of(name)
+        if self.landmarks is not None:
+            points = self.landmarks.of(name)
             if points is None:
                 raise UserError("no landmarks given")
+            if is_blank(greys_of(photo)):
+                raise BadPicture(name, BLANK)
+            self._check(points, photo, name)
             return [points]
         faces = self._detector(photo, self._options.every_face)
         if not faces:
             raise NoFace("no face found")
         return [face.points for face in faces]
+
+    def _check(self, points: numpy.ndarray, photo: Image.Image, name: str) -> None:
+        """Raise UserError if the points given for a photograph are none of an upright face in it."""
+        lies = abs(fit_of(points).tilt) > LARGEST_TILT
+        if lies and exif_turn(self._source / name) is not None:
+            raise UserError("unusable landmarks: they were found before the picture was turned as its EXIF block says")
+        fault = self.landmarks.fault_of(name, photo.size)
+        if fault:
+            raise UserError(f"unusable landmarks: {fault}")
 
     def _face_name(self, name: str, number: int) -> str:
         stem, ending = output_name(name).rsplit(".", 1)

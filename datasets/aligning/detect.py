@@ -12,7 +12,7 @@ import numpy
 from PIL import Image
 
 from datasets.aligning.geometry import eye_tilt, inverse, similarity, template, transformed, warp
-from utils import UserError
+from utils import UserError, placeholder
 
 MODEL_HINT = ("YuNet is published as face_detection_yunet in OpenCV's model zoo (opencv_zoo on GitHub) and as "
               "yunet_n_640_640.onnx in libfacedetection.train")
@@ -47,6 +47,8 @@ class FaceDetector:
         cv2 = _opencv()
         if not Path(model).is_file():
             raise UserError(f"{model}: no such model file; {MODEL_HINT}")
+        if found := placeholder(model):
+            raise UserError(f"{model}: is {found}; {MODEL_HINT}")
         self._score = score
         try:
             # All candidates of a face are kept (no suppression): their mean is more exact than the best one.

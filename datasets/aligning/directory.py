@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from datasets.aligning.aligner import Aligner, Options, align_all, output_name
 from datasets.aligning.detect import MODEL_HINT
-from datasets.files import ENDINGS, is_image_name
+from datasets.files import ENDINGS
 from datasets.layout import image_directory
-from datasets.lists import canonical, read_lines, read_lists, subject_line
+from datasets.lists import read_lines, read_lists, subject_line
+from datasets.names import Names
+from datasets.walking import describe, walk
 from options.schema import Flag, Maybe, Number, Text, Whole, check
 from utils import UserError, progress, read_json, sha256, write_json, write_text
 
 RECORD = {"size": Whole(16, 4096), "margin": Number(-0.2, 2), "every_face": Flag(), "score": Number(0.05, 1),
-          "model": Maybe(Text()), "landmarks": Maybe(Text()), "source": Maybe(Text())}
+          "model": Maybe(Text()), "landmarks": Maybe(Text()), "source": Maybe(Text()), "points": Maybe(Text(64))}
 TYPED = {"every_face": "--all", "source": "source directory"}  # what the others are called, with two dashes
 
 
@@ -24,8 +27,9 @@ def align_directory(source: Path, out: Path, options: Options, *, workers: int =
 
     Where ``source`` is a data directory (it has an ``images.list``), ``out`` becomes one too: its lists, without the
     images that show no face. ``out/align.json`` keeps source and options, so that a second run goes on where one has
-    stopped; ``overwrite`` aligns everything anew. ``out/no_face.list`` names what could not be aligned. UserError for
-    options that do not fit together or what ``out`` holds, and where no photograph shows a face.
+    stopped; ``overwrite`` aligns everything anew, as does a list of landmarks that has changed since.
+    ``out/no_face.list`` names what could not be aligned. Raises UserError if options do not fit together or do not fit
+    what ``out`` holds, and if no photograph shows a face.
     """
     is_layout = (source / "images.list").is_file() or any(source.glob("list_attr_*_train.txt"))
     if is_layout and options.every_face:
@@ -39,8 +43,11 @@ def align_directory(source: Path, out: Path, options: Options, *, workers: int =
         raise UserError(f"{photos}: some images differ only in that one ends in .jpg; rename one of them")
     record = replace(options, model=None if options.landmarks else _sha256_of_model(options.model))
     setup = (photos, faces, options, taken)
-    Aligner(*setup)     # a missing package or a wrong model shows here, before anything is written
-    _open_output(out, {**asdict(record), "source": str(source.resolve())}, overwrite)
+    landmarks = Aligner(*setup).landmarks  # a missing package or a wrong model shows here, before anything is written
+    if landmarks:
+        landmarks.check_names(names)
+    overwrite |= _open_output(out, {**asdict(record), "source": str(source.resolve()),
+                                    "points": landmarks and landmarks.digest}, overwrite)
 
     waiting = [name for name in names if overwrite or not _is_done(photos / name, faces / output_name(name))]
     faults = dict(progress(align_all(waiting, workers, *setup), "aligning", len(waiting), "image"))
@@ -49,7 +56,9 @@ def align_directory(source: Path, out: Path, options: Options, *, workers: int =
     aligned = {name for name in names if name not in faults}
     _report(names, waiting, faults, out)
     if not aligned:
-        raise UserError(f"{photos}: none of the {len(names)} images shows a face; see {out / 'no_face.list'}")
+        fault, count = Counter(faults.values()).most_common(1)[0]
+        raise UserError(f"{photos}: none of the {len(names)} images shows a face; {count} times: {fault}; see "
+                        f"{out / 'no_face.list'}")
     if is_layout:
         carry_lists(source, out, aligned, subjects)
 
@@ -70,26 +79,34 @@ def _sha256_of_model(model: str) -> str:
 
 
 def _image_names(photos: Path) -> list[str]:
-    names = sorted(path.relative_to(photos).as_posix() for path in photos.rglob("*")
-                   if is_image_name(path.name) and path.is_file())
-    if not names:
+    files = walk(photos)
+    if files.passed_over():
+        print(f"{photos}: {describe(files.passed_over())}")
+    if not files.images:
         raise UserError(f"{photos}: holds no images ({' '.join(ENDINGS)})")
-    return names
+    return [path.relative_to(photos).as_posix() for path in files.images]
 
 
-def _open_output(out: Path, told: dict[str, object], overwrite: bool) -> None:
+def _open_output(out: Path, told: dict[str, object], overwrite: bool) -> bool:
+    """Write ``align.json``, and return whether the list of landmarks has changed since an earlier run."""
     record = out / "align.json"
     if not record.is_file() and out.is_dir() and any(out.iterdir()):
         raise UserError(f"{out}: holds something else already; choose another output directory")
     if record.is_file():
         before = check(read_json(record), RECORD, record, "choose another output directory")
         before = {"source": told["source"], **before}  # an earlier version did not write it
+    corrected = record.is_file() and told["landmarks"] == before.get("landmarks") is not None \
+        and told["points"] != before.get("points")
+    if corrected and not overwrite:
+        print(f"{told['landmarks']}: has changed since; all images are aligned anew")
+        before["points"] = told["points"]
     if record.is_file() and not overwrite:
         changed = [TYPED.get(key, f"--{key}") for key in told if before.get(key) != told[key]]
         if changed:
             raise UserError(f"{out}: was made with another {', '.join(changed)}; choose another output directory, "
                             "or align everything anew with --overwrite")
     write_json(record, told)
+    return corrected
 
 
 def _is_done(photo: Path, face: Path) -> bool:
@@ -115,7 +132,7 @@ def carry_lists(source: Path, out: Path, aligned: set[str], subjects: dict[str, 
     ``subjects`` are those of :class:`datasets.lists.Lists`. The list of pairs is not carried: it would name images
     that are left out, and training draws its own.
     """
-    texts = {}
+    texts, names = {}, Names(image_directory(source))
     if (source / "expressions.txt").is_file():
         texts["expressions.txt"] = "".join(line + "\n" for line in read_lines(source / "expressions.txt")), 0
     if (source / "subjects.list").is_file():
@@ -125,14 +142,14 @@ def carry_lists(source: Path, out: Path, aligned: set[str], subjects: dict[str, 
     for path in (*sorted(source.glob("list_attr_*_t*.txt")), source / "images_val.list", source / "images_test.list",
                  source / "images.list"):
         if path.is_file():
-            texts[path.name] = _carried(path, aligned)
+            texts[path.name] = _carried(path, aligned, names.another())
     for name, (text, left_out) in texts.items():
         write_text(out / name, text)
         if left_out:
             print(f"{name}: {left_out} lines left out, their images have no aligned face")
 
 
-def _carried(path: Path, aligned: set[str]) -> tuple[str, int]:
+def _carried(path: Path, aligned: set[str], names: Names) -> tuple[str, int]:
     """The text of a list of labels for the aligned images, and how many lines it lacks."""
     head: list[str] = []
     lines = read_lines(path)
@@ -140,8 +157,7 @@ def _carried(path: Path, aligned: set[str]) -> tuple[str, int]:
         head, lines = lines[:2], lines[2:]
     words = len(head[1].split()) if head else 1
     rows = [line.rsplit(None, words) for line in lines if line.strip()]
-    kept = [" ".join([output_name(canonical(name.strip())), *rest]) for name, *rest in rows
-            if canonical(name.strip()) in aligned]
+    kept = [" ".join([output_name(name), *rest]) for listed, *rest in rows if (name := names.find(listed)) in aligned]
     if head:
         head[0] = str(len(kept))
     return "".join(line + "\n" for line in [*head, *kept]), len(rows) - len(kept)

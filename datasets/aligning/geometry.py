@@ -8,6 +8,7 @@ right eye is on the left of the picture). Matrices are 2×3 and map points of th
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy
 from PIL import Image
@@ -40,6 +41,32 @@ def similarity(source: numpy.ndarray, target: numpy.ndarray) -> numpy.ndarray:
     cosine, sine = (x * u + y * v).sum() / spread, (x * v - y * u).sum() / spread
     linear = numpy.array([[cosine, -sine], [sine, cosine]])
     return numpy.column_stack([linear, target_mean - linear @ source_mean])
+
+
+class Fit(NamedTuple):
+    """How five points fit an upright face after the best similarity transform.
+
+    ``residual`` is the share of the template's spread that stays unexplained, 0 to 1: below 0.1 for most photographs,
+    0.3 for a face turned by 75°, 0.5 and more for points in a wrong order. ``side`` is that of the tight crop in the
+    points' unit, ``tilt`` the rotation in degrees.
+    """
+
+    residual: float
+    side: float
+    tilt: float
+
+
+def fit_of(points: numpy.ndarray) -> Fit:
+    """Measure how five points (5, 2) fit an upright face; points that coincide have the residual 1 and the side 0."""
+    goal = template(1, 0)
+    try:
+        matrix = similarity(points, goal)
+    except ValueError:
+        return Fit(1.0, 0.0, 0.0)
+    cosine, sine = matrix[:, 0]
+    spread = ((goal - goal.mean(0)) ** 2).sum()
+    return Fit(float(((transformed(matrix, points) - goal) ** 2).sum() / spread),
+               1 / max(math.hypot(cosine, sine), 1e-9), math.degrees(math.atan2(-sine, cosine)))
 
 
 def inverse(matrix: numpy.ndarray) -> numpy.ndarray:

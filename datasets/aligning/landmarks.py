@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+from itertools import permutations
 from pathlib import Path
+from typing import Iterable, Sequence
 
 import numpy
 
+from datasets.aligning.geometry import Fit, fit_of
 from datasets.lists import read_lines, shortened
-from utils import UserError
+from utils import UserError, fingerprint
 
 _RAF_ENDING = "_manu_attri.txt"
+_FORM = "<name> x1 y1 ... x5 y5"
+POINTS = "right eye", "left eye", "nose", "right mouth corner", "left mouth corner"  # sides as the person has them
+ORDER = f"{', '.join(POINTS)} (sides as the person has them), x before y, in pixels"
+OTHER_FORMS = {"": lambda points: points, "with y before x": lambda points: points[:, ::-1],
+               "with all x before all y": lambda points: points.reshape(2, 5).T,
+               "with y counted from the bottom": lambda points: points * (1, -1)}
+
+LARGE_RESIDUAL, HOPELESS_RESIDUAL = 0.15, 0.6  # of a fit: a face turned by 60°, or a wrong order; no face in any case
+LEAST_SIDE = 4  # pixels of a face's side
+LARGEST_TILT = 45  # degrees
+JUDGED, TRIED = 500, 8  # lines of a list that are judged; lines for which other orders are tried
 
 
 class Landmarks:
@@ -17,7 +31,8 @@ class Landmarks:
 
     Reads a file of lines ``<name> x1 y1 … x5 y5``, one ``*_manu_attri.txt`` of RAF-DB (five lines ``x y``, then
     attributes), or a directory of these. An image is looked up by its path below the source directory, then by its
-    file name, then by its name without ending. UserError names the file and the line of a mistake.
+    file name, then by its name without ending. Raises UserError that names the file and the line of a mistake, or the
+    likely order or unit of points that fit no face. ``digest`` is one of all points.
     """
 
     def __init__(self, path: str | Path):
@@ -25,19 +40,104 @@ class Landmarks:
         if path.is_dir():
             files = sorted(path.glob("*" + _RAF_ENDING))
             if not files:
-                raise UserError(f"{path}: holds no *{_RAF_ENDING}; give such a directory or a file of "
-                                "lines \"<name> x1 y1 ... x5 y5\"")
+                raise UserError(f"{path}: holds no *{_RAF_ENDING}; give such a directory or a file of lines "
+                                f"\"{_FORM}\"")
             self._points = {_raf_stem(file): _read_raf(file) for file in files}
         elif path.name.endswith(_RAF_ENDING):
             self._points = {_raf_stem(path): _read_raf(path)}
         else:
             self._points = _read_table(path)
+        every = list(self._points.values())
+        fault = fault_of_list(every[::-(-len(every) // JUDGED)])
+        if fault:
+            raise UserError(f"{path}: {fault}; the list needs {ORDER}")
+        self.digest = fingerprint([name, points.tolist()] for name, points in sorted(self._points.items()))
+        self._in_percent = max(points.max() for points in every) <= 100
 
     def of(self, name: str) -> numpy.ndarray | None:
         """The points of an image, or None."""
+        key = self._key(name)
+        return None if key is None else self._points[key]
+
+    def fault_of(self, name: str, size: tuple[int, int]) -> str | None:
+        """What is wrong with the points of an image of this width and height, or None."""
+        if self._in_percent and min(size) > 200:
+            return "all points of the list lie below 100: are they percent of the picture's side? It needs pixels"
+        return fault_of_points(self.of(name), size)
+
+    def check_names(self, names: Iterable[str]) -> None:
+        """Raise UserError if two images would get the points of one line."""
+        of: dict[str, str] = {}
+        for name in names:
+            key = self._key(name)
+            if key is not None and of.setdefault(key, name) != name:
+                raise UserError(f"the landmarks of \"{key}\" would serve for {of[key]} and for {name}; write the paths "
+                                "below the source directory into the list")
+
+    def _key(self, name: str) -> str | None:
         file_name = name.rsplit("/", 1)[-1]
         stem = file_name.rsplit(".", 1)[0]
-        return next((self._points[key] for key in (name, file_name, stem) if key in self._points), None)
+        return next((key for key in (name, file_name, stem) if key in self._points), None)
+
+
+# ---------------------------------------------------------------------------------------------- judging them
+
+def fault_of_list(several: Sequence[numpy.ndarray]) -> str | None:
+    """What is wrong with most of the points (5, 2) of a list, or None."""
+    fits = [fit_of(points) for points in several]
+    side, residual = (float(numpy.median([getattr(fit, name) for fit in fits])) for name in ("side", "residual"))
+    if side < LEAST_SIDE:
+        return _small(side)
+    if residual <= LARGE_RESIDUAL:
+        return None
+    worst = sorted(range(len(fits)), key=lambda i: -fits[i].residual)
+    return _unfit(residual, likely_order([several[i] for i in worst[len(worst) // 4:][:TRIED]]))  # no single mistakes
+
+
+def fault_of_points(points: numpy.ndarray, size: tuple[int, int]) -> str | None:
+    """What is wrong with the points (5, 2) of a picture of this width and height, or None."""
+    fit = fit_of(points)
+    if fit.side < LEAST_SIDE:
+        return _small(fit.side)
+    unfit = _unfit(fit.residual, likely_order([points])) if fit.residual > LARGE_RESIDUAL else None
+    if unfit:
+        return unfit
+    middle = points.mean(0)
+    if (middle < 0).any() or (middle > size).any():
+        return "the points lie outside the picture: were they found in a picture of another size?"
+    return None
+
+
+def likely_order(several: Sequence[numpy.ndarray]) -> str | None:
+    """The order or form in which points (5, 2) fit upright faces far better than as they are, in words; or None."""
+    def fits(form: str, order: tuple[int, ...]) -> list[Fit]:
+        return [fit_of(OTHER_FORMS[form](points)[list(order)]) for points in several]
+
+    def mean_residual(found: list[Fit]) -> float:
+        upright = numpy.median([abs(fit.tilt) for fit in found]) <= LARGEST_TILT
+        return float(numpy.mean([fit.residual for fit in found])) if upright else numpy.inf
+
+    given = float(numpy.mean([fit_of(points).residual for points in several]))
+    tried = {(form, order): mean_residual(fits(form, order))
+             for form in OTHER_FORMS for order in permutations(range(5))}
+    form, order = min(tried, key=tried.get)
+    if tried[form, order] > given / 3:
+        return None
+    names = "" if order == tuple(range(5)) else f" in the order {', '.join(POINTS[order.index(i)] for i in range(5))}"
+    return f", but they fit one{names}{' ' + form if form else ''}"
+
+
+def _small(side: float) -> str:
+    return f"the points make faces of {side:.2g} pixels: are they shares of the picture's side? It needs pixels"
+
+
+def _unfit(residual: float, order: str | None) -> str | None:
+    if not order and residual <= HOPELESS_RESIDUAL:
+        return None
+    return f"the points fit no upright face ({100 * residual:.0f} % of their spread stays unexplained){order or ''}"
+
+
+# -------------------------------------------------------------------------------------------------- reading
 
 
 def _raf_stem(path: Path) -> str:
@@ -50,15 +150,27 @@ def _read_raf(path: Path) -> numpy.ndarray:
 
 
 def _read_table(path: Path) -> dict[str, numpy.ndarray]:
+    """A text or CSV file; a count and a line of column names may come first, as in CelebA's list."""
     points = {}
     for number, line in enumerate(read_lines(path), 1):
-        if line.strip():
-            name, *values = line.rsplit(None, 10)
-            form = "<name> x1 y1 ... x5 y5"
-            points[name] = _numbers(values, 10, f"{path}, line {number}", line, form).reshape(5, 2)
+        if not line.strip():
+            continue
+        name, *values = line.rsplit(",", 10) if line.count(",") >= 10 else line.rsplit(None, 10)
+        if number <= 2 and (not values and name.strip().isdigit() or values and not any(map(_is_number, values))):
+            continue
+        if name in points:
+            raise UserError(f"{path}, line {number}: a second line for {shortened(name)}; keep the right one")
+        points[name] = _numbers(values, 10, f"{path}, line {number}", line, _FORM).reshape(5, 2)
     if not points:
-        raise UserError(f"{path}: holds no landmarks; it needs lines \"<name> x1 y1 ... x5 y5\"")
+        raise UserError(f"{path}: holds no landmarks; it needs lines \"{_FORM}\"")
     return points
+
+
+def _is_number(word: str) -> bool:
+    try:
+        return float(word) is not None
+    except ValueError:
+        return False
 
 
 def _numbers(words: list[str], count: int, where: str, line: str, form: str) -> numpy.ndarray:

@@ -6,9 +6,10 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Iterable, Sequence
 
-from datasets.files import is_image_name
 from datasets.layout import Layout, class_mistakes, image_directory, label_mistakes, target_only_label
 from datasets.lists import Lists
+from datasets.names import shown
+from datasets.walking import Walk, describe, walk
 
 SPLITS = ("train", "val", "test")
 
@@ -26,6 +27,13 @@ def inspect_lists(lists: Lists, names: Sequence[str], neutral: str | None, findi
     if lists.held_out:      # as in the reference's lists; reading takes them out of training
         findings.notes.append(f"{len(lists.held_out)} names of the training list are held out, because the validation "
                               f"or test list has them too, e.g. {min(lists.held_out)}")
+    if lists.contradicted:
+        findings.problems.append(f"{len(lists.contradicted)} names have one label in the training list and another in "
+                                 f"the validation or test list: {first_of(sorted(lists.contradicted))}")
+    if lists.adapted:
+        listed, name = min(lists.adapted.items())
+        findings.notes.append(f"{len(lists.adapted)} listed names are written differently from their files', e.g. "
+                              f"\"{shown(listed)}\" for {shown(name)}")
     torn = lists.val.keys() & lists.test.keys()
     if torn:
         findings.problems.append(f"leak: {len(torn)} names are in the validation and in the test list, "
@@ -63,19 +71,23 @@ def inspect_subjects(layout: Layout, lists: Lists, findings: Findings) -> None:
                             (listed - named, "listed images have no line in subjects.list")):
             if names:
                 findings.notes.append(f"{len(names)} {what}, e.g. {min(names)}")
-    subjects = {split: {sample.subject for sample in layout.split(split) if sample.subject} for split in SPLITS}
-    subjects["train"] |= {sample.subject for sample in layout.target_only if sample.subject}
+    subjects = {split: {sample.subject.casefold(): sample.subject for sample in samples if sample.subject}
+                for split, samples in (("train", layout.train + layout.target_only), ("val", layout.val),
+                                       ("test", layout.test))}
     for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
-        shared = subjects[one] & subjects[other]
+        shared = sorted(subjects[one][subject] for subject in subjects[one].keys() & subjects[other].keys())
         if shared:
             findings.problems.append(f"leak: {len(shared)} subjects are in {one} and {other}, "
-                                     f"e.g. {', '.join(sorted(shared)[:3])}")
+                                     f"e.g. {', '.join(shared[:3])}")
 
 
 def inspect_unlisted(lists: Lists, findings: Findings) -> None:
     """Images that no list names, and whole directories of them."""
     images, listed = image_directory(lists.root), lists.names()
-    present = sorted(path.relative_to(images).as_posix() for path in images.rglob("*") if is_image_name(path.name))
+    files = walk(images) if images.is_dir() else Walk()
+    if files.hidden:
+        findings.notes.append(f"in {images}: {describe(files.hidden)}")
+    present = [path.relative_to(images).as_posix() for path in files.images]
     unlisted = [name for name in present if name not in listed]
     used = {name.rpartition("/")[0] for name in present if name in listed}
     forgotten: dict[str, int] = defaultdict(int)

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Iterator, Sequence
 
 import numpy
-from PIL import Image
 
 from datasets.checking.findings import SPLITS, Findings, first_of
 from datasets.layout import Layout, Sample
-from datasets.pictures import BadPicture, read_picture
+from datasets.pictures import BLANK_SIDE, BadPicture, greys_of, is_blank, read_picture
 from utils import progress
 
 TINY = 32                   # pixels of the shorter side
 SAME_PICTURE = 0.995        # correlation of two 32×32 grey pictures from which they count as one picture
-_GREY = 32
-
 
 @dataclass(frozen=True)
 class Look:
@@ -46,22 +44,23 @@ def look_at(layout: Layout) -> list[Look]:
 
 def _look(sample: Sample, split: str) -> Look:
     try:
-        picture = read_picture(sample.path, 2 * _GREY)      # JPEG files at the lowest resolution that will do
+        picture = read_picture(sample.path, 2 * BLANK_SIDE)      # JPEG files at the lowest resolution that will do
         digest = hashlib.sha256(sample.path.read_bytes()).hexdigest()
     except BadPicture as error:
         return Look(sample, split, error.fault)
-    grey = picture.convert("L").resize((_GREY, _GREY), Image.Resampling.BOX)
-    greys = numpy.asarray(grey, numpy.float32).ravel()
-    greys = greys - greys.mean()
-    length = float(numpy.linalg.norm(greys))
-    return Look(sample, split, None, min(picture.size), digest, greys / length if length >= _GREY else None)
+    greys = greys_of(picture)
+    standard = None if is_blank(greys) else (greys - greys.mean()) / (greys.std() * len(greys) ** 0.5)
+    return Look(sample, split, None, min(picture.size), digest, standard)
 
 
 def inspect_pictures(looks: Sequence[Look], findings: Findings) -> None:
-    """Broken and tiny images, and pictures that are there twice: a leak where they are in two splits."""
+    """Find broken, blank and tiny images, and pictures that are there twice: a leak if they are in two splits."""
     broken = [f"{seen.sample.name} ({seen.fault})" for seen in looks if seen.fault]
     if broken:
         findings.problems.append(f"{len(broken)} images cannot be read: {first_of(broken)}")
+    blank = [seen.sample.name for seen in looks if not seen.fault and seen.greys is None]
+    if blank:
+        findings.problems.append(f"{len(blank)} images are nearly one color and show nothing: {first_of(blank)}")
     tiny = [f"{seen.sample.name} ({seen.side} pixels)" for seen in looks if not seen.fault and seen.side < TINY]
     if tiny:
         findings.notes.append(f"{len(tiny)} images are smaller than {TINY} pixels: {first_of(tiny)}")
@@ -69,7 +68,11 @@ def inspect_pictures(looks: Sequence[Look], findings: Findings) -> None:
     same = [(looks[i], looks[j]) for i, j in _identical(looks)]
     near = [(looks[i], looks[j]) for i, j in near_duplicates([seen.greys for seen in looks])
             if looks[i].digest != looks[j].digest]
-    for pairs, what in ((same, "byte-identical images"), (near, "nearly identical images")):
+    known = {(id(one), id(other)) for one, other in same + near}
+    mirrored = [(looks[i], looks[j]) for i, j in near_duplicates([seen.greys for seen in looks], mirrored=True)
+                if (id(looks[i]), id(looks[j])) not in known]
+    for pairs, what in ((same, "byte-identical images"), (near, "nearly identical images"),
+                        (mirrored, "images that are nearly each other's mirror image")):
         across = [f"{one.sample.name} ({one.split}) = {other.sample.name} ({other.split})"
                   for one, other in pairs if one.split != other.split]
         if across:
@@ -77,7 +80,8 @@ def inspect_pictures(looks: Sequence[Look], findings: Findings) -> None:
         torn = [f"{one.sample.name} = {other.sample.name}"
                 for one, other in pairs if one.sample.label != other.sample.label]
         if torn:
-            findings.notes.append(f"{len(torn)} pairs of {what} have two labels: {first_of(torn)}")
+            (findings.problems if pairs is same else findings.notes).append(
+                f"{len(torn)} pairs of {what} have two labels: {first_of(torn)}")
         within = len(pairs) - len(across)
         if within:
             findings.notes.append(f"{within} pairs of {what} within one split")
@@ -92,18 +96,22 @@ def _identical(looks: Sequence[Look]) -> Iterator[tuple[int, int]]:
         yield from ((i, j) for position, i in enumerate(group[:50]) for j in group[position + 1:])
 
 
-def near_duplicates(greys: Sequence[numpy.ndarray | None], block: int = 1024) -> Iterator[tuple[int, int]]:
+def near_duplicates(greys: Sequence[numpy.ndarray | None], block: int = 1024, mirrored: bool = False
+                    ) -> Iterator[tuple[int, int]]:
     """Pairs of pictures whose standardized greys (1024,) correlate by at least ``SAME_PICTURE``.
 
-    All pairs are compared, block by block as matrix products. The correlation does not see brightness, contrast,
-    scale and compression, but tells two photographs of one person apart.
+    With ``mirrored`` one picture of each pair is mirrored. All pairs are compared, block by block as matrix products.
+    The correlation does not see brightness, contrast, scale and compression, but tells two photographs of one person
+    apart.
     """
     known = numpy.array([index for index, grey in enumerate(greys) if grey is not None], int)
     if len(known) < 2:
         return
     vectors = numpy.stack([greys[index] for index in known])
+    side = math.isqrt(vectors.shape[1])
+    others = vectors.reshape(-1, side, side)[:, :, ::-1].reshape(len(vectors), -1) if mirrored else vectors
     for start in range(0, len(vectors), block):
-        rows, columns = numpy.nonzero(vectors[start:start + block] @ vectors[start:].T >= SAME_PICTURE)
+        rows, columns = numpy.nonzero(vectors[start:start + block] @ others[start:].T >= SAME_PICTURE)
         for row, column in zip(rows.tolist(), columns.tolist()):
             if row < column:
                 yield int(known[start + row]), int(known[start + column])

@@ -28,27 +28,39 @@ def table(layout: Layout) -> str:
                                                             in zip(row[1:], widths[1:]))]).rstrip() for row in rows)
 
 
-def contact_sheet(layout: Layout, broken: set[Sample], columns: int = 10, side: int = 96) -> Image.Image:
-    """A row of training images per expression, from the first to the last of the list, with its name.
+COLUMNS = {"train": 8, "test": 4}  # images of an expression on the contact sheet
+
+
+def contact_sheet(layout: Layout, broken: set[Sample], side: int = 96) -> Image.Image:
+    """A row of training and of test images per expression, from the first to the last of the lists, with its name.
 
     ``broken`` images are left out; ``side`` is that of an image in pixels.
     """
-    rows = [(name, [s for s in layout.train if s.label == label and s not in broken])
+    rows = [(name, {split: [s for s in layout.split(split) if s.label == label and s not in broken] for split in COLUMNS})
             for label, name in enumerate(layout.expressions)]
     if layout.target_only:
-        rows.append(("targets only", [s for s in layout.target_only if s not in broken]))
-    font = ImageFont.load_default(14)
-    gap, head = 4, 16 + max(int(font.getlength(text)) for name, part in rows for text in (name, f"{len(part)} train"))
-    sheet = Image.new("RGB", (head + columns * (side + gap) + gap, len(rows) * (side + gap) + gap), "white")
+        rows.append(("targets only", {"train": [s for s in layout.target_only if s not in broken], "test": []}))
+    font, gap, top = ImageFont.load_default(14), 4, 28
+    notes = [f"{name}\n" + "\n".join(f"{len(part)} {split}" for split, part in parts.items()) for name, parts in rows]
+    starts = {"train": 16 + int(max(font.getlength(line) for note in notes for line in note.split("\n")))}
+    starts["test"] = starts["train"] + COLUMNS["train"] * (side + gap) + 16
+    sheet = Image.new("RGB", (starts["test"] + COLUMNS["test"] * (side + gap), top + len(rows) * (side + gap)), "white")
     draw = ImageDraw.Draw(sheet)
-    for row, (name, part) in enumerate(rows):
-        top = gap + row * (side + gap)
-        draw.text((8, top + side // 2 - 18), f"{name}\n{len(part)} train", fill="black", font=font)
-        count = min(columns, len(part))
-        for column in range(count):
-            try:
-                picture = read_picture(part[column * len(part) // count].path)
-            except BadPicture:      # changed since it was looked at
-                continue
-            sheet.paste(ImageOps.fit(picture, (side, side)), (head + column * (side + gap), top))
+    for split, start in starts.items():
+        draw.text((start, 6), {"train": "training images", "test": "test images"}[split], "black", font)
+        for row, ((_, parts), note) in enumerate(zip(rows, notes)):
+            place = top + row * (side + gap)
+            draw.text((8, place + side / 2), note, "black", font, anchor="lm")
+            _paste_row(sheet, parts[split], COLUMNS[split], start, place, side, gap)
     return sheet
+
+
+def _paste_row(sheet: Image.Image, samples: list[Sample], columns: int, left: int, top: int, side: int, gap: int) -> None:
+    """Paste ``columns`` of the samples, evenly spread over them."""
+    count = min(columns, len(samples))
+    for column in range(count):
+        try:
+            picture = read_picture(samples[column * len(samples) // count].path)
+        except BadPicture:  # changed since it was looked at
+            continue
+        sheet.paste(ImageOps.fit(picture, (side, side)), (left + column * (side + gap), top))

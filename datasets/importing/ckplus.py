@@ -1,20 +1,28 @@
-"""CK+: ``cohn-kanade-images/S005/001/S005_001_00000011.png`` and ``Emotion/S005/001/..._emotion.txt``."""
+"""CK+: ``cohn-kanade-images/S005/001/S005_001_00000011.png`` and ``Emotion/S005/001/..._emotion.txt``.
+
+Or ``ckextended.csv``, a table of pixels in the form of FER2013's, which names no persons.
+"""
 
 from __future__ import annotations
 
 import argparse
 import re
 from pathlib import Path
+from typing import Iterable
 
 from datasets.importing import naming, sequences
-from datasets.importing.collection import Collection, Importer, files_below, source_directory
-from datasets.lists import read_lines, shortened
+from datasets.importing.collection import Collection, Importer, source_directory, source_table
+from datasets.importing.fer2013 import collected, read_images
+from datasets.lists import read_lines, shortened, whole_number
+from datasets.walking import walk
 from options.option import check_ranges
 from utils import UserError
 
+TABLE = "ckextended.csv"
 _EXPRESSIONS = ("anger", "contempt", "disgust", "fear", "happy", "sadness", "surprise", "neutral")
-_FRAME = re.compile(r"(S\d+)_(\d+)_(\d+)\.(png|jpe?g)", re.IGNORECASE)
-_LABEL = re.compile(r"(S\d+)_(\d+)_(\d+)_emotion\.txt", re.IGNORECASE)
+_IN_TABLE = ("anger", "disgust", "fear", "happy", "sadness", "surprise", "neutral", "contempt")
+_FRAME = re.compile(r"(S\d+)_(\d+)_(\d{1,9})\.(?:png|jpe?g)", re.IGNORECASE)
+_LABEL = re.compile(r"(S\d+)_(\d+)_(\d{1,9})_emotion\.txt", re.IGNORECASE)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -24,10 +32,22 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def read(asked: argparse.Namespace) -> Collection:
-    """What was asked for, as samples without a split."""
+    """What was asked for: samples without a split, or with the split of the table."""
     check_ranges(asked, peak=(1, 1000))
-    found = read_ckplus(source_directory(asked), asked.peak)
-    found.test = naming.share_or_subjects(asked.test_subjects)
+    source = Path(asked.source)
+    if source.is_dir() and not (source / "cohn-kanade-images").is_dir() and (source / TABLE).is_file():
+        asked.source = str(source / TABLE)
+    if Path(asked.source).is_file():
+        return read_ckextended(source_table(asked))
+    return read_ckplus(source_directory(asked), asked.peak)
+
+
+def read_ckextended(table: Path) -> Collection:
+    """All rows of ``ckextended.csv``, with their pixels and its split."""
+    images = list(read_images(table, len(_IN_TABLE)))
+    labels = [_EXPRESSIONS.index(_IN_TABLE[image.label]) for image in images]
+    found = collected(images, labels, _EXPRESSIONS, table, "ckplus")
+    found.notes.append(f"{table.name} names no persons: one may be both in training and in test")
     return found
 
 
@@ -37,45 +57,48 @@ def read_ckplus(source: Path, peak: int) -> Collection:
     for path in (images, labels):
         if not path.is_dir():
             raise UserError(f"{source}: not a CK+ tree; {path} is missing")
-    found, taken = Collection(_EXPRESSIONS), read_labels(labels)
-    frames: dict[tuple[str, str], list[Path]] = {}
-    for path in files_below(images):
-        match = _FRAME.fullmatch(path.name)
-        if match:
-            frames.setdefault((match[1].upper(), match[2]), []).append(path)
-        else:
-            found.left_out["not named like S005_001_00000011.png"] += 1
+    found = Collection(_EXPRESSIONS, walk(images, labels))
+    taken = read_labels(found.walk.others, labels)
+    frames: dict[tuple[str, str], dict[int, Path]] = {}
+    for path, match in found.images_named(_FRAME, "S005_001_00000011.png"):
+        frames.setdefault((match[1].upper(), match[2]), {})[int(match[3])] = path
     for sequence, paths in frames.items():
-        if sequence in taken:
-            subject, scene = sequence
-            sequences.take_sequence(found, paths, taken[sequence], peak, subject, scene)
-        else:
-            found.left_out["of sequences without a label"] += len(paths)
+        if sequence not in taken:
+            found.leave_out("of sequences without a label", *paths.values())
+            continue
+        (subject, scene), (label, last) = sequence, taken[sequence]
+        if last not in paths:
+            found.leave_out("of sequences without the frame that their label is of", *paths.values())
+            continue
+        found.leave_out("behind the frame that their label is of", *(paths[frame] for frame in paths if frame > last))
+        until = [paths[frame] for frame in sorted(paths) if frame <= last]
+        sequences.take_sequence(found, until, label, peak, subject, scene)
     missing = len(taken.keys() - frames.keys())
     if missing:
         found.left_out[f"labelled but missing in {images}"] += missing
     return found
 
 
-def read_labels(folder: Path) -> dict[tuple[str, str], int]:
-    """{(subject, sequence): label}; UserError for a file that holds anything but 1 to 7, and two of one sequence."""
-    labels: dict[tuple[str, str], int] = {}
-    for path in sorted(folder.rglob("*_emotion.txt")):
+def read_labels(files: Iterable[Path], folder: Path) -> dict[tuple[str, str], tuple[int, int]]:
+    """{(subject, sequence): (label, frame)}; UserError for a file that holds anything but 1 to 7, and two of one
+    sequence."""
+    labels: dict[tuple[str, str], tuple[int, int]] = {}
+    for path in files:
         match = _LABEL.fullmatch(path.name)
         if not match:
             continue
         words = read_lines(path, as_words=True)
-        if len(words) != 1 or not re.fullmatch(r"[1-7](\.0*(e\+?0+)?)?", words[0]):
+        if len(words) != 1 or whole_number(words[0]) not in tuple("1234567"):
             raise UserError(f"{path}: \"{shortened(' '.join(words))}\" is no expression, a number from 1 to 7")
         sequence = match[1].upper(), match[2]
         if sequence in labels:
             raise UserError(f"{path}: its sequence has another label file; keep one")
-        labels[sequence] = int(words[0][0]) - 1
+        labels[sequence] = int(whole_number(words[0])) - 1, int(match[3])
     if not labels:
         raise UserError(f"{folder}: holds no file named like S005_001_00000011_emotion.txt")
     return labels
 
 
-CKPLUS = Importer("ckplus", "CK+ as published (cohn-kanade-images, Emotion)",
-                  ("SRC", "the directory that holds cohn-kanade-images/ and Emotion/"), "datasets/ckplus", add_options,
-                  read)
+CKPLUS = Importer("ckplus", "CK+ as published (cohn-kanade-images, Emotion), or ckextended.csv",
+                  ("SRC", "the directory that holds cohn-kanade-images/ and Emotion/, or ckextended.csv"),
+                  "datasets/ckplus", add_options, read)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import filecmp
+import re
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Iterator
 
-from datasets.files import check_output, is_image_name
+from datasets.files import check_output
 from datasets.layout import Sample
 from datasets.lists import LISTS
+from datasets.names import Names
+from datasets.walking import Walk
 from utils import UserError
 
 
@@ -21,37 +25,86 @@ class PixelSample(Sample):
     pixels: bytes = field(default=b"", repr=False)
 
 
+@dataclass(frozen=True)
+class BoxSample(Sample):
+    """A face in a picture: ``box`` is (left, top, right, bottom) in pixels; right and bottom lie outside the face."""
+
+    box: tuple[int, int, int, int] = (0, 0, 0, 0)
+
+
 @dataclass
 class Collection:
     """What an importer found. A sample's ``path`` is the source's file, its ``name`` the one it gets.
 
     ``undecided`` samples have no split yet: ``test`` is the share of them that is tested on, or the subjects.
-    ``left_out`` counts images by the reason for which they are not taken.
+    ``left_out`` counts images by the reason for which they are not taken, ``refused`` are their files. ``walk`` are the
+    files of the source, ``rows`` is how many faces its table lists, ``names`` are those by which its lists call files,
+    and ``notes`` are sentences for the user.
     """
 
     expressions: tuple[str, ...]
+    walk: Walk | None = None
+    rows: int = 0
+    names: list[Names] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     test: float | set[str] = 0.2
     splits: dict[str, list[Sample]] = field(default_factory=lambda: {"train": [], "val": [], "test": []})
     undecided: list[Sample] = field(default_factory=list)
     left_out: Counter = field(default_factory=Counter)
+    refused: set[Path] = field(default_factory=set)
 
     def add(self, split: str | None, sample: Sample) -> None:
         """Put a sample into its split, or among the undecided."""
         (self.splits[split] if split else self.undecided).append(sample)
 
+    def leave_out(self, reason: str, *paths: Path) -> None:
+        """Count images of the source that are not taken, each with the reason."""
+        self.left_out[reason] += len(paths)
+        self.refused.update(paths)
+
     def everything(self) -> list[Sample]:
         """All samples, with and without a split."""
         return [*self.splits["train"], *self.splits["val"], *self.splits["test"], *self.undecided]
 
-    def name_apart(self, new_name: Callable[[str], str] = str) -> None:
+    def map(self, function: Callable[[Sample], Sample]) -> None:
+        """Replace every sample by a function of it."""
+        self.splits = {split: list(map(function, samples)) for split, samples in self.splits.items()}
+        self.undecided = list(map(function, self.undecided))
+
+    def keep(self, kept: Callable[[Sample], bool]) -> None:
+        """Keep the samples for which a function says so."""
+        self.splits = {split: list(filter(kept, samples)) for split, samples in self.splits.items()}
+        self.undecided = list(filter(kept, self.undecided))
+
+    def images_named(self, pattern: re.Pattern, example: str) -> Iterator[tuple[Path, re.Match]]:
+        """The images of the source whose file names match a pattern; the others are left out.
+
+        Copies of one file are taken once. Raises UserError if two different files have one name.
+        """
+        first: dict[tuple, Path] = {}
+        for path in self.walk.images:
+            match = pattern.fullmatch(path.name)
+            if not match:
+                self.leave_out(f"not named like {example}", path)
+                continue
+            known = first.setdefault(tuple(part and part.upper() for part in match.groups()), path)
+            if known is path:
+                yield path, match
+            elif filecmp.cmp(known, path, shallow=False):
+                self.leave_out("that are copies of others", path)
+            else:
+                raise UserError(f"{known} and {path} are one picture by their names, and differ; name the directory of "
+                                "one of them as the source, or move the other away")
+
+    def name_apart(self, new_name: Callable[[Sample], str]) -> None:
         """Rename all samples that have a split so that no two share a name, not even where a file system ignores case.
 
-        ``new_name`` maps the names before they are told apart.
+        ``new_name`` gives a sample's name before it is told apart from others.
         """
         used: set[str] = set()
 
         def renamed(sample: Sample) -> Sample:
-            first = name = new_name(sample.name)
+            first = name = new_name(sample)
             stem, dot, ending = first.rpartition(".")
             number = 1
             while name.lower() in used:
@@ -99,19 +152,3 @@ def source_table(asked: argparse.Namespace, *others: Path) -> Path:
     for name in LISTS:
         check_output(Path(asked.out) / name, "--out", inputs=[table, *others])
     return table
-
-
-def files_below(folder: Path) -> list[Path]:
-    """All files below a directory that are images by their names, in order."""
-    return [path for path in sorted(folder.rglob("*")) if is_image_name(path.name) and path.is_file()]
-
-
-def share_to_test_on(word: str) -> float:
-    """A share, from what was typed; UserError unless it lies between 0 and 1."""
-    try:
-        share = float(word)
-    except ValueError:
-        raise UserError(f"--test_subjects {word}: no share, no subject's number and no file") from None
-    if not 0 < share < 1:
-        raise UserError(f"the share to test on must lie between 0 and 1, not {word}")
-    return share

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
-from typing import Callable
+from typing import Sequence
 
 from datasets.checking.overview import table
-from datasets.importing.collection import Collection, PixelSample
-from datasets.importing.images import ImageWriter, is_foreign
+from datasets.importing.collection import BoxSample, Collection, PixelSample
+from datasets.importing.images import ImageWriter, fault_of, is_foreign
 from datasets.layout import Layout, Sample, read_layout, write_layout
 from datasets.lists import LISTS
-from datasets.pictures import fault_when_decoded, image_fault
 from datasets.splits import with_validation
+from datasets.walking import describe
 from utils import UserError, progress
 
 
@@ -26,7 +29,10 @@ def convert(found: Collection, source: Path, out: Path, writer: ImageWriter, *, 
     UserError, before anything is written, where the collection is no data set to train on, and where a list or an image
     of another one would be replaced without ``overwrite``.
     """
-    _drop_broken(found, fault_when_decoded if writer.reencode else image_fault)
+    unify_subjects(found)
+    _drop_repeated(found)
+    _drop_broken(found)
+    _count_the_rest(found)
     decide_splits(found, seed)
     found.name_apart(writer.name)
     _check_complete(found, source)
@@ -45,17 +51,93 @@ def convert(found: Collection, source: Path, out: Path, writer: ImageWriter, *, 
     print(f"{out}: {len(samples)} images ({done})")
     for reason, count in sorted(found.left_out.items()):
         print(f"left out: {count} images {reason}")
+    for note in found.notes:
+        print(f"note: {note}")
     print(table(read_layout(out)))
+    print(f"{source}: {'; '.join(account(found))}")
 
 
-def _drop_broken(found: Collection, fault_of: Callable[[Path], str | None]) -> None:
-    """Leave out images with a fault, so that the lists never name them."""
-    paths = [sample.path for sample in found.everything() if not isinstance(sample, PixelSample)]
+def account(found: Collection) -> list[str]:
+    """What became of all files of the source, and of all rows of its list where a row is a face."""
+    samples, sums = found.everything(), []
+    if found.walk:
+        taken, passed, images = {sample.path for sample in samples}, found.walk.passed_over(), len(found.walk.images)
+        sums.append(f"{images + passed.total()} files: {len(taken)} taken, {describe(passed)}, "
+                    f"{images - len(taken)} refused")
+    if found.rows:
+        sums.append(f"{found.rows} rows: {len(samples)} taken, {found.rows - len(samples)} refused")
+    return sums
+
+
+def unify_subjects(found: Collection) -> None:
+    """Give subjects that differ in case alone one spelling: they are one person."""
+    spelled: dict[str, str] = {}
+    for sample in found.everything():
+        if sample.subject:
+            spelled.setdefault(sample.subject.casefold(), sample.subject)
+    double = {sample.subject for sample in found.everything() if sample.subject} - set(spelled.values())
+    if double:
+        one = min(double)
+        found.notes.append(f"{len(double)} subjects are written in two ways, e.g. {one} and {spelled[one.casefold()]}; "
+                           "each is taken for one person")
+        found.map(lambda sample: replace(sample, subject=sample.subject and spelled[sample.subject.casefold()]))
+
+
+def _drop_repeated(found: Collection) -> None:
+    """Leave out all but the first of samples that are one file or one face in it.
+
+    Raises UserError if these have different labels, splits or subjects.
+    """
+    first: dict[tuple, tuple[Sample, str | None]] = {}
+    repeated: dict[int, Sample] = {}
+    folder_of = lru_cache(None)(os.path.realpath)
+    splits = [(split, sample) for split, part in (*found.splits.items(), (None, found.undecided)) for sample in part]
+    for split, sample in splits:
+        if isinstance(sample, PixelSample):
+            continue
+        path = Path(os.path.realpath(sample.path)) if sample.path.is_symlink() else sample.path
+        key = folder_of(path.parent), path.name, getattr(sample, "box", None)
+        one, its_split = first.setdefault(key, (sample, split))
+        if one is not sample:
+            labels = (*found.expressions, "target only")
+            _check_same(sample.path, one.path, {"label": (labels[one.label], labels[sample.label]),
+                                                "split": (its_split, split), "subject": (one.subject, sample.subject)})
+            repeated[id(sample)] = sample
+    found.left_out += Counter({"that are there before": len(repeated)})
+    found.refused.update(sample.path for sample in repeated.values())
+    found.keep(lambda sample: id(sample) not in repeated)
+
+
+def _check_same(path: Path, other: Path, told: dict[str, tuple]) -> None:
+    for what, (first, second) in told.items():
+        if first != second:
+            also = "" if path == other else f" (it is {other} as well)"
+            raise UserError(f"{path}{also}: is taken twice, with the {what} {first} and with {second}; correct it, or if "
+                            "a table lists several faces of a picture, name their boxes with --box_columns LEFT TOP "
+                            "RIGHT BOTTOM")
+
+
+def _drop_broken(found: Collection) -> None:
+    """Leave out images with a fault, so that the lists never name them. All are decoded, JPEG files as small ones."""
+    samples = found.everything()
     with ThreadPoolExecutor(8) as pool:
-        faults = dict(zip(paths, pool.map(fault_of, paths)))
-    found.left_out += Counter(f"that cannot be used: {fault}" for fault in faults.values() if fault)
-    found.splits = {split: [s for s in part if not faults.get(s.path)] for split, part in found.splits.items()}
-    found.undecided = [s for s in found.undecided if not faults.get(s.path)]
+        faults = list(progress(pool.map(fault_of, samples), "looking at images", len(samples), "image"))
+    found.left_out += Counter(f"that cannot be used: {fault}" for fault in faults if fault)
+    broken = {id(sample): sample.path for sample, fault in zip(samples, faults) if fault}
+    found.refused.update(broken.values())
+    found.keep(lambda sample: id(sample) not in broken)
+
+
+def _count_the_rest(found: Collection) -> None:
+    """Count listed names without a file, and images that nothing has named."""
+    for names in found.names:
+        if names.missing:
+            found.left_out[f"listed but missing below {names.root}, {names.explain_missing()}"] += len(names.missing)
+        if names.adapted:
+            found.notes.append(names.explain_adapted())
+    if found.walk:
+        known = found.refused | {sample.path for sample in found.everything()}
+        found.left_out += Counter({"that no list names": sum(path not in known for path in found.walk.images)})
 
 
 def decide_splits(found: Collection, seed: int) -> None:
@@ -67,7 +149,9 @@ def decide_splits(found: Collection, seed: int) -> None:
             raise UserError(f"--test_subjects: no images of {', '.join(unknown[:5])}")
         chosen = {sample.name for sample in samples if sample.subject in found.test}
     else:
-        layout = Layout(Path(), found.expressions, None, samples, [], [])
+        together = [replace(sample, subject=sample.subject or f"picture {sample.path}")  # of several faces
+                    if isinstance(sample, BoxSample) else sample for sample in samples]
+        layout = Layout(Path(), found.expressions, None, together, [], [])
         chosen = {sample.name for sample in with_validation(layout, seed, found.test).val}
     found.splits["train"] += [sample for sample in samples if sample.name not in chosen]
     found.splits["test"] += [sample for sample in samples if sample.name in chosen]
@@ -81,7 +165,7 @@ def _check_complete(found: Collection, source: Path) -> None:
         raise UserError(f"{source}: no images to take{told}")
     for split in ("train", "test"):
         if not counted[split]:
-            raise UserError(f"{source}: no images for the {split} list{told}; choose another split")
+            raise UserError(f"{source}: no images for the {split} list{told}; both are needed")
     trained = {sample.label for sample in found.splits["train"]}
     empty = [name for label, name in enumerate(found.expressions) if label not in trained]
     if empty and len(found.expressions) > 1:

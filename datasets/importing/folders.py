@@ -1,16 +1,16 @@
-"""One directory per expression, with or without ``train/``, ``val/``, ``test/`` above."""
+"""One directory per expression, with or without ``train/``, ``val/``, ``test/`` above them or in each."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Sequence
+from typing import NamedTuple, Sequence
 
-from datasets.files import is_image_name
 from datasets.importing import naming
-from datasets.importing.collection import Collection, Importer, share_to_test_on, source_directory
-from datasets.importing.naming import SPLIT_NAMES, SubjectPattern, asked_labels, neutral_last, one_word
+from datasets.importing.collection import Collection, Importer, source_directory
+from datasets.importing.naming import SubjectPattern, asked_labels, neutral_last, one_word, split_of
 from datasets.layout import Sample
+from datasets.walking import walk
 from utils import UserError
 
 
@@ -18,37 +18,30 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of this kind."""
     parser.add_argument("--target_only", metavar="NAME",
                         help="a directory of neutral faces that are targets of synthesis, in no class (as MMI's)")
+    parser.add_argument("--ignore", nargs="+", default=[], metavar="NAME", help="directories to leave out")
     naming.add_options(parser)
 
 
+class Place(NamedTuple):
+    """Where an image lies: its split and expression, or None, and its name below their directories."""
+
+    split: str | None
+    expression: str | None
+    name: str
+    path: Path
+
+
 def read(asked: argparse.Namespace) -> Collection:
-    """What was asked for; without a test directory, samples without a split."""
-    source, share = source_directory(asked), share_to_test_on(str(asked.test_share))
-    found = read_folders(source, asked.expressions, SubjectPattern(asked.subject_regex, asked.scene_regex),
-                         asked.target_only)
-    found.test = share
-    return found
+    """All images of some directories, with the splits that there are; samples without a split if none is tested on.
 
-
-def read_folders(source: Path, expressions: Sequence[str] | None, pattern: SubjectPattern,
-                 target_only: str | None) -> Collection:
-    """All images of some directories, with the splits that there are.
-
-    ``expressions`` picks directories and orders the labels; by default all, by name with neutral last.
-    ``target_only`` names a directory of neutral faces that are in no class (METHOD §7, row 15).
+    ``--expressions`` picks directories and orders the labels; by default all, by name with neutral last.
+    ``--target_only`` names a directory of neutral faces that are in no class (METHOD §7, row 15).
     """
-    parts: dict[str | None, Path] = {}
-    for path in _directories(source):
-        split = SPLIT_NAMES.get(path.name.lower())
-        if split in parts:
-            raise UserError(f"{source}: {parts[split].name} and {path.name} are both the {split} split; "
-                            "put their images into one of them")
-        if split:
-            parts[split] = path
-    parts = parts or {None: source}
-    files = [(split, folder.name, path) for split, part in parts.items() for folder in _directories(part)
-             for path in sorted(folder.rglob("*")) if not path.is_dir()]
-    names = sorted({name for _, name, path in files if is_image_name(path.name)}, key=neutral_last)
+    source, expressions, target_only = source_directory(asked), asked.expressions, asked.target_only
+    pattern = SubjectPattern(asked.subject_regex, asked.scene_regex)
+    found = Collection((), walk(source))
+    places = find_places(found, source, asked.ignore)
+    names = sorted({place.expression for place in places if place.expression}, key=neutral_last)
     if not names:
         raise UserError(f"{source}: no images in it; it needs one directory per expression, with or without "
                         "train/ and test/ above")
@@ -61,28 +54,62 @@ def read_folders(source: Path, expressions: Sequence[str] | None, pattern: Subje
     chosen = asked_labels([name for name in names if name != target_only], expressions, what)
     if target_only and any(name.lower() == "neutral" for name in expressions or chosen):
         raise UserError(f"--target_only {target_only}: \"neutral\" is one of the expressions already")
-    found = Collection(tuple(map(one_word, expressions or chosen)))
-    taken, everything = {path for _, _, path in files}, (path for path in source.rglob("*") if is_image_name(path.name))
-    if outside := sum(path not in taken and not path.is_dir() for path in everything):
-        found.left_out["outside the expressions' directories"] = outside
-    base = "train" if "test" in parts else None     # without a test directory it is cut from training
-    for split, name, path in files:
-        if not is_image_name(path.name):
-            found.left_out["no image by the name"] += 1
+    found.expressions = tuple(map(one_word, expressions or chosen))
+    for split, name, below, path in places:
+        if name is None:
+            found.leave_out("outside the expressions' directories", path)
         elif name not in chosen and name != target_only:
-            found.left_out[f"in a directory that is not asked for ({name})"] += 1
+            found.leave_out(f"in a directory that is not asked for ({name})", path)
         else:
-            below = path.relative_to(parts[split] / name)
             label = len(chosen) if name == target_only else chosen.index(name)
-            target = one_word("_".join(filter(None, (split, name, *below.parts))))
-            sample = Sample(target, label, path, pattern.subject(below.as_posix()), pattern.scene(below.as_posix()))
-            found.add("train" if name == target_only else base if split == "train" else split, sample)
+            target = one_word("_".join(filter(None, (split, name, *below.split("/")))))
+            sample = Sample(target, label, path, pattern.subject(below), pattern.scene(below))
+            found.add("train" if name == target_only else split, sample)
     pattern.check(found.everything())
+    naming.decide_test(found, asked.val_as_test, sum(place.split == "test" for place in places))
     return found
 
 
-def _directories(path: Path) -> list[Path]:
-    return sorted(child for child in path.iterdir() if child.is_dir() and not child.name.startswith("."))
+def find_places(found: Collection, source: Path, ignored: Sequence[str]) -> list[Place]:
+    """Where the images of the source lie; those in ``ignored`` directories are left out.
+
+    Splits are directories above those of the expressions or below them. Raises UserError if directories with images lie
+    beside them and are none, or if two are the same split.
+    """
+    files = [(path, path.relative_to(source).parts) for path in found.walk.images]
+    found.leave_out("in directories that --ignore names", *(path for path, parts in files
+                                                            if set(parts[:-1]) & set(ignored)))
+    files = [(path, parts) for path, parts in files if not set(parts[:-1]) & set(ignored)]
+    level = next((level for level in (0, 1) if any(split_of(name) for _, parts in files
+                                                   for name in parts[:-1][level:level + 1])), None)
+    if level is None:
+        return [Place(None, parts[0] if len(parts) > 1 else None, "/".join(parts[1:]), path) for path, parts in files]
+    if level and all(len(parts) > 3 for _, parts in files):
+        raise UserError(f"{source}: the splits are in {files[0][1][0]}, above the expressions; name it as the source")
+    _check_splits(source, [parts[:-1][:level + 1] for _, parts in files], level)
+    places = []
+    for path, parts in files:
+        split = split_of(parts[level]) if len(parts) > level + 1 else None
+        inside = len(parts) > 2
+        places.append(Place(split, parts[1 - level] if inside else None, "/".join(parts[2:]), path))
+    return places
+
+
+def _check_splits(source: Path, folders: list[tuple[str, ...]], level: int) -> None:
+    """UserError unless all these directories with images, at a ``level`` below the source, are different splits."""
+    splits: dict[tuple, str] = {}
+    for folder in dict.fromkeys(folders):
+        if not folder:
+            continue
+        split = split_of(folder[level]) if len(folder) > level else None
+        if split is None:
+            known = ", ".join(sorted({each[level] for each in folders if len(each) > level and split_of(each[level])}))
+            raise UserError(f"{source}: {'/'.join(folder)} holds {folders.count(folder)} images beside the splits "
+                            f"{known} and is none; leave it out with --ignore NAME, or rename it")
+        other = splits.setdefault((*folder[:level], split), folder[level])
+        if other != folder[level]:
+            raise UserError(f"{source}: {other} and {folder[level]} are both the {split} split; leave one out "
+                            "with --ignore NAME")
 
 
 FOLDERS = Importer("folders", "one directory per expression, with or without train/, test/",

@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy
 from PIL import Image
 
-from datasets.importing.collection import PixelSample
+from datasets.importing.collection import BoxSample, PixelSample
 from datasets.layout import Sample
-from datasets.pictures import read_picture
-from utils import UserError, atomic_file, save_picture
+from datasets.pictures import BLANK, BadPicture, fault_when_decoded, greys_of, is_blank, read_picture
+from utils import UserError, atomic_file, encoded_picture, may_be_refused, save_picture
 
 MOST_APART = 16  # gray levels between the 8 x 8 cells of a picture and of its smaller JPEG
 
@@ -27,77 +27,97 @@ MOST_APART = 16  # gray levels between the 8 x 8 cells of a picture and of its s
 class ImageWriter:
     """Brings images into a data directory, as symbolic links unless something else is asked for.
 
-    ``copy`` copies them; ``reencode`` makes upright JPEG files with a shorter side of at most so many pixels.
+    ``copy`` copies them; ``reencode`` makes upright JPEG files with a shorter side of at most so many pixels. Pixels of
+    tables and faces in boxes become PNG files.
     """
 
     copy: bool = False
     reencode: int | None = None
 
-    def name(self, name: str) -> str:
+    def name(self, sample: Sample) -> str:
         """The name that an image gets."""
-        return str(Path(name).with_suffix(".jpg")) if self.reencode else name
+        return str(Path(sample.name).with_suffix(".jpg")) if self.reencode else sample.name
 
     def is_current(self, target: Path, sample: Sample) -> bool:
         """Whether an earlier run has written the image in the way that is asked for."""
         source = sample.path
         if not target.exists():
             return False
-        if isinstance(sample, PixelSample) and not self.reencode:
+        if isinstance(sample, (PixelSample, BoxSample)) and not self.reencode:
             return _shows(target, sample)
         if not self.copy and not self.reencode:
             return target.samefile(source)
-        if target.is_symlink() or target.samefile(source) or not _same_time(target, source):
+        if target.is_symlink() or target.samefile(source):
             return False
         if self.copy:
             return filecmp.cmp(target, source, shallow=False)
-        with Image.open(target) as image, _opened(sample) as original:
-            as_asked = image.format == "JPEG" and min(image.size) == min(self.reencode, *original.size)
+        if not _same_time(target, source):  # the source has changed, or the file system keeps no times
+            return target.read_bytes() == encoded_picture(self._smaller(sample), target)
+        with Image.open(target) as image:
+            as_asked = image.format == "JPEG" and min(image.size) == min(self.reencode, *_whole(sample).size)
         return as_asked and _same_picture(target, sample)
 
     def write(self, sample: Sample, target: Path) -> None:
         """Write one image, whole or not at all."""
         if self.reencode:
-            self._reencode(sample, target)
-        elif isinstance(sample, PixelSample):
-            save_picture(_opened(sample), target)
+            save_picture(self._smaller(sample), target)
+            _keep_time(sample.path, target)
+        elif isinstance(sample, (PixelSample, BoxSample)):
+            save_picture(_whole(sample), target)
         else:
             (_copy if self.copy else _link)(sample.path.resolve(), target)
 
-    def _reencode(self, sample: Sample, target: Path) -> None:
+    def _smaller(self, sample: Sample) -> Image.Image:
         image = _whole(sample)
         scale = self.reencode / min(image.size)
         if scale < 1:
             size = tuple(max(self.reencode, round(scale * length)) for length in image.size)
             image = image.resize(size, Image.Resampling.LANCZOS)
-        save_picture(image, target)
-        _keep_time(sample.path, target)
+        return image
+
+
+def fault_of(sample: Sample) -> str | None:
+    """What is wrong with a sample's image, all of it read, or None."""
+    if not isinstance(sample, (PixelSample, BoxSample)):
+        return fault_when_decoded(sample.path)
+    try:
+        return BLANK if is_blank(greys_of(_whole(sample))) else None
+    except BadPicture as bad:
+        return bad.fault
 
 
 def is_foreign(target: Path, sample: Sample) -> bool:
     """Whether a file is neither a link to a sample's image nor a copy of it in any of the ways."""
     if not target.exists():
         return False
-    if isinstance(sample, PixelSample) and target.suffix == ".png":
+    if isinstance(sample, (PixelSample, BoxSample)) and target.suffix == ".png":
         return not _shows(target, sample)
-    return not target.samefile(sample.path) and not (_same_time(target, sample.path) and _same_picture(target, sample))
-
-
-def _opened(sample: Sample) -> Image.Image:
-    if not isinstance(sample, PixelSample):
-        return Image.open(sample.path)
-    side = math.isqrt(len(sample.pixels))
-    return Image.frombytes("L", (side, side), sample.pixels)
+    if target.samefile(sample.path) or filecmp.cmp(target, sample.path, shallow=False):
+        return False
+    return not (_same_time(target, sample.path) and _same_picture(target, sample))
 
 
 def _whole(sample: Sample) -> Image.Image:
-    return _opened(sample) if isinstance(sample, PixelSample) else read_picture(sample.path)
+    """Return a sample's picture, of a face in a box what lies inside the picture; BadPicture if nothing does."""
+    if isinstance(sample, PixelSample):
+        side = math.isqrt(len(sample.pixels))
+        return Image.frombytes("L", (side, side), sample.pixels)
+    picture = read_picture(sample.path)
+    if not isinstance(sample, BoxSample):
+        return picture
+    left, top, right, bottom = sample.box
+    inside = max(left, 0), max(top, 0), min(right, picture.width), min(bottom, picture.height)
+    if inside[0] >= inside[2] or inside[1] >= inside[3]:
+        raise BadPicture(sample.path, "its box lies outside the picture")
+    return picture.crop(inside)
 
 
-def _shows(target: Path, sample: PixelSample) -> bool:
+def _shows(target: Path, sample: PixelSample | BoxSample) -> bool:
     """Whether a file holds a sample's pixels."""
     try:
         with Image.open(target) as image:
-            return image.format == "PNG" and image.mode == "L" and image.tobytes() == sample.pixels
+            whole = _whole(sample)
+            return image.format == "PNG" and image.mode == whole.mode and image.tobytes() == whole.tobytes()
     except Exception:  # Pillow's format plugins raise whatever they stumble over
         return False
 
@@ -122,7 +142,8 @@ def _copy(source: Path, target: Path) -> None:
 
 def _keep_time(source: Path, target: Path) -> None:
     times = source.stat()
-    os.utime(target, ns=(times.st_atime_ns, times.st_mtime_ns))
+    with may_be_refused():
+        os.utime(target, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
 def _same_time(target: Path, source: Path) -> bool:

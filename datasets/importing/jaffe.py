@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import argparse
 import re
-from pathlib import Path
 
 from datasets.importing import naming
-from datasets.importing.collection import Collection, Importer, files_below, source_directory
+from datasets.importing.collection import Collection, Importer, source_directory
 from datasets.layout import Sample
+from datasets.walking import walk
 
 _EXPRESSIONS = {"AN": "anger", "DI": "disgust", "FE": "fear", "HA": "happiness", "SA": "sadness", "SU": "surprise",
                 "NE": "neutral"}
-_NAME = re.compile(r"([A-Z]{2})\.([A-Z]{2})\d+\.\d+\.\w+", re.IGNORECASE)
+_NAME = re.compile(rf"([A-Z]{{2}})\.({'|'.join(_EXPRESSIONS)})(\d+\.\d+)\.\w+", re.IGNORECASE)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -21,22 +21,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def read(asked: argparse.Namespace) -> Collection:
-    """What was asked for, as samples without a split."""
-    found = read_jaffe(source_directory(asked))
-    found.test = naming.share_or_subjects(asked.test_subjects)
-    return found
-
-
-def read_jaffe(source: Path) -> Collection:
-    """All images below a directory. All of a person were taken in one studio: the scene is the person."""
-    found, codes = Collection(tuple(_EXPRESSIONS.values())), tuple(_EXPRESSIONS)
-    for path in files_below(source):
-        match = _NAME.fullmatch(path.name)
-        if not match or match[2].upper() not in codes:
-            found.left_out["not named like KA.AN1.39.tiff"] += 1
-        else:
-            subject = match[1].upper()
-            found.add(None, Sample(path.name, codes.index(match[2].upper()), path, subject, subject))
+    """All images, as samples without a split. All of a person were taken in one studio: the scene is the person."""
+    found, codes = Collection(tuple(_EXPRESSIONS.values()), walk(source_directory(asked))), tuple(_EXPRESSIONS)
+    for path, match in found.images_named(_NAME, "KA.AN1.39.tiff"):
+        subject = match[1].upper()
+        found.add(None, Sample(path.name, codes.index(match[2].upper()), path, subject, subject))
     return found
 
 

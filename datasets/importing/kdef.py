@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import re
-from pathlib import Path
-from typing import Sequence
 
 from datasets.importing import naming
-from datasets.importing.collection import Collection, Importer, files_below, source_directory
+from datasets.importing.collection import Collection, Importer, source_directory
 from datasets.layout import Sample
+from datasets.walking import walk
 
 ANGLES = ("S", "HL", "HR", "FL", "FR")
 _EXPRESSIONS = {"AF": "afraid", "AN": "angry", "DI": "disgusted", "HA": "happy", "SA": "sad", "SU": "surprised",
@@ -26,25 +25,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def read(asked: argparse.Namespace) -> Collection:
-    """What was asked for, as samples without a split."""
-    found = read_kdef(source_directory(asked), asked.angles)
-    found.test = naming.share_or_subjects(asked.test_subjects)
-    return found
-
-
-def read_kdef(source: Path, angles: Sequence[str]) -> Collection:
-    """All images of some angles below a directory; the scene is session and angle."""
-    found, codes = Collection(tuple(_EXPRESSIONS.values())), tuple(_EXPRESSIONS)
-    for path in files_below(source):
-        match = _NAME.fullmatch(path.name)
-        if not match:
-            found.left_out["not named like AF01ANS.JPG"] += 1
-            continue
+    """All images of some angles, as samples without a split; the scene is session and angle."""
+    found, codes = Collection(tuple(_EXPRESSIONS.values()), walk(source_directory(asked))), tuple(_EXPRESSIONS)
+    for path, match in found.images_named(_NAME, "AF01ANS.JPG"):
         session, subject, code, angle = (part.upper() for part in match.groups())
-        if angle in angles:
+        if angle in asked.angles:
             found.add(None, Sample(path.name, codes.index(code), path, subject, f"{session}_{angle}"))
         else:
-            found.left_out["of another angle"] += 1
+            found.leave_out("of another angle", path)
     return found
 
 

@@ -7,13 +7,15 @@ import re
 from pathlib import Path
 from typing import Sequence
 
-from datasets.importing.collection import share_to_test_on
+from datasets.importing.collection import Collection
 from datasets.layout import Sample
 from datasets.lists import is_integer, read_lines
+from datasets.names import natural_key
 from utils import UserError
 
-SPLIT_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
-               "test": "test", "testing": "test"}
+_SPLIT_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val",
+                "test": "test", "testing": "test", "publictest": "val", "privatetest": "test",
+                "fertrain": "train", "fervalid": "val", "fertest": "test"}  # FER2013's PublicTest, FER+'s FER2013Train
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -25,6 +27,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
                         "or its first group, e.g. '^(S[0-9]+)_'")
     parser.add_argument("--scene_regex", metavar="REGEX", help="the part of a file name that tells the scene, or its "
                         "first group: a subject's images of one scene are each other's true swaps")
+    parser.add_argument("--val_as_test", action="store_true", help="test on the validation split, where the test "
+                        "split has no labels")
+    add_test_share(parser)
+
+
+def add_test_share(parser: argparse.ArgumentParser) -> None:
+    """``--test_share``, where there may be no test split."""
     parser.add_argument("--test_share", type=float, default=0.2, metavar="SHARE", help="without a test split: the "
                         "share to test on, whole subjects where they are known (default: 0.2)")
 
@@ -35,11 +44,47 @@ def add_test_subjects(parser: argparse.ArgumentParser) -> None:
                         help="a share of the images, chosen by subject, or subjects, or a file of them (default: 0.2)")
 
 
-def share_or_subjects(words: Sequence[str]) -> float | set[str]:
-    """What ``--test_subjects`` says; UserError for what is no share."""
+def asked_test(asked: argparse.Namespace) -> float | set[str]:
+    """What is tested on where a data set has no test split: a share, or subjects; UserError for what is no share."""
+    words = getattr(asked, "test_subjects", [str(getattr(asked, "test_share", 0.2))])
     if len(words) == 1 and Path(words[0]).is_file():
         return set(read_lines(Path(words[0]), as_words=True))
-    return share_to_test_on(words[0]) if len(words) == 1 and "." in words[0] else set(words)
+    if len(words) > 1 or "." not in words[0] and hasattr(asked, "test_subjects"):
+        return set(words)
+    try:
+        share = float(words[0])
+    except ValueError:
+        raise UserError(f"--test_subjects {words[0]}: no share, no subject's number and no file") from None
+    if not 0 < share < 1:
+        raise UserError(f"the share to test on must lie between 0 and 1, not {words[0]}")
+    return share
+
+
+def split_of(name: str) -> str | None:
+    """The split that a directory or a value is called after, e.g. ``train_set`` or ``Validation``; None for none."""
+    return _SPLIT_NAMES.get(re.sub("[^a-z]|set$", "", name.lower()))
+
+
+def decide_test(found: Collection, val_as_test: bool, tests: int) -> None:
+    """Leave training samples undecided where there is no test split; ``tests`` is how many images belong to one.
+
+    With ``val_as_test`` the validation split is tested on. Raises UserError if all images of the test split lack a
+    label or a file, and nothing says what is tested on.
+    """
+    splits = found.splits
+    if val_as_test and (splits["test"] or not splits["val"]):
+        raise UserError(f"--val_as_test: there are {len(splits['test'])} labelled test images and {len(splits['val'])} "
+                        "of validation; leave it out")
+    if tests and not splits["test"] and not val_as_test:
+        raise UserError(f"none of the {tests} test images can be tested on, since they have no label or no file; test "
+                        "on the validation images with --val_as_test, or leave the test images out")
+    if val_as_test:
+        splits["test"], splits["val"] = splits["val"], []
+    if splits["test"]:
+        splits["train"], found.undecided = splits["train"] + found.undecided, []
+    else:       # target-only faces always train
+        found.undecided += [sample for sample in splits["train"] if sample.label < len(found.expressions)]
+        splits["train"] = [sample for sample in splits["train"] if sample.label >= len(found.expressions)]
 
 
 def one_word(text: str) -> str:
@@ -49,7 +94,7 @@ def one_word(text: str) -> str:
 
 def neutral_last(name: str) -> tuple:
     """The key that sorts expressions by number or name, with neutral last."""
-    return name.lower() == "neutral", not is_integer(name), int(name) if is_integer(name) else 0, name
+    return name.lower() == "neutral", natural_key(name)
 
 
 def asked_labels(present: Sequence[str], expressions: Sequence[str] | None, what: str) -> list[str]:
@@ -87,9 +132,13 @@ class NamePattern:
         return one_word(next(filter(None, match.groups()), match.group())) or None if match else None
 
     def check(self, samples: Sequence[Sample], told: Sequence[str | None]) -> None:
-        """UserError where there is a pattern and it has ``told`` nothing of any of these samples."""
-        if self._pattern and samples and not any(told):
-            raise UserError(f"{self._typed}: matches no file name, e.g. not {samples[0].path.name}")
+        """UserError where there is a pattern and it has ``told`` nothing of some of these samples."""
+        silent = [sample.path.name for sample, word in zip(samples, told) if not word]
+        if self._pattern and silent and not any(told):
+            raise UserError(f"{self._typed}: matches no file name, e.g. not {silent[0]}")
+        if self._pattern and silent:
+            raise UserError(f"{self._typed}: matches {len(samples) - len(silent)} of {len(samples)} file names and not "
+                            f"{' and '.join(silent[:2])}; write one that matches all ((?i) in front ignores case)")
 
 
 class SubjectPattern:
@@ -99,7 +148,7 @@ class SubjectPattern:
         self.subject, self.scene = NamePattern("--subject_regex", subject), NamePattern("--scene_regex", scene)
 
     def check(self, samples: Sequence[Sample]) -> None:
-        """UserError where a pattern matches no name, and where there are scenes and no subjects."""
+        """UserError where a pattern does not match all names, and where there are scenes and no subjects."""
         self.subject.check(samples, [sample.subject for sample in samples])
         self.scene.check(samples, [sample.scene for sample in samples])
         if any(sample.scene for sample in samples) and not any(sample.subject for sample in samples):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from datasets.importing import naming, sequences
-from datasets.importing.collection import Collection, Importer, files_below, source_directory
+from datasets.importing.collection import Collection, Importer, source_directory
+from datasets.walking import walk
 from options.option import check_ranges
 from utils import UserError
 
@@ -23,33 +23,30 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def read(asked: argparse.Namespace) -> Collection:
-    """What was asked for, as samples without a split."""
-    check_ranges(asked, peak=(1, 1000))
-    found = read_oulu(source_directory(asked), asked.camera, asked.light, asked.peak)
-    found.test = naming.share_or_subjects(asked.test_subjects)
-    return found
+    """The sequences of a camera and a light, each with its first frame and its last ``--peak``, as one scene.
 
-
-def read_oulu(source: Path, camera: str, light: str, peak: int) -> Collection:
-    """The sequences of a camera and a light, each with its first frame and its last ``peak``, as one scene.
-
-    ``source`` holds the tree of original images, else the one of cropped faces, or is one of them.
+    The source holds the tree of original images, else the one of cropped faces, or is one of them.
     """
+    check_ranges(asked, peak=(1, 1000))
+    source, camera, light, peak = source_directory(asked), asked.camera, asked.light, asked.peak
     places = [source / place / light for place in (f"OriginalImg/{camera}", f"PreProcess Img/{camera}_Acropped", camera,
                                                    f"{camera}_Acropped")]
     root = next((place for place in places if place.is_dir()), None)
     if root is None:
         raise UserError(f"{source}: not an Oulu-CASIA tree with --camera {camera} --light {light}; neither {places[0]} "
                         f"nor {places[1]} is there")
-    found, folders = Collection(_EXPRESSIONS), {}
-    for path in files_below(root):
+    found, folders = Collection(_EXPRESSIONS, walk(source)), {}
+    for path in found.walk.images:
         folders.setdefault(path.parent, []).append(path)
     for folder, frames in folders.items():
-        place, expression = folder.relative_to(root).parts, folder.name.lower()
-        if len(place) != 2:
-            found.left_out["not in a directory like P001/Anger"] += len(frames)
+        place = folder.relative_to(root).parts if root in folder.parents else ()
+        expression = folder.name.lower()
+        if not place:
+            found.leave_out(f"that are not below {root}", *frames)
+        elif len(place) != 2:
+            found.leave_out("not in a directory like P001/Anger", *frames)
         elif expression not in _EXPRESSIONS[:-1]:
-            found.left_out[f"of an unknown expression ({folder.name})"] += len(frames)
+            found.leave_out(f"of an unknown expression ({folder.name})", *frames)
         else:
             subject, scene = naming.one_word(place[0]), f"{camera}_{light}_{folder.name}"
             sequences.take_sequence(found, frames, _EXPRESSIONS.index(expression), peak, subject, scene,

@@ -1,51 +1,58 @@
-"""RAF-DB's basic expressions, with their official split: ``basic/EmoLabel`` and ``basic/Image``."""
+"""RAF-DB's basic or compound expressions, with their official split: ``basic/EmoLabel`` and ``basic/Image``."""
 
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 
 from datasets.importing.collection import Collection, Importer, source_directory
 from datasets.layout import DATA_SETS, Sample
-from datasets.lists import read_lines, shortened
+from datasets.lists import numbered_lines, shortened, whole_number
+from datasets.names import Names, cleaned
+from datasets.walking import walk
 from utils import UserError
+
+_EXPRESSIONS = {
+    "basic": DATA_SETS[3].expressions,
+    "compound": ("happily_surprised", "happily_disgusted", "sadly_fearful", "sadly_angry", "sadly_surprised",
+                 "sadly_disgusted", "fearfully_angry", "fearfully_surprised", "angrily_surprised", "angrily_disgusted",
+                 "disgustedly_surprised")}
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """The option of this kind."""
+    """The options of this kind."""
+    parser.add_argument("--set", choices=tuple(_EXPRESSIONS), default="basic",
+                        help="the seven basic or the eleven compound expressions (default: basic)")
     parser.add_argument("--images", choices=("aligned", "original"), default="aligned", help="default: aligned")
 
 
 def read(asked: argparse.Namespace) -> Collection:
-    """What was asked for, as samples of training and test."""
-    return read_rafdb(source_directory(asked), asked.images)
-
-
-def read_rafdb(source: Path, kind: str) -> Collection:
-    """All listed images; ``kind`` is ``aligned`` or ``original``."""
-    root = source / "basic" if (source / "basic").is_dir() else source
+    """All listed images, as samples of training and test."""
+    source, kind, which = source_directory(asked), asked.images, asked.set
+    root = source / which if (source / which).is_dir() else source
     labels, images = root / "EmoLabel" / "list_patition_label.txt", root / "Image" / kind
     for path, there in ((labels, labels.is_file()), (images, images.is_dir())):
         if not there:
             raise UserError(f"{source}: not a RAF-DB tree; {path} is missing")
-    found = Collection(DATA_SETS[3].expressions)
-    present = {path.name for path in images.iterdir()}
-    for number, line in enumerate(read_lines(labels), 1):
-        words = line.split()
-        if not words:
-            continue
-        split = words[0].split("_")[0]
-        if len(words) != 2 or split not in ("train", "test") or words[1] not in tuple("1234567") \
-                or "." not in words[0]:
-            raise UserError(f"{labels}, line {number}: \"{shortened(line)}\" is not \"train_00001.jpg 5\"")
-        stem, ending = words[0].rsplit(".", 1)
-        file_name = f"{stem}_aligned.{ending}" if kind == "aligned" else words[0]
-        if file_name in present:
-            found.add(split, Sample(words[0], int(words[1]) - 1, images / file_name))
-        else:
-            found.left_out[f"listed but missing in {images}"] += 1
+    found = Collection(_EXPRESSIONS[which], walk(root))
+    names = Names(images, [path.relative_to(images).as_posix() for path in found.walk.images
+                           if images in path.parents])
+    found.names.append(names)
+    for number, line in numbered_lines(labels):
+        listed, label = (line.strip().rsplit(None, 1) + [""])[:2]
+        split = re.match("(train|test)_", cleaned(listed), re.IGNORECASE)
+        label = whole_number(label)
+        if not split or label not in map(str, range(1, 1 + len(found.expressions))):
+            raise UserError(f"{labels}, line {number}: \"{shortened(line)}\" is not \"train_00001.jpg 5\" with a label "
+                            f"from 1 to {len(found.expressions)}; the basic and the compound expressions are chosen "
+                            "with --set")
+        name = names.find(listed)
+        if name is not None:
+            target = re.sub(r"_aligned(?=\.\w+$)", "", name, flags=re.IGNORECASE)
+            found.add(split[1].lower(), Sample(target, int(label) - 1, images / name))
     return found
 
 
-RAFDB = Importer("rafdb", "RAF-DB's basic expressions (basic/EmoLabel, basic/Image)",
-                 ("SRC", "the directory that holds basic/"), "datasets/RAF", add_options, read)
+RAFDB = Importer("rafdb", "RAF-DB's basic or compound expressions (basic/EmoLabel, basic/Image)",
+                 ("SRC", "the directory that holds basic/ or compound/"), "datasets/RAF", add_options, read)

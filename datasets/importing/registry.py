@@ -2,6 +2,7 @@
 
 from datasets.importing.affectnet import AFFECTNET
 from datasets.importing.ckplus import CKPLUS
+from datasets.importing.expw import EXPW
 from datasets.importing.fer2013 import FER2013
 from datasets.importing.folders import FOLDERS
 from datasets.importing.jaffe import JAFFE
@@ -11,4 +12,4 @@ from datasets.importing.oulu import OULU
 from datasets.importing.rafdb import RAFDB
 from datasets.importing.table import TABLE
 
-IMPORTERS = (MULTIPIE, RAFDB, FER2013, AFFECTNET, CKPLUS, OULU, JAFFE, KDEF, FOLDERS, TABLE)
+IMPORTERS = (MULTIPIE, RAFDB, FER2013, AFFECTNET, EXPW, CKPLUS, OULU, JAFFE, KDEF, FOLDERS, TABLE)

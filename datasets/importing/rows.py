@@ -3,28 +3,44 @@
 from __future__ import annotations
 
 import csv
+import re
 from itertools import chain
 from pathlib import Path
-from typing import Iterator, Sequence
+from typing import Callable, Iterator, Sequence
 
 from utils import UserError
 
 
-def read_table(table: Path) -> tuple[list[str], Iterator[tuple[int, dict[str, str]]]]:
+def read_table(table: Path, without_header: Callable[[list[str]], Sequence[str] | None] = lambda first: None
+               ) -> tuple[list[str], Iterator[tuple[int, dict[str, str]]]]:
     """The columns that a table's first line names, and its rows while they are read: (line, {column: value}).
 
-    Blanks around names and values do not count; a row that ends early has empty values. UserError, at once or when the
-    rows get there, for what is no table.
+    ``without_header`` gets the first line and names the columns if it is a row already, or returns None. Blanks around
+    names and values do not count; a row that ends early has empty values. Raises UserError, at once or when the rows
+    get there, for what is no table.
     """
     lines = _lines(table)
     first = next(lines, "")
     if not first.strip():
         raise UserError(f"{table}: empty; its first line must name the columns")
-    rows = csv.reader(chain([first], lines), delimiter=max(",;\t", key=first.count), skipinitialspace=True)
+    delimiter = max(",;\t", key=first.count) if re.search("[,;\t]", first) else " "
+    rows = csv.reader(chain([first], lines), delimiter=delimiter, skipinitialspace=True)
     values = _values(table, rows)
-    columns = next(values)
-    return columns, ((rows.line_num, {**dict.fromkeys(columns, ""), **dict(zip(columns, row))})
-                     for row in values if row)
+    head = next(values)
+    columns = without_header(head)
+    if columns:
+        values = chain([head], values)
+    columns = list(columns or head)
+
+    def read() -> Iterator[tuple[int, dict[str, str]]]:
+        for row in values:
+            if any(row[len(columns):]):
+                raise UserError(f"{table}, line {rows.line_num}: has {len(row)} values for {len(columns)} columns; put "
+                                "quotes around values that hold a comma, or correct it")
+            if row:
+                yield rows.line_num, {**dict.fromkeys(columns, ""), **dict(zip(columns, row))}
+
+    return columns, read()
 
 
 def check_columns(table: Path, columns: Sequence[str], needed: Sequence[str], advice: str) -> None:
@@ -32,6 +48,9 @@ def check_columns(table: Path, columns: Sequence[str], needed: Sequence[str], ad
     absent = [name for name in needed if name not in columns]
     if absent:
         raise UserError(f"{table}: has no column \"{absent[0]}\" (it has {', '.join(columns)}); {advice}")
+    double = [name for name in needed if columns.count(name) > 1]
+    if double:
+        raise UserError(f"{table}: has {columns.count(double[0])} columns \"{double[0]}\"; rename all but one")
 
 
 def _values(table: Path, rows: "csv._reader") -> Iterator[list[str]]:

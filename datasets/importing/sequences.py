@@ -24,10 +24,8 @@ def take_sequence(found: Collection, frames: Sequence[Path], label: int, peak: i
     """
     peaks = frames[1:][-peak:]
     if not peaks:
-        found.left_out["of a sequence of a single frame"] += len(frames)
+        found.leave_out("of a sequence of a single frame", *frames)
         return
     for path, shown in ((frames[0], found.expressions.index("neutral")), *((path, label) for path in peaks)):
         found.add(None, Sample(name(path), shown, path, subject, scene))
-    between = len(frames) - 1 - len(peaks)
-    if between:
-        found.left_out["between the neutral frame and the peak"] += between
+    found.leave_out("between the neutral frame and the peak", *frames[1:len(frames) - len(peaks)])

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 from typing import Sequence
 
+from datasets.files import is_image_name
 from datasets.importing import naming
-from datasets.importing.collection import Collection, Importer, share_to_test_on, source_table
-from datasets.importing.naming import SPLIT_NAMES, SubjectPattern, asked_labels, neutral_last, one_word
+from datasets.importing.boxes import boxed, read_box
+from datasets.importing.collection import Collection, Importer, source_table
+from datasets.importing.naming import SubjectPattern, asked_labels, neutral_last, one_word, split_of
 from datasets.importing.rows import check_columns, read_table
 from datasets.layout import Sample
+from datasets.lists import whole_number
+from datasets.names import Names, shown
+from datasets.walking import walk
 from utils import UserError
 
 _COLUMNS = {"file": "file names", "label": "labels", "split": "train, val or test; optional",
             "subject": "subjects; optional"}
+_ALSO_CALLED = {"split": ("usage", "subset", "partition", "set"),
+                "subject": ("subject_id", "subjectid", "person", "person_id", "participant", "identity")}
+_SIDES = ("LEFT", "TOP", "RIGHT", "BOTTOM")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -22,63 +31,104 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--root", metavar="DIR", help="where the files lie (default: the table's directory)")
     for name, meaning in _COLUMNS.items():
         parser.add_argument(f"--{name}_column", metavar="NAME", help=f"the column of {meaning} (default: {name})")
+    parser.add_argument("--box_columns", nargs=4, metavar=_SIDES, help="the columns of a face's box in pixels, where a "
+                        "picture shows several faces; the last two may be width and height, by their names")
+    parser.add_argument("--no_header", action="store_true", help="the table's first line is a row; columns are called "
+                        "1, 2, ... by their positions (file: 1, label: 2)")
     naming.add_options(parser)
 
 
 def read(asked: argparse.Namespace) -> Collection:
-    """What was asked for; where no row is of the test split, samples without one."""
-    table, share = source_table(asked), share_to_test_on(str(asked.test_share))
-    named = {key: getattr(asked, f"{key}_column") for key in _COLUMNS}
-    found = read_csv(table, Path(asked.root) if asked.root else table.parent,
-                     {key: name or key for key, name in named.items()}, {key for key, name in named.items() if name},
-                     asked.expressions, SubjectPattern(asked.subject_regex, asked.scene_regex))
-    found.test = share
-    out = Path(asked.out)
-    images, read = (out / "data").resolve(), {sample.path.parent.resolve() for sample in found.everything()}
-    inside = [folder for folder in read if folder == images or images in folder.parents or folder in images.parents]
-    if inside:
-        raise UserError(f"--out {out}: its images and those of the table in {min(inside)} would lie in one place; "
-                        "choose another --out")
-    return found
-
-
-def read_csv(table: Path, root: Path, columns: dict[str, str], asked: set[str],
-             expressions: Sequence[str] | None, pattern: SubjectPattern) -> Collection:
-    """A table with a header: the columns for file, label and, where there are such, split and subject.
-
-    ``columns`` maps these four to the table's names; those in ``asked`` must exist. Files are relative to ``root``.
-    """
-    header, rows = read_table(table)
-    for key in ("file", "label", *sorted(asked)):
-        check_columns(table, header, [columns[key]], f"name the right one with --{key}_column")
-    records = [(line, {key: row.get(name, "") for key, name in columns.items()}) for line, row in rows]
+    """The rows of a table as samples; without a split where no row is of the test split."""
+    table = source_table(asked)
+    root = Path(asked.root) if asked.root else table.parent
+    pattern, names = SubjectPattern(asked.subject_regex, asked.scene_regex), Names(root)
+    columns = {key: getattr(asked, f"{key}_column") for key in _COLUMNS}
+    records = read_records(table, names, columns, asked.box_columns, asked.no_header)
     present = sorted({record["label"] for _, record in records if record["label"]}, key=neutral_last)
-    labels = asked_labels(present, expressions, f"{table}: has no label")
-    found = Collection(tuple(map(one_word, expressions or labels)))
-    has_test = False
-    for number, record in records:
-        split = SPLIT_NAMES.get(record["split"].lower()) if record["split"] else None
+    labels = asked_labels(present, asked.expressions, f"{table}: has no label")
+    found = Collection(tuple(map(one_word, asked.expressions or labels)), rows=len(records), names=[names])
+    for line, record in records:
+        split = split_of(record["split"])
         if record["split"] and split is None:
-            raise UserError(f"{table}, line {number}: the split \"{record['split']}\" is not train, val or test")
-        has_test |= split == "test"
-        path = root / record["file"]
-        if not record["file"] or not record["label"]:
-            found.left_out["without a file name or a label"] += 1
-        elif record["label"] not in labels:
-            found.left_out[f"with a label that is not asked for ({record['label']})"] += 1
-        elif not path.is_file():
-            found.left_out[f"listed but missing below {root}"] += 1
-        else:
-            subject = one_word(record["subject"]) or pattern.subject(record["file"])
-            name = one_word("_".join(part for part in Path(record["file"]).parts if part not in ("..", "/")))
-            found.add(split, Sample(name, labels.index(record["label"]), path, subject, pattern.scene(record["file"])))
-    if has_test:        # rows without a split train
-        found.splits["train"], found.undecided = found.splits["train"] + found.undecided, []
-    else:
-        found.splits["train"], found.undecided = [], found.splits["train"] + found.undecided
+            raise UserError(f"{table}, line {line}: the split \"{record['split']}\" is not train, val or test")
+        name = names.find(record["file"]) if record["file"] else None
+        if not record["file"]:
+            found.left_out["without a file name"] += 1
+        elif name and not record["label"]:
+            found.leave_out("without a label", root / name)
+        elif name and record["label"] not in labels:
+            found.leave_out(f"with a label that is not asked for ({record['label']})", root / name)
+        elif name:
+            subject = one_word(record["subject"]) or pattern.subject(name)
+            target = one_word("_".join(part for part in Path(name).parts if part not in ("..", "/")))
+            sample = Sample(target, labels.index(record["label"]), root / name, subject, pattern.scene(name))
+            found.add(split, boxed(sample, record["box"]) if asked.box_columns else sample)
     pattern.check(found.everything())
+    naming.decide_test(found, asked.val_as_test, sum(split_of(record["split"]) == "test" for _, record in records))
+    folders = sorted({sample.path.parent for sample in found.everything()})
+    found.walk = walk(*folders, below=False)
+    _check_apart(Path(asked.out), folders)
     return found
+
+
+def _check_apart(out: Path, folders: Sequence[Path]) -> None:
+    """UserError where the images of the output would lie among those of the table, or around them."""
+    images = (out / "data").resolve()
+    for folder in (folder.resolve() for folder in folders):
+        if folder == images or images in folder.parents or folder in images.parents:
+            raise UserError(f"--out {out}: its images and those of the table in {folder} would lie in one place; "
+                            "choose another --out")
+
+
+def read_records(table: Path, names: Names, columns: dict[str, str | None], box: Sequence[str] | None, no_header: bool
+                 ) -> list[tuple[int, dict]]:
+    """The rows of a table with their lines: what stands in the columns asked for, and the box as four numbers.
+
+    ``columns`` are those asked for; it gets the usual names, or positions, in place of None.
+    """
+    header, rows = read_table(table, lambda first: list(map(str, range(1, 1 + len(first)))) if no_header else None)
+    if not no_header:
+        _check_header(table, header, [cell for cell in header if is_image_name(cell) or cell and names.is_file(cell)])
+    rows = list(rows)
+    for key in ("split", "subject"):
+        columns[key] = columns[key] or _column_of(key, header, [row for _, row in rows])
+    for key, position in (("file", "1"), ("label", "2")):
+        columns[key] = columns[key] or (position if no_header else key)
+    for key, column in columns.items():
+        check_columns(table, header, [column] if column else [], f"name the right one with --{key}_column, or read a "
+                      "table whose first line is a row already with --no_header")
+    check_columns(table, header, box or (), "name the right ones with --box_columns")
+    if not no_header:
+        label = columns["label"]
+        _check_header(table, header, [label] if any(row[label] == label for _, row in rows) else [])
+    sized = box and all(re.search(f"(?:^|[^a-z])(?:{word[0]}|{word})$", name, re.IGNORECASE)
+                        for word, name in zip(("width", "height"), box[2:]))
+    records = []
+    for line, row in rows:
+        record = {key: row[name] if name else "" for key, name in columns.items()}
+        record["label"] = whole_number(record["label"])
+        if box:
+            record["box"] = read_box([row[name] for name in box], sized, f"{table}, line {line}")
+        records.append((line, record))
+    return records
+
+
+def _check_header(table: Path, header: Sequence[str], values: Sequence[str]) -> None:
+    """UserError if the first line has ``values`` that belong into a row: to read it as names would lose that row."""
+    if values:
+        raise UserError(f"{table}: has no header, its first line ({shown(','.join(header))}) is a row; read it with "
+                        "--no_header, which names the columns by position: --file_column 1 --label_column 2")
+
+
+def _column_of(key: str, header: Sequence[str], rows: Sequence[dict[str, str]]) -> str:
+    """The column of splits or subjects by its usual names, in any case; "" if there is none."""
+    found = [name for name in header if name.lower() in (key, *_ALSO_CALLED[key])]
+    if key == "split":
+        found = [name for name in found if name == key or all(split_of(row[name]) for row in rows if row[name])]
+    return found[0] if found else ""
 
 
 TABLE = Importer("csv", "a table with columns for file and label",
-                 ("FILE", "the table; its first line names the columns"), "datasets/csv", add_options, read)
+                 ("FILE", "the table; its first line names the columns (or --no_header)"), "datasets/csv", add_options,
+                 read)

@@ -1,4 +1,4 @@
-"""What a recognizer said, as pictures: faces with probability bars and heat maps, boxes in a photograph, a timeline."""
+"""Predictions of a recognizer as pictures: faces with probability bars and heat maps, boxes in a photograph."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn import functional as F
 
-from pictures.figures import INK, PAPER, to_picture
+from pictures.lettering import FAINT, INK, PAPER, fitted, ink_on
+from pictures.sheets import to_picture
 
 FACE, GAP, BARS, CAPTION, COLUMNS = 144, 12, 244, 26, 2
-FAINT, RULE = (134, 142, 150), (222, 226, 230)
 COLORS = ((0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (230, 159, 0), (86, 180, 233), (110, 110, 110),
           (140, 86, 75), (148, 103, 189), (188, 189, 34))  # Okabe and Ito's, without black, and three more
-PERSONS_SHOWN = 4
 
 
 class Card(NamedTuple):
@@ -71,7 +70,7 @@ def cards_picture(cards: Sequence[Card], names: Sequence[str], heads: Sequence[s
 def _draw_card(picture: Image.Image, draw: ImageDraw.ImageDraw, left: int, top: int, card: Card,
                names: Sequence[str]) -> None:
     font = ImageFont.load_default(14)
-    draw.text((left, top + CAPTION / 2), _fitted(card.caption, font, 2 * FACE + BARS), INK, font, anchor="lm")
+    draw.text((left, top + CAPTION / 2), fitted(card.caption, font, 2 * FACE + BARS), INK, font, anchor="lm")
     top += CAPTION
     picture.paste(enlarged(card.face, FACE), (left, top))
     picture.paste(enlarged(heat_over_face(card.face, card.heat), FACE), (left + FACE + 4, top))
@@ -87,22 +86,13 @@ def _draw_bars(draw: ImageDraw.ImageDraw, left: int, top: int, card: Card, names
     for i, (name, share) in enumerate(zip(names, card.probabilities.tolist())):
         y = top + i * step + step / 2
         strong = i == said
-        draw.text((left + word - 6, y), _fitted(name, font, word - 6), INK if strong else FAINT, font, anchor="rm")
+        draw.text((left + word - 6, y), fitted(name, font, word - 6), INK if strong else FAINT, font, anchor="rm")
         draw.rectangle((left + word, y - 5, left + word + max(1, round(share * room)), y + 5),
                        color_of(i) if strong else (190, 197, 204))
         draw.text((left + word + room + 6, y), f"{100 * share:.1f} %", INK if strong else FAINT, font, anchor="lm")
         if i == card.true:
             draw.rounded_rectangle((left - 2, y - step / 2 + 1, left + word + room + 52, y + step / 2 - 1), 4,
                                    outline=color_of(i), width=2)
-
-
-def _fitted(text: str, font: ImageFont.FreeTypeFont, room: float) -> str:
-    """A text, shortened in its front where it is too wide: the end of a file's name says most."""
-    if font.getlength(text) <= room:
-        return text
-    while text and font.getlength("…" + text) > room:
-        text = text[1:]
-    return "…" + text
 
 
 # ------------------------------------------------------------------------------------- boxes in a photograph
@@ -128,68 +118,5 @@ def with_boxes(photo: Image.Image, boxes: Sequence[tuple[int, int, int, int]], p
         x = min(max(0, left - line // 2), max(0, picture.width - wide))
         y = top - tall if top >= tall else min(top + height, picture.height - tall)
         draw.rectangle((x, y, x + wide, y + tall), color)
-        light = np.dot(color, (0.299, 0.587, 0.114)) > 140
-        draw.text((x + wide / 2, y + tall / 2), text, INK if light else PAPER, font, anchor="mm")
+        draw.text((x + wide / 2, y + tall / 2), text, ink_on(color), font, anchor="mm")
     return picture
-
-
-# ------------------------------------------------------------------------------------------------- a timeline
-
-def timeline(persons: Sequence[tuple[str, np.ndarray, np.ndarray]], names: Sequence[str], title: str,
-             longest_gap: float) -> Image.Image:
-    """Probabilities over time: per person a note, seconds (T,) and probabilities (T, n), a panel each.
-
-    A line breaks where nothing is known for more than ``longest_gap`` seconds. Drawn twice as large and reduced.
-    """
-    scale, width, panel, left, right, top = 2, 1100, 230, 66, 128, 56
-    under = 60 if any(note for note, _, _ in persons) else 36
-    picture = Image.new("RGB", (scale * width, scale * (top + len(persons) * (panel + under))), PAPER)
-    draw = ImageDraw.Draw(picture)
-    large, font = (ImageFont.load_default(scale * size) for size in (18, 13))
-    draw.text((scale * left, scale * 26), title, INK, large, anchor="lm")
-    start = min((seconds[0] for _, seconds, _ in persons), default=0.0)
-    end = max(max((seconds[-1] for _, seconds, _ in persons), default=1.0), start + 1e-3)
-    inner = width - left - right
-    for row, (note, seconds, shares) in enumerate(persons):
-        y = top + row * (panel + under)
-
-        def place(t: float, share: float) -> tuple[float, float]:
-            return scale * (left + (t - start) / (end - start) * inner), scale * (y + (1 - share) * panel)
-
-        for percent in (0, 25, 50, 75, 100):
-            a, b = place(start, percent / 100), place(end, percent / 100)
-            draw.line((a, b), RULE, scale)
-            draw.text((a[0] - scale * 8, a[1]), f"{percent} %", FAINT, font, anchor="rm")
-        for t in _ticks(start, end):
-            x, foot = place(t, 0)
-            draw.line((x, foot, x, foot + scale * 5), FAINT, scale)
-            draw.text((x, foot + scale * 16), f"{t:g} s", FAINT, font, anchor="mm")
-        draw.text((scale * left, scale * (y + panel + 36)), note, INK, font, anchor="lm")
-        for part in _unbroken(seconds, longest_gap):
-            for i in range(len(names)):
-                points = [place(t, share) for t, share in zip(seconds[part], shares[part, i])]
-                if len(points) > 1:
-                    draw.line(points, color_of(i), 2 * scale, joint="curve")
-                else:
-                    (x, at), = points
-                    draw.ellipse((x - 4, at - 4, x + 4, at + 4), color_of(i))
-        for i, name in enumerate(names):
-            at = scale * (y + 12 + i * min(28, panel // len(names))), scale * (width - right + 16)
-            draw.rectangle((at[1], at[0] - scale * 4, at[1] + scale * 14, at[0] + scale * 4), color_of(i))
-            draw.text((at[1] + scale * 20, at[0]), name, INK, font, anchor="lm")
-    return picture.resize((width, picture.height // scale), Image.Resampling.LANCZOS)
-
-
-def _ticks(start: float, end: float) -> list[float]:
-    """About eight round numbers in a range."""
-    rough = (end - start) / 8
-    unit = 10 ** np.floor(np.log10(rough))
-    step = next(unit * factor for factor in (1, 2, 5, 10) if unit * factor >= rough)
-    first = int(np.ceil(start / step - 1e-9))
-    return [round(i * step, 6) for i in range(first, int(end / step + 1e-9) + 1)]
-
-
-def _unbroken(seconds: np.ndarray, longest_gap: float) -> list[slice]:
-    """The parts of rising times (T,) between which nothing was known for long."""
-    cuts = [0, *(np.flatnonzero(np.diff(seconds) > longest_gap) + 1).tolist(), len(seconds)]
-    return [slice(a, b) for a, b in zip(cuts, cuts[1:])]

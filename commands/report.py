@@ -1,0 +1,128 @@
+"""``--mode report``: what a run has left, on one page → ``report.html`` in its directory."""
+
+from __future__ import annotations
+
+import csv
+from collections import defaultdict
+from pathlib import Path
+from typing import Any, Mapping
+
+import utils
+from datasets.files import check_output, check_table
+from evaluation.verdict import chance_level
+from options.command_line import kept_options
+from options.config import DEFAULTS, SPECS, Config
+from options.presets import PRESETS
+from pictures.curves import Line, chart
+from pictures.page import HEAD, page, picture, table, verdict
+from utils import UserError
+
+NAME = "report.html"
+PHASES = {"perceptual": "Perceptual network (stage 0)", "gan": "GAN", "recognizer": "Recognizer"}
+METRICS = {"loss": "loss", "D": "discriminators: loss", "D1": "first discriminator", "D2": "second discriminator",
+           "mismatched": "mismatched labels", "D_updated": "share of updated discriminators", "G": "generator: loss",
+           "adv": "adversarial loss", "vgg": "perceptual loss", "l1": "swap consistency loss", "l2": "reconstruction loss",
+           "tv": "total variation", "truth": "loss to ground truth"}
+ACCURACIES = {"acc": "training", "val_acc": "validation", "test_acc": "test"}
+MEASURES = {"transfer": ("expression transferred", "%"), "kept": ("old expression kept", "%"),
+            "judge_accuracy": ("the judge's own accuracy", "%"), "rebuilt_psnr": ("reconstruction", "dB"),
+            "psnr_gain": ("gain over the unchanged input", "dB"), "fid": ("Fréchet distance", ""),
+            "fid_floor": ("Fréchet distance of real test images", "")}
+
+
+def write_run_report(config: Config) -> None:
+    """Write the report of the run in ``--checkpoint_dir``. Raises UserError if there is none."""
+    run = Path(config.run.checkpoint_dir)
+    if not (run / "options.json").is_file():
+        raise UserError(f"--checkpoint_dir {run}: holds no run (options.json is not there); name the run's directory")
+    save_report(run, run / "test_result")
+
+
+def save_report(run: Path, results: Path) -> None:
+    """Write ``report.html`` from the files of a run; ``results`` is where its sheet and its test's results are."""
+    path = run / NAME
+    check_output(path, "--checkpoint_dir")
+    check_table(path, f"--checkpoint_dir {run}", HEAD)
+    kept, test, swaps = kept_options(run / "options.json"), read(results / "confusion_matrix.json"), read(run / "synthesis.json")
+    findings = [*test.get("verdict", []), *swaps.get("verdict", [])]
+    sections = [("", verdict(findings, "Nothing speaks against the results of this run." if test
+                             else "This run has tested no recognizer yet.")),
+                *[(heading, content) for heading, content in (
+                    ("Test", measures_of(test)), ("Swaps", measures_of_swaps(swaps)),
+                    ("Options that differ from the preset", options_table(kept))) if content],
+                *curves(run / "log" / "metrics.csv", len(kept.get("attributes") or ()) or None)]
+    sheets = sorted((run / "img").glob("epoch_*.jpg"))[-1:]
+    for place, heading in ((results / "grid.jpg", "Test persons with every expression"),
+                           (results / "Con_Matrix.png", "Confusion matrix"), (results / "mistakes.jpg", "Surest mistakes"),
+                           *((sheet, "Swaps of the last epoch") for sheet in sheets)):
+        if place.is_file():
+            sections.append((heading, picture(place, heading)))
+    utils.write_text(path, page(f"Run {run.resolve().name}", f"{test.get('title', run)}; preset {kept['preset']}", sections))
+    print(f"wrote {path}")
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The content of a JSON file, empty if it is not there."""
+    found = utils.read_json(path) if path.is_file() else {}
+    return found if isinstance(found, dict) else {}
+
+
+def measures_of(test: Mapping[str, Any]) -> str:
+    """The accuracies with their intervals and chance levels, and a row per expression."""
+    if not test:
+        return ""
+    rows = []
+    for name in ("accuracy", "mean_class_accuracy"):
+        low, high = test.get(f"{name}_interval") or (None, None)
+        interval = "" if low is None else f"{low:.1f} to {high:.1f} %"
+        rows.append((name.replace("_", " "), number(test[name], " %"), interval, number(test.get("chance", {}).get(name), " %")))
+    single = [(name, str(row["images"]), *(number(row[measure]) for measure in ("precision", "recall", "f1")))
+              for name, row in test["per_expression"].items()]
+    return (table(("", "value", "95 % interval", "chance"), rows) + "<p></p>"
+            + table(("expression", "images", "precision %", "recall %", "F1 %"), single))
+
+
+def measures_of_swaps(swaps: Mapping[str, Any]) -> str:
+    """The figures of ``--mode evaluate``."""
+    return table((), [(label, number(swaps.get(name), f" {unit}".rstrip())) for name, (label, unit) in MEASURES.items()]) \
+        if swaps else ""
+
+
+def number(value: float | None, unit: str = "") -> str:
+    """A figure with one decimal; a dash if there is none."""
+    return "–" if value is None else f"{value:.1f}{unit}"
+
+
+def options_table(kept: Mapping[str, Any]) -> str:
+    """The options of a run that its preset does not have, with those of the preset."""
+    preset = {**DEFAULTS, **PRESETS[kept["preset"]]}
+    rows = [(f"--{name}", shown(value), shown(preset[name])) for name, value in kept.items()
+            if SPECS[name].option.restore != "momentary" and name != "preset" and value != preset[name]]
+    return table(("option", "this run", "preset"), rows, 3) if rows else "<p>None.</p>"
+
+
+def shown(value: Any) -> str:
+    """An option's value for people."""
+    return " ".join(map(str, value)) if isinstance(value, (list, tuple)) else "–" if value is None else str(value)
+
+
+def curves(path: Path, num_classes: int | None) -> list[tuple[str, str]]:
+    """A section of charts for each phase that has finished an epoch."""
+    if not path.is_file():
+        return []
+    found: dict[str, dict[str, list[tuple[float, float]]]] = defaultdict(lambda: defaultdict(list))
+    with open(path, newline="", encoding="utf-8") as handle:
+        for row in csv.DictReader(handle):
+            if row["phase"].endswith("_epoch"):
+                found[row["phase"].removesuffix("_epoch")][row["name"]].append((int(row["epoch"]) + 1, float(row["value"])))
+    return [(heading, f'<div class="charts">{charts(found[phase], num_classes)}</div>')
+            for phase, heading in PHASES.items() if found.get(phase)]
+
+
+def charts(metrics: Mapping[str, list[tuple[float, float]]], num_classes: int | None) -> str:
+    """A chart for the accuracies, and one for each other metric of a phase."""
+    level = ("chance", chance_level(num_classes)) if num_classes else None
+    accuracies = [Line(label, *zip(*metrics[name])) for name, label in ACCURACIES.items() if name in metrics]
+    drawn = [chart("accuracy", accuracies, level, " %")] if accuracies else []
+    return "".join([*drawn, *(chart(METRICS.get(name, name), [Line(name, *zip(*points))])
+                              for name, points in metrics.items() if name not in ACCURACIES)])

@@ -1,0 +1,186 @@
+"""File names as lists write them → the files that they mean: one set of rules for all lists."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import posixpath
+import re
+import unicodedata
+from pathlib import Path
+from typing import Iterable
+
+from datasets.files import is_image_name
+from utils import UserError
+
+_QUOTES = "\"'`“”‘’"
+_MOST_COMPARED = 20_000  # names among which the nearest one is looked for
+
+
+def natural_key(text: str) -> tuple:
+    """The key that sorts texts with the numbers in them as numbers: ``2`` before ``10``."""
+    parts: list = re.split("([0-9]+)", text)
+    parts[1::2] = [(len(part.lstrip("0")), part) for part in parts[1::2]]
+    return tuple(parts), text
+
+
+def canonical(name: str) -> str:
+    """One spelling of each name: ``./a.jpg`` and ``p1/../a.jpg`` are ``a.jpg``."""
+    return posixpath.normpath(name) if "/" in name else name
+
+
+def cleaned(name: str) -> str:
+    """A listed name without quotes, with slashes, and in Unicode's composed form (NFC)."""
+    name = name.strip()
+    if len(name) > 1 and name[0] in _QUOTES and name[-1] in _QUOTES:
+        name = name[1:-1].strip()
+    return canonical(unicodedata.normalize("NFC", name.replace("\\", "/")))
+
+
+class Names:
+    """Finds the files that a list means, where it writes their names a little differently.
+
+    ``names.find(listed)`` is the name of an existing file below ``root``. Files are the images below ``root``, or
+    ``known``, some names relative to it. A name that is no file's is compared without regard to case, ``_aligned``,
+    Unicode composition, an absent ending and leading directories; it is taken where one file alone is nearest.
+    ``adapted`` maps such names to their files (but for ``_aligned``), ``missing`` maps names that mean no file or several
+    to these.
+    """
+
+    def __init__(self, root: Path, known: Iterable[str] | None = None) -> None:
+        self.root, self.adapted, self.missing = root, {}, {}
+        self._files = _Files(root, known)
+        self._meant: dict[str, str] = {}
+
+    def another(self) -> "Names":
+        """Names of the same files for another list, which may write them in another way."""
+        other = Names(self.root)
+        other._files = self._files
+        return other
+
+    def is_file(self, name: str) -> bool:
+        """Whether a file has exactly this name."""
+        return self._files.has(canonical(name))
+
+    def find(self, listed: str) -> str | None:
+        """The name of the file that is meant, or None. Raises UserError if two different names mean one file."""
+        listed = listed.strip()
+        name = next((name for name in (canonical(listed), cleaned(listed)) if self._files.has(name)), None)
+        if name is None:
+            nearest = self._files.nearest(cleaned(listed))
+            if len(nearest) != 1:
+                self.missing[listed] = nearest
+                return None
+            name = nearest[0]
+        if name.replace("_aligned", "") != canonical(listed).replace("_aligned", ""):
+            self.adapted[listed] = name
+        before = self._meant.setdefault(name, listed)
+        if before != listed and cleaned(before) != cleaned(listed):
+            raise UserError(f"\"{shown(before)}\" and \"{shown(listed)}\" are both listed, and {self.root / name} is "
+                            "the only file that they can mean; correct the names, or put the other file there")
+        return name
+
+    def explain_missing(self) -> str:
+        """``e.g. a.jpg and b.jpg (the nearest file: c.jpg)``, of the names that mean no single file."""
+        first, *more = self.missing
+        files = self.missing[first][:2]
+        near = f"it may be {' or '.join(map(shown, files))}" if files else self._files.hint(cleaned(first))
+        return f"e.g. {shown(first)}{f' and {shown(more[0])}' if more else ''} ({near})"
+
+    def explain_adapted(self) -> str:
+        """A sentence on the names that are written otherwise than their files'."""
+        listed, name = next(iter(self.adapted.items()))
+        return (f"{len(self.adapted)} listed names are written differently from their files', e.g. "
+                f"\"{shown(listed)}\" for {shown(name)}")
+
+
+class _Files:
+    """The names of the files below a directory, read when they are needed: the images there, or those ``known``."""
+
+    def __init__(self, root: Path, known: Iterable[str] | None) -> None:
+        self._root, self._known = root, None if known is None else list(known)
+        self._by_folder: dict[str, set[str]] = {}
+        self._by_stem: dict[str, list[str]] | None = None
+        for name in self._known or ():
+            self._by_folder.setdefault(name.rpartition("/")[0], set()).add(name.rpartition("/")[2])
+
+    def has(self, name: str) -> bool:
+        """Whether a file has exactly this name."""
+        folder, slash, base = name.rpartition("/")
+        folder = folder or slash
+        if folder not in self._by_folder:
+            self._by_folder[folder] = _files_in(self._root / folder) if self._known is None else set()
+        return base in self._by_folder[folder]
+
+    def all(self) -> list[str]:
+        """All names."""
+        if self._known is None:
+            from datasets.walking import walk  # which sorts by the names' keys
+
+            images = walk(self._root).images if self._root.is_dir() else []
+            self._known = [path.relative_to(self._root).as_posix() for path in images]
+        return self._known
+
+    def nearest(self, name: str) -> list[str]:
+        """The files that a name may mean: one, where it agrees with the name better than the others in some respect and
+        no worse in any."""
+        if self._by_stem is None:
+            self._by_stem = {}
+            for file in self.all():
+                self._by_stem.setdefault(_stem(file), []).append(file)
+        rated = [(agreement, file) for file in self._by_stem.get(_stem(name), ())
+                 if (agreement := _agreement(name, file)) is not None]
+        best = [file for agreement, file in rated
+                if all(all(map(int.__ge__, agreement, other)) and agreement != other
+                       for other, another in rated if another != file)]
+        return best or [file for _, file in rated]
+
+    def hint(self, name: str) -> str:
+        """The existing file whose name is most like one, for a message."""
+        near = difflib.get_close_matches(name, self.all()[:_MOST_COMPARED], 1, 0)
+        return f"the nearest file: {shown(near[0])}" if near else "there is no image at all"
+
+
+def _files_in(folder: Path) -> set[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return {entry.name for entry in entries if not entry.is_dir(follow_symlinks=False)}
+    except (OSError, ValueError):
+        return set()
+
+
+def _parts(name: str) -> list[str]:
+    return [part.casefold() for part in cleaned(name).split("/") if part]
+
+
+def _stem(name: str) -> str:
+    """The last part of a name without the ending of an image and ``_aligned``, in small letters."""
+    last = cleaned(name).rpartition("/")[2].casefold()
+    last = last.rpartition(".")[0] if is_image_name(last) else last
+    return last.removesuffix("_aligned")
+
+
+def _agreement(listed: str, file: str) -> tuple[int, ...] | None:
+    """How well a name and a file of one stem agree, in four respects; None if one cannot mean the other."""
+    above, around = _parts(listed)[:-1], _parts(file)[:-1]
+    common = min(len(above), len(around))
+    if above[len(above) - common:] != around[len(around) - common:]:
+        return None
+    last, other = _parts(listed)[-1], _parts(file)[-1]
+    same_ending = last.rpartition(".")[2] == other.rpartition(".")[2]
+    if is_image_name(last) and not same_ending and above != around:
+        return None
+    same_name = cleaned(listed).rpartition("/")[2] == cleaned(file).rpartition("/")[2]
+    return 2 * common - len(above) - len(around), same_ending, ("_aligned" in last) == ("_aligned" in other), same_name
+
+
+def directory_of(listed: Iterable[str], files: Iterable[Path]) -> Path | None:
+    """The directory among those around some files to which listed names are relative: the first that holds one."""
+    folders = sorted({parent for path in {path.parent for path in files} for parent in (path, path.parent)})
+    return next((folder for name in listed for folder in folders if (folder / cleaned(name)).is_file()), None)
+
+
+def shown(name: str) -> str:
+    """A name as a message shows it."""
+    name = name.strip()
+    return name if len(name) <= 60 else name[:57] + "..."

@@ -1,0 +1,185 @@
+"""Groups of runs compared: mean, deviation and interval of each, paired differences and McNemar's test."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Mapping, NamedTuple, Sequence
+
+import numpy as np
+import scipy.stats
+
+from evaluation.metrics import Report
+from evaluation.pooled import Spread
+
+MEASURES = ("accuracy", "mean class accuracy")
+Key = tuple[int, int | None]  # seed and fold
+
+
+class RunResult(NamedTuple):
+    """The test result of a run; ``correct`` tells of each image, by file name, whether it was recognized."""
+
+    report: Report
+    correct: Mapping[str, bool]
+
+    def value(self, measure: str) -> float:
+        """One of :data:`MEASURES` in per cent."""
+        return self.report.accuracy if measure == "accuracy" else self.report.mean_class_accuracy
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs with the same options but for seed and fold, by these two."""
+
+    name: str
+    runs: Mapping[Key, RunResult]
+
+    def values(self, measure: str) -> list[float]:
+        """The runs' figures in per cent."""
+        return [run.value(measure) for run in self.runs.values()]
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Differences of paired figures: their spread, the p value of the paired t test (NaN for one pair), their number."""
+
+    spread: Spread
+    p: float
+    count: int
+
+    @classmethod
+    def of(cls, first: Sequence[float], other: Sequence[float]) -> "Paired":
+        """``other`` minus ``first``, at least one pair."""
+        differences = np.subtract(other, first)
+        if len(differences) < 2 or np.ptp(differences) == 0:  # without a deviation the test has no meaning
+            p = float("nan") if len(differences) < 2 or differences[0] else 1.0
+        else:
+            p = float(scipy.stats.ttest_rel(other, first).pvalue)
+        return cls(Spread.of(differences), p, len(differences))
+
+    def as_text(self) -> str:
+        """One phrase: difference, interval and p."""
+        interval = "" if np.isnan(self.spread.low) else f" (95 % interval {self.spread.low:+.1f} to {self.spread.high:+.1f})"
+        return f"{self.spread.mean:+.1f} points{interval}" + ("" if np.isnan(self.p) else f", p = {self.p:.3f}")
+
+
+class McNemar(NamedTuple):
+    """Predictions of the same images: how many only one of two groups has right, and the exact p value."""
+
+    only_first: int
+    only_other: int
+    images: int
+
+    @property
+    def p(self) -> float:
+        """Of the two-sided binomial test; predictions count as independent."""
+        different = self.only_first + self.only_other
+        return float(scipy.stats.binomtest(self.only_first, different).pvalue) if different else 1.0
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Groups of runs, each of which is compared with the first over the seeds and folds that both have."""
+
+    groups: Sequence[Group]
+
+    def common(self, other: Group) -> list[Key]:
+        """The seeds and folds that a group shares with the first."""
+        return [key for key in self.groups[0].runs if key in other.runs]
+
+    def paired(self, other: Group, measure: str) -> Paired | None:
+        """A group minus the first; None without common seeds or folds."""
+        keys = self.common(other)
+        sides = ([group.runs[key].value(measure) for key in keys] for group in (self.groups[0], other))
+        return Paired.of(*sides) if keys else None
+
+    def mcnemar(self, other: Group) -> McNemar | None:
+        """The predictions of all common images of common runs; None where there are none."""
+        pairs = [(first.correct[name], second.correct[name]) for key in self.common(other)
+                 for first, second in [(self.groups[0].runs[key], other.runs[key])]
+                 for name in first.correct if name in second.correct]
+        return McNemar(sum(a and not b for a, b in pairs), sum(b and not a for a, b in pairs), len(pairs)) \
+            if pairs else None
+
+    @cached_property
+    def rows(self) -> list[dict[str, str | float | int]]:
+        """A row per group and measure, all figures in per cent or points: what CSV and LaTeX are written from."""
+        rows = []
+        for group in self.groups:
+            others = group is not self.groups[0]
+            for measure in MEASURES:
+                spread, paired = Spread.of(group.values(measure)), self.paired(group, measure) if others else None
+                mcnemar = self.mcnemar(group) if others and measure == "accuracy" else None
+                rows.append({
+                    "group": group.name, "measure": measure, "runs": len(group.runs), "mean": spread.mean,
+                    "sd": spread.deviation, "low": spread.low, "high": spread.high,
+                    **({"common_runs": paired.count, "difference": paired.spread.mean, "difference_low": paired.spread.low,
+                        "difference_high": paired.spread.high, "p": paired.p} if paired else {}),
+                    **({"mcnemar_only_first": mcnemar.only_first, "mcnemar_only_this": mcnemar.only_other,
+                        "mcnemar_p": mcnemar.p} if mcnemar else {})})
+        return rows
+
+    def as_text(self) -> str:
+        """A table for a terminal, and a paragraph for each group that is compared with the first."""
+        width = max(7, *(len(group.name) for group in self.groups))
+        lines = [f"{'setting':<{width}}  runs  " + "  ".join(f"{measure + ' %':>23}  {'95 % interval':>16}"
+                                                             for measure in MEASURES)]
+        for group in self.groups:
+            cells = []
+            for measure in MEASURES:
+                spread = Spread.of(group.values(measure))
+                cells.append(f"{_plus_minus(spread):>23}  {_interval(spread):>16}")
+            lines.append(f"{group.name:<{width}}  {len(group.runs):4d}  " + "  ".join(cells))
+        for other in self.groups[1:]:
+            lines += ["", f"{other.name} against {self.groups[0].name}:"]
+            keys, mcnemar = self.common(other), self.mcnemar(other)
+            if not keys:
+                lines.append("  no seed or fold in common, so there is no paired difference")
+            lines += [f"  {measure}: {self.paired(other, measure).as_text()}, paired t test over {len(keys)} common "
+                      f"run{'s' * (len(keys) != 1)}" for measure in MEASURES if keys]
+            if mcnemar:
+                lines.append(f"  McNemar's test on {mcnemar.images:,} common predictions: only {other.name} is right on "
+                             f"{mcnemar.only_other}, only {self.groups[0].name} on {mcnemar.only_first}, p = "
+                             f"{mcnemar.p:.3f} (exact; predictions of one image or person count as independent)")
+        return "\n".join(lines)
+
+    def as_csv(self) -> str:
+        """The rows as CSV, figures with four decimals, unknown ones empty."""
+        text, columns = io.StringIO(), list(dict.fromkeys(name for row in self.rows for name in row))
+        writer = csv.DictWriter(text, columns, lineterminator="\n")
+        writer.writeheader()
+        for row in self.rows:
+            writer.writerow({name: ("" if np.isnan(value) else f"{value:.4f}") if isinstance(value, float) else value
+                             for name, value in row.items()})
+        return text.getvalue()
+
+    def as_latex(self) -> str:
+        """A table with booktabs' rules: mean ± sd of each group, difference to the first with its interval, p."""
+        lines = [r"\begin{tabular}{lrrrrr}", r"\toprule",
+                 r"setting & runs & accuracy (\%) & mean class accuracy (\%) & difference & $p$ \\", r"\midrule"]
+        for group in self.groups:
+            cells = [f"${_plus_minus(Spread.of(group.values(measure)))}$".replace("±", r"\pm") for measure in MEASURES]
+            paired = self.paired(group, MEASURES[1]) if group is not self.groups[0] else None
+            difference = f"${paired.spread.mean:+.1f}$" + (
+                "" if np.isnan(paired.spread.low) else f" [${paired.spread.low:+.1f}$, ${paired.spread.high:+.1f}$]") \
+                if paired else "--"
+            p = f"{paired.p:.3f}" if paired and not np.isnan(paired.p) else "--"
+            lines.append(f"{_escaped(group.name)} & {len(group.runs)} & {' & '.join(cells)} & {difference} & {p} \\\\")
+        return "\n".join([*lines, r"\bottomrule", r"\end{tabular}",
+                          "% difference of the mean class accuracy to the first row in points [95 % interval], paired t",
+                          ""])
+
+
+def _plus_minus(spread: Spread) -> str:
+    return f"{spread.mean:.1f}" + ("" if np.isnan(spread.deviation) else f" ± {spread.deviation:.1f}")
+
+
+def _interval(spread: Spread) -> str:
+    return "–" if np.isnan(spread.low) else f"{spread.low:.1f} to {spread.high:.1f}"
+
+
+def _escaped(text: str) -> str:
+    """A text for LaTeX."""
+    return "".join(f"\\{letter}" if letter in "_%&#${}" else letter for letter in text)

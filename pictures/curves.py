@@ -1,0 +1,50 @@
+"""Curves over epochs as inline SVG, in colors that the page around them sets."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import NamedTuple, Sequence
+
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 300, 176, 58, 288, 34, 146
+
+
+class Line(NamedTuple):
+    """A named line through points."""
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+
+
+def chart(title: str, lines: Sequence[Line], level: tuple[str, float] | None = None, unit: str = "") -> str:
+    """Lines over epochs with their last values; ``level`` is a dashed line with its name, such as chance."""
+    values = [value for line in lines for value in line.y] + ([level[1]] if level else [])
+    low, high = min(values), max(values)
+    low, high = (low - 1, high + 1) if low == high else (low - 0.04 * (high - low), high + 0.04 * (high - low))
+    first, last = (end(line.x[i] for line in lines) for end, i in ((min, 0), (max, -1)))
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        across = 0.5 if first == last else (x - first) / (last - first)
+        return LEFT + across * (RIGHT - LEFT), BOTTOM - (y - low) / (high - low) * (BOTTOM - TOP)
+
+    parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">',
+             f'<text class="title" x="4" y="14">{escape(title)}</text>']
+    for tick in (min(values), (min(values) + max(values)) / 2, max(values))[::1 if min(values) < max(values) else 3]:
+        y = place(first, tick)[1]
+        parts.append(f'<path class="rule" d="M{LEFT} {y:.1f}H{RIGHT}"/>'
+                     f'<text class="tick" x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{tick:.3g}{unit}</text>')
+    for x in sorted({first, last}):
+        parts.append(f'<text class="tick" x="{place(x, low)[0]:.1f}" y="{BOTTOM + 18}" text-anchor="middle">{x:g}</text>')
+    parts.append(f'<text class="tick" x="{(LEFT + RIGHT) / 2}" y="{BOTTOM + 18}" text-anchor="middle">epoch</text>')
+    if level:
+        y = place(first, level[1])[1]
+        parts.append(f'<path class="level" d="M{LEFT} {y:.1f}H{RIGHT}"/>'
+                     f'<text class="tick" x="{RIGHT}" y="{y - 4:.1f}" text-anchor="end">{escape(level[0])}</text>')
+    for number, line in enumerate(lines):
+        points = [place(x, y) for x, y in zip(line.x, line.y)]
+        parts.append(f'<polyline class="line{number}" points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in points)}"/>'
+                     f'<circle class="dot{number}" cx="{points[-1][0]:.1f}" cy="{points[-1][1]:.1f}" r="3"/>')
+        if len(lines) > 1:
+            parts.append(f'<text class="name{number}" x="{RIGHT}" y="{14 if number else 27}" text-anchor="end">'
+                         f'{escape(line.name)} {line.y[-1]:.3g}{unit}</text>')
+    return "".join([*parts, "</svg>"])

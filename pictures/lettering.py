@@ -1,0 +1,71 @@
+"""Lettering that all pictures share: colors, and text that fits into its place and can be read on its ground."""
+
+from __future__ import annotations
+
+from typing import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+INK, PAPER, FAINT, RULE = (33, 37, 41), (255, 255, 255), (95, 103, 112), (222, 226, 230)
+SMALLEST = 9  # points that can still be read
+Color = tuple[int, int, int]
+
+
+def luminance(color: Color) -> float:
+    """The relative luminance in [0, 1] of an sRGB color (WCAG 2.1)."""
+    parts = np.asarray(color) / 255
+    linear = np.where(parts <= 0.03928, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+    return float(linear @ (0.2126, 0.7152, 0.0722))
+
+
+def contrast(one: Color, other: Color) -> float:
+    """The contrast ratio of two colors, from 1 to 21 (WCAG 2.1)."""
+    dark, light = sorted((luminance(one), luminance(other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+def ink_on(ground: Color) -> Color:
+    """Black or white, whichever is easier to read on a color: the contrast is at least 4.58."""
+    return max(((0, 0, 0), PAPER), key=lambda ink: contrast(ink, ground))
+
+
+def fitted(text: str, font: ImageFont.FreeTypeFont, room: float) -> str:
+    """A text, shortened at its front if it is too wide: the end of a file's name says most."""
+    if font.getlength(text) <= room:
+        return text
+    while text and font.getlength("…" + text) > room:
+        text = text[1:]
+    return "…" + text
+
+
+def shrunk(text: str, size: int, room: float) -> ImageFont.FreeTypeFont:
+    """The font of the largest size up to ``size`` in which the widest word of a text is at most ``room`` wide."""
+    fonts = map(ImageFont.load_default, range(size, SMALLEST - 1, -1))
+    return next((font for font in fonts if max(map(font.getlength, text.split() or [""])) <= room),
+                ImageFont.load_default(SMALLEST))
+
+
+def wrapped(text: str, font: ImageFont.FreeTypeFont, room: float) -> list[str]:
+    """The lines of a text that is broken between words at a width."""
+    lines: list[str] = []
+    for word in text.split():
+        if lines and font.getlength(f"{lines[-1]} {word}") <= room:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(fitted(word, font, room))
+    return lines
+
+
+def widest(texts: Sequence[str], size: int) -> int:
+    """The width in pixels of the widest of some texts."""
+    font = ImageFont.load_default(size)
+    return int(max(map(font.getlength, texts), default=0)) + 1
+
+
+def draw_upright(picture: Image.Image, text: str, center: tuple[int, int], font: ImageFont.FreeTypeFont) -> None:
+    """Write a text from bottom to top."""
+    strip = Image.new("RGB", (int(font.getlength(text)) + 8, 32), PAPER)
+    ImageDraw.Draw(strip).text((strip.width / 2, 16), text, INK, font, anchor="mm")
+    strip = strip.rotate(90, expand=True)
+    picture.paste(strip, (center[0] - strip.width // 2, center[1] - strip.height // 2))

@@ -1,0 +1,64 @@
+"""A page about a run: one HTML file that needs nothing beside it, for narrow and wide, light and dark screens."""
+
+from __future__ import annotations
+
+import base64
+from html import escape
+from pathlib import Path
+from typing import Sequence
+
+HEAD = "<!doctype html>\n<!-- the report of a run of JESRL-FER -->\n"
+STYLE = """
+:root{color-scheme:light dark;--ink:#212529;--paper:#fff;--faint:#5c656e;--rule:#dee2e6;--card:#f6f8fa;--a:#0b5cad;
+--b:#b4450a;--good:#1a6b38;--bad:#a3301c}
+@media(prefers-color-scheme:dark){:root{--ink:#e6e9ec;--paper:#15181b;--faint:#a5adb5;--rule:#353b41;--card:#1e2327;
+--a:#7ab8f5;--b:#f2a06b;--good:#7fd39a;--bad:#ff9c86}}
+*{box-sizing:border-box}
+body{margin:0 auto;max-width:1180px;padding:20px;font:16px/1.5 system-ui,sans-serif;color:var(--ink);
+background:var(--paper);overflow-wrap:anywhere}
+h1{font-size:1.5em;margin:.2em 0}h2{font-size:1.15em;margin:2em 0 .6em;border-bottom:1px solid var(--rule)}
+p{margin:.4em 0}.faint{color:var(--faint)}
+.verdict{border-left:4px solid var(--good);background:var(--card);padding:.6em 1em;margin:1em 0}
+.verdict.bad{border-color:var(--bad)}
+.charts{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,270px),1fr));gap:14px}
+svg{width:100%;background:var(--card);border-radius:6px;padding:6px}
+svg text{font-size:11px;fill:var(--faint)}svg .title{font-size:13px;fill:var(--ink)}
+.rule{stroke:var(--rule)}.level{stroke:var(--faint);stroke-dasharray:4 4}
+polyline{fill:none;stroke-width:2}.line0{stroke:var(--a)}.line1{stroke:var(--b)}.dot0{fill:var(--a)}.dot1{fill:var(--b)}
+svg .name0{fill:var(--a)}svg .name1{fill:var(--b)}
+.wide{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums}
+th,td{text-align:right;padding:.25em .8em;border-bottom:1px solid var(--rule);white-space:nowrap;font-weight:400}
+th{color:var(--faint)}th:first-child,td:first-child{text-align:left;padding-left:0}.text{text-align:left}
+@media(max-width:520px){body{padding:12px}th,td{padding:.25em .35em;white-space:normal}}
+img{max-width:100%;height:auto;border-radius:6px;background:#fff}
+"""
+
+
+def page(title: str, note: str, sections: Sequence[tuple[str, str]]) -> str:
+    """The whole page from sections of a heading and HTML."""
+    body = "".join(f"<h2>{escape(heading)}</h2>\n{content}\n" if heading else f"{content}\n" for heading, content in sections)
+    return (f'{HEAD}<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title><link rel="icon" '
+            f'href="data:,"><meta name="viewport" content="width=device-width,initial-scale=1"><style>{STYLE}</style></head>'
+            f'\n<body><h1>{escape(title)}</h1><p class="faint">{escape(note)}</p>\n{body}</body></html>\n')
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], text_columns: int = 1) -> str:
+    """A table that scrolls in itself on a narrow screen; its first ``text_columns`` are aligned to the left."""
+    def line(row: Sequence[str], tag: str = "td") -> str:
+        return "<tr>" + "".join(f'<{tag} class="{"text" if i < text_columns else "figure"}">{escape(cell)}</{tag}>'
+                                for i, cell in enumerate(row)) + "</tr>"
+
+    return f'<div class="wide"><table>{line(head, "th") if head else ""}{"".join(map(line, rows))}</table></div>'
+
+
+def verdict(findings: Sequence[str], otherwise: str) -> str:
+    """The findings that speak against a result, or one sentence if there are none."""
+    return "".join(f'<p class="verdict bad">{escape(finding[:1].upper() + finding[1:])}.</p>' for finding in findings) \
+        or f'<p class="verdict">{escape(otherwise)}</p>'
+
+
+def picture(path: Path, description: str) -> str:
+    """A JPEG or PNG file inside the page."""
+    kind = "png" if path.suffix == ".png" else "jpeg"
+    data = base64.b64encode(path.read_bytes()).decode()
+    return f'<img alt="{escape(description)}" src="data:image/{kind};base64,{data}">'

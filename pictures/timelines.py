@@ -1,0 +1,73 @@
+"""Probabilities over the time of a video, as a picture."""
+
+from __future__ import annotations
+
+from typing import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from pictures.cards import color_of
+from pictures.lettering import FAINT, INK, PAPER, RULE
+
+PERSONS_SHOWN = 4
+
+
+def timeline(persons: Sequence[tuple[str, np.ndarray, np.ndarray]], names: Sequence[str], title: str,
+             longest_gap: float) -> Image.Image:
+    """Probabilities over time: per person a note, seconds (T,) and probabilities (T, n), a panel each.
+
+    A line breaks where nothing is known for more than ``longest_gap`` seconds. Drawn twice as large and reduced.
+    """
+    scale, width, panel, left, right, top = 2, 1100, 230, 66, 128, 56
+    under = 60 if any(note for note, _, _ in persons) else 36
+    picture = Image.new("RGB", (scale * width, scale * (top + len(persons) * (panel + under))), PAPER)
+    draw = ImageDraw.Draw(picture)
+    large, font = (ImageFont.load_default(scale * size) for size in (18, 13))
+    draw.text((scale * left, scale * 26), title, INK, large, anchor="lm")
+    start = min((seconds[0] for _, seconds, _ in persons), default=0.0)
+    end = max(max((seconds[-1] for _, seconds, _ in persons), default=1.0), start + 1e-3)
+    inner = width - left - right
+    for row, (note, seconds, shares) in enumerate(persons):
+        y = top + row * (panel + under)
+
+        def place(t: float, share: float) -> tuple[float, float]:
+            return scale * (left + (t - start) / (end - start) * inner), scale * (y + (1 - share) * panel)
+
+        for percent in (0, 25, 50, 75, 100):
+            a, b = place(start, percent / 100), place(end, percent / 100)
+            draw.line((a, b), RULE, scale)
+            draw.text((a[0] - scale * 8, a[1]), f"{percent} %", FAINT, font, anchor="rm")
+        for t in _ticks(start, end):
+            x, foot = place(t, 0)
+            draw.line((x, foot, x, foot + scale * 5), FAINT, scale)
+            draw.text((x, foot + scale * 16), f"{t:g} s", FAINT, font, anchor="mm")
+        draw.text((scale * left, scale * (y + panel + 36)), note, INK, font, anchor="lm")
+        for part in _unbroken(seconds, longest_gap):
+            for i in range(len(names)):
+                points = [place(t, share) for t, share in zip(seconds[part], shares[part, i])]
+                if len(points) > 1:
+                    draw.line(points, color_of(i), 2 * scale, joint="curve")
+                else:
+                    (x, at), = points
+                    draw.ellipse((x - 4, at - 4, x + 4, at + 4), color_of(i))
+        for i, name in enumerate(names):
+            at = scale * (y + 12 + i * min(28, panel // len(names))), scale * (width - right + 16)
+            draw.rectangle((at[1], at[0] - scale * 4, at[1] + scale * 14, at[0] + scale * 4), color_of(i))
+            draw.text((at[1] + scale * 20, at[0]), name, INK, font, anchor="lm")
+    return picture.resize((width, picture.height // scale), Image.Resampling.LANCZOS)
+
+
+def _ticks(start: float, end: float) -> list[float]:
+    """About eight round numbers in a range."""
+    rough = (end - start) / 8
+    unit = 10 ** np.floor(np.log10(rough))
+    step = next(unit * factor for factor in (1, 2, 5, 10) if unit * factor >= rough)
+    first = int(np.ceil(start / step - 1e-9))
+    return [round(i * step, 6) for i in range(first, int(end / step + 1e-9) + 1)]
+
+
+def _unbroken(seconds: np.ndarray, longest_gap: float) -> list[slice]:
+    """The parts of rising times (T,) between which nothing was known for long."""
+    cuts = [0, *(np.flatnonzero(np.diff(seconds) > longest_gap) + 1).tolist(), len(seconds)]
+    return [slice(a, b) for a, b in zip(cuts, cuts[1:])]

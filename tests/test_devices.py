@@ -1,0 +1,294 @@
+"""GPUs without a GPU: stubbed devices, tensors that cannot be read, processes that are threads with a store."""
+
+from __future__ import annotations
+
+import contextlib
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import utils
+from datasets.layout import Sample
+from datasets.loading import Images, load
+from datasets.plans import gan_plan
+from models import parallel
+from models.layers import Normalization
+from models.losses import mean_distance
+from models.parallel import Processes, SyncBatchNorm2d, with_strides
+from models.recognizer import Examples, Recognizer, real_features
+from models.swap import Pair
+from models.swap_gan import SwapGAN
+from models.vgg import VGG, VGG_fx, Perceptual
+from options.command_line import read_config
+from options.recipes import GANRecipe, GANShape, RecognizerRecipe
+from training import precision, processes as agreement
+from training.precision import amp_dtype, computes_bf16, with_precision
+from utils import UserError
+
+CUDA, CPU = torch.device("cuda", 1), torch.device("cpu")
+
+
+def on_threads(count: int, work) -> list:
+    """What ``work(processes)`` returns or raises in each of some processes, which are threads with one store."""
+    store = torch.distributed.HashStore()
+
+    def outcome(rank: int):
+        try:
+            return work(Processes(rank, count, CPU, store))
+        except UserError as error:
+            return error
+
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(outcome, range(count)))
+
+
+# -------------------------------------------------------------------------------------------- one device, several
+
+def test_the_chosen_gpu_is_the_current_one_and_its_capability_decides_on_bf16(monkeypatch):
+    current, capabilities = [], {0: (9, 0), 1: (7, 5)}
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", current.append)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *_: True)  # emulation counts there
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capabilities[device.index])
+    device = utils.pick_device([1])
+    assert (device, current) == (CUDA, [1])
+    assert not computes_bf16(device) and computes_bf16(torch.device("cuda", 0))
+    assert utils.gpus() == [0, 1]
+
+
+def test_a_cpu_takes_bf16_where_it_has_it_and_it_pays_and_the_run_keeps_the_choice(monkeypatch, tmp_path):
+    with_it, without = tmp_path / "with", tmp_path / "without"
+    with_it.write_text("processor: 0\nflags\t\t: fpu avx512f avx512_bf16 fma\n")
+    without.write_text("processor: 0\nflags\t\t: fpu avx512f fma\n")
+    assert computes_bf16(CPU, with_it) and not computes_bf16(CPU, without) and not computes_bf16(CPU, tmp_path / "none")
+    monkeypatch.setattr(precision, "computes_bf16", lambda device: True)
+    monkeypatch.setattr(precision, "steps_of", lambda config, n, amp: amp)
+    seconds = {None: 1.0, torch.bfloat16: 0.5}
+    monkeypatch.setattr(precision, "fastest", lambda steps, budget: [seconds[step] for step in steps])
+    wide, narrow = read_config(["--base_width=32", "--vgg_width=16"]), read_config(["--base_width=16", "--vgg_width=8"])
+    assert with_precision(wide, 6, CPU, Processes()).hardware.amp == "bf16"
+    assert with_precision(narrow, 6, CPU, Processes()).hardware.amp == "off"
+    seconds[torch.bfloat16] = 0.95
+    assert with_precision(wide, 6, CPU, Processes()).hardware.amp == "off"
+    assert with_precision(wide.replaced(amp="bf16"), 6, CPU, Processes()).hardware.amp == "bf16"
+    assert amp_dtype("bf16", CPU) is torch.bfloat16 and amp_dtype("off", CPU) is None
+    utils.write_json(tmp_path / "options.json", {**wide.replaced(amp="bf16").values(), "checkpoint_dir": str(tmp_path)})
+    resumed = ["--restore", f"--checkpoint_dir={tmp_path}", "--amp=auto"]
+    assert read_config(resumed).hardware.amp == "bf16" and read_config([*resumed, "--force"]).hardware.amp == "auto"
+
+
+def test_timed_steps_run_in_both_precisions():
+    config = read_config(["--image_size=32", "--base_width=4", "--vgg_width=4", "--fc_width=16", "--vgg_init=none"])
+    seconds = precision.fastest([precision.steps_of(config, 3, amp) for amp in (None, torch.bfloat16)], 0)
+    assert all(0 < each < 60 for each in seconds)
+
+
+@pytest.mark.parametrize("text, where", [("CUDA out of memory. Tried to allocate 2 GiB", "GPU memory"),
+                                         ("cuDNN error: CUDNN_STATUS_ALLOC_FAILED", "GPU memory"),
+                                         ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling", "GPU memory"),
+                                         ("DefaultCPUAllocator: can't allocate memory: you tried", "memory")])
+def test_what_does_not_fit_is_one_line_with_the_flags(text, where):
+    line, status = utils.line_and_status(RuntimeError(text))
+    assert status == 2 and line.startswith(f"not enough {where}; lower --batch_size, --vgg_batch_size, --image_size")
+    assert utils.line_and_status(RuntimeError("shapes do not match")) == (None, 2)
+
+
+# ------------------------------------------------------------------------------------------- what trains on them
+
+def test_a_gradient_scaler_that_skips_the_first_step_leaves_a_momentum_of_zero():
+    recognizer = Recognizer(VGG(3, 4, 8), RecognizerRecipe(lr=0.1))
+    buffers = [state["momentum_buffer"] for state in recognizer.optimizer.state.values()]
+    assert len(buffers) == len(list(recognizer.network.parameters())) and not any(buffer.any() for buffer in buffers)
+    scaler, before = torch.amp.GradScaler("cpu"), recognizer.network.new_fc.bias.detach().clone()
+    for factor in (float("inf"), 1.0):
+        recognizer.optimizer.zero_grad()
+        scaler.scale(factor * recognizer.network(torch.rand(2, 3, 32, 32)).sum()).backward()
+        scaler.step(recognizer.optimizer)
+        scaler.update()
+    torch.testing.assert_close(recognizer.network.new_fc.bias, before - 0.1 * (2.0 + 5e-4 * before))
+    saved = recognizer.state_dict()
+    saved["optimizer"]["state"] = {}  # as before its first step in earlier versions
+    recognizer.load_state_dict(saved)
+    assert not any(state["momentum_buffer"].any() for state in recognizer.optimizer.state.values())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_maps_of_half_precision_stay_so_and_are_computed_in_float32(dtype):
+    torch.manual_seed(0)
+    layer = Normalization()
+    maps = (40 * torch.randn(2, 8, 4, 4)).to(dtype)
+    x, exact = maps.clone().requires_grad_(), maps.float().requires_grad_()
+    half, full = layer(x), layer(exact)
+    assert half.dtype is dtype and torch.equal(half, full.to(dtype))
+    gradient = torch.randn(2, 8, 4, 4).to(dtype)
+    half.backward(gradient)
+    full.backward(gradient.float())
+    assert x.grad.dtype is dtype and torch.equal(x.grad, exact.grad.to(dtype))
+    y = (40 * torch.randn(2, 8, 4, 4)).to(dtype)
+    x.grad = exact.grad = None
+    assert torch.equal(mean_distance(x, y), mean_distance(exact, y.float()))
+    mean_distance(x, y).backward()
+    mean_distance(exact, y.float()).backward()
+    torch.testing.assert_close(x.grad.float(), exact.grad, rtol=1e-2, atol=0)
+
+
+# ----------------------------------------------------------------------------------- devices that cannot be read
+
+class Transfers(TorchDispatchMode):
+    """Counts copies from the CPU to a device. Tensors of the meta device, and fake ones, refuse to be read at all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.copies = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        name = func.overloadpacket.__name__
+        if name in ("_to_copy", "copy_"):
+            source = args[1] if name == "copy_" else args[0]
+            self.copies += source.device.type == "cpu" != result.device.type
+        return result
+
+
+@pytest.fixture
+def unreadable(monkeypatch) -> torch.device:
+    """A device whose tensors have shapes alone; like a GPU, it lets the host run ahead where nothing is read."""
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: contextlib.nullcontext())  # which knows no meta device
+    for name in ("Adam", "SGD"):  # whose fused forms do not know it either: they are torch's, and not looked at here
+        kind = getattr(torch.optim, name)
+        monkeypatch.setattr(torch.optim, name, lambda parameters, fused, kind=kind, **settings: kind(parameters, **settings))
+        monkeypatch.setattr(kind, "step", lambda self: None)
+    return torch.device("meta")
+
+
+def test_steps_read_nothing_from_a_device_and_copy_only_noise_to_it(unreadable):
+    with pytest.raises(RuntimeError):
+        torch.zeros((), device=unreadable).item()
+    gan = SwapGAN(GANShape(3, 32, 4), GANRecipe(), Perceptual(VGG(3, 4, 8).features), unreadable)
+    gan.device_decides = True  # as on a GPU
+    recognizer = Recognizer(VGG_fx(3, 4, 16, 4), device=unreadable)
+    images = (torch.zeros(4, 3, 32, 32, device=unreadable).to(memory_format=torch.channels_last) for _ in range(2))
+    labels = (torch.zeros(4, dtype=torch.long, device=unreadable) for _ in range(2))
+    pair = Pair(*images, *labels)
+    with Transfers() as of_gan:
+        metrics = gan.step(pair, torch.Generator())
+    with Transfers() as of_recognizer:
+        recognizer.step(Examples(pair.a, (pair.image_a, real_features(gan.encoder, pair.image_a))))
+    assert metrics["G"].device == unreadable
+    assert (of_gan.copies, of_recognizer.copies) == (1, 0)
+
+
+def test_synchronized_batch_norm_reads_nothing_from_a_device(unreadable, monkeypatch):
+    monkeypatch.setattr(parallel.distributed, "all_reduce", lambda value, *_: None)
+    layer = SyncBatchNorm2d(4, device=unreadable)
+    with Transfers() as transfers:
+        layer(torch.zeros(2, 4, 3, 3, device=unreadable, requires_grad=True)).sum().backward()
+    assert transfers.copies == 0 and layer.weight.grad.device == unreadable
+
+
+def test_decoded_images_that_fit_stay_on_the_gpu_and_are_gathered_there(monkeypatch):
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (2 ** 30, 2 ** 30))
+    settings = {}
+    monkeypatch.setattr(torch.utils.data, "DataLoader",
+                        lambda batches, **given: settings.update(given) or map(batches.__getitem__, range(len(batches))))
+    samples = [Sample(f"{i}.jpg", i % 3, None, f"s{i}", "") for i in range(12)]
+    images = Images([], 32, "none")
+    images.samples, images.pixels = samples, torch.zeros(12, 3, 32, 32, dtype=torch.uint8)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        near = images.on(torch.device("cuda"))
+        assert near.pixels.is_cuda and images.on(CPU) is images and not images.pixels.is_cuda
+        batch = next(load(near, gan_plan(samples, 4, 0, 0, mirror=True), 2, pin_memory=True))
+        assert batch.first.is_cuda and batch.second.is_cuda and batch.first.dtype is torch.uint8
+        with Transfers() as transfers:
+            image = batch.to("cuda").first
+        assert image.dtype is torch.float32 and image.shape == (4, 3, 32, 32) and transfers.copies <= 4  # labels, masks
+    assert not settings["pin_memory"] and settings["num_workers"] == 0
+    images.pixels = torch.zeros(400, 3, 512, 512, dtype=torch.uint8)  # more than a tenth of 1 GiB
+    assert images.on(torch.device("cuda")) is images
+
+
+# ------------------------------------------------------------------------------------------------ several processes
+
+def test_synchronized_batch_norm_of_one_process_is_batch_norm(monkeypatch):
+    monkeypatch.setattr(parallel.distributed, "all_reduce", lambda value, *_: None)
+    torch.manual_seed(0)
+    ours, theirs, x = SyncBatchNorm2d(4), torch.nn.BatchNorm2d(4), 3 + torch.randn(5, 4, 6, 6)
+    inputs = [x.clone().requires_grad_() for _ in range(2)]
+    outputs = [layer(each) for layer, each in zip((ours, theirs), inputs)]
+    torch.testing.assert_close(*outputs)
+    for output in outputs:
+        output.square().mul(x).sum().backward()
+    torch.testing.assert_close(inputs[0].grad, inputs[1].grad, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(ours.running_var, theirs.running_var)
+
+
+def test_gradients_of_1x1_convolutions_keep_the_strides_of_their_weights():
+    weight, gradient = torch.rand(8, 4, 1, 1), torch.rand(8, 4, 1, 1).as_strided((8, 4, 1, 1), (4, 1, 4, 4))
+    same = with_strides(weight.stride(), gradient)
+    assert same.stride() == weight.stride() and torch.equal(same, gradient)
+
+
+def test_the_main_process_works_for_all_without_a_process_group():
+    assert on_threads(3, lambda processes: processes.first(lambda: {"lr": 1e-4, "rank": processes.rank})) \
+        == [{"lr": 1e-4, "rank": 0}] * 3
+
+    def fails() -> None:
+        raise UserError("no room")
+
+    main, *others = on_threads(3, lambda processes: processes.first(fails))
+    assert str(main) == "no room" and [str(error) for error in others] == ["", ""]
+
+
+def test_facts_that_differ_are_named_in_every_process():
+    errors = on_threads(2, lambda processes: processes.check_same({"seed": "1", "list": str(processes.rank)}, "mend it"))
+    assert len({str(error) for error in errors}) == 1
+    assert str(errors[0]).startswith("process 1 on ") and "another list (1) than process 0" in str(errors[0])
+    assert on_threads(2, lambda processes: processes.check_same({"seed": "1"}, "mend it")) == [None, None]
+
+
+def test_a_process_without_gpu_does_not_join_those_that_have_one(monkeypatch):
+    store = torch.distributed.HashStore()
+    store.set("facts 0 0", '["host0", {"kind of device": "cuda"}]')
+    monkeypatch.setattr(utils, "process_store", lambda: store)
+    for name, value in {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "localhost",
+                        "MASTER_PORT": "1"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=r"process 1 on .* has another kind of device \(cpu\) than process 0 on host0 \(cuda\)"):
+        Processes.join(CPU)
+
+
+def test_other_options_than_those_of_process_0_are_refused_and_a_resumed_run_takes_its_own():
+    configs = [read_config(words) for words in (["--lr=0.1", "--gpu", "0"], ["--lr=0.2", "--gpu", "1"])]
+    errors = on_threads(2, lambda processes: agreement.agreed_config(configs[processes.rank], False, processes))
+    assert all("another options" in str(error) for error in errors)
+    agreed = on_threads(2, lambda processes: agreement.agreed_config(configs[processes.rank], True, processes))
+    assert [config.gan_recipe.lr for config in agreed] == [0.1, 0.1]
+    assert [list(config.hardware.gpu) for config in agreed] == [[0], [1]]
+
+
+def test_one_process_of_each_machine_downloads_and_memory_is_that_of_the_machine(monkeypatch):
+    downloads = []
+    monkeypatch.setattr(agreement, "imagenet_weights", lambda: downloads.append(1) or {"weight": torch.ones(1)})
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    agreement.download_imagenet_weights(Processes(2, 4, CPU, torch.distributed.HashStore()))
+    assert downloads == [1]
+    store = torch.distributed.HashStore()
+    store.set("first 0 0", "null")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    agreement.download_imagenet_weights(Processes(3, 4, CPU, store))
+    assert downloads == [1]
+    for name, value in {"WORLD_SIZE": "16", "RANK": "1", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "localhost",
+                        "MASTER_PORT": "1"}.items():
+        monkeypatch.setenv(name, value)
+    assert (utils.number_of_processes(), utils.processes_here()) == (16, 2)
+
+
+def test_digests_tell_networks_apart():
+    one, other = ({"steps": 3, "net": {"w": torch.full((3,), value)}} for value in (1.0, 1.0000001))
+    assert agreement.digest_of(one) != agreement.digest_of(other)
+    assert agreement.digest_of(one) == agreement.digest_of({"steps": 3, "net": {"w": torch.ones(3)}})

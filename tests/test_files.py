@@ -1,0 +1,281 @@
+"""Which files belong to a data set, and which files a list means: one test for each kind of trouble."""
+
+from __future__ import annotations
+
+import unicodedata
+from pathlib import Path
+
+import numpy
+import pytest
+from PIL import Image
+
+from conftest import command
+from datasets import check, convert
+from datasets.checking.looks import near_duplicates
+from datasets.layout import Sample, read_layout, write_layout
+from datasets.names import Names
+from datasets.walking import walk
+from hostile import refused
+from test_importers import greys, picture
+
+CLASSES = ("angry", "happy", "neutral")
+
+
+def class_tree(root: Path, splits=("",), each: int = 5) -> Path:
+    for i, (split, name) in enumerate((split, name) for split in splits for name in CLASSES):
+        for number in range(each):
+            picture(root / split / name / f"{number}.jpg", 100 * i + number)
+    return root
+
+
+def converted(capsys, tmp_path: Path, *words: object) -> tuple[dict[str, list[str]], str]:
+    """The names of each split after a conversion, and the line that accounts for the source."""
+    out = tmp_path / "out"
+    convert.main([*map(str, words), "--out", str(out)])
+    layout = read_layout(out)
+    return ({split: sorted(sample.name for sample in layout.split(split)) for split in ("train", "val", "test")},
+            capsys.readouterr().out.splitlines()[-1])
+
+
+# ------------------------------------------------------------------------------------------------- which files
+
+def test_a_walk_passes_over_what_tools_leave_and_follows_links_once(tmp_path):
+    source = class_tree(tmp_path / "faces", each=2)
+    for name in ("happy/.ipynb_checkpoints/0-checkpoint.jpg", "happy/@eaDir/0.jpg", "__MACOSX/happy/0.jpg"):
+        picture(source / name, 900)
+    for name in ("happy/._0.jpg", "happy/Thumbs.db", "notes"):
+        (source / name).write_text("x")
+    picture(tmp_path / "elsewhere/10.jpg", 901)
+    (source / "angry/more").symlink_to(tmp_path / "elsewhere")
+    (source / "angry/again").symlink_to(tmp_path / "elsewhere")
+    (source / "angry/loop").symlink_to(source)
+    (source / "angry/gone.jpg").symlink_to(source / "gone")
+    found = walk(source)
+    assert [path.relative_to(source).as_posix() for path in found.images] == [
+        "angry/0.jpg", "angry/1.jpg", "angry/again/10.jpg", "happy/0.jpg", "happy/1.jpg", "neutral/0.jpg",
+        "neutral/1.jpg"]
+    assert found.passed_over() == {"in .ipynb_checkpoints": 1, "in @eaDir": 1, "in __MACOSX": 1, "hidden": 1, ".db": 1,
+                                   "without an ending": 1, "broken links": 1,
+                                   "links to a directory that is read already": 2}
+
+
+def test_every_file_of_the_source_is_accounted_for(tmp_path, capsys):
+    source = class_tree(tmp_path / "faces")
+    picture(source / "happy/.ipynb_checkpoints/0.jpg", 900)
+    picture(source / "loose.jpg", 901)
+    (source / "happy/broken.jpg").write_text("x")
+    (source / "angry/linked.jpg").symlink_to(source / "angry/1.jpg")
+    _, line = converted(capsys, tmp_path, "folders", source)
+    assert line == f"{source}: 19 files: 15 taken, 1 passed over (1 in .ipynb_checkpoints), 3 refused"
+
+
+def test_split_directories_are_known_and_others_beside_them_refused(tmp_path, capsys):
+    source = class_tree(tmp_path / "fer", ("Training", "PublicTest", "PrivateTest"), each=2)
+    names, _ = converted(capsys, tmp_path, "folders", source)
+    assert [len(names[split]) for split in ("train", "val", "test")] == [6, 6, 6]
+    assert names["test"][0] == "test_angry_0.jpg"
+    inside = class_tree(tmp_path / "inside", ("a",), each=1)
+    for name in CLASSES:
+        for split in ("train", "test"):
+            picture(inside / "b" / name / split / "0.jpg", 1000 + len(name) + len(split))
+    assert [len(part) for part in converted(capsys, tmp_path / "b", "folders", inside / "b")[0].values()] == [3, 0, 3]
+    picture(source / "Extra/angry/0.jpg", 950)
+    line = refused(lambda: convert.main(["folders", str(source), "--out", str(tmp_path / "two")]))
+    assert "Extra holds 1 images beside the splits PrivateTest, PublicTest, Training" in line and "--ignore" in line
+
+
+def test_an_unlabelled_test_split_can_be_replaced_by_validation(tmp_path, capsys):
+    source = class_tree(tmp_path / "sfew", ("Train", "Val"), each=2)
+    picture(source / "Test/0.jpg", 950)
+    words = ["folders", str(source), "--out", str(tmp_path / "out")]
+    assert "none of the 1 test images can be tested on" in refused(lambda: convert.main(words))
+    names, line = converted(capsys, tmp_path, "folders", source, "--val_as_test")
+    assert [len(part) for part in names.values()] == [6, 0, 6] and line.endswith("12 taken, 0 passed over, 1 refused")
+
+
+def test_recognize_says_what_it_passes_over(tmp_path):
+    from datasets.crops import find_pictures
+
+    picture(tmp_path / "a.png", 1)
+    for name in ("b.txt", "c.txt", "d.raw"):
+        (tmp_path / name).write_text("x")
+    assert find_pictures([tmp_path])[1] == {".txt": 2, ".raw": 1}
+    (tmp_path / "a.png").unlink()
+    assert "2 .txt, 1 .raw" in refused(lambda: find_pictures([tmp_path]))
+
+
+# ------------------------------------------------------------------------------------------------- which file is meant
+
+@pytest.mark.parametrize("listed, meant", [
+    ("p\\Bild1.JPG", "p/Bild1.JPG"), ("'p/Bild1.JPG'", "p/Bild1.JPG"), ("P/bild1.jpg", "p/Bild1.JPG"),
+    ("p/Bild1", "p/Bild1.JPG"), ("p/Bild1.png", "p/Bild1.JPG"), ("data/p/Bild1.JPG", "p/Bild1.JPG"),
+    ("C:\\me\\p\\Bild1.JPG", "p/Bild1.JPG"), ("Bild1_aligned.JPG", "p/Bild1.JPG"), ("p/Bild1.JPG", "p/Bild1.JPG"),
+    (unicodedata.normalize("NFD", "q/\u00e9.png"), "q/\u00e9.png"), ("both.png", None), ("q/both.png", "q/both.png"),
+    ("p/Bild2.JPG", None), ("r/Bild1.JPG", None), ("x/both.jpg", None)])
+def test_names_are_taken_where_one_meaning_is_possible(listed, meant):
+    known = ["p/Bild1.JPG", "q/\u00e9.png", "q/both.png", "r/both.png", "q/both.jpg"]
+    assert Names(Path("root"), known).find(listed) == meant
+
+
+def test_names_that_cannot_be_told_apart_or_found_are_explained():
+    names = Names(Path("root"), ["1.png", "a/2.png", "b/2.png"])
+    assert names.find("a/1.png") == "1.png"
+    assert "\"a/1.png\" and \"b/1.png\" are both listed, and root/1.png is the only file" in refused(
+        lambda: names.find("b/1.png"))
+    assert names.find("2.png") is None and names.find("gone.png") is None
+    assert names.explain_missing() == "e.g. 2.png and gone.png (it may be a/2.png or b/2.png)"
+    other = names.another()
+    assert other.find("c/3.png") is None
+    assert other.explain_missing() == "e.g. c/3.png (the nearest file: b/2.png)"
+
+
+def test_the_lists_of_a_data_directory_are_read_alike(tmp_path, capsys):
+    root = tmp_path / "data_set"
+    for i in range(6):
+        picture(root / f"data/{i}.png", i)
+    (root / "images.list").write_text("".join(f"data\\{i}.PNG {i % 2}.0\n" for i in range(4)))
+    (root / "images_test.list").write_text("\"4\" 0\n5.png 1\n")
+    (root / "subjects.list").write_text("".join(f"{i}.png {'P' if i < 4 else 'p'}{i % 4}\n" for i in range(6)))
+    (root / "expressions.txt").write_text("happy neutral\n")
+    layout = read_layout(root)
+    assert [(s.name, s.label, s.subject) for s in layout.train] == [(f"{i}.png", i % 2, f"P{i}") for i in range(4)]
+    assert [s.name for s in layout.test] == ["4.png", "5.png"] and all(s.path.is_file() for s in layout.split("all"))
+    with pytest.raises(SystemExit, match="1"):
+        check.main([str(root)])
+    said = capsys.readouterr().out
+    assert "leak: 2 subjects are in train and test, e.g. P0, P1" in said
+    assert "5 listed names are written differently" in said
+    (root / "subjects.list").write_text("0.png A\n./0.png B\n")
+    assert "0.png has the subject B here and A before" in refused(lambda: read_layout(root))
+
+
+# ------------------------------------------------------------------------------------------------- evidence
+
+def test_a_pattern_must_fit_all_names_and_cases_are_one_person(tmp_path, capsys):
+    source = tmp_path / "faces"
+    for i, name in enumerate(CLASSES):
+        for person in range(10):
+            picture(source / name / f"{'sS'[person % 2]}{person // 2}_{i}.png", 20 * i + person)
+    words = ["folders", str(source), "--out", str(tmp_path / "out"), "--subject_regex"]
+    line = refused(lambda: convert.main([*words, "^(S.)_"]))
+    assert "matches 15 of 30 file names and not s0_0.png and s1_0.png" in line
+    convert.main([*words, "(?i)^(s.)_"])
+    assert "5 subjects are written in two ways" in capsys.readouterr().out
+    layout = read_layout(tmp_path / "out")
+    assert len({s.subject for s in layout.split("all")}) == 5
+    assert not {s.subject for s in layout.train} & {s.subject for s in layout.test}
+
+
+def test_a_file_with_two_labels_is_refused(tmp_path):
+    source = class_tree(tmp_path / "faces")
+    (source / "happy/x.jpg").symlink_to(source / "angry/1.jpg")
+    line = refused(lambda: convert.main(["folders", str(source), "--out", str(tmp_path / "out")]))
+    assert "happy/x.jpg (it is " in line and "with the label angry and with happy" in line
+
+
+def test_two_labels_and_mirrored_copies_are_problems(tmp_path, capsys):
+    root = tmp_path / "d"  # e mirrors a, d is c
+    rows = {"train": [("a", 0, 1), ("b", 1, 2), ("c", 0, 3), ("d", 1, 3)], "test": [("e", 0, 1), ("f", 1, 5)]}
+    splits = {split: [Sample(f"{name}.png", label, root / f"data/{name}.png") for name, label, _ in samples]
+              for split, samples in rows.items()}
+    write_layout(root, ["happy", "neutral"], splits)
+    (root / "data").mkdir()
+    for name, _, number in rows["train"] + rows["test"]:
+        blurred = Image.fromarray(greys(number, 8)).resize((64, 64), Image.Resampling.BICUBIC)
+        blurred = blurred.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if name == "e" else blurred
+        blurred.save(root / f"data/{name}.png")
+    with open(root / "images.list", "a") as handle:
+        handle.write("f.png 0\n")
+    with pytest.raises(SystemExit, match="1"):
+        check.main([str(root)])
+    said = capsys.readouterr().out
+    for words in ("PROBLEM: leak: 1 pairs of images that are nearly each other's mirror image in two splits: a.png "
+                  "(train) = e.png (test)", "PROBLEM: 1 pairs of byte-identical images have two labels: c.png = d.png",
+                  "PROBLEM: 1 names have one label in the training list and another in the validation or test list: f"):
+        assert words in said, said
+
+
+def test_mirrored_duplicates():
+    random = numpy.random.default_rng(1)
+    rows = random.normal(size=(40, 32, 32)).astype(numpy.float32)
+    rows[30] = rows[7][:, ::-1]
+    rows = [row.ravel() / numpy.linalg.norm(row) for row in rows]
+    assert list(near_duplicates(rows, block=16, mirrored=True)) == [(7, 30)] and list(near_duplicates(rows)) == []
+
+
+# ------------------------------------------------------------------------------------------------- tables
+
+def table(path: Path, *lines: str) -> Path:
+    path.write_text("".join(line + "\n" for line in lines))
+    return path
+
+
+def test_faces_in_boxes_are_cut_out(tmp_path, capsys):
+    for i in range(6):
+        picture(tmp_path / f"src/{i}.png", i)
+    rows = [f"{i}.png,{24 * f},-4,24,100,{CLASSES[(i + f) % 3]}" for i in range(6) for f in range(2)]
+    path = table(tmp_path / "src/t.csv", "file,x,y,w,h,label", *rows)
+    line = refused(lambda: convert.main(["csv", str(path), "--out", str(tmp_path / "out")]))
+    assert "0.png: is taken twice, with the label angry and with happy" in line and "--box_columns" in line
+    names, line = converted(capsys, tmp_path, "csv", path, "--box_columns", "x", "y", "w", "h")
+    assert sum(map(len, names.values())) == 12
+    assert line.endswith("7 files: 6 taken, 1 passed over (1 .csv), 0 refused; 12 rows: 12 taken, 0 refused")
+    with Image.open(tmp_path / "out/data/3_24_-4_48_96.png") as face:
+        assert face.size == (24, 48)
+        assert (numpy.asarray(face)[..., 0] == greys(3)[:, 24:]).all()
+    sides = [{name.split("_")[0] for name in names[split]} for split in ("train", "test")]
+    assert not sides[0] & sides[1]
+
+
+def test_expw(tmp_path, capsys):
+    source = tmp_path / "expw"
+    for i in range(14):
+        picture(source / f"image/origin/x {i}.jpg", i)
+    lines = [f"x {i}.jpg {f} 0 {24 * f} {24 * f + 24} 48 94.2 {(i + f) % 7}" for i in range(14) for f in range(2)]
+    table(source / "label.lst", *lines, lines[0], "x 1.jpg 2 0 200 220 48 9.1 3", "gone.jpg 0 0 0 9 9 9.1 3")
+    convert.main(["expw", str(source), "--out", str(tmp_path / "out")])
+    layout = read_layout(tmp_path / "out")
+    assert layout.expressions == ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+    assert {s.name: s.label for s in layout.split("all")}["x_5_24_0_48_48.png"] == 6
+    said = capsys.readouterr().out
+    assert "1 images that are there before" in said and "its box lies outside the picture" in said
+    assert said.splitlines()[-1].endswith("; 31 rows: 28 taken, 3 refused")
+
+
+def test_numbered_labels_are_in_the_order_of_numbers(tmp_path):
+    for i in range(33):
+        picture(tmp_path / f"src/{i}.png", i)
+    path = table(tmp_path / "src/t.csv", ",file,label", *(f"{i},{i}.png,{float(i % 11)}" for i in range(33)))
+    convert.main(["csv", str(path), "--out", str(tmp_path / "out"), "--expressions", *"abcdefghijk"])
+    assert read_layout(tmp_path / "out").expressions == tuple("abcdefghijk")
+    assert {(int(s.name.split(".")[0]) % 11, s.label) for s in read_layout(tmp_path / "out").split("all")} == {
+        (i, i) for i in range(11)}
+
+
+def test_a_table_without_a_header_loses_no_row(tmp_path, capsys):
+    for i in range(12):
+        picture(tmp_path / f"src/{i}.png", i)
+    rows = [f"{i}.png,{i % 3},{'PrivateTest' if i > 8 else 'Training'}" for i in range(12)]
+    path = table(tmp_path / "src/t.csv", *rows)
+    for words in ([], ["--file_column", "0.png", "--label_column", "0"]):
+        line = refused(lambda: convert.main(["csv", str(path), "--out", str(tmp_path / "out"), *words]))
+        assert "has no header, its first line (0.png,0,Training) is a row; read it with --no_header" in line
+    names, line = converted(capsys, tmp_path, "csv", path, "--no_header", "--split_column", "3")
+    assert len(names["train"]) == 9 and names["test"] == ["10.png", "11.png", "9.png"]
+    assert line.endswith("12 rows: 12 taken, 0 refused")
+
+
+def test_columns_of_splits_and_subjects_are_found_by_their_usual_names(tmp_path, capsys):
+    for i in range(8):
+        picture(tmp_path / f"src/{i}.png", i)
+    rows = [f"{i}.png,{i % 2},{'test' if i > 5 else 'train'},p{i}" for i in range(8)]
+    names, _ = converted(capsys, tmp_path, "csv", table(tmp_path / "src/t.csv", "file,label,Usage,Person", *rows))
+    assert names["test"] == ["6.png", "7.png"]
+    assert (tmp_path / "out/subjects.list").read_text().splitlines()[0].split()[1].startswith("p")
+
+
+def test_a_conversion_as_it_is_typed(tmp_path):
+    source = class_tree(tmp_path / "faces", ("train", "test"), each=2)
+    result = command("-m", "datasets.convert", "folders", source, "--out", tmp_path / "out")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[-1] == f"{source}: 12 files: 12 taken, 0 passed over, 0 refused"

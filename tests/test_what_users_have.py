@@ -1,0 +1,155 @@
+"""Files and systems as users have them: odd pictures, checkpoints of other programs, file systems that refuse."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import struct
+import zlib
+from pathlib import Path
+
+import numpy
+import pytest
+import torch
+from PIL import Image
+
+import utils
+from datasets import align, check, convert
+from datasets.pictures import BadPicture, fault_when_decoded, read_picture
+from models.checkpoints import load_perceptual
+from models.vgg import VGG
+from utils import UserError
+
+LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "5" * 64 + "\nsize 232589\n"
+PAGE = "<!DOCTYPE html><html><head><title>Quota exceeded</title></head></html>"
+
+
+def noise(seed: int, side: int = 64) -> Image.Image:
+    pixels = numpy.random.default_rng(seed).integers(0, 256, (8, 8, 3), numpy.uint8)
+    return Image.fromarray(pixels).resize((side, side), Image.Resampling.BICUBIC)
+
+
+# ----------------------------------------------------------------------------------------------- pictures
+
+def encoded(image: Image.Image, kind: str, **more) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **more)
+    return buffer.getvalue()
+
+
+def with_segment(jpeg: bytes, marker: int, content: bytes) -> bytes:
+    return jpeg[:2] + struct.pack(">BBH", 0xff, marker, len(content) + 2) + content + jpeg[2:]
+
+
+def with_chunk(png: bytes, kind: bytes, content: bytes) -> bytes:
+    return png[:33] + struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content)) \
+        + png[33:]
+
+
+@pytest.mark.parametrize("name, damaged", [
+    ("x.jpg", lambda image: with_segment(encoded(image, "JPEG"), 0xe1, b"Exif\0\0Exif\0\0II*\0\x08\0\0\0\0\0")),
+    ("x.jpg", lambda image: with_segment(encoded(image, "JPEG"), 0xe2, b"MPF\0II*\0\xff\xff\xff\x7f")),
+    ("x.png", lambda image: with_chunk(encoded(image, "PNG"), b"eXIf", b"\0\x08\0\x02\x01\x12\0\x03")),
+    ("x.png", lambda image: with_chunk(encoded(image, "PNG"), b"zTXt", b"a\0\0" + zlib.compress(bytes(5 << 20)))),
+    ("x.webp", lambda image: encoded(image, "WEBP", lossless=True, exif=b"Exif\0\0MM\0*\0\0\0\x08\0\0")[:-6])])
+def test_pixels_are_read_behind_broken_metadata(tmp_path, name, damaged):
+    (tmp_path / name).write_bytes(damaged(noise(0)))
+    sound = read_picture(io.BytesIO(encoded(noise(0), "JPEG" if name == "x.jpg" else "PNG")))
+    assert fault_when_decoded(tmp_path / name) is None
+    assert numpy.array_equal(numpy.asarray(read_picture(tmp_path / name)), numpy.asarray(sound))
+
+
+def test_deep_greys_are_scaled_and_an_unknown_depth_is_named(tmp_path):
+    grey = numpy.linspace(0, 255, 4096).reshape(64, 64)
+    for values in (grey / 255, grey, grey * 4.01, grey * 16.05, grey * 257):
+        kind = numpy.float32 if values.max() <= 255 else numpy.uint16
+        Image.fromarray(values.astype(kind)).save(tmp_path / "x.tiff")
+        assert numpy.abs(numpy.asarray(read_picture(tmp_path / "x.tiff"))[..., 0] - grey).max() < 2
+    for values, told in ((grey.astype(numpy.int32) * 1000, "from 0 to 255000"), (grey / 127.5 - 1, "from -1 to 1")):
+        Image.fromarray(values.astype(numpy.int32 if values.max() > 1 else numpy.float32)).save(tmp_path / "x.tiff")
+        with pytest.raises(BadPicture, match=f"{told}, an unknown depth"):
+            read_picture(tmp_path / "x.tiff")
+
+
+def test_black_and_animated_pictures_are_found_and_named(tmp_path, capsys):
+    for s, name in enumerate(("angry", "happy")):
+        (tmp_path / "faces" / name).mkdir(parents=True)
+        for i in range(4):
+            noise(10 * s + i).save(tmp_path / "faces" / name / f"{i}.jfif", "JPEG")
+    black = Image.fromarray(numpy.random.default_rng(0).integers(0, 3, (64, 64, 3), numpy.uint8))
+    black.save(tmp_path / "faces" / "happy" / "black.jpg")
+    noise(1).save(tmp_path / "faces" / "happy" / "two.gif", save_all=True, append_images=[noise(2)])
+    (tmp_path / "faces" / "happy" / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(500))
+    (tmp_path / "faces" / "happy" / "pointer.png").write_text(LFS)
+    convert.main(["folders", str(tmp_path / "faces"), "--out", str(tmp_path / "out"), "--test_share", "0.25"])
+    said = capsys.readouterr().out
+    for told in ("8 images", "nearly one color, it shows nothing", "it holds 2 pictures", "pillow-heif", "Git LFS pointer"):
+        assert told in said, (told, said)
+    name = (tmp_path / "out" / "images.list").read_text().split()[0]
+    (tmp_path / "out" / "data" / name).unlink()
+    black.save(tmp_path / "out" / "data" / name, "JPEG")
+    with pytest.raises(SystemExit):
+        check.main([str(tmp_path / "out")])
+    assert f"1 images are nearly one color and show nothing: {name}" in capsys.readouterr().out
+
+
+# ---------------------------------------------------------------------------------- checkpoints of others
+
+def test_checkpoints_of_others_are_unwrapped(tmp_path):
+    torch.manual_seed(0)
+    state = {key: value for key, value in VGG(2, 4, 8).state_dict().items() if key.startswith("features.")}
+    ours = state["features.0.weight"]
+    wrapped = ({"state_dict": {f"module.{key}": value for key, value in state.items()}, "epoch": 3},
+               {"model": {f"module._orig_mod.{key}": value for key, value in state.items()}, "optimizer": {},
+                "config": {"image_size": "large"}},
+               {"model_state_dict": {key.replace("features.", "features.module."): value.half()
+                                     for key, value in state.items()}},
+               {f"model.{key}": value for key, value in state.items()})
+    for checkpoint in wrapped:
+        torch.save(checkpoint, tmp_path / "x.pth")
+        torch.testing.assert_close(load_perceptual(tmp_path / "x.pth").features[0].weight, ours, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("text, said", [(LFS, "a Git LFS pointer, not the file itself"), (PAGE, "a web page")])
+def test_files_that_stand_for_others_are_said_for_what_they_are(tmp_path, text, said):
+    (tmp_path / "x.pth").write_text(text)
+    with pytest.raises(UserError, match=said):
+        load_perceptual(tmp_path / "x.pth")
+    pytest.importorskip("cv2")
+    (tmp_path / "photos").mkdir()
+    noise(0).save(tmp_path / "photos" / "x.png")
+    with pytest.raises(UserError, match=said):
+        align.main([str(tmp_path / "photos"), str(tmp_path / "out"), "--model", str(tmp_path / "x.pth")])
+
+
+# -------------------------------------------------------------------------------------------- file systems
+
+def test_a_file_system_may_refuse_side_work_and_keep_no_times(tmp_path, monkeypatch, capsys):
+    def refuse(*_, **__):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    for s, name in enumerate(("angry", "happy")):
+        (tmp_path / "faces" / name).mkdir(parents=True)
+        for i in range(4):
+            noise(10 * s + i).save(tmp_path / "faces" / name / f"{i}.png")
+            os.utime(tmp_path / "faces" / name / f"{i}.png", (1e9, 1e9))
+    for name in ("chmod", "utime", "fsync"):
+        monkeypatch.setattr(os, name, refuse)
+    for how in (["--copy"], ["--reencode", "32"]):
+        words = ["folders", str(tmp_path / "faces"), "--out", str(tmp_path / how[0]), *how]
+        convert.main(words)
+        assert "8 images (8 of them new)" in capsys.readouterr().out
+        convert.main(words)
+        assert "8 images (all there already)" in capsys.readouterr().out
+    noise(99).save(tmp_path / "faces" / "happy" / "3.png")
+    with pytest.raises(UserError, match="another image has this name"):
+        convert.main(words)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError):
+        utils.write_text(tmp_path / "x.txt", "x")
+    assert not Path(tmp_path / "x.txt").exists()

@@ -1,0 +1,98 @@
+"""In which precision a run computes: ``--amp``, and what ``auto`` chooses."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Callable
+
+import torch
+
+from models.backbones import BACKBONES
+from models.parallel import Processes
+from models.recognizer import Examples, Recognizer, real_features
+from models.swap import Extras, Pair
+from models.swap_gan import SwapGAN
+from models.vgg import VGG, Perceptual
+from options.config import Config
+from utils import UserError
+
+DTYPES = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+LEAST_WIDTH = 32  # narrower networks were slower in bf16 on every CPU that was seen
+GAIN = 1.1        # what bf16 has to save, since a few timed steps do not tell less
+SECONDS = 10.0
+
+
+def amp_dtype(choice: str, device: torch.device) -> torch.dtype | None:
+    """``--amp`` → the dtype of autocast, None for float32; ``auto`` must have been resolved."""
+    if choice == "fp16" and device.type == "cpu":
+        raise UserError("--amp fp16 needs a GPU; on the CPU there is bf16")
+    return DTYPES[choice]
+
+
+def with_precision(config: Config, num_classes: int, device: torch.device, processes: Processes) -> Config:
+    """Return the options with ``bf16`` or ``off`` in place of ``--amp auto``: a run that is resumed computes the same."""
+    if config.hardware.amp != "auto":
+        return config
+    able = computes_bf16(device) and (device.type == "cuda" or config.shape.base_width >= LEAST_WIDTH
+                                      and not config.hardware.deterministic)
+    able = not int(processes.max(torch.tensor(int(not able), device=device)))
+    if able and device.type == "cpu":
+        able = processes.first(lambda: bf16_pays(config, num_classes))
+    return config.replaced(amp="bf16" if able else "off")
+
+
+def computes_bf16(device: torch.device, cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether a device multiplies bf16 by itself; older GPUs and CPUs emulate it, slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    try:
+        flags = next((line for line in cpuinfo.read_text().splitlines() if line.startswith("flags")), "").split()
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def bf16_pays(config: Config, num_classes: int) -> bool:
+    """Whether a GAN and a recognizer step of the run's size are faster in bf16 on this CPU, by a few that are timed."""
+    with torch.random.fork_rng(devices=[]):
+        steps = {amp: steps_of(config, num_classes, amp) for amp in (None, torch.bfloat16)}
+        plain, mixed = fastest(list(steps.values()), SECONDS)
+    pays = plain > GAIN * mixed
+    print(f"--amp auto: one step takes {plain:.2f} s in float32 and {mixed:.2f} s in bf16 on this CPU; training in "
+          + ("bf16" if pays else "float32"), flush=True)
+    return pays
+
+
+def steps_of(config: Config, num_classes: int, amp: torch.dtype | None) -> Callable[[], object]:
+    """One step of a GAN and one of a recognizer of the run's size, on noise, as a function."""
+    widths, side = config.recognizer_shape, config.shape.image_size
+    perceptual = Perceptual(VGG(num_classes, widths.vgg_width, 8).features) if config.gan_recipe.vgg_loss else None
+    gan = SwapGAN(config.gan_shape(num_classes), config.gan_recipe, perceptual, amp=amp)
+    network = BACKBONES[widths.backbone](num_classes, widths.vgg_width, widths.fc_width, config.shape.base_width)
+    recognizer = Recognizer(network, amp=amp)
+    count = max(2, min(config.gan.batch_size, 4))
+    first, second = ((2 * torch.rand(count, 3, side, side) - 1).contiguous(memory_format=torch.channels_last)
+                     for _ in range(2))
+    a = torch.arange(count) % num_classes
+    pair = Pair(first, second, a, (a + 1) % num_classes, Extras(mismatch=torch.ones(2 * count)))
+
+    def step() -> None:
+        gan.step(pair, torch.Generator().manual_seed(0))
+        recognizer.step(Examples(a, (first, real_features(gan.encoder, first, amp))))
+
+    return step
+
+
+def fastest(steps: list[Callable[[], object]], budget: float) -> list[float]:
+    """The least seconds of each of some steps, done in turn twice at least and until the budget (seconds) is spent."""
+    best = [float("inf")] * len(steps)
+    begun, rounds = time.perf_counter(), 0
+    while rounds < 3 or rounds < 6 and time.perf_counter() - begun < budget:
+        for number, step in enumerate(steps):
+            started = time.perf_counter()
+            step()
+            if rounds:  # the first one chooses algorithms
+                best[number] = min(best[number], time.perf_counter() - started)
+        rounds += 1
+    return best
