@@ -5,13 +5,18 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
+import itertools
 import os
+import pkgutil
 import shutil
+import signal
 import subprocess
 import sys
+import tempfile
 import time
+import traceback
 from pathlib import Path
-from typing import Any, Callable, Iterator
+from typing import Any, Callable, Iterator, Sequence
 from unittest import mock
 
 import pytest
@@ -74,7 +79,7 @@ def train_command(*words: object) -> subprocess.CompletedProcess:
     return command("train.py", *words, cwd=".")
 
 
-def train(data: Path, folder: Path, *more: object) -> str:
+def trained(data: Path, folder: Path, *more: object) -> str:
     """Train a run as small as can be, or go on with it; return what it prints."""
     result = train_command("--data_dir", data, "--checkpoint_dir", folder, *TINY, *more)
     assert result.returncode == 0, result.stderr
@@ -86,6 +91,48 @@ def new_process(*argv: object, cwd: str | Path = REPOSITORY, timeout: float = 30
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(REPOSITORY)}
     return subprocess.run([sys.executable, *map(str, argv)], cwd=cwd, env=environment, timeout=timeout,
                           capture_output=True, text=True)
+
+
+def forked(action: Callable[[], Any]) -> subprocess.CompletedProcess:
+    """Call a function as a command in a copy of this process, which has torch already and may be killed."""
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        child = os.fork()
+        if not child:
+            status = 1
+            try:
+                sys.stdout, sys.stderr = out, err
+                utils.run_command(action)
+                status = 0
+            except SystemExit as end:
+                status = end.code or 0
+            except BaseException:
+                traceback.print_exc(file=err)
+            finally:
+                out.flush(), err.flush()
+                os._exit(status)
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        texts = [stream.seek(0) or stream.read() for stream in (out, err)]
+    return subprocess.CompletedProcess(action, status, *texts)
+
+
+AT_A_STEP, WHILE_WRITING, BEFORE_SYNC = "training.trainer.Run._save_if_due", "os.replace", "os.fsync"
+
+
+def train_until(words: Sequence[object], target: str, limit: int, signum: int = signal.SIGKILL
+                ) -> subprocess.CompletedProcess:
+    """Run ``train.py <words>`` in a process that gets a signal at the ``limit``-th call of the function ``target``."""
+    import train
+
+    owner, _, name = target.rpartition(".")
+    calls, original = itertools.count(1), getattr(pkgutil.resolve_name(owner), name)
+
+    def counted(*arguments: Any, **settings: Any) -> Any:
+        if next(calls) == limit:
+            os.kill(os.getpid(), signum)
+        return original(*arguments, **settings)
+
+    with mock.patch(target, counted), mock.patch("sys.argv", ["train.py"]):
+        return forked(lambda: train.main(list(map(str, words))))
 
 
 def error_lines(text: str) -> list[str]:
@@ -117,6 +164,12 @@ def call(action: Callable[[], Any]) -> subprocess.CompletedProcess:
         except SystemExit as end:
             status = end.code or 0
     return subprocess.CompletedProcess(action, status, out.getvalue(), err.getvalue())
+
+
+def ended(action: Callable[[], Any]) -> tuple[int, str]:
+    """Return the exit status and stderr of a function called as a command."""
+    result = call(action)
+    return result.returncode, result.stderr
 
 
 def works_or_is_refused(action: Callable[[], Any]) -> bool:
@@ -180,7 +233,7 @@ def finished(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of two GAN epochs on :func:`faces`. Tests that change it take :func:`own`."""
     folder = tmp_path_factory.mktemp("finished") / "run"
     before = snapshot(faces)
-    output = train(faces, folder, "-a", *EXPRESSIONS, "--epochs", 2, "--gan_raw", 3, "--log_every", 1)
+    output = trained(faces, folder, "-a", *EXPRESSIONS, "--epochs", 2, "--gan_raw", 3, "--log_every", 1)
     assert "mean class accuracy" in output and snapshot(faces) == before  # training only reads the data directory
     return folder
 

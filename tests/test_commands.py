@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 import test_matrix_multi
-from conftest import EXPRESSIONS, TINY, command, refused, shared, snapshot, train, train_command
+from conftest import EXPRESSIONS, TINY, command, refused, shared, snapshot, train_command, trained
 from datasets.drawing.data_set import make_dataset
 from datasets.layout import DATA_SETS, read_layout, write_layout
 from options.command_line import build_parser
@@ -118,7 +118,7 @@ def test_the_matrix_reads_the_references_own_files(finished, faces, tmp_path):
 def test_train_on_real_photographs_and_use_what_it_leaves(tmp_path):
     root, run = shared("data/wild_faces"), tmp_path / "run"
     names = ["anger", "disgust", "happiness", "sadness", "surprise", "neutral"]
-    train(root, run, "-a", *names, "--batch_size", 64, "--vgg_batch_size", 64)
+    trained(root, run, "-a", *names, "--batch_size", 64, "--vgg_batch_size", 64)
     result = matrix("--resume_dir", run / "VGG", "--output_dir", tmp_path)
     assert result.returncode == 0 and "140 images" in result.stdout
     result = train_command("-a", *names, "--mode", "test", "--restore", "--checkpoint_dir", run, "--swap_list", 2, 5,
@@ -132,7 +132,7 @@ def test_the_matrix_of_reordered_expressions_is_that_of_the_run(broken, tmp_path
     names, order = broken / "list_attr_x_train.txt", ["neutral", "smile", "disgust"]
     (broken / "expressions.txt").unlink()
     names.write_text("0\n" + " ".join(EXPRESSIONS) + "\n")  # names the labels, lists nothing
-    train(broken, tmp_path / "run", "-a", *order)
+    trained(broken, tmp_path / "run", "-a", *order)
     names.unlink()
     assert matrix("--resume_dir", tmp_path / "run" / "VGG", "--output_dir", tmp_path).returncode == 0
     ours, theirs = (read_json(folder / "confusion_matrix.json") for folder in (tmp_path, tmp_path / "run" / "test_result"))
@@ -142,13 +142,14 @@ def test_the_matrix_of_reordered_expressions_is_that_of_the_run(broken, tmp_path
 def test_the_matrix_on_another_data_set_reads_that_ones_labels(tmp_path, monkeypatch):
     """RAF-DB's lists number surprise 0, an MMI recognizer has it last."""
     mmi, raf = DATA_SETS[1].expressions, DATA_SETS[3].expressions
-    trained = SimpleNamespace(config={"listed": list(mmi), "data_dir": str(tmp_path)}, names=list(mmi), num_classes=6)
+    recognizer = SimpleNamespace(config={"listed": list(mmi), "data_dir": str(tmp_path)}, names=list(mmi), num_classes=6)
     root = tmp_path / "datasets" / "RAF"
     root.mkdir(parents=True)
     for name in ("images.list", "images_test.list"):
         (root / name).write_text("".join(f"{name}_{raf[label]}.jpg {label}\n" for label in range(6)))
     monkeypatch.chdir(tmp_path)
-    layout = test_matrix_multi.find_layout(test_matrix_multi.build_parser().parse_args(["--data", "3"]), trained, tmp_path)
+    layout = test_matrix_multi.find_layout(test_matrix_multi.build_parser().parse_args(["--data", "3"]), recognizer,
+                                           tmp_path)
     assert sorted((sample.name, mmi[sample.label]) for sample in layout.test) == \
         sorted((f"images_test.list_{name}.jpg", name) for name in mmi)
 
@@ -170,7 +171,7 @@ def test_without_a_choice_every_image_trains_and_the_last_recognizer_is_kept(bro
     if listed:
         (broken / "images_val.list").write_text("".join(lines[:listed]))
         (broken / "images.list").write_text("".join(lines[listed:]))
-    output = train(broken, run, "--epochs", 2, "--select_on", "none")
+    output = trained(broken, run, "--epochs", 2, "--select_on", "none")
     assert f"{36 - listed} training and {listed} validation images" in output
     kept = torch.load(run / "VGG" / "max_ckpt.t7", weights_only=True)
     last = torch.load(max((run / "state").glob("*.pth")), weights_only=True)["phases"]["recognizer"]["recognizer"]
@@ -308,7 +309,7 @@ def test_training_offers_both_ways_in_one_line(expressive, tmp_path):
 
 def test_a_run_with_all_targets_is_used_and_goes_on_without_neutral(expressive, tmp_path):
     run, made = tmp_path / "run", tmp_path / "made"
-    train(expressive, run, "-a", *FIVE, "--targets", "any")
+    trained(expressive, run, "-a", *FIVE, "--targets", "any")
     for config in (read_json(run / "model" / "config.json"),
                    torch.load(run / "VGG" / "max_ckpt.t7", weights_only=True)["config"]):
         assert config["neutral_name"] is None and config["expressions"] == FIVE
@@ -333,7 +334,7 @@ def test_a_run_with_all_targets_is_used_and_goes_on_without_neutral(expressive, 
 
 def test_an_older_run_keeps_the_last_expression_as_neutral(expressive, tmp_path):
     run, made = tmp_path / "run", tmp_path / "made"
-    train(expressive, run, "--neutral", "surprise")
+    trained(expressive, run, "--neutral", "surprise")
     write_json(run / "options.json", {**read_json(run / "options.json"), "neutral": None})  # as older versions did
     generated = train_command("--mode", "generate", "--checkpoint_dir", run, "--output", made)
     assert generated.returncode == 0 and labels_of_targets(made, expressive) == {4}, generated.stderr
@@ -344,4 +345,4 @@ def test_target_only_faces_need_no_neutral_expression(expressive, tmp_path):
     root = shutil.copytree(expressive, tmp_path / "faces")
     (root / "expressions.txt").write_text("disgust scream smile squint\n")  # surprise, label 4, is in no class now
     for words in ([], ["--targets", "any"]):
-        assert "4 expressions" in train(root, tmp_path / f"run{len(words)}", *words)
+        assert "4 expressions" in trained(root, tmp_path / f"run{len(words)}", *words)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import training.run
-from conftest import EXPRESSIONS, TINY, fill, locked, refused, snapshot, train, train_command
+from conftest import EXPRESSIONS, TINY, fill, locked, refused, snapshot, train_command, trained
 from datasets.layout import read_layout
 from models.checkpoints import load_swap_gan
 from models.swap_gan import SwapGAN
@@ -55,7 +55,7 @@ def test_overwrite_moves_everything_aside(faces, own, tmp_path, claimed):
         for name in ("run.json", "run.lock", "options.json"):
             (own / name).unlink()
     before = snapshot(own)
-    output = train(faces, own, "--overwrite")
+    output = trained(faces, own, "--overwrite")
     moved = next(tmp_path.glob("own.old-*"))
     assert {**snapshot(moved), "run.lock": b""} == {**before, "run.lock": b""}
     assert f"moved what was in {own} to {moved}\n" in output and not (own / "notes.txt").exists()
@@ -100,7 +100,7 @@ def test_a_false_start_is_begun_again(faces, tmp_path):
     directory.claim()
     StateStore(tmp_path / "run" / "state").begin()
     fill(tmp_path / "run", "state/state_000001.pth", "log/metrics.csv")
-    train(faces, tmp_path / "run", "--auto_restore")
+    trained(faces, tmp_path / "run", "--auto_restore")
     assert StateStore(tmp_path / "run" / "state").load()["stage"] == 3
 
 
@@ -162,7 +162,7 @@ def test_a_perceptual_network_of_the_same_data_is_used_again(faces, finished, tm
         run = tmp_path / f"run{len(flags)}"
         if not flags:
             shutil.copytree(finished / "VGG_loss", run / "VGG_loss")
-        output = train(faces, run, *flags, "--vgg_init", finished / "VGG_loss" / "6_max_ckpt.t7", "--vgg_lr", 0)
+        output = trained(faces, run, *flags, "--vgg_init", finished / "VGG_loss" / "6_max_ckpt.t7", "--vgg_lr", 0)
         assert "perceptual epoch" not in output and "gan epoch 1" in output
         given, started = (torch.load(path, weights_only=True)["net"]["features.0.weight"] for path in (
             finished / "VGG_loss" / "6_max_ckpt.t7", run / "VGG" / "max_ckpt.t7"))
@@ -171,7 +171,7 @@ def test_a_perceptual_network_of_the_same_data_is_used_again(faces, finished, tm
 
 def test_restored_behind_an_epoch_the_rate_is_that_of_then(faces, tmp_path):
     run = tmp_path / "run"
-    train(faces, run, "--epochs", 2, "--select_on", "none", "--vgg_schedule", "cosine", "--vgg_lr", 0.1)
+    trained(faces, run, "--epochs", 2, "--select_on", "none", "--vgg_schedule", "cosine", "--vgg_lr", 0.1)
     for name in ("Enc", "Dec", "D1", "D2"):
         shutil.copy(run / "model" / f"{name}_iter_temp.pth", run / "model" / f"{name}_iter_002.pth")
     before = torch.load(run / "VGG" / "max_ckpt.t7", weights_only=True)
@@ -183,7 +183,7 @@ def test_restored_behind_an_epoch_the_rate_is_that_of_then(faces, tmp_path):
 
 def test_restored_before_the_first_round_the_recognizer_starts_as_asked(faces, finished, tmp_path):
     run, file = tmp_path / "run", finished / "VGG_loss" / "6_max_ckpt.t7"
-    train(faces, run, "--round_every", 2, "--vgg_init", file, "--vgg_lr", 0)
+    trained(faces, run, "--round_every", 2, "--vgg_init", file, "--vgg_lr", 0)
     for name in ("Enc", "Dec", "D1", "D2"):
         shutil.copy(run / "model" / f"{name}_iter_temp.pth", run / "model" / f"{name}_iter_001.pth")
     assert train_command("--restore", 1, "--checkpoint_dir", run, "--gpu", -1, "--epochs", 2).returncode == 0
