@@ -221,8 +221,8 @@ def test_mismatched_labels_teach_the_discriminators_to_look_at_the_label():
     torch.manual_seed(0)
     gan = SwapGAN(GANShape(3, 32, 4), GANRecipe(lr=1e-3, vgg_loss=False, G_max=1e9, mismatched=True))
     steps = [gan.step(pair(step)._replace(mismatch=torch.ones(24, dtype=torch.bool)), torch.Generator().manual_seed(step))
-             for step in range(20)]
-    assert steps[-1]["mismatched"] < 0.7 * steps[0]["mismatched"]
+             for step in range(40)]
+    assert steps[-1]["mismatched"] < 0.6 * steps[0]["mismatched"]
 
 
 @pytest.mark.parametrize("zero", (False, True))
@@ -292,7 +292,7 @@ def test_perceptual_network_is_frozen_and_its_taps_are_not_overwritten():
     assert not any(module.training for module in perceptual.modules())
     x = (torch.rand(2, 3, 32, 32) * 2 - 1).requires_grad_()
     maps = perceptual(x)
-    assert [tuple(m.shape[1:]) for m in maps] == [(4, 32, 32), (4, 16, 16), (8, 16, 16), (8, 8, 8), (16, 4, 4)]
+    assert [tuple(m.shape[1:]) for m in maps] == [(4, 32, 32), (4, 16, 16), (8, 16, 16), (16, 8, 8), (32, 4, 4)]
     assert maps[3].min() < 0  # behind batch norm, before the ReLU that must not work in place
     assert perceptual.distance(x, x.detach()).item() == 0
     y = (torch.rand(2, 3, 32, 32) * 2 - 1).requires_grad_()
