@@ -52,8 +52,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def recognizer_directory(name: str) -> Path:
-    """Return the directory with a recognizer's files: the one named, or the ``VGG`` of the run that is named."""
-    folder = Path(name)
+    """Return the directory with a recognizer's files: the one named, or the ``VGG`` of the run, or around the file."""
+    folder = Path(name).parent if Path(name).is_file() else Path(name)
     return folder / "VGG" if not (folder / "max_ckpt.t7").is_file() and (folder / "VGG").is_dir() else folder
 
 
@@ -63,9 +63,9 @@ def find_layout(options: argparse.Namespace, trained: TrainedRecognizer, folder:
     A fold's recognizer is tested on that fold; of the data it was trained on it has a validation split, too.
     """
     from datasets.folds import with_kept_fold
-    from datasets.layout import DATA_SETS, read_layout
+    from datasets.layout import DATA_SETS, check_not_moved, read_layout
     from datasets.splits import with_kept_validation
-    from commands.trained import names_of
+    from commands.trained import check_contents, names_of
 
     config, data = trained.config, DATA_SETS[getattr(options, "data", 2)]
     if hasattr(options, "data_dir"):
@@ -75,11 +75,16 @@ def find_layout(options: argparse.Namespace, trained: TrainedRecognizer, folder:
     names = names_of(trained, getattr(options, "attributes", None), getattr(options, "data", 2), folder)
     own_data = Path(config.get("data_dir", "")).resolve() == Path(root).resolve()
     published = hasattr(options, "data") and not hasattr(options, "data_dir") and not own_data
+    check_not_moved(root, config.get("data_dir"))
     layout = read_layout(root, names, known=data.expressions if published else config.get("listed"),
                          neutral=config.get("neutral_name"), need_test="fold" not in config)
     if "fold" in config:
         layout = with_kept_fold(layout, folder.parent, config["fold"])
-    return with_kept_validation(layout, folder.parent) if options.split != "test" and own_data else layout
+    layout = with_kept_validation(layout, folder.parent) if options.split != "test" and own_data else layout
+    if not hasattr(options, "data_dir") and own_data:
+        check_contents(layout, config, folder, "name the directory of the images that are meant with --data_dir",
+                       ["test"] if options.split == "test" else ["train", "test"])
+    return layout
 
 
 def evaluate_folder(options: argparse.Namespace, folder: Path) -> tuple["EvaluationResult", "Layout"]:

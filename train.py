@@ -15,7 +15,8 @@ import utils
 from options.command_line import read_config
 
 WORK = {  # a mode → the function that does it; a series is a training of several folds or seeds
-    "train": "training.run.train", "series": "training.series.train_series", "test": "commands.swap.swap",
+    "train": "training.run.train", "series": "training.series.train_series", "dry_run": "training.dry_run.dry_run",
+    "test": "commands.swap.swap",
     "evaluate": "commands.evaluate.evaluate_swaps", "grid": "commands.grid.draw_grid",
     "generate": "commands.generate.generate", "recognize": "commands.recognize.recognize",
     "export": "commands.export.export", "report": "commands.report.write_run_report",
@@ -27,7 +28,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     config = read_config(argv)
     if config.task.mode == "recognize":
         utils.sleep_while_waiting()
-    module, _, name = WORK["series" if config.is_series else config.task.mode].rpartition(".")
+    task = "dry_run" if config.task.dry_run else "series" if config.is_series else config.task.mode
+    module, _, name = WORK[task].rpartition(".")
     with utils.progress(None, "starting", bar_format="{desc} ...", disable=None if utils.main_process() else True):
         work = getattr(import_module(module), name)  # torch alone takes seconds
     work(config)

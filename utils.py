@@ -90,6 +90,8 @@ def line_and_status(error: BaseException) -> tuple[str | None, int]:
     if isinstance(error, (MemoryError, RuntimeError)):
         return _line_of_runtime_error(error), 2
     if isinstance(error, OSError) and error.errno is not None:
+        if "temporary directory" in str(error.strerror):  # Python's own search for one
+            return "no temporary directory can be written to; name one with TMPDIR=DIR before the command", 2
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         where = f"{error.filename}: " if error.filename else ""
         advice = "free some space" if full else "choose another file or place"
@@ -268,7 +270,7 @@ def pick_device(gpu: list[int] | None) -> "torch.device":
         return torch.device("cpu")
     if not torch.cuda.is_available():
         if gpu is not None and main_process():
-            print("warning: no CUDA GPU is available here, using the CPU instead of --gpu "
+            print(f"warning: no CUDA GPU is available here{visible_gpus_note()}, using the CPU instead of --gpu "
                   + " ".join(map(str, gpu)), file=sys.stderr)
         return torch.device("cpu")
     local_rank = int(os.environ["LOCAL_RANK"]) if number_of_processes() > 1 else 0
@@ -278,7 +280,8 @@ def pick_device(gpu: list[int] | None) -> "torch.device":
                         "name as many, or leave --gpu out")
     index = local_rank if gpu is None else gpu[local_rank]
     if index >= torch.cuda.device_count():
-        raise UserError(f"--gpu {index}: this machine has {torch.cuda.device_count()} GPU(s), numbered from 0")
+        raise UserError(f"--gpu {index}: this machine has {torch.cuda.device_count()} GPU(s), numbered from 0"
+                        + visible_gpus_note())
     torch.cuda.set_device(index)  # else a context is opened on GPU 0 as well
     return torch.device("cuda", index)
 
@@ -288,6 +291,12 @@ def gpus() -> list[int] | None:
     import torch
 
     return list(range(torch.cuda.device_count())) or None if torch.cuda.is_available() else None
+
+
+def visible_gpus_note() -> str:
+    """What CUDA_VISIBLE_DEVICES does to the numbers of GPUs, in brackets; nothing where it is not set."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return f" (CUDA_VISIBLE_DEVICES={visible} numbers GPUs anew: the first that it names is --gpu 0)" if visible else ""
 
 
 def to_device(value: "torch.Tensor", device: "torch.device | str") -> "torch.Tensor":
@@ -326,7 +335,7 @@ def processes_here() -> int:
 
 
 def number_of_processes() -> int:
-    """How many processes work together; UserError where the environment says so but ``torchrun`` has started none."""
+    """How many processes work together. Raises UserError if the environment says so but ``torchrun`` has started none."""
     given = {name: os.environ.get(name) for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK")}
     world = given["WORLD_SIZE"]
     if world in (None, "1"):
@@ -391,7 +400,7 @@ def placeholder(path: str | os.PathLike) -> str | None:
         return None
     if start.startswith(b"version https://git-lfs"):
         return "a Git LFS pointer, not the file itself: fetch it with git lfs pull"
-    if start.startswith((b"<!doctype html", b"<html", b"<head")):
+    if start.startswith((b"<!doctype html", b"<html", b"<head", b"<?xml")):
         return "a web page, not the file itself: download it again, and open it in a browser to see what went wrong"
     return None
 
@@ -419,6 +428,7 @@ def atomic_file(path: str | os.PathLike, mode: str = "wb") -> Iterator[Any]:
         raise
 
 
+@cache
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
@@ -448,7 +458,7 @@ MOST_JSON = 1 << 26
 
 
 def read_json(path: str | os.PathLike) -> Any:
-    """Read a JSON file; UserError where it is not there, not JSON or larger than any of ours."""
+    """Read a JSON file. Raises UserError if it is not there, not JSON or larger than any of ours."""
     try:
         if Path(path).stat().st_size > MOST_JSON:
             raise UserError(f"{path}: too large to be a file of this program; put it back from a copy")
@@ -465,7 +475,7 @@ PICTURE_FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEB
 
 
 def check_picture_name(path: str | os.PathLike) -> None:
-    """UserError unless a picture can be written under this name."""
+    """Raises UserError unless a picture can be written under this name."""
     if Path(path).suffix.lower() not in PICTURE_FORMATS:
         raise UserError(f"{path}: a picture's name must end in .png, .jpg or .pdf")
 

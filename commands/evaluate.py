@@ -101,10 +101,12 @@ def find_judge(path: Path, epochs: int, layout: Layout, train: Images, test: Ima
                num_workers: int) -> tuple[ExpressionJudge, float]:
     """Return the judge in a file, trained if there is none, and its accuracy in percent on the test images."""
     trained_on = {"expressions": list(layout.expressions), "image_size": train.image_size,
-                  "images": fingerprint([sample.name, sample.label] for sample in layout.train)}
+                  "images": fingerprint([sample.name, sample.label] for sample in layout.train),
+                  "content": train.content()}
     if path.is_file():
         judge = load_judge(path, trained_on).to(device)
     else:
+        print(f"{path}: not there yet, a judge is trained for {epochs} epochs and kept there", flush=True)
         judge = new_judge(len(layout.expressions), train, epochs, num_workers, device)
         save_judge(path, judge, trained_on)
     report = evaluate(Recognizer(judge, device=device), None, test.evaluation_batches(BATCH, device),

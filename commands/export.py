@@ -48,7 +48,7 @@ def export(config: Config) -> None:
 
 
 def check_exporter() -> None:
-    """UserError where ``onnx`` or what torch's exporter needs is not installed."""
+    """Raises UserError if ``onnx`` or what torch's exporter needs is not installed."""
     missing = []
     for name in ("onnx", "onnxscript"):
         try:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
+from typing import Iterable, Sequence
 
 import numpy
 
 import utils
 from datasets.files import check_output
 from datasets.layout import Sample, foreign_lists, write_layout
-from datasets.loading import Images, load
+from datasets.loading import Images, Loaded, load
 from datasets.plans import Batch, Plan
 from datasets.splits import training_pairs
 from pictures.sheets import to_picture
 from models.checkpoints import RUN_FOLDERS
+from models.swap_gan import SwapGAN
 from options.config import Config
 from commands.trained import load_gan, read_data
 from options.schema import Whole, check
@@ -50,16 +54,12 @@ def generate(config: Config) -> None:
                         "another --output")
     file_names = Names()
     samples = named_pairs(out, everyone, pairs, file_names)
-    pairs = pairs[list(samples)]
+    count, pairs = len(pairs), pairs[list(samples)]
     utils.write_json(out / MARK, {"format": FORMAT, "checkpoint_dir": run})
     images = Images(everyone, gan.shape.image_size, config.loading.cache)
     plan = Plan.of(Batch.of(*pairs.T), BATCH)
-    written = iter(samples.values())
-    for batch in utils.progress(load(images, plan, config.loading.num_workers), "synthesizing", len(plan), "batch"):
-        batch = batch.to(gan.device)
-        synthesized, _ = gan.synthesize(batch.first, batch.second, batch.label, batch.second_label)
-        for image, sample in zip(synthesized.cpu(), written):
-            utils.save_picture(to_picture(image), sample.path)
+    batches = utils.progress(load(images, plan, config.loading.num_workers), "synthesizing", len(plan), "batch")
+    write_swaps(gan, batches, [sample.path for sample in samples.values()])
     splits = {"train": list(samples.values())}
     for split in ("val", "test"):
         splits[split] = [copied(sample, out, file_names(f"real_{split}_{sample.name}"))
@@ -71,11 +71,25 @@ def generate(config: Config) -> None:
     counts = Counter(names[sample.label] for sample in samples.values())
     print(f"wrote {len(samples)} synthesized training images into {out}: "
           + ", ".join(f"{name} {counts[name]}" for name in names)
+          + (f" ({count - len(samples)} of {count} pairs would give an image again)" if count > len(samples) else "")
           + f"; train on them with --data_dir {out}")
 
 
+def write_swaps(gan: SwapGAN, batches: Iterable[Loaded], paths: Sequence[Path]) -> None:
+    """Write the synthesized image of each pair; those of a batch are encoded while the next one is computed."""
+    remaining, saving = iter(paths), iter(())
+    with ThreadPoolExecutor(utils.usable_cores()) as pool:
+        for batch in batches:
+            batch = batch.to(gan.device)
+            synthesized, _ = gan.synthesize(batch.first, batch.second, batch.label, batch.second_label)
+            pictures = [to_picture(image) for image in synthesized.cpu()]
+            list(saving)  # raises what went wrong there
+            saving = pool.map(utils.save_picture, pictures, islice(remaining, len(pictures)))
+        list(saving)
+
+
 def check_out(out: Path, run: str) -> None:
-    """UserError where the output holds anything that was not made here, or lies among a run's networks."""
+    """Raises UserError if the output holds anything that was not made here, or lies among a run's networks."""
     check_output(out, "--output", trees=[Path(run) / name for name in RUN_FOLDERS], directory=True)
     if not out.is_dir() or not any(out.iterdir()):
         return
@@ -89,14 +103,15 @@ def check_out(out: Path, run: str) -> None:
 def named_pairs(out: Path, everyone: list[Sample], pairs: numpy.ndarray, names: "Names") -> dict[int, Sample]:
     """The samples to write by the row of their pair: the target's person and scene with the source's expression.
 
-    A pair that comes twice is written once.
+    What comes twice is written once: a pair, and a target that keeps its expression, whoever the source is.
     """
     samples: dict[int, Sample] = {}
     seen: set[tuple[int, int]] = set()
-    for row, pair in enumerate(map(tuple, pairs.tolist())):
-        if pair not in seen:
-            seen.add(pair)
-            source, target = everyone[pair[0]], everyone[pair[1]]
+    for row, (a, b) in enumerate(pairs.tolist()):
+        source, target = everyone[a], everyone[b]
+        content = (b, b) if source.label == target.label else (a, b)
+        if content not in seen:
+            seen.add(content)
             name = names(f"{Path(source.name).with_suffix('')}_{Path(target.name).with_suffix('.jpg')}")
             samples[row] = replace(target, name=name, label=source.label, path=out / "data" / name)
     return samples

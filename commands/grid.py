@@ -1,4 +1,4 @@
-"""``--mode grid``: a sheet of test persons × expressions, with the residuals behind them."""
+"""``--mode grid``: a sheet of test persons, or of any faces, × expressions, with the residuals behind them."""
 
 from __future__ import annotations
 
@@ -7,28 +7,86 @@ from typing import Sequence
 
 import numpy
 import torch
+from torch import Tensor
 
 import utils
+from datasets.exemplars import typical_images
 from datasets.files import check_output, save_figure
 from datasets.layout import Layout, Sample, image_directory
-from datasets.loading import Images, to_float
-from models.swapper import Swapper
+from datasets.loading import Images, to_float, to_uint8
 from pictures.sheets import residual_picture, sheet
+from models.checkpoints import TrainedSwap, load_exemplars
+from models.swapper import Swapper
 from evaluation.synthesis import expressions_of
 from options.config import Config
-from commands.trained import load_gan, read_data
+from commands.faces import Photo, expression_numbers, own_expressions
+from commands.trained import images_of, load_gan, preparation, read_data, recognizer_of
 from utils import UserError
 
 
 def draw_grid(config: Config) -> None:
-    """Draw the sheet of a run's swaps on its test images."""
+    """Draw the sheet of a run's swaps on its test images, or of the faces of ``--input`` with every expression."""
+    if config.faces.input:
+        return draw_faces(config)
     output = config.output.output
     check_output(output, "--output")
     trained = load_gan(config)
-    layout = read_data(config, trained)
+    layout = read_data(config, trained, ["test"])
     check_output(output, "--output", trees=[image_directory(layout.root)],
                  inputs=[sample.path for sample in layout.split("all")])
     save_sheet(trained.swapper, layout, config.output.rows, config.run.seed, Path(output))
+
+
+def draw_faces(config: Config) -> None:
+    """Draw each face of ``--input`` with every expression, shown by the run's own examples or by ``--target``."""
+    faces, output, own, targets = config.faces, config.output.output, list(config.faces.input), list(config.faces.target or ())
+    trained = load_gan(config)
+    gan, names = trained.swapper, trained.names
+    check_output(output, "--output", inputs=own + targets, trees=images_of(trained.metadata))
+    stated = expression_numbers(config.swap.swap_list or (), names)
+    if targets and len(stated) != 1 + len(targets) or not targets and len(stated) > 1:
+        raise UserError(f"--swap_list {' '.join(config.swap.swap_list or ())}: needs the expression of --input"
+                        + (f" and of each --target, {1 + len(targets)} in all" if targets else " alone"))
+    prepared = preparation(faces, gan.shape.image_size, trained.alignment, own + targets)
+    pixels = to_float(torch.stack([to_uint8(Photo.open(path, prepared).face) for path in own + targets]), gan.device)
+    of_inputs = stated[:1] * len(own) + stated[1:] or None
+    count = len(own) if of_inputs is None else len(pixels)
+    expressions = own_expressions(recognizer_of(config), pixels[:count], own + targets, of_inputs, names)[:len(own)]
+    shown, labels = (pixels[len(own):], stated[1:]) if targets else exemplars(config, trained)
+    rows, notes, labels, above = [], [], torch.tensor(labels, device=gan.device), None
+    kinds = labels.unique().tolist() if not targets else labels.tolist()
+    for path, face, expression in zip(own, pixels, expressions):
+        columns = torch.arange(len(labels)) if targets else nearest_of_each(face, shown, labels)
+        if above is None or not torch.equal(columns, above):
+            rows, notes, above = [*rows, [None, *shown[columns]]], [*notes, "reference"], columns
+        swapped, residual = expressions_of(gan, face, expression, shown[columns], labels[columns])
+        rows += [[face, *swapped], [None, *residual_picture(residual)]]
+        notes += [f"{Path(path).name[-24:]} ({names[expression]})", "residual"]
+    picture = sheet(rows, ["input", *(names[kind] for kind in kinds)], notes, f"swaps of {Path(config.run.checkpoint_dir).name}",
+                    residuals=True)
+    save_figure(picture, output)
+    print(f"wrote {output}: {len(own)} face{'s' * (len(own) != 1)} with {len(kinds)} expression{'s' * (len(kinds) != 1)}, "
+          "and the residuals")
+
+
+def exemplars(config: Config, trained: TrainedSwap) -> tuple[Tensor, list[int]]:
+    """Return typical faces (E, 3, S, S) in [-1, 1] that the run has kept, else of its data, and their expressions."""
+    shape = trained.swapper.shape
+    found = load_exemplars(Path(config.run.checkpoint_dir) / "model", shape)
+    if found is None:
+        try:
+            layout = read_data(config, trained)
+        except UserError as error:
+            raise UserError(f"--mode grid: the run has kept no faces that show the expressions, and its data are not there "
+                            f"({error}); name faces with --target, and their expressions with --swap_list") from None
+        found = typical_images(Images(layout.train, shape.image_size, cache="none"), shape.num_classes)
+    return to_float(found[0], trained.swapper.device), found[1]
+
+
+def nearest_of_each(face: Tensor, shown: Tensor, labels: Tensor) -> Tensor:
+    """Return the position of the face of each expression that is most like ``face``, pixel by pixel: least to transfer."""
+    distance = (shown - face).abs().mean((1, 2, 3))
+    return torch.stack([distance.masked_fill(labels != label, float("inf")).argmin() for label in labels.unique()])
 
 
 def save_sheet(gan: Swapper, layout: Layout, count: int, seed: int, path: Path) -> None:

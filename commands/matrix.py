@@ -54,7 +54,7 @@ class EvaluationResult:
 
 def evaluate_split(trained: TrainedRecognizer, layout: Layout, split: str, image_size: int, batch_size: int,
                  num_workers: int = 0, decoded: Images | None = None) -> EvaluationResult:
-    """Judge a recognizer on a split of a data directory, in batches. UserError for missing and unusable images.
+    """Judge a recognizer on a split of a data directory, in batches. Raises UserError for missing and unusable images.
 
     ``decoded`` holds the images where they are in memory already.
     """
@@ -71,7 +71,7 @@ def evaluate_split(trained: TrainedRecognizer, layout: Layout, split: str, image
 
 
 def check_results(folder: str | Path, flag: str, pooled: bool = False) -> None:
-    """UserError where :func:`write_report`, or :func:`write_pooled`, would write over a table of something else.
+    """Raises UserError if :func:`write_report`, or :func:`write_pooled`, would write over a table of something else.
 
     ``flag`` is what led there.
     """

@@ -65,7 +65,7 @@ class Tally:
 def recognize(config: Config) -> None:
     """Recognize the expressions in ``--input``; exit status 1 where some pictures had to be skipped.
 
-    UserError where nothing can be recognized, before anything is read wherever that shows.
+    Raises UserError if nothing can be recognized, before anything is read wherever that shows.
     """
     faces, every = config.faces, config.use.every
     paths, videos = find_input(faces.input, every)
@@ -95,7 +95,7 @@ def recognize(config: Config) -> None:
 # ------------------------------------------------------------------------------------------ before any work
 
 def find_input(inputs: Sequence[str], every: int) -> tuple[list[Path], list[Video]]:
-    """The files of ``--input``, and all of them as videos where they are; UserError for what cannot be read."""
+    """The files of ``--input``, and all of them as videos where they are. Raises UserError for what cannot be read."""
     paths, passed_over = find_pictures(inputs)
     if passed_over:
         print(f"{len(paths)} files in --input, {describe(passed_over)}")
@@ -128,10 +128,12 @@ class Places:
             return cls(sheet, table, {path: sheet.with_name(f"timeline_{name}.png" if several else "timeline.png")
                                       for path, name in names.items()}, {})
         folder = sheet.with_suffix("")
+        if any(folder.resolve() in path.resolve().parents for path in paths):  # copies have no place among the input
+            folder = folder.with_name(f"{folder.name}_boxes")
         return cls(sheet, table, {}, {path: folder / f"{name}.jpg" for path, name in names.items()} if copies else {})
 
     def check(self, paths: Sequence[Path]) -> None:
-        """UserError where something that is to be written is one of the pictures, or cannot be written."""
+        """Raises UserError if something that is to be written is one of the pictures, or cannot be written."""
         inputs = {path.resolve() for path in paths}
         for place in (self.sheet, self.table, *self.timelines.values(), *self.copies.values()):
             check_output(place, "--output", inputs=[place] if place.resolve() in inputs else [])
@@ -162,7 +164,7 @@ def looked_at(pictures: Iterable[Picture], count: int, cutter: Cutter, trained: 
               size: int) -> Iterator[Seen]:
     """Every picture in order, its faces recognized, ``size`` pictures at a time; a bar shows how far it is."""
     with utils.progress(None, "recognizing", count, "picture") as bar:
-        for some in cut_in_batches(pictures, cutter, threads, size):
+        for some in cut_in_batches(pictures, cutter, threads, size, trained.recognizer.device.type == "cuda"):
             crops = [crop for _, found in some if not isinstance(found, UserError) for crop in found]
             said = []
             for part in batches(crops, LARGE_BATCH):  # photographs of a crowd hold more faces

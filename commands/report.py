@@ -10,7 +10,7 @@ from typing import Any, Mapping
 import utils
 from datasets.files import check_output, check_table
 from evaluation.verdict import chance_level
-from options.command_line import kept_options
+from options.command_line import absolute, kept_options
 from options.config import DEFAULTS, SPECS, Config
 from options.presets import PRESETS
 from pictures.curves import Line, chart
@@ -95,7 +95,7 @@ def number(value: float | None, unit: str = "") -> str:
 
 def options_table(kept: Mapping[str, Any]) -> str:
     """The options of a run that its preset does not have, with those of the preset."""
-    preset = {**DEFAULTS, **PRESETS[kept["preset"]]}
+    preset = {**DEFAULTS, **absolute(PRESETS[kept["preset"]])}
     rows = [(f"--{name}", shown(value), shown(preset[name])) for name, value in kept.items()
             if SPECS[name].option.restore != "momentary" and name != "preset" and value != preset[name]]
     return table(("option", "this run", "preset"), rows, 3) if rows else "<p>None.</p>"
@@ -114,7 +114,7 @@ def curves(path: Path, num_classes: int | None) -> list[tuple[str, str]]:
     with open(path, newline="", encoding="utf-8") as handle:
         for row in csv.DictReader(handle):
             if row["phase"].endswith("_epoch"):
-                found[row["phase"].removesuffix("_epoch")][row["name"]].append((int(row["epoch"]) + 1, float(row["value"])))
+                found[row["phase"].removesuffix("_epoch")][row["name"]].append((int(row["epoch"]), float(row["value"])))
     return [(heading, f'<div class="charts">{charts(found[phase], num_classes)}</div>')
             for phase, heading in PHASES.items() if found.get(phase)]
 

@@ -5,27 +5,20 @@ With ``--frames`` the way from the input to one or several targets: a strip for 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Callable, Sequence
 
-import numpy
 import torch
-from PIL import Image
 from torch import Tensor
 
-from datasets.aligning.alignment import NoFace, align_face
-from datasets.aligning.detect import FaceDetector
-from datasets.aligning.geometry import paste_back
-from datasets.crops import Preparation
 from datasets.files import check_figure, check_output, save_figure
 from datasets.loading import to_float, to_uint8
-from datasets.pictures import read_image, read_picture
 from pictures.sheets import residual_picture, sheet, to_picture
 from models.swap import Pair
 from options.config import Config
-from commands.trained import images_of, load_gan, preparation
+from commands.faces import Photo, expression_numbers, own_expressions
+from commands.trained import images_of, load_gan, preparation, recognizer_of
 from utils import UserError
 
 
@@ -40,12 +33,15 @@ def swap(config: Config) -> None:
     gan, names = trained.swapper, trained.names
     for out in (output, *pasted):
         check_output(out, "--output", inputs=paths, trees=images_of(trained.metadata))
-    check_swap_list(options.swap_list, names)
+    expressions = expression_numbers(options.swap_list, names)
+    if expressions[0] in expressions[1:]:
+        raise UserError(f"--swap_list {' '.join(options.swap_list)}: input and target must differ in expression")
     prepared = preparation(config.faces, gan.shape.image_size, trained.alignment, paths)
     photos = [Photo.open(path, prepared) for path in paths]
     face, *targets = (to_float(to_uint8(photo.face)[None], gan.device) for photo in photos)
-    labels = torch.tensor(options.swap_list, device=gan.device)
-    source, *targets_shown = (names[label] for label in options.swap_list)
+    labels = torch.tensor(expressions, device=gan.device)
+    source, *targets_shown = (names[label] for label in expressions)
+    own_expressions(recognizer_of(config), torch.cat([face, *targets]), paths, expressions, names)
     if options.frames:
         blend = partial(gan.blend, face, labels[:1], torch.cat(targets), labels[1:])
         rows = interpolation(blend, face[0], [target[0] for target in targets], options.frames, options.matrix)
@@ -95,47 +91,6 @@ def interpolation(blend: Callable[[Tensor], Tensor], face: Tensor,
 def one_of(i: int, count: int, device: torch.device) -> Tensor:
     """(count,): 1 at i, else 0."""
     return (torch.arange(count, device=device) == i).float()
-
-
-def check_swap_list(swap_list: Sequence[int], names: list[str]) -> None:
-    """UserError unless the input's expression and each target's are two different ones of these."""
-    typed = " ".join(map(str, swap_list))
-    for label in swap_list:
-        if not 0 <= label < len(names):
-            raise UserError(f"--swap_list {typed}: {label} is out of range, the expressions are "
-                            + ", ".join(f"{i} {name}" for i, name in enumerate(names)))
-    if swap_list[0] in swap_list[1:]:
-        raise UserError(f"--swap_list {typed}: input and target must differ in expression")
-
-
-@dataclass(frozen=True)
-class Photo:
-    """A picture with the face in it: the whole picture, or what alignment cut out; ``matrix`` leads from it there."""
-
-    face: Image.Image
-    whole: Image.Image | None = None
-    matrix: numpy.ndarray | None = None
-
-    @classmethod
-    def open(cls, path: str, prepared: Preparation) -> "Photo":
-        """Read a picture, with a detector's model the largest face of it; UserError where there is none."""
-        side = prepared.image_size
-        if not prepared.model:
-            return cls(read_image(path, side))
-        detector, photo = FaceDetector(prepared.model), read_picture(path)
-        try:
-            face, matrix = align_face(photo, prepared.size or side, prepared.margin, detector)
-        except NoFace as error:
-            raise UserError(f"{path}: {error}; use a picture of a face, or leave out --align") from None
-        if face.width != side:
-            matrix = matrix * (side / face.width)
-            face = face.resize((side, side), Image.Resampling.BICUBIC)
-        return cls(face, photo, matrix)
-
-    def save_with(self, face: Image.Image, path: Path) -> None:
-        """Write the whole picture with another face in the place of its own."""
-        save_figure(paste_back(self.whole, face, self.matrix), path)
-        print(f"wrote {path}: the whole photograph with the swapped face")
 
 
 def beside(path: str, name: str) -> Path:

@@ -11,7 +11,8 @@ import utils
 from datasets.aligning.directory import alignment_of
 from datasets.crops import Preparation
 from datasets.folds import with_kept_fold
-from datasets.layout import DATA_SETS, Layout, check_images, image_directory, read_layout
+from datasets.layout import DATA_SETS, Layout, check_images, check_not_moved, image_directory, read_layout
+from datasets.loading import contents
 from datasets.splits import with_kept_validation
 from models import checkpoints
 from models.checkpoints import TrainedRecognizer, TrainedSwap, load_recognizer
@@ -42,6 +43,7 @@ def load_trained(config: Config) -> TrainedRecognizer:
     if config.restored_epoch is not None:
         raise UserError(f"--restore {config.run.restore}: a run keeps only its best recognizer; leave the number out")
     run = Path(config.run.checkpoint_dir)
+    run = run.parent if run.is_file() else run
     if not run.is_dir():
         raise UserError(f"--checkpoint_dir {run}: no such directory; name the run's, or train first")
     folder = run if (run / "max_ckpt.t7").is_file() else run / "VGG"
@@ -50,8 +52,14 @@ def load_trained(config: Config) -> TrainedRecognizer:
     return replace(trained, config={"image_size": config.shape.image_size, **trained.config, "expressions": names})
 
 
+def recognizer_of(config: Config) -> TrainedRecognizer | None:
+    """Load the best recognizer of a run if it has one and its newest networks are used."""
+    files = [Path(config.run.checkpoint_dir) / "VGG" / name for name in ("max_ckpt.t7", "Enc_max.pth")]
+    return load_trained(config) if config.restored_epoch is None and all(file.is_file() for file in files) else None
+
+
 def names_of(trained: TrainedRecognizer, attributes: Sequence[str] | None, data: int, where: object) -> list[str]:
-    """The names of a recognizer's expressions: its own, else ``-a``, else those of ``--data``; UserError for others."""
+    """The names of a recognizer's expressions: its own, else ``-a``, else those of ``--data``. Raises UserError for others."""
     names = trained.names or list(attributes or DATA_SETS[data].expressions)
     if attributes and list(attributes) != names:
         raise UserError(f"-a {' '.join(attributes)}: the recognizer was trained with -a {' '.join(names)}, in this "
@@ -62,15 +70,20 @@ def names_of(trained: TrainedRecognizer, attributes: Sequence[str] | None, data:
     return names
 
 
-def read_data(config: Config, trained: TrainedSwap) -> Layout:
+def read_data(config: Config, trained: TrainedSwap, used: Sequence[str] = ("train", "test")) -> Layout:
     """Read the data directory of the run, with the fold and the validation split that the run has kept.
 
-    Raises UserError for missing images.
+    Raises UserError for missing images, and unless ``--force`` is given for others than those of the run among the
+    ``used`` ones.
     """
     data_set, run, data_dir = DATA_SETS[config.data.data], Path(config.run.checkpoint_dir), config.data.data_dir
     metadata = trained.metadata
-    fold = metadata.get("fold")
-    layout = read_layout(data_dir or data_set.directory, trained.names,
+    fold, own = metadata.get("fold"), Path(metadata.get("data_dir") or "")
+    root = data_dir or data_set.directory
+    if not data_dir and own.is_absolute() and own.parts[-2:] == Path(root).parts:
+        root = str(own)  # wherever the command is started
+    check_not_moved(root, metadata.get("data_dir"))
+    layout = read_layout(root, trained.names,
                          neutral=config.data.neutral or metadata.get("neutral_name"),
                          known=None if data_dir else data_set.expressions, need_test=not fold)
     if fold:
@@ -81,18 +94,31 @@ def read_data(config: Config, trained: TrainedSwap) -> Layout:
         if Path(metadata.get("data_dir", layout.root)).resolve() == layout.root.resolve():
             raise
     check_images(layout.split("all") + layout.target_only)
+    if not config.run.force:
+        check_contents(layout, metadata, run, "name the directory that they have moved to with --data_dir, or use "
+                       "these with --force", used)
     return layout
+
+
+def check_contents(layout: Layout, metadata: dict[str, Any], run: Path, advice: str,
+                   parts: Sequence[str] = ("train", "test")) -> None:
+    """Raise UserError if images are others than those of a run; an older run's are not known."""
+    known = metadata.get("content")
+    found = contents(layout, metadata.get("selected_on", "val"), parts) if known else {}
+    for part in found:
+        if found[part] != known[part]:
+            raise UserError(f"{layout.root}: its {part}ing images are not those of the run in {run}; {advice}")
 
 
 def images_of(metadata: dict[str, Any]) -> list[Path]:
     """Return the directory with the images that a run was trained on, as its checkpoint tells: nothing is written there.
     """
-    return [image_directory(Path(metadata["data_dir"]))] if "data_dir" in metadata else []
+    return [image_directory(Path(metadata["data_dir"]))] if metadata.get("data_dir") else []
 
 
 def preparation(options: FaceOptions, image_size: int, aligned: dict[str, Any] | None,
                 paths: Sequence[str | Path]) -> Preparation:
-    """What was done to the training pictures; UserError where ``--margin`` says something else.
+    """What was done to the training pictures. Raises UserError if ``--margin`` says something else.
 
     ``aligned`` is the alignment that the run's checkpoints tell of. A warning where the training faces were aligned and
     those in ``paths`` are not known to be.

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import glob
 import threading
-from collections import Counter
+from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Callable, Iterable, Iterator, NamedTuple, Sequence
 
@@ -56,8 +56,8 @@ def find_pictures(inputs: Sequence[str | Path]) -> tuple[list[Path], Counter]:
     """The files that names, directories (with all below them) and patterns like ``*.jpg`` stand for, each once.
 
     Directories give their images alone, or their videos if they hold no images; the number of their other files is
-    returned by the reason or by their ending. A file that is named is taken whatever its name. Raises UserError for what
-    is not there and for directories and patterns without images.
+    returned by the reason or by their ending. A file that is named is taken whatever its name. Raises UserError for
+    what is not there and for directories and patterns without images.
     """
     found: dict[Path, None] = {}
     passed_over: Counter = Counter()
@@ -114,6 +114,9 @@ class Preparation:
 class Cutter:
     """Finds the faces of a picture: ``cutter(picture)`` → its crops, the largest face first.
 
+    A crop's ``pixels`` are uint8; the networks take ``datasets.loading.to_float(torch.stack([crop.pixels for crop in
+    crops]))``.
+
     UserError where a picture is broken, :class:`datasets.aligning.alignment.NoFace` where it shows none; while it is
     made, UserError for a detector that cannot be used. Threads may share it.
     """
@@ -154,10 +157,11 @@ class Cutter:
 
 
 def cut_in_batches(pictures: Iterable[Picture], cut: Callable[[Picture], list[Crop]], threads: int,
-                   size: int) -> Iterator[list[tuple[Picture, list[Crop] | UserError]]]:
+                   size: int, ahead: bool = False) -> Iterator[list[tuple[Picture, list[Crop] | UserError]]]:
     """The pictures in order, ``size`` at a time and without their images, with their crops or what is wrong with them.
 
-    Threads read a batch, and rest while it is used: beside a network on the CPU they would only wait for each other.
+    Threads read a batch ``ahead`` of the one that is used, or rest meanwhile: beside a network on the CPU they would only
+    wait for each other.
     """
     def tried(picture: Picture) -> list[Crop] | UserError:
         try:
@@ -167,9 +171,12 @@ def cut_in_batches(pictures: Iterable[Picture], cut: Callable[[Picture], list[Cr
 
     pictures = iter(pictures)
     with ThreadPoolExecutor(max(1, threads)) as pool:
-        for some in batches(pictures, size):
-            found = list(pool.map(tried, some))
-            yield [(picture._replace(image=None), crops) for picture, crops in zip(some, found)]
+        waiting: deque[tuple[list[Picture], Iterator[list[Crop] | UserError]]] = deque()
+        for some in chain(batches(pictures, size), [[]] * ahead):
+            waiting.append((some, pool.map(tried, some)))
+            if len(waiting) > ahead:
+                read, found = waiting.popleft()
+                yield [(picture._replace(image=None), crops) for picture, crops in zip(read, found)]
 
 
 def batches(items: Iterable, size: int) -> Iterator[list]:

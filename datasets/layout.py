@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Iterable, Sequence
+from typing import Iterable, Iterator, Sequence
 
 from datasets.lists import LIST_NAMES, Lists, Row, image_directory, read_lists, shortened, subject_line
 from datasets.names import Names
@@ -237,6 +237,13 @@ def _header_fault(sample: Sample) -> str | None:
     return image_fault(sample.path)
 
 
+def check_not_moved(root: str | Path, known: str | None) -> None:
+    """Raise UserError if a data directory that a run knows is gone."""
+    if known and not Path(root).is_dir() and Path(root).absolute() == Path(known).absolute():
+        raise UserError(f"{root}: the run's images were here and are not any more; name the directory that they have "
+                        "moved to with --data_dir")
+
+
 def check_splits(layout: Layout) -> None:
     """UserError where images that choose the best network are tested on as well."""
     tested = {sample.name for sample in layout.test}
@@ -251,9 +258,14 @@ def content_of(samples: Sequence[Sample]) -> str:
 
     Of a file of more than 1 MiB its size, beginning and end count: what changes a compressed picture changes these.
     """
+    return fingerprint(digests_of(samples))
+
+
+def digests_of(samples: Sequence[Sample]) -> Iterator[str]:
+    """The SHA-256 of each image's content as :func:`content_of` reads it, in hexadecimal digits."""
     from datasets.parallel import by_processes
 
-    return fingerprint(by_processes(_digest, samples, "reading contents"))
+    return by_processes(_digest, samples, "reading contents")
 
 
 def _digest(sample: Sample) -> str:

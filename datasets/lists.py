@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Collection, Iterator, NamedTuple
 
-from datasets.names import Names, canonical
+from datasets.files import is_image_name
+from datasets.names import Names, canonical, shortened
 from utils import UserError, progress
 
 LIST_NAMES = {"train": "images.list", "val": "images_val.list", "test": "images_test.list"}
@@ -65,7 +67,8 @@ def read_lists(root: Path, *, complete: bool = True, need_test: bool = True) -> 
     """
     if not root.is_dir():
         raise UserError(f"{root}: no such data directory; put your faces there as datasets/README.md says, "
-                        "or see it work with: python train.py --preset demo")
+                        "import a data set with python -m datasets.convert (rafdb, multipie, folders, ...), or see it work "
+                        "with: python train.py --preset demo")
     first = Names(image_directory(root))
     names = {split: first.another() for split in LIST_NAMES}
     train = read_split(root, "train", required=complete, names=names["train"])
@@ -116,8 +119,17 @@ def read_split(root: Path, split: str, *, required: bool, names: Names | None = 
         return _read_attribute_list(attributes, names)
     if required:
         raise UserError(f"{path}: no such list (nor a list_attr_*_{split}.txt); "
-                        "it needs one line \"<file name> <label>\" per image")
+                        + (f"{root} looks like folders of images, import them with python -m datasets.convert folders "
+                           f"{root} OUT" if _holds_folders_of_images(root) else
+                           "it needs one line \"<file name> <label>\" per image"))
     return {}
+
+
+def _holds_folders_of_images(root: Path) -> bool:
+    """Whether images lie in folders of a directory, or in folders of its ``train`` and the like."""
+    folders = [path for path in root.glob("*") if path.is_dir() and path.name not in ("data", "align_5p")]
+    return any(is_image_name(file.name) for folder in folders for pattern in ("*.*", "*/*.*")
+               for file in islice(folder.glob(pattern), 100))
 
 
 def read_label_list(path: Path, names: Names | None = None) -> dict[str, Row]:
@@ -199,13 +211,13 @@ def read_subjects(root: Path, listed: Collection[str], names: Names | None = Non
         if len(parts) not in (2, 3):
             raise UserError(f"{path}, line {number}: \"{shortened(line)}\" is not "
                             "\"<file name> <subject> [<scene>]\"")
-        name, told = _meant(parts[0], names), (parts[1], parts[2] if len(parts) == 3 else None)
-        if subjects.setdefault(name, told)[0] != told[0]:
-            raise UserError(f"{path}, line {number}: {shortened(name)} has the subject {told[0]} here and "
-                            f"{subjects[name][0]} before")
+        name, subject = _meant(parts[0], names), (parts[1], parts[2] if len(parts) == 3 else None)
+        if subjects.setdefault(name, subject) != subject:
+            here, before = (" ".join(filter(None, words)) for words in (subject, subjects[name]))
+            raise UserError(f"{path}, line {number}: {shortened(name)} has the subject {here} here and {before} before")
     if subjects and listed and not any(name in listed for name in subjects):
         raise UserError(f"{path}: names none of the listed images, but {shortened(next(iter(subjects)))}; write the "
-                        "names as in images.list, or remove it")
+                        "names as in images.list, or move it away")
     return subjects
 
 
@@ -246,8 +258,3 @@ def whole_number(text: str) -> str:
     """A word that is a whole number, such as ``3.0`` or ``3.0000000e+00``, as ``3``; any other word as it is."""
     match = re.fullmatch(r"([+-]?[0-9]{1,9})(?:\.0*)?(?:e[+-]?0+)?", text, re.IGNORECASE)
     return match[1] if match else text
-
-
-def shortened(line: str) -> str:
-    """A line as an error message quotes it."""
-    return line.strip() if len(line.strip()) <= 60 else line.strip()[:57] + "..."

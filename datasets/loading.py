@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datasets.cache import DiskCache, bytes_of, decode, fits_memory, to_uint8
-from datasets.layout import Sample, content_of
+from datasets.cache import DIGEST, DiskCache, bytes_of, decode, fits_memory, to_uint8
+from datasets.layout import Layout, Sample, digests_of
 from datasets.pictures import read_image
 from datasets.plans import Batch, Plan
 from utils import fingerprint, progress, to_device
@@ -49,13 +49,11 @@ class Images(torch.utils.data.Dataset):
 
     def of(self, samples: Sequence[Sample]) -> "Images":
         """The images of some of these samples; those that are decoded are shared, not decoded again."""
-        if self.pixels is None:
-            return Images(samples, self.image_size, cache="none")
         position = {sample.path: i for i, sample in enumerate(self.samples)}
         rows = torch.tensor([position[sample.path] for sample in samples], dtype=torch.int64)
         some = copy.copy(self)
         some.samples, some.rows = list(samples), rows if self.rows is None else self.rows[rows]
-        some.digests = self.digests[rows]
+        some.digests = None if self.digests is None else self.digests[rows]
         return some
 
     def on(self, device: torch.device) -> "Images":
@@ -68,9 +66,10 @@ class Images(torch.utils.data.Dataset):
         return there
 
     def content(self) -> str:
-        """:func:`content_of` these samples; files that have been decoded are not read again."""
+        """:func:`datasets.layout.content_of` these samples; no file is read twice."""
         if self.digests is None:
-            return content_of(self.samples)
+            found = bytes.fromhex("".join(digests_of(self.samples)))
+            self.digests = np.frombuffer(found, np.uint8).reshape(-1, DIGEST)
         return fingerprint(digest.tobytes().hex() for digest in self.digests)
 
     @property
@@ -99,6 +98,19 @@ class Images(torch.utils.data.Dataset):
         for batch in progress(batches, "evaluating", len(plan), "batch"):
             batch = batch.to(device)
             yield batch.first, batch.label
+
+
+def contents(layout: Layout, select_on: str, parts: Sequence[str] = ("train", "test"), images: Images | None = None
+             ) -> dict[str, str]:
+    """A SHA-256 of the images that train and choose, and one of those that test: equal for a copy of the directory.
+
+    ``images`` holds those of "train", if their files have been read already.
+    """
+    chosen_on = layout.test if select_on == "test" else layout.val
+    samples = {"train": layout.train + layout.target_only + chosen_on, "test": layout.test}
+    known = {part: sorted(samples[part], key=lambda sample: sample.name) for part in parts}
+    return {part: (images.of(some) if images and part == "train" else Images(some, 0, "none")).content()
+            for part, some in known.items()}
 
 
 # ------------------------------------------------------------------------------------------------- loading

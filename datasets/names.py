@@ -43,8 +43,8 @@ class Names:
     ``names.find(listed)`` is the name of an existing file below ``root``. Files are the images below ``root``, or
     ``known``, some names relative to it. A name that is no file's is compared without regard to case, ``_aligned``,
     Unicode composition, an absent ending and leading directories; it is taken where one file alone is nearest.
-    ``adapted`` maps such names to their files (but for ``_aligned``), ``missing`` maps names that mean no file or several
-    to these.
+    ``adapted`` maps such names to their files (but for ``_aligned``), ``missing`` maps names that mean no file or
+    several to these.
     """
 
     def __init__(self, root: Path, known: Iterable[str] | None = None) -> None:
@@ -76,22 +76,23 @@ class Names:
             self.adapted[listed] = name
         before = self._meant.setdefault(name, listed)
         if before != listed and cleaned(before) != cleaned(listed):
-            raise UserError(f"\"{shown(before)}\" and \"{shown(listed)}\" are both listed, and {self.root / name} is "
-                            "the only file that they can mean; correct the names, or put the other file there")
+            raise UserError(f"\"{shortened(before)}\" and \"{shortened(listed)}\" are both listed, and "
+                            f"{self.root / name} is the only file that they can mean; correct the names, or put the "
+                            "other file there")
         return name
 
     def explain_missing(self) -> str:
         """``e.g. a.jpg and b.jpg (the nearest file: c.jpg)``, of the names that mean no single file."""
         first, *more = self.missing
         files = self.missing[first][:2]
-        near = f"it may be {' or '.join(map(shown, files))}" if files else self._files.hint(cleaned(first))
-        return f"e.g. {shown(first)}{f' and {shown(more[0])}' if more else ''} ({near})"
+        near = f"it may be {' or '.join(map(shortened, files))}" if files else self._files.hint(cleaned(first))
+        return f"e.g. {shortened(first)}{f' and {shortened(more[0])}' if more else ''} ({near})"
 
     def explain_adapted(self) -> str:
         """A sentence on the names that are written otherwise than their files'."""
         listed, name = next(iter(self.adapted.items()))
         return (f"{len(self.adapted)} listed names are written differently from their files', e.g. "
-                f"\"{shown(listed)}\" for {shown(name)}")
+                f"\"{shortened(listed)}\" for {shortened(name)}")
 
 
 class _Files:
@@ -138,7 +139,7 @@ class _Files:
     def hint(self, name: str) -> str:
         """The existing file whose name is most like one, for a message."""
         near = difflib.get_close_matches(name, self.all()[:_MOST_COMPARED], 1, 0)
-        return f"the nearest file: {shown(near[0])}" if near else "there is no image at all"
+        return f"the nearest file: {shortened(near[0])}" if near else "there is no image at all"
 
 
 def _files_in(folder: Path) -> set[str]:
@@ -168,7 +169,7 @@ def _agreement(listed: str, file: str) -> tuple[int, ...] | None:
         return None
     last, other = _parts(listed)[-1], _parts(file)[-1]
     same_ending = last.rpartition(".")[2] == other.rpartition(".")[2]
-    if is_image_name(last) and not same_ending and above != around:
+    if is_image_name(last) and is_image_name(other) and not same_ending and above != around:
         return None
     same_name = cleaned(listed).rpartition("/")[2] == cleaned(file).rpartition("/")[2]
     return 2 * common - len(above) - len(around), same_ending, ("_aligned" in last) == ("_aligned" in other), same_name
@@ -180,7 +181,6 @@ def directory_of(listed: Iterable[str], files: Iterable[Path]) -> Path | None:
     return next((folder for name in listed for folder in folders if (folder / cleaned(name)).is_file()), None)
 
 
-def shown(name: str) -> str:
-    """A name as a message shows it."""
-    name = name.strip()
-    return name if len(name) <= 60 else name[:57] + "..."
+def shortened(line: str) -> str:
+    """A name or a line as a message shows it."""
+    return line.strip() if len(line.strip()) <= 60 else line.strip()[:57] + "..."

@@ -64,10 +64,14 @@ def read_picture(path: str | Path, least: int | None = None, handle: BinaryIO | 
         raise BadPicture(path, "too large") from None
     except Exception:  # Pillow's format plugins raise whatever they stumble over
         fault = image_fault(Path(path))
-    if not fault:
-        with suppress(Exception):  # the pixels are damaged, and not the metadata alone
-            return _decoded(path, _pixels_alone(path), least)
-    raise BadPicture(path, fault or "damaged")
+    if fault:
+        raise BadPicture(path, fault)
+    try:
+        return _decoded(path, _pixels_alone(path), least)
+    except BadPicture:
+        raise
+    except Exception:  # the pixels are damaged, and not the metadata alone
+        raise BadPicture(path, "damaged") from None
 
 
 def read_image(path: str | Path, image_size: int, handle: BinaryIO | None = None) -> Image.Image:
@@ -163,7 +167,7 @@ def _fault_of(opened: Image.Image) -> str | None:
     size = opened.size
     opened.seek(1)
     same, _ = opened.size == size, opened.seek(0)  # a page of another size is a preview
-    return f"it holds {opened.n_frames} pictures; save the one that is meant" if same else None
+    return f"it holds {opened.n_frames} pictures and not one" if same else None
 
 
 def _fault_without_metadata(path: Path) -> str | None:

@@ -47,7 +47,7 @@ class Report:
     def near_chance(self) -> bool:
         """Whether the mean class accuracy lies within two standard deviations of guessing.
 
-        False where so few images are judged that guessing has a standard deviation above 5 points.
+        False if so few images were recognized that guessing has a standard deviation above 5 points.
         """
         shown = self.counts.sum(1)[self.counts.sum(1) > 0]
         if not len(shown):

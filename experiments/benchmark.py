@@ -239,7 +239,8 @@ class Beside:
 
     def __init__(self, options: argparse.Namespace, folder: Path) -> None:
         self._pipe, theirs = multiprocessing.Pipe()
-        multiprocessing.Process(target=_serve, args=(options, folder, theirs)).start()
+        new = multiprocessing.get_context("spawn")  # a forked process cannot use CUDA
+        new.Process(target=_serve, args=(options, folder, theirs)).start()
         theirs.close()  # an end of the process then ends the waiting for its answer
 
     def first(self, phase: str) -> int:

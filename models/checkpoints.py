@@ -41,7 +41,8 @@ CONFIG = {  # what travels with a recognizer and beside a GAN
     "expressions": NAMES, "listed": Maybe(Each(Text(200))), "neutral_name": Maybe(Text(200)),
     "image_size": Maybe(IMAGE_SIZE), "data_dir": Maybe(Text()), "selected_on": Maybe(Text(20)),
     "alignment": Maybe({"size": Whole(1, 16384), "margin": Number(-0.5, 10)}),
-    "images": Maybe(Text(200)), "backbone": Maybe(Choice(tuple(BACKBONES))),
+    "images": Maybe(Text(200)), "content": Maybe({"train": Text(64), "test": Text(64)}),
+    "backbone": Maybe(Choice(tuple(BACKBONES))),
     "fold": Maybe({"number": Whole(1), "of": Whole(2), "by": Text(20), "seed": Whole(), "images": Text(200)})}
 GAN_CONFIG = {"gan": {"num_classes": Whole(2, 1000), **{spec.name: AsOption(spec) for spec in specs_of(GANShape)}}}
 FROM_ELSEWHERE = {**CONFIG, "expressions": Maybe(NAMES)}  # files of others may say less
@@ -151,6 +152,24 @@ def shape_of(encoder: Mapping[str, Tensor], decoder: Mapping[str, Tensor], num_c
                      "name those that it was trained with, in their order, with -a")
 
 
+def save_exemplars(folder: Path, image: Tensor, expression: Sequence[int]) -> None:
+    """Write ``exemplars.pth``: typical training images (E, 3, S, S) uint8 and their expressions."""
+    utils.save_checkpoint(folder / "exemplars.pth", {"image": image, "expression": list(expression)})
+
+
+def load_exemplars(folder: Path, shape: GANShape) -> tuple[Tensor, list[int]] | None:
+    """Read what :func:`save_exemplars` wrote; None if there is no such file. Raises UserError if it does not fit."""
+    path = folder / "exemplars.pth"
+    if not path.is_file():
+        return None
+    found = check(utils.load_checkpoint(path), {"image": Anything(), "expression": Each(Whole(0, shape.num_classes - 1), 1)},
+                  path, "delete it, or name faces with --target")
+    image, expected = found["image"], (len(found["expression"]), 3, shape.image_size, shape.image_size)
+    if not isinstance(image, Tensor) or image.dtype != torch.uint8 or image.shape != expected:
+        raise UserError(f"{path}: damaged, it holds no images {expected}; delete it, or name faces with --target")
+    return image, found["expression"]
+
+
 def gan_config(folder: Path) -> dict[str, Any]:
     """What ``config.json`` says beside the GAN's networks; empty for the reference's own checkpoints."""
     path = folder / "config.json"
@@ -225,7 +244,7 @@ def save_recognizer(folder: Path, recognizer: Recognizer, encoder: Encoder, acc:
 def load_recognizer(folder: Path, device: torch.device) -> TrainedRecognizer:
     """Read ``max_ckpt.t7`` and ``Enc_max.pth``; the widths are read off the state dicts.
 
-    UserError for files that are absent, damaged, of another kind or not of one run.
+    Raises UserError for files that are absent, damaged, of another kind or not of one run.
     """
     path = folder / "max_ckpt.t7"
     if not path.is_file():
@@ -318,9 +337,10 @@ def save_judge(path: Path, judge: ExpressionJudge, config: dict[str, Any]) -> No
 
 
 def load_judge(path: Path, config: dict[str, Any]) -> ExpressionJudge:
-    """A judge that was trained on what ``config`` says; UserError where it was not."""
+    """A judge that was trained on what ``config`` says. Raises UserError if it was not."""
     checkpoint = check(utils.load_checkpoint(path), JUDGE, path, "delete it, or name another with --judge")
-    if checkpoint["config"] != config:
+    known = checkpoint["config"]
+    if {**known, "content": known.get("content", config["content"])} != config:
         raise UserError(f"{path}: this judge was not trained on these training images, expressions and size; delete "
                         "it, or name another with --judge")
     with _naming(path):
@@ -388,10 +408,10 @@ def plain(state: Any) -> dict[str, Tensor]:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read a plain state dict from a file."""
+    """Read a state dict from a file, whatever wraps it."""
     checkpoint = utils.load_checkpoint(path)
     with _naming(path):
-        return plain(checkpoint)
+        return plain(net_of(checkpoint))
 
 
 def take_over(network: nn.Module, state: Mapping[str, Tensor]) -> None:
@@ -413,7 +433,7 @@ def load_into(network: nn.Module, state: Mapping[str, Tensor]) -> None:
 
 
 def check_fit(network: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """ValueError that names the missing, unexpected and misshapen keys of a state dict in one line."""
+    """Raises ValueError that names the missing, unexpected and misshapen keys of a state dict in one line."""
     own = network.state_dict()
     faults = [f"{key} is missing" for key in own if key not in state and not key.endswith("num_batches_tracked")]
     faults += [f"{key} is unexpected" for key in state if key not in own]

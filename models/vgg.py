@@ -68,7 +68,7 @@ def init_vgg(module: nn.Module) -> None:
 class VGG(nn.Module):
     """A plain VGG19-bn for n expressions, from which the perceptual network is made (METHOD §1).
 
-    It has no dropout, which kept narrow networks that start at random at chance; only its features are used.
+    It has no dropout, which keeps narrow networks that start at random near chance; only its features are used.
     """
 
     weights = VGG19_BN_Weights.IMAGENET1K_V1.url
@@ -136,8 +136,7 @@ class Perceptual(nn.Module):
         with torch.no_grad():
             targets = self(y)
         known = known[:, None, None, None]
-        parts = [((a - b).abs() * known).mean() / b.abs().mean()
-                 for a, b in zip(map(full_precision, self(x)), map(full_precision, targets))]
+        parts = [((a - b).float().abs() * known).mean() / b.float().abs().mean() for a, b in zip(self(x), targets)]
         return sum(parts) / len(parts)
 
 

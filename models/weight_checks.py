@@ -47,7 +47,7 @@ def load_network(network: nn.Module, state: Any) -> None:
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, state: Any) -> None:
-    """``load_state_dict``; ValueError where a step with it would fail or spoil the weights."""
+    """``load_state_dict``. Raises ValueError if a step with it would fail or spoil the weights."""
     optimizer.load_state_dict(state)
     for group in optimizer.param_groups:
         for name, default in optimizer.defaults.items():

@@ -6,16 +6,31 @@ import os
 from pathlib import Path
 
 import utils
-from options.config import Config
+from options.config import Config, FaceOptions, JudgeOptions, SwapOptions, UseOptions
+from options.option import specs_of
 from utils import UserError
+
+
+USED_BY_ALL = {"mode", "preset", "checkpoint_dir", "restore", "gpu", "attributes", "data", "data_dir", "neutral",
+               "image_size", "folds", "fold", "seeds"}  # they find the run and tell what its files do not
+FACES = {"input", "align", "margin", "output"}
+USED = {  # a mode → the other options that it uses
+    "test": FACES | {"target", *(spec.name for spec in specs_of(SwapOptions))},
+    "grid": {"output", "rows", "seed"}, "grid of --input": FACES | {"target", "swap_list"},
+    "evaluate": {"judge", "judge_epochs", "num_workers", "cache"},
+    "generate": {"output", "seed", "pairs_per_image", "targets", "num_workers", "cache"},
+    "recognize": FACES | {"every", "num_workers"}, "export": {"which", "output"}, "report": set(),
+}
 
 
 def check_config(config: Config, typed: frozenset[str]) -> None:
     """Raises UserError for values that are each allowed, but not together; ``typed`` are the options on the command line.
     """
     mode, output = config.task.mode, config.output.output
+    check_uses(config, typed)
     check_series(config)
     check_networks(config)
+    check_gan_from(config)
     if mode == "generate" and not output:
         raise UserError("--mode generate: --output DIR is missing, the data directory to write")
     if mode == "export" and Path(output).suffix.lower() != ".onnx":
@@ -32,6 +47,32 @@ def check_config(config: Config, typed: frozenset[str]) -> None:
         check_swap(config)
     elif mode == "train" and config.run.restore is not None and config.run.overwrite:
         raise UserError("--restore and --overwrite: choose one, resume or start anew")
+
+
+def check_uses(config: Config, typed: frozenset[str]) -> None:
+    """Raises UserError for an option on the command line that the mode does not use."""
+    mode = config.task.mode
+    if mode == "train":
+        unused = {name for part in (JudgeOptions, FaceOptions, SwapOptions, UseOptions) for name in names_of(part)} | {"output"}
+        found = sorted(typed & unused)
+    else:
+        kind = "grid of --input" if mode == "grid" and config.faces.input else mode
+        found = sorted(typed - USED_BY_ALL - USED[kind])
+    if found:
+        raise UserError(f"--mode {mode}: --{found[0]} is not used; leave it out")
+
+
+def names_of(part: type) -> set[str]:
+    """The names of the options of one part of the configuration."""
+    return {spec.name for spec in specs_of(part)}
+
+
+def check_gan_from(config: Config) -> None:
+    """Raises UserError if a recognizer is to be trained alone, and there is no round of it."""
+    rounds = config.gan.epochs // config.recognizer.round_every
+    if config.run.gan_from and not rounds * config.recognizer.round_epochs:
+        raise UserError(f"--gan_from {config.run.gan_from}: no recognizer round in {config.gan.epochs} epochs; lower "
+                        "--round_every, or raise --round_epochs")
 
 
 def check_networks(config: Config) -> None:

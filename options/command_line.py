@@ -7,17 +7,20 @@ An option's value is the one typed, else that of the run which is restored, else
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
-from typing import Any, Callable, Sequence
+from typing import Any, Callable, Mapping, Sequence
 
 import utils
 from options.checks import check_config
-from options.config import DEFAULTS, RUN_KEYS, SPECS, Config, fold_name, grouped_specs
-from options.option import OneLineParser, OptionSpec
-from options.presets import PRESETS
+from options.config import DEFAULTS, PARTS, RUN_KEYS, SPECS, Config, fold_name, grouped_specs
+from options.option import OneLineParser, OptionSpec, specs_of
+from options.presets import PRESETS, SIZES
 from utils import UserError
 
+OF_GAN = [spec.name for part in ("data", "shape", "perceptual", "gan", "gan_recipe", "series") for spec in specs_of(PARTS[part])
+          if spec.name not in ("seeds", "jobs")] + ["preset", "size"]  # options that a GAN which is taken over fixes
 REPLACED = {  # flags of the published code's train.py → what does their work here
     "VGG": "the recognizer is trained whenever --round_every and --round_epochs say so",
     "vgg_mode": "--mode train trains the recognizer with the GAN, and test_matrix_multi.py tests it",
@@ -32,17 +35,21 @@ def read_config(argv: Sequence[str] | None = None) -> Config:
 
     Raises UserError before any work if something cannot be.
     """
-    typed = vars(build_parser().parse_args(argv))
+    typed = absolute(vars(build_parser().parse_args(argv)))
     for name in REPLACED.keys() & typed.keys():
         print(f"note: --{name} has no effect here: {REPLACED[name]}", file=sys.stderr)
         del typed[name]
-    preset = PRESETS[typed.get("preset", DEFAULTS["preset"])]
-    values = {**DEFAULTS, **preset, **typed}
+    preset = absolute(PRESETS[typed.get("preset", DEFAULTS["preset"])])
+    values = {**DEFAULTS, **preset, **SIZES.get(typed.get("size"), {}), **typed}
     if "data" in typed and "data_dir" not in typed:
         values["data_dir"] = None
     if "checkpoint_dir" not in typed and "data_dir" in preset and not same_directory(values["data_dir"],
                                                                                      preset["data_dir"]):
         values["checkpoint_dir"] = None  # the preset's is that of its own data
+    if values["gan_from"] and values["mode"] == "train":
+        values = with_options_of_gan(values, typed)
+    if values["seeds"] and values["split_seed"] is None:
+        values["split_seed"] = values["seed"]
     values["checkpoint_dir"] = fold_directory(values["checkpoint_dir"] or default_checkpoint_dir(values), values["fold"])
     kept = Path(values["checkpoint_dir"]) / "options.json"
     if kept.is_file() and (values["mode"] != "train" or values["restore"] is not None or values["auto_restore"]):
@@ -61,6 +68,13 @@ def derived(values: dict[str, Any], typed: dict[str, Any]) -> dict[str, Any]:
         found["output"] = f"{values['which']}.onnx" if values["mode"] == "export" \
             else OUTPUTS.get(values["mode"], "result.jpg")
     return found
+
+
+def absolute(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values with absolute paths of what a run reads: it may be resumed and evaluated from elsewhere."""
+    words, paths = ("imagenet", "none", "stage0"), ("data_dir", "perceptual", "vgg_init", "gan_from")
+    return {name: os.path.abspath(value) if name in paths and value and value not in words else value
+            for name, value in values.items()}
 
 
 def same_directory(one: str | None, other: str) -> bool:
@@ -112,6 +126,27 @@ def adopted(values: dict[str, Any], typed: dict[str, Any], path: Path) -> dict[s
     return {**values, **taken_over}
 
 
+def with_options_of_gan(values: dict[str, Any], typed: dict[str, Any]) -> dict[str, Any]:
+    """Return the values of the run of ``--gan_from`` for all options that were not typed.
+
+    Raises UserError if it is no run, if no directory for the new run was typed, or if options were typed that its GAN
+    contradicts.
+    """
+    source = values["gan_from"]
+    kept = kept_options(Path(source) / "options.json")
+    if "checkpoint_dir" not in typed:
+        raise UserError(f"--gan_from {source}: name a directory of its own for the recognizer's run with --checkpoint_dir")
+    changed = [name for name in OF_GAN if name in typed and name in kept and typed[name] != kept[name]]
+    if changed:
+        raise UserError(f"--gan_from {source}: its GAN was trained with --{changed[0]} {kept[changed[0]]}; leave "
+                        f"--{changed[0]} out")
+    taken_over = {name: kept.get(name, spec.default) for name, spec in SPECS.items()
+                  if name not in typed and spec.option.restore != "momentary" and name != "gan_from"}
+    if "split_seed" not in typed and kept.get("split_seed") is None:  # the GAN has seen the training images of this cut
+        taken_over["split_seed"] = kept["seed"]
+    return {**values, **taken_over}
+
+
 def kept_options(path: Path) -> dict[str, Any]:
     """Return the values of a run's ``options.json`` that this version knows. Raises UserError if it is damaged."""
     kept = utils.read_json(path)
@@ -119,12 +154,13 @@ def kept_options(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: damaged, it holds no options")
     if not RUN_KEYS <= kept.keys():
         raise UserError(f"{path}: holds no options of a run; choose another --checkpoint_dir")
-    kept = {name: value for name, value in kept.items() if name in SPECS}
+    kept = {name: value for name, value in kept.items()
+            if name in SPECS and (name == "checkpoint_dir" or SPECS[name].option.restore != "momentary")}
     for name, value in kept.items():
         fault = SPECS[name].fault(value)
         if fault:
             raise UserError(f"{path}: damaged, {name} {fault}; restore it from a backup")
-    return kept
+    return absolute(kept)
 
 
 # ------------------------------------------------------------------------------------------------- parsing

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Mapping
 
 from options.option import OptionSpec, from_options, option, specs_of, to_options
-from options.presets import PRESETS
+from options.presets import PRESETS, SIZES
 from options.recipes import BEYOND_RECOGNIZER, GANRecipe, GANShape, RecognizerRecipe, RecognizerShape
 
 MODES = ("train", "test", "evaluate", "grid", "generate", "recognize", "export", "report")
@@ -27,7 +27,11 @@ class Task:
                        "the expressions in any pictures; export: write an ONNX file for other programs; report: write report.html", choices=MODES,
                        short="-m", restore="momentary")
     preset: str = option("paper", "defaults of all other options: the paper's; the joint recipe that helped on "
-                         "photographs; a small run on drawn faces", choices=tuple(PRESETS), restore="free")
+                         "photographs; a small run on drawn faces", choices=tuple(PRESETS), restore="fixed")
+    size: str | None = option(None, "image size, widths and batch sizes, with the learning rates that fit them: the paper's, "
+                              "or those for a few cores (default: the preset's)", choices=tuple(SIZES), restore="fixed")
+    dry_run: bool = option(False, "print schedule, images, sizes and memory of a training, time a few steps of it, and write "
+                           "nothing", restore="momentary")
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,11 @@ class RunOptions:
                              restore="momentary")
     force: bool = option(False, "restore although options differ from the run's", restore="momentary")
     seed: int = option(0, "seed of everything random", least=0)
+    split_seed: int | None = option(None, "seed of the cut of the validation images; -1 moves it with each seed of --seeds "
+                                    "(default: --seed, so that all of --seeds share one cut)", least=-1, restore="fixed")
+    gan_from: str | None = option(None, "train a recognizer alone, on the GAN of the run in this directory, whose options "
+                                  "are the defaults; of a series, each on that of the same name", metavar="RUN",
+                                  restore="fixed")
     save_minutes: float = option(10.0, "save the training state at least this often", least=0, restore="free")
     log_every: int = option(10, "steps between two rows of log/metrics.csv", least=1, restore="free")
 
@@ -166,11 +175,12 @@ class JudgeOptions:
 class FaceOptions:
     """The pictures that a command is given, and how faces are cut out of them."""
 
-    input: tuple[str, ...] | None = option(None, "face with the first expression; for --mode recognize pictures, "
-                                           "directories, patterns or a video", short="-i", nargs="+", metavar="FILE",
-                                           restore="momentary")
-    target: tuple[str, ...] | None = option(None, "face with the second expression; several with --frames", short="-t",
-                                            nargs="+", metavar="FILE", restore="momentary")
+    input: tuple[str, ...] | None = option(None, "face with the first expression; for --mode grid faces that get every "
+                                           "expression; for --mode recognize pictures, directories, patterns or videos",
+                                           short="-i", nargs="+", metavar="FILE", restore="momentary")
+    target: tuple[str, ...] | None = option(None, "face with the second expression; several with --frames; for --mode "
+                                            "grid faces in place of the run's own examples", short="-t", nargs="+",
+                                            metavar="FILE", restore="momentary")
     align: str | None = option(None, "find and align the faces first, with YuNet's ONNX file (see datasets.align)",
                                metavar="MODEL", restore="momentary")
     margin: float = option(0.0, "margin of the alignment, as it was for the training images", least=-0.4, most=10,
@@ -181,9 +191,9 @@ class FaceOptions:
 class SwapOptions:
     """``--mode test``."""
 
-    swap_list: tuple[int, ...] | None = option(None, "expressions of --input and of each --target: positions in -a, from "
-                                               "0", nargs="+", metavar=("I", "T"), least=-1000, most=1000,
-                                               restore="momentary")
+    swap_list: tuple[str, ...] | None = option(None, "expressions of --input and of each --target: names, or positions in "
+                                               "-a from 0; for --mode grid that of --input alone suffices", nargs="+",
+                                               metavar=("I", "T"), restore="momentary")
     frames: int | None = option(None, "the way from no swap to full swap in K pictures instead: a strip per target",
                                 metavar="K", least=2, most=100, restore="momentary")
     matrix: bool = option(False, "with --frames and two targets: both expressions at once, one down, one to the right",
@@ -264,6 +274,8 @@ class Config:
             seed = self.run.seed + number
             own = {"fold": number + 1} if self.series.folds else {"seed": seed}
             name = fold_name(number + 1) if self.series.folds else seed_name(seed)
+            if self.run.gan_from and (Path(self.run.gan_from) / name).is_dir():
+                own["gan_from"] = str(Path(self.run.gan_from) / name)
             found.append(self.replaced(seeds=None, jobs=1, auto_restore=self.resumes, restore=None,
                                        checkpoint_dir=str(folder / name), **own))
         return found
@@ -272,6 +284,11 @@ class Config:
     def is_series(self) -> bool:
         """Whether several runs are asked for: all folds, or several seeds."""
         return bool(self.series.folds) and self.series.fold is None or bool(self.series.seeds)
+
+    @property
+    def validation_seed(self) -> int:
+        """The seed of the cut of the validation images."""
+        return self.run.seed if self.run.split_seed in (None, -1) else self.run.split_seed
 
     @property
     def resumes(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from difflib import get_close_matches
 from typing import Any, Mapping, NoReturn
 
 from utils import UserError
@@ -17,7 +18,9 @@ class OneLineParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raises UserError instead of printing the usage and exiting."""
-        raise UserError(f"{message} (see --help)")
+        unknown = message.partition("unrecognized arguments: ")[2].split()
+        near = unknown and get_close_matches(unknown[0].partition("=")[0], self._option_string_actions, 1)
+        raise UserError(message + (f"; did you mean {near[0]}?" if near else "") + " (see --help)")
 
 
 @dataclasses.dataclass(frozen=True)

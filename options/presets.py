@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+SIZES: dict[str, dict[str, Any]] = {  # what --size sets, with any preset; the rates are those that fit the sizes
+    "paper": {"image_size": 256, "base_width": 64, "vgg_width": 64, "fc_width": 4096, "batch_size": 10, "vgg_batch_size": 12,
+              "lr": 2e-4, "vgg_lr": 1e-3, "perceptual_lr": 1e-4, "vgg_init": "imagenet"},
+    "small": {"image_size": 64, "base_width": 16, "vgg_width": 8, "fc_width": 256, "batch_size": 16, "vgg_batch_size": 16,
+              "lr": 2e-3, "vgg_lr": 1e-2, "perceptual_lr": 1e-3, "vgg_init": "stage0"},
+}
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},
     "tuned": {

@@ -8,6 +8,7 @@ import io
 import itertools
 import os
 import pkgutil
+import re
 import shutil
 import signal
 import subprocess
@@ -59,8 +60,11 @@ def shared(path: str) -> Path:
 # ---------------------------------------------------------------------------------------------------- commands
 
 def command(*argv: object, cwd: str | Path = REPOSITORY) -> subprocess.CompletedProcess:
-    """Run ``python <argv>``, as a user types it, in this process and on the CPU; output as text."""
+    """Run ``python <argv>``, as a user types it, on the CPU; output as text. The project's commands run in this process.
+    """
     words = list(map(str, argv))
+    if not re.match(r"(train|test_matrix_multi)\.py |-m datasets\.", " ".join(words) + " "):
+        return new_process(*argv, cwd=cwd)
     name, words = (words[1], words[2:]) if words[0] == "-m" else (words[0].removesuffix(".py"), words[1:])
     main = importlib.import_module(name).main
     out, err, status = io.StringIO(), io.StringIO(), 0

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import train
 import utils
-from resources import peak_memory, reset_peak_memory
+from experiments.resources import peak_memory, reset_peak_memory
 
 CPU = torch.device("cpu")
 TINY = ["--image_size", 32, "--base_width", 2, "--vgg_width", 2, "--fc_width", 4, "--batch_size", 6, "--vgg_init",

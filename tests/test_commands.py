@@ -79,6 +79,29 @@ def test_the_matrix_needs_nothing_but_the_directory_and_shows_every_answer(finis
     assert Image.open(tmp_path / "Con_Matrix.png").width > 600
 
 
+def test_a_run_knows_its_images_wherever_they_lie(finished, faces, broken, tmp_path, monkeypatch):
+    run, other = tmp_path / "run", tmp_path / "other"
+    shutil.copytree(finished, run)
+    make_dataset(other, image_size=32, subjects_train=6, subjects_test=3, scenes=1, seed=1)  # the same names
+    monkeypatch.chdir(tmp_path)
+    assert read_json(finished / "options.json")["data_dir"] == str(faces)
+    evaluate = ["--mode", "evaluate", "--restore", "--checkpoint_dir", "run", "--judge_epochs", 1, "--gpu", -1]
+    assert "training images are not those of the run in run" in refused(train_command(*evaluate, "--data_dir", "other"))
+    assert not (run / "synthesis.json").exists()
+    assert train_command(*evaluate, "--data_dir", "broken").returncode == 0
+    assert read_json(run / "synthesis.json")["data_dir"] == str(broken)
+    words = ["--resume_dir", finished / "VGG" / "max_ckpt.t7", "--output_dir", tmp_path / "out"]
+    assert matrix(*words).returncode == 0  # the directory of the file
+    faces.rename(tmp_path / "away")
+    try:
+        assert "name the directory that they have moved to with --data_dir" in refused(matrix(*words))
+        other.rename(faces)
+        assert "testing images are not those of the run" in refused(matrix(*words))
+    finally:
+        shutil.rmtree(faces, ignore_errors=True)
+        (tmp_path / "away").rename(faces)
+
+
 @pytest.mark.parametrize("split, images", [("val", 6), ("train", 30), ("all", 54)])
 def test_the_matrix_knows_the_validation_split_of_the_run(finished, tmp_path, split, images):
     result = matrix("--resume_dir", finished / "VGG", "--output_dir", tmp_path, "--split", split, "--batch_size", 7)

@@ -21,7 +21,8 @@ from models.parallel import Processes, SyncBatchNorm2d, with_strides
 from models.recognizer import Examples, Recognizer, real_features
 from models.swap import Pair
 from models.swap_gan import SwapGAN
-from models.vgg import VGG, VGG_fx, Perceptual
+from models.backbones import VGG_fx
+from models.vgg import VGG, Perceptual
 from options.command_line import read_config
 from options.recipes import GANRecipe, GANShape, RecognizerRecipe
 from training import precision, processes as agreement

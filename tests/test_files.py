@@ -278,3 +278,18 @@ def test_a_conversion_as_it_is_typed(tmp_path):
     result = command("-m", "datasets.convert", "folders", source, "--out", tmp_path / "out")
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines()[-1] == f"{source}: 12 files: 12 taken, 0 passed over, 0 refused"
+
+
+def test_landmark_lists_and_aligned_lists_are_read_by_the_same_rules(tmp_path):
+    from datasets.aligning.directory import carry_lists
+    from datasets.aligning.landmarks import Landmarks
+
+    face = "30 40 66 40 48 60 33 78 63 78"
+    points = Landmarks(table(tmp_path / "points.txt", f"P\\One.JPG {face}", f"2_aligned {face}"))
+    assert [points.of(name) is not None for name in ("p/one.jpg", "2.png", "q/one.jpg")] == [True, True, False]
+    for i in range(3):
+        picture(tmp_path / f"d/data/{i}.png", i)
+    table(tmp_path / "d/images.list", "data\\0.png 1", "'1' 0", "2.png 1")
+    (tmp_path / "out").mkdir()
+    carry_lists(tmp_path / "d", tmp_path / "out", {"0.png", "1.png"}, {})
+    assert (tmp_path / "out/images.list").read_text() == "0.png 1\n1.png 0\n"

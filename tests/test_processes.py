@@ -150,7 +150,7 @@ def test_a_run_of_two_processes_writes_and_reports_once(tmp_path):
     assert result.stdout.count("gan epoch 1") == 1 and "on 2 x cpu" in result.stdout
     assert result.stdout.count("mean class accuracy") == 1
     rows = [row for row in csv.DictReader(open(folder / "log" / "metrics.csv")) if row["phase"] == "gan_epoch"]
-    assert {row["epoch"] for row in rows} == {"0"}
+    assert {row["epoch"] for row in rows} == {"1"}
 
 
 def test_a_second_run_of_two_processes_in_one_directory_is_refused_in_one_line(tmp_path):

@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy
 import pytest
 import torch
 from PIL import Image
@@ -41,6 +42,47 @@ def test_strip_goes_from_no_swap_to_full_swap(finished, tmp_path):
     assert strip.height == 22 + 67 + 3 and strip.width > 5 * 67  # four steps and the target
     left = strip.width - 5 * 67
     assert tile(strip, 3, left, 3).tobytes() == tile(row, 2, 3, 30).tobytes() != tile(row, 0, 3, 30).tobytes()
+
+
+def test_a_face_gets_every_expression_without_the_data(finished, tmp_path):
+    """The references are those that the run has kept, each of the expression of its column."""
+    shutil.copytree(finished, tmp_path / "run", ignore=shutil.ignore_patterns("state", "options.json"))
+    words = ["--mode", "grid", "--checkpoint_dir", tmp_path / "run", "--gpu", -1, "-i", "images/neutral.jpg"]
+    result = train_command(*words, "--swap_list", "neutral", "-o", tmp_path / "me.png")
+    assert result.returncode == 0 and "1 face with 6 expressions" in result.stdout, result.stderr
+    kept = torch.load(tmp_path / "run" / "model" / "exemplars.pth", weights_only=True)
+    assert kept["expression"] == sorted(3 * list(range(6))) and kept["image"].shape == (18, 3, 32, 32)
+    picture = Image.open(tmp_path / "me.png")
+    left, top = picture.width - 7 * 67, picture.height - 30 - 3 * 67
+    for column in range(6):  # 32 px faces twice as large
+        shown = picture.crop((left + 67 * (column + 1), top, left + 67 * (column + 1) + 64, top + 64)).resize((32, 32))
+        distance = (torch.tensor(numpy.asarray(shown)).permute(2, 0, 1) - kept["image"].float()).abs().mean((1, 2, 3))
+        assert kept["expression"][distance.argmin()] == column
+    result = train_command(*words, "-o", tmp_path / "b.png")
+    assert "taken for" in result.stdout and "--swap_list" in result.stdout
+    result = train_command(*words, "--swap_list", "neutral", 2, "--target", "images/smile.jpg", "-o", tmp_path / "c.png")
+    assert "1 face with 1 expression," in result.stdout, result.stderr
+    torch.save({"image": kept["image"][:4], "expression": kept["expression"]}, tmp_path / "run" / "model" / "exemplars.pth")
+    assert "exemplars.pth: damaged" in refused(train_command(*words, "-o", tmp_path / "d.png"))
+    (tmp_path / "run" / "model" / "exemplars.pth").unlink()
+    assert "--target" in refused(train_command(*words, "--data_dir", tmp_path, "-o", tmp_path / "d.png"))
+
+
+def test_a_recognizer_that_disagrees_is_heard(finished, tmp_path):
+    words = ["--mode", "test", "--restore", "--checkpoint_dir", finished, "--gpu", -1, "-i", "images/smile.jpg", "-t",
+             "images/smile.jpg", "-o", tmp_path / "a.png"]
+    heard = [name for name in EXPRESSIONS for other in ["squint" if name != "squint" else "smile"]
+             if f"was stated to be {name}, and the run's" not in train_command(*words, "--swap_list", name, other).stdout]
+    assert len(heard) == 1  # the one that it says itself
+
+
+@pytest.mark.parametrize("words", [["grid", "--paste"], ["grid", "--align", "m.onnx"], ["export", "--rows", 2],
+                                   ["recognize", "-i", "images/smile.jpg", "--target", "images/smile.jpg"],
+                                   ["train", "--input", "images/smile.jpg"], ["report", "--epochs", 3],
+                                   ["evaluate", "--swap_list", 0, 1], ["generate", "-o", "made", "--matrix"]])
+def test_options_that_a_mode_does_not_use_are_refused(finished, words):
+    line = refused(train_command("--mode", *words, "--checkpoint_dir", finished))
+    assert f"--mode {words[0]}: {next(word for word in reversed(words) if str(word).startswith('--'))} is not used" in line
 
 
 def test_swap_aligns_the_faces_and_puts_them_back(finished, tmp_path):
@@ -130,6 +172,7 @@ def test_swap_reads_the_references_own_files(finished, tmp_path):
 @pytest.mark.parametrize("options, words", [
     (["--swap_list", 2, 6], ["--swap_list 2 6: 6 is out of range", "5 neutral"]),
     (["--swap_list", 5, 5], ["must differ"]),
+    (["--swap_list", "smiel", "neutral"], ["smiel is no expression of this run", "did you mean smile?"]),
     (["--input", "images/absent.jpg"], ["images/absent.jpg: no such image"]),
     (["--input", "README.md"], ["README.md: cannot be read as an image"]),
     (["--output", "result.txt"], ["result.txt", ".png, .jpg or .pdf"]),

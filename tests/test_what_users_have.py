@@ -6,6 +6,7 @@ import errno
 import io
 import os
 import struct
+import tempfile
 import zlib
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from PIL import Image
 import utils
 from datasets import align, check, convert
 from datasets.pictures import BadPicture, fault_when_decoded, read_picture
-from models.checkpoints import load_perceptual
+from models.checkpoints import read_perceptual
 from models.vgg import VGG
 from utils import UserError
 
@@ -84,7 +85,7 @@ def test_black_and_animated_pictures_are_found_and_named(tmp_path, capsys):
     (tmp_path / "faces" / "happy" / "pointer.png").write_text(LFS)
     convert.main(["folders", str(tmp_path / "faces"), "--out", str(tmp_path / "out"), "--test_share", "0.25"])
     said = capsys.readouterr().out
-    for told in ("8 images", "nearly one color, it shows nothing", "it holds 2 pictures", "pillow-heif", "Git LFS pointer"):
+    for told in ("8 images", "nearly one color, it shows nothing", "it holds 2 pictures", "pillow-heif", "Git LFS"):
         assert told in said, (told, said)
     name = (tmp_path / "out" / "images.list").read_text().split()[0]
     (tmp_path / "out" / "data" / name).unlink()
@@ -108,14 +109,14 @@ def test_checkpoints_of_others_are_unwrapped(tmp_path):
                {f"model.{key}": value for key, value in state.items()})
     for checkpoint in wrapped:
         torch.save(checkpoint, tmp_path / "x.pth")
-        torch.testing.assert_close(load_perceptual(tmp_path / "x.pth").features[0].weight, ours, atol=1e-3, rtol=1e-3)
+        torch.testing.assert_close(read_perceptual(tmp_path / "x.pth").network.features[0].weight, ours, atol=1e-3, rtol=1e-3)
 
 
 @pytest.mark.parametrize("text, said", [(LFS, "a Git LFS pointer, not the file itself"), (PAGE, "a web page")])
 def test_files_that_stand_for_others_are_said_for_what_they_are(tmp_path, text, said):
     (tmp_path / "x.pth").write_text(text)
     with pytest.raises(UserError, match=said):
-        load_perceptual(tmp_path / "x.pth")
+        read_perceptual(tmp_path / "x.pth")
     pytest.importorskip("cv2")
     (tmp_path / "photos").mkdir()
     noise(0).save(tmp_path / "photos" / "x.png")
@@ -149,7 +150,20 @@ def test_a_file_system_may_refuse_side_work_and_keep_no_times(tmp_path, monkeypa
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)  # this loses data
     with pytest.raises(OSError):
         utils.write_text(tmp_path / "x.txt", "x")
     assert not Path(tmp_path / "x.txt").exists()
+
+
+def test_what_a_system_lacks_is_said_in_its_words(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5")
+    with pytest.raises(UserError, match="CUDA_VISIBLE_DEVICES=5 numbers GPUs anew: the first that it names is --gpu 0"):
+        utils.pick_device([5])
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [str(tmp_path / "nowhere")])
+    with pytest.raises(SystemExit) as end:
+        utils.run_command(tempfile.mkdtemp)
+    assert end.value.code == 2 and "name one with TMPDIR=DIR" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, Sequence
 
@@ -12,7 +13,8 @@ from datasets.cache import DiskCache, bytes_of, chosen_cache
 from datasets.drawing.data_set import make_dataset
 from datasets.files import check_output
 from datasets.folds import check_kept_fold, described_fold, fold_list, with_fold
-from datasets.layout import DATA_SETS, Layout, Sample, check_classes, check_images, check_splits, read_layout
+from datasets.layout import (DATA_SETS, Layout, Sample, check_classes, check_images, check_not_moved, check_splits,
+                             read_layout)
 from datasets.loading import Images
 from datasets.splits import with_validation
 from models.checkpoints import gan_config
@@ -32,10 +34,10 @@ def checked_data(config: Config, world: int) -> Layout:
         raise UserError(f"--batch_size {batch_size} and --vgg_batch_size {vgg_batch_size} are too small for {world} "
                         f"processes: at least {world} and {2 * world}")
     data_set, options = DATA_SETS[config.data.data], config.data
-    neutral = options.neutral
-    if not neutral and config.resumes:
-        neutral = gan_config(Path(config.run.checkpoint_dir) / "model").get("neutral_name")
-    layout = read_layout(options.data_dir or data_set.directory, options.attributes,
+    known = gan_config(Path(config.run.checkpoint_dir) / "model") if config.resumes else {}
+    neutral, root = options.neutral or known.get("neutral_name"), options.data_dir or data_set.directory
+    check_not_moved(root, known.get("data_dir"))
+    layout = read_layout(root, options.attributes,
                          known=None if options.data_dir else data_set.expressions, need_test=not config.series.folds,
                          neutral=neutral)
     check_output(config.run.checkpoint_dir, "--checkpoint_dir", trees=[layout.root], directory=True)
@@ -56,7 +58,7 @@ def split_for(config: Config, layout: Layout) -> Layout:
         raise UserError(f"{layout.root}: no test image of these expressions; list some in images_test.list, or train "
                         "with --folds")
     if select_on == "val":
-        layout = with_validation(layout, config.run.seed)
+        layout = with_validation(layout, config.validation_seed)
     check_classes(layout, config.recognizer.targets == "any")
     if select_on != "none" and not selection(layout, select_on):
         raise UserError(f"{layout.root}: too few images to cut a validation split from; list some in images_val.list, "
@@ -90,7 +92,7 @@ def checkpoint_metadata(config: Config, layout: Layout) -> dict[str, Any]:
     fold = described_fold(layout.test, series.fold, series.folds, series.folds_by, config.run.seed) if series.fold else None
     return {"expressions": list(names), "listed": list(layout.listed),
             "neutral_name": dict(enumerate(names)).get(layout.neutral), "image_size": config.shape.image_size,
-            "alignment": alignment_of(layout.root), "data_dir": str(layout.root), "selected_on": select_on,
+            "alignment": alignment_of(layout.root), "data_dir": os.path.abspath(layout.root), "selected_on": select_on,
             "images": fingerprint([select_on, *([s.name, s.label] for s in layout.train), "selection",
                                    *([s.name, s.label] for s in selection(layout, select_on))]),
             "fold": fold, "backbone": config.recognizer_shape.backbone, "gan": vars(config.gan_shape(len(names))).copy()}

@@ -12,7 +12,7 @@ class RunLog:
 
     What differs from run to run, like speeds, goes into a file of another ``name``, without TensorBoard.
 
-    Columns: ``phase`` (perceptual, gan, recognizer, …), ``epoch`` (from 0), ``step`` (of the phase, from 0),
+    Columns: ``phase`` (perceptual, gan, recognizer, …), ``epoch`` (from 1), ``step`` (of the phase, from 0),
     ``name``, ``value``. ``position`` is the length of the file in bytes: a checkpoint keeps it, and
     ``RunLog(folder, position)`` goes on from there, dropping what a killed run had written after it.
     """

@@ -96,14 +96,16 @@ class PerceptualPhase:
                             f"{self.shape.vgg_width}; delete it to train another")
         known = trained.metadata
         other = [name for name in ("expressions", "image_size") if known.get(name, ours[name]) != ours[name]]
-        if Path(known.get("data_dir", ours["data_dir"])).resolve() != Path(ours["data_dir"]).resolve():
+        elsewhere = Path(known.get("data_dir", ours["data_dir"])).resolve() != Path(ours["data_dir"]).resolve()
+        if elsewhere and "content" not in known:  # the content tells better, also of images that have moved
             other.append("data_dir")
         if self.options.perceptual:
             return
         if other:
             raise UserError(f"{self.file}: was trained with {other[0]} {known[other[0]]}, not {ours[other[0]]}; delete "
                             f"it to train another, or take it nevertheless with --perceptual {self.file}")
-        if known and (known.get("fold") != ours["fold"] or known.get("images", ours["images"]) != ours["images"]):
+        if known and (known.get("fold") != ours["fold"] or known.get("images", ours["images"]) != ours["images"]
+                      or known.get("content", ours["content"])["train"] != ours["content"]["train"]):
             raise UserError(f"{self.file}: was trained on other images than those of this run, perhaps on some that "
                             "judge it; delete it to train another")
 

@@ -86,7 +86,7 @@ def restore_everywhere(run: Run, restore: Callable[[], None]) -> None:
 
 
 def check_agreement(run: Run) -> None:
-    """Raise UserError unless all processes train the same networks on the same images in the same order."""
+    """Raises UserError unless all processes train the same networks on the same images in the same order."""
     if run.processes.world == 1:
         return
     stages = [(stage.phase, stage.epoch) for stage in run.schedule()]

@@ -15,10 +15,11 @@ from commands.matrix import evaluate_split, write_report
 from commands.report import save_report
 from commands.swap import swap
 from datasets.folds import fold_list, list_text
+from datasets.exemplars import typical_images
 from datasets.layout import Layout
-from datasets.loading import Images
+from datasets.loading import Images, contents
 from datasets.splits import pair_lines, training_pairs
-from models.checkpoints import load_recognizer
+from models.checkpoints import gan_config, load_gan_networks, load_recognizer, save_exemplars, save_gan
 from models.parallel import Processes
 from models.swap_gan import SwapGAN
 from options.config import Config
@@ -74,10 +75,14 @@ def train_run(config: Config, device: torch.device, processes: Processes, shared
     samples = layout.train + layout.target_only + selection(layout, config.recognizer.select_on)
     images = shared.images.of(samples) if shared else decoded_images(config, samples, directory, not restoring, device,
                                                                      processes)
+    config = with_perceptual_of_gan(config, len(layout.expressions))
     run, pairs = build_run(config, layout, images, device, amp, processes, restoring)
+    if config.run.gan_from and not restoring:
+        take_gan(run, Path(config.run.gan_from) / "model")
     processes.first(lambda: claim_run_directory(directory, config, restoring))
     if restoring:
         restore_everywhere(run, lambda: restore(run, config.restored_epoch))
+        processes.first(lambda: print_position(run))
     check_agreement(run)
     processes.first(lambda: write_plan(run, config, pairs))
     with utils.noted_signals() as run.stop_signal:
@@ -89,6 +94,7 @@ def build_run(config: Config, layout: Layout, images: Images, device: torch.devi
               processes: Processes, restoring: bool) -> tuple[Run, numpy.ndarray]:
     """Return a run at its beginning, and the pairs (P, 2) of images that its recognizer learns swaps of."""
     select_on, learned = config.recognizer.select_on, layout.train + layout.target_only
+    content = images.content()
     pairs = training_pairs(layout, config.run.seed, config.recognizer.pairs_per_image, config.recognizer.targets == "any")
     if config.perceptual.vgg_init == "imagenet" and not restoring:
         download_imagenet_weights(processes, config.recognizer_shape.backbone)
@@ -98,7 +104,7 @@ def build_run(config: Config, layout: Layout, images: Images, device: torch.devi
         selection_images=images_near.of(selection(layout, select_on)), select_on=select_on,
         balanced=config.recognizer.balanced, num_workers=config.loading.num_workers, device=device, amp=amp,
         processes=processes, compile=config.hardware.compile, restoring=restoring, force=config.run.force,
-        metadata=checkpoint_metadata(config, layout))
+        metadata={**checkpoint_metadata(config, layout), "content": contents(layout, select_on, images=images)})
     vgg_init, rounds = config.perceptual.vgg_init, config.gan.epochs // config.recognizer.round_every
     perceptual = PerceptualPhase(context, config.perceptual, config.recognizer_shape, config.recognizer.vgg_batch_size,
                                  is_needed=config.gan_recipe.vgg_loss or vgg_init == "stage0")
@@ -107,10 +113,11 @@ def build_run(config: Config, layout: Layout, images: Images, device: torch.devi
                                  rounds, vgg_init, perceptual.file, pairs)
 
     def stages():
-        return schedule(perceptual.epochs, config.gan.epochs, config.recognizer.round_every, config.recognizer.round_epochs)
+        found = schedule(perceptual.epochs, config.gan.epochs, config.recognizer.round_every, config.recognizer.round_epochs)
+        return [stage for stage in found if stage.phase == "recognizer"] if config.run.gan_from else found
 
     run = Run(context, config.run, [perceptual, gan, recognizer], stages, list_fingerprint(layout, select_on, pairs),
-              images.content())
+              content)
     return run, pairs
 
 
@@ -166,6 +173,36 @@ def restore(run: Run, epoch: int | None) -> None:
     run.move_behind(epoch)
 
 
+def print_position(run: Run) -> None:
+    """Print where a resumed run goes on, or that it is complete."""
+    stages, folder = run.schedule(), run.context.folder
+    if run.stage == len(stages):
+        print(f"{folder}: the run is complete, its {len(stages)} epochs are trained; raise --epochs to train on")
+        return
+    stage = run.current_stage()
+    count = sum(other.phase == stage.phase for other in stages)
+    print(f"{folder}: resuming in {stage.phase} epoch {stage.epoch + 1} of {count}, after {run.step} of its "
+          f"{run.phases[stage.phase].steps(stage.epoch)} steps")
+
+
+def with_perceptual_of_gan(config: Config, num_classes: int) -> Config:
+    """With ``--gan_from``, return the configuration with that run's perceptual network, unless another was named."""
+    source = Path(config.run.gan_from or "") / "VGG_loss" / f"{num_classes}_max_ckpt.t7"
+    has_one = config.run.gan_from and not config.perceptual.perceptual and source.is_file()
+    return config.replaced(perceptual=str(source)) if has_one else config
+
+
+def take_gan(run: Run, model: Path) -> None:
+    """Load the GAN of another run (``--gan_from``). Raises UserError if it has another shape or other expressions."""
+    gan, metadata, ours = run.phases["gan"].gan, gan_config(model), run.context.metadata
+    for name in ("expressions", "gan"):
+        if metadata.get(name) != ours[name]:
+            raise UserError(f"--gan_from: {model} holds a GAN with other {'expressions' if name == 'expressions' else 'sizes'} "
+                            f"({metadata.get(name)}) than {ours[name]}")
+    load_gan_networks(model, gan, None, tuple(gan.STATES))
+    gan.start_from_used()
+
+
 def write_plan(run: Run, config: Config, pairs: numpy.ndarray) -> None:
     """Write which options, validation images and pairs the run has, and print a summary."""
     layout, folder, processes = run.context.layout, run.context.folder, run.processes
@@ -174,11 +211,18 @@ def write_plan(run: Run, config: Config, pairs: numpy.ndarray) -> None:
         utils.write_text(splits / fold_list(fold), list_text(layout.test))
     utils.write_text(splits / "images_val.list", list_text(layout.val))
     utils.write_text(splits / "images_gan_nature.list", pair_lines(layout.train + layout.target_only, pairs))
+    save_exemplars(folder / "model", *typical_images(run.context.images.of(layout.train), run.context.num_classes))
+    if config.run.gan_from and not run.context.restoring:
+        save_gan(folder / "model", run.phases["gan"].gan, run.context.metadata, config.gan.epochs)
     utils.write_json(folder / "options.json", {**config.values(), "attributes": list(layout.expressions)})
     print(f"{folder}: {len(layout.train)} training and {len(layout.val)} validation images of "
           f"{len(layout.expressions)} expressions, {len(pairs)} pairs, on {processes.world} x {run.context.device.type}")
     if layout.train[0].path.parent.name == "align_5p" and (layout.root / "data").is_dir():
         print(f"note: the images are those of {layout.root / 'align_5p'}; {layout.root / 'data'} beside it is not used")
+    unused = config.gan.epochs % config.recognizer.round_every
+    if unused and config.recognizer.round_epochs and not config.run.gan_from:
+        print(f"note: no recognizer round follows the last {unused} of {config.gan.epochs} GAN epochs (--round_every "
+              f"{config.recognizer.round_every})")
     if run.context.select_on == "test":
         print("note: --select_on test chooses the recognizer on the test images, as the reference does; "
               "its test accuracy flatters; no validation split is cut")
@@ -209,7 +253,7 @@ def show_demo(config: Config, layout: Layout, resume_dir: Path) -> None:
     names = layout.expressions
     if {"smile", "neutral"} <= set(names):
         swap(config.replaced(
-            mode="test", restore=-1, swap_list=[names.index("smile"), names.index("neutral")],
+            mode="test", restore=-1, swap_list=["smile", "neutral"],
             input=[str(PICTURES / "smile.jpg")], target=[str(PICTURES / "neutral.jpg")], output="result.jpg",
             frames=None, matrix=False, align=None, paste=False))
     print("\ngo on with\n"

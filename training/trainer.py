@@ -22,6 +22,7 @@ from options.schema import check, load_with
 from training.context import TrainingContext
 from training.log import RunLog
 from training.state import RATE_FLAGS, STATE, STATE_FORMAT, StateStore, exploded
+from training.timing import TimeLeft, epoch_line
 from utils import UserError
 
 Metrics = dict[str, Tensor]
@@ -93,6 +94,7 @@ class Run:
         self._speed = Speedometer(context.device)
         self._saved_at = time.monotonic()
         self._bar: Any = None
+        self._time_left, self._stage_began = TimeLeft(), (time.monotonic(), 0)
 
     # ------------------------------------------------------------------------------------------------ the loop
 
@@ -112,7 +114,7 @@ class Run:
     def progress(self, batches: Iterable[Any]) -> Iterable[Any]:
         """Return the batches of the current stage behind a progress bar."""
         stage = self.current_stage()
-        self._speed = Speedometer(self.context.device)
+        self._speed, self._stage_began = Speedometer(self.context.device), (time.monotonic(), self.step)
         self._bar = utils.progress(batches, f"{stage.phase} {stage.epoch + 1}", self.phases[stage.phase].steps(stage.epoch),
                                    initial=self.step, disable=None if self.processes.main else True)
         return self._bar
@@ -133,7 +135,7 @@ class Run:
             if is_shown and self.log:
                 stage = self.current_stage()
                 step = stage.epoch * self.phases[stage.phase].steps(stage.epoch) + self.step
-                self.log.write(stage.phase, stage.epoch, step, values)
+                self.log.write(stage.phase, stage.epoch + 1, step, values)
                 self._bar.set_postfix({name: f"{value:.3g}" for name, value in values.items()})
         self.step += 1
         self._save_if_due()
@@ -148,10 +150,13 @@ class Run:
         if self.processes.main:
             metrics = {**self.means(), **metrics}
             rates = self._speed.metrics(self.processes.world)
-            self.log.write(f"{stage.phase}_epoch", stage.epoch, stage.epoch, metrics)
-            self.speed_log.write(stage.phase, stage.epoch, stage.epoch, rates)
-            print(f"{stage.phase} epoch {stage.epoch + 1}: "
-                  + "  ".join(f"{name} {value:.4g}" for name, value in {**metrics, **rates}.items()), flush=True)
+            self.log.write(f"{stage.phase}_epoch", stage.epoch + 1, stage.epoch, metrics)
+            self.speed_log.write(stage.phase, stage.epoch + 1, stage.epoch, rates)
+            began, first_step = self._stage_began
+            self._time_left.measure(stage.phase, time.monotonic() - began, self.step - first_step)
+            stages = self.schedule()
+            left = self._time_left.as_text(stages[self.stage + 1:], self.phases)
+            print(epoch_line(stage, stages, metrics, rates, left), flush=True)
         self.stage, self.step, self._sums = self.stage + 1, 0, {}
         is_last = self.stage >= len(self.schedule())
         self._save_if_due(end_of_stage=True, end_of_phase=is_last or self.current_stage().phase != stage.phase)
@@ -230,6 +235,9 @@ class Run:
             raise UserError(f"--restore: images in {root} have other contents than when the run was started; put them "
                             "back, or add --force")
         self.load_state(state)
+        if self.stage > len(self.schedule()):
+            raise UserError(f"--restore: the run in {self.context.folder} has already trained more than these options plan; "
+                            "leave --epochs out, or raise it")
         stage, is_over = self.current_stage(), self.stage >= len(self.schedule())
         steps = 0 if is_over or not self.step else self.phases[stage.phase].steps(stage.epoch)
         if self.step > steps:

@@ -10,6 +10,7 @@ import numpy
 
 from datasets.aligning.geometry import Fit, fit_of
 from datasets.lists import read_lines, shortened
+from datasets.names import Names
 from utils import UserError, fingerprint
 
 _RAF_ENDING = "_manu_attri.txt"
@@ -30,9 +31,9 @@ class Landmarks:
     """The points of images by name; ``landmarks.of("a/b.jpg")`` is an array (5, 2) in pixels, or None.
 
     Reads a file of lines ``<name> x1 y1 … x5 y5``, one ``*_manu_attri.txt`` of RAF-DB (five lines ``x y``, then
-    attributes), or a directory of these. An image is looked up by its path below the source directory, then by its
-    file name, then by its name without ending. Raises UserError that names the file and the line of a mistake, or the
-    likely order or unit of points that fit no face. ``digest`` is one of all points.
+    attributes), or a directory of these. An image is looked up by :class:`datasets.names.Names`. Raises UserError that
+    names the file and the line of a mistake, or the likely order or unit of points that fit no face. ``digest`` is one
+    of all points.
     """
 
     def __init__(self, path: str | Path):
@@ -47,6 +48,7 @@ class Landmarks:
             self._points = {_raf_stem(path): _read_raf(path)}
         else:
             self._points = _read_table(path)
+        self._names = Names(path, self._points)
         every = list(self._points.values())
         fault = fault_of_list(every[::-(-len(every) // JUDGED)])
         if fault:
@@ -61,7 +63,7 @@ class Landmarks:
 
     def fault_of(self, name: str, size: tuple[int, int]) -> str | None:
         """What is wrong with the points of an image of this width and height, or None."""
-        if self._in_percent and min(size) > 200:
+        if self._in_percent and min(size) > 300:
             return "all points of the list lie below 100: are they percent of the picture's side? It needs pixels"
         return fault_of_points(self.of(name), size)
 
@@ -75,9 +77,7 @@ class Landmarks:
                                 "below the source directory into the list")
 
     def _key(self, name: str) -> str | None:
-        file_name = name.rsplit("/", 1)[-1]
-        stem = file_name.rsplit(".", 1)[0]
-        return next((key for key in (name, file_name, stem) if key in self._points), None)
+        return self._names.another().find(name)  # on its own: :meth:`check_names` tells who shares a line
 
 
 # ---------------------------------------------------------------------------------------------- judging them

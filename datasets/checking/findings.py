@@ -8,7 +8,7 @@ from typing import Iterable, Sequence
 
 from datasets.layout import Layout, class_mistakes, image_directory, label_mistakes, target_only_label
 from datasets.lists import Lists
-from datasets.names import shown
+from datasets.names import shortened
 from datasets.walking import Walk, describe, walk
 
 SPLITS = ("train", "val", "test")
@@ -33,7 +33,7 @@ def inspect_lists(lists: Lists, names: Sequence[str], neutral: str | None, findi
     if lists.adapted:
         listed, name = min(lists.adapted.items())
         findings.notes.append(f"{len(lists.adapted)} listed names are written differently from their files', e.g. "
-                              f"\"{shown(listed)}\" for {shown(name)}")
+                              f"\"{shortened(listed)}\" for {shortened(name)}")
     torn = lists.val.keys() & lists.test.keys()
     if torn:
         findings.problems.append(f"leak: {len(torn)} names are in the validation and in the test list, "
@@ -85,8 +85,8 @@ def inspect_unlisted(lists: Lists, findings: Findings) -> None:
     """Images that no list names, and whole directories of them."""
     images, listed = image_directory(lists.root), lists.names()
     files = walk(images) if images.is_dir() else Walk()
-    if files.hidden:
-        findings.notes.append(f"in {images}: {describe(files.hidden)}")
+    if files.passed_over():
+        findings.notes.append(f"in {images}: {describe(files.passed_over())}")
     present = [path.relative_to(images).as_posix() for path in files.images]
     unlisted = [name for name in present if name not in listed]
     used = {name.rpartition("/")[0] for name in present if name in listed}

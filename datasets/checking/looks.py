@@ -19,6 +19,7 @@ from utils import progress
 TINY = 32                   # pixels of the shorter side
 SAME_PICTURE = 0.995        # correlation of two 32×32 grey pictures from which they count as one picture
 
+
 @dataclass(frozen=True)
 class Look:
     """What reading an image once has shown: its ``fault``, or its shorter side, digest and standardized greys (1024,).
@@ -57,7 +58,7 @@ def inspect_pictures(looks: Sequence[Look], findings: Findings) -> None:
     """Find broken, blank and tiny images, and pictures that are there twice: a leak if they are in two splits."""
     broken = [f"{seen.sample.name} ({seen.fault})" for seen in looks if seen.fault]
     if broken:
-        findings.problems.append(f"{len(broken)} images cannot be read: {first_of(broken)}")
+        findings.problems.append(f"{len(broken)} image{'s' * (len(broken) != 1)} cannot be read: {first_of(broken)}")
     blank = [seen.sample.name for seen in looks if not seen.fault and seen.greys is None]
     if blank:
         findings.problems.append(f"{len(blank)} images are nearly one color and show nothing: {first_of(blank)}")

@@ -38,12 +38,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def read(asked: argparse.Namespace) -> Collection:
-    """What was asked for; the validation set, the only one with labels, is tested on."""
+    """Return the samples asked for; the validation set, the only one with labels, is tested on."""
     return read_affectnet(source_directory(asked), asked.classes, asked.half)
 
 
 def read_affectnet(source: Path, classes: int, half: str = "manual") -> Collection:
-    """All images with one of the first ``classes`` expressions, in whichever form there is, at any depth.
+    """Return all images with one of the first ``classes`` expressions, in whichever form there is, at any depth.
 
     ``half`` of the tables is ``manual``, ``automatic`` or ``both``.
     """
@@ -126,7 +126,7 @@ def _text_of(content: bytes) -> str | None:
 
 
 def _read_rows(table: Path, half: str, found: Collection, split: str, source: Path) -> None:
-    """A table of paths and expressions, 0 to 10; the images lie below directories whose names tell the ``half``."""
+    """Add the rows of a table of paths and expressions, 0 to 10, whose images are those of a ``half``."""
     columns, rows = read_table(table, lambda first: _COLUMNS if is_image_name(first[0]) else None)
     check_columns(table, columns, ("subDirectory_filePath", "expression"), "it must be one of AffectNet's tables")
     first = list(islice(rows, 100))
@@ -149,7 +149,7 @@ def _read_rows(table: Path, half: str, found: Collection, split: str, source: Pa
 
 
 def _images_of(half: str, images: list[Path], source: Path, listed: list[str]) -> Path:
-    """The directory to which the listed paths are relative; one of this ``half``, where directories are named so."""
+    """Return the directory to which listed paths are relative, one of this ``half`` if directories are named so."""
     below = {path: path.relative_to(source).as_posix().lower() for path in images}
     of_half = [path for path, name in below.items() if half[:6] in name] \
         or [path for path, name in below.items() if "automatic" not in name]

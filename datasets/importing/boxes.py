@@ -14,7 +14,7 @@ Box = tuple[int, int, int, int]
 
 
 def read_box(values: Sequence[str], sized: bool, where: str) -> Box:
-    """Left, top, right and bottom in pixels from a list's words; ``sized`` if the last two are width and height.
+    """Read left, top, right and bottom in pixels from a list's words; ``sized`` if the last two are width and height.
 
     Fractions of pixels are rounded outwards. Raises UserError if the words are no box.
     """
@@ -32,7 +32,7 @@ def read_box(values: Sequence[str], sized: bool, where: str) -> Box:
 
 
 def boxed(sample: Sample, box: Box) -> BoxSample:
-    """The face in a box of a sample's picture, as a PNG file."""
+    """Return the face in a box of a sample's picture, to be written as a PNG file."""
     stem = sample.name.rpartition(".")[0] or sample.name
     return BoxSample(f"{stem}_{'_'.join(map(str, box))}.png", sample.label, sample.path, sample.subject, sample.scene,
                      box=box)

@@ -32,7 +32,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def read(asked: argparse.Namespace) -> Collection:
-    """What was asked for: samples without a split, or with the split of the table."""
+    """Return the samples of the published tree, without a split, or of the table, with its split."""
     check_ranges(asked, peak=(1, 1000))
     source = Path(asked.source)
     if source.is_dir() and not (source / "cohn-kanade-images").is_dir() and (source / TABLE).is_file():
@@ -43,7 +43,7 @@ def read(asked: argparse.Namespace) -> Collection:
 
 
 def read_ckextended(table: Path) -> Collection:
-    """All rows of ``ckextended.csv``, with their pixels and its split."""
+    """Return all rows of ``ckextended.csv``, with their pixels and its split."""
     images = list(read_images(table, len(_IN_TABLE)))
     labels = [_EXPRESSIONS.index(_IN_TABLE[image.label]) for image in images]
     found = collected(images, labels, _EXPRESSIONS, table, "ckplus")
@@ -52,7 +52,10 @@ def read_ckextended(table: Path) -> Collection:
 
 
 def read_ckplus(source: Path, peak: int) -> Collection:
-    """The labelled sequences, each with its first frame and its last ``peak``; the scene is the sequence."""
+    """Return the labelled sequences, each with its first frame and ``peak`` frames up to the one of its label.
+
+    The scene is the sequence.
+    """
     images, labels = source / "cohn-kanade-images", source / "Emotion"
     for path in (images, labels):
         if not path.is_dir():
@@ -80,8 +83,10 @@ def read_ckplus(source: Path, peak: int) -> Collection:
 
 
 def read_labels(files: Iterable[Path], folder: Path) -> dict[tuple[str, str], tuple[int, int]]:
-    """{(subject, sequence): (label, frame)}; UserError for a file that holds anything but 1 to 7, and two of one
-    sequence."""
+    """Read the label files into {(subject, sequence): (label, frame)}.
+
+    Raises UserError if one holds anything but 1 to 7, and if a sequence has two.
+    """
     labels: dict[tuple[str, str], tuple[int, int]] = {}
     for path in files:
         match = _LABEL.fullmatch(path.name)

@@ -51,6 +51,9 @@ def convert(found: Collection, source: Path, out: Path, writer: ImageWriter, *, 
     print(f"{out}: {len(samples)} images ({done})")
     for reason, count in sorted(found.left_out.items()):
         print(f"left out: {count} images {reason}")
+    if not any(sample.subject for sample in samples):
+        found.notes.append("no subject is known, so one person may be in the training and in the validation or test images, "
+                           "whose accuracy then flatters; tell subjects with --subject_regex, or in subjects.list")
     for note in found.notes:
         print(f"note: {note}")
     print(table(read_layout(out)))
@@ -58,7 +61,7 @@ def convert(found: Collection, source: Path, out: Path, writer: ImageWriter, *, 
 
 
 def account(found: Collection) -> list[str]:
-    """What became of all files of the source, and of all rows of its list where a row is a face."""
+    """Count what became of all files of the source, and of all rows of its list if a row is a face."""
     samples, sums = found.everything(), []
     if found.walk:
         taken, passed, images = {sample.path for sample in samples}, found.walk.passed_over(), len(found.walk.images)
@@ -100,21 +103,22 @@ def _drop_repeated(found: Collection) -> None:
         one, its_split = first.setdefault(key, (sample, split))
         if one is not sample:
             labels = (*found.expressions, "target only")
-            _check_same(sample.path, one.path, {"label": (labels[one.label], labels[sample.label]),
-                                                "split": (its_split, split), "subject": (one.subject, sample.subject)})
+            _check_same(sample, one.path, {"label": (labels[one.label], labels[sample.label]),
+                                           "split": (its_split, split), "subject": (one.subject, sample.subject)})
             repeated[id(sample)] = sample
     found.left_out += Counter({"that are there before": len(repeated)})
     found.refused.update(sample.path for sample in repeated.values())
     found.keep(lambda sample: id(sample) not in repeated)
 
 
-def _check_same(path: Path, other: Path, told: dict[str, tuple]) -> None:
-    for what, (first, second) in told.items():
+def _check_same(sample: Sample, other: Path, properties: dict[str, tuple]) -> None:
+    for what, (first, second) in properties.items():
         if first != second:
-            also = "" if path == other else f" (it is {other} as well)"
-            raise UserError(f"{path}{also}: is taken twice, with the {what} {first} and with {second}; correct it, or if "
-                            "a table lists several faces of a picture, name their boxes with --box_columns LEFT TOP "
-                            "RIGHT BOTTOM")
+            also = "" if sample.path == other else f" (it is {other} as well)"
+            advice = "" if isinstance(sample, BoxSample) else ", or if a table lists several faces of a picture, name " \
+                "their boxes with --box_columns LEFT TOP RIGHT BOTTOM"
+            raise UserError(f"{sample.path}{also}: is taken twice, with the {what} {first} and with {second}; correct "
+                            f"it{advice}")
 
 
 def _drop_broken(found: Collection) -> None:

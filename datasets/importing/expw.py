@@ -25,7 +25,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def read(asked: argparse.Namespace) -> Collection:
-    """All listed faces, cut out by their boxes, as samples without a split; the list names no persons."""
+    """Return all listed faces with their boxes, as samples without a split; the list names no persons."""
     if Path(asked.source).is_file():
         asked.source = str(Path(asked.source).parent)
     source = source_directory(asked)

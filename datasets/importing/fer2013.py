@@ -64,7 +64,7 @@ def read(asked: argparse.Namespace) -> Collection:
 
 
 def read_fer2013(table: Path, ferplus: Path | None = None) -> Collection:
-    """All rows of the table, with their pixels; with ``ferplus`` those on whose expression most voters agree."""
+    """Return all rows of the table; with ``ferplus`` those on whose expression most voters agree."""
     votes = read_votes(ferplus) if ferplus else None
     images = list(read_images(table, len(_EXPRESSIONS)))
     if votes is None:
@@ -77,7 +77,7 @@ def read_fer2013(table: Path, ferplus: Path | None = None) -> Collection:
 
 def collected(images: Sequence[Image], labels: Sequence[int | str], expressions: tuple[str, ...], table: Path,
               name: str = "fer2013") -> Collection:
-    """The rows of a table of pixels, called ``name_00000.png`` and so on.
+    """Collect the rows of a table of pixels, called ``name_00000.png`` and so on.
 
     A label that is a text is the reason for which the row is left out.
     """
@@ -106,7 +106,7 @@ def read_images(table: Path, emotions: int) -> Iterator[Image]:
 
 
 def by_row(votes: Sequence[Vote], images: Sequence[Image], ferplus: Path, table: Path) -> dict[int, Vote]:
-    """FER+'s rows by the row of FER2013 that their "Image name" means.
+    """Map the rows of FER2013 to those of FER+ whose "Image name" means them.
 
     Where all names stand at their places, a row without a name means its own place; elsewhere it means no row. Raises
     UserError if two rows mean one, or a row's Usage is not its image's.

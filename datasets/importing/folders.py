@@ -32,7 +32,7 @@ class Place(NamedTuple):
 
 
 def read(asked: argparse.Namespace) -> Collection:
-    """All images of some directories, with the splits that there are; samples without a split if none is tested on.
+    """Return all images of some directories, with the splits that there are; without them if none is tested on.
 
     ``--expressions`` picks directories and orders the labels; by default all, by name with neutral last.
     ``--target_only`` names a directory of neutral faces that are in no class (METHOD §7, row 15).
@@ -71,7 +71,7 @@ def read(asked: argparse.Namespace) -> Collection:
 
 
 def find_places(found: Collection, source: Path, ignored: Sequence[str]) -> list[Place]:
-    """Where the images of the source lie; those in ``ignored`` directories are left out.
+    """Find the split and the expression of all images of the source; those in ``ignored`` directories are left out.
 
     Splits are directories above those of the expressions or below them. Raises UserError if directories with images lie
     beside them and are none, or if two are the same split.
@@ -87,16 +87,17 @@ def find_places(found: Collection, source: Path, ignored: Sequence[str]) -> list
     if level and all(len(parts) > 3 for _, parts in files):
         raise UserError(f"{source}: the splits are in {files[0][1][0]}, above the expressions; name it as the source")
     _check_splits(source, [parts[:-1][:level + 1] for _, parts in files], level)
-    places = []
+    places, spelled = [], {}
     for path, parts in files:
         split = split_of(parts[level]) if len(parts) > level + 1 else None
-        inside = len(parts) > 2
-        places.append(Place(split, parts[1 - level] if inside else None, "/".join(parts[2:]), path))
+        name = parts[1 - level] if len(parts) > 2 else None
+        name = name and spelled.setdefault(name.casefold(), name)  # Happy of one split is happy of another
+        places.append(Place(split, name, "/".join(parts[2:]), path))
     return places
 
 
 def _check_splits(source: Path, folders: list[tuple[str, ...]], level: int) -> None:
-    """UserError unless all these directories with images, at a ``level`` below the source, are different splits."""
+    """Raise UserError unless all directories with images, at a ``level`` below the source, are different splits."""
     splits: dict[tuple, str] = {}
     for folder in dict.fromkeys(folders):
         if not folder:

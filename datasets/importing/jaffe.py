@@ -21,7 +21,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def read(asked: argparse.Namespace) -> Collection:
-    """All images, as samples without a split. All of a person were taken in one studio: the scene is the person."""
+    """Return all images, as samples without a split; a person was photographed in one studio, which is the scene."""
     found, codes = Collection(tuple(_EXPRESSIONS.values()), walk(source_directory(asked))), tuple(_EXPRESSIONS)
     for path, match in found.images_named(_NAME, "KA.AN1.39.tiff"):
         subject = match[1].upper()

@@ -25,7 +25,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def read(asked: argparse.Namespace) -> Collection:
-    """All images of some angles, as samples without a split; the scene is session and angle."""
+    """Return all images of some angles, as samples without a split; the scene is session and angle."""
     found, codes = Collection(tuple(_EXPRESSIONS.values()), walk(source_directory(asked))), tuple(_EXPRESSIONS)
     for path, match in found.images_named(_NAME, "AF01ANS.JPG"):
         session, subject, code, angle = (part.upper() for part in match.groups())

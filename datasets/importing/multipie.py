@@ -28,7 +28,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def read(asked: argparse.Namespace) -> Collection:
-    """All images of some cameras and illuminations, as samples without a split.
+    """Return all images of some cameras and illuminations, as samples without a split.
 
     The expression follows from session and recording. The scene is session, camera and illumination.
     """

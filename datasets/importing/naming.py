@@ -45,7 +45,10 @@ def add_test_subjects(parser: argparse.ArgumentParser) -> None:
 
 
 def asked_test(asked: argparse.Namespace) -> float | set[str]:
-    """What is tested on where a data set has no test split: a share, or subjects; UserError for what is no share."""
+    """Return what is tested on where a data set has no test split: a share, or subjects.
+
+    Raises UserError for what is neither.
+    """
     words = getattr(asked, "test_subjects", [str(getattr(asked, "test_share", 0.2))])
     if len(words) == 1 and Path(words[0]).is_file():
         return set(read_lines(Path(words[0]), as_words=True))
@@ -61,7 +64,7 @@ def asked_test(asked: argparse.Namespace) -> float | set[str]:
 
 
 def split_of(name: str) -> str | None:
-    """The split that a directory or a value is called after, e.g. ``train_set`` or ``Validation``; None for none."""
+    """Return the split that a name such as ``train_set`` or ``Validation`` means, or None."""
     return _SPLIT_NAMES.get(re.sub("[^a-z]|set$", "", name.lower()))
 
 
@@ -73,11 +76,13 @@ def decide_test(found: Collection, val_as_test: bool, tests: int) -> None:
     """
     splits = found.splits
     if val_as_test and (splits["test"] or not splits["val"]):
-        raise UserError(f"--val_as_test: there are {len(splits['test'])} labelled test images and {len(splits['val'])} "
-                        "of validation; leave it out")
+        raise UserError(f"--val_as_test: there are {len(splits['test'])} labelled images of the test split and "
+                        f"{len(splits['val'])} of the validation split; leave it out")
     if tests and not splits["test"] and not val_as_test:
-        raise UserError(f"none of the {tests} test images can be tested on, since they have no label or no file; test "
-                        "on the validation images with --val_as_test, or leave the test images out")
+        advice = "test on the validation images with --val_as_test" if splits["val"] else \
+            "leave them out (directories with --ignore NAME), and training images are tested on"
+        raise UserError(f"none of the {tests} test images can be tested on, since they have no label or no file; "
+                        f"{advice}")
     if val_as_test:
         splits["test"], splits["val"] = splits["val"], []
     if splits["test"]:
@@ -131,10 +136,10 @@ class NamePattern:
         match = self._pattern and (self._pattern.search(name.rsplit("/", 1)[-1]) or self._pattern.search(name))
         return one_word(next(filter(None, match.groups()), match.group())) or None if match else None
 
-    def check(self, samples: Sequence[Sample], told: Sequence[str | None]) -> None:
-        """UserError where there is a pattern and it has ``told`` nothing of some of these samples."""
-        silent = [sample.path.name for sample, word in zip(samples, told) if not word]
-        if self._pattern and silent and not any(told):
+    def check(self, samples: Sequence[Sample], found: Sequence[str | None]) -> None:
+        """Raise UserError if there is a pattern and it has found nothing in the names of some samples."""
+        silent = [sample.path.name for sample, word in zip(samples, found) if not word]
+        if self._pattern and silent and not any(found):
             raise UserError(f"{self._typed}: matches no file name, e.g. not {silent[0]}")
         if self._pattern and silent:
             raise UserError(f"{self._typed}: matches {len(samples) - len(silent)} of {len(samples)} file names and not "
@@ -148,7 +153,7 @@ class SubjectPattern:
         self.subject, self.scene = NamePattern("--subject_regex", subject), NamePattern("--scene_regex", scene)
 
     def check(self, samples: Sequence[Sample]) -> None:
-        """UserError where a pattern does not match all names, and where there are scenes and no subjects."""
+        """Raise UserError if a pattern does not match all names, or if there are scenes and no subjects."""
         self.subject.check(samples, [sample.subject for sample in samples])
         self.scene.check(samples, [sample.scene for sample in samples])
         if any(sample.scene for sample in samples) and not any(sample.subject for sample in samples):

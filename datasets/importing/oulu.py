@@ -23,7 +23,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def read(asked: argparse.Namespace) -> Collection:
-    """The sequences of a camera and a light, each with its first frame and its last ``--peak``, as one scene.
+    """Return the sequences of a camera and a light, each with its first frame and last ``--peak``, as one scene.
 
     The source holds the tree of original images, else the one of cropped faces, or is one of them.
     """

@@ -28,7 +28,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def read(asked: argparse.Namespace) -> Collection:
-    """All listed images, as samples of training and test."""
+    """Return all listed images, as samples of training and test."""
     source, kind, which = source_directory(asked), asked.images, asked.set
     root = source / which if (source / which).is_dir() else source
     labels, images = root / "EmoLabel" / "list_patition_label.txt", root / "Image" / kind
@@ -41,7 +41,7 @@ def read(asked: argparse.Namespace) -> Collection:
     found.names.append(names)
     for number, line in numbered_lines(labels):
         listed, label = (line.strip().rsplit(None, 1) + [""])[:2]
-        split = re.match("(train|test)_", cleaned(listed), re.IGNORECASE)
+        split = re.match("(train|test)_", cleaned(listed).rpartition("/")[2], re.IGNORECASE)
         label = whole_number(label)
         if not split or label not in map(str, range(1, 1 + len(found.expressions))):
             raise UserError(f"{labels}, line {number}: \"{shortened(line)}\" is not \"train_00001.jpg 5\" with a label "

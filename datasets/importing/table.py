@@ -15,7 +15,7 @@ from datasets.importing.naming import SubjectPattern, asked_labels, neutral_last
 from datasets.importing.rows import check_columns, read_table
 from datasets.layout import Sample
 from datasets.lists import whole_number
-from datasets.names import Names, shown
+from datasets.names import Names, shortened
 from datasets.walking import walk
 from utils import UserError
 
@@ -39,7 +39,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def read(asked: argparse.Namespace) -> Collection:
-    """The rows of a table as samples; without a split where no row is of the test split."""
+    """Return the rows of a table as samples; without a split if no row is of the test split."""
     table = source_table(asked)
     root = Path(asked.root) if asked.root else table.parent
     pattern, names = SubjectPattern(asked.subject_regex, asked.scene_regex), Names(root)
@@ -73,7 +73,7 @@ def read(asked: argparse.Namespace) -> Collection:
 
 
 def _check_apart(out: Path, folders: Sequence[Path]) -> None:
-    """UserError where the images of the output would lie among those of the table, or around them."""
+    """Raise UserError if the images of the output would lie among those of the table, or around them."""
     images = (out / "data").resolve()
     for folder in (folder.resolve() for folder in folders):
         if folder == images or images in folder.parents or folder in images.parents:
@@ -83,7 +83,7 @@ def _check_apart(out: Path, folders: Sequence[Path]) -> None:
 
 def read_records(table: Path, names: Names, columns: dict[str, str | None], box: Sequence[str] | None, no_header: bool
                  ) -> list[tuple[int, dict]]:
-    """The rows of a table with their lines: what stands in the columns asked for, and the box as four numbers.
+    """Read the rows of a table with their lines: the values of the columns asked for, and the box as four numbers.
 
     ``columns`` are those asked for; it gets the usual names, or positions, in place of None.
     """
@@ -94,7 +94,8 @@ def read_records(table: Path, names: Names, columns: dict[str, str | None], box:
     for key in ("split", "subject"):
         columns[key] = columns[key] or _column_of(key, header, [row for _, row in rows])
     for key, position in (("file", "1"), ("label", "2")):
-        columns[key] = columns[key] or (position if no_header else key)
+        usual = position if no_header else next((name for name in header if name.lower() == key), key)
+        columns[key] = columns[key] or usual
     for key, column in columns.items():
         check_columns(table, header, [column] if column else [], f"name the right one with --{key}_column, or read a "
                       "table whose first line is a row already with --no_header")
@@ -115,14 +116,14 @@ def read_records(table: Path, names: Names, columns: dict[str, str | None], box:
 
 
 def _check_header(table: Path, header: Sequence[str], values: Sequence[str]) -> None:
-    """UserError if the first line has ``values`` that belong into a row: to read it as names would lose that row."""
+    """Raise UserError if the first line has ``values`` of a row, which would be lost if they were read as names."""
     if values:
-        raise UserError(f"{table}: has no header, its first line ({shown(','.join(header))}) is a row; read it with "
+        raise UserError(f"{table}: has no header, its first line ({shortened(','.join(header))}) is a row; read it with "
                         "--no_header, which names the columns by position: --file_column 1 --label_column 2")
 
 
 def _column_of(key: str, header: Sequence[str], rows: Sequence[dict[str, str]]) -> str:
-    """The column of splits or subjects by its usual names, in any case; "" if there is none."""
+    """Return the column of splits or subjects by its usual names, in any case; "" if there is none."""
     found = [name for name in header if name.lower() in (key, *_ALSO_CALLED[key])]
     if key == "split":
         found = [name for name in found if name == key or all(split_of(row[name]) for row in rows if row[name])]

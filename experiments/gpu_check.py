@@ -1,0 +1,273 @@
+"""Everything that only a GPU can show, in one command of less than eight minutes.
+
+    python experiments/gpu_check.py
+    python experiments/gpu_check.py --size tiny --device cpu --checks device fidelity training
+
+It prints one Markdown table for the README, and writes it to ``--output``: whether losses and gradients are those of the
+CPU, one epoch of each phase in float32, bf16 and fp16, exact resume, compiled networks, speed and memory at the paper's
+size with and without the reference's way, and two GPUs. What could not be tried stands there as "not tested".
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, Callable, Iterator, NamedTuple
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(REPOSITORY))
+
+import torch  # noqa: E402
+
+import utils  # noqa: E402
+from datasets.synthetic import make_dataset  # noqa: E402
+from models.backbones import VGG_fx  # noqa: E402
+from models.recognizer import Examples, Recognizer, real_features  # noqa: E402
+from models.swap import Pair  # noqa: E402
+from models.swap_gan import SwapGAN  # noqa: E402
+from models.vgg import VGG, Perceptual  # noqa: E402
+from options.recipes import GANRecipe, GANShape  # noqa: E402
+
+MINUTES = 8.0
+WIDTHS = {"tiny": {"image_size": 32, "base_width": 4, "vgg_width": 4, "fc_width": 16, "batch_size": 4, "vgg_batch_size": 8},
+          "paper": {"image_size": 64, "base_width": 32, "vgg_width": 32, "fc_width": 512, "batch_size": 8,
+                    "vgg_batch_size": 12}}  # of the short trainings; the benchmark has the paper's own
+AMPS = {"float32": "off", "bf16": "bf16", "fp16": "fp16"}
+AIMS = {"gan_step": "≥ 25 % of the peak", "recognizer_step": "≥ 35 % of the peak", "evaluation": "≥ 2,000 images/s"}
+
+
+class Row(NamedTuple):
+    """One line of the table."""
+
+    check: str
+    result: str
+    details: str = ""
+
+
+class NotTested(Exception):
+    """Why a check could not be made."""
+
+
+class Failed(Exception):
+    """What a command said that failed."""
+
+
+class Checks:
+    """The checks on one device; each yields the rows of its part of the table."""
+
+    def __init__(self, size: str, device: torch.device, folder: Path) -> None:
+        self.size, self.device, self.folder = size, device, folder
+        self.ends = time.monotonic() + 60 * MINUTES
+        self.gpu = "-1" if device.type == "cpu" else str(device.index or 0)
+
+    def device_row(self) -> Iterator[Row]:
+        """What the table is about."""
+        versions = f"torch {torch.__version__}, Python {sys.version.split()[0]}"
+        if self.device.type == "cpu":
+            yield Row("device", "CPU", f"{torch.get_num_threads()} threads, {versions}")
+            return
+        known = torch.cuda.get_device_properties(self.device)
+        yield Row("device", known.name, f"{known.total_memory / 2 ** 30:.0f} GiB, capability {known.major}.{known.minor}, "
+                  f"CUDA {torch.version.cuda}, {versions}")
+
+    def fidelity(self) -> Iterator[Row]:
+        """The same step on the CPU and on the device, without TF32."""
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+        here, there = one_step(torch.device("cpu")), one_step(self.device)
+        torch.backends.cudnn.allow_tf32 = True
+        worst = max(here, key=lambda name: difference(here[name], there[name]))
+        gap = difference(here[worst], there[worst])
+        yield Row("losses and weights of a step equal the CPU's", verdict(gap < 1e-3), f"largest difference {gap:.1e}, {worst}")
+
+    def training(self) -> Iterator[Row]:
+        """One epoch of each phase in each precision."""
+        for name, amp in AMPS.items():
+            if name == "fp16" and self.device.type == "cpu":
+                yield Row(f"training in {name}", "not tested", "needs a GPU")
+                continue
+            run = self.folder / f"run_{name}"
+            self.train(run, "--amp", amp)
+            speeds = {row["phase"]: float(row["value"]) for row in read_csv(run / "log" / "speed.csv")}
+            losses = [float(row["value"]) for row in read_csv(run / "log" / "metrics.csv") if row["name"] in ("G", "loss")]
+            yield Row(f"training in {name}", verdict(all(abs(loss) < 1e4 for loss in losses)),
+                      ", ".join(f"{phase} {speed:.0f} images/s" for phase, speed in speeds.items()))
+
+    def resume(self) -> Iterator[Row]:
+        """A run that is stopped and resumed against one that is not."""
+        whole, stopped = self.folder / "whole", self.folder / "stopped"
+        more = ["--epochs", "2", "--deterministic", "--log_every", "1"]
+        self.train(whole, *more)
+        process = subprocess.Popen([*self.command(stopped), *more], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True,
+                                   stderr=subprocess.DEVNULL)
+        for line in process.stdout:
+            if line.startswith("gan epoch 1"):
+                process.send_signal(signal.SIGTERM)
+        if process.wait() != 128 + signal.SIGTERM:
+            raise Failed(f"the run did not stop as asked (status {process.returncode})")
+        self.train(stopped, "--restore", new=False)
+        ours, theirs = (torch.load(run / "model" / "Dec_iter_temp.pth", weights_only=True) for run in (whole, stopped))
+        gap = max(float((ours[key] - theirs[key]).abs().max()) for key in ours)
+        yield Row("resumed run ends like an undisturbed one", verdict(gap == 0),
+                  "bit for bit" if gap == 0 else f"weights differ by up to {gap:.1e}")
+
+    def benchmark(self) -> Iterator[Row]:
+        """Speed at the paper's size, with and without the reference's way, and what it takes."""
+        for dtype in ("float32", "bf16"):
+            more = ["--imitate_reference"] if dtype == "float32" else []
+            rows, peak = self.measured("--dtype", dtype, *more)
+            for phase in ("gan_step", "recognizer_step", "evaluation"):
+                yield speed_row(phase, dtype, rows[phase], peak)
+            if more:
+                times = rows["imitated_gan_step"]["milliseconds"] / rows["gan_step"]["milliseconds"]
+                yield Row("GAN step against the reference's way, float32", f"{times:.1f} times faster", "aim: 4 times")
+            yield Row(f"memory of a GAN step, {dtype}", f"{rows['gan_step']['peak_gib']:.1f} GiB", "aim: under 10 GiB")
+
+    def compile(self) -> Iterator[Row]:
+        """The same with compiled networks."""
+        if self.size == "tiny":
+            raise NotTested("at the paper's size alone")
+        rows, _ = self.measured("--dtype", "bf16", "--compile", "--phases", "gan_step")
+        times = rows["gan_step"]["milliseconds"] / rows["compiled_gan_step"]["milliseconds"]
+        yield Row("compiled GAN step, bf16", f"{times:.2f} times faster",
+                  f"{rows['compiled_gan_step']['first_seconds']:.0f} s of compiling")
+
+    def two_gpus(self) -> Iterator[Row]:
+        """A run on two GPUs."""
+        if self.device.type == "cpu" or torch.cuda.device_count() < 2:
+            raise NotTested("there are no two GPUs")
+        run = self.folder / "two"
+        self.train(run, "--gpu", "0", "1")
+        speeds = {row["phase"]: float(row["value"]) for row in read_csv(run / "log" / "speed.csv")}
+        yield Row("training on two GPUs", "works", ", ".join(f"{phase} {speed:.0f} images/s" for phase, speed in speeds.items()))
+
+    # ------------------------------------------------------------------------------------------------- how
+
+    def command(self, run: Path) -> list[str]:
+        """A short training of all phases on drawn faces."""
+        faces = self.folder / "faces"
+        if not faces.is_dir():
+            make_dataset(faces, image_size=WIDTHS[self.size]["image_size"], subjects_train=4 if self.size == "tiny" else 20,
+                         subjects_test=2, scenes=1)
+        words = [f"--{name}={value}" for name, value in WIDTHS[self.size].items()]
+        return [sys.executable, "train.py", "--data_dir", str(faces), "--checkpoint_dir", str(run), *words, "--vgg_init=none",
+                "--perceptual_epochs=1", "--epochs=1", "--round_every=1", "--round_epochs=1", "--force", "--gpu", self.gpu]
+
+    def train(self, run: Path, *more: str, new: bool = True) -> None:
+        """Do the short training, or go on with it."""
+        words = self.command(run) if new else [sys.executable, "train.py", "--checkpoint_dir", str(run), "--gpu", self.gpu]
+        self.call([*words, *more])
+
+    def measured(self, *more: str) -> tuple[dict[str, dict[str, Any]], float]:
+        """The benchmark's rows by phase, and the peak in FLOP/s."""
+        json_file = self.folder / "benchmark.json"
+        sizes = ["--sizes", "paper"] if self.size == "paper" else \
+            ["--sizes", "demo", *(f"--{name}={value}" for name, value in WIDTHS["tiny"].items())]
+        phases = [] if "--phases" in more else ["--phases", "gan_step", "recognizer_step", "evaluation"]
+        self.call([sys.executable, "experiments/benchmark.py", *sizes, *phases, "--seconds", "0" if self.size == "tiny" else "4",
+                   "--device", self.device.type, "--json", str(json_file), *more])
+        found = json.loads(json_file.read_text())
+        return {row["phase"]: row for row in found["phases"]}, found["peak_flops"]
+
+    def call(self, words: list[str]) -> None:
+        """Run a command within the time that is left. Raises NotTested if it takes longer, Failed if it fails."""
+        left = self.ends - time.monotonic()
+        if left < 10:
+            raise NotTested(f"the {MINUTES:g} minutes are over")
+        own = {} if self.device.type == "cuda" else {"CUDA_VISIBLE_DEVICES": ""}
+        try:
+            done = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True, timeout=left,
+                                  env={**os.environ, **own})
+        except subprocess.TimeoutExpired:
+            raise NotTested(f"took longer than the {left:.0f} s that were left") from None
+        if done.returncode:
+            lines = [line for line in done.stderr.splitlines() if line.strip()] or ["no output"]
+            raise Failed(f"{words[1]} ended with status {done.returncode}: {lines[-1][:200]}")
+
+
+def one_step(device: torch.device) -> dict[str, torch.Tensor]:
+    """Losses of one GAN and one recognizer step, the same on every device, and the networks' weights after it."""
+    torch.manual_seed(0)
+    gan = SwapGAN(GANShape(3, 64, 8), GANRecipe(G_max=1e9), Perceptual(VGG(3, 8, 16).features), device)
+    network = VGG_fx(3, 8, 32, 8)
+    for layer in network.modules():
+        if isinstance(layer, torch.nn.Dropout):
+            layer.p = 0.0
+    recognizer = Recognizer(network, device=device)
+    faces = (2 * torch.rand(2, 6, 3, 64, 64, generator=torch.Generator().manual_seed(0)) - 1).to(device)
+    a = torch.arange(6, device=device) % 3
+    pair = Pair(*(images.contiguous(memory_format=torch.channels_last) for images in faces), a, (a + 1) % 3)
+    found = {f"loss {name}": value for name, value in gan.step(pair, torch.Generator().manual_seed(0)).items()}
+    found["loss of the recognizer"] = recognizer.step(Examples(a, (faces[0], real_features(gan.encoder, faces[0]))))["loss"]
+    found["swap"] = gan.swap(pair)[0]
+    return {name: value.detach().float().cpu() for name, value in found.items()}
+
+
+def difference(one: torch.Tensor, other: torch.Tensor) -> float:
+    """The largest difference, as a share of the largest value if that is above 1."""
+    return float((one - other).abs().max() / one.abs().max().clamp(min=1))
+
+
+def speed_row(phase: str, dtype: str, row: dict[str, Any], peak: float) -> Row:
+    """A phase of the benchmark."""
+    share = f", {100 * row['peak_share']:.0f} % of {peak / 1e12:.1f} TFLOP/s" if row["peak_share"] else ""
+    aim = f"; aim in bf16: {AIMS[phase]}"
+    return Row(f"{phase.replace('_', ' ')}, {dtype}", f"{row['milliseconds']:.1f} ms",
+               f"{row['images_per_second']:.0f} images/s{share}{aim}")
+
+
+def verdict(fine: bool) -> str:
+    """``yes`` or ``NO``."""
+    return "yes" if fine else "NO"
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file."""
+    with open(path, newline="") as handle:
+        return list(csv.DictReader(handle))
+
+
+def table(rows: list[Row]) -> str:
+    """The rows as a Markdown table."""
+    return "\n".join(["| check | result | |", "|---|---|---|", *(f"| {' | '.join(row)} |" for row in rows)])
+
+
+def main() -> None:
+    """Make the checks and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--size", choices=("paper", "tiny"), default="paper", help="tiny: to try this program itself")
+    parser.add_argument("--device", default="cuda", help="cuda, cuda:1 or cpu")
+    parser.add_argument("--output", type=Path, default=Path("gpu_check.md"), metavar="FILE", help="where the table is written")
+    names = {"device": "device_row", "fidelity": "fidelity", "training": "training", "resume": "resume",
+             "two_gpus": "two_gpus", "benchmark": "benchmark", "compile": "compile"}
+    parser.add_argument("--checks", nargs="+", choices=names, default=list(names), help="which to make")
+    options = parser.parse_args()
+    device = torch.device(options.device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise utils.UserError("--device cuda: torch finds no GPU here; try --size tiny --device cpu")
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory() as folder:
+        checks = Checks(options.size, device, Path(folder))
+        for name in options.checks:
+            check: Callable[[], Iterator[Row]] = getattr(checks, names[name])
+            try:
+                for row in check():
+                    rows.append(row)
+                    print(f"| {' | '.join(row)} |", file=sys.stderr, flush=True)
+            except NotTested as reason:
+                rows.append(Row(name.replace("_", " "), "not tested", str(reason)))
+            except (Failed, RuntimeError) as error:  # also torch's own, on a device that was never seen
+                rows.append(Row(name.replace("_", " "), "FAILED", " ".join(str(error).split())[:200]))
+    utils.write_text(options.output, table(rows) + "\n")
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    utils.run_command(main)

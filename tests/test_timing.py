@@ -1,0 +1,99 @@
+"""Time left and the line of an epoch; --dry_run, --size, --gan_from, and what a resumed run says and refuses."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from types import SimpleNamespace
+
+import torch
+
+from conftest import refused, train_command
+from datasets.lists import read_label_list
+from options.command_line import read_config
+from options.config import DEFAULTS
+from options.presets import SIZES
+from test_commands import TINY, faces, run  # noqa: F401: the fixtures
+from training.phases import schedule
+from training.timing import TimeLeft, duration, epoch_line
+from training.trainer import Stage
+
+PHASES = {name: SimpleNamespace(steps=lambda epoch, count=count: count * (epoch + 1))
+          for name, count in (("perceptual", 5), ("gan", 10), ("recognizer", 2))}
+
+
+def test_time_left_is_that_of_the_phases_that_were_timed():
+    left = TimeLeft()
+    left.measure("perceptual", 10.0, 5)
+    stages = schedule(3, 4, 2, 1)
+    assert left.of(stages, PHASES) == (2 * 5 * (1 + 2 + 3), ["gan", "recognizer"])
+    left.measure("gan", 30.0, 10)
+    assert left.of(stages[3:], PHASES) == (3 * 10 * (1 + 2 + 3 + 4), ["recognizer"])
+    assert left.as_text(stages[3:], PHASES) == "5 min left + recognizer" and left.as_text([], PHASES) == "training done"
+    assert [duration(seconds) for seconds in (0.4, 89, 91, 5400, 36240)] == ["0 s", "89 s", "2 min", "1 h 30 min", "10 h 4 min"]
+
+
+def test_the_line_of_an_epoch_tells_where_the_run_is_in_100_columns():
+    stages = schedule(3, 120, 2, 1)
+    metrics = {"G": 123.456, "D": 0.98765, "adv": 1.0, "val_acc": 66.6667}
+    line = epoch_line(Stage("gan", 98), stages, metrics, {"images_per_second": 123.45}, "10 h 4 min left + recognizer")
+    assert line.startswith("stage 2 of 3, gan epoch 99 of 120:") and "G 123.5  D 0.9877  val_acc 66.67" in line
+    assert "adv" not in line and len(line) <= 100 and line.endswith("10 h 4 min left + recognizer")
+
+
+def test_a_size_goes_with_any_preset_and_gives_way_to_what_is_typed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = read_config(["--preset", "tuned", "--size", "small", "--data_dir", "d", "--batch_size", "5"])
+    values = config.values()
+    assert {name: values[name] for name in SIZES["small"]} == {**SIZES["small"], "batch_size": 5} and values["mix"] == 1
+    assert all(DEFAULTS[name] == value for name, value in SIZES["paper"].items())
+
+
+def test_seeds_share_a_validation_cut_unless_asked(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shared, moving = (read_config(["--seeds", "3", "--seed", "5", "--data_dir", "d", *more]).members()
+                      for more in ([], ["--split_seed", "-1"]))
+    assert [member.run.seed for member in shared] == [5, 6, 7] == [member.validation_seed for member in moving]
+    assert [member.validation_seed for member in shared] == [5, 5, 5]
+
+
+def test_a_dry_run_tells_the_time_and_writes_nothing(faces, tmp_path):
+    before = sorted(path.name for path in faces.rglob("*"))
+    result = train_command("--data_dir", faces, "--checkpoint_dir", tmp_path / "run", *TINY, "--epochs", 3, "--seeds", 2,
+                           "--dry_run")
+    assert result.returncode == 0, result.stderr
+    assert "42 training, 6 validation and 18 test images" in result.stdout and "for 2 runs" in result.stdout
+    assert all(text in result.stdout for text in ("perceptual: 1 epochs", "gan: 3 epochs of 7 steps", "recognizer: 3 epochs"))
+    assert list(tmp_path.iterdir()) == [] and sorted(path.name for path in faces.rglob("*")) == before
+
+
+def test_a_recognizer_is_trained_alone_on_the_gan_of_another_run(run, tmp_path):
+    words = ["--gan_from", run, "--gan_raw", 0, "--gpu", -1]
+    result = train_command(*words, "--checkpoint_dir", tmp_path / "arm", "--seed", 3)
+    assert result.returncode == 0 and "gan epoch" not in result.stdout, result.stderr
+    assert "stage 1 of 1, recognizer epoch 2 of 2" in result.stdout
+    for name in ("Enc", "Dec", "D1"):
+        ours, theirs = (torch.load(folder / "model" / f"{name}_iter_temp.pth", weights_only=True) for folder in
+                        (tmp_path / "arm", run))
+        assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+    kept = json.loads((tmp_path / "arm" / "options.json").read_text())
+    assert kept["gan_from"] == str(run) and kept["base_width"] == 4 and kept["seed"] == 3 and kept["multi_add_gan"]
+    cuts = [read_label_list(folder / "splits" / "images_val.list").keys() for folder in (tmp_path / "arm", run)]
+    assert cuts[0] == cuts[1]  # the GAN has not seen these
+    line = refused(train_command(*words, "--checkpoint_dir", tmp_path / "other", "--lr", 5))
+    assert "its GAN was trained with --lr 0.0002" in line and not (tmp_path / "other").exists()
+    assert "--checkpoint_dir" in refused(train_command(*words))
+    assert "options.json: no such file" in refused(train_command("--gan_from", tmp_path, "--checkpoint_dir", "x"))
+
+
+def test_a_resumed_run_says_where_it_is_and_keeps_its_options(run, tmp_path):
+    shutil.copytree(run, tmp_path / "run")
+    words = ["--restore", "--checkpoint_dir", tmp_path / "run", "--gpu", -1]
+    for wrong, said in ((["--preset", "tuned"], "--preset paper"), (["--epochs", 1], "already trained more")):
+        assert said in refused(train_command(*words, *wrong))
+    assert json.loads((tmp_path / "run" / "options.json").read_text())["epochs"] == 2
+    result = train_command(*words)
+    assert result.returncode == 0 and "the run is complete, its 5 epochs are trained" in result.stdout, result.stderr
+    result = train_command(*words, "--epochs", 3)
+    assert "resuming in gan epoch 3 of 3, after 0 of its 7 steps" in result.stdout, result.stderr
+    assert json.loads((tmp_path / "run" / "options.json").read_text())["epochs"] == 3

@@ -1,0 +1,93 @@
+"""``--dry_run``: what a training would do, and how long it would take, from a few steps of each phase."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from itertools import islice
+
+import torch
+
+import utils
+from datasets.loading import Images
+from models.parallel import Processes
+from models.speed import synchronize
+from options.config import Config
+from training.data import checked_data, selection, split_for
+from training.memory import GIB, needed
+from training.phases import MIXED_PER_SYNTHESIS, further_batches
+from training.precision import amp_dtype, with_precision
+from training.run import build_run
+from training.timing import TimeLeft, duration
+from training.trainer import Phase, Run, Stage
+
+STEPS = 3  # timed steps of a phase, after as many that are not
+
+
+def dry_run(config: Config) -> None:
+    """Print schedule, images, sizes, memory and time of a training; only a temporary directory is written to."""
+    members = config.members() if config.is_series else [config]
+    device = utils.pick_device(config.hardware.gpu)
+    member = members[0]
+    layout = split_for(member, checked_data(member, 1))
+    member = with_precision(member, len(layout.expressions), device, Processes())
+    amp = amp_dtype(member.hardware.amp, device)
+    samples = layout.train + layout.target_only + selection(layout, member.recognizer.select_on)
+    shape, sizes = member.shape, member.recognizer_shape
+    weights, maps, images = needed(member, layout, amp is not None)
+    print(f"dry run: nothing is written into {config.run.checkpoint_dir}\n"
+          f"images    {layout.root}: {len(layout.train)} training, {len(layout.val)} validation and {len(layout.test)} test "
+          f"images of {len(layout.expressions)} expressions\n"
+          f"sizes     {shape.image_size} px, --base_width {shape.base_width}, --vgg_width {sizes.vgg_width}, --batch_size "
+          f"{member.gan.batch_size}, --vgg_batch_size {member.recognizer.vgg_batch_size}\n"
+          f"memory    at least {(weights + maps + images) / GIB:.1f} GiB", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        vgg_init = "none" if member.perceptual.vgg_init == "imagenet" else member.perceptual.vgg_init  # as fast
+        trial = member.replaced(checkpoint_dir=folder, restore=None, auto_restore=False, vgg_init=vgg_init)
+        run, _ = build_run(trial, layout, Images(samples, shape.image_size, "none"), device, amp, Processes(), False)
+        seconds = print_schedule(run, trial)
+    if len(members) > 1:
+        print(f"in all    {duration(seconds * len(members) / config.series.jobs)} for {len(members)} runs, {config.series.jobs} "
+              "at a time")
+
+
+def print_schedule(run: Run, config: Config) -> float:
+    """Print a line per phase with its epochs, steps and time, and the sum; return the seconds of a run."""
+    stages, times = run.schedule(), TimeLeft()
+    for name in dict.fromkeys(stage.phase for stage in stages):
+        own = [stage for stage in stages if stage.phase == name]
+        per_step = timed(run, own, config)
+        steps = run.phases[name].steps(own[0].epoch)
+        times.measure(name, per_step * steps, steps)
+        print(f"schedule  {name}: {len(own)} epochs of {steps} steps, {duration(times.of(own, run.phases)[0])} "
+              f"({1000 * per_step:.0f} ms a step)", flush=True)
+    total, _ = times.of(stages, run.phases)
+    print(f"time      about {duration(total)} on {run.context.device.type}")
+    return total
+
+
+def timed(run: Run, stages: list[Stage], config: Config) -> float:
+    """Return the seconds per step of a phase, with the end of an epoch spread over its steps."""
+    phase, device = run.phases[stages[0].phase], run.context.device
+    group = 1
+    if phase.name == "recognizer":  # the swaps of several batches are made at once
+        group = MIXED_PER_SYNTHESIS if config.recognizer.mix else 1 + further_batches(0, config.recognizer)[0]
+    count = -(-STEPS // group) * group
+    batches = phase.batches(stages[0].epoch, start=0)
+    metrics = do_steps(phase, batches, count, device)
+    steps = phase.steps(stages[0].epoch)
+    began = time.perf_counter()
+    more = do_steps(phase, batches, min(count, steps - count), device) if steps > count else {}
+    per_step = (time.perf_counter() - began) / count if more else 0.0
+    began = time.perf_counter()
+    phase.end_epoch(stages[-1].epoch, {name: float(value) for name, value in metrics.items()})
+    return per_step + (time.perf_counter() - began) / steps
+
+
+def do_steps(phase: Phase, batches, count: int, device: torch.device) -> dict[str, torch.Tensor]:
+    """Do some steps and wait for them; return the metrics of the last one."""
+    metrics: dict[str, torch.Tensor] = {}
+    for batch in islice(batches, count):
+        metrics = phase.step(batch)
+    synchronize(device)
+    return metrics

@@ -1,0 +1,62 @@
+"""How long a training takes: seconds per step of each phase, what is left of a run, and the line of an epoch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Mapping, Sequence
+
+if TYPE_CHECKING:
+    from training.trainer import Phase, Stage
+
+COLUMNS = 100  # the longest line of an epoch
+SHOWN = ("loss", "G", "D", "acc", "val_acc", "test_acc")  # the metrics on the console; metrics.csv has all
+
+
+class TimeLeft:
+    """Seconds per step of each phase, with the end of an epoch spread over its steps."""
+
+    def __init__(self) -> None:
+        self.seconds_per_step: dict[str, float] = {}
+
+    def measure(self, phase: str, seconds: float, steps: int) -> None:
+        """Take the seconds of an epoch, or of its last steps and its end."""
+        if steps:
+            self.seconds_per_step[phase] = seconds / steps
+
+    def of(self, stages: Sequence["Stage"], phases: Mapping[str, "Phase"]) -> tuple[float, list[str]]:
+        """Return the seconds that stages take, and the phases among them that have not been timed yet."""
+        total, unknown = 0.0, []
+        for name in dict.fromkeys(stage.phase for stage in stages):
+            epochs = [stage.epoch for stage in stages if stage.phase == name]
+            if name not in self.seconds_per_step:
+                unknown.append(name)
+                continue
+            steps = (phases[name].steps(epochs[0]) + phases[name].steps(epochs[-1])) / 2  # they may grow over the run
+            total += steps * len(epochs) * self.seconds_per_step[name]
+        return total, unknown
+
+    def as_text(self, stages: Sequence["Stage"], phases: Mapping[str, "Phase"]) -> str:
+        """Return one phrase: how much time stages take."""
+        seconds, unknown = self.of(stages, phases)
+        if not stages:
+            return "training done"
+        return f"{duration(seconds)} left" + (f" + {' + '.join(unknown)}" if unknown else "")
+
+
+def duration(seconds: float) -> str:
+    """5025 → ``1 h 24 min``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def epoch_line(stage: "Stage", stages: Sequence["Stage"], metrics: Mapping[str, float], rates: Mapping[str, float],
+               left: str) -> str:
+    """Return the line of a finished epoch, of at most 100 columns: where the run is, the main metrics, the time left."""
+    names = list(dict.fromkeys(other.phase for other in stages))
+    count = sum(other.phase == stage.phase for other in stages)
+    head = f"stage {names.index(stage.phase) + 1} of {len(names)}, {stage.phase} epoch {stage.epoch + 1} of {count}:"
+    parts = [head, *(f"{name} {metrics[name]:.4g}" for name in SHOWN if name in metrics), left]
+    with_rate = [*parts[:-1], *(f"{value:.3g} images/s" for value in rates.values()), left]
+    return next((line for line in ("  ".join(with_rate), "  ".join(parts)) if len(line) <= COLUMNS),
+                "  ".join(parts)[:COLUMNS])
