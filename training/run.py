@@ -24,8 +24,8 @@ from models.parallel import Processes
 from models.swap_gan import SwapGAN
 from options.config import Config
 from training.context import TrainingContext
-from training.data import (check_fold, checked_data, checkpoint_metadata, decoded_images, draw_demo, is_demo, selection,
-                           split_for)
+from training.data import (check_fold, check_overwrite, checked_data, checkpoint_metadata, decoded_images, draw_demo,
+                           is_demo, selection, split_for)
 from training.launch import begin
 from training.memory import check_memory
 from training.phases import GANPhase, PerceptualPhase, RecognizerPhase, schedule
@@ -69,6 +69,7 @@ def train_run(config: Config, device: torch.device, processes: Processes, shared
     if device.type == "cpu":
         check_memory(config, layout, amp is not None, processes.world)
     if config.run.overwrite and not restoring:
+        check_overwrite(config, layout)
         processes.first(directory.move_aside)
         processes.first_here(directory.move_aside)
     samples = layout.train + layout.target_only + selection(layout, config.recognizer.select_on)
