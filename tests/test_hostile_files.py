@@ -30,10 +30,10 @@ from datasets.lists import is_integer, read_label_list
 from datasets.plans import real_plan, recognizer_plan
 from hostile import PLAIN, PYTHON, TENSORS, cases, deep, ended, mutated, refused, seeds, works_or_is_refused
 from options.option import LARGEST as LARGEST_NUMBER
-from models.checkpoints import (gan_config, load_judge, read_perceptual, load_recognizer, load_swap_gan, on_cpu,
-                                save_gan, save_judge, save_recognizer)
+from models.checkpoints import (gan_config, read_perceptual, load_recognizer, load_swap_gan, on_cpu,
+                                save_gan, save_recognizer)
 from models.generator import Encoder
-from evaluation.judge import ExpressionJudge
+from evaluation.judge import ExpressionJudge, load_judge, save_judge
 from evaluation.metrics import Report
 from options.recipes import GANShape, RecognizerRecipe
 from models.recognizer import Examples, Recognizer
