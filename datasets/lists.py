@@ -13,7 +13,7 @@ from typing import Collection, Iterator, NamedTuple
 
 from datasets.files import is_image_name
 from datasets.names import Names, canonical, shortened
-from utils import UserError, progress
+from utils import UserError, placeholder, progress
 
 LIST_NAMES = {"train": "images.list", "val": "images_val.list", "test": "images_test.list"}
 LISTS = ("expressions.txt", "subjects.list", "images_val.list", "images_test.list", "images.list")
@@ -230,6 +230,8 @@ def subject_line(name: str, subject: str, scene: str | None) -> str:
 
 def read_lines(path: Path, *, as_words: bool = False) -> list[str]:
     """The lines (or words) of a text file; UserError where it is unreadable or not text."""
+    if found := placeholder(path):
+        raise UserError(f"{path}: is {found}")
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
