@@ -21,7 +21,7 @@ def test_the_table_says_what_was_not_tested(tmp_path):
     lines = (tmp_path / "table.md").read_text().splitlines()
     assert result.stdout.splitlines() == lines
     assert lines[2].startswith("| device | CPU | ") and f"torch {torch.__version__}" in lines[2]
-    assert lines[3].startswith("| losses and weights of a step equal the CPU's | yes | largest difference 0.0e+00")
+    assert lines[3].startswith("| losses and swaps of a step equal the CPU's | yes | largest difference 0.0e+00")
     assert lines[4:] == ["| two gpus | not tested | there are no two GPUs |",
                          "| compile | not tested | at the paper's size alone |"]
 
