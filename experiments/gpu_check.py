@@ -3,8 +3,8 @@
     python experiments/gpu_check.py
     python experiments/gpu_check.py --size tiny --device cpu --checks device fidelity training
 
-It prints one Markdown table for the README, and writes it to ``--output``: whether losses and swaps are those of the CPU,
-one epoch of each phase in float32, bf16 and fp16, exact resume, compiled networks, speed and memory at the paper's
+It prints one Markdown table for the README, and writes it to ``--output``: whether losses and swaps are those of the
+CPU, one epoch of each phase in float32, bf16 and fp16, exact resume, compiled networks, speed and memory at the paper's
 size with and without the reference's way, and two GPUs. What could not be tried stands there as "not tested".
 """
 
@@ -167,8 +167,8 @@ class Checks:
 
     def train(self, run: Path, *more: str, new: bool = True) -> None:
         """Do the short training, or go on with it."""
-        words = self.command(run) if new else [sys.executable, "train.py", "--checkpoint_dir", str(run), "--force", "--gpu",
-                                               self.gpu]
+        words = self.command(run) if new else \
+            [sys.executable, "train.py", "--checkpoint_dir", str(run), "--force", "--gpu", self.gpu]
         self.call([*words, *more])
 
     def measured(self, *more: str) -> tuple[dict[str, dict[str, Any]], float]:

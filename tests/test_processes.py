@@ -217,12 +217,14 @@ def free_port() -> int:
 def two_machines(folder: Path, *words: object) -> list[subprocess.CompletedProcess]:
     """The same command on two "machines": ``node0`` and ``node1`` in a folder are their working directories."""
     port, environment = free_port(), {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
-    running = [subprocess.Popen([sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc_per_node=1",
-                                 f"--node_rank={node}", "--master_addr=127.0.0.1", f"--master_port={port}",
-                                 REPOSITORY / "train.py", *map(str, words)], cwd=folder / f"node{node}",
-                                env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for node in (0, 1)]
+    command = ["-m", "torch.distributed.run", "--nnodes=2", "--nproc_per_node=1", "--master_addr=127.0.0.1",
+               f"--master_port={port}"]
+    running = [subprocess.Popen([sys.executable, *command, f"--node_rank={node}", REPOSITORY / "train.py",
+                                 *map(str, words)], cwd=folder / f"node{node}", env=environment,
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for node in (0, 1)]
     outputs = [process.communicate(timeout=300) for process in running]
-    return [subprocess.CompletedProcess(words, process.returncode, *output) for process, output in zip(running, outputs)]
+    return [subprocess.CompletedProcess(words, process.returncode, *output)
+            for process, output in zip(running, outputs)]
 
 
 @pytest.fixture(scope="module")
