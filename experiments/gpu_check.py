@@ -162,8 +162,8 @@ class Checks:
                          subjects_train=4 if self.size == "tiny" else 20)
         words = [f"--{name}={value}" for name, value in WIDTHS[self.size].items()]
         return [sys.executable, "train.py", "--data_dir", str(faces), "--checkpoint_dir", str(run), *words,
-                "--vgg_init=none", "--perceptual_epochs=1", "--epochs=1", "--round_every=1", "--round_epochs=1", "--force",
-                "--gpu", self.gpu]
+                "--vgg_init=none", "--perceptual_epochs=1", "--epochs=1", "--round_every=1", "--round_epochs=1",
+                "--force", "--gpu", self.gpu]
 
     def train(self, run: Path, *more: str, new: bool = True) -> None:
         """Do the short training, or go on with it."""
