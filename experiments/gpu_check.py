@@ -111,7 +111,7 @@ class Checks:
         process = subprocess.Popen([*self.command(stopped), *more], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True,
                                    stderr=subprocess.DEVNULL)
         for line in process.stdout:
-            if line.startswith("gan epoch 1"):
+            if "gan epoch 1 " in line:
                 process.send_signal(signal.SIGTERM)
         if process.wait() != 128 + signal.SIGTERM:
             raise Failed(f"the run did not stop as asked (status {process.returncode})")
