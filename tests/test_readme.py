@@ -13,7 +13,7 @@ import pytest
 from conftest import REPOSITORY
 
 READMES = [REPOSITORY / "README.md", *(REPOSITORY / name / "README.md"
-                                       for name in ("datasets", "models", "checkpoint", "tests"))]
+                                       for name in ("datasets", "models", "checkpoint", "tests", "experiments"))]
 COMMANDS = {
     "train.py": "options.command_line", "test_matrix_multi.py": "test_matrix_multi",
     **{f"datasets.{name}": f"datasets.{name}" for name in ("align", "check", "convert", "synthetic")},
@@ -52,7 +52,7 @@ def test_the_commands_shown_are_commands():
 
 def test_every_flag_that_is_named_exists():
     known = set().union(*(flags_of(parser_of(name)) for name in COMMANDS))
-    scripts = [path.read_text() for path in (REPOSITORY / "tests").glob("[bm]e*.py")]
+    scripts = [path.read_text() for path in (REPOSITORY / "experiments").glob("*.py")]
     known |= {flag for text in scripts for flag in re.findall(r'add(?:_argument)?\("(--\w+)"', text)}
     known |= {"--no_<flag>", "--nproc_per_node", "--standalone", "--dist", "--hostile-cases"}
     for readme in READMES:
