@@ -23,7 +23,7 @@ from pictures.matrix import confusion_picture
 from evaluation import verdict
 from evaluation.metrics import Predictions, Report
 from evaluation.pooled import Pooled
-from models.recognizer import answers
+from evaluation.recognition import predictions_of
 from utils import UserError
 
 MISTAKES_SHOWN = 24
@@ -64,7 +64,7 @@ def evaluate_split(trained: TrainedRecognizer, layout: Layout, split: str, image
     check_images(samples)
     images = decoded.of(samples) if decoded else Images(samples, image_size, cache="none")
     batches = images.evaluation_batches(batch_size, trained.recognizer.device, num_workers)
-    label, probabilities = map(numpy.concatenate, zip(*answers(trained.recognizer, trained.encoder, batches)))
+    label, probabilities = map(numpy.concatenate, zip(*predictions_of(trained.recognizer, trained.encoder, batches)))
     persons = numpy.unique([sample.subject or f"/{sample.name}" for sample in samples], return_inverse=True)[1]
     known = any(sample.subject for sample in samples)
     return EvaluationResult(trained, samples, image_size, Predictions(label, probabilities, persons if known else None))
@@ -87,8 +87,8 @@ def check_results(folder: str | Path, flag: str, pooled: bool = False) -> None:
 
 def write_report(result: EvaluationResult, names: Sequence[str], title: str, output_dir: str | Path, run: Path
                  ) -> None:
-    """Print the tables and the verdict, and write ``Con_Matrix.png``, ``confusion_matrix.json``, ``predictions.csv`` and
-    ``mistakes.jpg``.
+    """Print the tables and the verdict, and write ``Con_Matrix.png``, ``confusion_matrix.json``, ``predictions.csv``
+    and ``mistakes.jpg``.
 
     ``run`` is the directory of the recognizer's run, which tells how many images chose it.
     """
@@ -97,8 +97,8 @@ def write_report(result: EvaluationResult, names: Sequence[str], title: str, out
     places = [output_dir / name for name in RESULTS]
     picture = mistakes_picture(result, names)
     save_figure(confusion_picture(report, names, heading, title), places[0])
-    findings = [*verdict.of_predictions(predictions, names),
-                *verdict.of_selection(validation_count(run) if result.trained.config.get("selected_on") == "val" else 0)]
+    chosen_on = validation_count(run) if result.trained.config.get("selected_on") == "val" else 0
+    findings = [*verdict.of_predictions(predictions, names), *verdict.of_selection(chosen_on)]
     utils.write_json(places[1], {"title": title, **predictions.as_dict(names), "verdict": findings})
     utils.write_text(places[2], predictions_table(result, names))
     save_figure(picture, places[3])

@@ -1,11 +1,24 @@
-"""What the tests share: the repository on the path, shared/ where it is, tiny data sets."""
+"""What the tests share: commands in this process, drawn faces, a finished run, and helpers for damaged input."""
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+import io
+import itertools
 import os
+import pkgutil
+import re
+import shutil
+import signal
 import subprocess
 import sys
+import tempfile
+import time
+import traceback
 from pathlib import Path
+from typing import Any, Callable, Iterator, Sequence
+from unittest import mock
 
 import pytest
 
@@ -14,11 +27,19 @@ SHARED = REPOSITORY.parent / "shared"
 sys.path.insert(0, str(REPOSITORY))
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the tests' networks are tiny, and two of them run at once
 
+import utils  # noqa: E402
+
+EXPRESSIONS = ["disgust", "scream", "smile", "squint", "surprise", "neutral"]
+TINY = ["--image_size", 32, "--base_width", 2, "--vgg_width", 2, "--fc_width", 4, "--vgg_init", "none",
+        "--perceptual_epochs", 1, "--epochs", 1, "--batch_size", 6, "--round_every", 1, "--round_epochs", 1,
+        "--vgg_batch_size", 12, "--gan_raw", 1, "--rows", 1, "--gpu", -1]
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """``--hostile-cases N``."""
+    """Add ``--hostile-cases N`` and ``--compile``."""
     parser.addoption("--hostile-cases", type=int, default=1, metavar="N",
-                     help="N times as many cases in tests/test_hostile*.py as are quick")
+                     help="N times as many random mistakes in test_bad_files.py; 10 takes several minutes")
+    parser.addoption("--compile", action="store_true", help="also compile whole networks: 15 minutes with an empty cache")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -29,63 +50,225 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def shared(path: str) -> Path:
-    """A file of the shared folder; the test is skipped where the folder does not lie beside the clone."""
+    """Return a file of the shared folder; the test is skipped if the folder does not lie beside the clone."""
     found = SHARED / path
     if not found.exists():
         pytest.skip(f"shared/{path} does not lie beside this clone")
     return found
 
 
-def command(*words: object, cwd: Path = REPOSITORY, timeout: float = 300) -> subprocess.CompletedProcess:
-    """Run ``python <words>`` as a user types it; output as text."""
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(REPOSITORY)}
-    return subprocess.run([sys.executable, *map(str, words)], cwd=cwd, env=environment, timeout=timeout,
-                          capture_output=True, text=True)
+# ---------------------------------------------------------------------------------------------------- commands
+
+def command(*argv: object, cwd: str | Path = REPOSITORY) -> subprocess.CompletedProcess:
+    """Run ``python <argv>``, as a user types it, on the CPU; output as text. The project's commands run in this process.
+    """
+    words = list(map(str, argv))
+    if not re.match(r"(train|test_matrix_multi)\.py |-m datasets\.", " ".join(words) + " "):
+        return new_process(*argv, cwd=cwd)
+    name, words = (words[1], words[2:]) if words[0] == "-m" else (words[0].removesuffix(".py"), words[1:])
+    main = importlib.import_module(name).main
+    out, err, status = io.StringIO(), io.StringIO(), 0
+    with contextlib.chdir(cwd), mock.patch("torch.cuda.is_available", return_value=False), \
+            mock.patch("sys.argv", [f"{name}.py", *words]), \
+            contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            utils.run_command(lambda: main(words))
+        except SystemExit as end:
+            status = end.code or 0
+    return subprocess.CompletedProcess(argv, status, out.getvalue(), err.getvalue())
 
 
 def train_command(*words: object) -> subprocess.CompletedProcess:
-    """``python train.py <words>`` in this process, without the seconds that a new one takes to start."""
-    import contextlib
-    import io
+    """Run ``python train.py <words>`` in this process, in the test's own working directory."""
+    return command("train.py", *words, cwd=".")
 
+
+def trained(data: Path, folder: Path, *more: object) -> str:
+    """Train a run as small as can be, or go on with it; return what it prints."""
+    result = train_command("--data_dir", data, "--checkpoint_dir", folder, *TINY, *more)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def new_process(*argv: object, cwd: str | Path = REPOSITORY, timeout: float = 300) -> subprocess.CompletedProcess:
+    """Run ``python <argv>`` in a process of its own, on the CPU; output as text."""
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(REPOSITORY)}
+    return subprocess.run([sys.executable, *map(str, argv)], cwd=cwd, env=environment, timeout=timeout,
+                          capture_output=True, text=True)
+
+
+def forked(action: Callable[[], Any]) -> subprocess.CompletedProcess:
+    """Call a function as a command in a copy of this process, which has torch already and may be killed."""
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        child = os.fork()
+        if not child:
+            status = 1
+            try:
+                sys.stdout, sys.stderr = out, err
+                utils.run_command(action)
+                status = 0
+            except SystemExit as end:
+                status = end.code or 0
+            except BaseException:
+                traceback.print_exc(file=err)
+            finally:
+                out.flush(), err.flush()
+                os._exit(status)
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        texts = [stream.seek(0) or stream.read() for stream in (out, err)]
+    return subprocess.CompletedProcess(action, status, *texts)
+
+
+AT_A_STEP, WHILE_WRITING, BEFORE_SYNC = "training.trainer.Run._save_if_due", "os.replace", "os.fsync"
+
+
+def train_until(words: Sequence[object], target: str, limit: int, signum: int = signal.SIGKILL
+                ) -> subprocess.CompletedProcess:
+    """Run ``train.py <words>`` in a process that gets a signal at the ``limit``-th call of the function ``target``."""
     import train
-    import utils
 
-    out, err, status = io.StringIO(), io.StringIO(), 0
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            utils.run_command(lambda: train.main(list(map(str, words))))
-        except SystemExit as stop:
-            status = stop.code
-    return subprocess.CompletedProcess(words, status, out.getvalue(), err.getvalue())
+    owner, _, name = target.rpartition(".")
+    calls, original = itertools.count(1), getattr(pkgutil.resolve_name(owner), name)
+
+    def counted(*arguments: Any, **settings: Any) -> Any:
+        if next(calls) == limit:
+            os.kill(os.getpid(), signum)
+        return original(*arguments, **settings)
+
+    with mock.patch(target, counted), mock.patch("sys.argv", ["train.py"]):
+        return forked(lambda: train.main(list(map(str, words))))
 
 
-def refused(result: subprocess.CompletedProcess) -> str:
-    """The one line with which a command refuses bad input (exit status 2, no traceback)."""
-    lines = [line for line in result.stderr.splitlines() if line.strip() and not line.startswith("warning:")]
+def error_lines(text: str) -> list[str]:
+    """Return the lines of stderr that are no warnings."""
+    return [line for line in text.splitlines() if line.strip() and not line.startswith("warning:")]
+
+
+def refused(result: subprocess.CompletedProcess | Callable[[], Any]) -> str:
+    """Return the one line with which a command, or a function called as one, refuses bad input with exit status 2.
+
+    A function must end within 10 seconds of work.
+    """
+    if callable(result):
+        started = time.process_time()
+        result = call(result)
+        assert time.process_time() - started < 10
+    lines = error_lines(result.stderr)
     assert result.returncode == 2, (result.returncode, result.stdout, result.stderr)
-    assert len(lines) == 1 and "Traceback" not in result.stderr, result.stderr
+    assert len(lines) == 1 and len(lines[0]) < 2000 and "Traceback" not in result.stderr, result.stderr
     return lines[0]
 
 
-EXPRESSIONS = ["disgust", "scream", "smile", "squint", "surprise", "neutral"]
+def call(action: Callable[[], Any]) -> subprocess.CompletedProcess:
+    """Call a function as a command is called; a traceback fails the test."""
+    out, err, status = io.StringIO(), io.StringIO(), 0
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            utils.run_command(lambda: action() and None)
+        except SystemExit as end:
+            status = end.code or 0
+    return subprocess.CompletedProcess(action, status, out.getvalue(), err.getvalue())
+
+
+def ended(action: Callable[[], Any]) -> tuple[int, str]:
+    """Return the exit status and stderr of a function called as a command."""
+    result = call(action)
+    return result.returncode, result.stderr
+
+
+def works_or_is_refused(action: Callable[[], Any]) -> bool:
+    """Return whether a function works; the test fails unless it does or ends in one line."""
+    result = call(action)
+    if result.returncode:
+        refused(result)
+    return not result.returncode
+
+
+def cases(count: int) -> Callable:
+    """Return hypothesis's settings for so many cases, times ``--hostile-cases``."""
+    from hypothesis import HealthCheck, settings
+
+    return settings(max_examples=count * int(os.environ.get("HOSTILE_CASES", 1)), deadline=None, database=None,
+                    derandomize=True, suppress_health_check=list(HealthCheck))
+
+
+# ------------------------------------------------------------------------------------------------- files and data
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    """Return every file below a folder with its content; links by where they point."""
+    return {path.relative_to(folder).as_posix(): str(path.readlink()).encode() if path.is_symlink()
+            else path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_symlink() or path.is_file()}
+
+
+def fill(folder: Path, *names: str) -> dict[str, bytes]:
+    """Write files of the user's under some names; return their content by name."""
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(f"mine: {name}".encode())
+    return {name: f"mine: {name}".encode() for name in names}
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Let another process hold the lock of a run's directory."""
+    program = ("import fcntl, time\n"
+               f"held = open({str(folder / 'run.lock')!r}, 'a'); fcntl.lockf(held, fcntl.LOCK_EX | fcntl.LOCK_NB)\n"
+               "print('locked', flush=True); time.sleep(600)")
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as other:
+        try:
+            assert other.stdout.readline() == "locked\n"
+            yield
+        finally:
+            other.kill()
+
+
+@pytest.fixture(scope="session")
+def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data directory of drawn faces: 6 persons to train on and 3 to test on, six expressions each, 32 pixels."""
+    from datasets.drawing.data_set import make_dataset
+
+    root = tmp_path_factory.mktemp("data") / "faces"
+    make_dataset(root, image_size=32, subjects_train=6, subjects_test=3, scenes=1)
+    return root
+
+
+@pytest.fixture(scope="session")
+def finished(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of two GAN epochs on :func:`faces`. Tests that change it take :func:`own`."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    before = snapshot(faces)
+    output = trained(faces, folder, "-a", *EXPRESSIONS, "--epochs", 2, "--gan_raw", 3, "--log_every", 1)
+    assert "mean class accuracy" in output and snapshot(faces) == before  # training only reads the data directory
+    return folder
+
+
+@pytest.fixture
+def own(finished: Path, tmp_path: Path) -> Path:
+    """A copy of the finished run."""
+    return Path(shutil.copytree(finished, tmp_path / "own"))
+
+
+@pytest.fixture
+def broken(faces: Path, tmp_path: Path) -> Path:
+    """A copy of the data directory to spoil."""
+    return Path(shutil.copytree(faces, tmp_path / "broken"))
 
 
 def untrained_run(folder: Path, names: list[str] = EXPRESSIONS, image_size: int = 32, alignment: dict | None = None,
                   widths: tuple[int, int, int] = (4, 4, 16)) -> Path:
-    """The files of a run whose networks have learned nothing: enough for all that only uses them.
+    """Write the files of a run whose networks have learned nothing: enough for all that only uses them.
 
     Batch norm knows some drawn faces, so that answers differ from face to face.
     """
     import torch
 
-    from datasets.loading import to_float, to_uint8
     from datasets.drawing.data_set import truth
     from datasets.drawing.faces import EXPRESSIONS as DRAWN
+    from datasets.loading import to_float, to_uint8
     from models.checkpoints import save_gan, save_recognizer
-    from options.recipes import GANShape
     from models.recognizer import Recognizer, real_features
     from models.swap_gan import SwapGAN
+    from options.recipes import GANShape
     from models.backbones import VGG_fx
 
     torch.manual_seed(0)

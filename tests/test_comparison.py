@@ -14,7 +14,6 @@ from scipy import stats
 from conftest import command, refused
 from evaluation.comparison import Comparison, Group, McNemar, Paired, RunResult
 from evaluation.metrics import Report
-from test_commands import faces, run  # noqa: F401: the fixtures
 
 
 def result(right: int, images: int = 100, shift: int = 0) -> RunResult:
@@ -54,10 +53,10 @@ def test_tables_hold_the_same_figures():
     assert r"a/slow & 3 & $57.1 \pm 4.8$ & $77.5 \pm 2.5$ & -- & -- \\" in latex and r"b\_1 & 3" in latex
 
 
-def test_settings_are_compared_and_not_pooled(run, tmp_path):
+def test_settings_are_compared_and_not_pooled(finished, tmp_path):
     for name, seed, lr in (("A/seed_00", 0, 0.1), ("A/seed_01", 1, 0.1), ("B/seed_00", 0, 0.2), ("B/seed_01", 1, 0.2)):
-        shutil.copytree(run / "VGG", tmp_path / name / "VGG")
-        kept = json.loads((run / "options.json").read_text())
+        shutil.copytree(finished / "VGG", tmp_path / name / "VGG")
+        kept = json.loads((finished / "options.json").read_text())
         (tmp_path / name / "options.json").write_text(json.dumps({**kept, "seed": seed, "vgg_lr": lr}))
     a, b = ([tmp_path / name / f"seed_0{seed}" for seed in (0, 1)] for name in "AB")
     words = ["--gpu", -1, "--output_dir", tmp_path / "out"]

@@ -10,7 +10,7 @@ import torch
 from torch._dynamo.utils import counters
 
 import utils
-from conftest import command
+from conftest import new_process
 from models.compiling import VARIANTS
 from options.recipes import GANRecipe, GANShape, RecognizerRecipe
 from models.recognizer import Examples, Recognizer, real_features
@@ -84,7 +84,7 @@ def test_ten_steps_and_all_use_equal_those_without_and_other_sizes_do_not_compil
 
 
 def test_benchmark_measures_compiled_networks_beside_eager_ones(tmp_path):
-    result = command("experiments/benchmark.py", "--image_size", SIZE, "--base_width", 4, "--vgg_width", 4, "--fc_width", 16,
+    result = new_process("experiments/benchmark.py", "--image_size", SIZE, "--base_width", 4, "--vgg_width", 4, "--fc_width", 16,
                      "--phases", "evaluation", "--compile", "--seconds", 0, "--device", "cpu", "--json",
                      tmp_path / "figures.json")
     assert result.returncode == 0, result.stderr

@@ -12,9 +12,8 @@ import numpy
 import pytest
 import torch
 
-from conftest import train_command, untrained_run
+from conftest import TINY, train_command, untrained_run
 from datasets.drawing.data_set import make_dataset
-from hostile import TINY
 from models.checkpoints import load_gan_networks, load_recognizer, save_gan
 from models.swap import Pair
 from models.swap_gan import SwapGAN

@@ -9,13 +9,12 @@ import numpy
 import pytest
 from PIL import Image
 
-from conftest import command
+from conftest import command, refused
 from datasets import check, convert
 from datasets.checking.looks import near_duplicates
 from datasets.layout import Sample, read_layout, write_layout
 from datasets.names import Names
 from datasets.walking import walk
-from hostile import refused
 from test_importers import greys, picture
 
 CLASSES = ("angry", "happy", "neutral")

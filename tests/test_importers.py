@@ -10,11 +10,10 @@ import numpy
 import pytest
 from PIL import Image
 
-from conftest import command
+from conftest import command, ended, refused
 from datasets import check, convert
 from datasets.importing.affectnet import read_affectnet
 from datasets.layout import Layout, read_layout
-from hostile import ended, refused
 from test_convert import content
 
 AFFECTNET = ("neutral", "happy", "sad", "surprise", "fear", "disgust", "anger", "contempt")

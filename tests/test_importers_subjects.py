@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from conftest import refused
 from datasets import convert
-from hostile import refused
 from test_importers import fer_table, greys, imported, mistake, picture, told
 
 

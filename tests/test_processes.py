@@ -14,12 +14,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from conftest import REPOSITORY, command, train_command
+from conftest import REPOSITORY, TINY, new_process, train_command
 from datasets.synthetic import make_dataset
 from options.command_line import read_config
 from training.data import checked_data
 from training.run_directory import RunDirectory
-from test_resume import TINY
 from utils import UserError
 
 STEPS = '''
@@ -30,7 +29,8 @@ import torch
 from evaluation.metrics import Report
 from models.parallel import Processes
 from options.recipes import GANRecipe, GANShape, RecognizerRecipe
-from models.recognizer import Examples, Recognizer, evaluate, real_features
+from evaluation.recognition import evaluate
+from models.recognizer import Examples, Recognizer, real_features
 from models.swap import Extras, Pair
 from models.swap_gan import SwapGAN
 from models.backbones import VGG_fx
@@ -102,7 +102,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 def torchrun(count: int, *words: object) -> subprocess.CompletedProcess:
-    return command("-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={count}", *words)
+    return new_process("-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={count}", *words)
 
 
 @pytest.fixture(scope="module")
@@ -197,7 +197,7 @@ def test_the_process_that_meets_an_error_reports_it_and_a_restart_goes_on(tmp_pa
     faces, folder = tmp_path / "faces", tmp_path / "run"
     make_dataset(faces, image_size=32, subjects_train=4, subjects_test=2, scenes=1)
     (tmp_path / "failing.py").write_text(FAILING)
-    result = command("-m", "torch.distributed.run", "--nproc_per_node=2", "--max_restarts=1", "--master_port",
+    result = new_process("-m", "torch.distributed.run", "--nproc_per_node=2", "--max_restarts=1", "--master_port",
                      free_port(), tmp_path / "failing.py", "--data_dir", faces, "--checkpoint_dir", folder, *TINY,
                      "--epochs", "1", "--auto_restore")
     lines = [line for line in result.stderr.splitlines() if "failing.py:" in line]

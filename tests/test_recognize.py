@@ -194,15 +194,16 @@ def test_the_alignment_of_the_training_faces_is_used_again(photograph, tmp_path)
 def test_training_puts_the_alignment_of_its_data_into_the_checkpoint(tmp_path):
     from types import SimpleNamespace
 
+    from options.command_line import read_config
     from training.data import checkpoint_metadata
 
     (tmp_path / "align.json").write_text('{"size": 128, "margin": 0.1, "every_face": false, "score": 0.6}')
     layout = SimpleNamespace(expressions=("a", "b"), neutral=1, listed=("a", "b"), root=tmp_path,
                              train=[], val=[])
-    options = SimpleNamespace(image_size=64, select_on="val", fold=None)
-    assert described(options, layout)["alignment"] == {"size": 128, "margin": 0.1}
+    config = read_config(["--image_size", "64"])
+    assert checkpoint_metadata(config, layout)["alignment"] == {"size": 128, "margin": 0.1}
     layout.root = tmp_path / "elsewhere"
-    assert described(options, layout)["alignment"] is None
+    assert checkpoint_metadata(config, layout)["alignment"] is None
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 900), (900, 2)])

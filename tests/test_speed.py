@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-
 import sys
 
 import torch
 
-from conftest import REPOSITORY, command
+from conftest import REPOSITORY, new_process
 from models.speed import Speedometer
 
 sys.path.insert(0, str(REPOSITORY / "experiments"))
@@ -37,7 +36,7 @@ def test_a_peak_is_measured():
 
 
 def test_benchmark_at_tiny_sizes(tmp_path):
-    result = command("experiments/benchmark.py", "--image_size", 32, "--base_width", 4, "--vgg_width", 4, "--fc_width", 16,
+    result = new_process("experiments/benchmark.py", "--image_size", 32, "--base_width", 4, "--vgg_width", 4, "--fc_width", 16,
                      "--batch_size", 4, "--vgg_batch_size", 6, "--persons", 1, "--seconds", 0, "--imitate_reference",
                      "--device", "cpu", "--json", tmp_path / "figures.json")
     assert result.returncode == 0, result.stderr

@@ -11,9 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from conftest import REPOSITORY, command, refused, shared, train_command
+from conftest import EXPRESSIONS, REPOSITORY, command, refused, shared, train_command
 from datasets.files import is_drawn
-from test_commands import NAMES, faces, run  # noqa: F401: the fixtures
 
 IMAGES = REPOSITORY / "images"
 
@@ -24,9 +23,9 @@ def tile(picture: Image.Image, column: int, left: int, foot: int) -> Image.Image
     return picture.crop((x, y, x + 64, y + 64))
 
 
-def test_swap_writes_six_panels(run, tmp_path):
-    result = command("train.py", "-a", *NAMES, "--swap_list", 2, 5, "--input", "./images/smile.jpg", "--target",
-                     "./images/neutral.jpg", "--mode", "test", "--restore", "--gpu", 0, "--checkpoint_dir", run,
+def test_swap_writes_six_panels(finished, tmp_path):
+    result = command("train.py", "-a", *EXPRESSIONS, "--swap_list", 2, 5, "--input", "./images/smile.jpg", "--target",
+                     "./images/neutral.jpg", "--mode", "test", "--restore", "--gpu", 0, "--checkpoint_dir", finished,
                      "--output", tmp_path / "result.jpg")
     assert result.returncode == 0, result.stderr
     assert result.stderr.count("warning") == 1 and "no CUDA GPU" in result.stderr
@@ -34,9 +33,9 @@ def test_swap_writes_six_panels(run, tmp_path):
     assert picture.size == (450, 38 + 67 + 30) and len({tile(picture, i, 3, 30).tobytes() for i in range(6)}) == 6
 
 
-def test_strip_goes_from_no_swap_to_full_swap(run, tmp_path):
+def test_strip_goes_from_no_swap_to_full_swap(finished, tmp_path):
     common = ["train.py", "--mode", "test", "--restore", "--swap_list", 2, 5, "--input", "images/smile.jpg",
-              "--target", "images/neutral.jpg", "--checkpoint_dir", run, "--gpu", -1]
+              "--target", "images/neutral.jpg", "--checkpoint_dir", finished, "--gpu", -1]
     assert command(*common, "--frames", 4, "--output", tmp_path / "strip.png").returncode == 0
     assert command(*common, "--output", tmp_path / "result.png").returncode == 0
     strip, row = Image.open(tmp_path / "strip.png"), Image.open(tmp_path / "result.png")
@@ -45,9 +44,9 @@ def test_strip_goes_from_no_swap_to_full_swap(run, tmp_path):
     assert tile(strip, 3, left, 3).tobytes() == tile(row, 2, 3, 30).tobytes() != tile(row, 0, 3, 30).tobytes()
 
 
-def test_a_face_gets_every_expression_without_the_data(run, tmp_path):
+def test_a_face_gets_every_expression_without_the_data(finished, tmp_path):
     """The references are those that the run has kept, each of the expression of its column."""
-    shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("state", "options.json"))
+    shutil.copytree(finished, tmp_path / "run", ignore=shutil.ignore_patterns("state", "options.json"))
     words = ["--mode", "grid", "--checkpoint_dir", tmp_path / "run", "--gpu", -1, "-i", "images/neutral.jpg"]
     result = train_command(*words, "--swap_list", "neutral", "-o", tmp_path / "me.png")
     assert result.returncode == 0 and "1 face with 6 expressions" in result.stdout, result.stderr
@@ -69,10 +68,10 @@ def test_a_face_gets_every_expression_without_the_data(run, tmp_path):
     assert "--target" in refused(train_command(*words, "--data_dir", tmp_path, "-o", tmp_path / "d.png"))
 
 
-def test_a_recognizer_that_disagrees_is_heard(run, tmp_path):
-    words = ["--mode", "test", "--restore", "--checkpoint_dir", run, "--gpu", -1, "-i", "images/smile.jpg", "-t",
+def test_a_recognizer_that_disagrees_is_heard(finished, tmp_path):
+    words = ["--mode", "test", "--restore", "--checkpoint_dir", finished, "--gpu", -1, "-i", "images/smile.jpg", "-t",
              "images/smile.jpg", "-o", tmp_path / "a.png"]
-    heard = [name for name in NAMES for other in ["squint" if name != "squint" else "smile"]
+    heard = [name for name in EXPRESSIONS for other in ["squint" if name != "squint" else "smile"]
              if f"was stated to be {name}, and the run's" not in train_command(*words, "--swap_list", name, other).stdout]
     assert len(heard) == 1  # the one that it says itself
 
@@ -81,19 +80,19 @@ def test_a_recognizer_that_disagrees_is_heard(run, tmp_path):
                                    ["recognize", "-i", "images/smile.jpg", "--target", "images/smile.jpg"],
                                    ["train", "--input", "images/smile.jpg"], ["report", "--epochs", 3],
                                    ["evaluate", "--swap_list", 0, 1], ["generate", "-o", "made", "--matrix"]])
-def test_options_that_a_mode_does_not_use_are_refused(run, words):
-    line = refused(train_command("--mode", *words, "--checkpoint_dir", run))
+def test_options_that_a_mode_does_not_use_are_refused(finished, words):
+    line = refused(train_command("--mode", *words, "--checkpoint_dir", finished))
     assert f"--mode {words[0]}: {next(word for word in reversed(words) if str(word).startswith('--'))} is not used" in line
 
 
-def test_swap_aligns_the_faces_and_puts_them_back(run, tmp_path):
+def test_swap_aligns_the_faces_and_puts_them_back(finished, tmp_path):
     pytest.importorskip("cv2")
     model, photos = shared("data/yunet/yunet_n_640_640.onnx"), shared("data/wild_faces/data")
     wide = Image.new("RGB", (300, 200), "navy")
     wide.paste(Image.open(photos / "test_0001.jpg").convert("RGB"), (150, 50))
     wide.save(tmp_path / "wide.png")
     result = command("train.py", "--mode", "test", "--restore", "--swap_list", 2, 5, "--input", tmp_path / "wide.png",
-                     "--target", photos / "test_0002.jpg", "--checkpoint_dir", run, "--gpu", -1, "--align", model,
+                     "--target", photos / "test_0002.jpg", "--checkpoint_dir", finished, "--gpu", -1, "--align", model,
                      "--paste", "--output", tmp_path / "result.png")
     assert result.returncode == 0, result.stderr
     pasted = Image.open(tmp_path / "result_input.png")
@@ -101,16 +100,16 @@ def test_swap_aligns_the_faces_and_puts_them_back(run, tmp_path):
     assert pasted.crop((0, 0, 140, 200)).tobytes() == wide.crop((0, 0, 140, 200)).tobytes()  # away from the face
     assert pasted.crop((190, 90, 240, 140)).tobytes() != wide.crop((190, 90, 240, 140)).tobytes()
     line = refused(command("train.py", "--mode", "test", "--restore", "--swap_list", 2, 5, "--input",
-                           "images/smile.jpg", "--target", "images/smile.jpg", "--checkpoint_dir", run, "--gpu", -1,
+                           "images/smile.jpg", "--target", "images/smile.jpg", "--checkpoint_dir", finished, "--gpu", -1,
                            "--align", tmp_path / "wide.png"))
     assert "cannot use it as a YuNet" in line
 
 
 @pytest.mark.parametrize("mode", [["test", "--swap_list", 2, 5, "--target", "images/neutral.jpg"], ["recognize"]])
-def test_images_of_the_run_are_no_place_for_a_picture(run, faces, mode):
+def test_images_of_the_run_are_no_place_for_a_picture(finished, faces, mode):
     place = faces / "data" / "test_0001.jpg"
     before = place.read_bytes()
-    line = refused(train_command("--mode", *mode, "--restore", "--checkpoint_dir", run, "--gpu", -1, "--input",
+    line = refused(train_command("--mode", *mode, "--restore", "--checkpoint_dir", finished, "--gpu", -1, "--input",
                                  "images/smile.jpg", "--output", place))
     assert "stays untouched" in line and place.read_bytes() == before and not place.with_suffix(".csv").exists()
 
@@ -118,9 +117,9 @@ def test_images_of_the_run_are_no_place_for_a_picture(run, faces, mode):
 @pytest.mark.parametrize("name, mode", [
     ("result.jpg", ["test", "--swap_list", 2, 5, "--input", IMAGES / "smile.jpg", "--target", IMAGES / "neutral.jpg"]),
     ("grid.jpg", ["grid"]), ("recognized.jpg", ["recognize", "--input", IMAGES / "smile.jpg"])])
-def test_pictures_under_a_default_name_are_overwritten_if_they_are_ours(run, tmp_path, monkeypatch, name, mode):
+def test_pictures_under_a_default_name_are_overwritten_if_they_are_ours(finished, tmp_path, monkeypatch, name, mode):
     monkeypatch.chdir(tmp_path)
-    words = ["--mode", *mode, "--restore", "--checkpoint_dir", run, "--gpu", -1]
+    words = ["--mode", *mode, "--restore", "--checkpoint_dir", finished, "--gpu", -1]
     shutil.copy(IMAGES / "smile.jpg", name)
     line = refused(train_command(*words))
     assert name in line and "move it away" in line and Path(name).read_bytes() == (IMAGES / "smile.jpg").read_bytes()
@@ -129,10 +128,10 @@ def test_pictures_under_a_default_name_are_overwritten_if_they_are_ours(run, tmp
     assert train_command(*words).returncode == 0
 
 
-def test_swap_aligns_as_the_training_faces_were(run, tmp_path):
+def test_swap_aligns_as_the_training_faces_were(finished, tmp_path):
     pytest.importorskip("cv2")
     model, photos = shared("data/yunet/yunet_n_640_640.onnx"), shared("data/wild_faces/data")
-    shutil.copytree(run / "model", tmp_path / "run" / "model")
+    shutil.copytree(finished / "model", tmp_path / "run" / "model")
     path = tmp_path / "run" / "model" / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "alignment": {"size": 96, "margin": 0.2}}))
     (tmp_path / "photos").mkdir()
@@ -158,15 +157,15 @@ def test_swap_aligns_as_the_training_faces_were(run, tmp_path):
     assert "--margin 0.5" in line and "--margin 0.2" in line
 
 
-def test_swap_reads_the_references_own_files(run, tmp_path):
+def test_swap_reads_the_references_own_files(finished, tmp_path):
     (tmp_path / "model").mkdir()
     for name in ("Enc", "Dec"):
-        state = torch.load(run / "model" / f"{name}_iter_temp.pth", weights_only=True)
+        state = torch.load(finished / "model" / f"{name}_iter_temp.pth", weights_only=True)
         torch.save(state, tmp_path / "model" / f"{name}_iter_010.pth", _use_new_zipfile_serialization=False)
     swap = ["train.py", "--mode", "test", "--swap_list", 2, 5, "-i", "images/smile.jpg", "-t", "images/neutral.jpg",
             "--gpu", -1, "--image_size", 32]
     assert command(*swap, "--restore", 10, "--checkpoint_dir", tmp_path, "-o", tmp_path / "a.png").returncode == 0
-    assert command(*swap, "--restore", "--checkpoint_dir", run, "-o", tmp_path / "b.png").returncode == 0
+    assert command(*swap, "--restore", "--checkpoint_dir", finished, "-o", tmp_path / "b.png").returncode == 0
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
@@ -183,9 +182,9 @@ def test_swap_reads_the_references_own_files(run, tmp_path):
     (["--frames", 1], ["--frames 1"]), (["--swap_list", 2], ["--swap_list 2", "2 numbers"]),
     (["--swap_list", 2, 5, 1, "-t", "images/neutral.jpg", "images/smile.jpg"], ["several targets", "--frames"]),
     (["--matrix", "--frames", 3], ["--matrix: needs two targets"])])
-def test_bad_swap_options_are_refused(run, tmp_path, options, words):
+def test_bad_swap_options_are_refused(finished, tmp_path, options, words):
     line = refused(command("train.py", "--mode", "test", "--restore", "--swap_list", 2, 5, "-i", "images/smile.jpg",
-                           "-t", "images/neutral.jpg", "--checkpoint_dir", run, "--gpu", -1, *options))
+                           "-t", "images/neutral.jpg", "--checkpoint_dir", finished, "--gpu", -1, *options))
     assert all(word in line for word in words), line
 
 

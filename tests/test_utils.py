@@ -54,6 +54,14 @@ def test_a_package_that_is_not_installed_is_one_line(tmp_path, words, package):
     assert f"the package {package} is not installed; pip install -r requirements.txt" in result.stderr
 
 
+def test_a_closed_pipe_is_no_error():
+    program = "import utils; utils.run_command(lambda: [print('x' * 100) for _ in range(1000)])"
+    process = subprocess.Popen([sys.executable, "-c", program], cwd=REPOSITORY, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE)
+    process.stdout.close()
+    assert process.stderr.read() == b"" and process.wait() == 141
+
+
 def test_a_bug_of_ours_is_not_hidden():
     with pytest.raises(ZeroDivisionError):
         utils.run_command(lambda: 1 / 0)

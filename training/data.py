@@ -77,6 +77,15 @@ def check_fold(config: Config, layout: Layout) -> None:
         check_kept_fold(layout.test, Path(config.run.checkpoint_dir) / "splits" / fold_list(config.series.fold))
 
 
+def check_overwrite(config: Config, layout: Layout) -> None:
+    """Raises UserError if ``--overwrite`` would move aside what the new run needs."""
+    folder, perceptual = Path(config.run.checkpoint_dir).resolve(), config.perceptual
+    for flag, path in (("data_dir", layout.root), ("perceptual", perceptual.perceptual), ("vgg_init", perceptual.vgg_init)):
+        if path and Path(path).exists() and Path(path).resolve().is_relative_to(folder):
+            raise UserError(f"--overwrite: --{flag} {path} lies in {folder}, which would be moved aside; copy it to "
+                            "another place, or choose another --checkpoint_dir")
+
+
 def checkpoint_metadata(config: Config, layout: Layout) -> dict[str, Any]:
     """Return what a checkpoint needs to be used on its own, beside the weights."""
     names, select_on, series = layout.expressions, config.recognizer.select_on, config.series

@@ -24,11 +24,11 @@ from models.parallel import Processes
 from models.swap_gan import SwapGAN
 from options.config import Config
 from training.context import TrainingContext
-from training.data import (check_fold, checked_data, checkpoint_metadata, decoded_images, draw_demo, is_demo, selection,
-                           split_for)
+from training.data import (check_fold, check_overwrite, checked_data, checkpoint_metadata, decoded_images, draw_demo,
+                           is_demo, selection, split_for)
 from training.launch import begin
 from training.memory import check_memory
-from training.phases import GANPhase, PerceptualPhase, RecognizerPhase, schedule
+from training.phases import GANPhase, PerceptualPhase, RecognizerPhase, all_stages
 from training.precision import amp_dtype, with_precision
 from training.processes import agreed_config, check_agreement, download_imagenet_weights, restore_everywhere
 from training.run_directory import RunDirectory
@@ -69,6 +69,7 @@ def train_run(config: Config, device: torch.device, processes: Processes, shared
     if device.type == "cpu":
         check_memory(config, layout, amp is not None, processes.world)
     if config.run.overwrite and not restoring:
+        check_overwrite(config, layout)
         processes.first(directory.move_aside)
         processes.first_here(directory.move_aside)
     samples = layout.train + layout.target_only + selection(layout, config.recognizer.select_on)
@@ -112,7 +113,8 @@ def build_run(config: Config, layout: Layout, images: Images, device: torch.devi
                                  rounds, vgg_init, perceptual.file, pairs)
 
     def stages():
-        found = schedule(perceptual.epochs, config.gan.epochs, config.recognizer.round_every, config.recognizer.round_epochs)
+        found = all_stages(perceptual.epochs, config.gan.epochs, config.recognizer.round_every,
+                         config.recognizer.round_epochs)
         return [stage for stage in found if stage.phase == "recognizer"] if config.run.gan_from else found
 
     run = Run(context, config.run, [perceptual, gan, recognizer], stages, list_fingerprint(layout, select_on, pairs),
@@ -196,8 +198,8 @@ def take_gan(run: Run, model: Path) -> None:
     gan, metadata, ours = run.phases["gan"].gan, gan_config(model), run.context.metadata
     for name in ("expressions", "gan"):
         if metadata.get(name) != ours[name]:
-            raise UserError(f"--gan_from: {model} holds a GAN with other {'expressions' if name == 'expressions' else 'sizes'} "
-                            f"({metadata.get(name)}) than {ours[name]}")
+            what = "expressions" if name == "expressions" else "sizes"
+            raise UserError(f"--gan_from: {model} holds a GAN with other {what} ({metadata.get(name)}) than {ours[name]}")
     load_gan_networks(model, gan, None, tuple(gan.STATES))
     gan.start_from_used()
 

@@ -17,6 +17,7 @@ import utils
 from models.checkpoints import RUN_FOLDERS
 from options.config import RUN_KEYS
 from options.schema import Whole, check
+from training.state import StateStore
 from utils import UserError
 
 try:
@@ -25,7 +26,7 @@ except ImportError:  # Windows has none: there the user must keep two runs out o
     fcntl = None
 
 LOCK, FORMAT = "run.lock", 1
-RESULTS = ("state/state_*.pth", "model/*_iter_*.pth", "VGG/max_ckpt.t7")  # a run is never replaced silently
+NETWORKS, STATES = ("model/*_iter_*.pth", "VGG/max_ckpt.t7"), "state/state_*.pth"  # a run is never replaced silently
 REUSABLE = {"VGG_loss", "judge.pth"}  # these may lie there before a run: they depend on the data alone
 UNFINISHED = re.compile(r"\..+\.[a-z0-9_]{8}\.part")
 MEMBER = re.compile(r"(fold|seed)_\d{2,}")
@@ -50,8 +51,9 @@ class RunDirectory:
         return True
 
     def has_results(self) -> bool:
-        """Whether there are networks or states of a run."""
-        return any(any(self.folder.glob(pattern)) for pattern in RESULTS)
+        """Whether there are networks of a run, or states that were saved to the end."""
+        patterns = NETWORKS if StateStore(self.folder / "state").is_begun() else (*NETWORKS, STATES)
+        return any(any(self.folder.glob(pattern)) for pattern in patterns)
 
     def check_free(self, overwrite: bool) -> None:
         """Raises UserError if a new run would meet other files there. Writes nothing."""

@@ -22,7 +22,7 @@ from models.parallel import Processes
 from options.command_line import adopted
 from options.config import Config
 from options.schema import Each, Whole, check
-from training.data import check_fold, checked_data, decoded_images, draw_demo, split_for
+from training.data import check_fold, check_overwrite, checked_data, decoded_images, draw_demo, split_for
 from training.jobs import train_side_by_side
 from training.launch import begin, check_places
 from training.run import SharedData, should_resume, train_run
@@ -62,6 +62,7 @@ def prepare(config: Config, directory: SeriesDirectory, members: Sequence[Config
         RunDirectory(folder).check_unlocked()
     check_members(config, directory, members, layouts)
     if config.run.overwrite:
+        check_overwrite(config, layouts[0])
         directory.move_aside()
     directory.claim()
     for member, layout in zip(members, layouts):

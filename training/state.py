@@ -73,6 +73,10 @@ class StateStore:
         """Note that no state has been saved yet: until one is, files here are the rest of a start that failed."""
         write_json(self._manifest, [])
 
+    def is_begun(self) -> bool:
+        """Whether a run has started here and saved no state to the end."""
+        return self._manifest.is_file() and not self._entries()
+
     def exists(self) -> bool:
         """Whether there is anything to restore."""
         return bool(self._entries())

@@ -1,0 +1,146 @@
+"""No output is written over a file of the user's: swaps, sheets, generated sets, conversions and alignments."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from conftest import cases, fill, refused, snapshot, train_command
+from commands.generate import Names, copied, named_pairs
+from datasets import align, check, convert
+from datasets.aligning.aligner import Options
+from datasets.aligning.directory import align_directory
+from datasets.layout import Sample, content_of
+
+
+@pytest.mark.parametrize("names", [["images_test.list"], ["list_attr_x_train.txt"], [".hidden"], ["data/a.jpg"]])
+def test_generate_writes_into_no_directory_but_a_new_one(finished, tmp_path, names):
+    foreign = fill(tmp_path / "out", *names)
+    refused(train_command("--mode", "generate", "--output", tmp_path / "out", "--checkpoint_dir", finished))
+    assert snapshot(tmp_path / "out") == foreign
+
+
+def test_generate_again_gives_the_same_and_a_killed_one_goes_on(finished, tmp_path):
+    words = ["--mode", "generate", "--output", tmp_path / "out", "--checkpoint_dir", finished, "--gpu", -1]
+    assert train_command(*words).returncode == 0
+    once = snapshot(tmp_path / "out")
+    for name in ("images.list", "made_from.list"):
+        (tmp_path / "out" / name).unlink()
+    assert train_command(*words).returncode == 0 and snapshot(tmp_path / "out") == once
+
+
+def test_a_copy_of_another_data_set_is_replaced(tmp_path):
+    fill(tmp_path / "out", "data/real_a.jpg")
+    (tmp_path / "a.jpg").write_bytes(b"an image")
+    copied(Sample("a.jpg", 0, tmp_path / "a.jpg"), tmp_path / "out", "real_a.jpg")
+    assert (tmp_path / "out" / "data" / "real_a.jpg").read_bytes() == b"an image"
+
+
+def test_images_that_differ_in_their_ending_get_two_names(tmp_path):
+    everyone = [Sample(name, 0, tmp_path / name) for name in ("a.png", "a.jpg", "t.jpg", "A.jpg", "x" * 240 + ".jpg")]
+    pairs = numpy.array([(0, 2), (1, 2), (3, 2), (0, 2), (4, 2)])
+    named = [sample.name for sample in named_pairs(tmp_path, everyone, pairs, Names()).values()]
+    assert named[:3] == ["a_t.jpg", "a_t-2.jpg", "A_t-3.jpg"] and len(named) == 4 and len(named[3]) < 100
+
+
+@pytest.mark.parametrize("kind, which", [("itself", "input"), ("symlink", "target"), ("hard link", "input")])
+def test_a_swap_is_not_written_over_its_pictures(faces, finished, tmp_path, kind, which):
+    for name in ("input", "target"):
+        shutil.copy(faces / "data" / "test_0001.jpg", tmp_path / f"{name}.jpg")
+    path, out = tmp_path / f"{which}.jpg", tmp_path / "out.jpg"
+    if kind == "itself":
+        out = tmp_path / "." / path.name
+    else:
+        (out.symlink_to if kind == "symlink" else out.hardlink_to)(path)
+    before = snapshot(tmp_path)
+    line = refused(train_command("--mode", "test", "--swap_list", 0, 1, "-i", tmp_path / "input.jpg", "-t",
+                                 tmp_path / "target.jpg", "-o", out, "--checkpoint_dir", finished))
+    assert "stays untouched" in line and snapshot(tmp_path) == before
+
+
+def test_a_contact_sheet_is_not_written_over_an_image(broken, tmp_path):
+    root = broken
+    (tmp_path / "link.jpg").symlink_to(root / "data" / "train_0001.jpg")
+    before = snapshot(tmp_path)
+    for sheet in (root / "data" / "train_0001.jpg", root / "data" / "new.jpg", tmp_path / "link.jpg", root / "data"):
+        refused(lambda: check.main([str(root), "--sheet", str(sheet)]))
+    assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize("out", ["src/out", "src", ".", "link", "outside"])
+def test_a_conversion_does_not_write_into_its_source(tmp_path, out):
+    for name in ("happy", "sad"):
+        for number in range(4):
+            place = tmp_path / "src" / name / f"{number}.png"
+            place.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (40, 40), (60 * number, 0, 0)).save(place)
+    (tmp_path / "link").symlink_to(tmp_path / "src")
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "data").symlink_to(tmp_path / "src" / "happy")
+    (tmp_path / "src" / "t.csv").write_text("file,label\n" + "".join(f"{i}.png,{n}\n" for i in range(4) for n in "ab"))
+    before = snapshot(tmp_path)
+    refused(lambda: convert.main(["folders", str(tmp_path / "src"), "--out", str(tmp_path / out)]))
+    table = tmp_path / "src" / "t.csv"
+    if out == "outside":
+        refused(lambda: convert.main(["csv", str(table), "--root", str(tmp_path / "src" / "happy"), "--out",
+                                      str(tmp_path / out)]))
+    assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize("words", [
+    ["--mode", "grid", "-o", "{file}/x.jpg"], ["--mode", "evaluate", "--judge", "{file}/judge.pth"],
+    ["--mode", "test", "--swap_list", "0", "1", "-i", "{image}", "-t", "{image}", "-o", "{file}/x.jpg"],
+    ["--mode", "generate", "-o", "{file}/x"], ["--mode", "grid", "-o", "{image}"]])
+def test_outputs_that_cannot_be_written_are_found_before_any_work(faces, finished, tmp_path, monkeypatch, words):
+    monkeypatch.setattr("models.swap_gan.SwapGAN.edits", None)
+    (tmp_path / "file").write_text("mine")
+    places = {"file": tmp_path / "file", "image": faces / "data" / "test_0001.jpg"}
+    before = snapshot(faces)
+    words = [word.format(**places) for word in words]
+    refused(train_command(*words, "--checkpoint_dir", finished, "--gpu", -1))
+    assert (tmp_path / "file").read_text() == "mine" and snapshot(faces) == before
+
+
+@pytest.mark.parametrize("flags", [[], ["--overwrite"]])
+def test_aligned_faces_do_not_go_among_foreign_files(faces, tmp_path, flags):
+    photos, out = tmp_path / "photos", tmp_path / "out"
+    photos.mkdir()
+    shutil.copy(next((faces / "data").iterdir()), photos / "a.jpg")
+    (tmp_path / "points.txt").write_text("a.jpg 20 25 40 25 30 35 22 45 38 45\n")
+    foreign = fill(out, "a.jpg", "notes.txt")
+    assert "holds something else" in refused(lambda: align.main([str(photos), str(out), "--landmarks", str(
+        tmp_path / "points.txt"), "--workers", "1", *flags]))
+    assert snapshot(out) == foreign
+
+
+def test_aligning_keeps_the_subjects_of_names_with_spaces(faces, tmp_path):
+    root = tmp_path / "src"
+    (root / "data").mkdir(parents=True)
+    Image.open(faces / "data" / "test_0001.jpg").resize((200, 200)).save(root / "data" / "img 1.jpg")
+    for name in ("images.list", "images_test.list"):
+        (root / name).write_text("img 1.jpg 0\n")
+    (root / "subjects.list").write_text("img 1.jpg p1\n")
+    (tmp_path / "points").write_text("img 1.jpg 60 80 140 80 100 110 70 150 130 150\n")
+    options = Options(32, 0.0, False, 0.6, None, str(tmp_path / "points"))
+    align_directory(root, tmp_path / "out", options)
+    assert (tmp_path / "out" / "subjects.list").read_text() == "img 1.jpg p1\n"
+
+
+@cases(10)
+@given(st.integers(0, 3 * 2 ** 20), st.booleans())
+def test_every_byte_that_counts_changes_the_fingerprint(tmp_path, size, early):
+    sample = Sample("x", 0, tmp_path / "x")
+    sample.path.write_bytes(b"a" * size)
+    before = content_of([sample])
+    sample.path.write_bytes(b"a" * (size + 1))
+    assert content_of([sample]) != before
+    changed = bytearray(b"a" * max(1, size))
+    changed[0 if early else -1] = 0
+    sample.path.write_bytes(changed)
+    assert content_of([sample]) != before
