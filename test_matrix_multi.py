@@ -33,8 +33,8 @@ def build_parser() -> argparse.ArgumentParser:
         help="directory with max_ckpt.t7 and Enc_max.pth; names, sizes and shapes come from there. Of several, each is "
              "judged on its own test images, a fold's on that fold, and the results are pooled")
     add("--against", nargs="+", action="append", default=[], metavar="DIR",
-        help="recognizers of another setting, to compare with those of --resume_dir over common seeds and folds; several "
-             "times for several settings. Writes comparison.txt, .csv, .tex and .png alone")
+        help="recognizers of another setting, to compare with those of --resume_dir over common seeds and folds; "
+             "several times for several settings. Writes comparison.txt, .csv, .tex and .png alone")
     add("--data", type=int, choices=(1, 2, 3), default=argparse.SUPPRESS,
         help="data set: 1 MMI, 2 Multi-PIE, 3 RAF-DB (default: what the recognizer was trained on, else 2)")
     add("--data_dir", default=argparse.SUPPRESS, help="any data directory, instead of that of --data")
@@ -119,8 +119,9 @@ def evaluate_each(options: argparse.Namespace, folders: Sequence[Path]
 
 def compare(options: argparse.Namespace, groups: Sequence[Sequence[Path]]) -> None:
     """Evaluate the recognizers of several groups and write their comparison."""
-    from commands.compare import group_names, keys_of, write_comparison
+    from commands.compare import group_names, write_comparison
     from evaluation.comparison import Comparison, Group, RunResult
+    from options.settings import keys_of
 
     keys = [keys_of(folders) for folders in groups]
     results, _ = evaluate_each(options, [folder for folders in groups for folder in folders])
@@ -153,8 +154,9 @@ def main(words: Sequence[str] | None = None) -> None:
         if folder.resolve() in map(Path.resolve, every[:i]):
             raise UserError(f"--resume_dir {folder}: named twice, its images would be counted twice")
     from datasets.files import check_output
-    from commands.compare import check_comparison, check_same_setting
+    from commands.compare import check_comparison
     from commands.matrix import check_results, write_report
+    from options.settings import check_same_setting
 
     check_output(options.output_dir, "--output_dir", directory=True)
     for folders in groups:

@@ -39,8 +39,8 @@ def _number(word: str, typed: str, names: Sequence[str]) -> int:
     return int(word)
 
 
-def own_expressions(trained: TrainedRecognizer | None, faces: Tensor, paths: Sequence[str], stated: Sequence[int] | None,
-                    names: Sequence[str]) -> list[int]:
+def own_expressions(trained: TrainedRecognizer | None, faces: Tensor, paths: Sequence[str],
+                    stated: Sequence[int] | None, names: Sequence[str]) -> list[int]:
     """Return the expressions of faces (N, 3, S, S): those that are stated, else those that the recognizer names.
 
     Prints a line for each face whose expression was not stated, or of which the recognizer says another. Raises
@@ -48,17 +48,19 @@ def own_expressions(trained: TrainedRecognizer | None, faces: Tensor, paths: Seq
     """
     if trained is None:
         if stated is None:
-            raise UserError(f"--input {paths[0]}: this run has no recognizer that could tell its expression; state it with "
-                            "--swap_list NAME")
+            raise UserError(f"--input {paths[0]}: this run has no recognizer that could tell its expression; state it "
+                            "with --swap_list NAME")
         return list(stated)
     found = []
     for i, (path, probabilities) in enumerate(zip(paths, trained.recognize(faces).cpu())):
         seen = int(probabilities.argmax())
         share = f"{100 * probabilities[seen]:.0f} %"
         if stated is None:
-            print(f"{path}: taken for {names[seen]}, as the run's recognizer says ({share}); state another with --swap_list")
+            print(f"{path}: taken for {names[seen]}, as the run's recognizer says ({share}); state another with "
+                  "--swap_list")
         elif seen != stated[i]:
-            print(f"note: {path} was stated to be {names[stated[i]]}, and the run's recognizer says {names[seen]} ({share})")
+            print(f"note: {path} was stated to be {names[stated[i]]}, and the run's recognizer says {names[seen]} "
+                  f"({share})")
         found.append(seen if stated is None else stated[i])
     return found
 

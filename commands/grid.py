@@ -39,7 +39,8 @@ def draw_grid(config: Config) -> None:
 
 def draw_faces(config: Config) -> None:
     """Draw each face of ``--input`` with every expression, shown by the run's own examples or by ``--target``."""
-    faces, output, own, targets = config.faces, config.output.output, list(config.faces.input), list(config.faces.target or ())
+    faces, output = config.faces, config.output.output
+    own, targets = list(faces.input), list(faces.target or ())
     trained = load_gan(config)
     gan, names = trained.swapper, trained.names
     check_output(output, "--output", inputs=own + targets, trees=images_of(trained.metadata))
@@ -51,7 +52,7 @@ def draw_faces(config: Config) -> None:
     pixels = to_float(torch.stack([to_uint8(Photo.open(path, prepared).face) for path in own + targets]), gan.device)
     of_inputs = stated[:1] * len(own) + stated[1:] or None
     count = len(own) if of_inputs is None else len(pixels)
-    expressions = own_expressions(recognizer_of(config), pixels[:count], own + targets, of_inputs, names)[:len(own)]
+    expressions = own_expressions(recognizer_of(config, gan.device), pixels[:count], own + targets, of_inputs, names)[:len(own)]
     shown, labels = (pixels[len(own):], stated[1:]) if targets else exemplars(config, trained)
     rows, notes, labels, above = [], [], torch.tensor(labels, device=gan.device), None
     kinds = labels.unique().tolist() if not targets else labels.tolist()
@@ -62,11 +63,10 @@ def draw_faces(config: Config) -> None:
         swapped, residual = expressions_of(gan, face, expression, shown[columns], labels[columns])
         rows += [[face, *swapped], [None, *residual_picture(residual)]]
         notes += [f"{Path(path).name[-24:]} ({names[expression]})", "residual"]
-    picture = sheet(rows, ["input", *(names[kind] for kind in kinds)], notes, f"swaps of {Path(config.run.checkpoint_dir).name}",
-                    residuals=True)
-    save_figure(picture, output)
-    print(f"wrote {output}: {len(own)} face{'s' * (len(own) != 1)} with {len(kinds)} expression{'s' * (len(kinds) != 1)}, "
-          "and the residuals")
+    heads, title = ["input", *(names[kind] for kind in kinds)], f"swaps of {Path(config.run.checkpoint_dir).name}"
+    save_figure(sheet(rows, heads, notes, title, residuals=True), output)
+    print(f"wrote {output}: {len(own)} face{'s' * (len(own) != 1)} with {len(kinds)} "
+          f"expression{'s' * (len(kinds) != 1)}, and the residuals")
 
 
 def exemplars(config: Config, trained: TrainedSwap) -> tuple[Tensor, list[int]]:
@@ -77,14 +77,15 @@ def exemplars(config: Config, trained: TrainedSwap) -> tuple[Tensor, list[int]]:
         try:
             layout = read_data(config, trained)
         except UserError as error:
-            raise UserError(f"--mode grid: the run has kept no faces that show the expressions, and its data are not there "
-                            f"({error}); name faces with --target, and their expressions with --swap_list") from None
+            raise UserError("--mode grid: the run has kept no faces that show the expressions, and its data are not "
+                            f"there ({error}); name faces with --target, and their expressions with --swap_list"
+                            ) from None
         found = typical_images(Images(layout.train, shape.image_size, cache="none"), shape.num_classes)
     return to_float(found[0], trained.swapper.device), found[1]
 
 
 def nearest_of_each(face: Tensor, shown: Tensor, labels: Tensor) -> Tensor:
-    """Return the position of the face of each expression that is most like ``face``, pixel by pixel: least to transfer."""
+    """Return the position of the face of each expression whose pixels are nearest to those of ``face``."""
     distance = (shown - face).abs().mean((1, 2, 3))
     return torch.stack([distance.masked_fill(labels != label, float("inf")).argmin() for label in labels.unique()])
 

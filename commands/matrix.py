@@ -87,8 +87,8 @@ def check_results(folder: str | Path, flag: str, pooled: bool = False) -> None:
 
 def write_report(result: EvaluationResult, names: Sequence[str], title: str, output_dir: str | Path, run: Path
                  ) -> None:
-    """Print the tables and the verdict, and write ``Con_Matrix.png``, ``confusion_matrix.json``, ``predictions.csv`` and
-    ``mistakes.jpg``.
+    """Print the tables and the verdict, and write ``Con_Matrix.png``, ``confusion_matrix.json``, ``predictions.csv``
+    and ``mistakes.jpg``.
 
     ``run`` is the directory of the recognizer's run, which tells how many images chose it.
     """
@@ -97,8 +97,8 @@ def write_report(result: EvaluationResult, names: Sequence[str], title: str, out
     places = [output_dir / name for name in RESULTS]
     picture = mistakes_picture(result, names)
     save_figure(confusion_picture(report, names, heading, title), places[0])
-    findings = [*verdict.of_predictions(predictions, names),
-                *verdict.of_selection(validation_count(run) if result.trained.config.get("selected_on") == "val" else 0)]
+    chosen_on = validation_count(run) if result.trained.config.get("selected_on") == "val" else 0
+    findings = [*verdict.of_predictions(predictions, names), *verdict.of_selection(chosen_on)]
     utils.write_json(places[1], {"title": title, **predictions.as_dict(names), "verdict": findings})
     utils.write_text(places[2], predictions_table(result, names))
     save_figure(picture, places[3])

@@ -13,17 +13,12 @@ from evaluation.verdict import chance_level
 from options.command_line import absolute, kept_options
 from options.config import DEFAULTS, SPECS, Config
 from options.presets import PRESETS
-from pictures.curves import Line, chart
+from pictures.curves import charts
 from pictures.page import HEAD, page, picture, table, verdict
 from utils import UserError
 
 NAME = "report.html"
 PHASES = {"perceptual": "Perceptual network (stage 0)", "gan": "GAN", "recognizer": "Recognizer"}
-METRICS = {"loss": "loss", "D": "discriminators: loss", "D1": "first discriminator", "D2": "second discriminator",
-           "mismatched": "mismatched labels", "D_updated": "share of updated discriminators", "G": "generator: loss",
-           "adv": "adversarial loss", "vgg": "perceptual loss", "l1": "swap consistency loss", "l2": "reconstruction loss",
-           "tv": "total variation", "truth": "loss to ground truth"}
-ACCURACIES = {"acc": "training", "val_acc": "validation", "test_acc": "test"}
 MEASURES = {"transfer": ("expression transferred", "%"), "kept": ("old expression kept", "%"),
             "judge_accuracy": ("the judge's own accuracy", "%"), "rebuilt_psnr": ("reconstruction", "dB"),
             "psnr_gain": ("gain over the unchanged input", "dB"), "fid": ("Fréchet distance", ""),
@@ -43,7 +38,8 @@ def save_report(run: Path, results: Path) -> None:
     path = run / NAME
     check_output(path, "--checkpoint_dir")
     check_table(path, f"--checkpoint_dir {run}", HEAD)
-    kept, test, swaps = kept_options(run / "options.json"), read(results / "confusion_matrix.json"), read(run / "synthesis.json")
+    kept = kept_options(run / "options.json")
+    test, swaps = read(results / "confusion_matrix.json"), read(run / "synthesis.json")
     findings = [*test.get("verdict", []), *swaps.get("verdict", [])]
     sections = [("", verdict(findings, "Nothing speaks against the results of this run." if test
                              else "This run has tested no recognizer yet.")),
@@ -51,13 +47,12 @@ def save_report(run: Path, results: Path) -> None:
                     ("Test", measures_of(test)), ("Swaps", measures_of_swaps(swaps)),
                     ("Options that differ from the preset", options_table(kept))) if content],
                 *curves(run / "log" / "metrics.csv", len(kept.get("attributes") or ()) or None)]
-    sheets = sorted((run / "img").glob("epoch_*.jpg"))[-1:]
-    for place, heading in ((results / "grid.jpg", "Test persons with every expression"),
-                           (results / "Con_Matrix.png", "Confusion matrix"), (results / "mistakes.jpg", "Surest mistakes"),
-                           *((sheet, "Swaps of the last epoch") for sheet in sheets)):
-        if place.is_file():
-            sections.append((heading, picture(place, heading)))
-    utils.write_text(path, page(f"Run {run.resolve().name}", f"{test.get('title', run)}; preset {kept['preset']}", sections))
+    places = {"Test persons with every expression": results / "grid.jpg", "Confusion matrix": results / "Con_Matrix.png",
+              "Surest mistakes": results / "mistakes.jpg",
+              **{"Swaps of the last epoch": sheet for sheet in sorted((run / "img").glob("epoch_*.jpg"))}}
+    sections += [(heading, picture(place, heading)) for heading, place in places.items() if place.is_file()]
+    note = f"{test.get('title', run)}; preset {kept['preset']}"
+    utils.write_text(path, page(f"Run {run.resolve().name}", note, sections))
     print(f"wrote {path}")
 
 
@@ -75,7 +70,8 @@ def measures_of(test: Mapping[str, Any]) -> str:
     for name in ("accuracy", "mean_class_accuracy"):
         low, high = test.get(f"{name}_interval") or (None, None)
         interval = "" if low is None else f"{low:.1f} to {high:.1f} %"
-        rows.append((name.replace("_", " "), number(test[name], " %"), interval, number(test.get("chance", {}).get(name), " %")))
+        chance = test.get("chance", {}).get(name)
+        rows.append((name.replace("_", " "), number(test[name], " %"), interval, number(chance, " %")))
     single = [(name, str(row["images"]), *(number(row[measure]) for measure in ("precision", "recall", "f1")))
               for name, row in test["per_expression"].items()]
     return (table(("", "value", "95 % interval", "chance"), rows) + "<p></p>"
@@ -84,8 +80,8 @@ def measures_of(test: Mapping[str, Any]) -> str:
 
 def measures_of_swaps(swaps: Mapping[str, Any]) -> str:
     """The figures of ``--mode evaluate``."""
-    return table((), [(label, number(swaps.get(name), f" {unit}".rstrip())) for name, (label, unit) in MEASURES.items()]) \
-        if swaps else ""
+    rows = [(label, number(swaps.get(name), f" {unit}".rstrip())) for name, (label, unit) in MEASURES.items()]
+    return table((), rows) if swaps else ""
 
 
 def number(value: float | None, unit: str = "") -> str:
@@ -115,14 +111,6 @@ def curves(path: Path, num_classes: int | None) -> list[tuple[str, str]]:
         for row in csv.DictReader(handle):
             if row["phase"].endswith("_epoch"):
                 found[row["phase"].removesuffix("_epoch")][row["name"]].append((int(row["epoch"]), float(row["value"])))
-    return [(heading, f'<div class="charts">{charts(found[phase], num_classes)}</div>')
+    chance = chance_level(num_classes) if num_classes else None
+    return [(heading, f'<div class="charts">{charts(found[phase], chance)}</div>')
             for phase, heading in PHASES.items() if found.get(phase)]
-
-
-def charts(metrics: Mapping[str, list[tuple[float, float]]], num_classes: int | None) -> str:
-    """A chart for the accuracies, and one for each other metric of a phase."""
-    level = ("chance", chance_level(num_classes)) if num_classes else None
-    accuracies = [Line(label, *zip(*metrics[name])) for name, label in ACCURACIES.items() if name in metrics]
-    drawn = [chart("accuracy", accuracies, level, " %")] if accuracies else []
-    return "".join([*drawn, *(chart(METRICS.get(name, name), [Line(name, *zip(*points))])
-                              for name, points in metrics.items() if name not in ACCURACIES)])

@@ -41,13 +41,14 @@ def swap(config: Config) -> None:
     face, *targets = (to_float(to_uint8(photo.face)[None], gan.device) for photo in photos)
     labels = torch.tensor(expressions, device=gan.device)
     source, *targets_shown = (names[label] for label in expressions)
-    own_expressions(recognizer_of(config), torch.cat([face, *targets]), paths, expressions, names)
+    own_expressions(recognizer_of(config, gan.device), torch.cat([face, *targets]), paths, expressions, names)
     if options.frames:
         blend = partial(gan.blend, face, labels[:1], torch.cat(targets), labels[1:])
         rows = interpolation(blend, face[0], [target[0] for target in targets], options.frames, options.matrix)
         picture = sheet(rows, *way_labels(source, targets_shown, options.frames, options.matrix))
         done = f"the input from {source} to " + " and ".join(targets_shown) + f" in {options.frames} frames"
-        done += f": {targets_shown[0]} downwards, {targets_shown[1]} to the right" if options.matrix else ", then the target"
+        done += (f": {targets_shown[0]} downwards, {targets_shown[1]} to the right" if options.matrix
+                 else ", then the target")
     else:
         pair = Pair(face, targets[0], labels[:1], labels[1:])
         c, d, residual_c, residual_d = gan.swap(pair)

@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Sequence
 
+import torch
+
 import utils
 from datasets.aligning.directory import alignment_of
 from datasets.crops import Preparation
@@ -35,7 +37,7 @@ def load_gan(config: Config) -> TrainedSwap:
     return trained
 
 
-def load_trained(config: Config) -> TrainedRecognizer:
+def load_trained(config: Config, device: torch.device | None = None) -> TrainedRecognizer:
     """Load the best recognizer of a run, with names and image size also if its files hold none (the published code's).
 
     ``--checkpoint_dir`` is the run's directory, or its ``VGG``. Raises UserError if there is none or ``-a`` does not fit.
@@ -47,15 +49,16 @@ def load_trained(config: Config) -> TrainedRecognizer:
     if not run.is_dir():
         raise UserError(f"--checkpoint_dir {run}: no such directory; name the run's, or train first")
     folder = run if (run / "max_ckpt.t7").is_file() else run / "VGG"
-    trained = load_recognizer(folder, utils.pick_device(config.hardware.gpu))
+    trained = load_recognizer(folder, device or utils.pick_device(config.hardware.gpu))
     names = names_of(trained, config.data.attributes, config.data.data, folder)
     return replace(trained, config={"image_size": config.shape.image_size, **trained.config, "expressions": names})
 
 
-def recognizer_of(config: Config) -> TrainedRecognizer | None:
+def recognizer_of(config: Config, device: torch.device) -> TrainedRecognizer | None:
     """Load the best recognizer of a run if it has one and its newest networks are used."""
     files = [Path(config.run.checkpoint_dir) / "VGG" / name for name in ("max_ckpt.t7", "Enc_max.pth")]
-    return load_trained(config) if config.restored_epoch is None and all(file.is_file() for file in files) else None
+    is_there = config.restored_epoch is None and all(file.is_file() for file in files)
+    return load_trained(config, device) if is_there else None
 
 
 def names_of(trained: TrainedRecognizer, attributes: Sequence[str] | None, data: int, where: object) -> list[str]:

@@ -13,7 +13,7 @@ from typing import Collection, Iterator, NamedTuple
 
 from datasets.files import is_image_name
 from datasets.names import Names, canonical, shortened
-from utils import UserError, progress
+from utils import UserError, placeholder, progress
 
 LIST_NAMES = {"train": "images.list", "val": "images_val.list", "test": "images_test.list"}
 LISTS = ("expressions.txt", "subjects.list", "images_val.list", "images_test.list", "images.list")
@@ -67,7 +67,7 @@ def read_lists(root: Path, *, complete: bool = True, need_test: bool = True) -> 
     """
     if not root.is_dir():
         raise UserError(f"{root}: no such data directory; put your faces there as datasets/README.md says, "
-                        "import a data set with python -m datasets.convert (rafdb, multipie, folders, ...), or see it work "
+                        "import a data set with python -m datasets.convert (rafdb, folders, ...), or see it work "
                         "with: python train.py --preset demo")
     first = Names(image_directory(root))
     names = {split: first.another() for split in LIST_NAMES}
@@ -230,6 +230,8 @@ def subject_line(name: str, subject: str, scene: str | None) -> str:
 
 def read_lines(path: Path, *, as_words: bool = False) -> list[str]:
     """The lines (or words) of a text file; UserError where it is unreadable or not text."""
+    if found := placeholder(path):
+        raise UserError(f"{path}: is {found}")
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:

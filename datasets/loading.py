@@ -154,11 +154,12 @@ class _Planned:
         loaded = self._loaded(self.plan[i])
         if not self.pin_memory:
             return loaded
-        return Loaded(*(value.pin_memory() if isinstance(value, Tensor) else value for value in loaded))
+        return Loaded(*(value.pin_memory() if isinstance(value, Tensor) and not value.is_cuda else value
+                        for value in loaded))
 
     def _loaded(self, whole: Batch) -> Loaded:
         batch = whole.part(self.share)
-        flip = torch.from_numpy(batch.flip)
+        flip = batch.flip
         first, label = self._mirrored(batch.first, flip), self.labels[batch.first]
         alone, total_alone = (int((part.second < 0).sum()) for part in (batch, whole))
         targets = batch.second[alone:]
@@ -166,15 +167,15 @@ class _Planned:
         truth = known = None
         if (whole.truth >= 0).any():  # all processes see the truths of a batch, or none does
             positions = batch.truth.T.flatten()
-            truth, known = self._mirrored(positions.clip(0), flip.repeat(2)), torch.from_numpy(positions >= 0)
+            truth, known = self._mirrored(positions.clip(0), np.tile(flip, 2)), torch.from_numpy(positions >= 0)
         mismatch = torch.from_numpy(batch.mismatch.T.flatten())
         return Loaded(first, label, second, second_label, alone, truth, known, mismatch, len(whole.first), total_alone)
 
-    def _mirrored(self, positions: np.ndarray, flip: Tensor) -> Tensor:
+    def _mirrored(self, positions: np.ndarray, flip: np.ndarray) -> Tensor:
         pixels = self.images[positions]
         if not flip.any():
             return pixels
-        return torch.where(to_device(flip, pixels.device)[:, None, None, None], pixels.flip(3), pixels)
+        return torch.where(to_device(torch.from_numpy(flip), pixels.device)[:, None, None, None], pixels.flip(3), pixels)
 
 
 def load(images: Images, plan: Sequence[Batch], num_workers: int = 0, pin_memory: bool = False,
@@ -185,7 +186,7 @@ def load(images: Images, plan: Sequence[Batch], num_workers: int = 0, pin_memory
     Python's lock, and threads need no shared memory, of which containers have little.
     """
     decoded = isinstance(images.pixels, Tensor)
-    planned = _Planned(images, plan, share, pin_memory and not (decoded and images.pixels.is_cuda))
+    planned = _Planned(images, plan, share, pin_memory)
     workers = 0 if decoded else num_workers
     if not workers:
         yield from (planned[i] for i in range(len(plan)))

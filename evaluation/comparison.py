@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Mapping, NamedTuple, Sequence
@@ -43,7 +44,8 @@ class Group:
 
 @dataclass(frozen=True)
 class Paired:
-    """Differences of paired figures: their spread, the p value of the paired t test (NaN for one pair), their number."""
+    """Differences of paired figures: their spread, the p value of the paired t test (NaN for one pair), their number.
+    """
 
     spread: Spread
     p: float
@@ -61,7 +63,8 @@ class Paired:
 
     def as_text(self) -> str:
         """One phrase: difference, interval and p."""
-        interval = "" if np.isnan(self.spread.low) else f" (95 % interval {self.spread.low:+.1f} to {self.spread.high:+.1f})"
+        low, high = self.spread.low, self.spread.high
+        interval = "" if np.isnan(low) else f" (95 % interval {low:+.1f} to {high:+.1f})"
         return f"{self.spread.mean:+.1f} points{interval}" + ("" if np.isnan(self.p) else f", p = {self.p:.3f}")
 
 
@@ -105,44 +108,40 @@ class Comparison:
 
     @cached_property
     def rows(self) -> list[dict[str, str | float | int]]:
-        """A row per group and measure, all figures in per cent or points: what CSV and LaTeX are written from."""
+        """A row per group and measure, all figures in per cent or points."""
         rows = []
-        for group in self.groups:
-            others = group is not self.groups[0]
-            for measure in MEASURES:
-                spread, paired = Spread.of(group.values(measure)), self.paired(group, measure) if others else None
-                mcnemar = self.mcnemar(group) if others and measure == "accuracy" else None
-                rows.append({
-                    "group": group.name, "measure": measure, "runs": len(group.runs), "mean": spread.mean,
-                    "sd": spread.deviation, "low": spread.low, "high": spread.high,
-                    **({"common_runs": paired.count, "difference": paired.spread.mean, "difference_low": paired.spread.low,
-                        "difference_high": paired.spread.high, "p": paired.p} if paired else {}),
-                    **({"mcnemar_only_first": mcnemar.only_first, "mcnemar_only_this": mcnemar.only_other,
-                        "mcnemar_p": mcnemar.p} if mcnemar else {})})
+        for group, measure in itertools.product(self.groups, MEASURES):
+            spread, is_first = Spread.of(group.values(measure)), group is self.groups[0]
+            row = {"group": group.name, "measure": measure, "runs": len(group.runs), "mean": spread.mean,
+                   "sd": spread.deviation, "low": spread.low, "high": spread.high}
+            if paired := None if is_first else self.paired(group, measure):
+                row |= {"common_runs": paired.count, "difference": paired.spread.mean, "p": paired.p,
+                        "difference_low": paired.spread.low, "difference_high": paired.spread.high}
+            if mcnemar := None if is_first or measure != MEASURES[0] else self.mcnemar(group):
+                row |= {"mcnemar_only_first": mcnemar.only_first, "mcnemar_only_this": mcnemar.only_other,
+                        "mcnemar_p": mcnemar.p}
+            rows.append(row)
         return rows
 
     def as_text(self) -> str:
         """A table for a terminal, and a paragraph for each group that is compared with the first."""
-        width = max(7, *(len(group.name) for group in self.groups))
-        lines = [f"{'setting':<{width}}  runs  " + "  ".join(f"{measure + ' %':>23}  {'95 % interval':>16}"
-                                                             for measure in MEASURES)]
+        first, width = self.groups[0], max(7, *(len(group.name) for group in self.groups))
+        head = "  ".join(f"{measure + ' %':>23}  {'95 % interval':>16}" for measure in MEASURES)
+        lines = [f"{'setting':<{width}}  runs  {head}"]
         for group in self.groups:
-            cells = []
-            for measure in MEASURES:
-                spread = Spread.of(group.values(measure))
-                cells.append(f"{_plus_minus(spread):>23}  {_interval(spread):>16}")
-            lines.append(f"{group.name:<{width}}  {len(group.runs):4d}  " + "  ".join(cells))
+            spreads = [Spread.of(group.values(measure)) for measure in MEASURES]
+            cells = "  ".join(f"{_plus_minus(spread):>23}  {_interval(spread):>16}" for spread in spreads)
+            lines.append(f"{group.name:<{width}}  {len(group.runs):4d}  {cells}")
         for other in self.groups[1:]:
-            lines += ["", f"{other.name} against {self.groups[0].name}:"]
-            keys, mcnemar = self.common(other), self.mcnemar(other)
-            if not keys:
-                lines.append("  no seed or fold in common, so there is no paired difference")
-            lines += [f"  {measure}: {self.paired(other, measure).as_text()}, paired t test over {len(keys)} common "
-                      f"run{'s' * (len(keys) != 1)}" for measure in MEASURES if keys]
+            count, mcnemar = len(self.common(other)), self.mcnemar(other)
+            lines += ["", f"{other.name} against {first.name}:"]
+            lines += [f"  {measure}: {self.paired(other, measure).as_text()}, paired t test over {count} common "
+                      f"run{'s' * (count != 1)}" for measure in MEASURES] if count else \
+                ["  no seed or fold in common, so there is no paired difference"]
             if mcnemar:
                 lines.append(f"  McNemar's test on {mcnemar.images:,} common predictions: only {other.name} is right on "
-                             f"{mcnemar.only_other}, only {self.groups[0].name} on {mcnemar.only_first}, p = "
-                             f"{mcnemar.p:.3f} (exact; predictions of one image or person count as independent)")
+                             f"{mcnemar.only_other}, only {first.name} on {mcnemar.only_first}, p = {mcnemar.p:.3f} "
+                             "(exact; predictions of one image or person count as independent)")
         return "\n".join(lines)
 
     def as_csv(self) -> str:
@@ -161,15 +160,14 @@ class Comparison:
                  r"setting & runs & accuracy (\%) & mean class accuracy (\%) & difference & $p$ \\", r"\midrule"]
         for group in self.groups:
             cells = [f"${_plus_minus(Spread.of(group.values(measure)))}$".replace("±", r"\pm") for measure in MEASURES]
-            paired = self.paired(group, MEASURES[1]) if group is not self.groups[0] else None
-            difference = f"${paired.spread.mean:+.1f}$" + (
-                "" if np.isnan(paired.spread.low) else f" [${paired.spread.low:+.1f}$, ${paired.spread.high:+.1f}$]") \
-                if paired else "--"
-            p = f"{paired.p:.3f}" if paired and not np.isnan(paired.p) else "--"
+            paired, difference, p = self.paired(group, MEASURES[1]) if group is not self.groups[0] else None, "--", "--"
+            if paired:
+                low, high = paired.spread.low, paired.spread.high
+                difference = f"${paired.spread.mean:+.1f}$" + ("" if np.isnan(low) else f" [${low:+.1f}$, ${high:+.1f}$]")
+                p = "--" if np.isnan(paired.p) else f"{paired.p:.3f}"
             lines.append(f"{_escaped(group.name)} & {len(group.runs)} & {' & '.join(cells)} & {difference} & {p} \\\\")
-        return "\n".join([*lines, r"\bottomrule", r"\end{tabular}",
-                          "% difference of the mean class accuracy to the first row in points [95 % interval], paired t",
-                          ""])
+        return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", "% difference: mean class accuracy against the first "
+                          "row in points [95 % interval], paired t test", ""])
 
 
 def _plus_minus(spread: Spread) -> str:

@@ -183,7 +183,8 @@ class Predictions:
     def as_text(self) -> str:
         """Two lines for a terminal: accuracies, then calibration error and what the intervals resample."""
         known = "" if np.isnan(self.intervals[0][0]) else f"; 95 % intervals from resampling {self.resampled}"
-        return f"{self.accuracies()}\ncalibration error {self.calibration_error:.1f} %   {len(self.label)} images{known}"
+        error = f"calibration error {self.calibration_error:.1f} %"
+        return f"{self.accuracies()}\n{error}   {len(self.label)} images{known}"
 
     def accuracies(self) -> str:
         """One line for a terminal: accuracies with their intervals and chance levels."""

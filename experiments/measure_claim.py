@@ -1,20 +1,18 @@
 """The paper's claim, tested: does joint training help recognition? Joint against real images alone, over several seeds.
 
-    python experiments/measure_claim.py --data drawn --jobs 2
     python -m datasets.align ../shared/data/wild_longtail aligned --model ../shared/data/yunet/yunet_n_640_640.onnx --size 128
-    python experiments/measure_claim.py --data longtail --faces aligned --jobs 2
-    python experiments/measure_claim.py --data longtail --faces aligned --seeds 16 --recipes "real, SGD" "joint, SGD" --jobs 2
-    python experiments/measure_claim.py --data wild --recipes "real, SGD" "joint, SGD" --jobs 2
-    python experiments/measure_claim.py --data neutral --recipes real joint --persons 5 10 --seeds 16 5 --jobs 2
+    python experiments/measure_claim.py --data longtail --faces aligned --first_seed 30 --seeds 8 --jobs 2
+    python experiments/measure_claim.py --data drawn --seeds 5 --jobs 2
+    python experiments/measure_claim.py --data neutral --persons 5 10 --seeds 16 5 --jobs 2
 
 ``drawn`` are ten drawn persons with all expressions; ``neutral`` the same and sixty more of whom only neutral faces are
 known (``--persons`` draws the curve over the number of those with expressions); ``wild`` and ``longtail`` photographs.
 
-Every seed has a perceptual network and a GAN of its own, and from there recognizers with the same balancing,
-augmentation, falling rate and number of images: of a joint one's batches one half is synthesized, of one with real
-images alone further real images take their places (``--gan_raw 0``). Of each side the best of its recipes is compared,
-on test images that neither training nor the choice of the best state has seen: the mean of the paired differences with
-its 95 % interval, and a paired t test. What is finished is not done again.
+Every seed has a perceptual network and a GAN of its own, and from there two recognizers with the same balancing,
+falling rate and number of images: of the joint one's batches one half is synthesized, in those of real images alone further
+real images take their places (``--gan_raw 0``). They are compared on test images that neither training nor the choice
+of the best state has seen: the mean of the paired differences with its 95 % interval, and a paired t test. What is
+finished is not done again.
 """
 
 from __future__ import annotations
@@ -37,26 +35,16 @@ sys.path.insert(0, str(REPOSITORY))
 
 from evaluation.comparison import Paired  # noqa: E402
 
-SMALL = ("--image_size 64 --base_width 16 --vgg_width 8 --fc_width 256 --vgg_init stage0 --perceptual_lr 1e-3 "
-         "--batch_size 16 --lr 2e-3 --lr_decay_steps 300 --ema 0.995 --mismatched --mirror --G_max 1000 "
-         "--vgg_batch_size 16 --vgg_schedule cosine --balanced --mix 1 ")
-DRAWN = SMALL + ("--data_dir {faces} --scene_truth --lambda_adv_loss 0.1 --lambda_vgg_loss 0.5 --lambda_l2_loss 60 "
-                 "--perceptual_epochs 120 --vgg_lr 1e-2 ")
-PHOTOGRAPHS = SMALL + ("--data_dir {faces} -a anger disgust happiness sadness surprise neutral "
-                       "--augment --vgg_adam --vgg_lr 1e-3 "
-                       "--lambda_adv_loss 1 --lambda_vgg_loss 3 --lambda_l2_loss 10 ")
-SETTINGS = {"drawn": DRAWN,
-            "neutral": DRAWN + "--d_lr_ratio 0.25 --select_on none ",  # of few persons, none is spared for the choice
-            "wild": PHOTOGRAPHS + "--perceptual_epochs 45 ", "longtail": PHOTOGRAPHS + "--perceptual_epochs 15 "}
+SMALL = ("--preset tuned --data_dir {faces} --image_size 64 --base_width 16 --vgg_width 8 --fc_width 256 "
+         "--vgg_init stage0 --perceptual_lr 1e-3 --batch_size 16 --lr 2e-3 --ema 0.995 --vgg_batch_size 16 --vgg_lr 1e-2 ")
+DRAWN = SMALL + ("--lambda_adv_loss 0.15 --no_vgg_loss --lambda_l2_loss 60 --lambda_coarse_loss 0 --lambda_gray_loss 0 "
+                 "--even_phases 0 --perceptual_epochs 60 ")
+PHOTOGRAPHS = SMALL + "-a anger disgust happiness sadness surprise neutral --perceptual_epochs 9 "
+SETTINGS = {"drawn": DRAWN, "neutral": DRAWN + "--select_on none ",  # of few persons, none is spared for the choice
+            "wild": PHOTOGRAPHS, "longtail": PHOTOGRAPHS}
 GAN_STEPS = {"drawn": 1800, "neutral": 1000, "wild": 1000, "longtail": 1200}  # an epoch's last part is left out
 IMAGES = {"drawn": 20000, "neutral": 20000, "wild": 16000, "longtail": 22000}  # that a recognizer sees
-REAL_ON_DRAWN = {"real": "--gan_raw 0"}
-REAL_ON_PHOTOGRAPHS = {"real": "--gan_raw 0", "real, SGD": "--gan_raw 0 --no_augment --no_vgg_adam --vgg_lr 1e-2"}
-REAL = {"drawn": REAL_ON_DRAWN, "neutral": REAL_ON_DRAWN, "wild": REAL_ON_PHOTOGRAPHS, "longtail": REAL_ON_PHOTOGRAPHS}
-ALL_TARGETS = "--guided --encode_synthesized --targets any"
-ON_DRAWN = {"joint": ALL_TARGETS, "joint, light": ALL_TARGETS + " --synthesized_weight 0.2", "joint, guided": "--guided"}
-ON_PHOTOGRAPHS = {"joint": ALL_TARGETS, "joint, SGD": ALL_TARGETS + " --no_augment --no_vgg_adam --vgg_lr 1e-2"}
-JOINT = {"drawn": ON_DRAWN, "neutral": ON_DRAWN, "wild": ON_PHOTOGRAPHS, "longtail": ON_PHOTOGRAPHS}
+SIDES = {"real": "--gan_raw 0", "joint": ""}
 NEUTRAL_ONLY = 60
 
 
@@ -78,8 +66,8 @@ def accuracies(seed: int, persons: int, options: argparse.Namespace) -> dict[str
     if not (base / "finished").is_file():
         run([*settings, "--round_epochs", "0", "--overwrite"], base, options.threads)
         (base / "finished").touch()
-    for side, more in recipes(options).items():
-        folder = options.out / f"{name}_{side.replace(', ', '_').replace(' ', '_')}"
+    for side, more in SIDES.items():
+        folder = options.out / f"{name}_{side}"
         result = folder / "test_result" / "confusion_matrix.json"
         if not result.is_file():
             shutil.rmtree(folder, ignore_errors=True)
@@ -88,15 +76,6 @@ def accuracies(seed: int, persons: int, options: argparse.Namespace) -> dict[str
         figures = json.loads(result.read_text())
         found[side] = figures["accuracy"], figures["mean_class_accuracy"]
     return found
-
-
-def recipes(options: argparse.Namespace) -> dict[str, str]:
-    """The options of every recipe that was asked for, real ones first; SystemExit unless both sides are there."""
-    sides = REAL[options.data], JOINT[options.data]
-    asked = options.recipes or [name for side in sides for name in side]
-    if not set(asked) <= {*sides[0], *sides[1]} or not all(set(asked) & set(side) for side in sides):
-        raise SystemExit(f"--recipes: name one or more of each side, of {list(sides[0])} and {list(sides[1])}")
-    return {name: more for side in sides for name, more in side.items() if name in asked}
 
 
 def faces_of(options: argparse.Namespace, persons: int) -> Path:
@@ -124,19 +103,16 @@ def draw(options: argparse.Namespace, persons: int) -> None:
     (root / "complete").touch()
 
 
-def compared(found: list[dict[str, tuple[float, float]]], options: argparse.Namespace
-             ) -> tuple[numpy.ndarray, numpy.ndarray]:
-    """Print the table of all recipes and the comparison of each side's best.
+def compared(found: list[dict[str, tuple[float, float]]], first_seed: int) -> tuple[numpy.ndarray, numpy.ndarray]:
+    """Print the table and the comparison of both sides.
 
-    The mean class accuracies (seeds,) of the two that are compared: real images alone, and joint.
+    Returns the mean class accuracies (seeds,) of real images alone and of joint training.
     """
-    print("| seed | " + " | ".join(found[0]) + " |\n|---" + "|---" * len(found[0]) + "|")
-    for seed, sides in enumerate(found):
+    print("| seed | " + " | ".join(SIDES) + " |\n|---" + "|---" * len(SIDES) + "|")
+    for seed, sides in enumerate(found, first_seed):
         print(f"| {seed} | " + " | ".join(f"{acc:.1f} / {mean:.1f}" for acc, mean in sides.values()) + " |")
     for i, title in enumerate(("accuracy", "mean class accuracy")):
-        columns = {side: numpy.array([sides[side][i] for sides in found]) for side in found[0]}
-        real, joint = (max((columns[side] for side in found[0] if side in names), key=numpy.mean)
-                       for names in (REAL[options.data], JOINT[options.data]))
+        real, joint = (numpy.array([sides[side][i] for sides in found]) for side in SIDES)
         print(f"\n{title}: joint {joint.mean():.1f} %, real alone {real.mean():.1f} %, difference "
               f"{Paired.of(real, joint).as_text()} (paired t, {len(found)} seeds)")
     return real, joint
@@ -187,15 +163,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", choices=tuple(GAN_STEPS), default="drawn", help="which faces")
     parser.add_argument("--faces", type=Path, help="another directory of these photographs, like an aligned one")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[5], help="seeds 0, 1, ...; one number for each of "
+    parser.add_argument("--seeds", type=int, nargs="+", default=[5], help="how many seeds; one number for each of "
                         "--persons, or one for all")
+    parser.add_argument("--first_seed", type=int, default=0, help="the first of them")
     parser.add_argument("--persons", type=int, nargs="+", default=[0], help="of neutral: persons with all expressions")
-    parser.add_argument("--recipes", nargs="+", metavar="NAME", help="some of the recipes (default: all)")
     parser.add_argument("--jobs", type=int, default=1, help="seeds at once")
     parser.add_argument("--threads", type=int, default=1, help="threads of a run")
     parser.add_argument("--out", type=Path, default=REPOSITORY / "checkpoint" / "claim", help="where the runs go")
     options = parser.parse_args()
-    recipes(options)
     options.out = options.out.resolve()
     options.out.mkdir(parents=True, exist_ok=True)
     counts = options.seeds * (len(options.persons) if len(options.seeds) == 1 else 1)
@@ -205,10 +180,11 @@ def main() -> None:
     for persons, seeds in zip(options.persons, counts):
         draw(options, persons)
         with ThreadPoolExecutor(options.jobs) as pool:
-            found = list(pool.map(lambda seed: accuracies(seed, persons, options), range(seeds)))
+            found = list(pool.map(lambda seed: accuracies(seed, persons, options),
+                                  range(options.first_seed, options.first_seed + seeds)))
         if persons:
             print(f"\n{persons} persons with all expressions\n")
-        sides[persons] = compared(found, options)
+        sides[persons] = compared(found, options.first_seed)
     if len(sides) > 1:
         curve(sides, options.out / "curve")
         print(f"\nwrote {options.out / 'curve.csv'} and {options.out / 'curve.png'}")

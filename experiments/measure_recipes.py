@@ -1,4 +1,4 @@
-"""The table of GAN recipes in tests/README.md: trains each on the demo's data and measures its swaps.
+"""The table of GAN recipes in experiments/README.md: trains each on the demo's data and measures its swaps.
 
     python experiments/measure_recipes.py --jobs 2
     python experiments/measure_recipes.py --jobs 2 --seed 1
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from running import REPOSITORY, train
 
-NO_TRUTH = "--no_scene_truth --lambda_adv_loss 1 --lambda_vgg_loss 3 --lambda_l2_loss 10"
+NO_TRUTH = "--no_scene_truth --vgg_loss --lambda_adv_loss 1 --lambda_vgg_loss 3 --lambda_l2_loss 10"
 RECIPES = {
     "`--preset demo`": "",
     **{f"demo, but `{flags}`": flags for flags in (

@@ -1,4 +1,4 @@
-"""The table of start-up in tests/README.md: seconds and memory up to the first GAN step, by ``--cache``.
+"""The table of start-up in experiments/README.md: seconds and memory up to the first GAN step, by ``--cache``.
 
     python experiments/measure_startup.py --images 290000
 
@@ -24,7 +24,7 @@ from datasets.drawing.data_set import make_dataset  # noqa: E402
 TINY = ["--base_width", "4", "--vgg_width", "4", "--fc_width", "16", "--vgg_init", "none", "--no_vgg_loss", "--epochs",
         "1", "--batch_size", "16", "--gpu", "-1"]
 PROGRAM = """
-import json, multiprocessing, os, re, resource, sys, time
+import json, os, resource, sys, time
 sys.path.insert(0, {repository!r})
 import train, utils
 from training.phases import GANPhase
@@ -32,9 +32,7 @@ step = GANPhase.step
 def first(phase, batch):
     step(phase, batch)
     own = resource.getrusage(resource.RUSAGE_SELF)
-    workers = [open(f"/proc/{{child.pid}}/status").read() for child in multiprocessing.active_children()]
-    peaks = [int(re.search(r"VmHWM:\\s+(\\d+)", status)[1]) for status in workers]
-    print(json.dumps([time.time() - {started}, own.ru_utime + own.ru_stime, own.ru_maxrss, max(peaks, default=0)]))
+    print(json.dumps([time.time() - {started}, own.ru_utime + own.ru_stime, own.ru_maxrss]))
     sys.stdout.flush()
     os._exit(0)
 GANPhase.step = first
@@ -66,7 +64,7 @@ def linked(out: Path, images: int, image_size: int) -> Path:
 
 
 def measured(words: list[str]) -> list[float]:
-    """Seconds, CPU seconds, peak memory of the main process and of the largest worker in KiB, to the first GAN step."""
+    """Return seconds, CPU seconds and peak memory in KiB of the main process up to the end of the first GAN step."""
     program = PROGRAM.format(repository=str(REPOSITORY), started=time.time(), argv=["train.py", *words])
     done = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
     if done.returncode:
@@ -83,15 +81,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("checkpoint/startup"), help="where links and runs go")
     options, more = parser.parse_known_args()
     faces = linked(options.out.resolve(), options.images, options.image_size)
-    print("| `--cache` | seconds | main process: CPU seconds | its GiB | a loading worker's GiB |\n" + 5 * "|---" + "|")
+    print("| `--cache` | seconds | main process: CPU seconds | its GiB |\n" + 4 * "|---" + "|")
     for cache in options.cache:
         folder = options.out.resolve() / f"run_{cache}"
         run = ["--data_dir", str(faces), "--checkpoint_dir", str(folder), "--image_size", str(options.image_size),
                "--cache", cache, *TINY, *more]
         for name, words in ((cache, ["--overwrite"]), *([("disk, found again", ["--restore"])] * (cache == "disk"))):
-            seconds, processor, own, worker = measured([*run, *words])
-            print(f"| {name} | {seconds:.1f} | {processor:.1f} | {own / 2 ** 20:.2f} | {worker / 2 ** 20:.2f} |",
-                  flush=True)
+            seconds, processor, own = measured([*run, *words])
+            print(f"| {name} | {seconds:.1f} | {processor:.1f} | {own / 2 ** 20:.2f} |", flush=True)
 
 
 if __name__ == "__main__":

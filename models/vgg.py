@@ -14,7 +14,6 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models import VGG19_BN_Weights
 from torchvision.models import vgg as torchvision_vgg
 
-from models.layers import full_precision
 from models.losses import mean_distance
 
 TAPS = (2, 6, 12, 20, 29)  # what the reference compares: in-place ReLUs overwrite its first and third slice

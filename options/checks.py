@@ -16,9 +16,9 @@ USED_BY_ALL = {"mode", "preset", "checkpoint_dir", "restore", "gpu", "attributes
 FACES = {"input", "align", "margin", "output"}
 USED = {  # a mode → the other options that it uses
     "test": FACES | {"target", *(spec.name for spec in specs_of(SwapOptions))},
-    "grid": {"output", "rows", "seed"}, "grid of --input": FACES | {"target", "swap_list"},
-    "evaluate": {"judge", "judge_epochs", "num_workers", "cache"},
-    "generate": {"output", "seed", "pairs_per_image", "targets", "num_workers", "cache"},
+    "grid": {"output", "rows", "seed", "force"}, "grid of --input": FACES | {"target", "swap_list"},
+    "evaluate": {"judge", "judge_epochs", "num_workers", "cache", "force"},
+    "generate": {"output", "seed", "pairs_per_image", "targets", "num_workers", "cache", "force"},
     "recognize": FACES | {"every", "num_workers"}, "export": {"which", "output"}, "report": set(),
 }
 
@@ -53,18 +53,13 @@ def check_uses(config: Config, typed: frozenset[str]) -> None:
     """Raises UserError for an option on the command line that the mode does not use."""
     mode = config.task.mode
     if mode == "train":
-        unused = {name for part in (JudgeOptions, FaceOptions, SwapOptions, UseOptions) for name in names_of(part)} | {"output"}
-        found = sorted(typed & unused)
+        parts = JudgeOptions, FaceOptions, SwapOptions, UseOptions
+        found = sorted(typed & {"output", *(spec.name for part in parts for spec in specs_of(part))})
     else:
         kind = "grid of --input" if mode == "grid" and config.faces.input else mode
         found = sorted(typed - USED_BY_ALL - USED[kind])
     if found:
         raise UserError(f"--mode {mode}: --{found[0]} is not used; leave it out")
-
-
-def names_of(part: type) -> set[str]:
-    """The names of the options of one part of the configuration."""
-    return {spec.name for spec in specs_of(part)}
 
 
 def check_gan_from(config: Config) -> None:

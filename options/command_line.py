@@ -19,8 +19,8 @@ from options.option import OneLineParser, OptionSpec, specs_of
 from options.presets import PRESETS, SIZES
 from utils import UserError
 
-OF_GAN = [spec.name for part in ("data", "shape", "perceptual", "gan", "gan_recipe", "series") for spec in specs_of(PARTS[part])
-          if spec.name not in ("seeds", "jobs")] + ["preset", "size"]  # options that a GAN which is taken over fixes
+OF_GAN = ["preset", "size", *(spec.name for part in ("data", "shape", "perceptual", "gan", "gan_recipe", "series")
+                              for spec in specs_of(PARTS[part]) if spec.name not in ("seeds", "jobs"))]  # with --gan_from
 REPLACED = {  # flags of the published code's train.py → what does their work here
     "VGG": "the recognizer is trained whenever --round_every and --round_epochs say so",
     "vgg_mode": "--mode train trains the recognizer with the GAN, and test_matrix_multi.py tests it",
@@ -135,7 +135,8 @@ def with_options_of_gan(values: dict[str, Any], typed: dict[str, Any]) -> dict[s
     source = values["gan_from"]
     kept = kept_options(Path(source) / "options.json")
     if "checkpoint_dir" not in typed:
-        raise UserError(f"--gan_from {source}: name a directory of its own for the recognizer's run with --checkpoint_dir")
+        raise UserError(f"--gan_from {source}: name a directory of its own for the recognizer's run with "
+                        "--checkpoint_dir")
     changed = [name for name in OF_GAN if name in typed and name in kept and typed[name] != kept[name]]
     if changed:
         raise UserError(f"--gan_from {source}: its GAN was trained with --{changed[0]} {kept[changed[0]]}; leave "

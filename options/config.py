@@ -28,10 +28,11 @@ class Task:
                        short="-m", restore="momentary")
     preset: str = option("paper", "defaults of all other options: the paper's; the joint recipe that helped on "
                          "photographs; a small run on drawn faces", choices=tuple(PRESETS), restore="fixed")
-    size: str | None = option(None, "image size, widths and batch sizes, with the learning rates that fit them: the paper's, "
-                              "or those for a few cores (default: the preset's)", choices=tuple(SIZES), restore="fixed")
-    dry_run: bool = option(False, "print schedule, images, sizes and memory of a training, time a few steps of it, and write "
-                           "nothing", restore="momentary")
+    size: str | None = option(None, "image size, widths and batch sizes, with the learning rates that fit them: the "
+                              "paper's, or those for a few cores (default: the preset's)", choices=tuple(SIZES),
+                              restore="fixed")
+    dry_run: bool = option(False, "print schedule, images, sizes and memory of a training, time a few steps of it, and "
+                           "write nothing", restore="momentary")
 
 
 @dataclass(frozen=True)
@@ -62,10 +63,11 @@ class RunOptions:
                              restore="momentary")
     force: bool = option(False, "restore although options differ from the run's", restore="momentary")
     seed: int = option(0, "seed of everything random", least=0)
-    split_seed: int | None = option(None, "seed of the cut of the validation images; -1 moves it with each seed of --seeds "
-                                    "(default: --seed, so that all of --seeds share one cut)", least=-1, restore="fixed")
-    gan_from: str | None = option(None, "train a recognizer alone, on the GAN of the run in this directory, whose options "
-                                  "are the defaults; of a series, each on that of the same name", metavar="RUN",
+    split_seed: int | None = option(None, "seed of the cut of the validation images; -1 moves it with each seed of "
+                                    "--seeds (default: --seed, so that all of --seeds share one cut)", least=-1,
+                                    restore="fixed")
+    gan_from: str | None = option(None, "train a recognizer alone, on the GAN of the run in this directory, whose "
+                                  "options are the defaults; of a series, each on that of the same name", metavar="RUN",
                                   restore="fixed")
     save_minutes: float = option(10.0, "save the training state at least this often", least=0, restore="free")
     log_every: int = option(10, "steps between two rows of log/metrics.csv", least=1, restore="free")
@@ -191,8 +193,8 @@ class FaceOptions:
 class SwapOptions:
     """``--mode test``."""
 
-    swap_list: tuple[str, ...] | None = option(None, "expressions of --input and of each --target: names, or positions in "
-                                               "-a from 0; for --mode grid that of --input alone suffices", nargs="+",
+    swap_list: tuple[str, ...] | None = option(None, "expressions of --input and of each --target: names, or positions "
+                                               "in -a from 0; for --mode grid that of --input alone suffices", nargs="+",
                                                metavar=("I", "T"), restore="momentary")
     frames: int | None = option(None, "the way from no swap to full swap in K pictures instead: a strip per target",
                                 metavar="K", least=2, most=100, restore="momentary")

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from html import escape
-from typing import NamedTuple, Sequence
+from typing import Mapping, NamedTuple, Sequence
 
+METRICS = {"loss": "loss", "D": "discriminators: loss", "D1": "first discriminator", "D2": "second discriminator",
+           "mismatched": "mismatched labels", "D_updated": "share of updated discriminators", "G": "generator: loss",
+           "adv": "adversarial loss", "vgg": "perceptual loss", "l1": "swap consistency loss",
+           "l2": "reconstruction loss", "tv": "total variation", "truth": "loss to ground truth"}
+ACCURACIES = {"acc": "training", "val_acc": "validation", "test_acc": "test"}
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 300, 176, 58, 288, 34, 146
 
 
@@ -34,7 +39,8 @@ def chart(title: str, lines: Sequence[Line], level: tuple[str, float] | None = N
         parts.append(f'<path class="rule" d="M{LEFT} {y:.1f}H{RIGHT}"/>'
                      f'<text class="tick" x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{tick:.3g}{unit}</text>')
     for x in sorted({first, last}):
-        parts.append(f'<text class="tick" x="{place(x, low)[0]:.1f}" y="{BOTTOM + 18}" text-anchor="middle">{x:g}</text>')
+        parts.append(f'<text class="tick" x="{place(x, low)[0]:.1f}" y="{BOTTOM + 18}" text-anchor="middle">{x:g}'
+                     "</text>")
     parts.append(f'<text class="tick" x="{(LEFT + RIGHT) / 2}" y="{BOTTOM + 18}" text-anchor="middle">epoch</text>')
     if level:
         y = place(first, level[1])[1]
@@ -48,3 +54,12 @@ def chart(title: str, lines: Sequence[Line], level: tuple[str, float] | None = N
             parts.append(f'<text class="name{number}" x="{RIGHT}" y="{14 if number else 27}" text-anchor="end">'
                          f'{escape(line.name)} {line.y[-1]:.3g}{unit}</text>')
     return "".join([*parts, "</svg>"])
+
+
+def charts(metrics: Mapping[str, Sequence[tuple[float, float]]], chance: float | None) -> str:
+    """A chart for the accuracies in per cent, and one for each other metric, by its name in the log: (epoch, value)."""
+    accuracies = [Line(label, *zip(*metrics[name])) for name, label in ACCURACIES.items() if name in metrics]
+    level = ("chance", chance) if chance is not None else None
+    drawn = [chart("accuracy", accuracies, level, " %")] if accuracies else []
+    return "".join([*drawn, *(chart(METRICS.get(name, name), [Line(name, *zip(*points))])
+                              for name, points in metrics.items() if name not in ACCURACIES)])

@@ -27,8 +27,8 @@ def intervals_picture(names: Sequence[str], panels: Sequence[tuple[str, Sequence
         draw.text((SCALE * (left - 26), SCALE * (TOP + (i + 0.5) * ROW + 6)), name, INK, font, anchor="rm")
     for number, (title, groups) in enumerate(panels):
         _draw_panel(draw, left + number * (PANEL + gap), title, [list(figures) for figures in groups])
-    draw.text((SCALE * left, SCALE * (size[1] - 18)), "ring: a run; line: mean of the runs ± standard deviation; bar: 95 % "
-              "interval of the mean", FAINT, ImageFont.load_default(SCALE * 12), anchor="lm")
+    caption = "ring: a run; line: mean of the runs ± standard deviation; bar: 95 % interval of the mean"
+    draw.text((SCALE * left, SCALE * (size[1] - 18)), caption, FAINT, ImageFont.load_default(SCALE * 12), anchor="lm")
     return picture.resize(size, Image.Resampling.LANCZOS)
 
 

@@ -35,8 +35,8 @@ def confusion_picture(report: Report, names: Sequence[str], heading: str, source
         middle = TOP + (i + 0.5) * CELL
         draw.text((left - 14, middle - 10), name, INK, font, anchor="rm")
         draw.text((left - 14, middle + 16), note, FAINT, small, anchor="rm")
-        draw.text((left + (i + 0.5) * CELL, TOP + n * CELL + 22), name, INK, shrunk(name.replace(" ", "_"), 22, CELL - 6),
-                  anchor="mm")
+        foot = left + (i + 0.5) * CELL, TOP + n * CELL + 22
+        draw.text(foot, name, INK, shrunk(name.replace(" ", "_"), 22, CELL - 6), anchor="mm")
     draw.rectangle((left, TOP, left + n * CELL, TOP + n * CELL), outline=INK, width=2)
     draw.text((left + n * CELL / 2, TOP + n * CELL + 64), "recognized as", INK, font, anchor="mm")
     draw_upright(picture, "true expression", (26, TOP + n * CELL // 2), font)

@@ -65,8 +65,7 @@ def _draw_scale(picture: Image.Image, draw: ImageDraw.ImageDraw, y: int) -> None
 
 
 def residual_picture(residual: Tensor) -> Tensor:
-    """Residuals (N, 3, S, S) in [-2, 2] as images in [-1, 1]: black where nothing changes, over red and yellow to white.
-    """
+    """Residuals (N, 3, S, S) in [-2, 2] as images in [-1, 1]: black for no change, over red and yellow to white."""
     strength = residual.abs().mean(1, keepdim=True) / STRONGEST
     return torch.cat([(3 * strength - start).clamp(0, 1) for start in (0, 1, 2)], dim=1) * 2 - 1
 

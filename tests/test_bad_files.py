@@ -265,7 +265,7 @@ def test_checkpoints_of_networks(networks, which, seed):
 def test_the_line_names_file_and_key(networks, tmp_path, key, value):
     checkpoint = torch.load(networks / "VGG" / "max_ckpt.t7", weights_only=True)
     checkpoint["config"][key] = value
-    torch.save(networks, tmp_path / "max_ckpt.t7")
+    torch.save(checkpoint, tmp_path / "max_ckpt.t7")
     line = refused(lambda: load_recognizer(tmp_path, CPU))
     assert "max_ckpt.t7" in line and f'"{key}"' in line
 

@@ -192,11 +192,9 @@ def test_synchronized_batch_norm_reads_nothing_from_a_device(unreadable, monkeyp
 
 
 def test_decoded_images_that_fit_stay_on_the_gpu_and_are_gathered_there(monkeypatch):
-    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (2 ** 30, 2 ** 30))
-    settings = {}
-    monkeypatch.setattr(torch.utils.data, "DataLoader",
-                        lambda batches, **given: settings.update(given) or map(batches.__getitem__, range(len(batches))))
+    pinned = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: pinned.append(self.device.type) or self)
     samples = [Sample(f"{i}.jpg", i % 3, None, f"s{i}", "") for i in range(12)]
     images = Images([], 32, "none")
     images.samples, images.pixels = samples, torch.zeros(12, 3, 32, 32, dtype=torch.uint8)
@@ -208,7 +206,7 @@ def test_decoded_images_that_fit_stay_on_the_gpu_and_are_gathered_there(monkeypa
         with Transfers() as transfers:
             image = batch.to("cuda").first
         assert image.dtype is torch.float32 and image.shape == (4, 3, 32, 32) and transfers.copies <= 4  # labels, masks
-    assert not settings["pin_memory"] and settings["num_workers"] == 0
+    assert set(pinned) == {"cpu"}  # labels, masks and positions
     images.pixels = torch.zeros(400, 3, 512, 512, dtype=torch.uint8)  # more than a tenth of 1 GiB
     assert images.on(torch.device("cuda")) is images
 
@@ -274,15 +272,15 @@ def test_other_options_than_those_of_process_0_are_refused_and_a_resumed_run_tak
 
 def test_one_process_of_each_machine_downloads_and_memory_is_that_of_the_machine(monkeypatch):
     downloads = []
-    monkeypatch.setattr(agreement, "imagenet_weights", lambda: downloads.append(1) or {"weight": torch.ones(1)})
+    monkeypatch.setattr(agreement, "imagenet_weights", lambda url: downloads.append(url) or {"weight": torch.ones(1)})
     monkeypatch.setenv("LOCAL_RANK", "0")
-    agreement.download_imagenet_weights(Processes(2, 4, CPU, torch.distributed.HashStore()))
-    assert downloads == [1]
+    agreement.download_imagenet_weights(Processes(2, 4, CPU, torch.distributed.HashStore()), "vgg19_bn")
+    assert len(downloads) == 1 and "vgg19_bn" in downloads[0]
     store = torch.distributed.HashStore()
     store.set("first 0 0", "null")
     monkeypatch.setenv("LOCAL_RANK", "1")
-    agreement.download_imagenet_weights(Processes(3, 4, CPU, store))
-    assert downloads == [1]
+    agreement.download_imagenet_weights(Processes(3, 4, CPU, store), "vgg19_bn")
+    assert len(downloads) == 1 and "vgg19_bn" in downloads[0]
     for name, value in {"WORLD_SIZE": "16", "RANK": "1", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "localhost",
                         "MASTER_PORT": "1"}.items():
         monkeypatch.setenv(name, value)

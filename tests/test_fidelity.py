@@ -140,7 +140,7 @@ def test_flags_of_the_published_code_are_explained_and_an_old_script_goes_on(fac
     assert result.returncode == 0, result.stderr
     for flag in ("--resume", "--resume_dir", "--VGG", "--vgg_mode"):
         assert f"note: {flag} has no effect here: " in result.stderr
-    assert "raise --G_max" in result.stderr
+    assert "raise --G_max" in result.stderr and "  D updated 0 %  " in result.stdout
     assert "24 training and 0 validation images" in result.stdout  # --select_on test cuts no validation split
     metrics = (tmp_path / "run" / "log" / "metrics.csv").read_text()
-    assert "gan_epoch,0,0,D_updated," in metrics and "recognizer_epoch,0,0,test_acc," in metrics
+    assert "gan_epoch,1,0,D_updated," in metrics and "recognizer_epoch,1,0,test_acc," in metrics

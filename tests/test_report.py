@@ -59,7 +59,7 @@ def test_a_chart_places_its_points():
     svg = chart("loss", [Line("loss", (1, 2, 3), (4.0, 2.0, 0.0))])
     points = [tuple(map(float, point.split(","))) for point in re.search('points="(.*?)"', svg)[1].split()]
     (x0, y0), (x1, y1), (x2, y2) = points
-    assert x1 - x0 == pytest.approx(x2 - x1) and y1 - y0 == pytest.approx(y2 - y1) and y0 < y2  # falls from left to right
+    assert x1 - x0 == pytest.approx(x2 - x1) and y1 - y0 == pytest.approx(y2 - y1) and y0 < y2  # it falls
     assert "points=\"173.0,90.0\"" in chart("one", [Line("one", (1,), (5.0,))])  # a single epoch stands in the middle
     assert "&lt;b&gt;" in chart("<b>", [Line("x", (1,), (1.0,))])
 

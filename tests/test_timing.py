@@ -29,7 +29,8 @@ def test_time_left_is_that_of_the_phases_that_were_timed():
     left.measure("gan", 30.0, 10)
     assert left.of(stages[3:], PHASES) == (3 * 10 * (1 + 2 + 3 + 4), ["recognizer"])
     assert left.as_text(stages[3:], PHASES) == "5 min left + recognizer" and left.as_text([], PHASES) == "training done"
-    assert [duration(seconds) for seconds in (0.4, 89, 91, 5400, 36240)] == ["0 s", "89 s", "2 min", "1 h 30 min", "10 h 4 min"]
+    durations = [duration(seconds) for seconds in (0.4, 89, 91, 5400, 36240)]
+    assert durations == ["0 s", "89 s", "2 min", "1 h 30 min", "10 h 4 min"]
 
 
 def test_the_line_of_an_epoch_tells_where_the_run_is_in_100_columns():
@@ -37,7 +38,7 @@ def test_the_line_of_an_epoch_tells_where_the_run_is_in_100_columns():
     metrics = {"G": 123.456, "D": 0.98765, "adv": 1.0, "val_acc": 66.6667}
     line = epoch_line(Stage("gan", 98), stages, metrics, {"images_per_second": 123.45}, "10 h 4 min left + recognizer")
     assert line.startswith("stage 2 of 3, gan epoch 99 of 120:") and "G 123.5  D 0.9877  val_acc 66.67" in line
-    assert "adv" not in line and len(line) <= 100 and line.endswith("10 h 4 min left + recognizer")
+    assert "adv" not in line and 90 < len(line) <= 100 and line.endswith("10 h 4 min left + recognizer")
 
 
 def test_a_size_goes_with_any_preset_and_gives_way_to_what_is_typed(tmp_path, monkeypatch):
@@ -58,11 +59,12 @@ def test_seeds_share_a_validation_cut_unless_asked(tmp_path, monkeypatch):
 
 def test_a_dry_run_tells_the_time_and_writes_nothing(faces, tmp_path):
     before = sorted(path.name for path in faces.rglob("*"))
-    result = train_command("--data_dir", faces, "--checkpoint_dir", tmp_path / "run", *TINY, "--epochs", 3, "--seeds", 2,
-                           "--dry_run")
+    result = train_command("--data_dir", faces, "--checkpoint_dir", tmp_path / "run", *TINY, "--epochs", 3,
+                           "--seeds", 2, "--dry_run")
     assert result.returncode == 0, result.stderr
     assert "30 training, 6 validation and 18 test images" in result.stdout and "for 2 runs" in result.stdout
-    assert all(text in result.stdout for text in ("perceptual: 1 epochs", "gan: 3 epochs of 5 steps", "recognizer: 3 epochs"))
+    lines = "perceptual: 1 epochs", "gan: 3 epochs of 5 steps", "recognizer: 3 epochs"
+    assert all(line in result.stdout for line in lines)
     assert list(tmp_path.iterdir()) == [] and sorted(path.name for path in faces.rglob("*")) == before
 
 

@@ -17,6 +17,7 @@ from PIL import Image
 
 import utils
 from datasets import align, check, convert
+from datasets.lists import read_lines
 from datasets.pictures import BadPicture, fault_when_decoded, read_picture
 from models.checkpoints import read_perceptual
 from models.vgg import VGG
@@ -117,6 +118,8 @@ def test_files_that_stand_for_others_are_said_for_what_they_are(tmp_path, text, 
     (tmp_path / "x.pth").write_text(text)
     with pytest.raises(UserError, match=said):
         read_perceptual(tmp_path / "x.pth")
+    with pytest.raises(UserError, match=said):
+        read_lines(tmp_path / "x.pth")
     pytest.importorskip("cv2")
     (tmp_path / "photos").mkdir()
     noise(0).save(tmp_path / "photos" / "x.png")

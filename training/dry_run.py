@@ -36,10 +36,10 @@ def dry_run(config: Config) -> None:
     shape, sizes = member.shape, member.recognizer_shape
     weights, maps, images = needed(member, layout, amp is not None)
     print(f"dry run: nothing is written into {config.run.checkpoint_dir}\n"
-          f"images    {layout.root}: {len(layout.train)} training, {len(layout.val)} validation and {len(layout.test)} test "
-          f"images of {len(layout.expressions)} expressions\n"
-          f"sizes     {shape.image_size} px, --base_width {shape.base_width}, --vgg_width {sizes.vgg_width}, --batch_size "
-          f"{member.gan.batch_size}, --vgg_batch_size {member.recognizer.vgg_batch_size}\n"
+          f"images    {layout.root}: {len(layout.train)} training, {len(layout.val)} validation and {len(layout.test)} "
+          f"test images of {len(layout.expressions)} expressions\n"
+          f"sizes     {shape.image_size} px, --base_width {shape.base_width}, --vgg_width {sizes.vgg_width}, "
+          f"--batch_size {member.gan.batch_size}, --vgg_batch_size {member.recognizer.vgg_batch_size}\n"
           f"memory    at least {(weights + maps + images) / GIB:.1f} GiB", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         vgg_init = "none" if member.perceptual.vgg_init == "imagenet" else member.perceptual.vgg_init  # as fast
@@ -47,8 +47,8 @@ def dry_run(config: Config) -> None:
         run, _ = build_run(trial, layout, Images(samples, shape.image_size, "none"), device, amp, Processes(), False)
         seconds = print_schedule(run, trial)
     if len(members) > 1:
-        print(f"in all    {duration(seconds * len(members) / config.series.jobs)} for {len(members)} runs, {config.series.jobs} "
-              "at a time")
+        jobs = config.series.jobs
+        print(f"in all    {duration(seconds * len(members) / jobs)} for {len(members)} runs, {jobs} at a time")
 
 
 def print_schedule(run: Run, config: Config) -> float:

@@ -113,7 +113,8 @@ def build_run(config: Config, layout: Layout, images: Images, device: torch.devi
                                  rounds, vgg_init, perceptual.file, pairs)
 
     def stages():
-        found = schedule(perceptual.epochs, config.gan.epochs, config.recognizer.round_every, config.recognizer.round_epochs)
+        found = schedule(perceptual.epochs, config.gan.epochs, config.recognizer.round_every,
+                         config.recognizer.round_epochs)
         return [stage for stage in found if stage.phase == "recognizer"] if config.run.gan_from else found
 
     run = Run(context, config.run, [perceptual, gan, recognizer], stages, list_fingerprint(layout, select_on, pairs),
@@ -197,8 +198,8 @@ def take_gan(run: Run, model: Path) -> None:
     gan, metadata, ours = run.phases["gan"].gan, gan_config(model), run.context.metadata
     for name in ("expressions", "gan"):
         if metadata.get(name) != ours[name]:
-            raise UserError(f"--gan_from: {model} holds a GAN with other {'expressions' if name == 'expressions' else 'sizes'} "
-                            f"({metadata.get(name)}) than {ours[name]}")
+            what = "expressions" if name == "expressions" else "sizes"
+            raise UserError(f"--gan_from: {model} holds a GAN with other {what} ({metadata.get(name)}) than {ours[name]}")
     load_gan_networks(model, gan, None, tuple(gan.STATES))
     gan.start_from_used()
 

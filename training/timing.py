@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from training.trainer import Phase, Stage
 
 COLUMNS = 100  # the longest line of an epoch
-SHOWN = ("loss", "G", "D", "acc", "val_acc", "test_acc")  # the metrics on the console; metrics.csv has all
+SHOWN = ("loss", "G", "D", "val_acc", "test_acc", "best_test_acc", "acc")  # on the console; metrics.csv has all
 
 
 class TimeLeft:
@@ -52,11 +52,13 @@ def duration(seconds: float) -> str:
 
 def epoch_line(stage: "Stage", stages: Sequence["Stage"], metrics: Mapping[str, float], rates: Mapping[str, float],
                left: str) -> str:
-    """Return the line of a finished epoch, of at most 100 columns: where the run is, the main metrics, the time left."""
+    """Return the line of a finished epoch, of at most 100 columns: position, main metrics, time left."""
     names = list(dict.fromkeys(other.phase for other in stages))
     count = sum(other.phase == stage.phase for other in stages)
     head = f"stage {names.index(stage.phase) + 1} of {len(names)}, {stage.phase} epoch {stage.epoch + 1} of {count}:"
-    parts = [head, *(f"{name} {metrics[name]:.4g}" for name in SHOWN if name in metrics), left]
-    with_rate = [*parts[:-1], *(f"{value:.3g} images/s" for value in rates.values()), left]
-    return next((line for line in ("  ".join(with_rate), "  ".join(parts)) if len(line) <= COLUMNS),
-                "  ".join(parts)[:COLUMNS])
+    updated = [f"D updated {100 * metrics['D_updated']:.0f} %"] if "D_updated" in metrics else []
+    parts = [*(f"{name} {metrics[name]:.4g}" for name in SHOWN if name in metrics), *updated,
+             *(f"{value:.3g} images/s" for value in rates.values())]
+    while parts and len("  ".join([head, *parts, left])) > COLUMNS:
+        parts.pop()
+    return "  ".join([head, *parts, left])

@@ -236,8 +236,8 @@ class Run:
                             "back, or add --force")
         self.load_state(state)
         if self.stage > len(self.schedule()):
-            raise UserError(f"--restore: the run in {self.context.folder} has already trained more than these options plan; "
-                            "leave --epochs out, or raise it")
+            raise UserError(f"--restore: the run in {self.context.folder} has already trained more than these options "
+                            "plan; leave --epochs out, or raise it")
         stage, is_over = self.current_stage(), self.stage >= len(self.schedule())
         steps = 0 if is_over or not self.step else self.phases[stage.phase].steps(stage.epoch)
         if self.step > steps:

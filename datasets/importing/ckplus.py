@@ -46,9 +46,7 @@ def read_ckextended(table: Path) -> Collection:
     """Return all rows of ``ckextended.csv``, with their pixels and its split."""
     images = list(read_images(table, len(_IN_TABLE)))
     labels = [_EXPRESSIONS.index(_IN_TABLE[image.label]) for image in images]
-    found = collected(images, labels, _EXPRESSIONS, table, "ckplus")
-    found.notes.append(f"{table.name} names no persons: one may be both in training and in test")
-    return found
+    return collected(images, labels, _EXPRESSIONS, table, "ckplus")
 
 
 def read_ckplus(source: Path, peak: int) -> Collection:

@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Sequence
 
 from datasets.checking.overview import table
 from datasets.importing.collection import BoxSample, Collection, PixelSample
@@ -52,8 +51,8 @@ def convert(found: Collection, source: Path, out: Path, writer: ImageWriter, *, 
     for reason, count in sorted(found.left_out.items()):
         print(f"left out: {count} images {reason}")
     if not any(sample.subject for sample in samples):
-        found.notes.append("no subject is known, so one person may be in the training and in the validation or test images, "
-                           "whose accuracy then flatters; tell subjects with --subject_regex, or in subjects.list")
+        found.notes.append("no subject is known, so one person may be in the training and in the validation or test "
+                           "images, whose accuracy then flatters; tell subjects with --subject_regex, or in subjects.list")
     for note in found.notes:
         print(f"note: {note}")
     print(table(read_layout(out)))
@@ -115,8 +114,8 @@ def _check_same(sample: Sample, other: Path, properties: dict[str, tuple]) -> No
     for what, (first, second) in properties.items():
         if first != second:
             also = "" if sample.path == other else f" (it is {other} as well)"
-            advice = "" if isinstance(sample, BoxSample) else ", or if a table lists several faces of a picture, name " \
-                "their boxes with --box_columns LEFT TOP RIGHT BOTTOM"
+            advice = "" if isinstance(sample, BoxSample) else ", or if a table lists several faces of a picture, " \
+                "name their boxes with --box_columns LEFT TOP RIGHT BOTTOM"
             raise UserError(f"{sample.path}{also}: is taken twice, with the {what} {first} and with {second}; correct "
                             f"it{advice}")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import re
-from pathlib import Path
 
 from datasets.importing.collection import Collection, Importer, source_directory
 from datasets.layout import DATA_SETS, Sample

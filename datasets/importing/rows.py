@@ -8,7 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Callable, Iterator, Sequence
 
-from utils import UserError
+from utils import UserError, placeholder
 
 
 def read_table(table: Path, without_header: Callable[[list[str]], Sequence[str] | None] = lambda first: None
@@ -19,6 +19,8 @@ def read_table(table: Path, without_header: Callable[[list[str]], Sequence[str] 
     names and values do not count; a row that ends early has empty values. Raises UserError, at once or when the rows
     get there, for what is no table.
     """
+    if found := placeholder(table):
+        raise UserError(f"{table}: is {found}")
     lines = _lines(table)
     first = next(lines, "")
     if not first.strip():

@@ -118,8 +118,8 @@ def read_records(table: Path, names: Names, columns: dict[str, str | None], box:
 def _check_header(table: Path, header: Sequence[str], values: Sequence[str]) -> None:
     """Raise UserError if the first line has ``values`` of a row, which would be lost if they were read as names."""
     if values:
-        raise UserError(f"{table}: has no header, its first line ({shortened(','.join(header))}) is a row; read it with "
-                        "--no_header, which names the columns by position: --file_column 1 --label_column 2")
+        raise UserError(f"{table}: has no header, its first line ({shortened(','.join(header))}) is a row; read it "
+                        "with --no_header, which names the columns by position: --file_column 1 --label_column 2")
 
 
 def _column_of(key: str, header: Sequence[str], rows: Sequence[dict[str, str]]) -> str:

@@ -1,0 +1,62 @@
+"""Runs of one setting: their options differ in seed and fold alone."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, Sequence
+
+import utils
+from options.config import SPECS
+from utils import UserError
+
+MEMBER = re.compile(r"\b(seed|fold)_\d{2,}")
+NOT_THE_SETTING = {"seed", "seeds", "split_seed", "fold", "preset", "size", "save_minutes", "log_every", "num_workers",
+                   "cache"}
+
+
+def options_of(folder: Path) -> dict[str, Any]:
+    """The options that make the setting of the run whose recognizer lies in ``folder``; empty if nothing tells them.
+
+    Paths into a run of the same series count as equal for all seeds and folds.
+    """
+    path = folder.parent / "options.json"
+    kept = utils.read_json(path) if path.is_file() else {}
+    if not isinstance(kept, dict):
+        raise UserError(f"{path}: damaged, it holds no options; restore it from a backup")
+    return {name: MEMBER.sub(r"\1_*", value) if isinstance(value, str) else value for name, value in kept.items()
+            if name in SPECS and SPECS[name].option.restore != "momentary" and name not in NOT_THE_SETTING}
+
+
+def key_of(folder: Path) -> tuple[int, int | None] | None:
+    """Seed and fold of the run whose recognizer lies in ``folder``; None if nothing tells them."""
+    path = folder.parent / "options.json"
+    kept = utils.read_json(path) if path.is_file() else {}
+    return (kept["seed"], kept.get("fold")) if isinstance(kept, dict) and "seed" in kept else None
+
+
+def check_same_setting(folders: Sequence[Path]) -> None:
+    """Raise UserError if the options of the runs differ in more than seed and fold."""
+    first = options_of(folders[0])
+    for folder in folders[1:]:
+        other = options_of(folder)
+        differing = [name for name in first if name in other and first[name] != other[name]]
+        if differing:
+            name = differing[0]
+            more = f" (and {', '.join(f'--{name}' for name in differing[1:6])})" if len(differing) > 1 else ""
+            raise UserError(f"--resume_dir: {folders[0]} was trained with --{name} {first[name]} and {folder} with "
+                            f"--{name} {other[name]}{more}; runs are pooled if only seed and fold differ, compare "
+                            "settings with --against")
+
+
+def keys_of(folders: Sequence[Path]) -> list[tuple[int, int | None]]:
+    """Seed and fold of each run of a group; UserError if one has none or two have the same."""
+    keys = [key_of(folder) for folder in folders]
+    for i, (folder, key) in enumerate(zip(folders, keys)):
+        if key is None:
+            raise UserError(f"{folder}: {folder.parent / 'options.json'} does not tell its seed, which --against needs")
+        if key in keys[:i]:
+            seed, fold = key
+            raise UserError(f"{folder}: has the same seed {seed}" + (f" and fold {fold}" if fold else "")
+                            + f" as {folders[keys.index(key)]}; name one of them")
+    return keys
