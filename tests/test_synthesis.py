@@ -169,8 +169,7 @@ def test_evaluate_measures_and_keeps_its_judge(run, broken):
     assert {**repeated, "images_per_second": 0} == {**figures, "images_per_second": 0} and again.returncode == 0
     listed, held_out = (broken / "images.list").read_text(), (run / "splits" / "images_val.list").read_text()
     dropped = next(line for line in listed.splitlines() if line not in held_out)
-    (broken / "images.list").write_text(listed.replace(dropped + "
-", ""))
+    (broken / "images.list").write_text(listed.replace(dropped + "\n", ""))
     assert "its training images are not those of the run" in refused(command(*words, "--data_dir", broken))
     assert "was not trained on these training images" in refused(command(*words, "--data_dir", broken, "--force"))
 
