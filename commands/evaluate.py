@@ -13,10 +13,10 @@ from datasets.files import check_output
 from datasets.layout import Layout, Sample, image_directory
 from datasets.loading import Images, load
 from datasets.plans import Batch, Plan, real_plan, true_swaps
-from models.checkpoints import load_judge, save_judge
 from evaluation import verdict
-from evaluation.judge import ExpressionJudge, train_judge
-from models.recognizer import Recognizer, evaluate
+from evaluation.judge import ExpressionJudge, train_judge, load_judge, save_judge
+from evaluation.recognition import evaluate
+from models.recognizer import Recognizer
 from models.swap import Pair
 from models.swapper import Swapper
 from evaluation.synthesis import Gallery, SynthesisReport, Trial, evaluate_synthesis

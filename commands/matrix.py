@@ -23,7 +23,7 @@ from pictures.matrix import confusion_picture
 from evaluation import verdict
 from evaluation.metrics import Predictions, Report
 from evaluation.pooled import Pooled
-from models.recognizer import answers
+from evaluation.recognition import predictions_of
 from utils import UserError
 
 MISTAKES_SHOWN = 24
@@ -64,7 +64,7 @@ def evaluate_split(trained: TrainedRecognizer, layout: Layout, split: str, image
     check_images(samples)
     images = decoded.of(samples) if decoded else Images(samples, image_size, cache="none")
     batches = images.evaluation_batches(batch_size, trained.recognizer.device, num_workers)
-    label, probabilities = map(numpy.concatenate, zip(*answers(trained.recognizer, trained.encoder, batches)))
+    label, probabilities = map(numpy.concatenate, zip(*predictions_of(trained.recognizer, trained.encoder, batches)))
     persons = numpy.unique([sample.subject or f"/{sample.name}" for sample in samples], return_inverse=True)[1]
     known = any(sample.subject for sample in samples)
     return EvaluationResult(trained, samples, image_size, Predictions(label, probabilities, persons if known else None))

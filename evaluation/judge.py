@@ -7,7 +7,8 @@ shifted ones, so that faint high-frequency patterns do not convince it.
 
 from __future__ import annotations
 
-from typing import Iterable
+from pathlib import Path
+from typing import Any, Iterable
 
 import numpy as np
 import torch
@@ -16,11 +17,15 @@ from torch.nn import functional as F
 from torchvision.models.resnet import BasicBlock
 
 import utils
+from models.checkpoints import IMAGE_SIZE, naming, on_cpu, plain, take_over
 from models.recognizer import Examples, Recognizer
 from options.recipes import RecognizerRecipe
+from options.schema import NAMES, Anything, Text, check
+from utils import UserError
 
 WIDTHS = (16, 32, 64, 128)
 LEARNING_RATE = 2e-3
+JUDGE = {"net": Anything(), "config": {"expressions": NAMES, "image_size": IMAGE_SIZE, "images": Text(200)}}
 NOISE, BLUR, SHIFT = 0.1, 1.0, 1 / 16  # in [-1, 1], in pixels of a side of 64, in shares of the side
 
 
@@ -65,6 +70,25 @@ def train_judge(judge: ExpressionJudge, batches: Iterable[tuple[Tensor, Tensor]]
     for image, label in batches:
         recognizer.step(Examples(label, (disturbed(image, random),)))
     return recognizer
+
+
+def save_judge(path: Path, judge: ExpressionJudge, config: dict[str, Any]) -> None:
+    """A judge's state dict with what it was trained on."""
+    utils.save_checkpoint(path, {"net": on_cpu(judge), "config": config})
+
+
+def load_judge(path: Path, config: dict[str, Any]) -> ExpressionJudge:
+    """A judge that was trained on what ``config`` says. Raises UserError if it was not."""
+    checkpoint = check(utils.load_checkpoint(path), JUDGE, path, "delete it, or name another with --judge")
+    known = checkpoint["config"]
+    if {**known, "content": known.get("content", config["content"])} != config:
+        raise UserError(f"{path}: this judge was not trained on these training images, expressions and size; delete "
+                        "it, or name another with --judge")
+    with naming(path):
+        with torch.device("meta"):
+            judge = ExpressionJudge(len(config["expressions"]), config["image_size"])
+        take_over(judge, plain(checkpoint["net"]))
+    return judge.eval()
 
 
 def disturbed(image: Tensor, random: torch.Generator) -> Tensor:

@@ -43,7 +43,8 @@ from datasets.splits import training_pairs  # noqa: E402
 from datasets.synthetic import make_dataset  # noqa: E402
 from models.checkpoints import TrainedRecognizer  # noqa: E402
 from options.recipes import GANRecipe, GANShape  # noqa: E402
-from models.recognizer import Examples, Recognizer, evaluate, real_features  # noqa: E402
+from evaluation.recognition import evaluate  # noqa: E402
+from models.recognizer import Examples, Recognizer, real_features  # noqa: E402
 from models.speed import synchronize  # noqa: E402
 from models.swap import Pair  # noqa: E402
 from models.swap_gan import SwapGAN  # noqa: E402

@@ -42,7 +42,7 @@ def controls(heat: torch.Tensor, random: torch.Generator) -> dict[str, torch.Ten
             "the hottest places of the next face": heat.roll(1, 0)}
 
 
-def probabilities_left(trained: Trained, image: torch.Tensor, share: float, random: torch.Generator
+def probabilities_left(trained: TrainedRecognizer, image: torch.Tensor, share: float, random: torch.Generator
                        ) -> dict[str, numpy.ndarray]:
     """Of the expression that was named, for whole and blanked images (N, 3, S, S) in [-1, 1]: (N,) each."""
     said = trained.recognize(image).argmax(1)

@@ -25,15 +25,15 @@ from datasets.layout import read_layout  # noqa: E402
 from datasets.loading import Images, load  # noqa: E402
 from datasets.plans import Batch, Plan  # noqa: E402
 from datasets.splits import training_pairs, with_kept_validation  # noqa: E402
-from models.checkpoints import gan_config, load_judge, load_swap_gan  # noqa: E402
-from evaluation.judge import ExpressionJudge  # noqa: E402
+from models.checkpoints import gan_config, load_swap_gan  # noqa: E402
+from evaluation.judge import ExpressionJudge, load_judge  # noqa: E402
 from evaluation.metrics import confusion_matrix  # noqa: E402
 from utils import UserError  # noqa: E402
 
 BATCH = 64
 
 
-def labels_shown(run: Path, epoch: int | None, judge: Judge, names: list[str]) -> numpy.ndarray:
+def labels_shown(run: Path, epoch: int | None, judge: ExpressionJudge, names: list[str]) -> numpy.ndarray:
     """Counts (n, n), rows the labels of a run's synthesized training images, columns what the judge sees in them."""
     config = gan_config(run / "model")
     if config.get("expressions") != names:

@@ -20,7 +20,10 @@ from options.recipes import GANRecipe
 
 
 def generator_terms(pair: Pair, edits: Edits, perceptual: Perceptual | None, recipe: GANRecipe) -> dict[str, Tensor]:
-    """Return the further terms of the generator's loss that the recipe asks for, each with its weight."""
+    """Return the further terms of the generator's loss that the recipe asks for, each with its weight.
+
+    A term is the sum over both pairs, C with A and D with B: twice the mean over their concatenation.
+    """
     terms, truth = {}, pair.extras.truth
     swapped, own = torch.cat([edits.c, edits.d]), torch.cat([pair.image_a, pair.image_b])
     if recipe.scene_truth and truth is not None:

@@ -19,10 +19,8 @@ from torch import Tensor, nn
 
 import utils
 from options.option import specs_of
-from evaluation.attribution import heat_maps
 from models.backbones import BACKBONES, RecognizerNetwork
 from models.generator import Encoder, Generator
-from evaluation.judge import ExpressionJudge
 from options.recipes import GANShape
 from models.recognizer import Recognizer, real_features
 from models.weight_checks import fault_of_weights
@@ -48,7 +46,6 @@ GAN_CONFIG = {"gan": {"num_classes": Whole(2, 1000), **{spec.name: AsOption(spec
 FROM_ELSEWHERE = {**CONFIG, "expressions": Maybe(NAMES)}  # files of others may say less
 STATE_DICT_NAMES = "net", "state_dict", "model_state_dict", "model"  # under which checkpoints hold their weights
 WRAPPERS = "module", "_orig_mod"  # what DataParallel and torch.compile put into the names of weights
-JUDGE = {"net": Anything(), "config": {"expressions": NAMES, "image_size": IMAGE_SIZE, "images": Text(200)}}
 
 
 # ------------------------------------------------------------------------------------------------- the GAN
@@ -73,7 +70,7 @@ def load_gan_networks(folder: Path, gan: SwapGAN, epoch: int | None, networks: t
     for name in networks:
         path = gan_file(folder, name, epoch)
         state = read_weights(path)
-        with _naming(path):
+        with naming(path):
             load_into(gan.network(name), with_reconstruct_planes(state, gan.shape) if name == "Dec" else state)
 
 
@@ -98,19 +95,19 @@ def load_trained_swap(folder: Path, epoch: int | None, expressions: Sequence[str
     names = list(metadata.get("expressions") or expressions)
     paths = [gan_file(folder, name, epoch) for name in ("Enc", "Dec")]
     encoder, decoder = map(read_weights, paths)
-    with _naming(paths[1]):
+    with naming(paths[1]):
         shape = GANShape(**metadata["gan"]) if metadata else shape_of(encoder, decoder, len(names), image_size)
     discriminator = gan_file(folder, "D1", epoch)
     if not metadata and discriminator.is_file():  # the one published file that tells the number for certain
         state = read_weights(discriminator)
-        with _naming(discriminator):
+        with naming(discriminator):
             known = _entry(state, "conv.0.weight").shape[1] - 3
             if known != len(names):
                 raise ValueError(f"it was trained with {known} expressions, not {len(names)}; name them with -a")
     with torch.device("meta"):
         generator = Generator(shape)
     for path, network, state in zip(paths, (generator.encoder, generator.decoder), (encoder, decoder)):
-        with _naming(path):
+        with naming(path):
             take_over(network, state)
     return TrainedSwap(Swapper(generator.eval().requires_grad_(False), device), metadata, names)
 
@@ -230,6 +227,8 @@ class TrainedRecognizer:
     def heat_maps(self, image: Tensor, expression: Tensor) -> Tensor:
         """Where it looked in images (N, 3, S, S) for expressions (N,): (N, S, S) in [0, 1] (:mod:`evaluation.attribution`).
         """
+        from evaluation.attribution import heat_maps  # evaluation imports models: not before it is needed
+
         device = self.recognizer.device
         return heat_maps(self.recognizer.network, self.encoder, image.to(device), expression.to(device))
 
@@ -256,7 +255,7 @@ def load_recognizer(folder: Path, device: torch.device) -> TrainedRecognizer:
     config = config_in(checkpoint, path)
     acc, step = (plain_number(checkpoint.get(name)) for name in ("acc", "step"))
     check({"acc": acc, "step": step}, {"acc": Maybe(Number(-1, 100)), "step": Maybe(Whole(most=10 ** 12))}, path)
-    with _naming(path):
+    with naming(path):
         state = plain(net_of(checkpoint))
         for key in ("new_fc.weight", "features.0.weight", "fx_linear.0.weight"):
             _entry(state, key)
@@ -265,7 +264,7 @@ def load_recognizer(folder: Path, device: torch.device) -> TrainedRecognizer:
         take_over(network, state)
     encoder_path = folder / "Enc_max.pth"
     encoder_state = read_weights(encoder_path)
-    with _naming(encoder_path):
+    with naming(encoder_path):
         with torch.device("meta"):
             encoder = Encoder(_entry(encoder_state, "main.0.0.weight").shape[0])
         take_over(encoder, encoder_state)
@@ -300,7 +299,7 @@ def read_perceptual(path: Path) -> TrainedPerceptual:
     """Read the perceptual network from ``<n>_max_ckpt.t7`` or from any VGG19-bn state dict."""
     checkpoint = utils.load_checkpoint(path)
     metadata = config_in(checkpoint, path) if isinstance(checkpoint, dict) else {}
-    with _naming(path):
+    with naming(path):
         state = plain(net_of(checkpoint))
         width = _entry(state, "features.0.weight").shape[0]
         deepest = max((len(value) for key, value in state.items() if key.startswith("features.") and value.ndim),
@@ -331,31 +330,12 @@ def plain_number(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def save_judge(path: Path, judge: ExpressionJudge, config: dict[str, Any]) -> None:
-    """A judge's state dict with what it was trained on."""
-    utils.save_checkpoint(path, {"net": on_cpu(judge), "config": config})
-
-
-def load_judge(path: Path, config: dict[str, Any]) -> ExpressionJudge:
-    """A judge that was trained on what ``config`` says. Raises UserError if it was not."""
-    checkpoint = check(utils.load_checkpoint(path), JUDGE, path, "delete it, or name another with --judge")
-    known = checkpoint["config"]
-    if {**known, "content": known.get("content", config["content"])} != config:
-        raise UserError(f"{path}: this judge was not trained on these training images, expressions and size; delete "
-                        "it, or name another with --judge")
-    with _naming(path):
-        with torch.device("meta"):
-            judge = ExpressionJudge(len(config["expressions"]), config["image_size"])
-        take_over(judge, plain(checkpoint["net"]))
-    return judge.eval()
-
-
 def initialize(network: Backbone, vgg_init: str | Path) -> Backbone:
     """Start a backbone from torchvision's ImageNet weights or from a file, or leave it as it is (``--vgg_init``)."""
     if vgg_init in ("none", "stage0"):
         return network
     checkpoint = imagenet_weights(network.weights) if vgg_init == "imagenet" else utils.load_checkpoint(vgg_init)
-    with _naming(f"--vgg_init {vgg_init}"):
+    with naming(f"--vgg_init {vgg_init}"):
         network.start_from(plain(net_of(checkpoint)))
     return network
 
@@ -410,7 +390,7 @@ def plain(state: Any) -> dict[str, Tensor]:
 def read_weights(path: Path) -> dict[str, Tensor]:
     """Read a state dict from a file, whatever wraps it."""
     checkpoint = utils.load_checkpoint(path)
-    with _naming(path):
+    with naming(path):
         return plain(net_of(checkpoint))
 
 
@@ -451,7 +431,7 @@ def _entry(state: Mapping[str, Tensor], key: str) -> Tensor:
 
 
 @contextmanager
-def _naming(what: Path | str) -> Iterator[None]:
+def naming(what: Path | str) -> Iterator[None]:
     """A ValueError about a state dict becomes a UserError that names the file."""
     try:
         yield

@@ -65,5 +65,5 @@ def total_variation(image: Tensor) -> Tensor:
 
 
 def _channels_last(image: Tensor) -> Tensor:
-    """(N, C, H, W) → (N, H, W, C); of images that lie so in memory, torch's gradient would not."""
+    """(N, C, H, W) → (N, H, W, C), so that the gradient is laid out channels-last as the images are."""
     return image.permute(0, 2, 3, 1)

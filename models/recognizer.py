@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Iterable, Iterator, NamedTuple
+from typing import Any, Iterable, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.compiling import compile_networks
 from models.generator import Encoder
-from evaluation.metrics import Report, confusion_matrix
 from models.parallel import Processes
 from options.recipes import RecognizerRecipe
 from models.weight_checks import load_network, load_optimizer
@@ -147,26 +145,3 @@ def real_features(encoder: Encoder, image: Tensor, amp: torch.dtype | None = Non
     with torch.autocast(image.device.type, dtype=amp, enabled=amp is not None):
         code, _ = encoder(image)
     return torch.cat([code, code], dim=1).float()
-
-
-def answers(recognizer: Recognizer, encoder: Encoder | None,
-            batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Labels (N,) and what the recognizer says, probabilities (N, n), of each batch; arguments as in :func:`evaluate`.
-    """
-    for image, label in batches:
-        with torch.inference_mode():
-            inputs = (image,) if encoder is None else (image, real_features(encoder, image, recognizer.amp))
-        yield label.cpu().numpy(), recognizer.predict(*inputs).cpu().numpy()
-
-
-def evaluate(recognizer: Recognizer, encoder: Encoder | None, batches: Iterable[tuple[Tensor, Tensor]],
-             num_classes: int) -> Report:
-    """Judge a recognizer on batches of images (N, 3, S, S) in [-1, 1] and labels (N,).
-
-    ``encoder`` gives the features; None for a network that takes images alone. With several processes, each brings
-    its own batches and all get the figures of them together.
-    """
-    counts = np.zeros((num_classes, num_classes), dtype=np.int64)
-    for label, probabilities in answers(recognizer, encoder, batches):
-        counts += confusion_matrix(label, probabilities.argmax(1), num_classes)
-    return Report(recognizer.processes.sum(torch.from_numpy(counts).to(recognizer.device)).cpu().numpy())

@@ -79,7 +79,7 @@ class LoadingOptions:
 
     num_workers: int = option(2, "threads that decode images, or read them from --cache disk", least=0, most=256,
                               restore="free")
-    cache: str = option("auto", "keep decoded images in memory, or in one file in --checkpoint_dir (by training alone); "
+    cache: str = option("auto", "keep decoded images in memory, or in one file in --checkpoint_dir (only --mode train); "
                         "auto takes memory or disk if a third of what is free suffices", restore="free",
                         choices=("auto", "ram", "disk", "none"))
 

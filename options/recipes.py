@@ -91,7 +91,7 @@ class GANRecipe:
                            "their logits small for hundreds of steps", least=1e-3, most=1000, group=BEYOND, restore="fixed")
     even_phases: int = option(0, "let plain areas come out of the decoder's last N layers plain, without a grid of dots",
                               least=0, most=5, metavar="N", group=BEYOND)
-    schedule: str = option("step", "learning rate of the GAN: multiplied by --lr_decay now and then, or falling to zero "
+    rate_schedule: str = option("step", "learning rate of the GAN: multiplied by --lr_decay now and then, or falling to zero "
                            "over all planned steps along a half cosine", flag="gan_schedule", choices=("step", "cosine"),
                            group=BEYOND)
     mirror: bool = option(False, "mirror half of the pairs", group=BEYOND)
@@ -101,7 +101,7 @@ class GANRecipe:
 
     def rate(self, step: int) -> float:
         """Return the generator's learning rate in a step, counted from 0 (METHOD §3)."""
-        if self.schedule == "cosine":
+        if self.rate_schedule == "cosine":
             return half_cosine(self.lr, step, self.planned_steps)
         return self.lr * self.lr_decay ** (step // self.lr_decay_steps)
 

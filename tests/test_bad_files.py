@@ -37,11 +37,11 @@ from datasets.loading import Images
 from datasets.pictures import read_image
 from datasets.plans import real_plan, recognizer_plan
 from datasets.splits import read_pairs, with_validation
-from evaluation.judge import ExpressionJudge
+from evaluation.judge import ExpressionJudge, load_judge, save_judge
 from evaluation.metrics import Report
 from models.backbones import VGG_fx
-from models.checkpoints import (gan_config, load_judge, load_recognizer, load_swap_gan, on_cpu, read_perceptual,
-                                save_gan, save_judge, save_recognizer)
+from models.checkpoints import (gan_config, load_recognizer, load_swap_gan, on_cpu, read_perceptual, save_gan,
+                                save_recognizer)
 from models.generator import Encoder
 from models.recognizer import Examples, Recognizer
 from models.swap_gan import SwapGAN

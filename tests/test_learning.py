@@ -11,7 +11,8 @@ from datasets.loading import Images, load, to_float
 from datasets.plans import mixed_plan, recognizer_plan
 from datasets.synthetic import make_dataset
 from options.recipes import GANRecipe, GANShape, RecognizerRecipe
-from models.recognizer import Examples, Recognizer, evaluate, real_features
+from evaluation.recognition import evaluate
+from models.recognizer import Examples, Recognizer, real_features
 from models.swap import Extras, Pair
 from models.swap_gan import SwapGAN
 from models.backbones import VGG_fx

@@ -29,7 +29,8 @@ import torch
 from evaluation.metrics import Report
 from models.parallel import Processes
 from options.recipes import GANRecipe, GANShape, RecognizerRecipe
-from models.recognizer import Examples, Recognizer, evaluate, real_features
+from evaluation.recognition import evaluate
+from models.recognizer import Examples, Recognizer, real_features
 from models.swap import Extras, Pair
 from models.swap_gan import SwapGAN
 from models.backbones import VGG_fx

@@ -15,7 +15,7 @@ import train
 from conftest import (AT_A_STEP, BEFORE_SYNC, EXPRESSIONS, TINY, WHILE_WRITING, forked, refused, train_command,
                       train_until, trained)
 from options.command_line import read_config
-from training.phases import further_batches, schedule
+from training.phases import further_batches, all_stages
 from training.state import StateStore
 from training.trainer import Stage
 
@@ -214,7 +214,7 @@ def test_a_full_disk_is_one_line_and_the_last_state_stays(faces, tmp_path):
 # ---------------------------------------------------------------------------------------------- the schedule
 
 def test_schedule_is_that_of_the_method():
-    stages = schedule(2, 50, 5, 4)
+    stages = all_stages(2, 50, 5, 4)
     assert stages[:2] == [Stage("perceptual", 0), Stage("perceptual", 1)]
     assert [s.epoch for s in stages if s.phase == "gan"] == list(range(50))
     assert [s.epoch for s in stages if s.phase == "recognizer"] == list(range(40))

@@ -13,7 +13,7 @@ from datasets.lists import read_label_list
 from options.command_line import read_config
 from options.config import DEFAULTS
 from options.presets import SIZES
-from training.phases import schedule
+from training.phases import all_stages
 from training.timing import TimeLeft, duration, epoch_line
 from training.trainer import Stage
 
@@ -24,7 +24,7 @@ PHASES = {name: SimpleNamespace(steps=lambda epoch, count=count: count * (epoch 
 def test_time_left_is_that_of_the_phases_that_were_timed():
     left = TimeLeft()
     left.measure("perceptual", 10.0, 5)
-    stages = schedule(3, 4, 2, 1)
+    stages = all_stages(3, 4, 2, 1)
     assert left.of(stages, PHASES) == (2 * 5 * (1 + 2 + 3), ["gan", "recognizer"])
     left.measure("gan", 30.0, 10)
     assert left.of(stages[3:], PHASES) == (3 * 10 * (1 + 2 + 3 + 4), ["recognizer"])
@@ -34,7 +34,7 @@ def test_time_left_is_that_of_the_phases_that_were_timed():
 
 
 def test_the_line_of_an_epoch_tells_where_the_run_is_in_100_columns():
-    stages = schedule(3, 120, 2, 1)
+    stages = all_stages(3, 120, 2, 1)
     metrics = {"G": 123.456, "D": 0.98765, "adv": 1.0, "val_acc": 66.6667}
     line = epoch_line(Stage("gan", 98), stages, metrics, {"images_per_second": 123.45}, "10 h 4 min left + recognizer")
     assert line.startswith("stage 2 of 3, gan epoch 99 of 120:") and "G 123.5  D 0.9877  val_acc 66.67" in line

@@ -13,9 +13,10 @@ from datasets.layout import Layout
 from datasets.loading import Images, Loaded, load
 from datasets.plans import Plan
 from evaluation.metrics import Report
+from evaluation.recognition import evaluate
 from models.generator import Encoder
 from models.parallel import Processes
-from models.recognizer import Recognizer, evaluate
+from models.recognizer import Recognizer
 
 
 @dataclass(frozen=True)

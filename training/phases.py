@@ -31,10 +31,10 @@ from utils import UserError
 
 SAMPLE_ROWS = ("A", "B", "C: A with B's expression", "D: B with A's expression", "A' from C and D", "B' from D and C")
 MIXED_PER_SYNTHESIS = 6  # mixed batches whose synthesized images are made at once
-STEPS_BETWEEN_TESTS = 200  # the recognizer's batches between two evaluations with --select_on test (METHOD §5)
+STEPS_BETWEEN_EVALUATIONS = 200  # the recognizer's batches between two evaluations with --select_on test (METHOD §5)
 
 
-def schedule(perceptual_epochs: int, epochs: int, round_every: int, round_epochs: int) -> list[Stage]:
+def all_stages(perceptual_epochs: int, epochs: int, round_every: int, round_epochs: int) -> list[Stage]:
     """Return stage 0, then GAN epochs with a recognizer round after every ``round_every`` of them (METHOD §5)."""
     stages = [Stage("perceptual", epoch) for epoch in range(perceptual_epochs)]
     recognizer_epoch = 0
@@ -338,18 +338,18 @@ class RecognizerPhase:
             batch = batch._replace(inputs=(image, real_features(self.gan.encoder, image, self.gan.amp)))
         context.seed_torch("dropout", "recognizer", steps, context.processes.rank)
         metrics = self.recognizer.step(batch)
-        if context.select_on == "test" and self.recognizer.steps % STEPS_BETWEEN_TESTS == 0:
+        if context.select_on == "test" and self.recognizer.steps % STEPS_BETWEEN_EVALUATIONS == 0:
             self._keep_if_better()
         return metrics
 
     def end_epoch(self, epoch: int, means: dict[str, float]) -> dict[str, float]:
         """Evaluate the recognizer on the selection images, and write it with its encoder if it is to be kept.
 
-        With ``--select_on test`` that has happened every ``STEPS_BETWEEN_TESTS`` batches, as in the published code, and
+        With ``--select_on test`` that has happened every ``STEPS_BETWEEN_EVALUATIONS`` batches, as in the published code, and
         happens here only if the epoch had too few batches for that.
         """
         before = self.recognizer.steps - self.steps(epoch)
-        was_tested = self.recognizer.steps // STEPS_BETWEEN_TESTS > before // STEPS_BETWEEN_TESTS
+        was_tested = self.recognizer.steps // STEPS_BETWEEN_EVALUATIONS > before // STEPS_BETWEEN_EVALUATIONS
         if self.context.select_on == "test" and was_tested:
             return {"best_test_acc": self.best_acc}
         return self.context.selection_metric(self._keep_if_better())

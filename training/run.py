@@ -28,7 +28,7 @@ from training.data import (check_fold, check_overwrite, checked_data, checkpoint
                            is_demo, selection, split_for)
 from training.launch import begin
 from training.memory import check_memory
-from training.phases import GANPhase, PerceptualPhase, RecognizerPhase, schedule
+from training.phases import GANPhase, PerceptualPhase, RecognizerPhase, all_stages
 from training.precision import amp_dtype, with_precision
 from training.processes import agreed_config, check_agreement, download_imagenet_weights, restore_everywhere
 from training.run_directory import RunDirectory
@@ -113,7 +113,7 @@ def build_run(config: Config, layout: Layout, images: Images, device: torch.devi
                                  rounds, vgg_init, perceptual.file, pairs)
 
     def stages():
-        found = schedule(perceptual.epochs, config.gan.epochs, config.recognizer.round_every,
+        found = all_stages(perceptual.epochs, config.gan.epochs, config.recognizer.round_every,
                          config.recognizer.round_epochs)
         return [stage for stage in found if stage.phase == "recognizer"] if config.run.gan_from else found
 
