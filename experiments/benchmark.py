@@ -163,7 +163,8 @@ class Bench:
         """``--mode recognize`` on all training images, from their files to probabilities."""
         paths = [sample.path for sample in self.layout().train]
         cutter = Cutter(Preparation(self.options.image_size, None, None, 0.0))
-        trained = TrainedRecognizer(self.recognizer, self.gan.encoder, {"expressions": self.layout().expressions}, 0.0, 0)
+        config = {"expressions": self.layout().expressions}
+        trained = TrainedRecognizer(self.recognizer, self.gan.encoder, config, 0.0, 0)
         for _ in looked_at(map(Picture, paths), len(paths), cutter, trained, 0, LARGE_BATCH):
             pass
 
