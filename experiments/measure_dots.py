@@ -1,10 +1,11 @@
-"""How strong is the grid of dots that transposed convolutions leave in the swaps? A table, a row for each run.
+"""How much of what the swaps change are dots, specks and color? A table, a row for each run.
 
     python experiments/measure_dots.py checkpoint/claim/wild_0_gan checkpoint/checkpoint_demo
 
 What the swaps and the reconstructions of the test images add to them, as power over frequency: what it has at a period
 of two pixels, across, down and both, over the median of the frequencies around. 1 is no grid; a row of the test images
-themselves says what real faces have.
+themselves says what real faces have. Specks are the share of the power at periods below three pixels, color that of
+what differs between the channels.
 """
 
 from __future__ import annotations
@@ -38,8 +39,21 @@ def peaks(images: Tensor) -> list[float]:
     return found
 
 
+def specks(images: Tensor) -> float:
+    """The share in % of the power of (N, 3, S, S), without its mean, at periods below three pixels."""
+    power = torch.fft.fft2(images).abs().square().mean((0, 1))
+    power[0, 0] = 0
+    frequency = torch.fft.fftfreq(len(power))
+    return float(100 * power[frequency[:, None].square() + frequency.square() > 1 / 9].sum() / power.sum())
+
+
+def color(images: Tensor) -> float:
+    """The share in % of the power of (N, 3, S, S) that is not common to its channels."""
+    return float(100 * (images - images.mean(1, keepdim=True)).square().mean() / images.square().mean())
+
+
 def measured(run: Path) -> dict[str, list[float]]:
-    """The peaks of a run's test images, and of what its swaps and reconstructions add to them."""
+    """The figures of a run's test images, and of what its swaps and reconstructions add to them."""
     config = gan_config(run / "model")
     names, device = config["expressions"], torch.device("cpu")
     gan = load_swap_gan(run / "model", None, names, config["image_size"], device)
@@ -50,8 +64,8 @@ def measured(run: Path) -> dict[str, list[float]]:
         faces.append(face)
         swapped.append(edits.c - face)
         rebuilt.append(edits.a_rebuilt - face)
-    return {"the images": peaks(torch.cat(faces)), "swaps": peaks(torch.cat(swapped)),
-            "reconstructions": peaks(torch.cat(rebuilt))}
+    found = {"the images": torch.cat(faces), "swaps": torch.cat(swapped), "reconstructions": torch.cat(rebuilt)}
+    return {what: [*peaks(images), specks(images), color(images)] for what, images in found.items()}
 
 
 def main() -> None:
@@ -59,7 +73,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="directories with a run's networks")
     options = parser.parse_args()
-    print("| run | | across | down | both |\n|---|---|---|---|---|")
+    print("| run | | across | down | both | specks % | color % |\n|---|---|---|---|---|---|---|")
     for run in options.runs:
         for what, found in measured(run).items():
             print(f"| {run.name} | {what} | " + " | ".join(f"{value:.1f}" for value in found) + " |", flush=True)

@@ -13,7 +13,7 @@ import pytest
 from conftest import REPOSITORY
 
 READMES = [REPOSITORY / "README.md", *(REPOSITORY / name / "README.md"
-                                       for name in ("datasets", "models", "checkpoint", "tests"))]
+                                       for name in ("datasets", "models", "checkpoint", "tests", "experiments"))]
 COMMANDS = {
     "train.py": "options.command_line", "test_matrix_multi.py": "test_matrix_multi",
     **{f"datasets.{name}": f"datasets.{name}" for name in ("align", "check", "convert", "synthetic")},

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from types import SimpleNamespace
 
 import torch
@@ -78,7 +77,7 @@ def test_a_recognizer_is_trained_alone_on_the_gan_of_another_run(finished, tmp_p
                         (tmp_path / "arm", finished))
         assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
     kept = json.loads((tmp_path / "arm" / "options.json").read_text())
-    assert kept["gan_from"] == str(finished) and kept["base_width"] == 2 and kept["seed"] == 3 and kept["round_every"] == 1
+    assert kept["gan_from"] == str(finished) and kept["base_width"] == 2 and kept["seed"] == 3
     cuts = [read_label_list(folder / "splits" / "images_val.list").keys() for folder in (tmp_path / "arm", finished)]
     assert cuts[0] == cuts[1]  # the GAN has not seen these
     line = refused(train_command(*words, "--checkpoint_dir", tmp_path / "other", "--lr", 5))
@@ -87,14 +86,13 @@ def test_a_recognizer_is_trained_alone_on_the_gan_of_another_run(finished, tmp_p
     assert "options.json: no such file" in refused(train_command("--gan_from", tmp_path, "--checkpoint_dir", "x"))
 
 
-def test_a_resumed_run_says_where_it_is_and_keeps_its_options(finished, tmp_path):
-    shutil.copytree(finished, tmp_path / "run")
-    words = ["--restore", "--checkpoint_dir", tmp_path / "run", "--gpu", -1]
+def test_a_resumed_run_says_where_it_is_and_keeps_its_options(own):
+    words = ["--restore", "--checkpoint_dir", own, "--gpu", -1]
     for wrong, said in ((["--preset", "tuned"], "--preset paper"), (["--epochs", 1], "already trained more")):
         assert said in refused(train_command(*words, *wrong))
-    assert json.loads((tmp_path / "run" / "options.json").read_text())["epochs"] == 2
+    assert json.loads((own / "options.json").read_text())["epochs"] == 2
     result = train_command(*words)
     assert result.returncode == 0 and "the run is complete, its 5 epochs are trained" in result.stdout, result.stderr
     result = train_command(*words, "--epochs", 3)
     assert "resuming in gan epoch 3 of 3, after 0 of its 5 steps" in result.stdout, result.stderr
-    assert json.loads((tmp_path / "run" / "options.json").read_text())["epochs"] == 3
+    assert json.loads((own / "options.json").read_text())["epochs"] == 3

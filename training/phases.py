@@ -29,7 +29,7 @@ from training.processes import share_file
 from training.trainer import Metrics, Stage
 from utils import UserError
 
-SAMPLE_ROWS = ("A", "B", "C: A with B's expression", "D: B with A's expression", "A' from C and D", "B' from D and C")
+SAMPLE_ROWS = ("A", "B", "C: A with B's expression", "D: B with A's expression", "A': A rebuilt", "B': B rebuilt")
 MIXED_PER_SYNTHESIS = 6  # mixed batches whose synthesized images are made at once
 STEPS_BETWEEN_EVALUATIONS = 200  # the recognizer's batches between two evaluations with --select_on test (METHOD §5)
 
