@@ -107,7 +107,7 @@ class SynthesisReport:
 
 @torch.inference_mode()
 def evaluate_synthesis(gan: Swapper, judge: ExpressionJudge, judge_accuracy: float, trials: Iterable[Trial],
-                       gallery: Gallery,                        train_features: np.ndarray, seed: int = 0) -> SynthesisReport:
+                       gallery: Gallery, train_features: np.ndarray, seed: int = 0) -> SynthesisReport:
     """Swap the pairs of all trials and measure C, A's person with B's expression, and the reconstruction A'.
 
     ``train_features`` (K, F) are the judge's, of real training images; ``seed`` chooses the swaps that are compared
