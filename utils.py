@@ -335,7 +335,9 @@ def processes_here() -> int:
 
 
 def number_of_processes() -> int:
-    """How many processes work together. Raises UserError if the environment says so but ``torchrun`` has started none."""
+    """How many processes work together. Raises UserError if the environment says so but ``torchrun`` has started
+    none.
+    """
     given = {name: os.environ.get(name) for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK")}
     world = given["WORLD_SIZE"]
     if world in (None, "1"):
@@ -588,7 +590,8 @@ def digest_of_ends(handle: BinaryIO, part: int = 1 << 19) -> bytes:
 
 
 def fingerprint(values: Iterable[Any]) -> str:
-    """A SHA-256 of plain values, the same for equal values in equal order; an iterator counts as the list of its own."""
+    """A SHA-256 of plain values, the same for equal values in equal order; an iterator counts as the list of its own.
+    """
     return _digest(part.encode() for part in _written(iter(values)))
 
 

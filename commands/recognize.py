@@ -296,8 +296,9 @@ def draw_sheet(tally: Tally, trained: TrainedRecognizer, path: Path) -> None:
     cards = [Card(face, warm, shares, caption.strip()) for face, warm, (_, shares, caption)
              in zip(image, heat, tally.sample)]
     which = f"{len(cards)} of " if tally.persons else f"the first {len(cards)} of "
+    side = explained_side(trained.image_size)
     heads = [(which if tally.faces > len(cards) else "") + counted(tally.faces, "face"),
-             f"heat: evidence for the named expression (LayerCAM, maps of {explained_side(trained.image_size)} x {explained_side(trained.image_size)})"]
+             f"heat: evidence for the named expression (LayerCAM, maps of {side} x {side})"]
     save_figure(cards_picture(cards, trained.names, heads), path)
 
 

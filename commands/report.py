@@ -91,9 +91,10 @@ def number(value: float | None, unit: str = "") -> str:
 
 def options_table(kept: Mapping[str, Any]) -> str:
     """The options of a run that its preset does not have, with those of the preset."""
-    preset = {**DEFAULTS, **absolute(PRESETS[kept["preset"]])}
+    preset = {**DEFAULTS, **PRESETS[kept["preset"]]}
+    resolved = absolute(preset)
     rows = [(f"--{name}", shown(value), shown(preset[name])) for name, value in kept.items()
-            if SPECS[name].option.restore != "momentary" and name != "preset" and value != preset[name]]
+            if SPECS[name].option.restore != "momentary" and name != "preset" and value != resolved[name]]
     return table(("option", "this run", "preset"), rows, 3) if rows else "<p>None.</p>"
 
 

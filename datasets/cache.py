@@ -1,7 +1,7 @@
 """Every image decoded once, for a whole training: into memory, or into a file that is mapped into it.
 
-A file for ``--cache disk`` holds the images as (N, 3, S, S) uint8, and behind them a digest of each image file. Its name
-tells of which files, by names, sizes and times, at which size; under that name it appears whole or not at all.
+A file for ``--cache disk`` holds the images as (N, 3, S, S) uint8, and behind them a digest of each image file. Its
+name tells of which files, by names, sizes and times, at which size; under that name it appears whole or not at all.
 """
 
 from __future__ import annotations

@@ -160,9 +160,8 @@ def cut_in_batches(pictures: Iterable[Picture], cut: Callable[[Picture], list[Cr
                    size: int, ahead: bool = False) -> Iterator[list[tuple[Picture, list[Crop] | UserError]]]:
     """The pictures in order, ``size`` at a time and without their images, with their crops or what is wrong with them.
 
-    Threads read a batch ``ahead`` of the one that is used, or rest meanwhile: beside a network on the CPU they would only
-    wait for each other.
-    """
+    Threads read a batch ``ahead`` of the one that is used, or rest meanwhile: beside a network on the CPU they would
+    only wait for each other. """
     def tried(picture: Picture) -> list[Crop] | UserError:
         try:
             return cut(picture)

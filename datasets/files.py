@@ -88,5 +88,5 @@ def check_figure(path: str | os.PathLike, flag: str) -> None:
     ``flag`` is the option that leads elsewhere.
     """
     if os.path.lexists(path) and not is_drawn(path):
-        raise UserError(f"{path}: is there, and nothing says that this program drew it; move it away, or choose another "
-                        f"place ({flag})")
+        raise UserError(f"{path}: is there, and nothing says that this program drew it; move it away, or choose "
+                        f"another place ({flag})")

@@ -175,7 +175,8 @@ class _Planned:
         pixels = self.images[positions]
         if not flip.any():
             return pixels
-        return torch.where(to_device(torch.from_numpy(flip), pixels.device)[:, None, None, None], pixels.flip(3), pixels)
+        is_mirrored = to_device(torch.from_numpy(flip), pixels.device)[:, None, None, None]
+        return torch.where(is_mirrored, pixels.flip(3), pixels)
 
 
 def load(images: Images, plan: Sequence[Batch], num_workers: int = 0, pin_memory: bool = False,

@@ -109,8 +109,9 @@ def _paired(sources: numpy.ndarray, targets: numpy.ndarray) -> numpy.ndarray:
 
 
 def pair_lines(samples: Sequence[Sample], pairs: numpy.ndarray) -> Iterator[str]:
-    """The lines of an ``images_gan_nature.list``, ``<source stem>_<target name> <label>``, for pairs of positions (P, 2)
-    in some samples (METHOD §4)."""
+    """The lines of an ``images_gan_nature.list``, ``<source stem>_<target name> <label>``, for pairs of positions (P,
+    2) in some samples (METHOD §4).
+    """
     for source, target in zip(*map(numpy.ndarray.tolist, pairs.T)):
         yield f"{_stem(samples[source].name)}_{samples[target].name} {samples[source].label}\n"
 

@@ -91,7 +91,8 @@ class SynthesisReport:
                  ("", "", to),
                  ("", "", f"hardest: {hardest}"),
                  ("old expression kept", f"{self.kept:.1f} %", ""),
-                 ("judge's own accuracy", f"{self.judge_accuracy:.1f} %", f"on the real test images; chance {100 / len(names):.1f} %"),
+                 ("judge's own accuracy", f"{self.judge_accuracy:.1f} %",
+                  f"on the real test images; chance {100 / len(names):.1f} %"),
                  ("reconstruction", f"{self.rebuilt_psnr:.2f} dB", f"SSIM {self.rebuilt_ssim:.3f}"),
                  ("Fréchet distance", f"{self.fid:.2f}", f"real test images: {self.fid_floor:.2f}"),
                  ("speed", f"{self.images_per_second:.1f}", "synthesized images/s")]
@@ -105,8 +106,8 @@ class SynthesisReport:
 
 
 @torch.inference_mode()
-def evaluate_synthesis(gan: Swapper, judge: ExpressionJudge, judge_accuracy: float, trials: Iterable[Trial], gallery: Gallery,
-                       train_features: np.ndarray, seed: int = 0) -> SynthesisReport:
+def evaluate_synthesis(gan: Swapper, judge: ExpressionJudge, judge_accuracy: float, trials: Iterable[Trial],
+                       gallery: Gallery,                        train_features: np.ndarray, seed: int = 0) -> SynthesisReport:
     """Swap the pairs of all trials and measure C, A's person with B's expression, and the reconstruction A'.
 
     ``train_features`` (K, F) are the judge's, of real training images; ``seed`` chooses the swaps that are compared

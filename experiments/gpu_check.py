@@ -3,7 +3,7 @@
     python experiments/gpu_check.py
     python experiments/gpu_check.py --size tiny --device cpu --checks device fidelity training
 
-It prints one Markdown table for the README, and writes it to ``--output``: whether losses and gradients are those of the
+It prints one Markdown table for the README, and writes it to ``--output``: whether losses and swaps are those of the
 CPU, one epoch of each phase in float32, bf16 and fp16, exact resume, compiled networks, speed and memory at the paper's
 size with and without the reference's way, and two GPUs. What could not be tried stands there as "not tested".
 """
@@ -37,7 +37,8 @@ from models.vgg import VGG, Perceptual  # noqa: E402
 from options.recipes import GANRecipe, GANShape  # noqa: E402
 
 MINUTES = 8.0
-WIDTHS = {"tiny": {"image_size": 32, "base_width": 4, "vgg_width": 4, "fc_width": 16, "batch_size": 4, "vgg_batch_size": 8},
+WIDTHS = {"tiny": {"image_size": 32, "base_width": 4, "vgg_width": 4, "fc_width": 16, "batch_size": 4,
+                   "vgg_batch_size": 8},
           "paper": {"image_size": 64, "base_width": 32, "vgg_width": 32, "fc_width": 512, "batch_size": 8,
                     "vgg_batch_size": 12}}  # of the short trainings; the benchmark has the paper's own
 AMPS = {"float32": "off", "bf16": "bf16", "fp16": "fp16"}
@@ -75,8 +76,8 @@ class Checks:
             yield Row("device", "CPU", f"{torch.get_num_threads()} threads, {versions}")
             return
         known = torch.cuda.get_device_properties(self.device)
-        yield Row("device", known.name, f"{known.total_memory / 2 ** 30:.0f} GiB, capability {known.major}.{known.minor}, "
-                  f"CUDA {torch.version.cuda}, {versions}")
+        yield Row("device", known.name, f"{known.total_memory / 2 ** 30:.0f} GiB, capability "
+                  f"{known.major}.{known.minor}, CUDA {torch.version.cuda}, {versions}")
 
     def fidelity(self) -> Iterator[Row]:
         """The same step on the CPU and on the device, without TF32."""
@@ -85,7 +86,8 @@ class Checks:
         torch.backends.cudnn.allow_tf32 = True
         worst = max(here, key=lambda name: difference(here[name], there[name]))
         gap = difference(here[worst], there[worst])
-        yield Row("losses and weights of a step equal the CPU's", verdict(gap < 1e-3), f"largest difference {gap:.1e}, {worst}")
+        yield Row("losses and swaps of a step equal the CPU's", verdict(gap < 1e-3),
+                  f"largest difference {gap:.1e}, {worst}")
 
     def training(self) -> Iterator[Row]:
         """One epoch of each phase in each precision."""
@@ -96,7 +98,8 @@ class Checks:
             run = self.folder / f"run_{name}"
             self.train(run, "--amp", amp)
             speeds = {row["phase"]: float(row["value"]) for row in read_csv(run / "log" / "speed.csv")}
-            losses = [float(row["value"]) for row in read_csv(run / "log" / "metrics.csv") if row["name"] in ("G", "loss")]
+            losses = [float(row["value"]) for row in read_csv(run / "log" / "metrics.csv")
+                      if row["name"] in ("G", "loss")]
             yield Row(f"training in {name}", verdict(all(abs(loss) < 1e4 for loss in losses)),
                       ", ".join(f"{phase} {speed:.0f} images/s" for phase, speed in speeds.items()))
 
@@ -108,7 +111,7 @@ class Checks:
         process = subprocess.Popen([*self.command(stopped), *more], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True,
                                    stderr=subprocess.DEVNULL)
         for line in process.stdout:
-            if line.startswith("gan epoch 1"):
+            if "gan epoch 1 " in line:
                 process.send_signal(signal.SIGTERM)
         if process.wait() != 128 + signal.SIGTERM:
             raise Failed(f"the run did not stop as asked (status {process.returncode})")
@@ -146,7 +149,8 @@ class Checks:
         run = self.folder / "two"
         self.train(run, "--gpu", "0", "1")
         speeds = {row["phase"]: float(row["value"]) for row in read_csv(run / "log" / "speed.csv")}
-        yield Row("training on two GPUs", "works", ", ".join(f"{phase} {speed:.0f} images/s" for phase, speed in speeds.items()))
+        yield Row("training on two GPUs", "works",
+                  ", ".join(f"{phase} {speed:.0f} images/s" for phase, speed in speeds.items()))
 
     # ------------------------------------------------------------------------------------------------- how
 
@@ -154,15 +158,17 @@ class Checks:
         """A short training of all phases on drawn faces."""
         faces = self.folder / "faces"
         if not faces.is_dir():
-            make_dataset(faces, image_size=WIDTHS[self.size]["image_size"], subjects_train=4 if self.size == "tiny" else 20,
-                         subjects_test=2, scenes=1)
+            make_dataset(faces, image_size=WIDTHS[self.size]["image_size"], subjects_test=2, scenes=1,
+                         subjects_train=4 if self.size == "tiny" else 20)
         words = [f"--{name}={value}" for name, value in WIDTHS[self.size].items()]
-        return [sys.executable, "train.py", "--data_dir", str(faces), "--checkpoint_dir", str(run), *words, "--vgg_init=none",
-                "--perceptual_epochs=1", "--epochs=1", "--round_every=1", "--round_epochs=1", "--force", "--gpu", self.gpu]
+        return [sys.executable, "train.py", "--data_dir", str(faces), "--checkpoint_dir", str(run), *words,
+                "--vgg_init=none", "--perceptual_epochs=1", "--epochs=1", "--round_every=1", "--round_epochs=1",
+                "--force", "--gpu", self.gpu]
 
     def train(self, run: Path, *more: str, new: bool = True) -> None:
         """Do the short training, or go on with it."""
-        words = self.command(run) if new else [sys.executable, "train.py", "--checkpoint_dir", str(run), "--gpu", self.gpu]
+        words = self.command(run) if new else \
+            [sys.executable, "train.py", "--checkpoint_dir", str(run), "--force", "--gpu", self.gpu]
         self.call([*words, *more])
 
     def measured(self, *more: str) -> tuple[dict[str, dict[str, Any]], float]:
@@ -171,8 +177,9 @@ class Checks:
         sizes = ["--sizes", "paper"] if self.size == "paper" else \
             ["--sizes", "demo", *(f"--{name}={value}" for name, value in WIDTHS["tiny"].items())]
         phases = [] if "--phases" in more else ["--phases", "gan_step", "recognizer_step", "evaluation"]
-        self.call([sys.executable, "experiments/benchmark.py", *sizes, *phases, "--seconds", "0" if self.size == "tiny" else "4",
-                   "--device", self.device.type, "--json", str(json_file), *more])
+        seconds = "0" if self.size == "tiny" else "4"
+        self.call([sys.executable, "experiments/benchmark.py", *sizes, *phases, "--seconds", seconds, "--device",
+                   self.device.type, "--json", str(json_file), *more])
         found = json.loads(json_file.read_text())
         return {row["phase"]: row for row in found["phases"]}, found["peak_flops"]
 
@@ -193,7 +200,7 @@ class Checks:
 
 
 def one_step(device: torch.device) -> dict[str, torch.Tensor]:
-    """Losses of one GAN and one recognizer step, the same on every device, and the networks' weights after it."""
+    """Losses of one GAN and one recognizer step, and the swaps after it, which are to be the same on every device."""
     torch.manual_seed(0)
     gan = SwapGAN(GANShape(3, 64, 8), GANRecipe(G_max=1e9), Perceptual(VGG(3, 8, 16).features), device)
     network = VGG_fx(3, 8, 32, 8)
@@ -205,7 +212,8 @@ def one_step(device: torch.device) -> dict[str, torch.Tensor]:
     a = torch.arange(6, device=device) % 3
     pair = Pair(*(images.contiguous(memory_format=torch.channels_last) for images in faces), a, (a + 1) % 3)
     found = {f"loss {name}": value for name, value in gan.step(pair, torch.Generator().manual_seed(0)).items()}
-    found["loss of the recognizer"] = recognizer.step(Examples(a, (faces[0], real_features(gan.encoder, faces[0]))))["loss"]
+    examples = Examples(a, (faces[0], real_features(gan.encoder, faces[0])))
+    found["loss of the recognizer"] = recognizer.step(examples)["loss"]
     found["swap"] = gan.swap(pair)[0]
     return {name: value.detach().float().cpu() for name, value in found.items()}
 
@@ -244,7 +252,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", choices=("paper", "tiny"), default="paper", help="tiny: to try this program itself")
     parser.add_argument("--device", default="cuda", help="cuda, cuda:1 or cpu")
-    parser.add_argument("--output", type=Path, default=Path("gpu_check.md"), metavar="FILE", help="where the table is written")
+    parser.add_argument("--output", type=Path, default=Path("gpu_check.md"), metavar="FILE",
+                        help="where the table is written")
     names = {"device": "device_row", "fidelity": "fidelity", "training": "training", "resume": "resume",
              "two_gpus": "two_gpus", "benchmark": "benchmark", "compile": "compile"}
     parser.add_argument("--checks", nargs="+", choices=names, default=list(names), help="which to make")

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
+from conftest import command
 from datasets import align
 from datasets.aligning.alignment import align_face, align_points
 from datasets.aligning.geometry import (border_mask, eye_tilt, inverse, paste_back, similarity, template, transformed,
@@ -30,8 +31,7 @@ needs_photographs = pytest.mark.skipif(not (MODEL.is_file() and WILD_FACES.is_di
 
 
 def run(*words) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-m", "datasets.align", *map(str, words)], cwd=REPOSITORY,
-                          capture_output=True, text=True)
+    return command("-m", "datasets.align", *words)
 
 
 def motion(angle: float, scale: float, shift) -> numpy.ndarray:

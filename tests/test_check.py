@@ -1,18 +1,16 @@
 """datasets.check: planted faults are found, and a sound directory passes."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy
 import pytest
 from PIL import Image
 
+from conftest import command
 from datasets.checking.looks import near_duplicates
 from datasets.checking.overview import table
 from datasets.layout import Sample, read_layout, write_layout
 
-REPOSITORY = Path(__file__).resolve().parents[1]
 EXPRESSIONS = ("smile", "surprise", "neutral")
 
 
@@ -33,8 +31,7 @@ def data_directory(root: Path, subjects: bool = True) -> Path:
 
 
 def run(root: Path, *words) -> tuple[int, str]:
-    result = subprocess.run([sys.executable, "-m", "datasets.check", str(root), *map(str, words)], cwd=REPOSITORY,
-                            capture_output=True, text=True)
+    result = command("-m", "datasets.check", root, *words)
     if result.returncode == 2:
         assert len(result.stderr.splitlines()) == 1, result.stderr
         return 2, result.stderr

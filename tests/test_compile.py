@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 
@@ -11,7 +12,7 @@ from torch._dynamo.utils import counters
 
 import utils
 from conftest import new_process
-from models.compiling import VARIANTS
+from models.compiling import VARIANTS, compile_networks
 from options.recipes import GANRecipe, GANShape, RecognizerRecipe
 from models.recognizer import Examples, Recognizer, real_features
 from models.swap import Extras, Pair
@@ -64,6 +65,27 @@ def used(gan: SwapGAN, recognizer: Recognizer, count: int) -> torch.Tensor:
     return torch.cat([said.flatten(), edits.c.flatten(), edits.a_rebuilt.flatten(), swapped[1].flatten()])
 
 
+def test_a_compiled_network_gives_the_same_and_meets_other_sizes_without_compiling_again():
+    """One small layer, twice backward as guided gradients go; the whole networks are compiled with ``--compile``."""
+    torch._dynamo.reset()
+    torch.manual_seed(0)
+    plain = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Tanh())
+    fast = copy.deepcopy(plain)
+    compile_networks(fast)
+    assert fast.state_dict().keys() == plain.state_dict().keys()
+    before = counters["stats"]["unique_graphs"]
+    for count in (2, 3, 5, 7, 9):
+        x = torch.rand(count, 4)
+        for network in (plain, fast):
+            output = network(x)
+            first, second = (torch.autograd.grad(output.pow(power).sum(), list(network.parameters()), retain_graph=True)
+                             for power in (1, 2))
+            network.found = [output, *first, *second]
+        torch.testing.assert_close(fast.found, plain.found)
+    assert 0 < counters["stats"]["unique_graphs"] - before <= 2  # the first size, and all others
+
+
+@pytest.mark.skipif("not config.getoption('--compile')", reason="takes up to 15 minutes; add --compile")
 def test_ten_steps_and_all_use_equal_those_without_and_other_sizes_do_not_compile_again():
     torch._dynamo.reset()
     plain, fast = learners(compiled=False), learners(compiled=True)
@@ -83,6 +105,7 @@ def test_ten_steps_and_all_use_equal_those_without_and_other_sizes_do_not_compil
     assert counters["stats"]["unique_graphs"] == graphs
 
 
+@pytest.mark.skipif("not config.getoption('--compile')", reason="takes minutes; add --compile")
 def test_benchmark_measures_compiled_networks_beside_eager_ones(tmp_path):
     result = new_process("experiments/benchmark.py", "--image_size", SIZE, "--base_width", 4, "--vgg_width", 4, "--fc_width", 16,
                      "--phases", "evaluation", "--compile", "--seconds", 0, "--device", "cpu", "--json",

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageOps
 
+from conftest import command
 from datasets import convert
 from datasets.layout import read_layout
 from utils import UserError
@@ -28,8 +29,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 def run(*words) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-m", "datasets.convert", *map(str, words)], cwd=REPOSITORY,
-                          capture_output=True, text=True)
+    return command("-m", "datasets.convert", *words)
 
 
 def multipie_tree(root: Path) -> Path:

@@ -161,7 +161,8 @@ def unreadable(monkeypatch) -> torch.device:
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: contextlib.nullcontext())  # which knows no meta device
     for name in ("Adam", "SGD"):  # whose fused forms do not know it either: they are torch's, and not looked at here
         kind = getattr(torch.optim, name)
-        monkeypatch.setattr(torch.optim, name, lambda parameters, fused, kind=kind, **settings: kind(parameters, **settings))
+        monkeypatch.setattr(torch.optim, name,
+                            lambda parameters, fused, kind=kind, **settings: kind(parameters, **settings))
         monkeypatch.setattr(kind, "step", lambda self: None)
     return torch.device("meta")
 
@@ -244,7 +245,7 @@ def test_the_main_process_works_for_all_without_a_process_group():
 
 
 def test_facts_that_differ_are_named_in_every_process():
-    errors = on_threads(2, lambda processes: processes.check_same({"seed": "1", "list": str(processes.rank)}, "mend it"))
+    errors = on_threads(2, lambda processes: processes.check_same({"seed": "1", "list": str(processes.rank)}, "mend"))
     assert len({str(error) for error in errors}) == 1
     assert str(errors[0]).startswith("process 1 on ") and "another list (1) than process 0" in str(errors[0])
     assert on_threads(2, lambda processes: processes.check_same({"seed": "1"}, "mend it")) == [None, None]
@@ -257,7 +258,7 @@ def test_a_process_without_gpu_does_not_join_those_that_have_one(monkeypatch):
     for name, value in {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "localhost",
                         "MASTER_PORT": "1"}.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(UserError, match=r"process 1 on .* has another kind of device \(cpu\) than process 0 on host0 \(cuda\)"):
+    with pytest.raises(UserError, match=r"has another kind of device \(cpu\) than process 0 on host0 \(cuda\)"):
         Processes.join(CPU)
 
 

@@ -8,26 +8,26 @@ from pathlib import Path
 import pytest
 import torch
 
-from conftest import REPOSITORY, command
+from conftest import REPOSITORY, new_process
 
 sys.path.insert(0, str(REPOSITORY / "experiments"))
 from gpu_check import Checks, Failed, NotTested, Row, difference, one_step, speed_row, table  # noqa: E402
 
 
 def test_the_table_says_what_was_not_tested(tmp_path):
-    result = command("experiments/gpu_check.py", "--size", "tiny", "--device", "cpu", "--output", tmp_path / "table.md",
+    result = new_process("experiments/gpu_check.py", "--size", "tiny", "--device", "cpu", "--output", tmp_path / "table.md",
                      "--checks", "device", "fidelity", "two_gpus", "compile")
     assert result.returncode == 0, result.stderr
     lines = (tmp_path / "table.md").read_text().splitlines()
     assert result.stdout.splitlines() == lines
     assert lines[2].startswith("| device | CPU | ") and f"torch {torch.__version__}" in lines[2]
-    assert lines[3].startswith("| losses and weights of a step equal the CPU's | yes | largest difference 0.0e+00")
+    assert lines[3].startswith("| losses and swaps of a step equal the CPU's | yes | largest difference 0.0e+00")
     assert lines[4:] == ["| two gpus | not tested | there are no two GPUs |",
                          "| compile | not tested | at the paper's size alone |"]
 
 
 def test_without_a_gpu_it_says_so_in_one_line():
-    result = command("experiments/gpu_check.py")
+    result = new_process("experiments/gpu_check.py")
     assert result.returncode == 2 and result.stderr.count("\n") == 1 and "torch finds no GPU here" in result.stderr
 
 

@@ -335,7 +335,7 @@ def test_a_card_shows_a_bar_for_each_expression():
     (["--input", SMILE, "--every", 2], ["--every 2: is for a video"]),
     (["--input", SMILE, "--every", 0], ["--every 0"]),
     (["--input", SMILE, "-a", "joy", "anger"], ["was trained with -a disgust scream"]),
-    (["--input", SMILE, "--restore", 3], ["--restore 3", "best recognizer alone"]),
+    (["--input", SMILE, "--restore", 3], ["--restore 3", "only its best recognizer"]),
     (["--input", SMILE, "--align", "nowhere.onnx"], ["nowhere.onnx: no such model file|needs OpenCV"])])
 def test_what_cannot_be_recognized_is_refused_in_one_line(run, tmp_path, monkeypatch, words, said):
     monkeypatch.chdir(tmp_path)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from datasets import layout, synthetic
+from conftest import command
+from datasets import layout
 from datasets.drawing import data_set, faces
 from datasets.drawing.data_set import describe, make_dataset, truth
 from datasets.drawing.faces import EXPRESSIONS
@@ -28,8 +28,7 @@ def pixels(picture: Image.Image) -> np.ndarray:
 
 
 def run_drawing(*arguments: str | Path) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-m", "datasets.synthetic", *map(str, arguments)], cwd=ROOT,
-                          capture_output=True, text=True, timeout=60)
+    return command("-m", "datasets.synthetic", *arguments)
 
 
 def digests(root: Path) -> dict[str, str]:
@@ -66,14 +65,6 @@ def test_another_size_is_the_same_picture(size):
     assert same < 0.02 and same < 0.6 * other
 
 
-def test_edges_are_smooth():
-    """A picture is the average of a larger one, not one of its pixels in four times four."""
-    picture, large = pixels(draw(5, 6, "scream", 64)), draw(5, 6, "scream", 256)
-    averaged, picked = (np.abs(picture - pixels(large.resize((64, 64), how))).mean()
-                        for how in (Image.Resampling.BOX, Image.Resampling.NEAREST))
-    assert averaged < 0.6 * picked
-
-
 def test_expressions_change_eyes_and_mouth_far_more_than_the_rest():
     changes = []
     for seed in range(8):
@@ -89,32 +80,6 @@ def test_expressions_change_eyes_and_mouth_far_more_than_the_rest():
     assert (change[mouth].mean(axis=(1, 2)) > 1.25 * rest).all()
     walls = change[:, :8, [*range(8), *range(-8, 0)]]
     assert walls.max() == 0
-
-
-def test_moment_varies_intensity_and_pose_a_little():
-    place = faces.scene(0)
-    shown, poses = zip(*(faces.moment(faces.identity(seed), place, "smile") for seed in range(60)))
-    corners = np.array([expression.corner for expression in shown])
-    rest, full = faces.FULL["neutral"].corner, faces.FULL["smile"].corner
-    low = rest + faces.INTENSITY[0] * (full - rest)
-    assert low <= corners.min() < corners.max() <= full
-    assert np.ptp(corners) > 0.7 * (full - low)
-    shift = np.array([pose.x - place.pose.x for pose in poses])
-    assert 0.005 < shift.std() < 0.02 and np.abs(shift).max() < 0.06
-
-
-@pytest.mark.parametrize("gray", [False, True], ids=["color", "gray"])
-def test_a_person_is_found_again_by_pixels(gray):
-    """In one and the same scene, a smile is nearest to the neutral picture of its own person."""
-    def described(name: str) -> np.ndarray:
-        pictures = np.stack([pixels(draw(seed, 7, name, 32)) for seed in range(30)])
-        if gray:
-            pictures = pictures.mean(axis=3)
-            pictures = pictures - pictures.mean(axis=(1, 2), keepdims=True)
-        return pictures.reshape(30, -1)
-
-    distance = np.linalg.norm(described("smile")[:, None] - described("neutral")[None], axis=2)
-    assert (distance.argmin(axis=1) == np.arange(30)).mean() > 0.9
 
 
 def test_a_linear_classifier_learns_the_expressions_from_other_persons():
@@ -247,16 +212,6 @@ def test_command_leaves_a_directory_of_others_alone(tmp_path):
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr.count("\n") == 1 and "was not drawn here" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["precious.txt"]
-
-
-@pytest.mark.parametrize("arguments, message", [(("--image_size", 7), "image size 7"), (("--scenes", 0), "scenes 0")])
-def test_command_says_what_is_wrong_in_one_line(arguments, message, tmp_path):
-    done = run_drawing(tmp_path / "demo", *arguments)
-    assert done.returncode == 2 and done.stderr.count("\n") == 1 and message in done.stderr
-
-
-def test_help_tells_the_sizes_that_can_be_drawn():
-    assert "{} to {}".format(*faces.SIZES) in synthetic.build_parser().format_help()
 
 
 def test_command_refuses_a_file(tmp_path):

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import shutil
 from types import SimpleNamespace
 
 import torch
 
-from conftest import refused, train_command
+from conftest import TINY, refused, train_command
 from datasets.lists import read_label_list
 from options.command_line import read_config
 from options.config import DEFAULTS
 from options.presets import SIZES
-from test_commands import TINY, faces, run  # noqa: F401: the fixtures
 from training.phases import all_stages
 from training.timing import TimeLeft, duration, epoch_line
 from training.trainer import Stage
@@ -63,24 +61,24 @@ def test_a_dry_run_tells_the_time_and_writes_nothing(faces, tmp_path):
     result = train_command("--data_dir", faces, "--checkpoint_dir", tmp_path / "run", *TINY, "--epochs", 3,
                            "--seeds", 2, "--dry_run")
     assert result.returncode == 0, result.stderr
-    assert "42 training, 6 validation and 18 test images" in result.stdout and "for 2 runs" in result.stdout
-    lines = "perceptual: 1 epochs", "gan: 3 epochs of 7 steps", "recognizer: 3 epochs"
+    assert "30 training, 6 validation and 18 test images" in result.stdout and "for 2 runs" in result.stdout
+    lines = "perceptual: 1 epochs", "gan: 3 epochs of 5 steps", "recognizer: 3 epochs"
     assert all(line in result.stdout for line in lines)
     assert list(tmp_path.iterdir()) == [] and sorted(path.name for path in faces.rglob("*")) == before
 
 
-def test_a_recognizer_is_trained_alone_on_the_gan_of_another_run(run, tmp_path):
-    words = ["--gan_from", run, "--gan_raw", 0, "--gpu", -1]
+def test_a_recognizer_is_trained_alone_on_the_gan_of_another_run(finished, tmp_path):
+    words = ["--gan_from", finished, "--gan_raw", 0, "--gpu", -1]
     result = train_command(*words, "--checkpoint_dir", tmp_path / "arm", "--seed", 3)
     assert result.returncode == 0 and "gan epoch" not in result.stdout, result.stderr
     assert "stage 1 of 1, recognizer epoch 2 of 2" in result.stdout
     for name in ("Enc", "Dec", "D1"):
         ours, theirs = (torch.load(folder / "model" / f"{name}_iter_temp.pth", weights_only=True) for folder in
-                        (tmp_path / "arm", run))
+                        (tmp_path / "arm", finished))
         assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
     kept = json.loads((tmp_path / "arm" / "options.json").read_text())
-    assert kept["gan_from"] == str(run) and kept["base_width"] == 4 and kept["seed"] == 3 and kept["multi_add_gan"]
-    cuts = [read_label_list(folder / "splits" / "images_val.list").keys() for folder in (tmp_path / "arm", run)]
+    assert kept["gan_from"] == str(finished) and kept["base_width"] == 2 and kept["seed"] == 3
+    cuts = [read_label_list(folder / "splits" / "images_val.list").keys() for folder in (tmp_path / "arm", finished)]
     assert cuts[0] == cuts[1]  # the GAN has not seen these
     line = refused(train_command(*words, "--checkpoint_dir", tmp_path / "other", "--lr", 5))
     assert "its GAN was trained with --lr 0.0002" in line and not (tmp_path / "other").exists()
@@ -88,14 +86,13 @@ def test_a_recognizer_is_trained_alone_on_the_gan_of_another_run(run, tmp_path):
     assert "options.json: no such file" in refused(train_command("--gan_from", tmp_path, "--checkpoint_dir", "x"))
 
 
-def test_a_resumed_run_says_where_it_is_and_keeps_its_options(run, tmp_path):
-    shutil.copytree(run, tmp_path / "run")
-    words = ["--restore", "--checkpoint_dir", tmp_path / "run", "--gpu", -1]
+def test_a_resumed_run_says_where_it_is_and_keeps_its_options(own):
+    words = ["--restore", "--checkpoint_dir", own, "--gpu", -1]
     for wrong, said in ((["--preset", "tuned"], "--preset paper"), (["--epochs", 1], "already trained more")):
         assert said in refused(train_command(*words, *wrong))
-    assert json.loads((tmp_path / "run" / "options.json").read_text())["epochs"] == 2
+    assert json.loads((own / "options.json").read_text())["epochs"] == 2
     result = train_command(*words)
     assert result.returncode == 0 and "the run is complete, its 5 epochs are trained" in result.stdout, result.stderr
     result = train_command(*words, "--epochs", 3)
-    assert "resuming in gan epoch 3 of 3, after 0 of its 7 steps" in result.stdout, result.stderr
-    assert json.loads((tmp_path / "run" / "options.json").read_text())["epochs"] == 3
+    assert "resuming in gan epoch 3 of 3, after 0 of its 5 steps" in result.stdout, result.stderr
+    assert json.loads((own / "options.json").read_text())["epochs"] == 3

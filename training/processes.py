@@ -52,13 +52,14 @@ def share_file(path: Path, processes: Processes, folder: Path, trained: bool = F
         if there is None and known is not None and folder not in path.parents:
             raise UserError(f"{path}: no such file on this machine; copy it from that of process 0")
         if there not in (None, known) and not trained:
-            raise UserError(f"{path}: is not what process 0 has under this name; delete it here, or copy that of process 0")
+            raise UserError(f"{path}: is not what process 0 has under this name; delete it here, or copy its file")
         return there != known
 
     missing = processes.first_here(is_missing)
     if not int(processes.max(torch.tensor(int(missing), device=processes.device))):
         return
-    content = processes.send(torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.uint8) if processes.main else None)
+    own = torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.uint8) if processes.main else None
+    content = processes.send(own)
 
     def write() -> None:
         if missing:
@@ -73,7 +74,8 @@ def share_file(path: Path, processes: Processes, folder: Path, trained: bool = F
 def download_imagenet_weights(processes: Processes, backbone: str) -> None:
     """Let one process of each machine download them; the others find them in torch's cache."""
     if processes.world > 1:
-        processes.first_here(lambda: [imagenet_weights(url) for url in {VGG.weights, BACKBONES[backbone].weights}] and None)
+        urls = {VGG.weights, BACKBONES[backbone].weights}
+        processes.first_here(lambda: [imagenet_weights(url) for url in urls] and None)
 
 
 def restore_everywhere(run: Run, restore: Callable[[], None]) -> None:
