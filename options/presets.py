@@ -20,10 +20,10 @@ PRESETS: dict[str, dict[str, Any]] = {
     "demo": {
         "data_dir": "datasets/demo", "checkpoint_dir": "checkpoint/checkpoint_demo", "image_size": 64,
         "base_width": 16, "vgg_width": 8, "fc_width": 256, "vgg_init": "stage0", "perceptual_epochs": 8,
-        "perceptual_lr": 1e-3, "epochs": 18, "batch_size": 12, "lr": 2e-3, "lr_decay_steps": 300, "alpha5": False,
+        "perceptual_lr": 1e-3, "epochs": 20, "batch_size": 12, "lr": 2e-3, "lr_decay_steps": 300, "alpha5": False,
         "G_max": 1000.0, "scene_truth": True, "mirror": True, "mismatched": True, "zero_biases": True, "lazy": 4,
         "ema": 0.995, "d_lr_ratio": 0.25, "d_gain": 8.0,
         "lambda_adv_loss": 0.15, "vgg_loss": False, "lambda_l2_loss": 60.0, "vgg_lr": 1e-2, "vgg_batch_size": 16,
-        "round_every": 18, "round_epochs": 8, "mix": 1.0, "vgg_schedule": "cosine",
+        "round_every": 20, "round_epochs": 10, "mix": 1.0, "vgg_schedule": "cosine",
     },
 }

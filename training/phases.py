@@ -14,6 +14,7 @@ import torch
 import utils
 from datasets.loading import Loaded, load
 from datasets.plans import Plan, gan_plan, mixed_plan, mixed_sizes, real_plan, recognizer_plan, third_of_pairs
+from evaluation.judge import disturbed
 from models.backbones import BACKBONES
 from models.checkpoints import (TrainedPerceptual, initialize, load_gan_networks, load_into, load_recognizer, on_cpu,
                                 read_perceptual, save_gan, save_recognizer)
@@ -139,7 +140,9 @@ class PerceptualPhase:
 
     def step(self, batch: Examples) -> Metrics:
         """Do one step on real images."""
-        self.context.seed_torch("dropout", "perceptual", self.recognizer.steps, self.context.processes.rank)
+        if self.options.perceptual_disturbed:
+            random = utils.generator(self.context.seed, "disturbed", self.recognizer.steps, self.context.processes.rank)
+            batch = batch._replace(inputs=(disturbed(batch.inputs[0], random),))
         return self.recognizer.step(batch)
 
     def end_epoch(self, epoch: int, means: dict[str, float]) -> dict[str, float]:
