@@ -351,8 +351,8 @@ def number_of_processes() -> int:
 
 def runs_side_by_side() -> int:
     """How many trainings of ``--jobs`` share this machine's memory and disk; 1 for one that was started alone."""
-    told = os.environ.get(SIDE_BY_SIDE, "1")
-    return int(told) if told.isascii() and told.isdigit() and 0 < len(told) < 4 and int(told) else 1
+    jobs = os.environ.get(SIDE_BY_SIDE, "1")
+    return int(jobs) if jobs.isascii() and jobs.isdigit() and 0 < len(jobs) < 4 and int(jobs) else 1
 
 
 def usable_cores() -> int:

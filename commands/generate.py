@@ -124,11 +124,11 @@ class Names:
     def __init__(self) -> None:
         self._taken: set[str] = set()
 
-    def __call__(self, wanted: str) -> str:
-        wanted = wanted.replace("/", "-")
-        stem, ending, number = Path(wanted).stem, Path(wanted).suffix, 1
-        if len(wanted.encode(errors="replace")) > 200:  # more than a file system takes, with the ending of a new file
-            stem = f"{stem[:40]}-{fingerprint([wanted])[:16]}"
+    def __call__(self, name: str) -> str:
+        name = name.replace("/", "-")
+        stem, ending, number = Path(name).stem, Path(name).suffix, 1
+        if len(name.encode(errors="replace")) > 200:  # more than a file system takes, with the ending of a new file
+            stem = f"{stem[:40]}-{fingerprint([name])[:16]}"
         name = stem + ending
         while name.lower() in self._taken:
             number += 1

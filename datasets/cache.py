@@ -116,7 +116,7 @@ class DiskCache:
         return self.path.is_file() and self.path.stat().st_size == self._pixels + DIGEST * len(self.samples)
 
     def make(self) -> None:
-        """Write the file, in place of any other in the folder; UserError where there is no room for it."""
+        """Write the file, in place of any other in the folder. Raises UserError if there is no room for it."""
         needed, free = self._pixels + DIGEST * len(self.samples), free_disk(self.folder)
         if needed > free:
             raise UserError(f"{self.folder}: --cache disk needs {needed / GIB:.3g} GiB, and the disk has "

@@ -117,9 +117,8 @@ class Cutter:
     A crop's ``pixels`` are uint8; the networks take ``datasets.loading.to_float(torch.stack([crop.pixels for crop in
     crops]))``.
 
-    UserError where a picture is broken, :class:`datasets.aligning.alignment.NoFace` where it shows none; while it is
-    made, UserError for a detector that cannot be used. Threads may share it.
-    """
+    Raises UserError if a picture is broken, :class:`datasets.aligning.alignment.NoFace` where it shows none; while it
+    is made, UserError for a detector that cannot be used. Threads may share it. """
 
     def __init__(self, preparation: Preparation) -> None:
         self.preparation, self._own = preparation, threading.local()

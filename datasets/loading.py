@@ -181,7 +181,7 @@ class _Planned:
 
 def load(images: Images, plan: Sequence[Batch], num_workers: int = 0, pin_memory: bool = False,
          share: slice = slice(None)) -> Iterator[Loaded]:
-    """The plan's batches in order, or one process's share of each; UserError at an image that cannot be decoded.
+    """The plan's batches in order, or one process's share of each. Raises UserError at an image that cannot be decoded.
 
     Threads decode ahead where images are not cached in memory, ``BATCHES_AHEAD`` batches each: Pillow works without
     Python's lock, and threads need no shared memory, of which containers have little.

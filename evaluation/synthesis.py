@@ -51,7 +51,7 @@ class SynthesisReport:
 
     What needs a true picture is NaN where none is known, ``identity`` also where no subject is. ``judge_accuracy`` is
     the judge's on real test images, ``fid_floor`` the distance of real test images to real training images, from as
-    many images as ``fid``. The rows of ``transfer_from_to`` are the old expressions, its columns the wanted ones.
+    many images as ``fid``. The rows of ``transfer_from_to`` are the old expressions, its columns the target ones.
     """
 
     swaps: int
@@ -121,9 +121,9 @@ def evaluate_synthesis(gan: Swapper, judge: ExpressionJudge, judge_accuracy: flo
         edits = gan.edits(pair)
         synchronize(gan.device)
         seconds, count = seconds + time.perf_counter() - started, count + len(edits.c)
-        said = judge.head(feature := judge.features(edits.c)).argmax(1).cpu()
+        predicted = judge.head(feature := judge.features(edits.c)).argmax(1).cpu()
         features.append(feature.float().cpu().numpy())
-        figures = {"hit": said == pair.b.cpu(), "kept": said == pair.a.cpu(), "a": pair.a, "b": pair.b, "known": known,
+        figures = {"hit": predicted == pair.b.cpu(), "kept": predicted == pair.a.cpu(), "a": pair.a, "b": pair.b, "known": known,
                    "rebuilt_psnr": psnr(edits.a_rebuilt, pair.image_a),
                    "rebuilt_ssim": ssim(edits.a_rebuilt, pair.image_a),
                    "true_psnr": psnr(edits.c, truth), "true_ssim": ssim(edits.c, truth),
