@@ -11,14 +11,12 @@ from torch.nn import functional as F
 
 from models.discriminator import Discriminators
 from models.generator import Edits, Generator
-from models.layers import every_nth
 from models.losses import total_variation
 from models.swap import Pair
-from models.vgg import Perceptual
 from options.recipes import GANRecipe
 
 
-def generator_terms(pair: Pair, edits: Edits, perceptual: Perceptual | None, recipe: GANRecipe) -> dict[str, Tensor]:
+def generator_terms(pair: Pair, edits: Edits, recipe: GANRecipe) -> dict[str, Tensor]:
     """Return the further terms of the generator's loss that the recipe asks for, each with its weight.
 
     A term is the sum over both pairs, C with A and D with B: twice the mean over their concatenation.
@@ -27,9 +25,6 @@ def generator_terms(pair: Pair, edits: Edits, perceptual: Perceptual | None, rec
     swapped, own = torch.cat([edits.c, edits.d]), torch.cat([pair.image_a, pair.image_b])
     if recipe.scene_truth and truth is not None:
         terms["truth"] = recipe.lambda_truth_loss * 2 * true_swap(swapped, truth, pair.extras.known)
-    if recipe.vgg_loss and recipe.lambda_truth_perceptual and truth is not None:
-        some = (every_nth(maps, recipe.lazy) for maps in (swapped, truth, pair.extras.known))
-        terms["truth_vgg"] = recipe.lambda_truth_perceptual * 2 * perceptual.relative_distance(*some)
     if recipe.lambda_coarse_loss:
         terms["coarse"] = recipe.lambda_coarse_loss * 2 * coarse_picture(swapped, own)
     if recipe.lambda_gray_loss:

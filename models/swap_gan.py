@@ -55,7 +55,7 @@ def generator_loss(pair: Pair, edits: Edits, fake: tuple[Tensor, Tensor], noise:
                                                + losses.reconstruction(edits.b_rebuilt, pair.image_b[::recipe.lazy]))
     if recipe.tv_loss:
         terms["tv"] = recipe.lambda_tv_loss * 2 * losses.total_variation(swapped)
-    terms.update(beyond.generator_terms(pair, edits, perceptual, recipe))
+    terms.update(beyond.generator_terms(pair, edits, recipe))
     return sum(terms.values()), terms
 
 

@@ -127,17 +127,6 @@ class Perceptual(nn.Module):
             targets = self(y)
         return sum(weight * mean_distance(a, b) for weight, a, b in zip(self.weights, self(x), targets))
 
-    def relative_distance(self, x: Tensor, y: Tensor, known: Tensor) -> Tensor:
-        """mean|φᵢ(x) − φᵢ(y)| / mean|φᵢ(y)|, averaged over the taps, of ``known`` samples (N,) and 0 for the others.
-
-        All taps count equally, however large their maps' values are. No gradient through y. Not in METHOD.
-        """
-        with torch.no_grad():
-            targets = self(y)
-        known = known[:, None, None, None]
-        parts = [((a - b).float().abs() * known).mean() / b.float().abs().mean() for a, b in zip(self(x), targets)]
-        return sum(parts) / len(parts)
-
 
 def load_vgg(network: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Copy the ``features`` of a state dict, and the ``classifier`` layers whose shapes agree.

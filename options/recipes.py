@@ -73,8 +73,6 @@ class GANRecipe:
                                "the other's expression, where subjects.list has scenes", group=BEYOND)
     lambda_truth_loss: float = option(600.0, "weight of the squared distance of C and D to their true swaps",
                                       least=0, most=1e6, group=BEYOND)
-    lambda_truth_perceptual: float = option(0.0, "weight of the perceptual distance of C and D to their true swaps",
-                                            least=0, most=1e6, group=BEYOND)
     lambda_coarse_loss: float = option(0.0, "weight of the squared distance of C to A, and of D to B, in a picture "
                                        "of 8 x 8 cells: keeps light, hair and glasses", least=0, most=1000000.0,
                                        group=BEYOND)

@@ -6,14 +6,12 @@ import math
 
 import pytest
 import torch
-from torch import nn
 
 from models import beyond, losses
 from models.generator import Edits
 from options.recipes import GANRecipe
 from models.swap import block_cuts, block_mask, decoder_label, half_way, one_hot, swap_codes, swap_label
 from models.swap_gan import discriminator_loss, generator_loss
-from models.vgg import Perceptual
 
 
 @pytest.mark.parametrize("chans, n, cuts", [
@@ -93,15 +91,6 @@ def test_color_counts_in_swaps_of_gray_images_alone():
     colored[0] = 0.3  # 0.2, -0.1, -0.1 from the mean
     loss = beyond.color_of_gray(torch.stack([colored, colored]), torch.stack([gray, colored]))
     assert loss.item() == pytest.approx((0.04 + 0.01 + 0.01) / 3 / 2)
-
-
-def test_the_relative_perceptual_distance_counts_taps_alike_and_known_truths_alone():
-    perceptual = Perceptual(nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1)), taps=(0, 1), weights=(1.0, 1.0))
-    x, y = torch.randn(2, 2, 3, 8, 8).unbind()
-    target = perceptual(y)
-    wanted = sum((a - b)[:1].abs().mean() / 2 / b.abs().mean() / 2 for a, b in zip(perceptual(x), target))
-    loss = perceptual.relative_distance(x, y, torch.tensor([True, False]))
-    assert loss.item() == pytest.approx(wanted.item(), rel=1e-5)
 
 
 def test_the_rate_falls_to_zero_over_the_planned_steps():
