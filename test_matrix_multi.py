@@ -31,7 +31,7 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--resume_dir", nargs="+", default=["checkpoint/checkpoint_multipie/VGG"], metavar="DIR",
         help="directory with max_ckpt.t7 and Enc_max.pth; names, sizes and shapes come from there. Of several, each is "
-             "judged on its own test images, a fold's on that fold, and the results are pooled")
+             "evaluated on its own test images, a fold's on that fold, and the results are pooled")
     add("--against", nargs="+", action="append", default=[], metavar="DIR",
         help="recognizers of another setting, to compare with those of --resume_dir over common seeds and folds; "
              "several times for several settings. Writes comparison.txt, .csv, .tex and .png alone")

@@ -335,7 +335,9 @@ def processes_here() -> int:
 
 
 def number_of_processes() -> int:
-    """How many processes work together. Raises UserError if the environment says so but ``torchrun`` has started none."""
+    """How many processes work together. Raises UserError if the environment says so but ``torchrun`` has started
+    none.
+    """
     given = {name: os.environ.get(name) for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK")}
     world = given["WORLD_SIZE"]
     if world in (None, "1"):
@@ -349,8 +351,8 @@ def number_of_processes() -> int:
 
 def runs_side_by_side() -> int:
     """How many trainings of ``--jobs`` share this machine's memory and disk; 1 for one that was started alone."""
-    told = os.environ.get(SIDE_BY_SIDE, "1")
-    return int(told) if told.isascii() and told.isdigit() and 0 < len(told) < 4 and int(told) else 1
+    jobs = os.environ.get(SIDE_BY_SIDE, "1")
+    return int(jobs) if jobs.isascii() and jobs.isdigit() and 0 < len(jobs) < 4 and int(jobs) else 1
 
 
 def usable_cores() -> int:
@@ -588,7 +590,8 @@ def digest_of_ends(handle: BinaryIO, part: int = 1 << 19) -> bytes:
 
 
 def fingerprint(values: Iterable[Any]) -> str:
-    """A SHA-256 of plain values, the same for equal values in equal order; an iterator counts as the list of its own."""
+    """A SHA-256 of plain values, the same for equal values in equal order; an iterator counts as the list of its own.
+    """
     return _digest(part.encode() for part in _written(iter(values)))
 
 

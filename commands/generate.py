@@ -44,14 +44,15 @@ def generate(config: Config) -> None:
     for folder in (out, out / "data"):
         check_output(folder, "--output", apart=[layout.root], directory=True)
     everyone = layout.train + layout.target_only
-    pairs = training_pairs(layout, config.run.seed, config.recognizer.pairs_per_image, config.recognizer.targets == "any")
+    pairs = training_pairs(layout, config.run.seed, config.recognizer.pairs_per_image,
+                           config.recognizer.targets == "any")
     for name in names:
         if len(name.split()) != 1:
-            raise UserError(f"--mode generate: expressions.txt cannot hold the name {name!r} of the run, which is more than "
-                            "one word")
+            raise UserError(f"--mode generate: expressions.txt cannot hold the name {name!r} of the run, which is more "
+                            "than one word")
     for path in foreign_lists(out, {"train": layout.train, "val": layout.val, "test": layout.test}):
-        raise UserError(f"{path}: this run has nothing to write there, and training would read it; move it away, or choose "
-                        "another --output")
+        raise UserError(f"{path}: this run has nothing to write there, and training would read it; move it away, or "
+                        "choose another --output")
     file_names = Names()
     samples = named_pairs(out, everyone, pairs, file_names)
     count, pairs = len(pairs), pairs[list(samples)]
@@ -123,11 +124,11 @@ class Names:
     def __init__(self) -> None:
         self._taken: set[str] = set()
 
-    def __call__(self, wanted: str) -> str:
-        wanted = wanted.replace("/", "-")
-        stem, ending, number = Path(wanted).stem, Path(wanted).suffix, 1
-        if len(wanted.encode(errors="replace")) > 200:  # more than a file system takes, with the ending of a new file
-            stem = f"{stem[:40]}-{fingerprint([wanted])[:16]}"
+    def __call__(self, name: str) -> str:
+        name = name.replace("/", "-")
+        stem, ending, number = Path(name).stem, Path(name).suffix, 1
+        if len(name.encode(errors="replace")) > 200:  # more than a file system takes, with the ending of a new file
+            stem = f"{stem[:40]}-{fingerprint([name])[:16]}"
         name = stem + ending
         while name.lower() in self._taken:
             number += 1

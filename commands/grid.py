@@ -52,7 +52,8 @@ def draw_faces(config: Config) -> None:
     pixels = to_float(torch.stack([to_uint8(Photo.open(path, prepared).face) for path in own + targets]), gan.device)
     of_inputs = stated[:1] * len(own) + stated[1:] or None
     count = len(own) if of_inputs is None else len(pixels)
-    expressions = own_expressions(recognizer_of(config, gan.device), pixels[:count], own + targets, of_inputs, names)[:len(own)]
+    expressions = own_expressions(recognizer_of(config, gan.device), pixels[:count], own + targets, of_inputs,
+                                  names)[:len(own)]
     shown, labels = (pixels[len(own):], stated[1:]) if targets else exemplars(config, trained)
     rows, notes, labels, above = [], [], torch.tensor(labels, device=gan.device), None
     kinds = labels.unique().tolist() if not targets else labels.tolist()

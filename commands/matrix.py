@@ -1,4 +1,4 @@
-"""A recognizer judged on the images of a list: tables, the matrix, every single answer, and the worst mistakes."""
+"""A recognizer evaluated on the images of a list: tables, the matrix, every prediction, and the worst mistakes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ANSWERED = ("file", "label", "predicted")  # the first columns of predictions.cs
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """What a recognizer said of some samples, at a size; ``predictions`` are in the order of ``samples``."""
+    """The predictions of a recognizer for some samples, at a size; ``predictions`` are in the order of ``samples``."""
 
     trained: TrainedRecognizer
     samples: Sequence[Sample]
@@ -144,8 +144,8 @@ def mistakes_picture(result: EvaluationResult, names: Sequence[str]) -> Image.Im
     if not chosen:
         return cards_picture([], names, [f"none of {len(predictions.label)} images is recognized wrongly"])
     image = to_float(Images([result.samples[i] for i in chosen], result.image_size, cache="none")[range(len(chosen))])
-    said = torch.from_numpy(predictions.predicted[chosen])
-    heat = torch.cat([result.trained.heat_maps(*part).cpu() for part in zip(image.split(8), said.split(8))])
+    predicted = torch.from_numpy(predictions.predicted[chosen])
+    heat = torch.cat([result.trained.heat_maps(*part).cpu() for part in zip(image.split(8), predicted.split(8))])
     cards = [Card(face, warm, predictions.probabilities[i],
                   f"{names[predictions.label[i]]} as {names[predictions.predicted[i]]}: {result.samples[i].name}",
                   int(predictions.label[i])) for face, warm, i in zip(image, heat, chosen)]

@@ -166,16 +166,16 @@ def looked_at(pictures: Iterable[Picture], count: int, cutter: Cutter, trained: 
     with utils.progress(None, "recognizing", count, "picture") as bar:
         for some in cut_in_batches(pictures, cutter, threads, size, trained.recognizer.device.type == "cuda"):
             crops = [crop for _, found in some if not isinstance(found, UserError) for crop in found]
-            said = []
+            predicted = []
             for part in batches(crops, LARGE_BATCH):  # photographs of a crowd hold more faces
                 image = to_float(torch.stack([crop.pixels for crop in part]), trained.recognizer.device)
-                said += trained.recognize(image).cpu().numpy().tolist()
-            yield from _with_answers(some, said, len(trained.names))
+                predicted += trained.recognize(image).cpu().numpy().tolist()
+            yield from _with_answers(some, predicted, len(trained.names))
             bar.update(len(some))
 
 
-def _with_answers(some: Sequence[tuple], said: list, n: int) -> Iterator[Seen]:
-    answers = iter(said)
+def _with_answers(some: Sequence[tuple], predicted: list, n: int) -> Iterator[Seen]:
+    answers = iter(predicted)
     for picture, found in some:
         if isinstance(found, UserError):
             yield Seen(picture, [], numpy.zeros((0, n)), str(found).removeprefix(f"{picture.path}: "))
@@ -291,13 +291,14 @@ def counted(count: int, what: str) -> str:
 def draw_sheet(tally: Tally, trained: TrainedRecognizer, path: Path) -> None:
     """Write the first faces with their probabilities and heat maps."""
     image = to_float(torch.stack([crop.pixels for crop, _, _ in tally.sample]))
-    said = torch.tensor([int(shares.argmax()) for _, shares, _ in tally.sample])
-    heat = torch.cat([trained.heat_maps(*part).cpu() for part in zip(image.split(8), said.split(8))])
+    predicted = torch.tensor([int(shares.argmax()) for _, shares, _ in tally.sample])
+    heat = torch.cat([trained.heat_maps(*part).cpu() for part in zip(image.split(8), predicted.split(8))])
     cards = [Card(face, warm, shares, caption.strip()) for face, warm, (_, shares, caption)
              in zip(image, heat, tally.sample)]
     which = f"{len(cards)} of " if tally.persons else f"the first {len(cards)} of "
+    side = explained_side(trained.image_size)
     heads = [(which if tally.faces > len(cards) else "") + counted(tally.faces, "face"),
-             f"heat: evidence for the named expression (LayerCAM, maps of {explained_side(trained.image_size)} x {explained_side(trained.image_size)})"]
+             f"heat: evidence for the named expression (LayerCAM, maps of {side} x {side})"]
     save_figure(cards_picture(cards, trained.names, heads), path)
 
 

@@ -23,7 +23,9 @@ from utils import UserError
 
 
 def swap(config: Config) -> None:
-    """Swap the expressions of two faces into ``result.jpg``, or draw the way there. Raises UserError if that cannot be."""
+    """Swap the expressions of two faces into ``result.jpg``, or draw the way there. Raises UserError if that cannot
+    be.
+    """
     options, output = config.swap, config.output.output
     pasted = [beside(output, name) for name in ("input", "target")] if options.paste else []
     paths = *config.faces.input, *config.faces.target

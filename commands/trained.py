@@ -32,16 +32,16 @@ def load_gan(config: Config) -> TrainedSwap:
     trained = checkpoints.load_trained_swap(folder, epoch, attributes or DATA_SETS[config.data.data].expressions,
                                             config.shape.image_size, utils.pick_device(config.hardware.gpu))
     if attributes and list(attributes) != trained.names:
-        raise UserError(f"-a {' '.join(attributes)}: the run in {run} was trained with -a {' '.join(trained.names)}, in "
-                        "this order")
+        raise UserError(f"-a {' '.join(attributes)}: the run in {run} was trained with -a {' '.join(trained.names)}, "
+                        "in this order")
     return trained
 
 
 def load_trained(config: Config, device: torch.device | None = None) -> TrainedRecognizer:
     """Load the best recognizer of a run, with names and image size also if its files hold none (the published code's).
 
-    ``--checkpoint_dir`` is the run's directory, or its ``VGG``. Raises UserError if there is none or ``-a`` does not fit.
-    """
+    ``--checkpoint_dir`` is the run's directory, or its ``VGG``. Raises UserError if there is none or ``-a`` does not
+    fit. """
     if config.restored_epoch is not None:
         raise UserError(f"--restore {config.run.restore}: a run keeps only its best recognizer; leave the number out")
     run = Path(config.run.checkpoint_dir)
@@ -62,7 +62,9 @@ def recognizer_of(config: Config, device: torch.device) -> TrainedRecognizer | N
 
 
 def names_of(trained: TrainedRecognizer, attributes: Sequence[str] | None, data: int, where: object) -> list[str]:
-    """The names of a recognizer's expressions: its own, else ``-a``, else those of ``--data``. Raises UserError for others."""
+    """The names of a recognizer's expressions: its own, else ``-a``, else those of ``--data``. Raises UserError for
+    others.
+    """
     names = trained.names or list(attributes or DATA_SETS[data].expressions)
     if attributes and list(attributes) != names:
         raise UserError(f"-a {' '.join(attributes)}: the recognizer was trained with -a {' '.join(names)}, in this "
@@ -114,7 +116,8 @@ def check_contents(layout: Layout, metadata: dict[str, Any], run: Path, advice: 
 
 
 def images_of(metadata: dict[str, Any]) -> list[Path]:
-    """Return the directory with the images that a run was trained on, as its checkpoint tells: nothing is written there.
+    """Return the directory with the images that a run was trained on, as its checkpoint tells: nothing is written
+    there.
     """
     return [image_directory(Path(metadata["data_dir"]))] if metadata.get("data_dir") else []
 

@@ -49,7 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _check(asked: argparse.Namespace) -> None:
-    """UserError for what cannot be read, written or meant."""
+    """Raises UserError for what cannot be read, written or meant."""
     source, out = Path(asked.source), Path(asked.out)
     if not source.is_dir():
         raise UserError(f"{source}: no such directory of photographs")

@@ -1,7 +1,7 @@
 """Every image decoded once, for a whole training: into memory, or into a file that is mapped into it.
 
-A file for ``--cache disk`` holds the images as (N, 3, S, S) uint8, and behind them a digest of each image file. Its name
-tells of which files, by names, sizes and times, at which size; under that name it appears whole or not at all.
+A file for ``--cache disk`` holds the images as (N, 3, S, S) uint8, and behind them a digest of each image file. Its
+name tells of which files, by names, sizes and times, at which size; under that name it appears whole or not at all.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ class DiskCache:
         return self.path.is_file() and self.path.stat().st_size == self._pixels + DIGEST * len(self.samples)
 
     def make(self) -> None:
-        """Write the file, in place of any other in the folder; UserError where there is no room for it."""
+        """Write the file, in place of any other in the folder. Raises UserError if there is no room for it."""
         needed, free = self._pixels + DIGEST * len(self.samples), free_disk(self.folder)
         if needed > free:
             raise UserError(f"{self.folder}: --cache disk needs {needed / GIB:.3g} GiB, and the disk has "

@@ -117,9 +117,8 @@ class Cutter:
     A crop's ``pixels`` are uint8; the networks take ``datasets.loading.to_float(torch.stack([crop.pixels for crop in
     crops]))``.
 
-    UserError where a picture is broken, :class:`datasets.aligning.alignment.NoFace` where it shows none; while it is
-    made, UserError for a detector that cannot be used. Threads may share it.
-    """
+    Raises UserError if a picture is broken, :class:`datasets.aligning.alignment.NoFace` where it shows none; while it
+    is made, UserError for a detector that cannot be used. Threads may share it. """
 
     def __init__(self, preparation: Preparation) -> None:
         self.preparation, self._own = preparation, threading.local()
@@ -160,9 +159,8 @@ def cut_in_batches(pictures: Iterable[Picture], cut: Callable[[Picture], list[Cr
                    size: int, ahead: bool = False) -> Iterator[list[tuple[Picture, list[Crop] | UserError]]]:
     """The pictures in order, ``size`` at a time and without their images, with their crops or what is wrong with them.
 
-    Threads read a batch ``ahead`` of the one that is used, or rest meanwhile: beside a network on the CPU they would only
-    wait for each other.
-    """
+    Threads read a batch ``ahead`` of the one that is used, or rest meanwhile: beside a network on the CPU they would
+    only wait for each other. """
     def tried(picture: Picture) -> list[Crop] | UserError:
         try:
             return cut(picture)

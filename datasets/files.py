@@ -21,7 +21,7 @@ def is_image_name(name: str) -> bool:
 def check_output(out: str | os.PathLike, flag: str, *, inputs: Iterable[str | os.PathLike] = (),
                  trees: Iterable[str | os.PathLike] = (), apart: Iterable[str | os.PathLike] = (),
                  directory: bool = False) -> None:
-    """UserError unless a command may write its output there, all links followed. Writes nothing.
+    """Raises UserError unless a command may write its output there, all links followed. Writes nothing.
 
     ``out`` is a file or, with ``directory``, a directory, named by ``flag``. It must be none of ``inputs``, lie in none
     of ``trees``, and neither in nor around any of the directories ``apart``: what a command reads stays untouched. And
@@ -55,7 +55,8 @@ def check_output(out: str | os.PathLike, flag: str, *, inputs: Iterable[str | os
 
 
 def check_table(path: Path, flag: str, *heads: str) -> None:
-    """UserError where a text file that is to be written by the way is there and does not begin as this program's do.
+    """Raises UserError if a text file that is to be written by the way is there and does not begin as this program's
+    do.
 
     ``flag`` is the option, with its value, that leads there; ``heads`` are how such files begin.
     """
@@ -83,10 +84,10 @@ def is_drawn(path: str | os.PathLike, comment: bytes = FIGURE) -> bool:
 
 
 def check_figure(path: str | os.PathLike, flag: str) -> None:
-    """UserError where a picture is to be written whose name nobody typed, and another than ours has it.
+    """Raises UserError if a picture is to be written whose name nobody typed, and another than ours has it.
 
     ``flag`` is the option that leads elsewhere.
     """
     if os.path.lexists(path) and not is_drawn(path):
-        raise UserError(f"{path}: is there, and nothing says that this program drew it; move it away, or choose another "
-                        f"place ({flag})")
+        raise UserError(f"{path}: is there, and nothing says that this program drew it; move it away, or choose "
+                        f"another place ({flag})")

@@ -65,7 +65,7 @@ def _assigned(groups: dict[str, list[Sample]], count: int, seed: int) -> dict[st
 
 
 def check_subjects(samples: Sequence[Sample]) -> None:
-    """UserError where an image has no subject."""
+    """Raises UserError if an image has no subject."""
     nameless = [sample.name for sample in samples if not sample.subject]
     if nameless:
         raise UserError(f"--folds: {len(nameless)} of {len(samples)} listed images have no subject in subjects.list, "
@@ -110,9 +110,8 @@ def _content(names: Iterable[str]) -> str:
 def with_kept_fold(layout: Layout, run: Path, fold: Mapping[str, Any]) -> Layout:
     """The layout tested on the images that a run has kept as its fold's; unchanged where it holds none of them.
 
-    ``run`` is the run's directory, ``fold`` what its checkpoint says (:func:`described_fold`). UserError where the list
-    is not there or another's, and where the data have lost some of its images.
-    """
+    ``run`` is the run's directory, ``fold`` what its checkpoint says (:func:`described_fold`). Raises UserError if
+    the list is not there or another's, and where the data have lost some of its images. """
     path = run / "splits" / fold_list(fold["number"])
     if not path.is_file():
         raise UserError(f"{path}: no such file, and it alone says which images this run was not trained on; put it "
@@ -130,7 +129,9 @@ def with_kept_fold(layout: Layout, run: Path, fold: Mapping[str, Any]) -> Layout
 
 
 def check_kept_fold(test: Sequence[Sample], path: Path) -> None:
-    """UserError where a run that goes on would be tested on other images than those that it has kept as its fold's."""
+    """Raises UserError if a run that goes on would be tested on other images than those that it has kept as its
+    fold's.
+    """
     if path.is_file() and set(read_label_list(path)) != {sample.name for sample in test}:
         raise UserError(f"{path}: the lists of the data have changed since this fold was cut, and it may have been "
                         "trained on some of its test images now; put the lists back, or start anew with --overwrite")

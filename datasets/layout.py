@@ -204,7 +204,7 @@ def class_mistakes(layout: Layout, any_target: bool = False) -> list[str]:
 
 
 def check_classes(layout: Layout, any_target: bool = False) -> None:
-    """UserError where an expression has no training image, or synthesis no neutral target and needs one."""
+    """Raises UserError if an expression has no training image, or synthesis no neutral target and needs one."""
     mistakes = class_mistakes(layout, any_target)
     if mistakes:
         raise UserError(f"{layout.root}: {'; '.join(mistakes)}")
@@ -213,7 +213,7 @@ def check_classes(layout: Layout, any_target: bool = False) -> None:
 
 
 def check_neutral(layout: Layout) -> None:
-    """UserError where no expression is neutral, so that synthesis does not know whose faces to paint onto."""
+    """Raises UserError if no expression is neutral, so that synthesis does not know whose faces to paint onto."""
     if layout.neutral is None:
         raise UserError(f"{layout.root}: no expression is called neutral ({' '.join(layout.expressions)}) and none is "
                         "named; name the one whose faces are targets of synthesis with --neutral NAME, or take the "
@@ -245,7 +245,7 @@ def check_not_moved(root: str | Path, known: str | None) -> None:
 
 
 def check_splits(layout: Layout) -> None:
-    """UserError where images that choose the best network are tested on as well."""
+    """Raises UserError if images that choose the best network are tested on as well."""
     tested = {sample.name for sample in layout.test}
     both = [sample.name for sample in layout.val if sample.name in tested]
     if both:
@@ -274,7 +274,7 @@ def _digest(sample: Sample) -> str:
 
 
 def report_broken(samples: Sequence[Sample], faults: Sequence[str | None]) -> None:
-    """UserError where any sample has a fault: all counted, the first five named."""
+    """Raises UserError if any sample has a fault: all counted, the first five named."""
     broken = [(sample.path, fault) for sample, fault in zip(samples, faults) if fault]
     if broken:
         more = f", and {len(broken) - 5} more" if len(broken) > 5 else ""

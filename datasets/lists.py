@@ -61,7 +61,7 @@ class Lists:
 
 
 def read_lists(root: Path, *, complete: bool = True, need_test: bool = True) -> Lists:
-    """Read the lists of a data directory; UserError where one is malformed or, if ``complete``, absent.
+    """Read the lists of a data directory. Raises UserError if one is malformed or, if ``complete``, absent.
 
     Without ``need_test`` the test list may be absent.
     """
@@ -198,7 +198,7 @@ def read_subjects(root: Path, listed: Collection[str], names: Names | None = Non
     """``<file name> <subject> [<scene>]`` per line → {file name: (subject, scene)}; {} where there is no list.
 
     ``listed`` are the file names of the other lists: they tell where a name with spaces ends. ``names`` finds the files
-    that are meant. UserError for a malformed line, a file with two subjects, and where no name is listed.
+    that are meant. Raises UserError for a malformed line, a file with two subjects, and where no name is listed.
     """
     path = root / "subjects.list"
     if not path.is_file():
@@ -229,7 +229,7 @@ def subject_line(name: str, subject: str, scene: str | None) -> str:
 # ------------------------------------------------------------------------------------------------ any text file
 
 def read_lines(path: Path, *, as_words: bool = False) -> list[str]:
-    """The lines (or words) of a text file; UserError where it is unreadable or not text."""
+    """The lines (or words) of a text file. Raises UserError if it is unreadable or not text."""
     if found := placeholder(path):
         raise UserError(f"{path}: is {found}")
     try:

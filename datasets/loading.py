@@ -175,12 +175,13 @@ class _Planned:
         pixels = self.images[positions]
         if not flip.any():
             return pixels
-        return torch.where(to_device(torch.from_numpy(flip), pixels.device)[:, None, None, None], pixels.flip(3), pixels)
+        is_mirrored = to_device(torch.from_numpy(flip), pixels.device)[:, None, None, None]
+        return torch.where(is_mirrored, pixels.flip(3), pixels)
 
 
 def load(images: Images, plan: Sequence[Batch], num_workers: int = 0, pin_memory: bool = False,
          share: slice = slice(None)) -> Iterator[Loaded]:
-    """The plan's batches in order, or one process's share of each; UserError at an image that cannot be decoded.
+    """The plan's batches in order, or one process's share of each. Raises UserError at an image that cannot be decoded.
 
     Threads decode ahead where images are not cached in memory, ``BATCHES_AHEAD`` batches each: Pillow works without
     Python's lock, and threads need no shared memory, of which containers have little.

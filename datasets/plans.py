@@ -72,9 +72,8 @@ def gan_plan(samples: Sequence[Sample], batch_size: int, seed: int, epoch: int, 
     """One GAN epoch: (images / batch size) pairs of batches, A of one expression, B of any others (METHOD §2, §3).
 
     Not in METHOD: ``scene_truth`` looks up the true swaps of the pairs, ``mirror`` mirrors half of them, and
-    ``mismatched`` says whose real faces may be shown with a wrong label. ``balanced`` draws the expressions of B equally
-    often, which else are as frequent as their images.
-    """
+    ``mismatched`` says whose real faces may be shown with a wrong label. ``balanced`` draws the expressions of B
+    equally often, which else are as frequent as their images. """
     labels = np.array([sample.label for sample in samples])
     random = _random(seed, "gan", epoch)
     expressions = np.unique(labels)

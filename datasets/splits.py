@@ -32,7 +32,8 @@ def with_validation(layout: Layout, seed: int, share: float = 0.1) -> Layout:
 
 
 def with_validation_names(layout: Layout, names: Iterable[str]) -> Layout:
-    """The layout with the validation split that a run has cut before; UserError where the data has changed since."""
+    """The layout with the validation split that a run has cut before. Raises UserError if the data has changed since.
+    """
     names, listed = set(names), {sample.name for sample in layout.train}
     if not names <= listed:
         raise UserError(f"{layout.root}: {len(names - listed)} images of the run's validation split are no longer "
@@ -44,7 +45,7 @@ def with_validation_names(layout: Layout, names: Iterable[str]) -> Layout:
 def with_kept_validation(layout: Layout, run: Path) -> Layout:
     """The layout with the validation split that a run keeps with its checkpoint; its own comes first, where it has one.
 
-    ``run`` is the run's directory. UserError where the data has changed since.
+    ``run`` is the run's directory. Raises UserError if the data has changed since.
     """
     kept = run / "splits" / "images_val.list"
     if layout.val or not kept.is_file() or not kept.stat().st_size:
@@ -109,8 +110,9 @@ def _paired(sources: numpy.ndarray, targets: numpy.ndarray) -> numpy.ndarray:
 
 
 def pair_lines(samples: Sequence[Sample], pairs: numpy.ndarray) -> Iterator[str]:
-    """The lines of an ``images_gan_nature.list``, ``<source stem>_<target name> <label>``, for pairs of positions (P, 2)
-    in some samples (METHOD §4)."""
+    """The lines of an ``images_gan_nature.list``, ``<source stem>_<target name> <label>``, for pairs of positions (P,
+    2) in some samples (METHOD §4).
+    """
     for source, target in zip(*map(numpy.ndarray.tolist, pairs.T)):
         yield f"{_stem(samples[source].name)}_{samples[target].name} {samples[source].label}\n"
 
@@ -140,9 +142,8 @@ def read_pairs(path: Path, samples: Sequence[Sample]) -> numpy.ndarray:
 def training_pairs(layout: Layout, seed: int, per_image: int, any_target: bool = False) -> numpy.ndarray:
     """The pairs to synthesize: the directory's own list, or :func:`sample_pairs` (METHOD §4).
 
-    (P, 2) positions of sources and targets in ``layout.train + layout.target_only``. UserError where the directory's
-    list names no pair of training images, or targets that are not neutral without ``any_target``.
-    """
+    (P, 2) positions of sources and targets in ``layout.train + layout.target_only``. Raises UserError if the
+    directory's list names no pair of training images, or targets that are not neutral without ``any_target``. """
     kept = layout.root / "images_gan_nature.list"
     everyone = layout.train + layout.target_only
     if not kept.is_file():

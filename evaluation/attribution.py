@@ -2,10 +2,9 @@
 
 Of the maps of one layer, each position counts with its activation times that part of its gradient which raises the
 score of the expression, summed over the channels. The layer is the last one whose maps still have :data:`FINEST`
-positions on a side: with VGG at 256 px that is the end of the fifth and last stage, at 64 px that of the third, since the
-last maps of a 64 px face have 2 × 2 positions and say nothing about eyes and brows. The recognizer also sees the face
-through the GAN's encoder: what came that way is not in the map.
-"""
+positions on a side: with VGG at 256 px that is the end of the fifth and last stage, at 64 px that of the third, since
+the last maps of a 64 px face have 2 × 2 positions and say nothing about eyes and brows. The recognizer also sees the
+face through the GAN's encoder: what came that way is not in the map. """
 
 from __future__ import annotations
 

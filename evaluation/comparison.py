@@ -139,8 +139,8 @@ class Comparison:
                       f"run{'s' * (count != 1)}" for measure in MEASURES] if count else \
                 ["  no seed or fold in common, so there is no paired difference"]
             if mcnemar:
-                lines.append(f"  McNemar's test on {mcnemar.images:,} common predictions: only {other.name} is right on "
-                             f"{mcnemar.only_other}, only {first.name} on {mcnemar.only_first}, p = {mcnemar.p:.3f} "
+                lines.append(f"  McNemar's test on {mcnemar.images:,} common predictions: only {other.name} is right "
+                             f"on {mcnemar.only_other}, only {first.name} on {mcnemar.only_first}, p = {mcnemar.p:.3f} "
                              "(exact; predictions of one image or person count as independent)")
         return "\n".join(lines)
 
@@ -166,8 +166,8 @@ class Comparison:
                 difference = f"${paired.spread.mean:+.1f}$" + ("" if np.isnan(low) else f" [${low:+.1f}$, ${high:+.1f}$]")
                 p = "--" if np.isnan(paired.p) else f"{paired.p:.3f}"
             lines.append(f"{_escaped(group.name)} & {len(group.runs)} & {' & '.join(cells)} & {difference} & {p} \\\\")
-        return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", "% difference: mean class accuracy against the first "
-                          "row in points [95 % interval], paired t test", ""])
+        return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", "% difference: mean class accuracy against the "
+                          "first row in points [95 % interval], paired t test", ""])
 
 
 def _plus_minus(spread: Spread) -> str:

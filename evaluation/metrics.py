@@ -109,7 +109,7 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a recognizer said of images: their labels (N,) and its probabilities (N, n).
+    """Predictions of a recognizer for images: their labels (N,) and its probabilities (N, n).
 
     ``group`` (N,) numbers what was photographed together, such as all images of a person; None where each image stands
     for itself.

@@ -51,7 +51,7 @@ class SynthesisReport:
 
     What needs a true picture is NaN where none is known, ``identity`` also where no subject is. ``judge_accuracy`` is
     the judge's on real test images, ``fid_floor`` the distance of real test images to real training images, from as
-    many images as ``fid``. The rows of ``transfer_from_to`` are the old expressions, its columns the wanted ones.
+    many images as ``fid``. The rows of ``transfer_from_to`` are the old expressions, its columns the target ones.
     """
 
     swaps: int
@@ -91,7 +91,8 @@ class SynthesisReport:
                  ("", "", to),
                  ("", "", f"hardest: {hardest}"),
                  ("old expression kept", f"{self.kept:.1f} %", ""),
-                 ("judge's own accuracy", f"{self.judge_accuracy:.1f} %", f"on the real test images; chance {100 / len(names):.1f} %"),
+                 ("judge's own accuracy", f"{self.judge_accuracy:.1f} %",
+                  f"on the real test images; chance {100 / len(names):.1f} %"),
                  ("reconstruction", f"{self.rebuilt_psnr:.2f} dB", f"SSIM {self.rebuilt_ssim:.3f}"),
                  ("Fréchet distance", f"{self.fid:.2f}", f"real test images: {self.fid_floor:.2f}"),
                  ("speed", f"{self.images_per_second:.1f}", "synthesized images/s")]
@@ -105,8 +106,8 @@ class SynthesisReport:
 
 
 @torch.inference_mode()
-def evaluate_synthesis(gan: Swapper, judge: ExpressionJudge, judge_accuracy: float, trials: Iterable[Trial], gallery: Gallery,
-                       train_features: np.ndarray, seed: int = 0) -> SynthesisReport:
+def evaluate_synthesis(gan: Swapper, judge: ExpressionJudge, judge_accuracy: float, trials: Iterable[Trial],
+                       gallery: Gallery, train_features: np.ndarray, seed: int = 0) -> SynthesisReport:
     """Swap the pairs of all trials and measure C, A's person with B's expression, and the reconstruction A'.
 
     ``train_features`` (K, F) are the judge's, of real training images; ``seed`` chooses the swaps that are compared
@@ -120,9 +121,9 @@ def evaluate_synthesis(gan: Swapper, judge: ExpressionJudge, judge_accuracy: flo
         edits = gan.edits(pair)
         synchronize(gan.device)
         seconds, count = seconds + time.perf_counter() - started, count + len(edits.c)
-        said = judge.head(feature := judge.features(edits.c)).argmax(1).cpu()
+        predicted = judge.head(feature := judge.features(edits.c)).argmax(1).cpu()
         features.append(feature.float().cpu().numpy())
-        figures = {"hit": said == pair.b.cpu(), "kept": said == pair.a.cpu(), "a": pair.a, "b": pair.b, "known": known,
+        figures = {"hit": predicted == pair.b.cpu(), "kept": predicted == pair.a.cpu(), "a": pair.a, "b": pair.b, "known": known,
                    "rebuilt_psnr": psnr(edits.a_rebuilt, pair.image_a),
                    "rebuilt_ssim": ssim(edits.a_rebuilt, pair.image_a),
                    "true_psnr": psnr(edits.c, truth), "true_ssim": ssim(edits.c, truth),

@@ -5,14 +5,14 @@
     python experiments/benchmark.py --sizes demo --compile --phases gan_step recognizer_step synthesis evaluation
     python experiments/benchmark.py --sizes paper --phases gan_step --batch_size 4
 
-Per phase: median and quartiles of the time, images/s, GFLOP per image (torch.utils.flop_counter), the share of the peak
-that large matrix products and convolutions of the same dtype reach at best between the runs (above 1 it is refused: the
-peak then saw worse moments than the phase), the process's peak memory (the GPU's on a GPU), and the bytes written to
-files. ``--imitate_reference`` does the GAN step and the round in the reference's way as well (see experiments/imitation.py),
-with the same networks, in float32: in turn with ours, so that a machine that is busier for a while is so for both, and
-in a process of its own, with the system's allocator as it is. ``--compile`` does each phase with compiled networks too,
-in turn as well; the time of its first run, in which they are compiled, has a column.
-"""
+Per phase: median and quartiles of the time, images/s, GFLOP per image (torch.utils.flop_counter), the share of the
+peak that large matrix products and convolutions of the same dtype reach at best between the runs (above 1 it is
+refused: the peak then saw worse moments than the phase), the process's peak memory (the GPU's on a GPU), and the
+bytes written to files. ``--imitate_reference`` does the GAN step and the round in the reference's way as well (see
+experiments/imitation.py), with the same networks, in float32: in turn with ours, so that a machine that is busier for
+a while is so for both, and in a process of its own, with the system's allocator as it is. ``--compile`` does each
+phase with compiled networks too, in turn as well; the time of its first run, in which they are compiled, has a
+column. """
 
 from __future__ import annotations
 
@@ -314,8 +314,8 @@ def _figures(phase: str, images: int, blocks: list[Block], flops: int, first_sec
 
 def table(rows: list[Figures]) -> str:
     """The figures as a Markdown table."""
-    lines = ["| phase | images | first run s | ms (quartiles) | images/s | GFLOP/image | of the peak | peak GiB | bytes "
-             "written |", "|---|---|---|---|---|---|---|---|---|"]
+    lines = ["| phase | images | first run s | ms (quartiles) | images/s | GFLOP/image | of the peak | peak GiB | "
+             "bytes written |", "|---|---|---|---|---|---|---|---|---|"]
     for row in rows:
         gflop = "" if row.gflop_per_image is None else f"{row.gflop_per_image:.3g}"
         share = "" if row.peak_share is None else f"{row.peak_share:.2f}"

@@ -1,11 +1,10 @@
 """The reference's way of working, imitated for the benchmark: the same networks, used as the published code uses them.
 
-One pass per image group where this project batches them, ordinary memory format, layers written down as METHOD §1 says
-them, discriminators that collect gradients in the generator's step, a Python loop over the samples of a swap, and
-rounds that write every synthesized image and feature to disk, read them back, and start new worker processes for every
-real batch (METHOD §7, rows 8 and 9). At the paper's width a GAN step takes as long as one of the published classes, within
-10 % (experiments/README.md has the figures); at smaller widths nobody has compared them.
-"""
+One pass per image group where this project batches them, ordinary memory format, layers written down as METHOD §1
+says them, discriminators that collect gradients in the generator's step, a Python loop over the samples of a swap,
+and rounds that write every synthesized image and feature to disk, read them back, and start new worker processes for
+every real batch (METHOD §7, rows 8 and 9). At the paper's width a GAN step takes as long as one of the published
+classes, within 10 % (experiments/README.md has the figures); at smaller widths nobody has compared them. """
 
 from __future__ import annotations
 

@@ -9,11 +9,10 @@
 known (``--persons`` draws the curve over the number of those with expressions); ``wild`` and ``longtail`` photographs.
 
 Every seed has a perceptual network and a GAN of its own, and from there two recognizers with the same balancing,
-falling rate and number of images: of the joint one's batches one half is synthesized, in those of real images alone further
-real images take their places (``--gan_raw 0``). They are compared on test images that neither training nor the choice
-of the best state has seen: the mean of the paired differences with its 95 % interval, and a paired t test. What is
-finished is not done again.
-"""
+falling rate and number of images: of the joint one's batches one half is synthesized, in those of real images alone
+further real images take their places (``--gan_raw 0``). They are compared on test images that neither training nor
+the choice of the best state has seen: the mean of the paired differences with its 95 % interval, and a paired t test.
+What is finished is not done again. """
 
 from __future__ import annotations
 
@@ -79,7 +78,8 @@ def accuracies(seed: int, persons: int, options: argparse.Namespace) -> dict[str
 
 
 def faces_of(options: argparse.Namespace, persons: int) -> Path:
-    """The data directory: photographs, or drawn persons of whom sixty more may have lost all but their neutral faces."""
+    """The data directory: photographs, or drawn persons of whom sixty more may have lost all but their neutral faces.
+    """
     if options.faces:
         return options.faces.resolve()
     if options.data in ("wild", "longtail"):

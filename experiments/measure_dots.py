@@ -29,7 +29,9 @@ from commands.evaluate import subject_numbers, trials  # noqa: E402
 
 
 def peaks(images: Tensor) -> list[float]:
-    """Power (across, down, both) at a period of two pixels in (N, 3, S, S), over the median of the frequencies around."""
+    """Power (across, down, both) at a period of two pixels in (N, 3, S, S), over the median of the frequencies
+    around.
+    """
     power, half = torch.fft.fft2(images).abs().square().mean((0, 1)), images.shape[-1] // 2
     around = [(i, j) for i in range(-2, 3) for j in range(-2, 3) if max(abs(i), abs(j)) == 2]
     found = []

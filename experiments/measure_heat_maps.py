@@ -45,11 +45,11 @@ def controls(heat: torch.Tensor, random: torch.Generator) -> dict[str, torch.Ten
 def probabilities_left(trained: TrainedRecognizer, image: torch.Tensor, share: float, random: torch.Generator
                        ) -> dict[str, numpy.ndarray]:
     """Of the expression that was named, for whole and blanked images (N, 3, S, S) in [-1, 1]: (N,) each."""
-    said = trained.recognize(image).argmax(1)
-    heat = trained.heat_maps(image, said)
+    predicted = trained.recognize(image).argmax(1)
+    heat = trained.heat_maps(image, predicted)
     pictures = {"nothing": image, **{name: blanked(image, places, share)
                                      for name, places in controls(heat, random).items()}}
-    return {name: trained.recognize(picture).gather(1, said[:, None])[:, 0].numpy()
+    return {name: trained.recognize(picture).gather(1, predicted[:, None])[:, 0].numpy()
             for name, picture in pictures.items()}
 
 
@@ -75,8 +75,8 @@ def main() -> None:
         lowered = numpy.bincount(persons, left["nothing"] - values) / numpy.bincount(persons)
         low, high = stats.t.interval(0.95, len(lowered) - 1, lowered.mean(), stats.sem(lowered)) \
             if name != "nothing" and len(lowered) > 1 else (0.0, 0.0)
-        said = f"{lowered.mean():.3f} ({low:.3f} to {high:.3f})" if name != "nothing" else ""
-        print(f"| {name} | {values.mean():.3f} | {said} |")
+        interval = f"{lowered.mean():.3f} ({low:.3f} to {high:.3f})" if name != "nothing" else ""
+        print(f"| {name} | {values.mean():.3f} | {interval} |")
 
 
 if __name__ == "__main__":

@@ -47,8 +47,8 @@ def labels_shown(run: Path, epoch: int | None, judge: ExpressionJudge, names: li
         batch = batch.to(gan.device)
         swapped, _ = gan.synthesize(batch.first, batch.second, batch.label, batch.second_label)
         with torch.inference_mode():
-            said = judge(swapped).argmax(1)
-        counts += confusion_matrix(batch.label.numpy(), said.numpy(), len(names))
+            predicted = judge(swapped).argmax(1)
+        counts += confusion_matrix(batch.label.numpy(), predicted.numpy(), len(names))
     return counts
 
 

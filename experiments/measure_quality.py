@@ -1,7 +1,7 @@
-"""Time to quality: seconds of GAN training until the judge sees the wanted expression in so many of the swaps.
+"""Time to quality: seconds of GAN training until the judge sees the target expression in so many of the swaps.
 
     python experiments/measure_quality.py
-    python experiments/measure_quality.py --wanted 95 --every 2 -- --lambda_adv_loss 0.2
+    python experiments/measure_quality.py --target 95 --every 2 -- --lambda_adv_loss 0.2
 
 The demo's training, stopped after every few GAN epochs for ``--mode evaluate`` and gone on with, exactly, by
 ``--restore``. Flags behind ``--`` go to ``train.py``. Seconds are those of the GAN's steps alone (``log/speed.csv``):
@@ -54,7 +54,7 @@ def measured(run: Path, epochs: int, more: list[str]) -> Point:
 def main() -> None:
     """Print a row for each stop, and the first that is good enough."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--wanted", type=float, default=90, help="share of swaps in %%")
+    parser.add_argument("--target", type=float, default=90, help="share of swaps in %%")
     parser.add_argument("--every", type=int, default=3, help="GAN epochs between two judgements")
     parser.add_argument("--most", type=int, default=30, help="GAN epochs after which it gives up")
     parser.add_argument("flags", nargs="*", help="flags of train.py, behind --")
@@ -64,10 +64,10 @@ def main() -> None:
         for epochs in range(options.every, options.most + 1, options.every):
             point = measured(Path(folder) / "run", epochs, options.flags)
             print(f"| {point.epoch} | {point.seconds:.0f} | {point.transfer:.1f} % | {point.frechet:.2f} |", flush=True)
-            if point.transfer >= options.wanted:
-                print(f"\n{options.wanted:g} % after {point.seconds:.0f} s of GAN training")
+            if point.transfer >= options.target:
+                print(f"\n{options.target:g} % after {point.seconds:.0f} s of GAN training")
                 return
-    print(f"\n{options.wanted:g} % not reached")
+    print(f"\n{options.target:g} % not reached")
 
 
 if __name__ == "__main__":

@@ -20,10 +20,9 @@ from models.vgg import classify, init_vgg, load_vgg, vgg_classifier, vgg_feature
 class RecognizerNetwork(nn.Module):
     """What all backbones share: how their maps meet the codes.
 
-    ``features`` is a sequence of layers, (N, 3, S, S) → (N, map_chans, S/32, S/32). ``fx_linear`` is used twice, so its
-    output has ``16·base_width − map_chans`` channels (512 at the paper's widths): ``map_chans`` must be less than 16 times
-    ``base_width``, else ValueError.
-    """
+    ``features`` is a sequence of layers, (N, 3, S, S) → (N, map_chans, S/32, S/32). ``fx_linear`` is used twice, so
+    its output has ``16·base_width − map_chans`` channels (512 at the paper's widths): ``map_chans`` must be less than
+    16 times ``base_width``, else ValueError. """
 
     weights: str  # where torchvision's ImageNet weights are, for backbones of width 64
 

@@ -1,8 +1,7 @@
 """What training the GAN can do beyond the paper; everything here is off by default.
 
-Further losses, other starts, constraints on weights, and the moving average of the generator. The published method is in
-``losses.py``, ``generator.py``, ``discriminator.py`` and ``swap_gan.py``.
-"""
+Further losses, other starts, constraints on weights, and the moving average of the generator. The published method is
+in ``losses.py``, ``generator.py``, ``discriminator.py`` and ``swap_gan.py``. """
 
 from __future__ import annotations
 
@@ -129,6 +128,8 @@ def even_phases(layers: nn.Module) -> None:
 
 @torch.no_grad()
 def move_average(averaged: Generator, trained: Generator, kept: float, step: int) -> None:
-    """Move an averaged generator towards the trained one, of which the share ``kept`` stays; faster in the first steps."""
+    """Move an averaged generator towards the trained one, of which the share ``kept`` stays; faster in the first
+    steps.
+    """
     kept = min(kept, step / (9 + step) if step else 0.0)
     torch._foreach_lerp_(list(averaged.parameters()), list(trained.parameters()), 1 - kept)

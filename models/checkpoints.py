@@ -30,7 +30,7 @@ from models.vgg import VGG, Perceptual
 from options.schema import NAMES, Anything, AsOption, Choice, Each, Maybe, Number, Text, Whole, check
 from utils import UserError, fingerprint
 
-RUN_FOLDERS = ("state", "model", "VGG", "VGG_loss", "img", "log", "test_result", "splits", "cache")  # of a run's directory
+RUN_FOLDERS = ("state", "model", "VGG", "VGG_loss", "img", "log", "test_result", "splits", "cache")
 
 Backbone = TypeVar("Backbone", VGG, RecognizerNetwork)
 
@@ -225,7 +225,8 @@ class TrainedRecognizer:
             return self.recognizer.predict(image, real_features(self.encoder, image))
 
     def heat_maps(self, image: Tensor, expression: Tensor) -> Tensor:
-        """Where it looked in images (N, 3, S, S) for expressions (N,): (N, S, S) in [0, 1] (:mod:`evaluation.attribution`).
+        """Where it looked in images (N, 3, S, S) for expressions (N,): (N, S, S) in [0, 1]
+        (:mod:`evaluation.attribution`).
         """
         from evaluation.attribution import heat_maps  # evaluation imports models: not before it is needed
 
@@ -260,7 +261,8 @@ def load_recognizer(folder: Path, device: torch.device) -> TrainedRecognizer:
         for key in ("new_fc.weight", "features.0.weight", "fx_linear.0.weight"):
             _entry(state, key)
         with torch.device("meta"):
-            network = BACKBONES[config.get("backbone", "vgg19_bn")].fitting({key: value.shape for key, value in state.items()})
+            backbone = BACKBONES[config.get("backbone", "vgg19_bn")]
+            network = backbone.fitting({key: value.shape for key, value in state.items()})
         take_over(network, state)
     encoder_path = folder / "Enc_max.pth"
     encoder_state = read_weights(encoder_path)
@@ -323,8 +325,9 @@ def config_in(checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:
 
 
 def plain_number(value: Any) -> Any:
-    """Return a number of numpy's or a tensor as Python's own, whole-valued floats as int (the published code writes some
-    steps as floats); anything else as it is."""
+    """Return a number of numpy's or a tensor as Python's own, whole-valued floats as int (the published code writes
+    some steps as floats); anything else as it is.
+    """
     single = isinstance(value, numpy.generic) or isinstance(value, Tensor) and value.numel() == 1
     value = value.item() if single else value
     return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -1,4 +1,6 @@
-"""Encoder and Decoder: a face → code and skips → a residual to add to the face; Generator: a swap between (METHOD §1, §2)."""
+"""Encoder and Decoder: a face → code and skips → a residual to add to the face; Generator: a swap between (METHOD §1,
+§2).
+"""
 
 from __future__ import annotations
 

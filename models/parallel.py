@@ -56,8 +56,8 @@ class Processes:
             return cls(device=device)
         store = utils.process_store()
         joined = cls(int(os.environ["RANK"]), world, device, store)
-        joined.check_same({"kind of device": device.type}, "start all with --gpu -1, or mend the machine whose GPU does "
-                          "not work")
+        joined.check_same({"kind of device": device.type}, "start all with --gpu -1, or mend the machine whose GPU "
+                          "does not work")
         if not distributed.is_initialized():
             distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", rank=joined.rank,
                                            world_size=world, store=distributed.PrefixStore("group", store))
@@ -148,8 +148,8 @@ class Processes:
             other_host, other = json.loads(self._awaited(f"facts {turn} {rank}"))
             for name, value in first.items():
                 if other.get(name) != value:
-                    raise UserError(f"process {rank} on {other_host} has another {name} ({str(other.get(name))[:16]}) than "
-                                    f"process 0 on {host} ({str(value)[:16]}); {advice}")
+                    raise UserError(f"process {rank} on {other_host} has another {name} ({str(other.get(name))[:16]}) "
+                                    f"than process 0 on {host} ({str(value)[:16]}); {advice}")
 
     def send(self, value: Any) -> Any:
         """Return the main process's value in every process: tensors (which arrive on the CPU) and plain values."""
@@ -218,9 +218,8 @@ class Processes:
 def with_strides(strides: tuple[int, ...], gradient: Tensor) -> Tensor:
     """Return the gradient of a 1×1 convolution's weights with the strides of the weights.
 
-    Where channels come last, cuDNN gives the two dimensions of size 1 other strides; the order in memory is the same, but
-    DistributedDataParallel warns about it in every process.
-    """
+    Where channels come last, cuDNN gives the two dimensions of size 1 other strides; the order in memory is the same,
+    but DistributedDataParallel warns about it in every process. """
     return gradient.as_strided(gradient.shape, strides) if gradient.stride()[:2] == strides[:2] else gradient
 
 

@@ -41,8 +41,8 @@ def optimizer(recipe: RecognizerRecipe, parameters: Iterable[nn.Parameter]) -> t
 def start_momentum(sgd: torch.optim.SGD) -> None:
     """Give every parameter a momentum of zero that has none yet.
 
-    Torch's fused SGD makes it uninitialized in the first step, and leaves it so where a gradient scaler skips that step.
-    """
+    Torch's fused SGD makes it uninitialized in the first step, and leaves it so where a gradient scaler skips that
+    step. """
     for group in sgd.param_groups:
         for parameter in group["params"]:
             if sgd.state[parameter].get("momentum_buffer") is None:

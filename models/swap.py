@@ -56,10 +56,9 @@ def decoder_label(label: Tensor, exp_label: bool, reconstruct: float | Tensor = 
 class Extras(NamedTuple):
     """What training beyond the paper also uses of a pair.
 
-    ``truth`` (2N, 3, S, S) are the true C and D, and ``known`` (2N,) boolean says which of them are known; both are None if
-    none is. ``mismatch`` (2N,) boolean says which of A and B the discriminators may also see with the other's label, as
-    fakes; None for none.
-    """
+    ``truth`` (2N, 3, S, S) are the true C and D, and ``known`` (2N,) boolean says which of them are known; both are
+    None if none is. ``mismatch`` (2N,) boolean says which of A and B the discriminators may also see with the other's
+    label, as fakes; None for none. """
 
     truth: Tensor | None = None
     known: Tensor | None = None

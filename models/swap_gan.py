@@ -25,7 +25,8 @@ from models.vgg import Perceptual
 
 def discriminator_loss(real: tuple[Tensor, Tensor], fake: tuple[Tensor, Tensor], noise: Tensor, groups: int,
                        weight: float = 0.25) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return weight·(L(D1) + 0.5·L(D2)) and both parts, from the logits on A, B and on ``groups`` groups of fakes (METHOD §3).
+    """Return weight·(L(D1) + 0.5·L(D2)) and both parts, from the logits on A, B and on ``groups`` groups of fakes
+    (METHOD §3).
 
     ``real`` (2N,) and ``fake`` (groups·N,) for D1 and D2; ``noise`` (2, (2 + groups)·N), real first.
     """
@@ -160,7 +161,8 @@ class SwapGAN(Swapper):
         total, terms = discriminator_loss(real_logits, fake_logits, noise[0], 2 * len(fake) // len(real),
                                           self.recipe.lambda_D)
         if mismatch is not None:
-            terms["mismatched"] = self.recipe.lambda_D * beyond.discriminator_term(mismatched_logits[0], noise[1], mismatch)
+            further = beyond.discriminator_term(mismatched_logits[0], noise[1], mismatch)
+            terms["mismatched"] = self.recipe.lambda_D * further
             total = total + terms["mismatched"]
         if self.device_decides:
             self.optimizer_d.found_inf = skip.float()  # a fused optimizer then leaves everything as it is

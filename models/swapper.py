@@ -12,7 +12,8 @@ from models.swap import Pair
 class Swapper:
     """A generator on a device; ``amp`` is None (float32), torch.bfloat16 or torch.float16."""
 
-    def __init__(self, generator: Generator, device: torch.device | str = "cpu", amp: torch.dtype | None = None) -> None:
+    def __init__(self, generator: Generator, device: torch.device | str = "cpu",
+                 amp: torch.dtype | None = None) -> None:
         self.shape, self.device, self.amp = generator.shape, torch.device(device), amp
         self.generator = generator.to(self.device, memory_format=torch.channels_last)
 

@@ -24,7 +24,8 @@ USED = {  # a mode → the other options that it uses
 
 
 def check_config(config: Config, typed: frozenset[str]) -> None:
-    """Raises UserError for values that are each allowed, but not together; ``typed`` are the options on the command line.
+    """Raises UserError for values that are each allowed, but not together; ``typed`` are the options on the command
+    line.
     """
     mode, output = config.task.mode, config.output.output
     check_uses(config, typed)
@@ -76,10 +77,11 @@ def check_networks(config: Config) -> None:
     if size % 32:
         raise UserError(f"--image_size {size}: must be a multiple of 32 (five halvings), like 64 or 256")
     if width >= 2 * base_width:
-        raise UserError(f"--vgg_width {width}: must be less than twice --base_width {base_width}, since one convolution "
-                        "mixes the features of both")
+        raise UserError(f"--vgg_width {width}: must be less than twice --base_width {base_width}, since one "
+                        "convolution mixes the features of both")
     if config.perceptual.vgg_init == "imagenet" and width != 64:
-        raise UserError(f"--vgg_width {width}: there are ImageNet weights for --vgg_width 64 alone; add --vgg_init none")
+        raise UserError(f"--vgg_width {width}: there are ImageNet weights for --vgg_width 64 alone; add "
+                        "--vgg_init none")
     if config.recognizer_shape.backbone != "vgg19_bn" and config.perceptual.vgg_init == "stage0":
         raise UserError(f"--vgg_init stage0: the perceptual network is a VGG, from which --backbone "
                         f"{config.recognizer_shape.backbone} cannot start; take imagenet, none or a file of its own")

@@ -50,7 +50,8 @@ def read_config(argv: Sequence[str] | None = None) -> Config:
         values = with_options_of_gan(values, typed)
     if values["seeds"] and values["split_seed"] is None:
         values["split_seed"] = values["seed"]
-    values["checkpoint_dir"] = fold_directory(values["checkpoint_dir"] or default_checkpoint_dir(values), values["fold"])
+    folder = values["checkpoint_dir"] or default_checkpoint_dir(values)
+    values["checkpoint_dir"] = fold_directory(folder, values["fold"])
     kept = Path(values["checkpoint_dir"]) / "options.json"
     if kept.is_file() and (values["mode"] != "train" or values["restore"] is not None or values["auto_restore"]):
         values = adopted(values, typed, kept)

@@ -23,9 +23,9 @@ class Task:
     """What to do."""
 
     mode: str = option("train", "train; test: swap two faces' expressions; evaluate: measure the swaps of the test "
-                       "images; grid: draw a sheet of them; generate: write the synthesized training set; recognize: name "
-                       "the expressions in any pictures; export: write an ONNX file for other programs; report: write report.html", choices=MODES,
-                       short="-m", restore="momentary")
+                       "images; grid: draw a sheet of them; generate: write the synthesized training set; recognize: "
+                       "name the expressions in any pictures; export: write an ONNX file for other programs; report: "
+                       "write report.html", choices=MODES, short="-m", restore="momentary")
     preset: str = option("paper", "defaults of all other options: the paper's; the joint recipe that helped on "
                          "photographs; a small run on drawn faces", choices=tuple(PRESETS), restore="fixed")
     size: str | None = option(None, "image size, widths and batch sizes, with the learning rates that fit them: the "
@@ -39,8 +39,9 @@ class Task:
 class DataOptions:
     """Which images, and what their labels mean."""
 
-    attributes: tuple[str, ...] | None = option(None, "names of the expressions in the order of the labels (default: the "
-                                                "data set's)", short="-a", nargs="+", metavar="NAME", restore="fixed")
+    attributes: tuple[str, ...] | None = option(None, "names of the expressions in the order of the labels (default: "
+                                                "the data set's)", short="-a", nargs="+", metavar="NAME",
+                                                restore="fixed")
     neutral: str | None = option(None, "the expression whose faces are targets of synthesis (default: the one called "
                                  "neutral; none is needed with --targets any)", metavar="NAME")
     data: int = option(2, "data set: 1 MMI, 2 Multi-PIE, 3 RAF-DB", choices=(1, 2, 3), restore="fixed")
@@ -52,9 +53,9 @@ class DataOptions:
 class RunOptions:
     """Where a training writes, and whether it starts or is resumed."""
 
-    checkpoint_dir: str | None = option(None, "where the run writes (default: checkpoint/checkpoint_multipie for --data 2, "
-                                        "checkpoint/checkpoint_NAME for another data set or directory)", metavar="DIR",
-                                        restore="momentary")
+    checkpoint_dir: str | None = option(None, "where the run writes (default: checkpoint/checkpoint_multipie for "
+                                        "--data 2, checkpoint/checkpoint_NAME for another data set or directory)",
+                                        metavar="DIR", restore="momentary")
     restore: int | None = option(None, "resume the run in --checkpoint_dir exactly where it stopped; with N, from the "
                                  "networks of epoch N", short="-r", nargs="?", const=-1, least=-1, metavar="N",
                                  restore="momentary")
@@ -79,8 +80,8 @@ class LoadingOptions:
 
     num_workers: int = option(2, "threads that decode images, or read them from --cache disk", least=0, most=256,
                               restore="free")
-    cache: str = option("auto", "keep decoded images in memory, or in one file in --checkpoint_dir (only --mode train); "
-                        "auto takes memory or disk if a third of what is free suffices", restore="free",
+    cache: str = option("auto", "keep decoded images in memory, or in one file in --checkpoint_dir (only --mode "
+                        "train); auto takes memory or disk if a third of what is free suffices", restore="free",
                         choices=("auto", "ram", "disk", "none"))
 
 
@@ -88,12 +89,11 @@ class LoadingOptions:
 class HardwareOptions:
     """On what the networks are computed, and how."""
 
-    gpu: tuple[int, ...] | None = option(None, "GPU to use, several to train on all of them, -1 for the CPU (default: the "
-                                         "first GPU, if any)", short="-g", nargs="+", least=-1, most=1023,
+    gpu: tuple[int, ...] | None = option(None, "GPU to use, several to train on all of them, -1 for the CPU "
+                                         "(default: the first GPU, if any)", short="-g", nargs="+", least=-1, most=1023,
                                          restore="momentary")
-    amp: str = option("auto", "mixed precision; auto is bf16 on GPUs that have it, and on CPUs that have it if it is faster "
-                      "there; a run keeps what was chosen at its start",
-                      choices=("auto", "off", "bf16", "fp16"))
+    amp: str = option("auto", "mixed precision; auto is bf16 on GPUs that have it, and on CPUs that have it if it is "
+                      "faster there; a run keeps what was chosen at its start", choices=("auto", "off", "bf16", "fp16"))
     compile: bool = option(False, "let torch.compile make the networks faster, after minutes of compiling")
     deterministic: bool = option(False, "the same files again on a GPU too, at some cost in speed")
 
@@ -102,17 +102,17 @@ class HardwareOptions:
 class SeriesOptions:
     """Several trainings as one: folds, or seeds."""
 
-    folds: int | None = option(None, "cross-validation: cut all listed images into K folds with no person in two of them; "
-                               "train on the others and test on itself, each in its directory fold_01, fold_02, ...",
-                               least=2, most=1000, metavar="K", restore="fixed")
+    folds: int | None = option(None, "cross-validation: cut all listed images into K folds with no person in two of "
+                               "them; train on the others and test on itself, each in its directory fold_01, "
+                               "fold_02, ...", least=2, most=1000, metavar="K", restore="fixed")
     fold: int | None = option(None, "only this one of the folds, from 1", least=1, most=1000, metavar="I",
                               restore="fixed")
     folds_by: str = option("subject", "what folds do not share: persons, or images alone", choices=("subject", "image"),
                            restore="fixed")
     seeds: int | None = option(None, "the same training with N seeds from --seed on, each in its directory seed_00, "
                                "seed_01, ...", least=2, most=1000, metavar="N", restore="fixed")
-    jobs: int = option(1, "folds or seeds that are trained side by side, with their output in fold_01.txt, ...; several "
-                       "of --gpu are dealt out to them", least=1, most=256, restore="momentary")
+    jobs: int = option(1, "folds or seeds that are trained side by side, with their output in fold_01.txt, ...; "
+                       "several of --gpu are dealt out to them", least=1, most=256, restore="momentary")
 
 
 @dataclass(frozen=True)
@@ -123,6 +123,8 @@ class PerceptualOptions:
     perceptual_epochs: int = option(20, "epochs of its training on the real training images", least=0, most=100000,
                                     restore="fixed")
     perceptual_lr: float = option(1e-4, "AdamW's learning rate there; it falls to zero", least=0, most=1000)
+    perceptual_disturbed: bool = option(False, "train it on shifted, blurred and noisy images, so that specks do not look "
+                                        "right to it (not in the paper)")
     vgg_init: str = option("imagenet", "where VGG19-bn starts: torchvision's weights (--vgg_width 64 only), random, a "
                            "state dict; with stage0 the perceptual network at random, and the recognizer from the "
                            "perceptual network", metavar="imagenet|none|stage0|FILE")
@@ -144,8 +146,8 @@ class RecognizerSchedule:
     round_epochs: int = option(4, "recognizer epochs in a round", least=0, most=100000)
     vgg_batch_size: int = option(12, "images per step", least=2, most=65536)
     multi_add_gan: bool = option(False, "add synthesized batches little by little: 1 real, then 2, 3, 6 ones")
-    gan_raw: int = option(6, "synthesized batches after each real one without --multi_add_gan; 0 puts real images in the "
-                          "place of all synthesized ones, also with --mix", least=0, most=1000)
+    gan_raw: int = option(6, "synthesized batches after each real one without --multi_add_gan; 0 puts real images in "
+                          "the place of all synthesized ones, also with --mix", least=0, most=1000)
     pairs_per_image: int = option(6, "targets per training image", least=1, most=1000)
     ablation: bool = option(False, "use a random third of the synthesized images, another in every recognizer epoch")
     select_on: str = option("val", "images that choose the best recognizer; test is the reference's protocol and "
@@ -154,13 +156,14 @@ class RecognizerSchedule:
     mix: float = option(0.0, "synthesized images per real one in every batch, in place of whole synthesized batches "
                         "between real ones; 0 is the paper's way", least=0, most=100, group=BEYOND_RECOGNIZER)
     balanced: bool = option(False, "draw all expressions equally often, those of the GAN's partners and stage 0's "
-                            "images too, and choose the best recognizer by mean class accuracy", group=BEYOND_RECOGNIZER)
-    vgg_schedule: str = option("step", "SGD's rate: times 0.97 now and then, or falling to zero over all planned steps, "
-                               "along a half cosine", choices=("step", "cosine"), group=BEYOND_RECOGNIZER)
+                            "images too, and choose the best recognizer by mean class accuracy",
+                            group=BEYOND_RECOGNIZER)
+    vgg_schedule: str = option("step", "SGD's rate: times 0.97 now and then, or falling to zero over all planned "
+                               "steps, along a half cosine", choices=("step", "cosine"), group=BEYOND_RECOGNIZER)
     targets: str = option("neutral", "whose faces get other expressions", choices=("neutral", "any"),
                           group=BEYOND_RECOGNIZER)
-    encode_synthesized: bool = option(False, "give the recognizer the codes of the synthesized images themselves: their "
-                                      "swapped codes show what was swapped", group=BEYOND_RECOGNIZER)
+    encode_synthesized: bool = option(False, "give the recognizer the codes of the synthesized images themselves: "
+                                      "their swapped codes show what was swapped", group=BEYOND_RECOGNIZER)
 
 
 @dataclass(frozen=True)
@@ -193,9 +196,9 @@ class FaceOptions:
 class SwapOptions:
     """``--mode test``."""
 
-    swap_list: tuple[str, ...] | None = option(None, "expressions of --input and of each --target: names, or positions "
-                                               "in -a from 0; for --mode grid that of --input alone suffices", nargs="+",
-                                               metavar=("I", "T"), restore="momentary")
+    swap_list: tuple[str, ...] | None = option(None, "expressions of --input and of each --target: names, or "
+                                               "positions in -a from 0; for --mode grid that of --input alone "
+                                               "suffices", nargs="+", metavar=("I", "T"), restore="momentary")
     frames: int | None = option(None, "the way from no swap to full swap in K pictures instead: a strip per target",
                                 metavar="K", least=2, most=100, restore="momentary")
     matrix: bool = option(False, "with --frames and two targets: both expressions at once, one down, one to the right",
@@ -218,8 +221,8 @@ class OutputOptions:
     """What is written."""
 
     output: str | None = option(None, "the picture of --mode test, grid and recognize, the file of export (default: "
-                                "result.jpg, grid.jpg, recognized.jpg, recognizer.onnx or swap.onnx), the data directory "
-                                "of generate", short="-o", metavar="PATH", restore="momentary")
+                                "result.jpg, grid.jpg, recognized.jpg, recognizer.onnx or swap.onnx), the data "
+                                "directory of generate", short="-o", metavar="PATH", restore="momentary")
     rows: int = option(4, "persons on the sheet of --mode grid", least=1, most=1000, restore="momentary")
 
 

@@ -27,9 +27,9 @@ class OneLineParser(argparse.ArgumentParser):
 class Option:
     """What an option means and which values it takes; its name, type and default are those of the dataclass field.
 
-    ``restore`` says what another value does to a run that is resumed: it "changes" the run (refused without --force), it
-    cannot take effect any more ("fixed"), it does not matter ("free"), or it belongs to one command alone ("momentary").
-    """
+    ``restore`` says what another value does to a run that is resumed: it "changes" the run (refused without --force),
+    it cannot take effect any more ("fixed"), it does not matter ("free"), or it belongs to one command alone
+    ("momentary"). """
 
     help: str
     least: float | None = None
@@ -76,7 +76,8 @@ class OptionSpec:
         if self.type in (int, float):
             least, most = self.option.least, self.option.most
             most = LARGEST if most is None else most
-            if value != value or not -LARGEST <= value <= LARGEST or value > most or least is not None and value < least:
+            is_number = value == value and -LARGEST <= value <= LARGEST
+            if not is_number or value > most or least is not None and value < least:
                 return f"must be from {-LARGEST if least is None else least:g} to {most:g}"
         elif self.type is str and (not value.strip() or "\0" in value):
             return "must not be empty" if not value.strip() else "must not hold a zero byte"
@@ -94,7 +95,8 @@ def from_options(part: type, values: Mapping[str, Any], **others: Any) -> Any:
     """Return an instance of a dataclass of options, from values by option name; lists become tuples."""
     chosen = {field.name: values[field.metadata["option"].flag or field.name]
               for field in dataclasses.fields(part) if "option" in field.metadata and field.name not in others}
-    return part(**{name: tuple(value) if isinstance(value, list) else value for name, value in chosen.items()}, **others)
+    chosen = {name: tuple(value) if isinstance(value, list) else value for name, value in chosen.items()}
+    return part(**chosen, **others)
 
 
 def to_options(part: Any) -> dict[str, Any]:

@@ -22,8 +22,8 @@ class GANShape:
     base_width: int = option(64, "width w of the GAN's first layer", least=1, most=1024, restore="fixed")
     decoder_label: bool = option(True, "tell the decoder which expressions are swapped", restore="fixed")
     label_copy: int = option(20, "copies of the decoder's label", least=1, most=1000, restore="fixed")
-    exp_label: bool = option(False, "lengthen the decoder's label by an entry for \"reconstruct only\" (this project's own "
-                             "meaning: the published code ignores the flag)", restore="fixed")
+    exp_label: bool = option(False, "lengthen the decoder's label by an entry for \"reconstruct only\" (this "
+                             "project's own meaning: the published code ignores the flag)", restore="fixed")
 
     @property
     def label_chans(self) -> int:
@@ -35,10 +35,10 @@ class GANShape:
 class RecognizerShape:
     """The recognizer's backbone, and the shapes of the VGG networks (METHOD §1)."""
 
-    backbone: str = option("vgg19_bn", "the recognizer's backbone; the perceptual network is always VGG19-bn (resnet18 is "
-                           "not in the paper)", choices=("vgg19_bn", "resnet18"), restore="fixed")
-    vgg_width: int = option(64, "width of the backbone's and of VGG's first layer, less than twice --base_width", least=1, most=1024,
-                            restore="fixed")
+    backbone: str = option("vgg19_bn", "the recognizer's backbone; the perceptual network is always VGG19-bn "
+                           "(resnet18 is not in the paper)", choices=("vgg19_bn", "resnet18"), restore="fixed")
+    vgg_width: int = option(64, "width of the backbone's and of VGG's first layer, less than twice --base_width",
+                            least=1, most=1024, restore="fixed")
     fc_width: int = option(4096, "width of VGG's two hidden linear layers", least=1, most=65536, restore="fixed")
 
 
@@ -75,25 +75,27 @@ class GANRecipe:
                                       least=0, most=1e6, group=BEYOND)
     lambda_truth_perceptual: float = option(0.0, "weight of the perceptual distance of C and D to their true swaps",
                                             least=0, most=1e6, group=BEYOND)
-    lambda_coarse_loss: float = option(0.0, "weight of the squared distance of C to A, and of D to B, in a picture of 8 x "
-                                       "8 cells: keeps light, hair and glasses", least=0, most=1e6, group=BEYOND)
+    lambda_coarse_loss: float = option(0.0, "weight of the squared distance of C to A, and of D to B, in a picture "
+                                       "of 8 x 8 cells: keeps light, hair and glasses", least=0, most=1000000.0,
+                                       group=BEYOND)
     lambda_gray_loss: float = option(0.0, "weight of the squared color in the swaps of gray photographs",
                                      least=0, most=1e6, group=BEYOND)
     lambda_residual_tv: float = option(0.0, "weight of the total variation of what the swap changes",
                                        least=0, most=1e6, group=BEYOND)
     lazy: int = option(1, "compute the perceptual and the reconstruction loss for every Nth pair of a batch alone",
                        least=1, most=100, metavar="N", group=BEYOND)
-    zero_biases: bool = option(False, "start the GAN's convolutions with zero biases, which else hide the faces at first",
-                               group=BEYOND, restore="fixed")
-    d_lr_ratio: float = option(1.0, "the discriminators' learning rate, as a share of the generator's", least=0, most=1000,
-                               group=BEYOND)
-    d_gain: float = option(1.0, "gain that the discriminators' last normalization starts with: at small sizes 1 keeps "
-                           "their logits small for hundreds of steps", least=1e-3, most=1000, group=BEYOND, restore="fixed")
-    even_phases: int = option(0, "let plain areas come out of the decoder's last N layers plain, without a grid of dots",
-                              least=0, most=5, metavar="N", group=BEYOND)
-    rate_schedule: str = option("step", "learning rate of the GAN: multiplied by --lr_decay now and then, or falling to zero "
-                           "over all planned steps along a half cosine", flag="gan_schedule", choices=("step", "cosine"),
-                           group=BEYOND)
+    zero_biases: bool = option(False, "start the GAN's convolutions with zero biases, which else hide the faces at "
+                               "first", group=BEYOND, restore="fixed")
+    d_lr_ratio: float = option(1.0, "the discriminators' learning rate, as a share of the generator's", least=0,
+                               most=1000, group=BEYOND)
+    d_gain: float = option(1.0, "gain that the discriminators' last normalization starts with: at small sizes 1 "
+                           "keeps their logits small for hundreds of steps", least=0.001, most=1000, group=BEYOND,
+                           restore="fixed")
+    even_phases: int = option(0, "let plain areas come out of the decoder's last N layers plain, without a grid of "
+                              "dots", least=0, most=5, metavar="N", group=BEYOND)
+    rate_schedule: str = option("step", "learning rate of the GAN: multiplied by --lr_decay now and then, or falling "
+                                "to zero over all planned steps along a half cosine", flag="gan_schedule",
+                                choices=("step", "cosine"), group=BEYOND)
     mirror: bool = option(False, "mirror half of the pairs", group=BEYOND)
     ema: float = option(0.0, "use the generator's moving average, of which this share stays in every step",
                         least=0, most=1, group=BEYOND, restore="fixed")
@@ -110,10 +112,9 @@ class GANRecipe:
 class RecognizerRecipe:
     """How a recognizer is trained: SGD with stepwise decay (METHOD §5).
 
-    Not in METHOD: ``falling_steps`` lets the rate fall to zero over so many steps, along a half cosine, instead; ``adam``
-    takes AdamW, which gets a deep network with random weights going (METHOD leaves open how the perceptual network is
-    trained); ``guided`` is for batches of real and synthesized images.
-    """
+    Not in METHOD: ``falling_steps`` lets the rate fall to zero over so many steps, along a half cosine, instead;
+    ``adam`` takes AdamW, which gets a deep network with random weights going (METHOD leaves open how the perceptual
+    network is trained); ``guided`` is for batches of real and synthesized images. """
 
     lr: float = option(1e-3, "SGD's learning rate", flag="vgg_lr", least=0, most=1000)
     lr_decay_steps: int = option(1800, "steps after which it is multiplied by 0.97", flag="vgg_lr_decay_steps", least=1)

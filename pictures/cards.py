@@ -82,10 +82,10 @@ def _draw_bars(draw: ImageDraw.ImageDraw, left: int, top: int, card: Card, names
     font = ImageFont.load_default(13)
     word = min(96, max(int(font.getlength(name)) for name in names)) + 10
     room, step = BARS - word - 58, min(24, (FACE - 4) // len(names) if len(names) < 8 else 18)
-    said = int(card.probabilities.argmax())
+    predicted = int(card.probabilities.argmax())
     for i, (name, share) in enumerate(zip(names, card.probabilities.tolist())):
         y = top + i * step + step / 2
-        strong = i == said
+        strong = i == predicted
         draw.text((left + word - 6, y), fitted(name, font, word - 6), INK if strong else FAINT, font, anchor="rm")
         draw.rectangle((left + word, y - 5, left + word + max(1, round(share * room)), y + 5),
                        color_of(i) if strong else (190, 197, 204))
@@ -107,8 +107,8 @@ def with_boxes(photo: Image.Image, boxes: Sequence[tuple[int, int, int, int]], p
     draw = ImageDraw.Draw(picture)
     line = max(2, round(max(picture.size) / 400))
     for number, ((left, top, width, height), shares) in enumerate(zip(boxes, probabilities), 1):
-        said = int(np.argmax(shares))
-        color, text = color_of(said), f"{names[said]} {100 * shares[said]:.0f} %"
+        predicted = int(np.argmax(shares))
+        color, text = color_of(predicted), f"{names[predicted]} {100 * shares[predicted]:.0f} %"
         text = f"#{number} {text}" if len(boxes) > 1 else text
         draw.rectangle((left, top, left + width, top + height), outline=color, width=line)
         font = ImageFont.load_default(max(11, round(min(height / 6, max(picture.size) / 40))))

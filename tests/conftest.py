@@ -60,7 +60,8 @@ def shared(path: str) -> Path:
 # ---------------------------------------------------------------------------------------------------- commands
 
 def command(*argv: object, cwd: str | Path = REPOSITORY) -> subprocess.CompletedProcess:
-    """Run ``python <argv>``, as a user types it, on the CPU; output as text. The project's commands run in this process.
+    """Run ``python <argv>``, as a user types it, on the CPU; output as text. The project's commands run in this
+    process.
     """
     words = list(map(str, argv))
     if not re.match(r"(train|test_matrix_multi)\.py |-m datasets\.", " ".join(words) + " "):

@@ -266,7 +266,7 @@ def test_bad_data_is_refused_before_training(broken, tmp_path, kind, words):
     (["--restore"], ["--restore", "no training state"]),
     (["--restore", 30], ["--restore 30", "Enc_iter_030.pth"]),
     (["--neutral", "calm"], ["--neutral calm"]),
-    (["--perceptual", "nowhere.t7"], ["--perceptual nowhere.t7: no such file"]),
+    (["--perceptual", "nowhere.t7"], ["--perceptual", "nowhere.t7: no such file"]),
     (["--vgg_init", "imagenet"], ["ImageNet weights for --vgg_width 64 alone", "--vgg_init none"]),
     (["--batch_size", 0], ["--batch_size 0"]),
     (["--checkpoint_dir", ""], ["--checkpoint_dir", "must not be empty"]),
@@ -369,3 +369,15 @@ def test_target_only_faces_need_no_neutral_expression(expressive, tmp_path):
     (root / "expressions.txt").write_text("disgust scream smile squint\n")  # surprise, label 4, is in no class now
     for words in ([], ["--targets", "any"]):
         assert "4 expressions" in trained(root, tmp_path / f"run{len(words)}", *words)
+
+
+def test_a_perceptual_network_near_chance_stops_the_run(tmp_path):
+    make_dataset(tmp_path / "faces", image_size=32, subjects_train=22, subjects_test=1, scenes=1)
+    lines = (tmp_path / "faces" / "images.list").read_text().splitlines(keepends=True)
+    (tmp_path / "faces" / "images.list").write_text("".join(lines[:66]))
+    (tmp_path / "faces" / "images_val.list").write_text("".join(lines[66:]))
+    words = ["--data_dir", tmp_path / "faces", "--checkpoint_dir", tmp_path / "run", *TINY]
+    stopped = train_command(*words, "--perceptual_lr", 0, "--perceptual_disturbed")
+    assert stopped.returncode == 2 and "near chance" in stopped.stderr and not (tmp_path / "run" / "VGG_loss").exists()
+    assert train_command("--checkpoint_dir", tmp_path / "run", "--restore", "--force", "--gpu", -1).returncode == 0
+    assert (tmp_path / "run" / "VGG_loss" / "6_max_ckpt.t7").is_file()

@@ -24,7 +24,9 @@ DATA = Path(__file__).parent / "data"
 
 
 def set_by_formula(network: torch.nn.Module) -> torch.nn.Module:
-    """The weights of the golden files: cosines of the position in the sorted state dict (tests/data/README.md); eval mode."""
+    """The weights of the golden files: cosines of the position in the sorted state dict (tests/data/README.md); eval
+    mode.
+    """
     state = network.state_dict()
     for j, name in enumerate(sorted(state)):
         if name.endswith("num_batches_tracked"):

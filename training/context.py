@@ -23,9 +23,8 @@ from models.recognizer import Recognizer
 class TrainingContext:
     """The data of a run, its directory and seed, and the device and processes on which it is trained.
 
-    The networks learn from ``images`` and are chosen on ``selection_images`` (``select_on``: val, test or none), by mean
-    class accuracy if ``balanced``. ``metadata`` is what a checkpoint needs to be used on its own.
-    """
+    The networks learn from ``images`` and are chosen on ``selection_images`` (``select_on``: val, test or none), by
+    mean class accuracy if ``balanced``. ``metadata`` is what a checkpoint needs to be used on its own. """
 
     folder: Path
     seed: int

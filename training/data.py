@@ -80,7 +80,8 @@ def check_fold(config: Config, layout: Layout) -> None:
 def check_overwrite(config: Config, layout: Layout) -> None:
     """Raises UserError if ``--overwrite`` would move aside what the new run needs."""
     folder, perceptual = Path(config.run.checkpoint_dir).resolve(), config.perceptual
-    for flag, path in (("data_dir", layout.root), ("perceptual", perceptual.perceptual), ("vgg_init", perceptual.vgg_init)):
+    for flag, path in (("data_dir", layout.root), ("perceptual", perceptual.perceptual),
+                       ("vgg_init", perceptual.vgg_init)):
         if path and Path(path).exists() and Path(path).resolve().is_relative_to(folder):
             raise UserError(f"--overwrite: --{flag} {path} lies in {folder}, which would be moved aside; copy it to "
                             "another place, or choose another --checkpoint_dir")
@@ -89,13 +90,15 @@ def check_overwrite(config: Config, layout: Layout) -> None:
 def checkpoint_metadata(config: Config, layout: Layout) -> dict[str, Any]:
     """Return what a checkpoint needs to be used on its own, beside the weights."""
     names, select_on, series = layout.expressions, config.recognizer.select_on, config.series
-    fold = described_fold(layout.test, series.fold, series.folds, series.folds_by, config.run.seed) if series.fold else None
+    fold = described_fold(layout.test, series.fold, series.folds, series.folds_by, config.run.seed) \
+        if series.fold else None
     return {"expressions": list(names), "listed": list(layout.listed),
             "neutral_name": dict(enumerate(names)).get(layout.neutral), "image_size": config.shape.image_size,
             "alignment": alignment_of(layout.root), "data_dir": os.path.abspath(layout.root), "selected_on": select_on,
             "images": fingerprint([select_on, *([s.name, s.label] for s in layout.train), "selection",
                                    *([s.name, s.label] for s in selection(layout, select_on))]),
-            "fold": fold, "backbone": config.recognizer_shape.backbone, "gan": vars(config.gan_shape(len(names))).copy()}
+            "fold": fold, "backbone": config.recognizer_shape.backbone,
+            "gan": vars(config.gan_shape(len(names))).copy()}
 
 
 # ------------------------------------------------------------------------------------------------ decoded images

@@ -58,8 +58,8 @@ def train_side_by_side(members: Sequence[Config], jobs: int, gpu: Sequence[int] 
             for job in running:
                 job.process.terminate()
         if arrived():
-            raise utils.Stopped(arrived(), f"stopped by signal {arrived()}, the states are saved; resume with --restore "
-                                f"--checkpoint_dir {folder}")
+            raise utils.Stopped(arrived(), f"stopped by signal {arrived()}, the states are saved; resume with "
+                                f"--restore --checkpoint_dir {folder}")
     if failed:
         outputs = ", ".join(str(job.output) for job in failed)
         raise UserError(f"{len(failed)} of {len(members)} runs failed, see {outputs}; then resume with --restore "

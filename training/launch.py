@@ -40,8 +40,8 @@ def start_processes(config: Config) -> None:
         return
     count = torch.cuda.device_count()
     if len(set(gpu)) < len(gpu) or not 0 <= min(gpu) <= max(gpu) < count:
-        raise UserError(f"--gpu {' '.join(map(str, gpu))}: different GPUs are needed, this machine has {count}, numbered "
-                        f"from 0{utils.visible_gpus_note()}")
+        raise UserError(f"--gpu {' '.join(map(str, gpu))}: different GPUs are needed, this machine has {count}, "
+                        f"numbered from 0{utils.visible_gpus_note()}")
     if not draws_demo(config):
         layout = checked_data(config, len(gpu))  # a mistake in the data is one line here, and many there
         for member in config.members() if config.is_series else [config]:

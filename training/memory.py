@@ -24,7 +24,8 @@ GIB = 2 ** 30
 
 
 def check_memory(config: Config, layout: Layout, mixed: bool, world: int) -> None:
-    """Raises UserError with the figures if networks and a batch cannot fit into the memory that a CPU's processes share.
+    """Raises UserError with the figures if networks and a batch cannot fit into the memory that a CPU's processes
+    share.
 
     For GPUs there is no such check: what autograd keeps there is several times what these shapes tell.
     """
@@ -42,7 +43,9 @@ def check_memory(config: Config, layout: Layout, mixed: bool, world: int) -> Non
 
 
 def needed(config: Config, layout: Layout, mixed: bool = False, world: int = 1) -> tuple[int, int, int]:
-    """Return the bytes for networks with optimizers, for the largest batch of a process, and for the images in memory."""
+    """Return the bytes for networks with optimizers, for the largest batch of a process, and for the images in
+    memory.
+    """
     n, width, side = len(layout.expressions), config.shape.base_width, config.shape.image_size
     vgg, fc = config.recognizer_shape.vgg_width, config.recognizer_shape.fc_width
     recipe, batches = config.gan_recipe, config.recognizer

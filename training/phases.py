@@ -14,6 +14,7 @@ import torch
 import utils
 from datasets.loading import Loaded, load
 from datasets.plans import Plan, gan_plan, mixed_plan, mixed_sizes, real_plan, recognizer_plan, third_of_pairs
+from evaluation.judge import disturbed
 from models.backbones import BACKBONES
 from models.checkpoints import (TrainedPerceptual, initialize, load_gan_networks, load_into, load_recognizer, on_cpu,
                                 read_perceptual, save_gan, save_recognizer)
@@ -139,7 +140,9 @@ class PerceptualPhase:
 
     def step(self, batch: Examples) -> Metrics:
         """Do one step on real images."""
-        self.context.seed_torch("dropout", "perceptual", self.recognizer.steps, self.context.processes.rank)
+        if self.options.perceptual_disturbed:
+            random = utils.generator(self.context.seed, "disturbed", self.recognizer.steps, self.context.processes.rank)
+            batch = batch._replace(inputs=(disturbed(batch.inputs[0], random),))
         return self.recognizer.step(batch)
 
     def end_epoch(self, epoch: int, means: dict[str, float]) -> dict[str, float]:
@@ -149,9 +152,10 @@ class PerceptualPhase:
             self._best = {"acc": acc, "step": self.recognizer.steps, "net": on_cpu(self.recognizer.network)}
         if epoch == self.epochs - 1:
             if report and report.near_chance and not self.context.force:
-                raise UserError(f"the perceptual network is near chance after {self.epochs} epochs (mean class accuracy "
-                                f"{report.mean_class_accuracy:.1f} %); start anew with more --perceptual_epochs, another "
-                                "--perceptual_lr or --perceptual FILE, or go on with --restore --force")
+                raise UserError(f"the perceptual network is near chance after {self.epochs} epochs (mean class "
+                                f"accuracy {report.mean_class_accuracy:.1f} %); start anew with more "
+                                "--perceptual_epochs, another --perceptual_lr or --perceptual FILE, or go on with "
+                                "--restore --force")
             if self.context.processes.main:
                 utils.save_checkpoint(self.own_file, {**self._best, "config": self.context.metadata})
             share_file(self.own_file, self.context.processes, self.context.folder, trained=True)
@@ -176,8 +180,8 @@ class PerceptualPhase:
             raise UserError(f"--perceptual {self.file}: the run is in the middle of training its own; leave it out")
         used = state.get("used")
         if used and self._used() not in (None, used) and not self.context.force:
-            raise UserError(f"{self.file}: is another perceptual network than the one that this run was trained with; put "
-                            "that back, or add --force")
+            raise UserError(f"{self.file}: is another perceptual network than the one that this run was trained with; "
+                            "put that back, or add --force")
         if state["recognizer"]:
             self.recognizer.load_state_dict(state["recognizer"])
 
@@ -224,7 +228,8 @@ class GANPhase:
             return {}
         if means["D_updated"] < 0.5:
             print(f"warning: the discriminators were updated in {100 * means['D_updated']:.0f} % of the steps of this "
-                  f"epoch, since the generator's loss was {self.recipe.G_max:g} or more; raise --G_max", file=sys.stderr)
+                  f"epoch, since the generator's loss was {self.recipe.G_max:g} or more; raise --G_max",
+                  file=sys.stderr)
         save_gan(self.context.folder / "model", self.gan, self.context.metadata, epoch + 1)
         self._draw_sheet(epoch)
         return {}
@@ -345,9 +350,8 @@ class RecognizerPhase:
     def end_epoch(self, epoch: int, means: dict[str, float]) -> dict[str, float]:
         """Evaluate the recognizer on the selection images, and write it with its encoder if it is to be kept.
 
-        With ``--select_on test`` that has happened every ``STEPS_BETWEEN_EVALUATIONS`` batches, as in the published code, and
-        happens here only if the epoch had too few batches for that.
-        """
+        With ``--select_on test`` that has happened every ``STEPS_BETWEEN_EVALUATIONS`` batches, as in the published
+        code, and happens here only if the epoch had too few batches for that. """
         before = self.recognizer.steps - self.steps(epoch)
         was_tested = self.recognizer.steps // STEPS_BETWEEN_EVALUATIONS > before // STEPS_BETWEEN_EVALUATIONS
         if self.context.select_on == "test" and was_tested:
@@ -391,7 +395,9 @@ class RecognizerPhase:
 
 
 def further_batches(epoch: int, schedule: RecognizerSchedule) -> tuple[int, bool]:
-    """Return how many batches follow each real one in a recognizer epoch, and whether they are synthesized (METHOD §5)."""
+    """Return how many batches follow each real one in a recognizer epoch, and whether they are synthesized (METHOD
+    §5).
+    """
     count, synthesized = schedule.gan_raw or 6, True
     if schedule.multi_add_gan:
         rounds = epoch / max(1, schedule.round_epochs)
@@ -404,9 +410,8 @@ def with_codes(batches: Iterable[Loaded], gan: SwapGAN, batches_per_synthesis: i
                ) -> Iterator[Examples]:
     """Yield what the recognizer learns from: real faces with their codes, swaps with the swapped ones (METHOD §4, §5).
 
-    The synthesized images of ``batches_per_synthesis`` batches are made at once. Without ``real_codes`` the codes of real
-    faces are zeros, to be filled in by the step.
-    """
+    The synthesized images of ``batches_per_synthesis`` batches are made at once. Without ``real_codes`` the codes of
+    real faces are zeros, to be filled in by the step. """
     side = gan.shape.image_size // 32
     code_shape = 16 * gan.shape.base_width, side, side
     batches = iter(batches)

@@ -31,7 +31,9 @@ def amp_dtype(choice: str, device: torch.device) -> torch.dtype | None:
 
 
 def with_precision(config: Config, num_classes: int, device: torch.device, processes: Processes) -> Config:
-    """Return the options with ``bf16`` or ``off`` in place of ``--amp auto``: a run that is resumed computes the same."""
+    """Return the options with ``bf16`` or ``off`` in place of ``--amp auto``: a run that is resumed computes the
+    same.
+    """
     if config.hardware.amp != "auto":
         return config
     able = computes_bf16(device) and (device.type == "cuda" or config.shape.base_width >= LEAST_WIDTH

@@ -95,7 +95,8 @@ def build_run(config: Config, layout: Layout, images: Images, device: torch.devi
     """Return a run at its beginning, and the pairs (P, 2) of images that its recognizer learns swaps of."""
     select_on, learned = config.recognizer.select_on, layout.train + layout.target_only
     content = images.content()
-    pairs = training_pairs(layout, config.run.seed, config.recognizer.pairs_per_image, config.recognizer.targets == "any")
+    pairs = training_pairs(layout, config.run.seed, config.recognizer.pairs_per_image,
+                           config.recognizer.targets == "any")
     if config.perceptual.vgg_init == "imagenet" and not restoring:
         download_imagenet_weights(processes, config.recognizer_shape.backbone)
     images_near = images.on(device)
@@ -199,7 +200,8 @@ def take_gan(run: Run, model: Path) -> None:
     for name in ("expressions", "gan"):
         if metadata.get(name) != ours[name]:
             what = "expressions" if name == "expressions" else "sizes"
-            raise UserError(f"--gan_from: {model} holds a GAN with other {what} ({metadata.get(name)}) than {ours[name]}")
+            raise UserError(f"--gan_from: {model} holds a GAN with other {what} ({metadata.get(name)}) than "
+                            f"{ours[name]}")
     load_gan_networks(model, gan, None, tuple(gan.STATES))
     gan.start_from_used()
 
@@ -217,7 +219,8 @@ def write_plan(run: Run, config: Config, pairs: numpy.ndarray) -> None:
         save_gan(folder / "model", run.phases["gan"].gan, run.context.metadata, config.gan.epochs)
     utils.write_json(folder / "options.json", {**config.values(), "attributes": list(layout.expressions)})
     print(f"{folder}: {len(layout.train)} training and {len(layout.val)} validation images of "
-          f"{len(layout.expressions)} expressions, {len(pairs)} pairs, on {processes.world} x {run.context.device.type}")
+          f"{len(layout.expressions)} expressions, {len(pairs)} pairs, on {processes.world} x "
+          f"{run.context.device.type}")
     if layout.train[0].path.parent.name == "align_5p" and (layout.root / "data").is_dir():
         print(f"note: the images are those of {layout.root / 'align_5p'}; {layout.root / 'data'} beside it is not used")
     unused = config.gan.epochs % config.recognizer.round_every

@@ -76,7 +76,9 @@ class RunDirectory:
     other_content = "the folds or seeds of another command"
 
     def _is_ours(self) -> bool:
-        """Whether ``--overwrite`` may move the directory aside: it holds a run of this program or of the published code."""
+        """Whether ``--overwrite`` may move the directory aside: it holds a run of this program or of the published
+        code.
+        """
         options = self.folder / "options.json"
         if self.is_claimed() or self.has_results():
             return True
@@ -148,7 +150,8 @@ class RunDirectory:
 
 
 class SeriesDirectory(RunDirectory):
-    """The directory around the runs of a series: it holds their directories, their lists, outputs and pooled results."""
+    """The directory around the runs of a series: it holds their directories, their lists, outputs and pooled results.
+    """
 
     mark, other_mark, other_content = "series.json", "run.json", "a single run"
     folders = ("splits", "test_result", "cache")

@@ -106,8 +106,8 @@ def train_in_turn(config: Config, directory: SeriesDirectory, members: Sequence[
         try:
             train_run(member, device, processes, shared)
         except utils.Stopped as stop:
-            raise utils.Stopped(stop.signum, f"stopped by signal {stop.signum} in {name}, the state is saved; resume with "
-                                f"--restore --checkpoint_dir {directory.folder}") from None
+            raise utils.Stopped(stop.signum, f"stopped by signal {stop.signum} in {name}, the state is saved; resume "
+                                f"with --restore --checkpoint_dir {directory.folder}") from None
         gc.collect()  # networks refer to each other, and a GPU's memory is for the next run
 
 
@@ -119,8 +119,8 @@ def pool(config: Config, members: Sequence[Config], layout: Layout) -> None:
     paths = [Path(member.run.checkpoint_dir) / "test_result" / "confusion_matrix.json" for member in members]
     missing = [path for path in paths if not path.is_file()]
     if missing:
-        print(f"no pooled results: {len(missing)} of {len(members)} runs have evaluated no recognizer (no recognizer round "
-              f"in {config.gan.epochs} epochs with --round_every {config.recognizer.round_every} --round_epochs "
+        print(f"no pooled results: {len(missing)} of {len(members)} runs have evaluated no recognizer (no recognizer "
+              f"round in {config.gan.epochs} epochs with --round_every {config.recognizer.round_every} --round_epochs "
               f"{config.recognizer.round_epochs})")
         return
     pooled = Pooled([path.parents[1].name for path in paths], [read_report(path, len(names)) for path in paths])

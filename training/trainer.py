@@ -1,8 +1,7 @@
 """A training as it runs: the loop over the stages of its schedule, and the state that lets it be resumed exactly.
 
-Where a run stands is its position (stage, step). With the states of its phases and the running sums of its metrics it is
-the whole state, since every random draw is a function of the seed and the position.
-"""
+Where a run stands is its position (stage, step). With the states of its phases and the running sums of its metrics it
+is the whole state, since every random draw is a function of the seed and the position. """
 
 from __future__ import annotations
 
@@ -115,7 +114,8 @@ class Run:
         """Return the batches of the current stage behind a progress bar."""
         stage = self.current_stage()
         self._speed, self._stage_began = Speedometer(self.context.device), (time.monotonic(), self.step)
-        self._bar = utils.progress(batches, f"{stage.phase} {stage.epoch + 1}", self.phases[stage.phase].steps(stage.epoch),
+        steps = self.phases[stage.phase].steps(stage.epoch)
+        self._bar = utils.progress(batches, f"{stage.phase} {stage.epoch + 1}", steps,
                                    initial=self.step, disable=None if self.processes.main else True)
         return self._bar
 
@@ -224,8 +224,8 @@ class Run:
         state, folder = self.states.load(), self.states.folder
         if not isinstance(state, dict) or state.get("format") != STATE_FORMAT:
             raise UserError(f"--restore: the training state in {folder} was written by a version of this program whose "
-                            "perceptual loss compared other layers; go on with that version, or from the networks of an "
-                            "epoch with --restore N")
+                            "perceptual loss compared other layers; go on with that version, or from the networks of "
+                            "an epoch with --restore N")
         check(state, STATE, folder, ADVICE)
         root = self.context.layout.root
         if state["data"] != self.fingerprint and not self.options.force:

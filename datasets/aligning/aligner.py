@@ -118,7 +118,7 @@ def _align_one(name: str) -> tuple[str, str | None]:
 def align_all(names: list[str], workers: int, *arguments) -> Iterator[tuple[str, str | None]]:
     """Align images by several processes; yields (name, fault or None) in order.
 
-    ``arguments`` are those of :class:`Aligner`. UserError where a process dies.
+    ``arguments`` are those of :class:`Aligner`. Raises UserError if a process dies.
     """
     if workers == 1 or len(names) < 2:
         aligner = Aligner(*arguments)

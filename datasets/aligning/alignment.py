@@ -29,7 +29,7 @@ def align_face(photo: Image.Image, size: int, margin: float,
 
 def align_points(photo: Image.Image, points: numpy.ndarray, size: int,
                  margin: float) -> tuple[Image.Image, numpy.ndarray]:
-    """As :func:`align_face`, for known points (5, 2) in pixels. UserError where they are no face of the picture."""
+    """As :func:`align_face`, for known points (5, 2) in pixels. Raises UserError if they are no face of the picture."""
     try:
         matrix = similarity(points, template(size, margin))
         inside = ((points >= -0.5 * max(photo.size)) & (points <= 1.5 * max(photo.size))).all()

@@ -39,7 +39,7 @@ class Face:
 class FaceDetector:
     """Finds faces: ``FaceDetector(model)(photo)`` → list of :class:`Face`, the largest first.
 
-    ``model`` is YuNet's ONNX file, ``score`` the least confidence of a face, in 0..1. UserError where OpenCV is not
+    ``model`` is YuNet's ONNX file, ``score`` the least confidence of a face, in 0..1. Raises UserError if OpenCV is not
     installed and where the file is absent or not the model.
     """
 

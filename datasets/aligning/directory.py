@@ -66,10 +66,11 @@ def align_directory(source: Path, out: Path, options: Options, *, workers: int =
 def alignment_of(root: Path) -> dict[str, float] | None:
     """The ``size`` and ``margin`` with which a directory was aligned; None for any other directory."""
     record = Path(root) / "align.json"
-    told = read_json(record) if record.is_file() else None
-    if not isinstance(told, dict) or not all(isinstance(told.get(name), (int, float)) for name in ("size", "margin")):
+    settings = read_json(record) if record.is_file() else None
+    if not isinstance(settings, dict) or not all(isinstance(settings.get(key), (int, float))
+                                                 for key in ("size", "margin")):
         return None
-    return {"size": int(told["size"]), "margin": float(told["margin"])}
+    return {"size": int(settings["size"]), "margin": float(settings["margin"])}
 
 
 def _sha256_of_model(model: str) -> str:
@@ -87,25 +88,25 @@ def _image_names(photos: Path) -> list[str]:
     return [path.relative_to(photos).as_posix() for path in files.images]
 
 
-def _open_output(out: Path, told: dict[str, object], overwrite: bool) -> bool:
+def _open_output(out: Path, settings: dict[str, object], overwrite: bool) -> bool:
     """Write ``align.json``, and return whether the list of landmarks has changed since an earlier run."""
     record = out / "align.json"
     if not record.is_file() and out.is_dir() and any(out.iterdir()):
         raise UserError(f"{out}: holds something else already; choose another output directory")
     if record.is_file():
         before = check(read_json(record), RECORD, record, "choose another output directory")
-        before = {"source": told["source"], **before}  # an earlier version did not write it
-    corrected = record.is_file() and told["landmarks"] == before.get("landmarks") is not None \
-        and told["points"] != before.get("points")
+        before = {"source": settings["source"], **before}  # an earlier version did not write it
+    corrected = record.is_file() and settings["landmarks"] == before.get("landmarks") is not None \
+        and settings["points"] != before.get("points")
     if corrected and not overwrite:
-        print(f"{told['landmarks']}: has changed since; all images are aligned anew")
-        before["points"] = told["points"]
+        print(f"{settings['landmarks']}: has changed since; all images are aligned anew")
+        before["points"] = settings["points"]
     if record.is_file() and not overwrite:
-        changed = [TYPED.get(key, f"--{key}") for key in told if before.get(key) != told[key]]
+        changed = [TYPED.get(key, f"--{key}") for key in settings if before.get(key) != settings[key]]
         if changed:
             raise UserError(f"{out}: was made with another {', '.join(changed)}; choose another output directory, "
                             "or align everything anew with --overwrite")
-    write_json(record, told)
+    write_json(record, settings)
     return corrected
 
 
@@ -136,8 +137,8 @@ def carry_lists(source: Path, out: Path, aligned: set[str], subjects: dict[str, 
     if (source / "expressions.txt").is_file():
         texts["expressions.txt"] = "".join(line + "\n" for line in read_lines(source / "expressions.txt")), 0
     if (source / "subjects.list").is_file():
-        known = {output_name(name): told for name, told in subjects.items() if name in aligned}
-        texts["subjects.list"] = ("".join(subject_line(name, *told) for name, told in known.items()),
+        known = {output_name(name): subject for name, subject in subjects.items() if name in aligned}
+        texts["subjects.list"] = ("".join(subject_line(name, *subject) for name, subject in known.items()),
                                   len(subjects) - len(known))
     for path in (*sorted(source.glob("list_attr_*_t*.txt")), source / "images_val.list", source / "images_test.list",
                  source / "images.list"):

@@ -24,7 +24,7 @@ OTHER_FORMS = {"": lambda points: points, "with y before x": lambda points: poin
 LARGE_RESIDUAL, HOPELESS_RESIDUAL = 0.15, 0.6  # of a fit: a face turned by 60°, or a wrong order; no face in any case
 LEAST_SIDE = 4  # pixels of a face's side
 LARGEST_TILT = 45  # degrees
-JUDGED, TRIED = 500, 8  # lines of a list that are judged; lines for which other orders are tried
+CHECKED, TRIED = 500, 8  # lines of a list that are checked; lines for which other orders are tried
 
 
 class Landmarks:
@@ -50,7 +50,7 @@ class Landmarks:
             self._points = _read_table(path)
         self._names = Names(path, self._points)
         every = list(self._points.values())
-        fault = fault_of_list(every[::-(-len(every) // JUDGED)])
+        fault = fault_of_list(every[::-(-len(every) // CHECKED)])
         if fault:
             raise UserError(f"{path}: {fault}; the list needs {ORDER}")
         self.digest = fingerprint([name, points.tolist()] for name, points in sorted(self._points.items()))

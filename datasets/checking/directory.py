@@ -21,11 +21,10 @@ def check_directory(root: Path, expressions: Sequence[str] | None = None, neutra
                     sheet: Path | None = None) -> Findings:
     """Print the table of a data directory, draw its contact sheet and return everything that its check has found.
 
-    ``expressions`` names the labels where the directory does not; ``neutral`` is the expression that serves as neutral.
-    The sheet goes to ``root/check.jpg`` unless ``sheet`` says otherwise; a picture of this name that is no sheet of ours
-    is left alone. UserError where a list is malformed or that of training is absent, and where ``sheet`` cannot be
-    written.
-    """
+    ``expressions`` names the labels where the directory does not; ``neutral`` is the expression that serves as
+    neutral. The sheet goes to ``root/check.jpg`` unless ``sheet`` says otherwise; a picture of this name that is no
+    sheet of ours is left alone. Raises UserError if a list is malformed or that of training is absent, and where
+    ``sheet`` cannot be written. """
     findings, lists = Findings(), read_lists(root, need_test=False)
     images, place = image_directory(root), sheet or root / "check.jpg"
     check_picture_name(place)

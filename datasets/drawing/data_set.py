@@ -44,7 +44,7 @@ def truth(subject: str, scene: str, expression: int | str, size: int, seed: int 
     """The true picture of a subject and scene of ``subjects.list`` with an expression (name or label).
 
     RGB, ``size`` × ``size``; what :func:`make_dataset` wrote is this picture at the data set's size and seed, as a
-    JPEG. UserError for an unknown expression and for a size outside 32 to 512.
+    JPEG. Raises UserError for an unknown expression and for a size outside 32 to 512.
     """
     return draw(person_of(subject, seed), scene_of(subject, scene, seed), expression, size)
 
@@ -55,9 +55,8 @@ def make_dataset(root: str | Path, *, image_size: int = 64, subjects_train: int 
 
     ``subjects_train + subjects_test`` persons, none in both splits, ``scenes`` scenes of each, six pictures of every
     scene. The same arguments write the same bytes. The lists are written last: a directory without them holds an
-    unfinished drawing, and a new call starts over. UserError for sizes out of range and for a directory that holds
-    something else.
-    """
+    unfinished drawing, and a new call starts over. Raises UserError for sizes out of range and for a directory that
+    holds something else. """
     root = Path(root)
     description = {"drawing": DRAWING, "seed": seed, "image_size": image_size, "subjects_train": subjects_train,
                    "subjects_test": subjects_test, "scenes": scenes, "expressions": list(EXPRESSIONS)}

@@ -213,7 +213,7 @@ def moment(person: Identity, place: Scene, name: str) -> tuple[Expression, Pose]
 
 
 def expression_name(expression: int | str) -> str:
-    """The name of an expression given by name or label; UserError where there is none such."""
+    """The name of an expression given by name or label. Raises UserError if there is none such."""
     if isinstance(expression, str) and expression in EXPRESSIONS:
         return expression
     if not isinstance(expression, str) and 0 <= expression < len(EXPRESSIONS):
@@ -223,7 +223,7 @@ def expression_name(expression: int | str) -> str:
 
 
 def check_size(size: int) -> None:
-    """UserError where faces are not drawn at this size, in pixels."""
+    """Raises UserError if faces are not drawn at this size, in pixels."""
     if not SIZES[0] <= size <= SIZES[1]:
         raise UserError(f"image size {size}: faces are drawn from {SIZES[0]} to {SIZES[1]} pixels")
 

@@ -25,9 +25,8 @@ def draw(identity: Identity | int, scene: Scene | int, expression: int | str, si
     """The picture of this person in this scene with that expression: RGB, ``size`` × ``size`` pixels.
 
     ``identity`` and ``scene`` may be given by their seeds, ``expression`` by name or label. The same arguments give
-    the same pixels; at another size, the same picture. UserError for an unknown expression and for a size outside
-    32 to 512.
-    """
+    the same pixels; at another size, the same picture. Raises UserError for an unknown expression and for a size
+    outside 32 to 512. """
     faces.check_size(size)
     person = identity if isinstance(identity, Identity) else faces.identity(identity)
     place = scene if isinstance(scene, Scene) else faces.scene(scene)

@@ -96,7 +96,9 @@ def _read_folder(folder: Path, split: str, found: Collection) -> None:
     if len(known) < len(annotated):
         found.left_out[f"annotated but missing in {folder / 'images'}"] += len(annotated) - len(known)
 def read_expression(path: str) -> int:
-    """The expression of an annotation file, 0 to 7; UserError for any other content, and for a pickle above all."""
+    """The expression of an annotation file, 0 to 7. Raises UserError for any other content, and for a pickle above
+    all.
+    """
     try:
         with open(path, "rb") as handle:
             content = handle.read(_LARGEST_NPY + 1)

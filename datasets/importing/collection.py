@@ -135,7 +135,7 @@ class Importer:
 
 
 def source_directory(asked: argparse.Namespace) -> Path:
-    """The directory to import from; UserError where it is absent, or lies in the output or around it."""
+    """The directory to import from. Raises UserError if it is absent, or lies in the output or around it."""
     source = Path(asked.source)
     if not source.is_dir():
         raise UserError(f"{source}: no such directory")
@@ -145,7 +145,8 @@ def source_directory(asked: argparse.Namespace) -> Path:
 
 
 def source_table(asked: argparse.Namespace, *others: Path) -> Path:
-    """The table to import from; UserError where it is absent, or one of the lists would replace it or ``others``."""
+    """The table to import from. Raises UserError if it is absent, or one of the lists would replace it or ``others``.
+    """
     table = Path(asked.source)
     if not table.is_file():
         raise UserError(f"{table}: no such table")

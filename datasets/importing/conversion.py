@@ -162,17 +162,17 @@ def decide_splits(found: Collection, seed: int) -> None:
 
 def _check_complete(found: Collection, source: Path) -> None:
     reasons = "; ".join(f"{count} {reason}" for reason, count in found.left_out.items())
-    told = f" (left out: {reasons})" if reasons else ""
+    reason_text = f" (left out: {reasons})" if reasons else ""
     counted = {split: len(samples) for split, samples in found.splits.items()}
     if not any(counted.values()):
-        raise UserError(f"{source}: no images to take{told}")
+        raise UserError(f"{source}: no images to take{reason_text}")
     for split in ("train", "test"):
         if not counted[split]:
-            raise UserError(f"{source}: no images for the {split} list{told}; both are needed")
+            raise UserError(f"{source}: no images for the {split} list{reason_text}; both are needed")
     trained = {sample.label for sample in found.splits["train"]}
     empty = [name for label, name in enumerate(found.expressions) if label not in trained]
     if empty and len(found.expressions) > 1:
-        raise UserError(f"{source}: no training image of {', '.join(empty)}{told}; leave it out, or add some")
+        raise UserError(f"{source}: no training image of {', '.join(empty)}{reason_text}; leave it out, or add some")
     if len(found.expressions) < 2:
         raise UserError(f"{source}: only one expression ({found.expressions[0]}); at least two are needed")
     if len({name.lower() for name in found.expressions}) < len(found.expressions):
@@ -181,7 +181,7 @@ def _check_complete(found: Collection, source: Path) -> None:
 
 def _check_free(out: Path, expressions: tuple[str, ...], splits: dict[str, list[Sample]],
                 waiting: list[Sample]) -> None:
-    """UserError where a list or an image of another data set would be replaced."""
+    """Raises UserError if a list or an image of another data set would be replaced."""
     with tempfile.TemporaryDirectory() as folder:
         write_layout(folder, expressions, splits)
         for name in LISTS:

@@ -121,9 +121,8 @@ def asked_labels(present: Sequence[str], expressions: Sequence[str] | None, what
 class NamePattern:
     """``--subject_regex`` or ``--scene_regex``: ``pattern(name)`` is what a file name tells, or None.
 
-    It is the first group (or all) of the first match in the file name, else in the path. UserError for a pattern that
-    is none.
-    """
+    It is the first group (or all) of the first match in the file name, else in the path. Raises UserError for a
+    pattern that is none. """
 
     def __init__(self, flag: str, pattern: str | None) -> None:
         self._typed = f"{flag} {pattern}"
