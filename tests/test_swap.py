@@ -105,7 +105,7 @@ def test_the_relative_perceptual_distance_counts_taps_alike_and_known_truths_alo
 
 
 def test_the_rate_falls_to_zero_over_the_planned_steps():
-    recipe = GANRecipe(lr=1.0, schedule="cosine", planned_steps=200)
+    recipe = GANRecipe(lr=1.0, rate_schedule="cosine", planned_steps=200)
     assert [recipe.rate(step) for step in (0, 100, 200, 300)] == pytest.approx([1, 0.5, 0, 0])
 
 
