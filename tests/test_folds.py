@@ -51,7 +51,7 @@ def whole(faces, tmp_path_factory) -> Path:
 def networks(run: Path) -> dict[str, bytes]:
     """Return every network of a run, as bytes."""
     found = {}
-    for path in [*sorted((run / "model").glob("*.pth")), run / "VGG" / "Enc_max.pth", run / "VGG" / "max_ckpt.t7",
+    for path in [*sorted((run / "model").glob("*_iter_*.pth")), run / "VGG" / "Enc_max.pth", run / "VGG" / "max_ckpt.t7",
                  run / "VGG_loss" / "6_max_ckpt.t7"]:
         state = torch.load(path, weights_only=True)
         for name, value in state.get("net", state).items():
@@ -144,7 +144,7 @@ def test_images_of_a_part_are_those_of_the_whole(faces):
 def test_killed_in_the_second_fold_and_restored_it_ends_the_same(faces, whole, tmp_path):
     folder = tmp_path / "run"
     result = train_until(words(faces, folder, "--folds", 3, "--save_minutes", 0), AT_A_STEP, 16)
-    assert result.returncode == -signal.SIGKILL and result.stdout.rstrip().splitlines()[-1].startswith("gan epoch 1")
+    assert result.returncode == -signal.SIGKILL and "gan epoch 1 of 1" in result.stdout.rstrip().splitlines()[-1]
     assert (folder / "fold_01" / "test_result" / "Con_Matrix.png").is_file() and not (folder / "fold_03").exists()
     assert not (folder / "fold_02" / "test_result").exists() and any((folder / "fold_02" / "state").glob("*.pth"))
     result = train_command("--restore", "--checkpoint_dir", folder, "--gpu", -1)
@@ -351,5 +351,6 @@ def test_the_command_of_a_member_reads_as_its_configuration():
     config = read_config(["--data_dir=-faces", "--seeds", "2", "--no_l1_loss", "-a", "b", "c", "--lr", "1e-3"])
     for member in config.members():
         assert read_config(to_argv(member)) == member
-        assert member.data.data_dir == "-faces" and member.data.attributes == ("b", "c") and not member.gan_recipe.l1_loss
+        assert Path(member.data.data_dir).name == "-faces" and member.data.attributes == ("b", "c")
+        assert not member.gan_recipe.l1_loss
     assert [member.run.seed for member in config.members()] == [0, 1]

@@ -221,7 +221,8 @@ def test_a_recognizer_goes_on_with_another_optimizer():
 def test_mismatched_labels_teach_the_discriminators_to_look_at_the_label():
     torch.manual_seed(0)
     gan = SwapGAN(GANShape(3, 32, 4), GANRecipe(lr=1e-3, vgg_loss=False, G_max=1e9, mismatched=True))
-    steps = [gan.step(pair(step)._replace(mismatch=torch.ones(24, dtype=torch.bool)), torch.Generator().manual_seed(step))
+    steps = [gan.step(pair(step)._replace(extras=Extras(mismatch=torch.ones(24, dtype=torch.bool))),
+                      torch.Generator().manual_seed(step))
              for step in range(40)]
     assert steps[-1]["mismatched"] < 0.6 * steps[0]["mismatched"]
 
@@ -271,7 +272,7 @@ def test_the_last_layers_phases_stay_even_through_training_and_no_others(layers)
 def test_none_may_be_mismatched_and_the_figures_say_so():
     torch.manual_seed(0)
     gan = SwapGAN(GANShape(3, 32, 4), GANRecipe(vgg_loss=False, mismatched=True, std=0.0))
-    figures = gan.step(pair(0)._replace(mismatch=torch.zeros(24, dtype=torch.bool)), torch.Generator())
+    figures = gan.step(pair(0)._replace(extras=Extras(mismatch=torch.zeros(24, dtype=torch.bool))), torch.Generator())
     assert figures["mismatched"] == 0
 
 

@@ -147,13 +147,10 @@ def test_other_contents_behind_the_same_names_are_noticed(own, broken):
 
 
 @pytest.mark.parametrize("more, said", [(["--image_size", 64], "was trained with image_size 32, not 64"),
-                                        (["--select_on", "none"], "was trained on other images than those of this run"),
-                                        (["--data_dir", "broken"], "was trained with data_dir")])
-def test_another_perceptual_network_is_not_taken_by_accident(finished, broken, tmp_path, more, said):
+                                        (["--select_on", "none"], "was trained on other images than those of this run")])
+def test_another_perceptual_network_is_not_taken_by_accident(faces, finished, tmp_path, more, said):
     shutil.copytree(finished / "VGG_loss", tmp_path / "run" / "VGG_loss")
-    data = read_config(["--checkpoint_dir", str(finished), "--restore"]).data.data_dir
-    more = [broken if word == "broken" else word for word in more]
-    line = refused_run(data, tmp_path / "run", *more)
+    line = refused_run(faces, tmp_path / "run", *more)
     assert said in line and "delete it to train another" in line
 
 
@@ -217,8 +214,8 @@ def test_a_typed_data_set_takes_its_own_directory_and_not_that_of_preset_or_run(
     kept = read_config(["--data_dir", "here", "--checkpoint_dir", str(tmp_path)]).values()
     (tmp_path / "options.json").write_text(json.dumps(kept))
     evaluated = ["--mode", "evaluate", "--checkpoint_dir", str(tmp_path)]
-    assert read_config(evaluated).data.data_dir == "here"
-    assert read_config([*evaluated, "--data", "2"]).data.data_dir == "here"  # what the run was trained on
+    assert Path(read_config(evaluated).data.data_dir).name == "here"
+    assert Path(read_config([*evaluated, "--data", "2"]).data.data_dir).name == "here"  # what the run was trained on
     assert read_config([*evaluated, "--data", "3"]).data.data_dir is None
 
 

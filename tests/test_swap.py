@@ -94,7 +94,7 @@ def test_color_counts_in_swaps_of_gray_images_alone():
 
 
 def test_the_rate_falls_to_zero_over_the_planned_steps():
-    recipe = GANRecipe(lr=1.0, schedule="cosine", planned_steps=200)
+    recipe = GANRecipe(lr=1.0, rate_schedule="cosine", planned_steps=200)
     assert [recipe.rate(step) for step in (0, 100, 200, 300)] == pytest.approx([1, 0.5, 0, 0])
 
 

@@ -128,7 +128,7 @@ def test_log_goes_on_where_the_state_was_saved(tmp_path):
 def test_pictures_need_a_known_ending(tmp_path):
     from PIL import Image
 
-    with pytest.raises(UserError, match=r"x\.txt.*\.png or \.jpg"):
+    with pytest.raises(UserError, match=r"x\.txt.*\.png, \.jpg or \.pdf"):
         utils.save_picture(Image.new("RGB", (4, 4)), tmp_path / "x.txt")
     utils.save_picture(Image.new("RGB", (4, 4), "red"), tmp_path / "x.png")
     assert Image.open(io.BytesIO((tmp_path / "x.png").read_bytes())).getpixel((0, 0)) == (255, 0, 0)
