@@ -41,14 +41,13 @@ def test_a_peak_is_measured():
 
 
 def test_benchmark_at_tiny_sizes(tmp_path):
-    result = new_process("experiments/benchmark.py", "--image_size", 32, "--base_width", 4, "--vgg_width", 4, "--fc_width", 16,
-                     "--batch_size", 4, "--vgg_batch_size", 6, "--persons", 1, "--seconds", 0, "--imitate_reference",
-                     "--device", "cpu", "--json", tmp_path / "figures.json")
+    result = new_process("experiments/benchmark.py", "--image_size", 32, "--base_width", 4, "--vgg_width", 4,
+                         "--fc_width", 16, "--batch_size", 4, "--vgg_batch_size", 6, "--persons", 1, "--seconds", 0,
+                         "--phases", "gan_step", "synthesis", "evaluation", "loading", "--imitate_reference",
+                         "--device", "cpu", "--json", tmp_path / "figures.json")
     assert result.returncode == 0, result.stderr
     phases = {row["phase"]: row for row in json.loads((tmp_path / "figures.json").read_text())["phases"]}
-    assert phases.keys() == {"gan_step", "imitated_gan_step", "synthesis", "recognizer_step", "evaluation", "loading",
-                             "recognize", "round", "imitated_round"}
-    assert phases["round"]["bytes_written"] < 1000 < phases["imitated_round"]["bytes_written"]
+    assert phases.keys() == {"gan_step", "imitated_gan_step", "synthesis", "evaluation", "loading"}
     assert 0 < phases["gan_step"]["peak_share"] < 1 and phases["loading"]["gflop_per_image"] is None
     ours, theirs = (phases[name]["gflop_per_image"] for name in ("gan_step", "imitated_gan_step"))
     assert 0.7 < ours / theirs < 1  # the same work, less the gradients that nobody uses
