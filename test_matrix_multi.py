@@ -159,8 +159,8 @@ def main(words: Sequence[str] | None = None) -> None:
     from options.settings import check_same_setting
 
     check_output(options.output_dir, "--output_dir", directory=True)
-    for folders in groups:
-        check_same_setting(folders)
+    for number, folders in enumerate(groups):
+        check_same_setting(folders, "--against" if number else "--resume_dir")
     if options.against:
         check_comparison(options.output_dir)
         return compare(options, groups)

@@ -120,7 +120,7 @@ def read_split(root: Path, split: str, *, required: bool, names: Names | None = 
     if required:
         raise UserError(f"{path}: no such list (nor a list_attr_*_{split}.txt); "
                         + (f"{root} looks like folders of images, import them with python -m datasets.convert folders "
-                           f"{root} OUT" if _holds_folders_of_images(root) else
+                           f"{root} --out OUT" if _holds_folders_of_images(root) else
                            "it needs one line \"<file name> <label>\" per image"))
     return {}
 

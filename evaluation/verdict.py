@@ -24,8 +24,11 @@ def chance_level(num_classes: int) -> float:
 def of_predictions(predictions: Predictions, names: Sequence[str]) -> list[str]:
     """What speaks against a recognizer on the images that it was tested on."""
     found, report = [], predictions.report
-    low, chance = predictions.intervals[1][0], report.chance[1]
-    if not np.isnan(report.mean_class_accuracy) and (report.mean_class_accuracy if np.isnan(low) else low) <= chance:
+    (_, _), (low, high) = predictions.intervals
+    chance = report.chance[1]
+    is_constant = named_classes(predictions) < len(names) / 2  # its recalls are 0 or 100 %: the interval has no width
+    if not np.isnan(report.mean_class_accuracy) and (
+            (report.mean_class_accuracy if np.isnan(low) else low) <= chance or is_constant and low == high):
         found.append(f"its mean class accuracy of {report.mean_class_accuracy:.1f} % is not shown to be better than "
                      f"chance ({chance:.1f} %): look at the images with python -m datasets.check, train longer "
                      "(--perceptual_epochs, --epochs, --round_epochs), or change the rate (--vgg_lr, --perceptual_lr)")
@@ -38,6 +41,11 @@ def of_predictions(predictions: Predictions, names: Sequence[str]) -> list[str]:
         found.append(f"it never names {', '.join(never)}: train longer (--round_epochs), or draw the expressions "
                      "equally often (--balanced)")
     return found
+
+
+def named_classes(predictions: Predictions) -> int:
+    """Return how many expressions are named at least once."""
+    return len(np.unique(predictions.predicted))
 
 
 def of_selection(validation_images: int) -> list[str]:

@@ -102,7 +102,7 @@ def check_swap(config: Config) -> None:
         raise UserError(f"--input {' '.join(faces.input)}: a swap needs one face here; further ones are for --target")
     if len(swap.swap_list) != 1 + len(faces.target):
         raise UserError(f"--swap_list {' '.join(map(str, swap.swap_list))}: needs the expressions of --input and of "
-                        f"each --target, {1 + len(faces.target)} numbers")
+                        f"each --target, {1 + len(faces.target)} names or positions in -a")
     if len(faces.target) > 1 and not swap.frames:
         raise UserError("--target: several targets are for a strip or a matrix; add --frames K")
     if swap.matrix and (len(faces.target) != 2 or not swap.frames):

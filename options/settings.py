@@ -35,18 +35,19 @@ def key_of(folder: Path) -> tuple[int, int | None] | None:
     return (kept["seed"], kept.get("fold")) if isinstance(kept, dict) and "seed" in kept else None
 
 
-def check_same_setting(folders: Sequence[Path]) -> None:
-    """Raise UserError if the options of the runs differ in more than seed and fold."""
+def check_same_setting(folders: Sequence[Path], flag: str = "--resume_dir") -> None:
+    """Raises UserError if the options of the runs, named by ``flag``, differ in more than seed and fold."""
     first = options_of(folders[0])
     for folder in folders[1:]:
         other = options_of(folder)
         differing = [name for name in first if name in other and first[name] != other[name]]
+        differing.sort(key=lambda name: name in ("gan_from", "perceptual"))  # they follow from where the runs lie
         if differing:
             name = differing[0]
             more = f" (and {', '.join(f'--{name}' for name in differing[1:6])})" if len(differing) > 1 else ""
-            raise UserError(f"--resume_dir: {folders[0]} was trained with --{name} {first[name]} and {folder} with "
-                            f"--{name} {other[name]}{more}; runs are pooled if only seed and fold differ, compare "
-                            "settings with --against")
+            raise UserError(f"{flag}: {folders[0]} was trained with --{name} {first[name]} and {folder} with "
+                            f"--{name} {other[name]}{more}; runs are pooled if only seed and fold differ; give "
+                            "each setting an --against of its own")
 
 
 def keys_of(folders: Sequence[Path]) -> list[tuple[int, int | None]]:

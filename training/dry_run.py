@@ -17,7 +17,7 @@ from training.data import checked_data, selection, split_for
 from training.memory import GIB, needed
 from training.phases import MIXED_PER_SYNTHESIS, further_batches
 from training.precision import amp_dtype, with_precision
-from training.run import build_run
+from training.run import build_run, print_unused_epochs
 from training.timing import TimeLeft, duration
 from training.trainer import Phase, Run, Stage
 
@@ -45,6 +45,8 @@ def dry_run(config: Config) -> None:
         vgg_init = "none" if member.perceptual.vgg_init == "imagenet" else member.perceptual.vgg_init  # as fast
         trial = member.replaced(checkpoint_dir=folder, restore=None, auto_restore=False, vgg_init=vgg_init)
         run, _ = build_run(trial, layout, Images(samples, shape.image_size, "none"), device, amp, Processes(), False)
+        print_unused_epochs(trial)
+        print("timing a few steps of each phase ...", flush=True)
         seconds = print_schedule(run, trial)
     if len(members) > 1:
         jobs = config.series.jobs

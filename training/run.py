@@ -223,13 +223,19 @@ def write_plan(run: Run, config: Config, pairs: numpy.ndarray) -> None:
           f"{run.context.device.type}")
     if layout.train[0].path.parent.name == "align_5p" and (layout.root / "data").is_dir():
         print(f"note: the images are those of {layout.root / 'align_5p'}; {layout.root / 'data'} beside it is not used")
-    unused = config.gan.epochs % config.recognizer.round_every
-    if unused and config.recognizer.round_epochs and not config.run.gan_from:
-        print(f"note: no recognizer round follows the last {unused} of {config.gan.epochs} GAN epochs (--round_every "
-              f"{config.recognizer.round_every})")
+    print_unused_epochs(config)
     if run.context.select_on == "test":
         print("note: --select_on test chooses the recognizer on the test images, as the reference does; "
               "its test accuracy flatters; no validation split is cut")
+
+
+def print_unused_epochs(config: Config) -> None:
+    """Print a note if GAN epochs are followed by no recognizer round."""
+    epochs, every = config.gan.epochs, config.recognizer.round_every
+    if not epochs % every or not config.recognizer.round_epochs or config.run.gan_from:
+        return
+    print(f"note: no recognizer is trained, since --round_every {every} is more than --epochs {epochs}" if epochs < every
+          else f"note: no recognizer round follows the last {epochs % every} of {epochs} GAN epochs (--round_every {every})")
 
 
 # ---------------------------------------------------------------------------------------------------------- report

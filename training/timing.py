@@ -39,7 +39,7 @@ class TimeLeft:
         seconds, unknown = self.of(stages, phases)
         if not stages:
             return "training done"
-        return f"{duration(seconds)} left" + (f" + {' + '.join(unknown)}" if unknown else "")
+        return " + ".join([*([duration(seconds)] if seconds else []), *unknown]) + " left"
 
 
 def duration(seconds: float) -> str:

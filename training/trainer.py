@@ -252,7 +252,7 @@ class Run:
     def _check_finite(self, values: dict[str, float]) -> None:
         broken = [name for name, value in values.items() if not abs(value) <= LARGEST]
         if broken:
-            self._give_up(f"the loss {broken[0]} is {values[broken[0]]}", self.current_stage().phase)
+            self._give_up(f"the metric \"{broken[0]}\" is {values[broken[0]]}", self.current_stage().phase)
 
     def _give_up(self, what: str, phase: str) -> None:
         stage = self.current_stage()
