@@ -29,7 +29,8 @@ svg .name0{fill:var(--a)}svg .name1{fill:var(--b)}
 .wide{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums}
 th,td{text-align:right;padding:.25em .8em;border-bottom:1px solid var(--rule);white-space:nowrap;font-weight:400}
 th{color:var(--faint)}th:first-child,td:first-child{text-align:left;padding-left:0}.text{text-align:left}
-@media(max-width:520px){body{padding:12px}th,td{padding:.25em .35em;white-space:normal}}
+@media(max-width:520px){body{padding:12px}table{font-size:.82em}th,td{padding:.25em .35em;overflow-wrap:normal}
+.text{white-space:normal;overflow-wrap:break-word}}
 img{max-width:100%;height:auto;border-radius:6px;background:#fff}
 """
 
@@ -39,7 +40,8 @@ def page(title: str, note: str, sections: Sequence[tuple[str, str]]) -> str:
     body = "".join((f"<h2>{escape(heading)}</h2>\n" if heading else "") + f"{content}\n" for heading, content in sections)
     return (f'{HEAD}<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
             f'<link rel="icon" href="data:,"><meta name="viewport" content="width=device-width,initial-scale=1">'
-            f'<style>{STYLE}</style></head>\n<body><h1>{escape(title)}</h1><p class="faint">{escape(note)}</p>\n{body}</body></html>\n')
+            f'<style>{STYLE}</style></head>\n<body><h1>{escape(title)}</h1><p class="faint">{escape(note)}</p>\n'
+            f'{body}</body></html>\n')
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], text_columns: int = 1) -> str:

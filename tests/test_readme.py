@@ -59,17 +59,6 @@ def test_every_flag_that_is_named_exists():
         assert not named - known, (readme, named - known)
 
 
-def test_the_ten_flags_have_their_defaults():
-    from options.config import SPECS
-
-    rows = re.findall(r"^\| `(--\w+)[^|]*` \| `([^`]*)` \|", READMES[0].read_text(), re.M)
-    assert len(rows) >= 6
-    for flag, default in rows:
-        found = SPECS[flag.strip("-")].default
-        if found is not None:
-            assert default == str(found), flag
-
-
 @pytest.mark.parametrize("name", ["align", "check", "convert", "synthetic"])
 def test_every_flag_of_the_data_commands_is_told(name):
     text = READMES[1].read_text()
@@ -84,5 +73,5 @@ def test_links_lead_somewhere(readme: Path):
 
 
 def test_the_first_readme_is_short_and_nothing_is_left_to_fill_in():
-    assert len(READMES[0].read_bytes()) < 10_000
+    assert len(READMES[0].read_bytes()) <= 8192
     assert not [readme for readme in READMES if "@@" in readme.read_text()]
