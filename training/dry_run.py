@@ -43,7 +43,8 @@ def dry_run(config: Config) -> None:
           f"memory    at least {(weights + maps + images) / GIB:.1f} GiB", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         vgg_init = "none" if member.perceptual.vgg_init == "imagenet" else member.perceptual.vgg_init  # as fast
-        trial = member.replaced(checkpoint_dir=folder, restore=None, auto_restore=False, vgg_init=vgg_init)
+        trial = member.replaced(checkpoint_dir=folder, restore=None, auto_restore=False, vgg_init=vgg_init,
+                                force=True)  # a few steps of stage 0 may end near chance
         run, _ = build_run(trial, layout, Images(samples, shape.image_size, "none"), device, amp, Processes(), False)
         print_unused_epochs(trial)
         print("timing a few steps of each phase ...", flush=True)
