@@ -179,7 +179,7 @@ def test_swap_reads_the_references_own_files(finished, tmp_path):
     (["--restore", 7], ["Enc_iter_007.pth is not there"]),
     (["-a", "scream", "disgust", "smile", "squint", "surprise", "neutral"], ["was trained with -a disgust scream"]),
     (["-a", "disgust", "neutral"], ["was trained with -a disgust scream"]),
-    (["--frames", 1], ["--frames 1"]), (["--swap_list", 2], ["--swap_list 2", "2 numbers"]),
+    (["--frames", 1], ["--frames 1"]), (["--swap_list", 2], ["--swap_list 2", "2 names or positions"]),
     (["--swap_list", 2, 5, 1, "-t", "images/neutral.jpg", "images/smile.jpg"], ["several targets", "--frames"]),
     (["--matrix", "--frames", 3], ["--matrix: needs two targets"])])
 def test_bad_swap_options_are_refused(finished, tmp_path, options, words):
