@@ -11,7 +11,7 @@ from PIL import Image
 
 from conftest import REPOSITORY, command, fill, refused, snapshot
 from datasets import layout
-from datasets.drawing import data_set, faces
+from datasets.drawing import data_set
 from datasets.drawing.data_set import describe, make_dataset, truth
 from datasets.drawing.faces import EXPRESSIONS
 from datasets.drawing.portrait import draw
@@ -33,13 +33,6 @@ def drawn(tmp_path_factory) -> Path:
 
 # ---------------------------------------------------------------------------------------------- the picture
 
-def test_same_arguments_give_the_same_pixels_and_others_do_not():
-    first = pixels(draw(1, 2, "smile", 48))
-    assert np.array_equal(first, pixels(draw(faces.identity(1), faces.scene(2), EXPRESSIONS.index("smile"), 48)))
-    for other in (draw(3, 2, "smile", 48), draw(1, 4, "smile", 48), draw(1, 2, "neutral", 48)):
-        assert np.abs(first - pixels(other)).mean() > 0.01
-
-
 @pytest.mark.parametrize("size", [64, 96, 512])
 def test_another_size_is_the_same_picture(size):
     picture = draw(5, 6, "surprise", size)
@@ -51,35 +44,27 @@ def test_another_size_is_the_same_picture(size):
 
 
 def test_expressions_change_eyes_and_mouth_far_more_than_the_rest():
-    changes = []
-    for seed in range(8):
-        neutral = pixels(draw(seed, seed, "neutral", 64))
-        changes.append([np.abs(pixels(draw(seed, seed, name, 64)) - neutral).mean(axis=2)
-                        for name in EXPRESSIONS[:-1]])
-    change = np.mean(changes, axis=0)
+    shown = np.array([[pixels(draw(seed, seed, name, 64)) for name in EXPRESSIONS] for seed in range(8)])
+    change = np.abs(shown[:, :-1] - shown[:, -1:]).mean(axis=(0, 4))  # the last one is neutral
     eyes, mouth = (slice(None), slice(20, 36), slice(18, 46)), (slice(None), slice(38, 56), slice(22, 42))
     elsewhere = np.ones_like(change, dtype=bool)
     elsewhere[eyes] = elsewhere[mouth] = False
     rest = np.mean(change, axis=(1, 2), where=elsewhere)
     assert (change[eyes].mean(axis=(1, 2)) > 2.5 * rest).all()
     assert (change[mouth].mean(axis=(1, 2)) > 1.25 * rest).all()
-    walls = change[:, :8, [*range(8), *range(-8, 0)]]
-    assert walls.max() == 0
+    assert change[:, :8, [*range(8), *range(-8, 0)]].max() == 0  # the walls stay
 
 
 def test_a_linear_classifier_learns_the_expressions_from_other_persons():
-    def batch(subjects: range) -> tuple[np.ndarray, np.ndarray]:
-        shots = [(subject, label) for subject in subjects for label in range(len(EXPRESSIONS))]
+    def faces_of(subjects: range) -> np.ndarray:
         images = np.stack([pixels(draw(subject, subject, label, 32).convert("L"))[8:30, 6:26].ravel()
-                           for subject, label in shots])
-        images = (images - images.mean(axis=1, keepdims=True)) / images.std(axis=1, keepdims=True)
-        return images, np.array([label for _, label in shots])
+                           for subject in subjects for label in range(6)])
+        return (images - images.mean(axis=1, keepdims=True)) / images.std(axis=1, keepdims=True)
 
-    (images, labels), (new_images, new_labels) = batch(range(28)), batch(range(1000, 1010))
+    images, others = faces_of(range(28)), faces_of(range(1000, 1010))
     gram = images.T @ images + 30 * np.eye(images.shape[1])
-    ridge = np.linalg.solve(gram, images.T @ np.eye(len(EXPRESSIONS))[labels])
-    accuracy = ((new_images @ ridge).argmax(axis=1) == new_labels).mean()
-    assert accuracy > 0.6
+    ridge = np.linalg.solve(gram, images.T @ np.tile(np.eye(6), (28, 1)))
+    assert ((others @ ridge).argmax(axis=1) == np.arange(60) % 6).mean() > 0.6
 
 
 @pytest.mark.parametrize("expression, size, message", [
@@ -100,10 +85,8 @@ def test_layout_reads_back(drawn):
     layout.check_images(read.train + read.test)
     assert {sample.subject for sample in read.train} == {"p0001", "p0002"}
     assert {sample.subject for sample in read.test} == {"p0003"}
-    scenes: dict[tuple, set] = {}
-    for sample in read.train + read.test:
-        scenes.setdefault((sample.subject, sample.scene), set()).add(sample.label)
-    assert len(scenes) == 6 and all(labels == set(range(6)) for labels in scenes.values())
+    shown = {(sample.subject, sample.scene, sample.label) for sample in read.train + read.test}
+    assert len(shown) == 3 * 2 * 6 and len({shot[:2] for shot in shown}) == 3 * 2  # every scene with every expression
 
 
 def test_truth_is_what_lies_on_disk_and_not_another_picture(drawn):
@@ -158,8 +141,6 @@ def test_describe_knows_its_own(drawn, tmp_path):
     assert describe(drawn) == json.loads((drawn / "synthetic.json").read_text())
     assert describe(drawn)["seed"] == 3 and describe(drawn)["image_size"] == 32
     assert describe(tmp_path) is None and describe(tmp_path / "absent") is None
-    (tmp_path / "images.list").write_text("a.jpg 0\n")
-    assert describe(tmp_path) is None
     for text in ("no json", "[]", '{"seed": "3", "image_size": 32, "drawing": 1}'):
         (tmp_path / "synthetic.json").write_text(text)
         assert describe(tmp_path) is None
