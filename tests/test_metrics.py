@@ -1,4 +1,6 @@
-"""Accuracy, precision, recall, F1 and the confusion matrix, by hand; its picture; PSNR, SSIM, Fréchet distance."""
+"""Accuracy, precision, recall, F1 and the confusion matrix, by hand; its picture; PSNR, SSIM,
+Fréchet distance; the verdict on a result.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from pictures.matrix import confusion_picture
+from evaluation import verdict
 from evaluation.metrics import Predictions, Report, confusion_matrix, frechet_distance, psnr, ssim
+from pictures.matrix import confusion_picture
 
 COUNTS = np.array([[8, 2, 0], [1, 4, 0], [5, 0, 0]])
 
@@ -134,3 +137,34 @@ def test_near_chance_is_within_two_standard_deviations_of_guessing():
     guessing, learned = np.full((2, 2), 50), np.array([[60, 40], [40, 60]])  # deviation 3.5 points
     assert Report(guessing).near_chance and not Report(learned).near_chance
     assert not Report(np.full((2, 2), 5)).near_chance  # too few images to tell
+
+
+# -------------------------------------------------------------------------------------------------- the verdict
+
+NAMES = ["anger", "joy", "calm"]
+LABEL = np.arange(90) % 3
+
+
+def findings(predicted: np.ndarray) -> list[str]:
+    """The verdict on 90 images, 30 of each of three expressions."""
+    return verdict.of_predictions(Predictions(LABEL, np.eye(3)[predicted]), NAMES)
+
+
+def test_a_result_near_chance_or_nearly_constant_is_found():
+    random = np.random.default_rng(0)
+    assert findings(LABEL) == []
+    guessed, = findings(random.integers(3, size=90))
+    assert "not shown to be better than chance (33.3 %)" in guessed
+    constant, = findings(np.where(np.arange(90) < 80, 1, LABEL))
+    assert "92 % of its predictions are joy" in constant
+    never, = findings(np.where(LABEL == 2, 1, LABEL))
+    assert "never names calm" in never
+    rare = Predictions(np.zeros(50, int), answered(np.ones(50, bool), np.zeros(50, int), 2))
+    assert not any("predictions are" in finding for finding in verdict.of_predictions(rare, NAMES))  # all are anger
+
+
+def test_weak_judges_and_few_validation_images_are_found():
+    assert verdict.of_judge(58.4, 6) == [] and "29.7 %" in verdict.of_judge(29.7, 6)[0]
+    assert verdict.of_selection(50) == verdict.of_selection(0) == []
+    assert "24 validation images, of which one is 4.2 points" in verdict.of_selection(24)[0]
+    assert verdict.of_checkpoint(-1, 6) == verdict.of_checkpoint(25, 6) == [] != verdict.of_checkpoint(24.9, 6)
