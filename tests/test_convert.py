@@ -145,6 +145,7 @@ def test_a_damaged_picture_is_left_out_where_it_must_be_decoded(tmp_path, capsys
 def test_folders_say_what_lies_outside_and_refuse_two_of_one_split(tmp_path, capsys):
     source = pictures(folder_tree(tmp_path / "faces", ("train", "test")),
                       ["loose.jpg", "train/loose.jpg", "more/joy/S1.jpg"])
+    assert "more holds 1 images beside the splits test, train and is none" in mistake(tmp_path, "folders", source)
     _, left_out = imported(capsys, tmp_path / "out", "folders", source, "--ignore", "more")
     assert "2 images outside the expressions' directories" in left_out
     picture(source / "Training" / "joy" / "S1.jpg", 99)

@@ -141,6 +141,8 @@ def test_describe_knows_its_own(drawn, tmp_path):
     assert describe(drawn) == json.loads((drawn / "synthetic.json").read_text())
     assert describe(drawn)["seed"] == 3 and describe(drawn)["image_size"] == 32
     assert describe(tmp_path) is None and describe(tmp_path / "absent") is None
+    (tmp_path / "images.list").write_text("a.jpg 0\n")
+    assert describe(tmp_path) is None
     for text in ("no json", "[]", '{"seed": "3", "image_size": 32, "drawing": 1}'):
         (tmp_path / "synthetic.json").write_text(text)
         assert describe(tmp_path) is None
