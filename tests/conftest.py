@@ -38,7 +38,7 @@ TINY = ["--image_size", 32, "--base_width", 2, "--vgg_width", 2, "--fc_width", 4
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add ``--hostile-cases N`` and ``--compile``."""
     parser.addoption("--hostile-cases", type=int, default=1, metavar="N",
-                     help="N times as many random mistakes in test_bad_files.py; 10 takes several minutes")
+                     help="N times as many random mistakes in the inputs; 10 takes several minutes")
     parser.addoption("--compile", action="store_true", help="also compile whole networks: 15 minutes with an empty cache")
 
 
