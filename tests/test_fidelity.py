@@ -13,7 +13,6 @@ import pytest
 import torch
 
 from conftest import TINY, train_command, untrained_run
-from datasets.drawing.data_set import make_dataset
 from models.checkpoints import load_gan_networks, load_recognizer, save_gan
 from models.swap import Pair
 from models.swap_gan import SwapGAN
@@ -90,13 +89,6 @@ def test_perceptual_distance_is_the_references(pair):
     assert_close(distance, GOLDEN["perceptual_distance_D_A"], "perceptual distance")
 
 
-def test_a_step_says_whether_the_discriminators_were_updated(pair):
-    gan = SwapGAN(GANShape(6, image_size=64, base_width=2), GANRecipe(vgg_loss=False, G_max=0.5))
-    pair = Pair(*(image.float() for image in pair[:2]), pair.a, pair.b)
-    updated = [float(gan.step(pair, torch.Generator())["D_updated"]) for _ in range(2)]
-    assert updated == [1.0, 0.0]  # the generator's loss before the first step is taken for 0
-
-
 def test_the_recognizers_own_layers_start_as_pytorch_starts_them_if_the_backbone_starts_from_weights():
     torch.manual_seed(0)
     network = VGG_fx(6, vgg_width=16, fc_width=64, base_width=16)
@@ -107,12 +99,12 @@ def test_the_recognizers_own_layers_start_as_pytorch_starts_them_if_the_backbone
             assert 0.8 * bound < values.abs().max() <= bound
 
 
-@pytest.mark.parametrize("step", [600.0, numpy.float64(600), torch.tensor(600.0)])
-def test_a_recognizer_whose_step_is_a_float_is_loaded(tmp_path, step):
-    folder = untrained_run(tmp_path) / "VGG"
-    checkpoint = torch.load(folder / "max_ckpt.t7", weights_only=True)
-    torch.save({**checkpoint, "step": step}, folder / "max_ckpt.t7")
-    assert load_recognizer(folder, torch.device("cpu")).step == 600
+def test_a_recognizer_whose_step_is_a_float_is_loaded(tmp_path):
+    path = untrained_run(tmp_path) / "VGG" / "max_ckpt.t7"
+    checkpoint = torch.load(path, weights_only=True)
+    for step in (600.0, numpy.float64(600), torch.tensor(600.0)):
+        torch.save({**checkpoint, "step": step}, path)
+        assert load_recognizer(path.parent, torch.device("cpu")).step == 600
 
 
 def test_a_published_decoder_is_loaded_with_exp_label_and_does_the_same(tmp_path, pair):
@@ -126,14 +118,6 @@ def test_a_published_decoder_is_loaded_with_exp_label_and_does_the_same(tmp_path
 
 # ------------------------------------------------------------------------------------------------ the command
 
-@pytest.fixture(scope="module")
-def faces(tmp_path_factory) -> Path:
-    """Drawn faces of 4 persons to train on and 2 to test on."""
-    root = tmp_path_factory.mktemp("data") / "faces"
-    make_dataset(root, image_size=32, subjects_train=4, subjects_test=2, scenes=1)
-    return root
-
-
 def test_flags_of_the_published_code_are_explained_and_an_old_script_goes_on(faces, tmp_path):
     result = train_command("--data_dir", faces, "--checkpoint_dir", tmp_path / "run", *TINY, "--G_max", 0,
                            "--select_on", "test", "--resume", "--resume_dir", "x", "--VGG", "--vgg_mode", "train")
@@ -141,6 +125,6 @@ def test_flags_of_the_published_code_are_explained_and_an_old_script_goes_on(fac
     for flag in ("--resume", "--resume_dir", "--VGG", "--vgg_mode"):
         assert f"note: {flag} has no effect here: " in result.stderr
     assert "raise --G_max" in result.stderr and "  D updated 0 %  " in result.stdout
-    assert "24 training and 0 validation images" in result.stdout  # --select_on test cuts no validation split
+    assert "36 training and 0 validation images" in result.stdout  # --select_on test cuts no validation split
     metrics = (tmp_path / "run" / "log" / "metrics.csv").read_text()
     assert "gan_epoch,1,0,D_updated," in metrics and "recognizer_epoch,1,0,test_acc," in metrics
