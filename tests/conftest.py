@@ -39,7 +39,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Add ``--hostile-cases N`` and ``--compile``."""
     parser.addoption("--hostile-cases", type=int, default=1, metavar="N",
                      help="N times as many random mistakes in the inputs; 10 takes several minutes")
-    parser.addoption("--compile", action="store_true", help="also compile whole networks: 15 minutes with an empty cache")
+    parser.addoption("--compile", action="store_true", help="compile whole networks too: 15 minutes without a cache")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -60,9 +60,7 @@ def shared(path: str) -> Path:
 # ---------------------------------------------------------------------------------------------------- commands
 
 def command(*argv: object, cwd: str | Path = REPOSITORY) -> subprocess.CompletedProcess:
-    """Run ``python <argv>``, as a user types it, on the CPU; output as text. The project's commands run in this
-    process.
-    """
+    """Run ``python <argv>`` on the CPU, as a user types it; the project's own commands in this process."""
     words = list(map(str, argv))
     if not re.match(r"(train|test_matrix_multi)\.py |-m datasets\.", " ".join(words) + " "):
         return new_process(*argv, cwd=cwd)
@@ -207,6 +205,19 @@ def fill(folder: Path, *names: str) -> dict[str, bytes]:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(f"mine: {name}".encode())
     return {name: f"mine: {name}".encode() for name in names}
+
+
+def keep_networks(run: Path, epoch: int) -> None:
+    """Give the GAN's newest networks the names of those of an epoch, from which ``--restore N`` goes on."""
+    for name in ("Enc", "Dec", "D1", "D2"):
+        shutil.copy(run / "model" / f"{name}_iter_temp.pth", run / "model" / f"{name}_iter_{epoch:03d}.pth")
+
+
+def first_layer(checkpoint: Path) -> bytes:
+    """Return the first weights of a checkpoint of the recognizer or the perceptual network."""
+    import torch
+
+    return torch.load(checkpoint, weights_only=True)["net"]["features.0.weight"].numpy().tobytes()
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import shutil
 import subprocess
 from types import SimpleNamespace
@@ -13,7 +14,8 @@ import torch
 from PIL import Image
 
 import test_matrix_multi
-from conftest import EXPRESSIONS, TINY, command, refused, shared, snapshot, train_command, trained
+from conftest import (EXPRESSIONS, TINY, command, keep_networks, refused, shared, snapshot, train_command,
+                      trained)
 from datasets.drawing.data_set import make_dataset
 from datasets.layout import DATA_SETS, read_layout, write_layout
 from options.command_line import build_parser
@@ -24,13 +26,9 @@ def matrix(*words: object) -> subprocess.CompletedProcess:
     return command("test_matrix_multi.py", *words, "--gpu", -1)
 
 
-def networks_of(run) -> dict[str, torch.Tensor]:
-    return torch.load(run / "VGG" / "max_ckpt.t7", weights_only=True)["net"]
-
-
 # ------------------------------------------------------------------------------------------------- what they leave
 
-def test_a_run_leaves_the_files_of_the_reference(finished):
+def test_a_run_leaves_the_files_of_the_reference_grids_and_all_metrics(finished):
     for name in ("Enc", "Dec", "D1", "D2"):
         state = torch.load(finished / "model" / f"{name}_iter_temp.pth", weights_only=True)
         assert all(isinstance(value, torch.Tensor) and value.device.type == "cpu" for value in state.values())
@@ -40,18 +38,14 @@ def test_a_run_leaves_the_files_of_the_reference(finished):
     assert checkpoint["config"]["expressions"] == EXPRESSIONS and checkpoint["config"]["image_size"] == 32
     assert (finished / "VGG" / "Enc_max.pth").is_file() and (finished / "VGG_loss" / "6_max_ckpt.t7").is_file()
     assert len((finished / "splits" / "images_val.list").read_text().splitlines()) == 6
-
-
-def test_a_run_leaves_grids_and_every_figure(finished):
+    assert read_json(finished / "options.json")["gan_raw"] == 3
     grid = Image.open(finished / "img" / "epoch_002.jpg")
     assert grid.width > 8 * 67 and grid.height > 6 * 67  # A, B, C, D, A', B' of eight pairs
-    rows = list(csv.DictReader(open(finished / "log" / "metrics.csv")))
-    assert {row["phase"] for row in rows} >= {"perceptual", "gan", "recognizer", "gan_epoch", "recognizer_epoch"}
-    assert {row["name"] for row in rows if row["phase"] == "gan"} >= {"D", "D1", "G", "adv", "vgg", "l1", "l2", "tv"}
-    assert read_json(finished / "options.json")["gan_raw"] == 3
-    speeds = list(csv.DictReader(open(finished / "log" / "speed.csv")))
-    assert {(row["phase"], row["name"]) for row in speeds} == {
-        (phase, "images_per_second") for phase in ("perceptual", "gan", "recognizer")}
+    metrics, speeds = ({(row["phase"], row["name"]) for row in csv.DictReader(open(finished / "log" / f"{name}.csv"))}
+                       for name in ("metrics", "speed"))
+    assert {phase for phase, _ in metrics} >= {"perceptual", "gan", "recognizer", "gan_epoch", "recognizer_epoch"}
+    assert {name for phase, name in metrics if phase == "gan"} >= {"D", "D1", "G", "adv", "vgg", "l1", "l2", "tv"}
+    assert speeds == {(phase, "images_per_second") for phase in ("perceptual", "gan", "recognizer")}
 
 
 def test_the_matrix_needs_nothing_but_the_directory_and_shows_every_answer(finished, faces, tmp_path):
@@ -126,7 +120,8 @@ def test_the_matrix_overwrites_its_own_results_alone(finished, tmp_path, name, c
 def test_the_matrix_reads_the_references_own_files(finished, faces, tmp_path):
     """PyTorch 1.0's format, DataParallel's prefix, numpy's accuracy, no config."""
     (tmp_path / "VGG").mkdir()
-    old = {"net": {f"module.{key}": value for key, value in networks_of(finished).items()}, "acc": numpy.float64(12.5),
+    checkpoint = torch.load(finished / "VGG" / "max_ckpt.t7", weights_only=True)
+    old = {"net": {f"module.{key}": value for key, value in checkpoint["net"].items()}, "acc": numpy.float64(12.5),
            "step": 7}
     encoder = torch.load(finished / "VGG" / "Enc_max.pth", weights_only=True)
     for name, value in (("max_ckpt.t7", old), ("Enc_max.pth", encoder)):
@@ -158,14 +153,16 @@ def test_the_matrix_of_reordered_expressions_is_that_of_the_run(broken, tmp_path
     trained(broken, tmp_path / "run", "-a", *order)
     names.unlink()
     assert matrix("--resume_dir", tmp_path / "run" / "VGG", "--output_dir", tmp_path).returncode == 0
-    ours, theirs = (read_json(folder / "confusion_matrix.json") for folder in (tmp_path, tmp_path / "run" / "test_result"))
+    ours, theirs = (read_json(folder / "confusion_matrix.json") for folder in
+                    (tmp_path, tmp_path / "run" / "test_result"))
     assert ours["counts"] == theirs["counts"] and ours["expressions"] == order and ours["images"] == 9
 
 
 def test_the_matrix_on_another_data_set_reads_that_ones_labels(tmp_path, monkeypatch):
     """RAF-DB's lists number surprise 0, an MMI recognizer has it last."""
     mmi, raf = DATA_SETS[1].expressions, DATA_SETS[3].expressions
-    recognizer = SimpleNamespace(config={"listed": list(mmi), "data_dir": str(tmp_path)}, names=list(mmi), num_classes=6)
+    recognizer = SimpleNamespace(config={"listed": list(mmi), "data_dir": str(tmp_path)}, names=list(mmi),
+                                 num_classes=6)
     root = tmp_path / "datasets" / "RAF"
     root.mkdir(parents=True)
     for name in ("images.list", "images_test.list"):
@@ -182,8 +179,8 @@ def test_a_sheet_of_other_data_needs_no_validation_split_of_the_run(finished, br
         path.rename(path.with_name(f"x{path.name}"))
     for path in broken.glob("*.list"):
         path.write_text("".join(f"x{line}" for line in path.read_text().splitlines(keepends=True)))
-    result = train_command("--mode", "grid", "--restore", "--checkpoint_dir", finished, "--data_dir", broken, "--output",
-                           tmp_path / "sheet.jpg", "--gpu", -1)
+    result = train_command("--mode", "grid", "--restore", "--checkpoint_dir", finished, "--data_dir", broken,
+                           "--output", tmp_path / "sheet.jpg", "--gpu", -1)
     assert result.returncode == 0 and (tmp_path / "sheet.jpg").is_file(), result.stderr
 
 
@@ -205,8 +202,7 @@ def test_without_a_choice_every_image_trains_and_the_last_recognizer_is_kept(bro
 
 
 def test_restore_n_goes_on_behind_epoch_n_with_the_networks_of_then(own):
-    for name in ("Enc", "Dec", "D1", "D2"):
-        (own / "model" / f"{name}_iter_temp.pth").rename(own / "model" / f"{name}_iter_001.pth")
+    keep_networks(own, 1)
     shutil.rmtree(own / "state")
     rows, best = ((own / "log" / "metrics.csv").read_text(), torch.load(own / "VGG" / "max_ckpt.t7", weights_only=True))
     result = train_command("--restore", 1, "--checkpoint_dir", own, "--gpu", -1)
@@ -220,43 +216,28 @@ def test_restore_n_goes_on_behind_epoch_n_with_the_networks_of_then(own):
 
 # ------------------------------------------------------------------------------------------------------ bad input
 
-def spoil(root, kind: str) -> None:
-    listed = root / "images.list"
-    if kind in ("line", "label"):
-        listed.write_text(listed.read_text().replace("train_0002.jpg 1\n", f"train_0002.jpg{' 6' * (kind == 'label')}\n"))
-    elif kind == "class":
-        listed.write_text("".join(line for line in listed.open() if not line.endswith(" 3\n")))
-    elif kind == "missing":
-        for i in range(1, 8):
-            (root / "data" / f"train_000{i}.jpg").unlink()
-    elif kind == "no image":
-        (root / "data" / "test_0003.jpg").write_text("no image")
-    elif kind == "truncated":
-        path = root / "data" / "train_0005.jpg"
-        path.write_bytes(path.read_bytes()[:-200])
-    elif kind == "pairs":
-        (root / "images_gan_nature.list").write_text("train_0001_train_0003.jpg 0\n")
-    elif kind == "test":
-        lines = (root / "images_test.list").read_text().splitlines(keepends=True)
-        (root / "images_test.list").write_text("".join(line for line in lines if int(line.split()[1]) > 2))
-
-
-@pytest.mark.parametrize("kind, words", [
-    ("line", ["images.list, line 2", "<file name> <label>"]),
-    ("label", ["images.list, line 2: label 6 is out of range"]),
-    ("class", ["no training image of squint"]),
-    ("missing", ["7 of 54 listed images", "train_0001.jpg (missing)", "and 2 more"]),
-    ("no image", ["1 of 54 listed images", "test_0003.jpg (no image)"]),
-    ("truncated", ["listed images", "train_0005.jpg (cannot be decoded)"]),
-    ("pairs", ["train_0003.jpg is smile", "--neutral"]),
-    ("test", ["no test image of these expressions"])])
-def test_bad_data_is_refused_before_training(broken, tmp_path, kind, words):
-    spoil(broken, kind)
-    names = EXPRESSIONS[:3] if kind == "test" else EXPRESSIONS
-    flags = ["--targets", "any"] if kind == "test" else []
-    line = refused(train_command("-a", *names, "--data_dir", broken, "--checkpoint_dir", tmp_path / "run", *TINY, *flags))
+@pytest.mark.parametrize("name, change, words", [
+    ("images.list", lambda text: text.replace(b"_0002.jpg 1", b"_0002.jpg"), ["line 2", "<file name> <label>"]),
+    ("images.list", lambda text: re.sub(rb".* 3\n", b"", text), ["no training image of squint"]),
+    ("images.list", lambda text: text + b"".join(b"%d.jpg 0\n" % i for i in range(7)),
+     ["7 of 61 listed images", "0.jpg (missing)", "and 2 more"]),
+    ("data/test_0003.jpg", lambda content: b"no image", ["1 of 54 listed images", "test_0003.jpg (no image)"]),
+    ("data/train_0005.jpg", lambda content: content[:-200], ["listed images", "train_0005.jpg (cannot be decoded)"]),
+    ("images_gan_nature.list", lambda _: b"train_0001_train_0003.jpg 0\n", ["train_0003.jpg is smile", "--neutral"])])
+def test_bad_data_is_refused_before_training(broken, tmp_path, name, change, words):
+    path = broken / name
+    path.write_bytes(change(path.read_bytes() if path.exists() else b""))
+    line = refused(train_command("-a", *EXPRESSIONS, "--data_dir", broken, "--checkpoint_dir", tmp_path / "run", *TINY))
     assert all(word in line for word in words), line
     assert not (tmp_path / "run").exists()
+
+
+def test_test_images_of_other_expressions_alone_are_refused(broken, tmp_path):
+    path = broken / "images_test.list"
+    path.write_text("".join(line for line in path.open() if int(line.split()[1]) > 2))
+    line = refused(train_command("-a", *EXPRESSIONS[:3], "--data_dir", broken, "--checkpoint_dir", tmp_path / "run",
+                                 *TINY, "--targets", "any"))
+    assert "no test image of these expressions" in line and not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("options, words", [

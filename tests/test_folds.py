@@ -23,7 +23,6 @@ from conftest import (AT_A_STEP, REPOSITORY, TINY, cases, command, fill, locked,
                       train_until)
 from datasets.folds import cut_folds, with_fold
 from datasets.layout import Sample, read_layout
-from datasets.loading import Images
 from evaluation.metrics import Report
 from evaluation.pooled import Pooled, Spread
 from options.command_line import read_config, to_argv
@@ -50,9 +49,8 @@ def whole(faces, tmp_path_factory) -> Path:
 
 def networks(run: Path) -> dict[str, bytes]:
     """Return every network of a run, as bytes."""
-    found = {}
-    for path in [*sorted((run / "model").glob("*_iter_*.pth")), run / "VGG" / "Enc_max.pth", run / "VGG" / "max_ckpt.t7",
-                 run / "VGG_loss" / "6_max_ckpt.t7"]:
+    found, further = {}, ["VGG/Enc_max.pth", "VGG/max_ckpt.t7", "VGG_loss/6_max_ckpt.t7"]
+    for path in [*sorted((run / "model").glob("*_iter_*.pth")), *(run / name for name in further)]:
         state = torch.load(path, weights_only=True)
         for name, value in state.get("net", state).items():
             found[f"{path.name} {name}"] = value.numpy().tobytes()
@@ -62,6 +60,10 @@ def networks(run: Path) -> dict[str, bytes]:
 
 def matrix(folder: Path) -> dict:
     return read_json(folder / "test_result" / "confusion_matrix.json")
+
+
+def matrix_command(*given: object) -> subprocess.CompletedProcess:
+    return command("test_matrix_multi.py", *given, "--gpu", -1)
 
 
 def listed(path: Path) -> dict[str, int]:
@@ -129,16 +131,6 @@ def test_target_only_faces_train_but_for_those_of_tested_persons(tmp_path):
     assert {sample.subject for sample in fold.target_only} == set("abcdef") - tested
 
 
-def test_images_of_a_part_are_those_of_the_whole(faces):
-    samples = read_layout(faces).split("all")
-    images = Images(samples, 32, "ram")
-    some = [samples[7], samples[3], samples[40]]
-    part = images.of(some)
-    assert part.pixels.data_ptr() == images.pixels.data_ptr() and len(part) == 3
-    assert torch.equal(part[[2, 0]], Images(some, 32, "none")[[2, 0]])
-    assert torch.equal(part.of([samples[3]])[[0]], images[[3]])
-
-
 # ---------------------------------------------------------------------------------- the same networks, always
 
 def test_killed_in_the_second_fold_and_restored_it_ends_the_same(faces, whole, tmp_path):
@@ -164,24 +156,20 @@ def test_one_fold_alone_is_that_of_the_whole(faces, whole, tmp_path):
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["fold_02"]
 
 
-def wait_for(path: Path, text: str) -> None:
-    started = time.monotonic()
-    while not (path.is_file() and text in path.read_text()):
-        assert time.monotonic() - started < 120
-        time.sleep(0.05)
-
-
 def test_side_by_side_stopped_and_restored_they_are_the_same(faces, whole, tmp_path):
     """SIGTERM reaches the processes of the folds: they save and stop."""
     folder = tmp_path / "run"
     process = subprocess.Popen([sys.executable, "train.py", *map(str, words(faces, folder, "--folds", 3, "--jobs", 2))],
                                cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    wait_for(folder / "fold_01.txt", "perceptual epoch 1")
+    log, started = folder / "fold_01.txt", time.monotonic()
+    while not (log.is_file() and "perceptual epoch 1" in log.read_text()):
+        assert time.monotonic() - started < 120
+        time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 128 + signal.SIGTERM, err
     assert len(err.strip().splitlines()) == 1 and f"--restore --checkpoint_dir {folder}" in err
-    assert "the state is saved" in (folder / "fold_01.txt").read_text() and not (folder / "fold_03").exists()
+    assert "the state is saved" in log.read_text() and not (folder / "fold_03").exists()
     result = train_command("--restore", "--checkpoint_dir", folder, "--gpu", -1)
     assert result.returncode == 0, result.stderr
     assert "perceptual epoch 1" not in result.stdout.split("fold_02, 2 of 3")[0]
@@ -217,21 +205,22 @@ def test_several_processes_train_one_fold_after_the_other(faces, tmp_path):
     assert sum(map(sum, matrix(tmp_path / "run")["counts"])) == 54
 
 
-def test_several_processes_are_no_several_jobs(faces, tmp_path, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(UserError, match="--jobs 2: torchrun's processes train together"):
-        read_config(list(map(str, words(faces, tmp_path, "--folds", 2, "--jobs", 2))))
-
-
 # ----------------------------------------------------------------------------------------------- the results
 
-def test_the_pooled_matrix_is_the_sum_of_the_folds(whole):
+def test_the_pooled_matrix_is_the_sum_of_the_folds_each_on_its_own_images(whole, tmp_path):
     pooled, runs = matrix(whole), [matrix(whole / name) for name in FOLDS]
     assert pooled["counts"] == np.sum([run["counts"] for run in runs], 0).tolist() and pooled["images"] == 54
-    assert [run["run"] for run in pooled["runs"]] == FOLDS
-    assert [run["accuracy"] for run in pooled["runs"]] == [run["accuracy"] for run in runs]
-    assert pooled["over_runs"]["accuracy"]["mean"] == pytest.approx(np.mean([run["accuracy"] for run in runs]), abs=1e-3)
+    accuracies = [run["accuracy"] for run in runs]
+    assert [(run["run"], run["accuracy"]) for run in pooled["runs"]] == list(zip(FOLDS, accuracies))
+    assert pooled["over_runs"]["accuracy"]["mean"] == pytest.approx(np.mean(accuracies), abs=1e-3)
     assert (whole / "test_result" / "Con_Matrix.png").is_file()
+    folders = [whole / name / "VGG" for name in FOLDS]
+    result = matrix_command("--resume_dir", *folders, "--output_dir", tmp_path)
+    assert result.returncode == 0, result.stderr
+    again = read_json(tmp_path / "confusion_matrix.json")
+    assert again["counts"] == pooled["counts"] and again["over_runs"] == pooled["over_runs"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["Con_Matrix.png", "confusion_matrix.json"]
+    assert "named twice" in refused(matrix_command("--resume_dir", folders[0], folders[1], folders[0]))
 
 
 def test_mean_deviation_and_interval_by_hand():
@@ -245,20 +234,6 @@ def test_mean_deviation_and_interval_by_hand():
     assert pooled.report.counts.tolist() == [[4, 4], [2, 6]] and pooled.report.accuracy == 62.5
     assert pooled.accuracy.mean == 62.5 and pooled.accuracy.deviation == pytest.approx(50 / 2 ** 0.5)
     assert "62.50 ± 35.36" in pooled.as_text() and "62.5 ± 35.4 %" in pooled.heading
-
-
-def matrix_command(*given: object) -> subprocess.CompletedProcess:
-    return command("test_matrix_multi.py", *given, "--gpu", -1)
-
-
-def test_the_matrix_of_several_directories_evaluates_each_on_its_own_fold(whole, tmp_path):
-    folders = [whole / name / "VGG" for name in FOLDS]
-    result = matrix_command("--resume_dir", *folders, "--output_dir", tmp_path)
-    assert result.returncode == 0, result.stderr
-    ours = read_json(tmp_path / "confusion_matrix.json")
-    assert ours["counts"] == matrix(whole)["counts"] and ours["over_runs"] == matrix(whole)["over_runs"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["Con_Matrix.png", "confusion_matrix.json"]
-    assert "named twice" in refused(matrix_command("--resume_dir", folders[0], folders[1], folders[0]))
 
 
 def test_a_fold_is_never_evaluated_on_what_it_was_trained_on(whole, faces, broken, tmp_path):
@@ -312,6 +287,12 @@ def test_images_without_a_subject_are_refused(broken, tmp_path):
 def test_what_cannot_be_is_one_line_before_any_work(faces, tmp_path, flags, said):
     assert said in refused(train_command(*words(faces, tmp_path / "run", *flags)))
     assert not (tmp_path / "run").exists()
+
+
+def test_several_processes_are_no_several_jobs(faces, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    line = refused(train_command(*words(faces, tmp_path, "--folds", 2, "--jobs", 2)))
+    assert "--jobs 2: torchrun's processes train together" in line
 
 
 def test_a_series_another_and_a_run_do_not_mix(faces, whole):
