@@ -82,11 +82,15 @@ def train_command(*words: object) -> subprocess.CompletedProcess:
     return command("train.py", *words, cwd=".")
 
 
-def trained(data: Path, folder: Path, *more: object) -> str:
-    """Train a run as small as can be, or go on with it; return what it prints."""
-    result = train_command("--data_dir", data, "--checkpoint_dir", folder, *TINY, *more)
+def succeeds(result: subprocess.CompletedProcess) -> str:
+    """Return what a command has printed; the test fails unless its exit status is 0."""
     assert result.returncode == 0, result.stderr
     return result.stdout
+
+
+def trained(data: Path, folder: Path, *more: object) -> str:
+    """Train a run as small as can be, or go on with it; return what it prints."""
+    return succeeds(train_command("--data_dir", data, "--checkpoint_dir", folder, *TINY, *more))
 
 
 def new_process(*argv: object, cwd: str | Path = REPOSITORY, timeout: float = 300) -> subprocess.CompletedProcess:

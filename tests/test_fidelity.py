@@ -82,13 +82,6 @@ def test_losses_and_gradients_of_a_step_are_the_references(pair, prefix):
         assert numpy.median(numpy.abs(numpy.array(norms) / expected - 1)[visible]) < 2e-5, golden
 
 
-def test_perceptual_distance_is_the_references(pair):
-    gan = gan_by_formula(False)
-    with torch.no_grad():
-        distance = gan.perceptual.distance(gan.generator(pair).d, pair.image_a)
-    assert_close(distance, GOLDEN["perceptual_distance_D_A"], "perceptual distance")
-
-
 def test_the_recognizers_own_layers_start_as_pytorch_starts_them_if_the_backbone_starts_from_weights():
     torch.manual_seed(0)
     network = VGG_fx(6, vgg_width=16, fc_width=64, base_width=16)

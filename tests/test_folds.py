@@ -19,8 +19,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import (AT_A_STEP, REPOSITORY, TINY, cases, command, fill, locked, refused, snapshot, train_command,
-                      train_until)
+from conftest import (AT_A_STEP, REPOSITORY, TINY, cases, command, fill, locked, refused, snapshot, succeeds,
+                      train_command, train_until)
 from datasets.folds import cut_folds, with_fold
 from datasets.layout import Sample, read_layout
 from evaluation.metrics import Report
@@ -41,9 +41,8 @@ def words(faces: Path, folder: Path, *more: object) -> list[object]:
 def whole(faces, tmp_path_factory) -> Path:
     """Three folds of the nine persons, undisturbed."""
     folder = tmp_path_factory.mktemp("whole") / "run"
-    result = train_command(*words(faces, folder, "--folds", 3))
-    assert result.returncode == 0, result.stderr
-    assert "95 % interval" in result.stdout and "fold_03, 3 of 3" in result.stdout
+    output = succeeds(train_command(*words(faces, folder, "--folds", 3)))
+    assert "95 % interval" in output and "fold_03, 3 of 3" in output
     return folder
 
 
@@ -139,17 +138,15 @@ def test_killed_in_the_second_fold_and_restored_it_ends_the_same(faces, whole, t
     assert result.returncode == -signal.SIGKILL and "gan epoch 1 of 1" in result.stdout.rstrip().splitlines()[-1]
     assert (folder / "fold_01" / "test_result" / "Con_Matrix.png").is_file() and not (folder / "fold_03").exists()
     assert not (folder / "fold_02" / "test_result").exists() and any((folder / "fold_02" / "state").glob("*.pth"))
-    result = train_command("--restore", "--checkpoint_dir", folder, "--gpu", -1)
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.count("perceptual epoch 1") == 1  # of the third fold alone
+    output = succeeds(train_command("--restore", "--checkpoint_dir", folder, "--gpu", -1))
+    assert output.count("perceptual epoch 1") == 1  # of the third fold alone
     for name in FOLDS:
         assert networks(folder / name) == networks(whole / name)
     assert {**matrix(folder), "title": ""} == {**matrix(whole), "title": ""}
 
 
 def test_one_fold_alone_is_that_of_the_whole(faces, whole, tmp_path):
-    result = train_command(*words(faces, tmp_path / "run", "--folds", 3, "--fold", 2))
-    assert result.returncode == 0, result.stderr
+    succeeds(train_command(*words(faces, tmp_path / "run", "--folds", 3, "--fold", 2)))
     assert networks(tmp_path / "run" / "fold_02") == networks(whole / "fold_02")
     again = train_command("--restore", "--checkpoint_dir", tmp_path / "run" / "fold_02", "--gpu", -1)
     assert again.returncode == 0 and "gan epoch" not in again.stdout
@@ -170,9 +167,8 @@ def test_side_by_side_stopped_and_restored_they_are_the_same(faces, whole, tmp_p
     assert process.returncode == 128 + signal.SIGTERM, err
     assert len(err.strip().splitlines()) == 1 and f"--restore --checkpoint_dir {folder}" in err
     assert "the state is saved" in log.read_text() and not (folder / "fold_03").exists()
-    result = train_command("--restore", "--checkpoint_dir", folder, "--gpu", -1)
-    assert result.returncode == 0, result.stderr
-    assert "perceptual epoch 1" not in result.stdout.split("fold_02, 2 of 3")[0]
+    output = succeeds(train_command("--restore", "--checkpoint_dir", folder, "--gpu", -1))
+    assert "perceptual epoch 1" not in output.split("fold_02, 2 of 3")[0]
     assert all(networks(folder / name) == networks(whole / name) for name in FOLDS)
     assert matrix(folder)["counts"] == matrix(whole)["counts"]
 
@@ -189,8 +185,7 @@ def test_a_failing_fold_does_not_keep_the_others_from_their_end(faces, tmp_path)
 
 
 def test_seeds_are_the_runs_of_their_seeds(faces, tmp_path):
-    result = train_command(*words(faces, tmp_path / "run", "--seed", 3, "--seeds", 2))
-    assert result.returncode == 0 and "seed_04, 2 of 2" in result.stdout, result.stderr
+    assert "seed_04, 2 of 2" in succeeds(train_command(*words(faces, tmp_path / "run", "--seed", 3, "--seeds", 2)))
     assert train_command(*words(faces, tmp_path / "alone", "--seed", 4)).returncode == 0
     assert networks(tmp_path / "run" / "seed_04") == networks(tmp_path / "alone")
     runs = [matrix(tmp_path / "run" / name) for name in ("seed_03", "seed_04")]
@@ -199,9 +194,8 @@ def test_seeds_are_the_runs_of_their_seeds(faces, tmp_path):
 
 
 def test_several_processes_train_one_fold_after_the_other(faces, tmp_path):
-    result = torchrun(2, "train.py", *words(faces, tmp_path / "run", "--folds", 2))
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.count("on 2 x cpu") == 2 and result.stdout.count("2 folds of") == 1
+    output = succeeds(torchrun(2, "train.py", *words(faces, tmp_path / "run", "--folds", 2)))
+    assert output.count("on 2 x cpu") == 2 and output.count("2 folds of") == 1
     assert sum(map(sum, matrix(tmp_path / "run")["counts"])) == 54
 
 
@@ -215,8 +209,7 @@ def test_the_pooled_matrix_is_the_sum_of_the_folds_each_on_its_own_images(whole,
     assert pooled["over_runs"]["accuracy"]["mean"] == pytest.approx(np.mean(accuracies), abs=1e-3)
     assert (whole / "test_result" / "Con_Matrix.png").is_file()
     folders = [whole / name / "VGG" for name in FOLDS]
-    result = matrix_command("--resume_dir", *folders, "--output_dir", tmp_path)
-    assert result.returncode == 0, result.stderr
+    succeeds(matrix_command("--resume_dir", *folders, "--output_dir", tmp_path))
     again = read_json(tmp_path / "confusion_matrix.json")
     assert again["counts"] == pooled["counts"] and again["over_runs"] == pooled["over_runs"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["Con_Matrix.png", "confusion_matrix.json"]
@@ -240,8 +233,7 @@ def test_a_fold_is_never_evaluated_on_what_it_was_trained_on(whole, faces, broke
     run, out = tmp_path / "fold_02", tmp_path / "out"
     shutil.copytree(whole / "fold_02", run)
     for data in ([], ["--data_dir", faces], ["--data_dir", broken]):
-        result = matrix_command("--resume_dir", run / "VGG", *data, "--output_dir", out)
-        assert result.returncode == 0, result.stderr
+        succeeds(matrix_command("--resume_dir", run / "VGG", *data, "--output_dir", out))
         assert read_json(out / "confusion_matrix.json")["counts"] == matrix(run)["counts"]
         tested = [line.split(",")[0] for line in (out / "predictions.csv").read_text().splitlines()[1:]]
         assert set(tested) == set(listed(run / "splits" / "fold_02.list")) and len(tested) == 18
@@ -258,8 +250,7 @@ def test_a_fold_is_never_evaluated_on_what_it_was_trained_on(whole, faces, broke
 def test_modes_use_a_fold_as_any_other_run(whole, tmp_path, mode, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(whole / "fold_03", "fold_03")
-    result = train_command("--mode", *mode, "--restore", "--checkpoint_dir", "fold_03", "--gpu", -1)
-    assert result.returncode == 0, result.stderr
+    succeeds(train_command("--mode", *mode, "--restore", "--checkpoint_dir", "fold_03", "--gpu", -1))
     if mode[0] == "generate":
         held = {line.split()[0] for line in Path("made/images_test.list").read_text().splitlines()}
         assert {f"real_test_{name}" for name in listed(whole / "splits" / "fold_03.list")} == held
@@ -320,11 +311,10 @@ def test_overwriting_moves_the_whole_series_aside(faces, whole, tmp_path):
     folder = Path(shutil.copytree(whole, tmp_path / "run"))
     fill(folder, "notes.txt", "fold_03/model/mine.pth", "fold_09/mine.txt")
     before = snapshot(folder)
-    result = train_command(*words(faces, folder, "--seeds", 2, "--overwrite"))
-    assert result.returncode == 0, result.stderr
+    output = succeeds(train_command(*words(faces, folder, "--seeds", 2, "--overwrite")))
     moved = next(tmp_path.glob("run.old-*"))
-    assert snapshot(moved) == before and f"moved what was in {folder} to {moved}" in result.stdout
-    assert result.stdout.count("perceptual epoch 1") == 2 and not (folder / "fold_01").exists()
+    assert snapshot(moved) == before and f"moved what was in {folder} to {moved}" in output
+    assert output.count("perceptual epoch 1") == 2 and not (folder / "fold_01").exists()
     assert matrix(folder)["images"] == 36 and len(matrix(folder)["runs"]) == 2
 
 

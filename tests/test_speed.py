@@ -1,19 +1,14 @@
-"""What is measured of speed: operations by hand, rates, what is saved when, and the benchmark at tiny sizes."""
+"""What is measured of speed: operations by hand, rates, and the benchmark at tiny sizes."""
 
 from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
-from types import SimpleNamespace
 
 import torch
 
 from conftest import REPOSITORY, new_process
-from models.parallel import Processes
 from models.speed import Speedometer
-from options.config import RunOptions
-from training.trainer import Run, Stage, fit
 
 sys.path.insert(0, str(REPOSITORY / "experiments"))
 from peak import flops_of  # noqa: E402
@@ -48,45 +43,3 @@ def test_benchmark_at_tiny_sizes(tmp_path):
     ours, theirs = (phases[name]["gflop_per_image"] for name in ("gan_step", "imitated_gan_step"))
     assert 0.7 < ours / theirs < 1  # the same work, less the gradients that nobody uses
     assert "times faster than the reference's way" in result.stdout
-
-
-class Counting:
-    """A phase whose epochs have two steps of some seconds, and that learns nothing."""
-
-    def __init__(self, name: str, clock: list[float], seconds: float) -> None:
-        self.name, self.clock, self.seconds = name, clock, seconds
-
-    def steps(self, epoch: int) -> int:
-        return 2
-
-    def batches(self, epoch: int, start: int):
-        return (SimpleNamespace(label=[0]) for _ in range(start, 2))
-
-    def step(self, batch) -> dict[str, torch.Tensor]:
-        self.clock[0] += self.seconds
-        return {"loss": torch.ones(())}
-
-    def end_epoch(self, epoch: int, means: dict[str, float]) -> dict[str, float]:
-        return {}
-
-    def state(self) -> dict:
-        return {}
-
-
-def saves(folder: Path, monkeypatch, seconds: float) -> list[int]:
-    """The stages at which a run of five stage-0, two GAN and one recognizer epochs saves its state."""
-    clock = [0.0]
-    monkeypatch.setattr("time.monotonic", lambda: clock[0])
-    stages = [Stage("perceptual", i) for i in range(5)] + [Stage("gan", 0), Stage("gan", 1), Stage("recognizer", 0)]
-    context = SimpleNamespace(device=torch.device("cpu"), folder=folder, processes=Processes())
-    phases = [Counting(name, clock, seconds) for name in ("perceptual", "gan", "recognizer")]
-    run = Run(context, RunOptions(), phases, lambda: stages, "lists", "images")
-    found: list[int] = []
-    monkeypatch.setattr(run.states, "save", lambda state: found.append(state["stage"]))
-    fit(run)
-    return found
-
-
-def test_states_are_written_at_the_end_of_phases_and_of_stages_that_take_minutes(tmp_path, monkeypatch):
-    assert saves(tmp_path / "quick", monkeypatch, 10.0) == [0, 5, 7, 8]
-    assert saves(tmp_path / "slow", monkeypatch, 61.0) == [0, 1, 2, 3, 4, 5, 6, 7, 8]

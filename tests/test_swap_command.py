@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from conftest import EXPRESSIONS, REPOSITORY, command, refused, shared, train_command
+from conftest import EXPRESSIONS, REPOSITORY, command, refused, shared, succeeds, train_command
 from datasets.files import is_drawn
 
 IMAGES = REPOSITORY / "images"
@@ -55,8 +55,8 @@ def test_a_face_gets_every_expression_without_the_data(finished, tmp_path):
     shutil.copytree(finished, tmp_path / "run", ignore=shutil.ignore_patterns("state", "options.json"))
     file = tmp_path / "run" / "model" / "exemplars.pth"
     words = ["--mode", "grid", "--checkpoint_dir", tmp_path / "run", "--gpu", -1, "-i", NEUTRAL]
-    result = train_command(*words, "--swap_list", "neutral", "-o", tmp_path / "me.png")
-    assert result.returncode == 0 and "1 face with 6 expressions" in result.stdout, result.stderr
+    me = train_command(*words, "--swap_list", "neutral", "-o", tmp_path / "me.png")
+    assert "1 face with 6 expressions" in succeeds(me)
     kept = torch.load(file, weights_only=True)
     assert kept["expression"] == sorted(3 * list(range(6))) and kept["image"].shape == (18, 3, 32, 32)
     picture = Image.open(tmp_path / "me.png")
@@ -101,9 +101,8 @@ def test_swap_aligns_the_faces_and_puts_them_back(finished, tmp_path):
     wide = Image.new("RGB", (300, 200), "navy")
     wide.paste(Image.open(photos / "test_0001.jpg").convert("RGB"), (150, 50))
     wide.save(tmp_path / "wide.png")
-    result = swap(finished, "--input", tmp_path / "wide.png", "--target", photos / "test_0002.jpg", "--align", model,
-                  "--paste", "--output", tmp_path / "result.png")
-    assert result.returncode == 0, result.stderr
+    succeeds(swap(finished, "--input", tmp_path / "wide.png", "--target", photos / "test_0002.jpg", "--align", model,
+                  "--paste", "--output", tmp_path / "result.png"))
     pasted = Image.open(tmp_path / "result_input.png")
     assert pasted.size == (300, 200) and Image.open(tmp_path / "result_target.png").size == (128, 128)
     assert pasted.crop((0, 0, 140, 200)).tobytes() == wide.crop((0, 0, 140, 200)).tobytes()  # away from the face
@@ -120,8 +119,8 @@ def test_pictures_under_a_default_name_are_overwritten_if_they_are_ours(finished
     shutil.copy(SMILE, name)
     line = refused(train_command(*words))
     assert name in line and "move it away" in line and Path(name).read_bytes() == SMILE.read_bytes()
-    result = train_command(*words, "--output", name)  # who names it means it
-    assert result.returncode == 0 and is_drawn(name), result.stderr
+    succeeds(train_command(*words, "--output", name))  # who names it means it
+    assert is_drawn(name)
     assert train_command(*words).returncode == 0
 
 
@@ -134,9 +133,8 @@ def test_swap_aligns_as_the_training_faces_were(finished, tmp_path):
     (tmp_path / "photos").mkdir()
     for name in ("test_0001", "test_0002"):
         Image.open(photos / f"{name}.jpg").save(tmp_path / "photos" / f"{name}.png")  # aligned ones lose nothing either
-    aligned = command("-m", "datasets.align", tmp_path / "photos", tmp_path / "aligned", "--model", model, "--size", 96,
-                      "--margin", 0.2, "--workers", 1)
-    assert aligned.returncode == 0, aligned.stderr
+    succeeds(command("-m", "datasets.align", tmp_path / "photos", tmp_path / "aligned", "--model", model, "--size", 96,
+                     "--margin", 0.2, "--workers", 1))
     pictures = []
     for folder, more, warned in (("photos", ["--align", model], False), ("aligned", [], False), ("photos", [], True)):
         first, second = sorted((tmp_path / folder).rglob("test_000*.png"))
