@@ -142,11 +142,6 @@ def train_until(words: Sequence[object], target: str, limit: int, signum: int = 
         return forked(lambda: train.main(list(map(str, words))))
 
 
-def error_lines(text: str) -> list[str]:
-    """Return the lines of stderr that are no warnings."""
-    return [line for line in text.splitlines() if line.strip() and not line.startswith("warning:")]
-
-
 def refused(result: subprocess.CompletedProcess | Callable[[], Any]) -> str:
     """Return the one line with which a command, or a function called as one, refuses bad input with exit status 2.
 
@@ -156,7 +151,7 @@ def refused(result: subprocess.CompletedProcess | Callable[[], Any]) -> str:
         started = time.process_time()
         result = call(result)
         assert time.process_time() - started < 10
-    lines = error_lines(result.stderr)
+    lines = [line for line in result.stderr.splitlines() if line.strip() and not line.startswith("warning:")]
     assert result.returncode == 2, (result.returncode, result.stdout, result.stderr)
     assert len(lines) == 1 and len(lines[0]) < 2000 and "Traceback" not in result.stderr, result.stderr
     return lines[0]

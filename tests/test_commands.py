@@ -258,6 +258,18 @@ def test_switches_take_both_spellings_of_no():
         assert build_parser().parse_args([word]).vgg_loss is value
 
 
+def test_flags_of_the_published_code_are_explained_and_an_old_script_goes_on(faces, tmp_path):
+    result = train_command("--data_dir", faces, "--checkpoint_dir", tmp_path / "run", *TINY, "--G_max", 0,
+                           "--select_on", "test", "--resume", "--resume_dir", "x", "--VGG", "--vgg_mode", "train")
+    assert result.returncode == 0, result.stderr
+    for flag in ("--resume", "--resume_dir", "--VGG", "--vgg_mode"):
+        assert f"note: {flag} has no effect here: " in result.stderr
+    assert "raise --G_max" in result.stderr and "  D updated 0 %  " in result.stdout
+    assert "36 training and 0 validation images" in result.stdout  # --select_on test cuts no validation split
+    metrics = (tmp_path / "run" / "log" / "metrics.csv").read_text()
+    assert "gan_epoch,1,0,D_updated," in metrics and "recognizer_epoch,1,0,test_acc," in metrics
+
+
 # ------------------------------------------------------------------------------------------ without neutral faces
 
 FIVE = EXPRESSIONS[:5]

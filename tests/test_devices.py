@@ -15,10 +15,9 @@ from conftest import refused
 from datasets.layout import Sample, read_layout
 from datasets.loading import Images, load
 from datasets.plans import gan_plan
-from models import parallel
 from models.layers import Normalization
 from models.losses import mean_distance
-from models.parallel import Processes, SyncBatchNorm2d, with_strides
+from models.parallel import Processes, with_strides
 from models.recognizer import Examples, Recognizer, real_features
 from models.swap import Pair
 from models.swap_gan import SwapGAN
@@ -218,14 +217,6 @@ def test_steps_read_nothing_from_a_device_and_copy_only_noise_to_it(unreadable):
     assert (of_gan.copies, of_recognizer.copies) == (1, 0)
 
 
-def test_synchronized_batch_norm_reads_nothing_from_a_device(unreadable, monkeypatch):
-    monkeypatch.setattr(parallel.distributed, "all_reduce", lambda value, *_: None)
-    layer = SyncBatchNorm2d(4, device=unreadable)
-    with Transfers() as transfers:
-        layer(torch.zeros(2, 4, 3, 3, device=unreadable, requires_grad=True)).sum().backward()
-    assert transfers.copies == 0 and layer.weight.grad.device == unreadable
-
-
 def test_decoded_images_that_fit_stay_on_the_gpu_and_are_gathered_there(monkeypatch):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (2 ** 30, 2 ** 30))
     pinned = []
@@ -252,24 +243,6 @@ def test_gradients_of_1x1_convolutions_keep_the_strides_of_their_weights():
     weight, gradient = torch.rand(8, 4, 1, 1), torch.rand(8, 4, 1, 1).as_strided((8, 4, 1, 1), (4, 1, 4, 4))
     same = with_strides(weight.stride(), gradient)
     assert same.stride() == weight.stride() and torch.equal(same, gradient)
-
-
-def test_the_main_process_works_for_all_without_a_process_group():
-    assert on_threads(3, lambda processes: processes.first(lambda: {"lr": 1e-4, "rank": processes.rank})) \
-        == [{"lr": 1e-4, "rank": 0}] * 3
-
-    def fails() -> None:
-        raise UserError("no room")
-
-    main, *others = on_threads(3, lambda processes: processes.first(fails))
-    assert str(main) == "no room" and [str(error) for error in others] == ["", ""]
-
-
-def test_facts_that_differ_are_named_in_every_process():
-    errors = on_threads(2, lambda processes: processes.check_same({"seed": "1", "list": str(processes.rank)}, "mend"))
-    assert len({str(error) for error in errors}) == 1
-    assert str(errors[0]).startswith("process 1 on ") and "another list (1) than process 0" in str(errors[0])
-    assert on_threads(2, lambda processes: processes.check_same({"seed": "1"}, "mend it")) == [None, None]
 
 
 @pytest.mark.parametrize("environment", [{"WORLD_SIZE": "2"}, {"WORLD_SIZE": "x"}, {"WORLD_SIZE": "2", "RANK": "0"},

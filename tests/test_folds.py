@@ -72,20 +72,18 @@ def listed(path: Path) -> dict[str, int]:
 # --------------------------------------------------------------------------------------------------- the cut
 
 def test_no_person_is_on_two_sides_and_every_image_is_tested_once(faces, whole):
-    subject = {s.name: s.subject for s in read_layout(faces).split("all")}
-    tested: Counter = Counter()
+    subject, tested = {s.name: s.subject for s in read_layout(faces).split("all")}, []
     for name in FOLDS:
         splits = whole / name / "splits"
         test, val = listed(splits / f"{name}.list"), listed(splits / "images_val.list")
         assert test == listed(whole / "splits" / f"{name}.list")
-        train = set(re.findall(r"(?:train|test)_\d{4}", (splits / "images_gan_nature.list").read_text()))
+        train = re.findall(r"(?:train|test)_\d{4}", (splits / "images_gan_nature.list").read_text())
         tested_on, chosen_on, trained_on = ({subject[image] for image in part} for part in (
-            test, val, [f"{stem}.jpg" for stem in train]))
-        assert len(tested_on) == 3 and len(train) == 6 * len(trained_on) == 6 * (6 - len(chosen_on))
+            test, val, {f"{stem}.jpg" for stem in train}))
+        assert len(tested_on) == 3 and tested_on | chosen_on | trained_on == set(subject.values())
         assert not tested_on & chosen_on and not (tested_on | chosen_on) & trained_on
-        assert Counter(test.values()) == dict.fromkeys(range(6), 3)
-        tested.update(list(test))
-    assert tested == dict.fromkeys(subject, 1)
+        tested += test
+    assert sorted(tested) == sorted(subject)
 
 
 @cases(30)
@@ -149,7 +147,7 @@ def test_one_fold_alone_is_that_of_the_whole(faces, whole, tmp_path):
     succeeds(train_command(*words(faces, tmp_path / "run", "--folds", 3, "--fold", 2)))
     assert networks(tmp_path / "run" / "fold_02") == networks(whole / "fold_02")
     again = train_command("--restore", "--checkpoint_dir", tmp_path / "run" / "fold_02", "--gpu", -1)
-    assert again.returncode == 0 and "gan epoch" not in again.stdout
+    assert "gan epoch" not in succeeds(again)
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["fold_02"]
 
 
@@ -182,15 +180,6 @@ def test_a_failing_fold_does_not_keep_the_others_from_their_end(faces, tmp_path)
     assert "1 of 2 runs failed" in line and str(directory.folder / "fold_01.txt") in line and "--restore" in line
     assert "6_max_ckpt.t7: refused" in (directory.folder / "fold_01.txt").read_text()
     assert matrix(directory.folder / "fold_02")["images"] in (24, 30)
-
-
-def test_seeds_are_the_runs_of_their_seeds(faces, tmp_path):
-    assert "seed_04, 2 of 2" in succeeds(train_command(*words(faces, tmp_path / "run", "--seed", 3, "--seeds", 2)))
-    assert train_command(*words(faces, tmp_path / "alone", "--seed", 4)).returncode == 0
-    assert networks(tmp_path / "run" / "seed_04") == networks(tmp_path / "alone")
-    runs = [matrix(tmp_path / "run" / name) for name in ("seed_03", "seed_04")]
-    assert matrix(tmp_path / "run")["counts"] == np.sum([run["counts"] for run in runs], 0).tolist()
-    assert [run["images"] for run in runs] == [18, 18]  # all on the test list
 
 
 def test_several_processes_train_one_fold_after_the_other(faces, tmp_path):
@@ -307,15 +296,20 @@ def test_two_series_in_one_directory_keep_each_other_out(faces, whole, tmp_path)
         assert "another run is writing here" in line and snapshot(whole) == before
 
 
-def test_overwriting_moves_the_whole_series_aside(faces, whole, tmp_path):
+def test_overwriting_moves_the_whole_series_aside_and_seeds_are_the_runs_of_their_seeds(faces, whole, tmp_path):
     folder = Path(shutil.copytree(whole, tmp_path / "run"))
     fill(folder, "notes.txt", "fold_03/model/mine.pth", "fold_09/mine.txt")
     before = snapshot(folder)
-    output = succeeds(train_command(*words(faces, folder, "--seeds", 2, "--overwrite")))
+    output = succeeds(train_command(*words(faces, folder, "--seed", 3, "--seeds", 2, "--overwrite")))
     moved = next(tmp_path.glob("run.old-*"))
     assert snapshot(moved) == before and f"moved what was in {folder} to {moved}" in output
     assert output.count("perceptual epoch 1") == 2 and not (folder / "fold_01").exists()
-    assert matrix(folder)["images"] == 36 and len(matrix(folder)["runs"]) == 2
+    assert "seed_04, 2 of 2" in output
+    succeeds(train_command(*words(faces, tmp_path / "alone", "--seed", 4)))
+    assert networks(folder / "seed_04") == networks(tmp_path / "alone")
+    runs = [matrix(folder / name) for name in ("seed_03", "seed_04")]
+    assert matrix(folder)["counts"] == np.sum([run["counts"] for run in runs], 0).tolist()
+    assert [run["images"] for run in runs] == [18, 18]  # all on the test list
 
 
 def test_the_command_of_a_member_reads_as_its_configuration():

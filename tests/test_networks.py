@@ -1,91 +1,17 @@
-"""The networks against the reference's: state-dict names and shapes, and outputs for weights by formula."""
+"""Networks: fast forms of layers beside their plain forms, sizes, and the layers of torchvision's ResNet."""
 
 from __future__ import annotations
 
-import json
-import math
-from pathlib import Path
-
-import numpy
 import pytest
 import torch
 import torchvision
 
-from models.discriminator import Discriminator, LabelledConv
-from models.generator import Decoder, EditConv, Encoder
-from models.beyond import even_phases
-from models.layers import UP, Normalization, add_to_each, halved, up_layers
-from models.swap import decoder_label, swap_codes
 from models.backbones import BACKBONES, VGG_fx
+from models.beyond import even_phases
+from models.discriminator import LabelledConv
+from models.generator import EditConv
+from models.layers import UP, Normalization, add_to_each, halved, up_layers
 from models.vgg import classify, vgg_classifier
-
-
-DATA = Path(__file__).parent / "data"
-
-
-def set_by_formula(network: torch.nn.Module) -> torch.nn.Module:
-    """The weights of the golden files: cosines of the position in the sorted state dict (tests/data/README.md); eval
-    mode.
-    """
-    state = network.state_dict()
-    for j, name in enumerate(sorted(state)):
-        if name.endswith("num_batches_tracked"):
-            continue
-        shape = state[name].shape
-        c = numpy.cos(0.37 * numpy.arange(state[name].numel(), dtype=numpy.float64) + j).reshape(shape)
-        if name.endswith(("running_var", "alpha")) or name.endswith("weight") and len(shape) == 1:
-            value = 1 + 0.1 * c
-        elif len(shape) >= 2:
-            value = c * math.sqrt(2 / state[name][0].numel())
-        else:
-            value = 0.01 * c
-        state[name] = torch.from_numpy(value).float()
-    network.load_state_dict(state)
-    return network.eval()
-
-
-@pytest.mark.parametrize("name, build", [
-    ("Encoder", Encoder), ("Decoder", Decoder), ("Decoder_label", lambda: Decoder(label_chans=120)),
-    ("D1", lambda: Discriminator(6, 256)), ("D2", lambda: Discriminator(6, 128)), ("VGG_fx", lambda: VGG_fx(6))])
-def test_state_dict_has_the_reference_names_and_shapes(name, build):
-    expected = json.loads((DATA / "state_dict_shapes.json").read_text())[name]
-    with torch.device("meta"):
-        ours = {key: list(value.shape) for key, value in build().state_dict().items()}
-    assert ours == expected
-
-
-@torch.no_grad()
-def test_outputs_are_the_golden_ones():
-    golden = {key: torch.from_numpy(value) for key, value in numpy.load(DATA / "golden.npz").items()}
-    image = torch.from_numpy(numpy.cos(0.11 * numpy.arange(2 * 3 * 64 * 64))).float().view(2, 3, 64, 64)
-    code, skips = set_by_formula(Encoder())(image)
-    assert [tuple(skip.shape[1:]) for skip in skips] == [(64, 32, 32), (128, 16, 16), (256, 8, 8), (512, 4, 4)]
-    label = torch.tensor([[0, 1, 0, 0, 1, 0]])
-    swapped, _ = swap_codes(code[:1], code[1:], label)
-    decoder = set_by_formula(Decoder(label_chans=120))
-    residual = decoder(swapped, code[:1], [skip[:1] for skip in skips], decoder_label(label.float(), False))
-    discriminators = [set_by_formula(Discriminator(6, size)) for size in (64, 32)]
-    d1, d2 = (discriminator(image, torch.eye(6)[[1, 4]]).sigmoid() for discriminator in discriminators)
-    logits = set_by_formula(VGG_fx(6))(image, torch.cat([code, code], dim=1))
-    outputs = {"z": code, "skip0_mean": skips[0].mean((2, 3)), "z_C": swapped, "residual_C": residual,
-               "residual_plain_decoder": set_by_formula(Decoder())(code, code, skips), "d1": d1, "d2": d2,
-               "logits": logits}
-    for name, output in outputs.items():
-        ours, expected = output.squeeze(), golden[name].squeeze()
-        assert ours.shape == expected.shape, name
-        assert (ours - expected).abs().max() < 1e-4 * expected.abs().max().clamp_min(1e-3), name
-
-
-@torch.no_grad()
-def test_several_edits_decoded_at_once_equal_them_one_by_one():
-    torch.manual_seed(0)
-    encoder, decoder = Encoder(4), Decoder(4, label_chans=6)
-    code, skips = encoder(torch.rand(2, 3, 64, 64) * 2 - 1)
-    edits, label = torch.rand(3, 2, *code.shape[1:]), torch.rand(3, 2, 6)
-    at_once = decoder(edits.flatten(0, 1), code, skips, label.flatten(0, 1))
-    one_by_one = torch.cat([decoder(edit, code, skips, own) for edit, own in zip(edits, label)])
-    assert at_once.shape == (6, 3, 64, 64)
-    torch.testing.assert_close(at_once, one_by_one)
 
 
 def test_normalization_and_its_gradients_are_those_of_the_plain_form():

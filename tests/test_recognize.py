@@ -171,26 +171,32 @@ def test_all_faces_of_a_photograph_are_found_named_and_framed(run, photograph, t
     assert "group.png #3" in result.stdout
 
 
-def test_the_alignment_of_the_training_faces_is_used_again(photograph, tmp_path):
+@pytest.mark.parametrize("mode", ["recognize", "test"])
+def test_faces_are_aligned_as_those_of_the_training(tmp_path, mode):
     """What datasets.align would cut out, then the network's size: as in training, whatever --margin says."""
-    path, _ = photograph
-    model = shared("data/yunet/yunet_n_640_640.onnx")
+    pytest.importorskip("cv2")
+    model, wild = shared("data/yunet/yunet_n_640_640.onnx"), shared("data/wild_faces/data")
     run = untrained_run(tmp_path / "run", alignment={"size": 96, "margin": 0.2})
     (tmp_path / "photos").mkdir()
-    path.rename(tmp_path / "photos" / "group.png")
+    for name in ("test_0001", "test_0002"):
+        Image.open(wild / f"{name}.jpg").save(tmp_path / "photos" / f"{name}.png")  # aligned ones lose nothing either
     succeeds(command("-m", "datasets.align", tmp_path / "photos", tmp_path / "aligned", "--model", model, "--size", 96,
-                     "--margin", 0.2, "--all", "--workers", 1))
+                     "--margin", 0.2, "--workers", 1))
     assert alignment_of(tmp_path / "aligned") == {"size": 96, "margin": 0.2}
     assert alignment_of(tmp_path / "photos") is None
-    result = recognize(run, "--input", tmp_path / "photos", "--align", model, "-o", tmp_path / "a.png")
-    assert result.returncode == 0 and "warning" not in result.stderr, result.stderr
-    result = recognize(run, "--input", tmp_path / "aligned", "-o", tmp_path / "b.png")
-    assert result.returncode == 0 and "warning" not in result.stderr, result.stderr
-    a, b = (probabilities_of(rows_of(tmp_path / name)) for name in ("a.csv", "b.csv"))
-    assert a == pytest.approx(b, abs=2e-6) and numpy.ptp(a, axis=0).max() > 1e-3
-    result = recognize(run, "--input", tmp_path / "photos", "-o", tmp_path / "c.png")
-    assert result.returncode == 0 and "were aligned" in result.stderr and "--align MODEL" in result.stderr
-    line = refused(recognize(run, "--input", tmp_path / "photos", "--align", model, "--margin", 0.5))
+    outcomes = []
+    for folder, more, warned in (("photos", ["--align", model], False), ("aligned", [], False), ("photos", [], True)):
+        first, second = sorted((tmp_path / folder).rglob("test_000*.png"))
+        inputs = [first, second] if mode == "recognize" else [first, "--target", second, "--swap_list", 2, 5]
+        words = ["--mode", mode, "--checkpoint_dir", run, "--gpu", -1, "--input", *inputs, "-o", tmp_path / "out.png"]
+        result = train_command(*words, *more)
+        assert result.returncode == 0, result.stderr
+        assert ("were aligned" in result.stderr and "--align MODEL" in result.stderr) == warned, result.stderr
+        outcomes.append(probabilities_of(rows_of(tmp_path / "out.csv")) if mode == "recognize"
+                        else numpy.asarray(Image.open(tmp_path / "out.png"), dtype=float))
+    assert numpy.allclose(outcomes[0], outcomes[1], rtol=0, atol=2e-6)
+    assert abs(outcomes[0] - outcomes[2]).max() > 1e-3
+    line = refused(train_command(*words, "--align", model, "--margin", 0.5))
     assert "--margin 0.5" in line and "--margin 0.2" in line
 
 

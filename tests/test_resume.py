@@ -164,9 +164,6 @@ def test_a_given_perceptual_network_is_never_written(faces, finished, tmp_path):
     assert train_until(words(faces, folder, "--save_minutes", 0), AT_A_STEP, 3).returncode == -signal.SIGKILL
     line = refused(train_command(*words(faces, folder, "--restore", "--force", "--perceptual", mine)))
     assert "--perceptual" in line and "leave it out" in line and mine.read_bytes() == before
-    absent = tmp_path / "typo" / "none.t7"
-    line = refused(train_command(*words(faces, tmp_path / "other", "--auto_restore", "--perceptual", absent)))
-    assert "none.t7: no such file" in line and not absent.parent.exists() and not (tmp_path / "other").exists()
 
 
 def test_another_perceptual_network_is_noticed(faces, finished, tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -122,29 +121,6 @@ def test_pictures_under_a_default_name_are_overwritten_if_they_are_ours(finished
     succeeds(train_command(*words, "--output", name))  # who names it means it
     assert is_drawn(name)
     assert train_command(*words).returncode == 0
-
-
-def test_swap_aligns_as_the_training_faces_were(finished, tmp_path):
-    pytest.importorskip("cv2")
-    model, photos = shared("data/yunet/yunet_n_640_640.onnx"), shared("data/wild_faces/data")
-    shutil.copytree(finished / "model", tmp_path / "run" / "model")
-    path = tmp_path / "run" / "model" / "config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "alignment": {"size": 96, "margin": 0.2}}))
-    (tmp_path / "photos").mkdir()
-    for name in ("test_0001", "test_0002"):
-        Image.open(photos / f"{name}.jpg").save(tmp_path / "photos" / f"{name}.png")  # aligned ones lose nothing either
-    succeeds(command("-m", "datasets.align", tmp_path / "photos", tmp_path / "aligned", "--model", model, "--size", 96,
-                     "--margin", 0.2, "--workers", 1))
-    pictures = []
-    for folder, more, warned in (("photos", ["--align", model], False), ("aligned", [], False), ("photos", [], True)):
-        first, second = sorted((tmp_path / folder).rglob("test_000*.png"))
-        words = ["--input", first, "--target", second, "-o", tmp_path / "swap.png", *more]
-        result = swap(tmp_path / "run", *words)
-        assert result.returncode == 0 and ("were aligned" in result.stderr) == warned, result.stderr
-        pictures.append((tmp_path / "swap.png").read_bytes())
-    assert pictures[0] == pictures[1] != pictures[2]
-    line = refused(swap(tmp_path / "run", *words, "--align", model, "--margin", 0.5))
-    assert "--margin 0.5" in line and "--margin 0.2" in line
 
 
 def test_swap_reads_the_references_own_files(finished, tmp_path):
