@@ -92,7 +92,7 @@ def test_a_resumed_run_says_where_it_is_and_keeps_its_options(own):
 def test_states_are_saved_at_the_end_of_phases_and_of_stages_that_take_minutes(faces, tmp_path, monkeypatch):
     saved, save = [], StateStore.save
     monkeypatch.setattr(StateStore, "save", lambda self, state: saved.append(state["stage"]) or save(self, state))
-    for folder, seconds in (("quick", 0), ("slow", 20)):  # from one look at the clock to the next
+    for folder, seconds in (("quick", 0), ("slow", 40)):  # from one look at the clock to the next
         monkeypatch.setattr("time.monotonic", itertools.count(0, seconds).__next__)
         trained(faces, tmp_path / folder, "--perceptual_epochs", 3, "--epochs", 2, "--round_every", 2)
     assert saved == [0, 3, 5, 6, *range(7)]
