@@ -1,4 +1,4 @@
-"""Time left; --dry_run, --size, --gan_from, what a resumed run says, what is saved when."""
+"""Time left and the line of an epoch; --dry_run, --size, --gan_from; what a resumed run says; when states are saved."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from options.config import DEFAULTS
 from options.presets import SIZES
 from training.phases import all_stages
 from training.state import StateStore
-from training.timing import TimeLeft, duration
+from training.timing import TimeLeft, duration, epoch_line
+from training.trainer import Stage
 
 PHASES = {name: SimpleNamespace(steps=lambda epoch, count=count: count * (epoch + 1))
           for name, count in (("perceptual", 5), ("gan", 10), ("recognizer", 2))}
@@ -31,6 +32,14 @@ def test_time_left_is_that_of_the_phases_that_were_timed():
     assert left.as_text(stages[3:], PHASES) == "5 min + recognizer left" and left.as_text([], PHASES) == "training done"
     durations = [duration(seconds) for seconds in (0.4, 89, 91, 5400, 36240)]
     assert durations == ["0 s", "89 s", "2 min", "1 h 30 min", "10 h 4 min"]
+
+
+def test_the_line_of_an_epoch_tells_where_the_run_is_in_100_columns():
+    stages = all_stages(3, 120, 2, 1)
+    metrics = {"G": 123.456, "D": 0.98765, "adv": 1.0, "val_acc": 66.6667}
+    line = epoch_line(Stage("gan", 98), stages, metrics, {"images_per_second": 123.45}, "10 h 4 min + recognizer left")
+    assert line.startswith("stage 2 of 3, gan epoch 99 of 120:") and "G 123.5  D 0.9877  val_acc 66.67" in line
+    assert "adv" not in line and 90 < len(line) <= 100 and line.endswith("10 h 4 min + recognizer left")
 
 
 def test_a_size_goes_with_any_preset_and_gives_way_to_what_is_typed(tmp_path, monkeypatch):
