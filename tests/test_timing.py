@@ -1,4 +1,4 @@
-"""Time left and the line of an epoch; --dry_run, --size, --gan_from; what a resumed run says; when states are saved."""
+"""Time left, the line of an epoch, --dry_run, --size, --gan_from, what a resumed run says, and when it saves."""
 
 from __future__ import annotations
 
@@ -79,7 +79,8 @@ def test_a_recognizer_is_trained_alone_on_the_gan_of_another_run(finished, tmp_p
                         (tmp_path / "arm", finished))
         assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
     kept = json.loads((tmp_path / "arm" / "options.json").read_text())
-    assert kept["gan_from"] == str(finished) and kept["base_width"] == 2 and kept["seed"] == 3 and kept["vgg_init"] == "stage0"
+    assert kept["gan_from"] == str(finished) and kept["base_width"] == 2
+    assert kept["seed"] == 3 and kept["vgg_init"] == "stage0"
     cuts = [read_label_list(folder / "splits" / "images_val.list").keys() for folder in (tmp_path / "arm", finished)]
     assert cuts[0] == cuts[1]  # the GAN has not seen these
     line = refused(train_command(*words, "--checkpoint_dir", tmp_path / "other", "--lr", 5))
