@@ -360,10 +360,11 @@ def test_outputs_never_overwrite_an_input(run, faces, tmp_path, monkeypatch):
         assert (tmp_path / "ratings.csv").read_text() == head
 
 
-def test_a_checkpoint_of_another_network_is_refused(run, faces, tmp_path):
+def test_a_checkpoint_of_another_network_and_none_are_refused(run, faces, tmp_path):
     (tmp_path / "VGG").mkdir()
     (tmp_path / "VGG" / "max_ckpt.t7").write_bytes((run / "VGG" / "Enc_max.pth").read_bytes())
     assert "its state dict has no new_fc.weight" in refused(recognize(tmp_path, "--input", faces))
+    assert "no such directory" in refused(recognize(tmp_path / "nowhere", "--input", faces))
 
 
 def test_videos_that_cannot_be_read_are_refused(run, faces, clip, tmp_path, monkeypatch):
