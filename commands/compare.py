@@ -11,7 +11,8 @@ from datasets.files import check_figure, check_output, check_table, save_figure
 from evaluation.comparison import MEASURES, Comparison
 from pictures.intervals import intervals_picture
 
-RESULTS = ("comparison.txt", "comparison.csv", "comparison.tex", "comparison.png")
+HEADS = {"comparison.txt": "setting", "comparison.csv": "group,measure,", "comparison.tex": "\\begin{tabular}{lrrrrr}"}
+PICTURE = "comparison.png"
 
 
 def group_names(groups: Sequence[Sequence[Path]]) -> list[str]:
@@ -24,20 +25,18 @@ def group_names(groups: Sequence[Sequence[Path]]) -> list[str]:
 
 def check_comparison(folder: str) -> None:
     """Raise UserError if :func:`write_comparison` would overwrite something that it has not written."""
-    for place in (Path(folder) / name for name in RESULTS):
-        check_output(place, "--output_dir")
-        if place.suffix == ".png":
-            check_figure(place, f"--output_dir {folder}")
-    heads = ("setting", "group,measure,", "\\begin{tabular}{lrrrrr}")
-    for name, head in zip(RESULTS, heads):
+    for name in (*HEADS, PICTURE):
+        check_output(Path(folder) / name, "--output_dir")
+    check_figure(Path(folder) / PICTURE, f"--output_dir {folder}")
+    for name, head in HEADS.items():
         check_table(Path(folder) / name, f"--output_dir {folder}", head)
 
 
 def write_comparison(comparison: Comparison, output_dir: str) -> None:
     """Print the comparison, and write it as text, CSV, LaTeX and picture."""
-    places = [Path(output_dir) / name for name in RESULTS]
+    places = [Path(output_dir) / name for name in (*HEADS, PICTURE)]
     for place, text in zip(places, (comparison.as_text() + "\n", comparison.as_csv(), comparison.as_latex())):
         utils.write_text(place, text)
     panels = [(measure, [group.values(measure) for group in comparison.groups]) for measure in MEASURES]
-    save_figure(intervals_picture([group.name for group in comparison.groups], panels), places[3])
+    save_figure(intervals_picture([group.name for group in comparison.groups], panels), places[-1])
     print(f"{comparison.as_text()}\n\nwrote {', '.join(map(str, places[:-1]))} and {places[-1]}")
