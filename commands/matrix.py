@@ -127,9 +127,9 @@ def predictions_table(result: EvaluationResult, names: Sequence[str]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*ANSWERED, *names])
-    for sample, predicted, shares in zip(result.samples, result.predictions.predicted,
-                                         result.predictions.probabilities):
-        writer.writerow([sample.name, names[sample.label], names[predicted], *(f"{share:.6f}" for share in shares)])
+    found = result.predictions
+    for sample, predicted, probabilities in zip(result.samples, found.predicted, found.probabilities):
+        writer.writerow([sample.name, names[sample.label], names[predicted], *(f"{p:.6f}" for p in probabilities)])
     return text.getvalue()
 
 
@@ -137,9 +137,9 @@ def mistakes_picture(result: EvaluationResult, names: Sequence[str]) -> Image.Im
     """The wrong answers that were surest, in the order of the matrix, with what spoke for the wrong expression."""
     predictions = result.predictions
     wrong = (predictions.predicted != predictions.label).nonzero()[0]
-    surest = wrong[(-predictions.probabilities[wrong].max(1)).argsort(kind="stable")][:MISTAKES_SHOWN]
-    chosen = sorted(surest.tolist(), key=lambda i: (predictions.label[i], predictions.predicted[i],
-                                                    -predictions.probabilities[i].max()))
+    sure = predictions.probabilities.max(1)
+    surest = wrong[(-sure[wrong]).argsort(kind="stable")][:MISTAKES_SHOWN].tolist()
+    chosen = sorted(surest, key=lambda i: (predictions.label[i], predictions.predicted[i], -sure[i]))
     count = f"{len(wrong)} of {len(predictions.label)} images are recognized wrongly"
     if not chosen:
         return cards_picture([], names, [f"none of {len(predictions.label)} images is recognized wrongly"])
@@ -149,7 +149,7 @@ def mistakes_picture(result: EvaluationResult, names: Sequence[str]) -> Image.Im
     cards = [Card(face, warm, predictions.probabilities[i],
                   f"{names[predictions.label[i]]} as {names[predictions.predicted[i]]}: {result.samples[i].name}",
                   int(predictions.label[i])) for face, warm, i in zip(image, heat, chosen)]
-    more = f"; the {len(cards)} surest of them" if len(wrong) > len(cards) else ""
+    more, side = f"; the {len(cards)} surest of them" if len(wrong) > len(cards) else "", explained_side(image.shape[-1])
     return cards_picture(cards, names, [
         count + more, "in the order of the confusion matrix; framed: the true expression; heat: evidence for the "
-        f"wrong one (LayerCAM, maps of {explained_side(result.image_size)} x {explained_side(result.image_size)})"])
+        f"wrong one (LayerCAM, maps of {side} x {side})"])
