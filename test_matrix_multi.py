@@ -119,7 +119,7 @@ def evaluate_each(options: argparse.Namespace, folders: Sequence[Path]
 
 def compare(options: argparse.Namespace, groups: Sequence[Sequence[Path]]) -> None:
     """Evaluate the recognizers of several groups and write their comparison."""
-    from commands.compare import group_names, write_comparison
+    from commands.matrix import group_names, write_comparison
     from evaluation.comparison import Comparison, Group, RunResult
     from options.settings import keys_of
 
@@ -144,8 +144,7 @@ def main(words: Sequence[str] | None = None) -> None:
         if folder.resolve() in map(Path.resolve, every[:i]):
             raise UserError(f"--resume_dir {folder}: named twice, its images would be counted twice")
     from datasets.files import check_output
-    from commands.compare import check_comparison
-    from commands.matrix import check_results, write_pooled, write_report
+    from commands.matrix import check_comparison, check_results, write_pooled, write_report
     from evaluation.pooled import Pooled
     from options.settings import check_same_setting
 

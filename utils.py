@@ -108,8 +108,8 @@ def _line_of_runtime_error(error: MemoryError | RuntimeError) -> str | None:
     text = str(error)
     if isinstance(error, MemoryError) or OUT_OF_MEMORY.search(text):
         where = "GPU memory" if re.search("cud|cublas", text, re.IGNORECASE) else "memory"
-        return f"not enough {where}; lower --batch_size, --vgg_batch_size, --image_size, --base_width, --vgg_width or " \
-               "--fc_width" + (", or take --amp bf16" if where != "memory" else "")
+        return f"not enough {where}; lower --batch_size, --vgg_batch_size, --image_size, --base_width, --vgg_width " \
+               "or --fc_width" + (", or take --amp bf16" if where != "memory" else "")
     if started_by_torchrun() and LOST_PROCESS.search(text):
         return "another process has ended without a word (killed, or its machine is gone); go on with --restore"
     return None
@@ -328,21 +328,17 @@ def process_store() -> Any:
 
 def processes_here() -> int:
     """Return how many of the processes that work together share this machine."""
-    here = os.environ.get("LOCAL_WORLD_SIZE", "")
-    world = number_of_processes()
-    return int(here) if world > 1 and here.isascii() and here.isdigit() and 0 < int(here) <= world else world
+    here, world = os.environ.get("LOCAL_WORLD_SIZE", ""), number_of_processes()
+    return int(here) if re.fullmatch("[0-9]+", here) and 0 < int(here) <= world else world
 
 
 def number_of_processes() -> int:
-    """How many processes work together. Raises UserError if the environment says so but ``torchrun`` has started
-    none.
-    """
-    given = {name: os.environ.get(name) for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK")}
-    world = given["WORLD_SIZE"]
-    if world in (None, "1"):
+    """How many processes work together. Raises UserError if there should be several, and torchrun started none."""
+    world = os.environ.get("WORLD_SIZE", "1")
+    if world == "1":
         return 1
-    if not all(value is not None and value.isascii() and value.isdigit() and len(value) < 6
-               for value in given.values()) or not {"MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys():
+    numbers = (os.environ.get(name, "") for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK"))
+    if not all(re.fullmatch("[0-9]{1,5}", number) for number in numbers) or not started_by_torchrun():
         raise UserError(f"WORLD_SIZE={world} is set, but torchrun has not started this process; unset WORLD_SIZE, or "
                         "start with torchrun or --gpu 0 1")
     return int(world)
