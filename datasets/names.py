@@ -52,6 +52,11 @@ class Names:
         self._files = _Files(root, known)
         self._meant: dict[str, str] = {}
 
+    @classmethod
+    def of_files(cls, root: Path, files: Iterable[Path]) -> "Names":
+        """Names of those of some files that lie below ``root``."""
+        return cls(root, [path.relative_to(root).as_posix() for path in files if root in path.parents])
+
     def another(self) -> "Names":
         """Names of the same files for another list, which may write them in another way."""
         other = Names(self.root)

@@ -26,7 +26,7 @@ def with_validation(layout: Layout, seed: int, share: float = 0.1) -> Layout:
     """
     if layout.val:
         return layout
-    chosen = _choose_validation(layout.train, share, seed)
+    chosen = choose_validation(layout.train, share, seed)
     return replace(layout, train=[s for s in layout.train if s.name not in chosen],
                    val=[s for s in layout.train if s.name in chosen])
 
@@ -53,8 +53,11 @@ def with_kept_validation(layout: Layout, run: Path) -> Layout:
     return with_validation_names(layout, read_label_list(kept))
 
 
-def _choose_validation(train: Sequence[Sample], share: float, seed: int) -> set[str]:
-    """Groups (a subject's images, or single images) in random order, each taken while it brings the counts nearer."""
+def choose_validation(train: Sequence[Sample], share: float, seed: int) -> set[str]:
+    """Choose a share of the samples by name, whole subjects, with the shares of the expressions kept.
+
+    Groups (a subject's images, or single images) come in random order, each taken if it brings the counts nearer.
+    """
     total = Counter(sample.label for sample in train)
     missing = {label: max(1.0, share * count) if count > 1 else 0.0 for label, count in total.items()}
     groups: dict[str, list[Sample]] = {}

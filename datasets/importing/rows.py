@@ -13,7 +13,7 @@ from utils import UserError, placeholder
 
 def read_table(table: Path, without_header: Callable[[list[str]], Sequence[str] | None] = lambda first: None
                ) -> tuple[list[str], Iterator[tuple[int, dict[str, str]]]]:
-    """The columns that a table's first line names, and its rows while they are read: (line, {column: value}).
+    """Return the columns that a table's first line names, and its rows while they are read: (line, {column: value}).
 
     ``without_header`` gets the first line and names the columns if it is a row already, or returns None. Blanks around
     names and values do not count; a row that ends early has empty values. Raises UserError, at once or when the rows
@@ -46,24 +46,20 @@ def read_table(table: Path, without_header: Callable[[list[str]], Sequence[str] 
 
 
 def check_columns(table: Path, columns: Sequence[str], needed: Sequence[str], advice: str) -> None:
-    """UserError that names the first column that is needed and absent, those that there are, and ``advice``."""
-    absent = [name for name in needed if name not in columns]
-    if absent:
-        raise UserError(f"{table}: has no column \"{absent[0]}\" (it has {', '.join(columns)}); {advice}")
-    double = [name for name in needed if columns.count(name) > 1]
-    if double:
-        raise UserError(f"{table}: has {columns.count(double[0])} columns \"{double[0]}\"; rename all but one")
+    """Raise UserError with ``advice`` if a column that is needed is absent, or there are several of its name."""
+    for name in needed:
+        if name not in columns:
+            raise UserError(f"{table}: has no column \"{name}\" (it has {', '.join(columns)}); {advice}")
+        if columns.count(name) > 1:
+            raise UserError(f"{table}: has {columns.count(name)} columns \"{name}\"; rename all but one")
 
 
 def _values(table: Path, rows: "csv._reader") -> Iterator[list[str]]:
-    while True:
-        try:
-            row = next(rows, None)
-        except csv.Error as error:
-            raise UserError(f"{table}, line {rows.line_num}: no line of a table ({error}); correct it") from None
-        if row is None:
-            return
-        yield [value.strip() for value in row]
+    try:
+        for row in rows:
+            yield [value.strip() for value in row]
+    except csv.Error as error:
+        raise UserError(f"{table}, line {rows.line_num}: no line of a table ({error}); correct it") from None
 
 
 def _lines(table: Path) -> Iterator[str]:
