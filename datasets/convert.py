@@ -6,7 +6,6 @@ A second run gives the same files; lists of another data set are not replaced un
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 from datasets.files import check_output
@@ -37,7 +36,7 @@ def main(arguments: list[str] | None = None) -> None:
                        test=test, seed=asked.seed, overwrite=asked.overwrite)
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> OneLineParser:
     """Return the parser: a subparser for each importer, with common options and the importer's own."""
     parser = OneLineParser(prog="python -m datasets.convert", description=__doc__)
     kinds = parser.add_subparsers(dest="kind", required=True,

@@ -21,10 +21,9 @@ from torch import Tensor
 
 from datasets.aligning.alignment import NoFace, align_points
 from datasets.aligning.detect import FaceDetector
-from datasets.files import ENDINGS
 from datasets.loading import to_float, to_uint8
 from datasets.pictures import BLANK, BadPicture, greys_of, is_blank, read_image, read_picture
-from datasets.walking import describe, walk
+from datasets.walking import ENDINGS, describe, walk
 from utils import UserError
 
 VIDEO_ENDINGS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".3gp", ".3g2", ".mts",

@@ -3,34 +3,27 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
-from typing import Any
 
 from options.option import LARGEST, OneLineParser, check_ranges
 from utils import run_command
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The command line."""
-    options = build_parser().parse_args(arguments)
-    check_ranges(options, subjects_train=(1, 100000), subjects_test=(1, 100000), scenes=(1, 1000), seed=(0, LARGEST))
-    asked = vars(options)
-    out = asked.pop("out")
-    drawn = make_dataset(out, **asked)
+    """Run the command."""
+    asked = build_parser().parse_args(arguments)
+    check_ranges(asked, subjects_train=(1, 100000), subjects_test=(1, 100000), scenes=(1, 1000), seed=(0, LARGEST))
+    from datasets.drawing.data_set import make_dataset
+
+    settings = vars(asked)
+    out = settings.pop("out")
+    drawn = make_dataset(out, **settings)
     train, test, names = drawn["subjects_train"], drawn["subjects_test"], drawn["expressions"]
     print(f"{out}: {(train + test) * drawn['scenes'] * len(names)} faces of {train} + {test} persons; "
           f"train on them with --data_dir {out} -a {' '.join(names)}")
 
 
-def make_dataset(root: str | Path, **settings: int) -> dict[str, Any]:
-    """Draw a data set into ``root``: :func:`datasets.drawing.data_set.make_dataset`."""
-    from datasets.drawing import data_set
-
-    return data_set.make_dataset(root, **settings)
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """The options of this command."""
+def build_parser() -> OneLineParser:
+    """Return the parser of this command."""
     parser = OneLineParser(prog="python -m datasets.synthetic", description="Draw the built-in data set.",
                            formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("out", metavar="OUT", help="the directory to draw into: new, empty or drawn by this command")

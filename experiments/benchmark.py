@@ -40,7 +40,7 @@ from datasets.layout import Layout, read_layout  # noqa: E402
 from datasets.loading import Images, load  # noqa: E402
 from datasets.plans import gan_plan, recognizer_plan  # noqa: E402
 from datasets.splits import training_pairs  # noqa: E402
-from datasets.synthetic import make_dataset  # noqa: E402
+from datasets.drawing.data_set import make_dataset  # noqa: E402
 from models.checkpoints import TrainedRecognizer  # noqa: E402
 from options.recipes import GANRecipe, GANShape  # noqa: E402
 from evaluation.recognition import evaluate  # noqa: E402

@@ -9,11 +9,10 @@ from pathlib import Path
 
 from datasets.aligning.aligner import Aligner, Options, align_all, output_name
 from datasets.aligning.detect import MODEL_HINT
-from datasets.files import ENDINGS
 from datasets.layout import image_directory
 from datasets.lists import read_lines, read_lists, subject_line
 from datasets.names import Names
-from datasets.walking import describe, walk
+from datasets.walking import ENDINGS, describe, walk
 from options.schema import Flag, Maybe, Number, Text, Whole, check
 from utils import UserError, progress, read_json, sha256, write_json, write_text
 

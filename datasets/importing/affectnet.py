@@ -10,13 +10,12 @@ from functools import lru_cache
 from itertools import chain, islice
 from pathlib import Path
 
-from datasets.files import is_image_name
 from datasets.importing.collection import Collection, FoundSample, Importer, source_directory
 from datasets.importing.naming import one_word
 from datasets.importing.rows import check_columns, read_table
 from datasets.lists import is_integer, shortened, whole_number
 from datasets.names import Names, directory_of
-from datasets.walking import walk
+from datasets.walking import is_image_name, walk
 from utils import UserError
 
 _EXPRESSIONS = ("neutral", "happy", "sad", "surprise", "fear", "disgust", "anger", "contempt")

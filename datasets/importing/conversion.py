@@ -15,6 +15,7 @@ from datasets.importing.collection import Collection, FoundSample
 from datasets.importing.images import ImageWriter, fault_of, is_foreign
 from datasets.layout import read_layout, write_layout
 from datasets.lists import LISTS
+from datasets.names import explain_adapted
 from datasets.splits import choose_validation
 from datasets.walking import describe
 from utils import UserError, progress
@@ -134,7 +135,7 @@ def _count_the_rest(found: Collection) -> None:
         if names.missing:
             found.left_out[f"listed but missing below {names.root}, {names.explain_missing()}"] += len(names.missing)
         if names.adapted:
-            found.notes.append(names.explain_adapted())
+            found.notes.append(explain_adapted(names.adapted, next(iter(names.adapted))))
     if found.walk:
         known = found.refused | {sample.path for sample in found.samples}
         found.left_out += Counter({"that no list names": sum(path not in known for path in found.walk.images)})

@@ -10,7 +10,7 @@ from typing import Sequence
 
 from datasets.importing.collection import Collection
 from datasets.lists import is_integer, read_lines
-from datasets.names import natural_key
+from datasets.walking import natural_key
 from utils import UserError
 
 _SPLIT_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val",

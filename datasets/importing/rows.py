@@ -8,7 +8,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Callable, Iterator, Sequence
 
-from utils import UserError, placeholder
+from datasets.lists import text_lines
+from utils import UserError
 
 
 def read_table(table: Path, without_header: Callable[[list[str]], Sequence[str] | None] = lambda first: None
@@ -19,9 +20,7 @@ def read_table(table: Path, without_header: Callable[[list[str]], Sequence[str] 
     names and values do not count; a row that ends early has empty values. Raises UserError, at once or when the rows
     get there, for what is no table.
     """
-    if found := placeholder(table):
-        raise UserError(f"{table}: is {found}")
-    lines = _lines(table)
+    lines = text_lines(table, newline="")
     first = next(lines, "")
     if not first.strip():
         raise UserError(f"{table}: empty; its first line must name the columns")
@@ -60,16 +59,3 @@ def _values(table: Path, rows: "csv._reader") -> Iterator[list[str]]:
             yield [value.strip() for value in row]
     except csv.Error as error:
         raise UserError(f"{table}, line {rows.line_num}: no line of a table ({error}); correct it") from None
-
-
-def _lines(table: Path) -> Iterator[str]:
-    try:
-        with open(table, encoding="utf-8-sig", newline="") as handle:
-            for line in handle:
-                if "\0" in line:
-                    raise UserError(f"{table}: not a text file (it holds zero bytes)")
-                yield line
-    except UnicodeDecodeError:
-        raise UserError(f"{table}: not a text file in UTF-8") from None
-    except OSError as error:
-        raise UserError(f"{table}: cannot be read ({error.strerror})") from None

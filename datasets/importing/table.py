@@ -7,14 +7,13 @@ import re
 from pathlib import Path
 from typing import Sequence
 
-from datasets.files import is_image_name
 from datasets.importing.collection import Collection, FoundSample, Importer, face_name, read_box, source_table
 from datasets.importing.naming import (NAMING, NamePatterns, asked_labels, decide_test, neutral_last, one_word,
                                        split_of)
 from datasets.importing.rows import check_columns, read_table
 from datasets.lists import whole_number
 from datasets.names import Names, shortened
-from datasets.walking import walk
+from datasets.walking import is_image_name, walk
 from utils import UserError
 
 _COLUMNS = {"file": "file names", "label": "labels", "split": "train, val or test; optional",
