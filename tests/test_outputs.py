@@ -15,7 +15,8 @@ from commands.generate import Names, copied, named_pairs
 from datasets import align, check, convert
 from datasets.aligning.aligner import Options
 from datasets.aligning.directory import align_directory
-from datasets.layout import Sample, content_of
+from datasets.layout import Sample
+from datasets.loading import Images
 
 
 @pytest.mark.parametrize("names", [["images_test.list"], ["list_attr_x_train.txt"], [".hidden"], ["data/a.jpg"]])
@@ -137,10 +138,10 @@ def test_aligning_keeps_the_subjects_of_names_with_spaces(faces, tmp_path):
 def test_every_byte_that_counts_changes_the_fingerprint(tmp_path, size, early):
     sample = Sample("x", 0, tmp_path / "x")
     sample.path.write_bytes(b"a" * size)
-    before = content_of([sample])
+    before = Images([sample], 32, "none").content()
     sample.path.write_bytes(b"a" * (size + 1))
-    assert content_of([sample]) != before
+    assert Images([sample], 32, "none").content() != before
     changed = bytearray(b"a" * max(1, size))
     changed[0 if early else -1] = 0
     sample.path.write_bytes(changed)
-    assert content_of([sample]) != before
+    assert Images([sample], 32, "none").content() != before
