@@ -19,8 +19,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from datasets.aligning.alignment import NoFace, align_points
-from datasets.aligning.detect import FaceDetector
+from datasets.aligning.detect import FaceDetector, NoFace, align_points
 from datasets.loading import to_float, to_uint8
 from datasets.pictures import BLANK, BadPicture, greys_of, is_blank, read_image, read_picture
 from datasets.walking import ENDINGS, describe, walk
@@ -85,14 +84,14 @@ def find_pictures(inputs: Sequence[str | Path]) -> tuple[list[Path], Counter]:
 def load_faces(paths: Iterable[str | Path], image_size: int, device: torch.device | str = "cpu") -> Tensor:
     """Image files of faces → (N, 3, S, S) in [-1, 1] on a device, as in training. UserError names one that is broken.
     """
-    return to_float(torch.stack([to_uint8(_shown(path, read_image(path, image_size))) for path in paths]), device)
+    return to_float(torch.stack([_shown(path, read_image(path, image_size)) for path in paths]), device)
 
 
-def _shown(path: str | Path, picture: Image.Image) -> Image.Image:
-    """The picture; BadPicture if it shows nothing."""
+def _shown(path: str | Path, picture: Image.Image) -> Tensor:
+    """Return a picture (3, H, W) uint8. Raises BadPicture if it shows nothing."""
     if is_blank(greys_of(picture)):
         raise BadPicture(path, BLANK)
-    return picture
+    return to_uint8(picture)
 
 
 # ------------------------------------------------------------------------------------------------ cutting out
@@ -113,11 +112,10 @@ class Preparation:
 class Cutter:
     """Finds the faces of a picture: ``cutter(picture)`` → its crops, the largest face first.
 
-    A crop's ``pixels`` are uint8; the networks take ``datasets.loading.to_float(torch.stack([crop.pixels for crop in
-    crops]))``.
-
-    Raises UserError if a picture is broken, :class:`datasets.aligning.alignment.NoFace` where it shows none; while it
-    is made, UserError for a detector that cannot be used. Threads may share it. """
+    Networks take ``datasets.loading.to_float(torch.stack([crop.pixels for crop in crops]))``. Raises UserError if a
+    picture is broken, :class:`datasets.aligning.detect.NoFace` if it shows none, and at its making UserError if the
+    detector cannot be used. Threads may share it.
+    """
 
     def __init__(self, preparation: Preparation) -> None:
         self.preparation, self._own = preparation, threading.local()
@@ -132,7 +130,7 @@ class Cutter:
             whole = read_image(picture.path, side)
         else:
             whole = picture.image.resize((side, side), Image.Resampling.BICUBIC)
-        return [Crop(to_uint8(_shown(picture.path, whole)))]
+        return [Crop(_shown(picture.path, whole))]
 
     def _found(self, photo: Image.Image) -> list[Crop]:
         faces = self._detector()(photo, every=True)
@@ -147,8 +145,8 @@ class Cutter:
             crops.append(Crop(to_uint8(cut), tuple(numpy.rint(face.box).astype(int).tolist())))
         return crops
 
-    def _detector(self):
-        """The face detector of this thread: OpenCV's keeps a state."""
+    def _detector(self) -> FaceDetector:
+        """Return the face detector of this thread: OpenCV's keeps a state."""
         if not hasattr(self._own, "detector"):
             self._own.detector = FaceDetector(self.preparation.model)
         return self._own.detector

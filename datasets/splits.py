@@ -26,9 +26,7 @@ def with_validation(layout: Layout, seed: int, share: float = 0.1) -> Layout:
     """
     if layout.val:
         return layout
-    chosen = choose_validation(layout.train, share, seed)
-    return replace(layout, train=[s for s in layout.train if s.name not in chosen],
-                   val=[s for s in layout.train if s.name in chosen])
+    return _validated(layout, choose_validation(layout.train, share, seed))
 
 
 def with_validation_names(layout: Layout, names: Iterable[str]) -> Layout:
@@ -38,6 +36,10 @@ def with_validation_names(layout: Layout, names: Iterable[str]) -> Layout:
     if not names <= listed:
         raise UserError(f"{layout.root}: {len(names - listed)} images of the run's validation split are no longer "
                         "among its training images; restore the lists, or start a new run")
+    return _validated(layout, names)
+
+
+def _validated(layout: Layout, names: set[str]) -> Layout:
     return replace(layout, train=[s for s in layout.train if s.name not in names],
                    val=[s for s in layout.train if s.name in names])
 

@@ -8,7 +8,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from datasets.aligning.aligner import Aligner, Options, align_all, output_name
-from datasets.aligning.detect import MODEL_HINT
 from datasets.layout import image_directory
 from datasets.lists import read_lines, read_lists, subject_line
 from datasets.names import Names
@@ -40,15 +39,16 @@ def align_directory(source: Path, out: Path, options: Options, *, workers: int =
     taken = frozenset(map(output_name, names))
     if len(taken) < len(names):
         raise UserError(f"{photos}: some images differ only in that one ends in .jpg; rename one of them")
-    record = replace(options, model=None if options.landmarks else _sha256_of_model(options.model))
     setup = (photos, faces, options, taken)
     landmarks = Aligner(*setup).landmarks  # a missing package or a wrong model shows here, before anything is written
+    record = replace(options, model=None if options.landmarks else sha256(options.model))
     if landmarks:
         landmarks.check_names(names)
     overwrite |= _open_output(out, {**asdict(record), "source": str(source.resolve()),
                                     "points": landmarks and landmarks.digest}, overwrite)
 
-    waiting = [name for name in names if overwrite or not _is_done(photos / name, faces / output_name(name))]
+    waiting = [name for name in names if overwrite or not (face := faces / output_name(name)).is_file()
+               or face.stat().st_mtime < (photos / name).stat().st_mtime]
     faults = dict(progress(align_all(waiting, workers, *setup), "aligning", len(waiting), "image"))
     faults = {name: fault for name, fault in faults.items() if fault}
     write_text(out / "no_face.list", "".join(f"{name} {fault}\n" for name, fault in sorted(faults.items())))
@@ -63,19 +63,12 @@ def align_directory(source: Path, out: Path, options: Options, *, workers: int =
 
 
 def alignment_of(root: Path) -> dict[str, float] | None:
-    """The ``size`` and ``margin`` with which a directory was aligned; None for any other directory."""
+    """Return the ``size`` and ``margin`` with which a directory was aligned; None for any other directory."""
     record = Path(root) / "align.json"
     settings = read_json(record) if record.is_file() else None
-    if not isinstance(settings, dict) or not all(isinstance(settings.get(key), (int, float))
-                                                 for key in ("size", "margin")):
-        return None
-    return {"size": int(settings["size"]), "margin": float(settings["margin"])}
-
-
-def _sha256_of_model(model: str) -> str:
-    if not Path(model).is_file():
-        raise UserError(f"{model}: no such model file; {MODEL_HINT}")
-    return sha256(model)
+    sides = [settings.get(key) for key in ("size", "margin")] if isinstance(settings, dict) else [None]
+    return {"size": int(sides[0]), "margin": float(sides[1])} if all(isinstance(side, (int, float)) for side in sides) \
+        else None
 
 
 def _image_names(photos: Path) -> list[str]:
@@ -107,10 +100,6 @@ def _open_output(out: Path, settings: dict[str, object], overwrite: bool) -> boo
                             "or align everything anew with --overwrite")
     write_json(record, settings)
     return corrected
-
-
-def _is_done(photo: Path, face: Path) -> bool:
-    return face.is_file() and photo.is_file() and face.stat().st_mtime >= photo.stat().st_mtime
 
 
 def _report(names: list[str], waiting: list[str], faults: dict[str, str], out: Path) -> None:
