@@ -1,7 +1,5 @@
 """Face detection and alignment: ``python -m datasets.align SRC OUT --model FILE``."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

@@ -5,8 +5,6 @@ classes that cannot work, and draws a contact sheet. Everything is reported, not
 where something would spoil a result.
 """
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

@@ -4,8 +4,6 @@ The source is never touched. OUT/data gets links to its images (or copies, with 
 A second run gives the same files; lists of another data set are not replaced unless --overwrite is given.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from datasets.files import check_output

@@ -1,9 +1,4 @@
-"""Pictures of any number → faces as a recognizer wants them: found, read and cut out one after another.
-
-Nothing here keeps more than a few pictures in memory, whatever their number.
-"""
-
-from __future__ import annotations
+"""Pictures of any number → faces as a recognizer wants them, with no more than a few pictures in memory."""
 
 import glob
 import threading
@@ -82,8 +77,7 @@ def find_pictures(inputs: Sequence[str | Path]) -> tuple[list[Path], Counter]:
 
 
 def load_faces(paths: Iterable[str | Path], image_size: int, device: torch.device | str = "cpu") -> Tensor:
-    """Image files of faces → (N, 3, S, S) in [-1, 1] on a device, as in training. UserError names one that is broken.
-    """
+    """Return image files of faces as (N, 3, S, S) in [-1, 1] on a device. Raises UserError if one is broken."""
     return to_float(torch.stack([_shown(path, read_image(path, image_size)) for path in paths]), device)
 
 
@@ -154,10 +148,10 @@ class Cutter:
 
 def cut_in_batches(pictures: Iterable[Picture], cut: Callable[[Picture], list[Crop]], threads: int,
                    size: int, ahead: bool = False) -> Iterator[list[tuple[Picture, list[Crop] | UserError]]]:
-    """The pictures in order, ``size`` at a time and without their images, with their crops or what is wrong with them.
+    """Yield the pictures in order, ``size`` at a time and without their images, with their crops or what is wrong.
 
-    Threads read a batch ``ahead`` of the one that is used, or rest meanwhile: beside a network on the CPU they would
-    only wait for each other. """
+    Threads read a batch ``ahead`` of the one that is used, or rest, since a network on the CPU needs the cores.
+    """
     def tried(picture: Picture) -> list[Crop] | UserError:
         try:
             return cut(picture)

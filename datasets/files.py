@@ -1,7 +1,5 @@
 """Where a command may write."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Iterable
@@ -47,7 +45,7 @@ def check_output(out: str | os.PathLike, flag: str, *, inputs: Iterable[str | os
 
 
 def check_table(path: Path, flag: str, *heads: str) -> None:
-    """Raise UserError if a text file whose name nobody typed would be replaced and does not begin with one of ``heads``.
+    """Raise UserError if a text file whose name nobody typed would be replaced and begins with none of ``heads``.
 
     ``flag`` is the option, with its value, that leads there.
     """

@@ -5,8 +5,6 @@ split. Target-only faces are in no class and so in no fold; they serve in traini
 a fold is tested on.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Mapping, Sequence
@@ -60,7 +58,7 @@ def _assigned(groups: dict[str, list[Sample]], count: int, seed: int) -> dict[st
 
 
 def check_subjects(samples: Sequence[Sample]) -> None:
-    """Raises UserError if an image has no subject."""
+    """Raise UserError if an image has no subject."""
     nameless = [sample.name for sample in samples if not sample.subject]
     if nameless:
         raise UserError(f"--folds: {len(nameless)} of {len(samples)} listed images have no subject in subjects.list, "
@@ -120,9 +118,7 @@ def with_kept_fold(layout: Layout, run: Path, fold: Mapping[str, Any]) -> Layout
 
 
 def check_kept_fold(test: Sequence[Sample], path: Path) -> None:
-    """Raises UserError if a run that goes on would be tested on other images than those that it has kept as its
-    fold's.
-    """
+    """Raise UserError if a resumed run would be tested on other images than those of the fold that it has kept."""
     if path.is_file() and set(read_label_list(path)) != {sample.name for sample in test}:
         raise UserError(f"{path}: the lists of the data have changed since this fold was cut, and it may have been "
                         "trained on some of its test images now; put the lists back, or start anew with --overwrite")

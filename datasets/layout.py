@@ -3,8 +3,6 @@
 datasets/README.md says what a directory holds. Reading never writes into it, and opens no image.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path

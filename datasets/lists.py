@@ -3,8 +3,6 @@
 Which samples follow from them, :mod:`datasets.layout` says.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from itertools import islice

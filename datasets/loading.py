@@ -1,7 +1,5 @@
 """Images → uint8 tensors, and the batches of a plan with their images (METHOD §2, §5)."""
 
-from __future__ import annotations
-
 import copy
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor

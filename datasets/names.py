@@ -1,7 +1,5 @@
 """File names as lists write them → the files that they mean: one set of rules for all lists."""
 
-from __future__ import annotations
-
 import difflib
 import os
 import posixpath

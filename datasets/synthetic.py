@@ -1,7 +1,5 @@
 """The built-in data set of drawn faces: ``python -m datasets.synthetic OUT``."""
 
-from __future__ import annotations
-
 import argparse
 
 from options.option import LARGEST, OneLineParser, check_ranges

@@ -1,7 +1,5 @@
 """Which files below a directory belong to the user's data: the one walk of all commands."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections import Counter

@@ -1,7 +1,5 @@
 """Files of photographs → files of aligned faces, by one process or several."""
 
-from __future__ import annotations
-
 import multiprocessing
 import signal
 from concurrent.futures import ProcessPoolExecutor

@@ -3,8 +3,6 @@
 OpenCV is an optional package and is imported when a detector is made.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

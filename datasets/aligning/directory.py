@@ -1,7 +1,5 @@
 """A directory of photographs → one of aligned faces; a data directory stays one."""
 
-from __future__ import annotations
-
 import sys
 from collections import Counter
 from dataclasses import asdict, replace

@@ -5,8 +5,6 @@ order right eye, left eye, tip of the nose, right and left corner of the mouth (
 right eye is on the left of the picture). Matrices are 2×3 and map points of the photograph to points of the crop.
 """
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """Five points per image from a file, where they are known already: a table, or RAF-DB's manual annotation."""
 
-from __future__ import annotations
-
 from itertools import permutations
 from pathlib import Path
 from typing import Iterable, Sequence

@@ -1,7 +1,5 @@
 """All checks of a data directory, in order."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Sequence

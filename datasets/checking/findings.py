@@ -1,7 +1,5 @@
 """What lists and samples show without a look at the images."""
 
-from __future__ import annotations
-
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Iterable, Sequence

@@ -1,7 +1,5 @@
 """What the images show: broken and tiny ones, and pictures that are there twice."""
 
-from __future__ import annotations
-
 import hashlib
 import math
 from collections import defaultdict
@@ -82,7 +80,8 @@ def _report_pairs(pairs: Sequence[tuple[Look, Look]], what: str, findings: Findi
               for one, other in pairs if one.split != other.split]
     if across:
         findings.problems.append(f"leak: {len(across)} pairs of {what} in two splits: {first_of(across)}")
-    torn = [f"{one.sample.name} = {other.sample.name}" for one, other in pairs if one.sample.label != other.sample.label]
+    torn = [f"{one.name} = {other.name}" for one, other in ((one.sample, other.sample) for one, other in pairs)
+            if one.label != other.label]
     if torn:
         label_findings.append(f"{len(torn)} pairs of {what} have two labels: {first_of(torn)}")
     if len(pairs) > len(across):

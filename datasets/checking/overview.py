@@ -1,7 +1,5 @@
 """A data directory at a glance: the table of its counts and the contact sheet of its images."""
 
-from __future__ import annotations
-
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from datasets.checking.findings import SPLITS

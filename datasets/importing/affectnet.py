@@ -1,7 +1,5 @@
 """AffectNet in both published forms: an annotation file beside every image, or two or three tables of all."""
 
-from __future__ import annotations
-
 import argparse
 import io
 import re
@@ -21,7 +19,6 @@ from utils import UserError
 _EXPRESSIONS = ("neutral", "happy", "sad", "surprise", "fear", "disgust", "anger", "contempt")
 _FOLDERS = {"train": "train_set", "test": "val_set"}
 _TABLES = {"manual": "training.csv", "automatic": "automatically_annotated.csv", "validation": "validation.csv"}
-_HALVES = ("manual", "automatic", "both")
 _COLUMNS = ("subDirectory_filePath", "face_x", "face_y", "face_width", "face_height", "facial_landmarks", "expression",
             "valence", "arousal")
 _ANNOTATION = "_exp.npy"
@@ -160,5 +157,5 @@ AFFECTNET = Importer(
     "affectnet", "AffectNet (train_set and val_set, or training.csv and validation.csv)",
     "the directory that holds them", read,
     {"--classes": dict(type=int, choices=(7, 8), default=8, help="7 leaves contempt out (default: 8)"),
-     "--half": dict(choices=_HALVES, default="manual", help="which tables' images train: those labelled by people, by a "
-                    "network, or both (default: manual)")})
+     "--half": dict(choices=("manual", "automatic", "both"), default="manual", help="which tables' images train: those "
+                    "labelled by people, by a network, or both (default: manual)")})

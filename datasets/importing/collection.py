@@ -1,7 +1,5 @@
 """What an importer is, and what it finds."""
 
-from __future__ import annotations
-
 import argparse
 import filecmp
 import math

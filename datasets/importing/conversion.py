@@ -1,7 +1,5 @@
 """What an importer has found → a data directory."""
 
-from __future__ import annotations
-
 import os
 import tempfile
 from collections import Counter
@@ -59,7 +57,8 @@ def _report(found: Collection, source: Path, out: Path, written: int) -> None:
         print(f"left out: {count} images {reason}")
     if not any(sample.subject for sample in samples):
         found.notes.append("no subject is known, so one person may be in the training and in the validation or test "
-                           "images, whose accuracy then flatters; tell subjects with --subject_regex, or in subjects.list")
+                           "images, whose accuracy then flatters; tell subjects with --subject_regex, or in "
+                           "subjects.list")
     for note in found.notes:
         print(f"note: {note}")
     print(table(read_layout(out)))

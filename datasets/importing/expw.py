@@ -1,7 +1,5 @@
 """ExpW: ``label.lst``, a line for each face, and the photographs of several persons in ``origin/``."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

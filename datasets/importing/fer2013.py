@@ -1,7 +1,5 @@
 """FER2013, a table of pixels: ``fer2013.csv`` or ``icml_face_data.csv``; with FER+'s votes instead of its labels."""
 
-from __future__ import annotations
-
 import argparse
 import re
 from collections import Counter
@@ -47,8 +45,8 @@ def read(asked: argparse.Namespace) -> Collection:
     if table.is_dir():
         inside = [table / name for name in _TABLES if (table / name).is_file()]
         if not inside:
-            raise UserError(f"{table}: holds neither {_TABLES[0]} nor {_TABLES[1]}; name the table (if directories hold "
-                            "the pictures: python -m datasets.convert folders)")
+            raise UserError(f"{table}: holds neither {_TABLES[0]} nor {_TABLES[1]}; name the table (if directories "
+                            "hold the pictures: python -m datasets.convert folders)")
         table = inside[0]
     if ferplus and not ferplus.is_file():
         raise UserError(f"--ferplus {ferplus}: no such table")

@@ -1,7 +1,5 @@
 """One directory per expression, with or without ``train/``, ``val/``, ``test/`` above them or in each."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 from typing import NamedTuple, Sequence

@@ -3,8 +3,6 @@
 Pixels that a table lists, and faces in boxes, become PNG files.
 """
 
-from __future__ import annotations
-
 import filecmp
 import math
 import os

@@ -1,7 +1,5 @@
 """Data sets whose file names tell everything: Multi-PIE, JAFFE and KDEF, in any tree of directories."""
 
-from __future__ import annotations
-
 import argparse
 import re
 

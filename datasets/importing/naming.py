@@ -1,7 +1,5 @@
 """What importers have in common: names of splits, expressions, subjects and scenes, and the options for them."""
 
-from __future__ import annotations
-
 import argparse
 import re
 from dataclasses import replace

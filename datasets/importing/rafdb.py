@@ -1,7 +1,5 @@
 """RAF-DB's basic or compound expressions, with their official split: ``basic/EmoLabel`` and ``basic/Image``."""
 
-from __future__ import annotations
-
 import argparse
 import re
 

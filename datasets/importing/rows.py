@@ -1,7 +1,5 @@
 """A table (CSV), row by row: whatever its size, and every mistake with its line."""
 
-from __future__ import annotations
-
 import csv
 import re
 from itertools import chain

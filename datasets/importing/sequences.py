@@ -5,8 +5,6 @@ CK+: ``cohn-kanade-images/S005/001/S005_001_00000011.png`` and ``Emotion/S005/00
 ``OriginalImg/VL/Strong/P001/Anger/000.jpeg``, or ``PreProcess Img/VL_Acropped/Strong/...``.
 """
 
-from __future__ import annotations
-
 import argparse
 import re
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A table with columns for file and label (CSV)."""
 
-from __future__ import annotations
-
 import argparse
 import re
 from pathlib import Path
@@ -71,7 +69,7 @@ def _read_records(table: Path, names: Names, asked: argparse.Namespace) -> list[
 
     With ``--box_columns`` each also has a "box".
     """
-    header, rows = read_table(table, lambda first: list(map(str, range(1, 1 + len(first)))) if asked.no_header else None)
+    header, rows = read_table(table, lambda first: [str(i + 1) for i in range(len(first))] if asked.no_header else None)
     if not asked.no_header:
         _check_header(table, header, any(is_image_name(cell) or cell and names.is_file(cell) for cell in header))
     rows, box = list(rows), asked.box_columns
@@ -102,7 +100,7 @@ def _check_header(table: Path, header: Sequence[str], is_row: bool) -> None:
                         "with --no_header, which names the columns by position: --file_column 1 --label_column 2")
 
 
-def _usual_column(key: str, header: Sequence[str], rows: Sequence[tuple[int, dict[str, str]]], by_position: bool) -> str:
+def _usual_column(key: str, header: Sequence[str], rows: Sequence[tuple[int, dict]], by_position: bool) -> str:
     """Return the column of files, labels, splits or subjects by its usual name in any case.
 
     Files and labels must have one; "" if splits or subjects have none.
@@ -124,7 +122,7 @@ TABLE = Importer(
      **{f"--{name}_column": dict(metavar="NAME", help=f"the column of {meaning} (default: {name})")
         for name, meaning in _COLUMNS.items()},
      "--box_columns": dict(nargs=4, metavar=("LEFT", "TOP", "RIGHT", "BOTTOM"), help="the columns of a face's box in "
-                           "pixels, where a picture shows several faces; the last two may be width and height, by their "
-                           "names"),
+                           "pixels, where a picture shows several faces; the last two may be width and height, by "
+                           "their names"),
      "--no_header": dict(action="store_true", help="the table's first line is a row; columns are called 1, 2, ... by "
                          "their positions (file: 1, label: 2)"), **NAMING}, metavar="FILE")
