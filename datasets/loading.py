@@ -35,9 +35,8 @@ def _digest(sample: Sample) -> bytes:
 class Images(torch.utils.data.Dataset):
     """The images of some samples at one size: ``images[[3, 1]]`` is (2, 3, S, S) uint8.
 
-    ``cache`` keeps every decoded image in memory: "ram" always, "none" never, "auto" where they take less than a
-    third of the free memory (each of several processes its part of that); a ``store`` holds them in a file. A file that
-    cannot be decoded is a UserError; with a cache, before training begins.
+    ``cache`` keeps them decoded in memory: "ram" always, "none" never, "auto" where they take less than a third of what
+    is free; a ``store`` holds them in a file. Raises UserError if a file cannot be decoded; with a cache, at once.
     """
 
     def __init__(self, samples: Sequence[Sample], image_size: int, cache: str = "auto", store: DiskCache | None = None
@@ -123,13 +122,12 @@ def contents(layout: Layout, select_on: str, parts: Sequence[str] = ("train", "t
 # ------------------------------------------------------------------------------------------------- loading
 
 class Loaded(NamedTuple):
-    """A batch with its images: (N, 3, S, S) uint8, already mirrored where ``flip`` says so; labels of ``first``, (N,).
+    """A batch with its images: (N, 3, S, S) uint8, already mirrored, and the labels (N,) of ``first``.
 
-    ``second`` (M, 3, S, S) and ``second_label`` (M,) belong to the samples that have a second image: all but the first
-    ``alone``. ``truth`` (2N, 3, S, S) are the true swaps, first all of C, then all of D, and ``known`` (2N,) says which
-    of them mean anything; both are None where no truth of the batch is known. ``mismatch`` (2N,) is the plan's, first
-    all of A. ``total`` is the size of the whole batch, of which this may be one process's part, and
-    ``total_alone`` how many of it have no second image.
+    ``second`` (M, 3, S, S) and ``second_label`` (M,) belong to all samples but the first ``alone``, which have no
+    second image. ``truth`` (2N, 3, S, S) are the true swaps, first all C, then all D, ``known`` (2N,) says which of them mean
+    anything; both are None where no truth of the batch is known. ``mismatch`` (2N,) is the plan's, first all of A.
+    ``total`` and ``total_alone`` are N and ``alone`` of the whole batch, of which this may be one process's part.
     """
 
     first: Tensor
@@ -188,14 +186,13 @@ class _Planned:
 
 def load(images: Images, plan: Sequence[Batch], num_workers: int = 0, pin_memory: bool = False,
          share: slice = slice(None)) -> Iterator[Loaded]:
-    """The plan's batches in order, or one process's share of each. Raises UserError at an image that cannot be decoded.
+    """Yield the plan's batches in order, or one process's share of each. Raises UserError at an undecodable image.
 
-    Threads decode ahead where images are not cached in memory, ``BATCHES_AHEAD`` batches each: Pillow works without
-    Python's lock, and threads need no shared memory, of which containers have little.
+    Threads decode ahead where images are not cached in memory: Pillow works without Python's lock, and threads need no
+    shared memory, of which containers have little.
     """
-    decoded = isinstance(images.pixels, Tensor)
     planned = _Planned(images, plan, share, pin_memory)
-    workers = 0 if decoded else num_workers
+    workers = 0 if isinstance(images.pixels, Tensor) else num_workers
     if not workers:
         yield from (planned[i] for i in range(len(plan)))
         return
@@ -209,4 +206,3 @@ def load(images: Images, plan: Sequence[Batch], num_workers: int = 0, pin_memory
             yield ahead.popleft().result()
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
-

@@ -33,7 +33,12 @@ def align_directory(source: Path, out: Path, options: Options, *, workers: int =
                         "align without --all")
     subjects = read_lists(source, complete=False).subjects if is_layout else {}
     photos, faces = (image_directory(source), out / "data") if is_layout else (source, out)
-    names = _image_names(photos)
+    files = walk(photos)
+    if files.passed_over():
+        print(f"{photos}: {describe(files.passed_over())}")
+    if not files.images:
+        raise UserError(f"{photos}: holds no images ({' '.join(ENDINGS)})")
+    names = [path.relative_to(photos).as_posix() for path in files.images]
     taken = frozenset(map(output_name, names))
     if len(taken) < len(names):
         raise UserError(f"{photos}: some images differ only in that one ends in .jpg; rename one of them")
@@ -64,18 +69,11 @@ def alignment_of(root: Path) -> dict[str, float] | None:
     """Return the ``size`` and ``margin`` with which a directory was aligned; None for any other directory."""
     record = Path(root) / "align.json"
     settings = read_json(record) if record.is_file() else None
-    sides = [settings.get(key) for key in ("size", "margin")] if isinstance(settings, dict) else [None]
-    return {"size": int(sides[0]), "margin": float(sides[1])} if all(isinstance(side, (int, float)) for side in sides) \
-        else None
-
-
-def _image_names(photos: Path) -> list[str]:
-    files = walk(photos)
-    if files.passed_over():
-        print(f"{photos}: {describe(files.passed_over())}")
-    if not files.images:
-        raise UserError(f"{photos}: holds no images ({' '.join(ENDINGS)})")
-    return [path.relative_to(photos).as_posix() for path in files.images]
+    if isinstance(settings, dict):
+        size, margin = settings.get("size"), settings.get("margin")
+        if isinstance(size, (int, float)) and isinstance(margin, (int, float)):
+            return {"size": int(size), "margin": float(margin)}
+    return None
 
 
 def _open_output(out: Path, settings: dict[str, object], overwrite: bool) -> bool:
