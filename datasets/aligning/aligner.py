@@ -65,8 +65,7 @@ class Aligner:
                 raise UserError("no landmarks given")
             if is_blank(greys_of(photo)):
                 raise BadPicture(name, BLANK)
-            is_turned = exif_turn(self._source / name) is not None
-            if is_turned and abs(fit_of(points).tilt) > LARGEST_TILT:
+            if abs(fit_of(points).tilt) > LARGEST_TILT and exif_turn(self._source / name) is not None:
                 raise UserError("unusable landmarks: they were found before the picture was turned as its EXIF block "
                                 "says")
             if fault := self.landmarks.fault_of(name, photo.size):

@@ -129,7 +129,10 @@ def _read_rows(table: Path, kind: str, found: Collection, source: Path) -> None:
     columns, rows = read_table(table, lambda first: _COLUMNS if is_image_name(first[0]) else None)
     check_columns(table, columns, ("subDirectory_filePath", "expression"), "it must be one of AffectNet's tables")
     first, split = list(islice(rows, 100)), "test" if kind == "validation" else "train"
-    images = _images_of("automatic" if kind == "automatic" else "manual", found.walk.images, source)
+    below = {path: path.relative_to(source).as_posix().lower() for path in found.walk.images}
+    half = "automa" if kind == "automatic" else "manual"
+    images = [path for path, name in below.items() if half in name] \
+        or [path for path, name in below.items() if "automatic" not in name]
     root = directory_of([row["subDirectory_filePath"] for _, row in first], images) or source
     names = Names.of_files(root, found.walk.images)
     found.names.append(names)
@@ -144,13 +147,6 @@ def _read_rows(table: Path, kind: str, found: Collection, source: Path) -> None:
             found.leave_out("without an expression (none, uncertain or no face)", root / name)
         elif name is not None:
             _add(found, split, int(label), name.replace("/", "_"), root / name)
-
-
-def _images_of(half: str, images: list[Path], source: Path) -> list[Path]:
-    """Return the images of a half by their directories' names, or else those that are not of the automatic one."""
-    below = {path: path.relative_to(source).as_posix().lower() for path in images}
-    return [path for path, name in below.items() if half[:6] in name] \
-        or [path for path, name in below.items() if "automatic" not in name]
 
 
 AFFECTNET = Importer(

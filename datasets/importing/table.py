@@ -51,17 +51,12 @@ def read(asked: argparse.Namespace) -> Collection:
     decide_test(found, asked.val_as_test, sum(split_of(record["split"]) == "test" for _, record in records))
     folders = sorted({sample.path.parent for sample in found.samples})
     found.walk = walk(*folders, below=False)
-    _check_apart(asked.out, folders)
-    return found
-
-
-def _check_apart(out: Path, folders: Sequence[Path]) -> None:
-    """Raise UserError if the images of the output would lie among those of the table, or around them."""
-    images = (out / "data").resolve()
+    images = (asked.out / "data").resolve()
     for folder in (folder.resolve() for folder in folders):
         if folder == images or images in folder.parents or folder in images.parents:
-            raise UserError(f"--out {out}: its images and those of the table in {folder} would lie in one place; "
+            raise UserError(f"--out {asked.out}: its images and those of the table in {folder} would lie in one place; "
                             "choose another --out")
+    return found
 
 
 def _read_records(table: Path, names: Names, asked: argparse.Namespace) -> list[tuple[int, dict]]:
