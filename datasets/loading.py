@@ -125,8 +125,8 @@ class Loaded(NamedTuple):
     """A batch with its images: (N, 3, S, S) uint8, already mirrored, and the labels (N,) of ``first``.
 
     ``second`` (M, 3, S, S) and ``second_label`` (M,) belong to all samples but the first ``alone``, which have no
-    second image. ``truth`` (2N, 3, S, S) are the true swaps, first all C, then all D, ``known`` (2N,) says which of them
-    mean anything; both are None where no truth of the batch is known. ``mismatch`` (2N,) is the plan's, first all of A.
+    second image. ``truth`` (2N, 3, S, S) are the true swaps, first all C, then all D, ``known`` (2N,) says which of
+    them mean anything; both are None where no truth of the batch is known. ``mismatch`` (2N,) is the plan's, first all of A.
     ``total`` and ``total_alone`` are N and ``alone`` of the whole batch, of which this may be one process's part.
     """
 
