@@ -126,7 +126,8 @@ class Loaded(NamedTuple):
 
     ``second`` (M, 3, S, S) and ``second_label`` (M,) belong to all samples but the first ``alone``, which have no
     second image. ``truth`` (2N, 3, S, S) are the true swaps, first all C, then all D, ``known`` (2N,) says which of
-    them mean anything; both are None where no truth of the batch is known. ``mismatch`` (2N,) is the plan's, first all of A.
+    them mean anything; both are None where no truth of the batch is known. ``mismatch`` (2N,) is the plan's, first all
+    of A.
     ``total`` and ``total_alone`` are N and ``alone`` of the whole batch, of which this may be one process's part.
     """
 
