@@ -11,8 +11,7 @@ import numpy
 from PIL import Image
 from torch import Tensor
 
-from datasets.aligning.alignment import NoFace, align_face
-from datasets.aligning.detect import FaceDetector
+from datasets.aligning.detect import FaceDetector, NoFace, align_face
 from datasets.aligning.geometry import paste_back
 from datasets.crops import Preparation
 from datasets.files import save_figure

@@ -1,8 +1,5 @@
 """Face detection and alignment: ``python -m datasets.align SRC OUT --model FILE``."""
 
-from __future__ import annotations
-
-import argparse
 import os
 from pathlib import Path
 
@@ -12,19 +9,26 @@ from utils import UserError, run_command, usable_cores
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The command line."""
+    """Run the command."""
     asked = build_parser().parse_args(arguments)
-    _check(asked)
+    if not asked.source.is_dir():
+        raise UserError(f"{asked.source}: no such directory of photographs")
+    if not asked.model and not asked.landmarks:
+        raise UserError("--model FILE is needed to find faces (YuNet's ONNX file, see --help), "
+                        "or --landmarks FILE where their points are known")
+    if asked.landmarks and not Path(asked.landmarks).exists():
+        raise UserError(f"{asked.landmarks}: no such landmarks file")
+    check_ranges(asked, size=(16, 4096), margin=(-0.2, 2), score=(0.05, 1), workers=(1, 512))
+    check_output(asked.out, "OUT", apart=[asked.source], directory=True)
     from datasets.aligning import aligner, directory
 
     landmarks = os.path.abspath(asked.landmarks) if asked.landmarks else None
     options = aligner.Options(asked.size, asked.margin, asked.every_face, asked.score, asked.model, landmarks)
-    directory.align_directory(Path(asked.source), Path(asked.out), options, workers=asked.workers,
-                              overwrite=asked.overwrite)
+    directory.align_directory(asked.source, asked.out, options, workers=asked.workers, overwrite=asked.overwrite)
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The options of this command."""
+def build_parser() -> OneLineParser:
+    """Return the parser of this command."""
     parser = OneLineParser(
         prog="python -m datasets.align",
         description="Every face is turned upright and cut out at one size by a similarity transform of its five "
@@ -32,8 +36,9 @@ def build_parser() -> argparse.ArgumentParser:
                     "lists, without the images that show no face.",
         epilog="The model: YuNet, published as face_detection_yunet in opencv_zoo and as yunet_n_640_640.onnx in "
                "libfacedetection.train (both on GitHub). It runs in OpenCV: pip install -r requirements-optional.txt")
-    parser.add_argument("source", metavar="SRC", help="a directory of photographs, or a data directory with lists")
-    parser.add_argument("out", metavar="OUT", help="where the aligned faces go, in the same subdirectories")
+    parser.add_argument("source", metavar="SRC", type=Path, help="a directory of photographs, or a data directory with "
+                        "lists")
+    parser.add_argument("out", metavar="OUT", type=Path, help="where the aligned faces go, in the same subdirectories")
     parser.add_argument("--model", metavar="FILE", help="YuNet's ONNX file (not needed with --landmarks)")
     parser.add_argument("--landmarks", metavar="FILE", help="no detection: lines \"<name> x1 y1 ... x5 y5\" (right "
                         "eye, left eye, nose, mouth corners), or RAF-DB's directory of *_manu_attri.txt")
@@ -46,20 +51,6 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--workers", type=int, default=usable_cores(), help="processes (one per core: %(default)s)")
     parser.add_argument("--overwrite", action="store_true", help="align everything anew, e.g. with other options")
     return parser
-
-
-def _check(asked: argparse.Namespace) -> None:
-    """Raises UserError for what cannot be read, written or meant."""
-    source, out = Path(asked.source), Path(asked.out)
-    if not source.is_dir():
-        raise UserError(f"{source}: no such directory of photographs")
-    if not asked.model and not asked.landmarks:
-        raise UserError("--model FILE is needed to find faces (YuNet's ONNX file, see --help), "
-                        "or --landmarks FILE where their points are known")
-    if asked.landmarks and not Path(asked.landmarks).exists():
-        raise UserError(f"{asked.landmarks}: no such landmarks file")
-    check_ranges(asked, size=(16, 4096), margin=(-0.2, 2), score=(0.05, 1), workers=(1, 512))
-    check_output(out, "OUT", apart=[source], directory=True)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,6 @@ A file for ``--cache disk`` holds the images as (N, 3, S, S) uint8, and behind t
 name tells of which files, by names, sizes and times, at which size; under that name it appears whole or not at all.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

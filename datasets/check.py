@@ -5,9 +5,6 @@ classes that cannot work, and draws a contact sheet. Everything is reported, not
 where something would spoil a result.
 """
 
-from __future__ import annotations
-
-import argparse
 import sys
 from pathlib import Path
 
@@ -16,12 +13,11 @@ from utils import run_command
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The command line."""
+    """Run the command."""
     asked = build_parser().parse_args(arguments)
     from datasets.checking.directory import check_directory
 
-    found = check_directory(Path(asked.directory), asked.expressions, asked.neutral,
-                            Path(asked.sheet) if asked.sheet else None)
+    found = check_directory(asked.directory, asked.expressions, asked.neutral, asked.sheet)
     for note in found.notes:
         print(f"note: {note}")
     for problem in found.problems:
@@ -32,14 +28,16 @@ def main(arguments: list[str] | None = None) -> None:
     print("nothing found that would spoil a result")
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The options of this command."""
+def build_parser() -> OneLineParser:
+    """Return the parser of this command."""
     parser = OneLineParser(prog="python -m datasets.check", description=__doc__)
-    parser.add_argument("directory", metavar="DIR", help="a data directory: images.list, images_test.list, data/")
+    parser.add_argument("directory", metavar="DIR", type=Path,
+                        help="a data directory: images.list, images_test.list, data/")
     parser.add_argument("-a", "--expressions", nargs="+", metavar="NAME",
                         help="the names of the labels, in order, where the directory does not tell them")
     parser.add_argument("--neutral", metavar="NAME", help="the expression that serves as neutral")
-    parser.add_argument("--sheet", metavar="FILE", help="where the contact sheet goes (default: DIR/check.jpg)")
+    parser.add_argument("--sheet", metavar="FILE", type=Path,
+                        help="where the contact sheet goes (default: DIR/check.jpg)")
     return parser
 
 

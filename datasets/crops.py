@@ -1,9 +1,4 @@
-"""Pictures of any number → faces as a recognizer wants them: found, read and cut out one after another.
-
-Nothing here keeps more than a few pictures in memory, whatever their number.
-"""
-
-from __future__ import annotations
+"""Pictures of any number → faces as a recognizer wants them, with no more than a few pictures in memory."""
 
 import glob
 import threading
@@ -19,12 +14,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from datasets.aligning.alignment import NoFace, align_points
-from datasets.aligning.detect import FaceDetector
-from datasets.files import ENDINGS
+from datasets.aligning.detect import FaceDetector, NoFace, align_points
 from datasets.loading import to_float, to_uint8
 from datasets.pictures import BLANK, BadPicture, greys_of, is_blank, read_image, read_picture
-from datasets.walking import describe, walk
+from datasets.walking import ENDINGS, describe, walk
 from utils import UserError
 
 VIDEO_ENDINGS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".3gp", ".3g2", ".mts",
@@ -84,16 +77,15 @@ def find_pictures(inputs: Sequence[str | Path]) -> tuple[list[Path], Counter]:
 
 
 def load_faces(paths: Iterable[str | Path], image_size: int, device: torch.device | str = "cpu") -> Tensor:
-    """Image files of faces → (N, 3, S, S) in [-1, 1] on a device, as in training. UserError names one that is broken.
-    """
-    return to_float(torch.stack([to_uint8(_shown(path, read_image(path, image_size))) for path in paths]), device)
+    """Return image files of faces as (N, 3, S, S) in [-1, 1] on a device. Raises UserError if one is broken."""
+    return to_float(torch.stack([_shown(path, read_image(path, image_size)) for path in paths]), device)
 
 
-def _shown(path: str | Path, picture: Image.Image) -> Image.Image:
-    """The picture; BadPicture if it shows nothing."""
+def _shown(path: str | Path, picture: Image.Image) -> Tensor:
+    """Return a picture (3, H, W) uint8. Raises BadPicture if it shows nothing."""
     if is_blank(greys_of(picture)):
         raise BadPicture(path, BLANK)
-    return picture
+    return to_uint8(picture)
 
 
 # ------------------------------------------------------------------------------------------------ cutting out
@@ -114,11 +106,10 @@ class Preparation:
 class Cutter:
     """Finds the faces of a picture: ``cutter(picture)`` → its crops, the largest face first.
 
-    A crop's ``pixels`` are uint8; the networks take ``datasets.loading.to_float(torch.stack([crop.pixels for crop in
-    crops]))``.
-
-    Raises UserError if a picture is broken, :class:`datasets.aligning.alignment.NoFace` where it shows none; while it
-    is made, UserError for a detector that cannot be used. Threads may share it. """
+    Networks take ``datasets.loading.to_float(torch.stack([crop.pixels for crop in crops]))``. Raises UserError if a
+    picture is broken, :class:`datasets.aligning.detect.NoFace` if it shows none, and at its making UserError if the
+    detector cannot be used. Threads may share it.
+    """
 
     def __init__(self, preparation: Preparation) -> None:
         self.preparation, self._own = preparation, threading.local()
@@ -133,7 +124,7 @@ class Cutter:
             whole = read_image(picture.path, side)
         else:
             whole = picture.image.resize((side, side), Image.Resampling.BICUBIC)
-        return [Crop(to_uint8(_shown(picture.path, whole)))]
+        return [Crop(_shown(picture.path, whole))]
 
     def _found(self, photo: Image.Image) -> list[Crop]:
         faces = self._detector()(photo, every=True)
@@ -148,8 +139,8 @@ class Cutter:
             crops.append(Crop(to_uint8(cut), tuple(numpy.rint(face.box).astype(int).tolist())))
         return crops
 
-    def _detector(self):
-        """The face detector of this thread: OpenCV's keeps a state."""
+    def _detector(self) -> FaceDetector:
+        """Return the face detector of this thread: OpenCV's keeps a state."""
         if not hasattr(self._own, "detector"):
             self._own.detector = FaceDetector(self.preparation.model)
         return self._own.detector
@@ -157,10 +148,10 @@ class Cutter:
 
 def cut_in_batches(pictures: Iterable[Picture], cut: Callable[[Picture], list[Crop]], threads: int,
                    size: int, ahead: bool = False) -> Iterator[list[tuple[Picture, list[Crop] | UserError]]]:
-    """The pictures in order, ``size`` at a time and without their images, with their crops or what is wrong with them.
+    """Yield the pictures in order, ``size`` at a time and without their images, with their crops or what is wrong.
 
-    Threads read a batch ``ahead`` of the one that is used, or rest meanwhile: beside a network on the CPU they would
-    only wait for each other. """
+    Threads read a batch ``ahead`` of the one that is used, or rest, since a network on the CPU needs the cores.
+    """
     def tried(picture: Picture) -> list[Crop] | UserError:
         try:
             return cut(picture)

@@ -1,7 +1,5 @@
 """Typical images of each expression, which a run keeps so that it can be used without its data."""
 
-from __future__ import annotations
-
 from typing import Sequence
 
 import torch

@@ -1,6 +1,4 @@
-"""Which files are images by their names, and where a command may write."""
-
-from __future__ import annotations
+"""Where a command may write."""
 
 import os
 from pathlib import Path
@@ -9,23 +7,15 @@ from typing import Iterable
 from utils import UserError, save_picture
 
 FIGURE = b"drawn by JESRL-FER"  # the comment in the file of a figure
-ENDINGS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".jp2",
-           ".avif", ".heic", ".heif")
-
-
-def is_image_name(name: str) -> bool:
-    """Whether a file is an image by its name; hidden files are not."""
-    return name.lower().endswith(ENDINGS) and not name.startswith(".")
 
 
 def check_output(out: str | os.PathLike, flag: str, *, inputs: Iterable[str | os.PathLike] = (),
                  trees: Iterable[str | os.PathLike] = (), apart: Iterable[str | os.PathLike] = (),
                  directory: bool = False) -> None:
-    """Raises UserError unless a command may write its output there, all links followed. Writes nothing.
+    """Raise UserError unless a command may write its output there, all links followed. Writes nothing.
 
     ``out`` is a file or, with ``directory``, a directory, named by ``flag``. It must be none of ``inputs``, lie in none
-    of ``trees``, and neither in nor around any of the directories ``apart``: what a command reads stays untouched. And
-    it can be made: no file where a directory is needed, and no directory that must not be written to.
+    of ``trees``, and neither in nor around any of the directories ``apart``: what a command reads stays untouched.
     """
     out = Path(out)
     try:
@@ -34,7 +24,7 @@ def check_output(out: str | os.PathLike, flag: str, *, inputs: Iterable[str | os
             if path.resolve() == target or out.exists() and path.exists() and out.samefile(path):
                 raise UserError(f"{flag} {out}: is a file that is read ({path}), which stays untouched; choose another")
         for tree in (*trees, *apart):
-            if target == Path(tree).resolve() or Path(tree).resolve() in target.parents:
+            if Path(tree).resolve() in (target, *target.parents):
                 raise UserError(f"{flag} {out}: lies inside the source {tree}, which stays untouched; choose another")
         for tree in apart:
             if target in Path(tree).resolve().parents:
@@ -55,10 +45,9 @@ def check_output(out: str | os.PathLike, flag: str, *, inputs: Iterable[str | os
 
 
 def check_table(path: Path, flag: str, *heads: str) -> None:
-    """Raises UserError if a text file that is to be written by the way is there and does not begin as this program's
-    do.
+    """Raise UserError if a text file whose name nobody typed would be replaced and begins with none of ``heads``.
 
-    ``flag`` is the option, with its value, that leads there; ``heads`` are how such files begin.
+    ``flag`` is the option, with its value, that leads there.
     """
     if path.is_file():
         with open(path, encoding="utf-8", errors="replace") as handle:
@@ -68,12 +57,12 @@ def check_table(path: Path, flag: str, *heads: str) -> None:
 
 
 def save_figure(image, path: str | os.PathLike) -> None:
-    """:func:`utils.save_picture` with the comment by which :func:`is_drawn` knows what this program has drawn."""
+    """Write a picture with the comment by which :func:`is_drawn` knows what this program has drawn."""
     save_picture(image, path, FIGURE)
 
 
 def is_drawn(path: str | os.PathLike, comment: bytes = FIGURE) -> bool:
-    """Whether a file is a picture with a comment of ours."""
+    """Return whether a file is a picture with this comment."""
     from PIL import Image  # lists are read without it
 
     try:
@@ -84,7 +73,7 @@ def is_drawn(path: str | os.PathLike, comment: bytes = FIGURE) -> bool:
 
 
 def check_figure(path: str | os.PathLike, flag: str) -> None:
-    """Raises UserError if a picture is to be written whose name nobody typed, and another than ours has it.
+    """Raise UserError if a picture whose name nobody typed would replace one that this program has not drawn.
 
     ``flag`` is the option that leads elsewhere.
     """

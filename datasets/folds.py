@@ -5,11 +5,9 @@ split. Target-only faces are in no class and so in no fold; they serve in traini
 a fold is tested on.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Iterable, Mapping, Sequence
+from typing import Any, Mapping, Sequence
 
 import numpy
 
@@ -27,16 +25,14 @@ def cut_folds(samples: Sequence[Sample], count: int, seed: int, by: str = "subje
     """
     if by == "subject":
         check_subjects(samples)
+    keys = [sample.subject if by == "subject" else sample.name for sample in samples]
     groups: dict[str, list[Sample]] = {}
-    for sample in samples:
-        groups.setdefault(sample.subject if by == "subject" else sample.name, []).append(sample)
+    for key, sample in zip(keys, samples):
+        groups.setdefault(key, []).append(sample)
     if len(groups) < count:
         raise UserError(f"--folds {count}: there are only {len(groups)} {by}s to cut into folds; take fewer folds")
     chosen = _assigned(groups, count, seed)
-    parts: list[list[Sample]] = [[] for _ in range(count)]
-    for sample in samples:
-        parts[chosen[sample.subject if by == "subject" else sample.name]].append(sample)
-    return parts
+    return [[sample for key, sample in zip(keys, samples) if chosen[key] == part] for part in range(count)]
 
 
 def _assigned(groups: dict[str, list[Sample]], count: int, seed: int) -> dict[str, int]:
@@ -46,11 +42,8 @@ def _assigned(groups: dict[str, list[Sample]], count: int, seed: int) -> dict[st
     """
     keys = sorted(groups)
     labels = sorted({sample.label for group in groups.values() for sample in group})
-    column = {label: i for i, label in enumerate(labels)}
-    counts = numpy.zeros((len(keys), len(labels)))
-    for row, key in enumerate(keys):
-        for sample in groups[key]:
-            counts[row, column[sample.label]] += 1
+    shown = [[sample.label for sample in groups[key]] for key in keys]
+    counts = numpy.array([[group.count(label) for label in labels] for group in shown], float)
     weight = 1 / counts.sum(0) ** 2
     shuffled = numpy.random.default_rng(derived_seed(seed, "folds")).permutation(len(keys))
     order = shuffled[numpy.argsort(-counts[shuffled].sum(1), kind="stable")]
@@ -65,7 +58,7 @@ def _assigned(groups: dict[str, list[Sample]], count: int, seed: int) -> dict[st
 
 
 def check_subjects(samples: Sequence[Sample]) -> None:
-    """Raises UserError if an image has no subject."""
+    """Raise UserError if an image has no subject."""
     nameless = [sample.name for sample in samples if not sample.subject]
     if nameless:
         raise UserError(f"--folds: {len(nameless)} of {len(samples)} listed images have no subject in subjects.list, "
@@ -100,11 +93,7 @@ def list_text(samples: Sequence[Sample]) -> str:
 
 def described_fold(test: Sequence[Sample], number: int, count: int, by: str, seed: int) -> dict[str, Any]:
     """What a checkpoint says of the fold that it was not trained on."""
-    return {"number": number, "of": count, "by": by, "seed": seed, "images": _content(s.name for s in test)}
-
-
-def _content(names: Iterable[str]) -> str:
-    return fingerprint(sorted(names))
+    return {"number": number, "of": count, "by": by, "seed": seed, "images": fingerprint(sorted(s.name for s in test))}
 
 
 def with_kept_fold(layout: Layout, run: Path, fold: Mapping[str, Any]) -> Layout:
@@ -117,7 +106,7 @@ def with_kept_fold(layout: Layout, run: Path, fold: Mapping[str, Any]) -> Layout
         raise UserError(f"{path}: no such file, and it alone says which images this run was not trained on; put it "
                         "back from a copy")
     names = set(read_label_list(path))
-    if _content(names) != fold["images"]:
+    if fingerprint(sorted(names)) != fold["images"]:
         raise UserError(f"{path}: does not list the images that this run is tested on; put it back from a copy")
     test = [sample for sample in layout.split("all") if sample.name in names]
     if not test:
@@ -129,9 +118,7 @@ def with_kept_fold(layout: Layout, run: Path, fold: Mapping[str, Any]) -> Layout
 
 
 def check_kept_fold(test: Sequence[Sample], path: Path) -> None:
-    """Raises UserError if a run that goes on would be tested on other images than those that it has kept as its
-    fold's.
-    """
+    """Raise UserError if a resumed run would be tested on other images than those of the fold that it has kept."""
     if path.is_file() and set(read_label_list(path)) != {sample.name for sample in test}:
         raise UserError(f"{path}: the lists of the data have changed since this fold was cut, and it may have been "
                         "trained on some of its test images now; put the lists back, or start anew with --overwrite")

@@ -1,22 +1,16 @@
 """A data directory as samples by split: read from its lists, checked, written (METHOD §6).
 
-A directory holds ``data/`` (or the reference's ``align_5p/``, which comes first) with the images, ``images.list`` and
-``images_test.list`` (``<file name> <label>`` per line), and, where there is more to say, ``images_val.list``,
-``subjects.list`` (``<file name> <subject> [<scene>]``), ``images_gan_nature.list`` (the pairs to synthesize) and
-``expressions.txt`` (the names of the labels, in order). The reference's ``list_attr_*_{train,test}.txt`` stand in
-for absent ``images*.list``. Reading never writes into the directory, and opens no image.
+datasets/README.md says what a directory holds. Reading never writes into it, and opens no image.
 """
-
-from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Iterable, Iterator, Sequence
+from typing import Iterable, Sequence
 
 from datasets.lists import LIST_NAMES, Lists, Row, image_directory, read_lists, shortened, subject_line
 from datasets.names import Names
-from utils import UserError, digest_of_ends, fingerprint, write_text
+from utils import UserError, write_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +45,9 @@ DATA_SETS = {
 class Layout:
     """The samples of a data directory by split. Labels are positions in ``expressions``.
 
-    ``neutral`` is the label of the neutral faces that synthesis takes as targets, None where no expression is neutral;
-    it is ``len(expressions)`` where these are ``target_only``: faces in no class, no GAN pair and no test (METHOD §7,
-    row 15). ``left_out`` are listed images of expressions that were not asked for, or of the fold that is tested;
-    ``listed`` names the labels as the lists number them.
+    ``neutral`` is the label of the neutral faces that synthesis takes as targets, or None; it is ``len(expressions)``
+    if these are ``target_only``: in no class and no test (METHOD §7, row 15). ``left_out`` are listed images of other
+    expressions, or of the fold that is tested; ``listed`` names the labels as the lists number them.
     """
 
     root: Path
@@ -94,16 +87,12 @@ def short_names(expressions: Sequence[str]) -> list[str]:
 
 def read_layout(root: str | Path, expressions: Sequence[str] | None = None, *,
                 known: Sequence[str] | None = None, neutral: str | None = None, need_test: bool = True) -> Layout:
-    """Read the lists of a data directory.
+    """Read the lists of a data directory (METHOD §6, §7 row 15).
 
-    ``expressions`` are the names asked for, in the order of the labels to give out; None takes those of the
-    directory, or ``known``, what is known of the data set from elsewhere. Where the directory or ``known`` names the
-    labels, ``expressions`` may reorder them or leave some out. ``neutral`` names the expression whose faces are the
+    ``expressions`` are the names asked for, in the order of the labels to give out; by default those of the directory,
+    or ``known`` from elsewhere, some of which they may leave out. ``neutral`` names the expression whose faces are the
     targets of synthesis; by default the one called "neutral", if any. Without ``need_test`` the test list may be
-    absent, as where folds are cut from all images.
-
-    Raises UserError for an absent directory or list, an unknown expression, a line that is not
-    ``<file name> <label>``, a label out of range and a name with two labels. METHOD §6, §7 row 15.
+    absent. Raises UserError if a list is absent or malformed, or has a label that is none of the expressions.
     """
     lists = read_lists(Path(root), need_test=need_test)
     names = lists.expressions or (tuple(known) if known else None)
@@ -127,17 +116,12 @@ def arranged(lists: Lists, names: tuple[str, ...], expressions: tuple[str, ...],
     position = {label: expressions.index(name) if name in expressions else -1 for label, name in enumerate(names)}
     position[target_only_label(names, neutral)] = n
 
-    def samples(rows: dict[str, Row]) -> list[Sample]:
-        return [Sample(name, position[row.label], images / name, *lists.subjects.get(name, (None, None)))
-                for name, row in rows.items() if row.label in position]
-
-    def of_classes(split: list[Sample]) -> list[Sample]:
-        return [sample for sample in split if 0 <= sample.label < n]
-
-    train, val, test = samples(lists.train), samples(lists.val), samples(lists.test)
+    train, val, test = ([Sample(name, position[row.label], images / name, *lists.subjects.get(name, (None, None)))
+                         for name, row in rows.items() if row.label in position]
+                        for rows in (lists.train, lists.val, lists.test))
     has_targets = any(sample.label == n for sample in train + val + test)
     return Layout(lists.root, expressions, n if has_targets else neutral_label(expressions, neutral),
-                  of_classes(train), of_classes(val), of_classes(test),
+                  *([s for s in split if 0 <= s.label < n] for split in (train, val, test)),
                   target_only=[s for s in train if s.label == n], left_out=[s for s in train if s.label < 0],
                   listed=names)
 
@@ -161,6 +145,7 @@ def target_only_label(names: Sequence[str], neutral: str | None = None) -> int |
 
 
 def _check_names(expressions: tuple[str, ...], names: tuple[str, ...] | None, root: Path) -> None:
+    """Raise UserError if the expressions asked for are fewer than two, repeated or none of the directory's."""
     if len(expressions) < 2:
         raise UserError("-a: at least two expressions are needed to swap one for another")
     double = [name for name, count in Counter(expressions).items() if count > 1]
@@ -192,8 +177,8 @@ def class_mistakes(layout: Layout, any_target: bool = False) -> list[str]:
 
     With ``any_target`` synthesis needs no neutral targets.
     """
-    counts, mistakes = layout.counts("train"), []
-    empty = [name for name, count in zip(layout.expressions, counts) if count == 0]
+    mistakes = []
+    empty = [name for name, count in zip(layout.expressions, layout.counts("train")) if count == 0]
     if empty:
         mistakes.append(f"no training image of {', '.join(empty)}: leave it out of -a, or add some")
     if not any_target and layout.neutral is not None and not layout.targets():
@@ -204,7 +189,7 @@ def class_mistakes(layout: Layout, any_target: bool = False) -> list[str]:
 
 
 def check_classes(layout: Layout, any_target: bool = False) -> None:
-    """Raises UserError if an expression has no training image, or synthesis no neutral target and needs one."""
+    """Raise UserError if an expression has no training image, or synthesis no neutral target and needs one."""
     mistakes = class_mistakes(layout, any_target)
     if mistakes:
         raise UserError(f"{layout.root}: {'; '.join(mistakes)}")
@@ -213,7 +198,7 @@ def check_classes(layout: Layout, any_target: bool = False) -> None:
 
 
 def check_neutral(layout: Layout) -> None:
-    """Raises UserError if no expression is neutral, so that synthesis does not know whose faces to paint onto."""
+    """Raise UserError if no expression is neutral, so that synthesis does not know whose faces to paint onto."""
     if layout.neutral is None:
         raise UserError(f"{layout.root}: no expression is called neutral ({' '.join(layout.expressions)}) and none is "
                         "named; name the one whose faces are targets of synthesis with --neutral NAME, or take the "
@@ -221,20 +206,12 @@ def check_neutral(layout: Layout) -> None:
 
 
 def check_images(samples: Iterable[Sample]) -> None:
-    """UserError that counts the listed files that are missing or no image, and names the first five.
-
-    Reads the headers alone; what is broken further on shows when the image is decoded.
-    """
-    from datasets.parallel import by_processes  # torch: lists alone are read without it
+    """Raise UserError if files are missing or no images, judged by their headers."""
+    from datasets.parallel import by_processes  # lists alone are read without torch, Pillow and numpy
+    from datasets.pictures import image_fault
 
     samples = list(samples)
-    report_broken(samples, list(by_processes(_header_fault, samples, "checking images")))
-
-
-def _header_fault(sample: Sample) -> str | None:
-    from datasets.pictures import image_fault  # Pillow and numpy, likewise
-
-    return image_fault(sample.path)
+    report_broken(samples, list(by_processes(image_fault, [sample.path for sample in samples], "checking images")))
 
 
 def check_not_moved(root: str | Path, known: str | None) -> None:
@@ -245,7 +222,7 @@ def check_not_moved(root: str | Path, known: str | None) -> None:
 
 
 def check_splits(layout: Layout) -> None:
-    """Raises UserError if images that choose the best network are tested on as well."""
+    """Raise UserError if images that choose the best network are tested on as well."""
     tested = {sample.name for sample in layout.test}
     both = [sample.name for sample in layout.val if sample.name in tested]
     if both:
@@ -253,46 +230,22 @@ def check_splits(layout: Layout) -> None:
                         f"images_test.list too, e.g. {shortened(both[0])}; take them out of one of them")
 
 
-def content_of(samples: Sequence[Sample]) -> str:
-    """A SHA-256 of the images' contents, in order; the same for a copy of them elsewhere.
-
-    Of a file of more than 1 MiB its size, beginning and end count: what changes a compressed picture changes these.
-    """
-    return fingerprint(digests_of(samples))
-
-
-def digests_of(samples: Sequence[Sample]) -> Iterator[str]:
-    """The SHA-256 of each image's content as :func:`content_of` reads it, in hexadecimal digits."""
-    from datasets.parallel import by_processes
-
-    return by_processes(_digest, samples, "reading contents")
-
-
-def _digest(sample: Sample) -> str:
-    with open(sample.path, "rb") as handle:
-        return digest_of_ends(handle).hex()
-
-
 def report_broken(samples: Sequence[Sample], faults: Sequence[str | None]) -> None:
-    """Raises UserError if any sample has a fault: all counted, the first five named."""
-    broken = [(sample.path, fault) for sample, fault in zip(samples, faults) if fault]
-    if broken:
-        more = f", and {len(broken) - 5} more" if len(broken) > 5 else ""
-        first = ", ".join(f"{path} ({fault})" if len(str(path)) <= 300 else f"{str(path)[:297]}... ({fault})"
-                          for path, fault in broken[:5])
-        raise UserError(f"{len(broken)} of {len(samples)} listed images cannot be used: {first}{more}"
-                        f"{_hint(samples, faults)}; take them out of the lists or replace them")
-
-
-def _hint(samples: Sequence[Sample], faults: Sequence[str | None]) -> str:
-    """What is nearest to the names of missing files, for a message."""
-    missing = [sample for sample, fault in zip(samples, faults) if fault == "missing"]
-    if not missing:
-        return ""
-    names = Names(Path(str(missing[0].path).removesuffix(missing[0].name)))
-    for sample in missing[:2]:
-        names.find(sample.name)
-    return f"; missing are {names.explain_missing()}" if names.missing else ""
+    """Raise UserError if any sample has a fault: all are counted, the first five are named."""
+    broken = [(sample, fault) for sample, fault in zip(samples, faults) if fault]
+    if not broken:
+        return
+    more = f", and {len(broken) - 5} more" if len(broken) > 5 else ""
+    first = ", ".join(f"{path} ({fault})" if len(path) <= 300 else f"{path[:297]}... ({fault})"
+                      for path, fault in ((str(sample.path), fault) for sample, fault in broken[:5]))
+    missing, hint = [sample for sample, fault in broken if fault == "missing"], ""
+    if missing:
+        names = Names(Path(str(missing[0].path).removesuffix(missing[0].name)))
+        for sample in missing[:2]:
+            names.find(sample.name)
+        hint = f"; missing are {names.explain_missing()}" if names.missing else ""
+    raise UserError(f"{len(broken)} of {len(samples)} listed images cannot be used: {first}{more}{hint}; take them out "
+                    "of the lists or replace them")
 
 
 # ------------------------------------------------------------------------------------------------- writing
@@ -305,9 +258,8 @@ def write_layout(root: str | Path, expressions: Sequence[str], splits: dict[str,
     sample has a subject. With ``remove`` a list that has nothing to say, but lies there, goes.
     """
     root = Path(root)
-    texts = _list_texts(splits)
     write_text(root / "expressions.txt", "\n".join(expressions) + "\n")
-    for name, text in texts.items():
+    for name, text in _list_texts(splits).items():
         if text:
             write_text(root / name, text)
         elif remove:

@@ -1,7 +1,5 @@
 """Images → uint8 tensors, and the batches of a plan with their images (METHOD §2, §5)."""
 
-from __future__ import annotations
-
 import copy
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,10 +11,11 @@ import torch
 from torch import Tensor
 
 from datasets.cache import DIGEST, DiskCache, bytes_of, decode, fits_memory, to_uint8
-from datasets.layout import Layout, Sample, digests_of
+from datasets.layout import Layout, Sample
+from datasets.parallel import by_processes
 from datasets.pictures import read_image
 from datasets.plans import Batch, Plan
-from utils import fingerprint, progress, to_device
+from utils import digest_of_ends, fingerprint, progress, to_device
 
 SHARE_OF_GPU = 0.1  # of its free memory, that decoded images may take
 BATCHES_AHEAD = 2  # for each thread
@@ -28,12 +27,16 @@ def to_float(pixels: Tensor, device: torch.device | str = "cpu") -> Tensor:
     return pixels.to(torch.float32, memory_format=torch.channels_last).div_(127.5).sub_(1)
 
 
+def _digest(sample: Sample) -> bytes:
+    with open(sample.path, "rb") as handle:
+        return digest_of_ends(handle)
+
+
 class Images(torch.utils.data.Dataset):
     """The images of some samples at one size: ``images[[3, 1]]`` is (2, 3, S, S) uint8.
 
-    ``cache`` keeps every decoded image in memory: "ram" always, "none" never, "auto" where they take less than a
-    third of the free memory (each of several processes its part of that); a ``store`` holds them in a file. A file that
-    cannot be decoded is a UserError; with a cache, before training begins.
+    ``cache`` keeps them decoded in memory: "ram" always, "none" never, "auto" where they take less than a third of what
+    is free; a ``store`` holds them in a file. Raises UserError if a file cannot be decoded; with a cache, at once.
     """
 
     def __init__(self, samples: Sequence[Sample], image_size: int, cache: str = "auto", store: DiskCache | None = None
@@ -66,9 +69,12 @@ class Images(torch.utils.data.Dataset):
         return there
 
     def content(self) -> str:
-        """:func:`datasets.layout.content_of` these samples; no file is read twice."""
+        """Return a SHA-256 of the files' contents, in order; the same for a copy elsewhere. No file is read twice.
+
+        Of a file of more than 1 MiB its size, beginning and end count: what changes a compressed picture changes these.
+        """
         if self.digests is None:
-            found = bytes.fromhex("".join(digests_of(self.samples)))
+            found = b"".join(by_processes(_digest, self.samples, "reading contents"))
             self.digests = np.frombuffer(found, np.uint8).reshape(-1, DIGEST)
         return fingerprint(digest.tobytes().hex() for digest in self.digests)
 
@@ -116,13 +122,13 @@ def contents(layout: Layout, select_on: str, parts: Sequence[str] = ("train", "t
 # ------------------------------------------------------------------------------------------------- loading
 
 class Loaded(NamedTuple):
-    """A batch with its images: (N, 3, S, S) uint8, already mirrored where ``flip`` says so; labels of ``first``, (N,).
+    """A batch with its images: (N, 3, S, S) uint8, already mirrored, and the labels (N,) of ``first``.
 
-    ``second`` (M, 3, S, S) and ``second_label`` (M,) belong to the samples that have a second image: all but the first
-    ``alone``. ``truth`` (2N, 3, S, S) are the true swaps, first all of C, then all of D, and ``known`` (2N,) says which
-    of them mean anything; both are None where no truth of the batch is known. ``mismatch`` (2N,) is the plan's, first
-    all of A. ``total`` is the size of the whole batch, of which this may be one process's part, and
-    ``total_alone`` how many of it have no second image.
+    ``second`` (M, 3, S, S) and ``second_label`` (M,) belong to all samples but the first ``alone``, which have no
+    second image. ``truth`` (2N, 3, S, S) are the true swaps, first all C, then all D, ``known`` (2N,) says which of
+    them mean anything; both are None where no truth of the batch is known. ``mismatch`` (2N,) is the plan's, first all
+    of A.
+    ``total`` and ``total_alone`` are N and ``alone`` of the whole batch, of which this may be one process's part.
     """
 
     first: Tensor
@@ -181,14 +187,13 @@ class _Planned:
 
 def load(images: Images, plan: Sequence[Batch], num_workers: int = 0, pin_memory: bool = False,
          share: slice = slice(None)) -> Iterator[Loaded]:
-    """The plan's batches in order, or one process's share of each. Raises UserError at an image that cannot be decoded.
+    """Yield the plan's batches in order, or one process's share of each. Raises UserError at an undecodable image.
 
-    Threads decode ahead where images are not cached in memory, ``BATCHES_AHEAD`` batches each: Pillow works without
-    Python's lock, and threads need no shared memory, of which containers have little.
+    Threads decode ahead where images are not cached in memory: Pillow works without Python's lock, and threads need no
+    shared memory, of which containers have little.
     """
-    decoded = isinstance(images.pixels, Tensor)
     planned = _Planned(images, plan, share, pin_memory)
-    workers = 0 if decoded else num_workers
+    workers = 0 if isinstance(images.pixels, Tensor) else num_workers
     if not workers:
         yield from (planned[i] for i in range(len(plan)))
         return
@@ -202,4 +207,3 @@ def load(images: Images, plan: Sequence[Batch], num_workers: int = 0, pin_memory
             yield ahead.popleft().result()
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
-

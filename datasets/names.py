@@ -1,36 +1,26 @@
 """File names as lists write them → the files that they mean: one set of rules for all lists."""
 
-from __future__ import annotations
-
 import difflib
 import os
 import posixpath
-import re
 import unicodedata
 from pathlib import Path
 from typing import Iterable
 
-from datasets.files import is_image_name
+from datasets.walking import is_image_name, walk
 from utils import UserError
 
 _QUOTES = "\"'`“”‘’"
 _MOST_COMPARED = 20_000  # names among which the nearest one is looked for
 
 
-def natural_key(text: str) -> tuple:
-    """The key that sorts texts with the numbers in them as numbers: ``2`` before ``10``."""
-    parts: list = re.split("([0-9]+)", text)
-    parts[1::2] = [(len(part.lstrip("0")), part) for part in parts[1::2]]
-    return tuple(parts), text
-
-
 def canonical(name: str) -> str:
-    """One spelling of each name: ``./a.jpg`` and ``p1/../a.jpg`` are ``a.jpg``."""
+    """Return one spelling of each name: ``./a.jpg`` and ``p1/../a.jpg`` are ``a.jpg``."""
     return posixpath.normpath(name) if "/" in name else name
 
 
 def cleaned(name: str) -> str:
-    """A listed name without quotes, with slashes, and in Unicode's composed form (NFC)."""
+    """Return a listed name without quotes, with slashes, and in Unicode's composed form (NFC)."""
     name = name.strip()
     if len(name) > 1 and name[0] in _QUOTES and name[-1] in _QUOTES:
         name = name[1:-1].strip()
@@ -52,18 +42,23 @@ class Names:
         self._files = _Files(root, known)
         self._meant: dict[str, str] = {}
 
+    @classmethod
+    def of_files(cls, root: Path, files: Iterable[Path]) -> "Names":
+        """Return the names of those of some files that lie below ``root``."""
+        return cls(root, [path.relative_to(root).as_posix() for path in files if root in path.parents])
+
     def another(self) -> "Names":
-        """Names of the same files for another list, which may write them in another way."""
+        """Return names of the same files for another list, which may write them in another way."""
         other = Names(self.root)
         other._files = self._files
         return other
 
     def is_file(self, name: str) -> bool:
-        """Whether a file has exactly this name."""
+        """Return whether a file has exactly this name."""
         return self._files.has(canonical(name))
 
     def find(self, listed: str) -> str | None:
-        """The name of the file that is meant, or None. Raises UserError if two different names mean one file."""
+        """Return the name of the file that is meant, or None. Raises UserError if two different names mean one file."""
         listed = listed.strip()
         name = next((name for name in (canonical(listed), cleaned(listed)) if self._files.has(name)), None)
         if name is None:
@@ -82,17 +77,17 @@ class Names:
         return name
 
     def explain_missing(self) -> str:
-        """``e.g. a.jpg and b.jpg (the nearest file: c.jpg)``, of the names that mean no single file."""
+        """Describe the names that mean no single file: ``e.g. a.jpg and b.jpg (the nearest file: c.jpg)``."""
         first, *more = self.missing
         files = self.missing[first][:2]
         near = f"it may be {' or '.join(map(shortened, files))}" if files else self._files.hint(cleaned(first))
         return f"e.g. {shortened(first)}{f' and {shortened(more[0])}' if more else ''} ({near})"
 
-    def explain_adapted(self) -> str:
-        """A sentence on the names that are written otherwise than their files'."""
-        listed, name = next(iter(self.adapted.items()))
-        return (f"{len(self.adapted)} listed names are written differently from their files', e.g. "
-                f"\"{shortened(listed)}\" for {shortened(name)}")
+
+def explain_adapted(adapted: dict[str, str], listed: str) -> str:
+    """Describe :attr:`Names.adapted`, with one of them as the example."""
+    return (f"{len(adapted)} listed names are written differently from their files', e.g. \"{shortened(listed)}\" for "
+            f"{shortened(adapted[listed])}")
 
 
 class _Files:
@@ -106,7 +101,7 @@ class _Files:
             self._by_folder.setdefault(name.rpartition("/")[0], set()).add(name.rpartition("/")[2])
 
     def has(self, name: str) -> bool:
-        """Whether a file has exactly this name."""
+        """Return whether a file has exactly this name."""
         folder, slash, base = name.rpartition("/")
         folder = folder or slash
         if folder not in self._by_folder:
@@ -114,17 +109,16 @@ class _Files:
         return base in self._by_folder[folder]
 
     def all(self) -> list[str]:
-        """All names."""
+        """Return all names."""
         if self._known is None:
-            from datasets.walking import walk  # which sorts by the names' keys
-
             images = walk(self._root).images if self._root.is_dir() else []
             self._known = [path.relative_to(self._root).as_posix() for path in images]
         return self._known
 
     def nearest(self, name: str) -> list[str]:
-        """The files that a name may mean: one, where it agrees with the name better than the others in some respect and
-        no worse in any."""
+        """Return the files that a name may mean: one alone if it agrees with the name better in some respect than all
+        others, and worse in none.
+        """
         if self._by_stem is None:
             self._by_stem = {}
             for file in self.all():
@@ -137,7 +131,7 @@ class _Files:
         return best or [file for _, file in rated]
 
     def hint(self, name: str) -> str:
-        """The existing file whose name is most like one, for a message."""
+        """Return the existing file whose name is most like one, for a message."""
         near = difflib.get_close_matches(name, self.all()[:_MOST_COMPARED], 1, 0)
         return f"the nearest file: {shortened(near[0])}" if near else "there is no image at all"
 
@@ -150,24 +144,20 @@ def _files_in(folder: Path) -> set[str]:
         return set()
 
 
-def _parts(name: str) -> list[str]:
-    return [part.casefold() for part in cleaned(name).split("/") if part]
-
-
 def _stem(name: str) -> str:
-    """The last part of a name without the ending of an image and ``_aligned``, in small letters."""
+    """Return the last part of a name without the ending of an image and ``_aligned``, in small letters."""
     last = cleaned(name).rpartition("/")[2].casefold()
     last = last.rpartition(".")[0] if is_image_name(last) else last
     return last.removesuffix("_aligned")
 
 
 def _agreement(listed: str, file: str) -> tuple[int, ...] | None:
-    """How well a name and a file of one stem agree, in four respects; None if one cannot mean the other."""
-    above, around = _parts(listed)[:-1], _parts(file)[:-1]
+    """Return how well a name and a file of one stem agree, in four respects; None if one cannot mean the other."""
+    (*above, last), (*around, other) = ([part.casefold() for part in cleaned(name).split("/") if part]
+                                        for name in (listed, file))
     common = min(len(above), len(around))
     if above[len(above) - common:] != around[len(around) - common:]:
         return None
-    last, other = _parts(listed)[-1], _parts(file)[-1]
     same_ending = last.rpartition(".")[2] == other.rpartition(".")[2]
     if is_image_name(last) and is_image_name(other) and not same_ending and above != around:
         return None
@@ -176,11 +166,12 @@ def _agreement(listed: str, file: str) -> tuple[int, ...] | None:
 
 
 def directory_of(listed: Iterable[str], files: Iterable[Path]) -> Path | None:
-    """The directory among those around some files to which listed names are relative: the first that holds one."""
+    """Return the directory among those around some files to which listed names are relative: the first that holds one.
+    """
     folders = sorted({parent for path in {path.parent for path in files} for parent in (path, path.parent)})
     return next((folder for name in listed for folder in folders if (folder / cleaned(name)).is_file()), None)
 
 
 def shortened(line: str) -> str:
-    """A name or a line as a message shows it."""
+    """Return a name or a line as a message shows it."""
     return line.strip() if len(line.strip()) <= 60 else line.strip()[:57] + "..."

@@ -1,7 +1,5 @@
 """One function of very many files: by a process per core, in order, under a bar."""
 
-from __future__ import annotations
-
 from typing import Any, Callable, Iterator, Sequence, TypeVar
 
 import torch

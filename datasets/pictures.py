@@ -1,7 +1,5 @@
 """Image files → RGB pictures: the one reader that all commands use."""
 
-from __future__ import annotations
-
 import io
 import os
 import re
@@ -139,8 +137,7 @@ def exif_turn(path: str | Path) -> Image.Transpose | None:
 
 def _decoded(path: str | Path, source: BinaryIO | str | Path, least: int | None) -> Image.Image:
     with Image.open(source) as opened:
-        fault = _fault_of(opened)
-        if fault:
+        if fault := _fault_of(opened):
             raise BadPicture(path, fault)
         deep = ";16" in str(opened.tile and opened.tile[0].args)  # Pillow keeps the upper 8 bits of deep colors
         if least:

@@ -3,8 +3,6 @@
 A plan is a function of the seed and the epoch, so a resumed run has the same plan and goes on in the middle of it.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple, Sequence
 
 import numpy as np
@@ -16,10 +14,9 @@ from utils import derived_seed
 class Batch(NamedTuple):
     """Positions of images (N,): ``first`` are A, the sources or real faces, ``second`` B, the targets, or -1 for none.
 
-    Samples without a second image come first.
-    ``flip`` says which samples are mirrored, with all their images. ``truth`` (N, 2) are the pictures that the swap of
-    a sample should give, C and D: each person in their own scene with the other's expression; -1 where there is none.
-    ``mismatch`` (N, 2) says which of A and B may also be shown with the other's label, as fakes.
+    Samples without a second image come first. ``flip`` says which samples are mirrored. ``truth`` (N, 2) are the
+    positions of the true swaps C and D (:func:`true_swaps`), or -1. ``mismatch`` (N, 2) says which of A and B may also
+    be shown with the other's label, as fakes.
     """
 
     first: np.ndarray
@@ -79,14 +76,18 @@ def gan_plan(samples: Sequence[Sample], batch_size: int, seed: int, epoch: int, 
     expressions = np.unique(labels)
     of = {e: np.flatnonzero(labels == e) for e in expressions}
     others = {e: np.flatnonzero(labels != e) for e in expressions}
+
+    def draw(positions: np.ndarray) -> np.ndarray:  # none twice while there are enough
+        return random.choice(positions, batch_size, replace=len(positions) < batch_size)
+
     steps = max(1, len(labels) // batch_size)
     first, second = np.empty((2, steps, batch_size), np.int64)
     for i, a in enumerate(random.choice(expressions, steps)):
-        first[i] = _draw(random, of[a], batch_size)
+        first[i] = draw(of[a])
         if balanced:
             second[i] = [random.choice(of[b]) for b in random.choice(expressions[expressions != a], batch_size)]
         else:
-            second[i] = _draw(random, others[a], batch_size)
+            second[i] = draw(others[a])
     whole = Batch.of(first.ravel(), second.ravel())
     if scene_truth:
         whole = whole._replace(truth=true_swaps(whole.first, whole.second, samples))
@@ -127,10 +128,7 @@ def true_swaps(first: np.ndarray, second: np.ndarray, samples: Sequence[Sample])
 
 
 def _even(count: int, batch_size: int) -> np.ndarray:
-    """Sizes of batches that are equal to within one, ``batch_size`` at most, and no image alone, if it can be.
-
-    No small last batch spoils batch norm.
-    """
+    """Return sizes of batches that are equal to within one, at most ``batch_size`` and at least 2 for batch norm."""
     return _parts(count, max(1, min(-(-count // batch_size), count // min(batch_size, 2))))
 
 
@@ -163,7 +161,7 @@ def recognizer_plan(labels: np.ndarray, pairs: np.ndarray, batch_size: int, extr
     sizes = np.full((len(parts), 1 + extra), batch_size)
     sizes[:, 0] = parts
     further = _drawn(random, labels[pairs[:, 0]] if synthesized else labels, len(parts) * extra * batch_size, balanced)
-    whole = _in_turn(order, pairs[further] if synthesized else _alone(further), parts, extra * batch_size)
+    whole = _in_turn(order, further, pairs if synthesized else None, parts, extra * batch_size)
     is_real = _alternating(parts, extra * batch_size)
     whole.flip[is_real] = real.random(len(order)) < 0.5
     whole.flip[~is_real] = random.random(len(further)) < 0.5
@@ -187,13 +185,8 @@ def mixed_plan(labels: np.ndarray, pairs: np.ndarray, batch_size: int, mix: floa
     real, random = _random(seed, "real", "recognizer", epoch), _random(seed, "further", epoch)
     order, parts = _drawn(real, labels, len(labels), balanced), _parts(len(labels), steps)
     further = _drawn(random, labels[pairs[:, 0]] if synthesized else labels, steps * others, balanced)
-    whole = _in_turn(order, pairs[further] if synthesized else _alone(further), parts, others)
+    whole = _in_turn(order, further, pairs if synthesized else None, parts, others)
     return Plan.of(whole._replace(flip=random.random(len(whole.first)) < 0.5), parts + others)
-
-
-def _alone(positions: np.ndarray) -> np.ndarray:
-    """Positions (N,) as pairs without a second image (N, 2)."""
-    return np.stack([positions, np.full(len(positions), -1)], 1)
 
 
 def _alternating(parts: np.ndarray, others: int) -> np.ndarray:
@@ -201,11 +194,15 @@ def _alternating(parts: np.ndarray, others: int) -> np.ndarray:
     return np.repeat(np.tile([True, False], len(parts)), np.stack([parts, np.full(len(parts), others)], 1).ravel())
 
 
-def _in_turn(order: np.ndarray, further: np.ndarray, parts: np.ndarray, others: int) -> Batch:
-    """Images without a second one (N,), in parts; behind each part come ``others`` pairs of ``further`` (P, 2)."""
-    chosen = np.empty((len(order) + len(further), 2), np.int64)
+def _in_turn(order: np.ndarray, further: np.ndarray, pairs: np.ndarray | None, parts: np.ndarray, others: int) -> Batch:
+    """Return images in parts, without partners; behind each come ``others`` of the ``further`` images, or pairs."""
+    chosen = np.full((len(order) + len(further), 2), -1)
     is_first = _alternating(parts, others)
-    chosen[is_first], chosen[~is_first] = _alone(order), further
+    chosen[is_first, 0] = order
+    if pairs is None:
+        chosen[~is_first, 0] = further
+    else:
+        chosen[~is_first] = pairs[further]
     return Batch.of(*np.ascontiguousarray(chosen.T))
 
 
@@ -224,11 +221,6 @@ def third_of_pairs(pairs: np.ndarray, seed: int, epoch: int) -> np.ndarray:
     """Return a random third of all pairs (P, 2), another for every recognizer epoch (METHOD §5, ``--ablation``)."""
     random = _random(seed, "ablation", epoch)
     return pairs[np.sort(random.choice(len(pairs), max(1, round(len(pairs) / 3)), replace=False))]
-
-
-def _draw(random: np.random.Generator, positions: np.ndarray, count: int) -> np.ndarray:
-    """``count`` positions, none twice while there are enough."""
-    return random.choice(positions, count, replace=len(positions) < count)
 
 
 def _random(seed: int, *stream: int | str) -> np.random.Generator:

@@ -3,8 +3,6 @@
 Neither is written into the data directory: a run keeps them with its checkpoint.
 """
 
-from __future__ import annotations
-
 from array import array
 from collections import Counter
 from dataclasses import replace
@@ -26,18 +24,19 @@ def with_validation(layout: Layout, seed: int, share: float = 0.1) -> Layout:
     """
     if layout.val:
         return layout
-    chosen = _choose_validation(layout.train, share, seed)
-    return replace(layout, train=[s for s in layout.train if s.name not in chosen],
-                   val=[s for s in layout.train if s.name in chosen])
+    return _validated(layout, choose_validation(layout.train, share, seed))
 
 
 def with_validation_names(layout: Layout, names: Iterable[str]) -> Layout:
-    """The layout with the validation split that a run has cut before. Raises UserError if the data has changed since.
-    """
+    """Return the layout with the validation split that a run has cut. Raises UserError if the data has changed."""
     names, listed = set(names), {sample.name for sample in layout.train}
     if not names <= listed:
         raise UserError(f"{layout.root}: {len(names - listed)} images of the run's validation split are no longer "
                         "among its training images; restore the lists, or start a new run")
+    return _validated(layout, names)
+
+
+def _validated(layout: Layout, names: set[str]) -> Layout:
     return replace(layout, train=[s for s in layout.train if s.name not in names],
                    val=[s for s in layout.train if s.name in names])
 
@@ -53,8 +52,11 @@ def with_kept_validation(layout: Layout, run: Path) -> Layout:
     return with_validation_names(layout, read_label_list(kept))
 
 
-def _choose_validation(train: Sequence[Sample], share: float, seed: int) -> set[str]:
-    """Groups (a subject's images, or single images) in random order, each taken while it brings the counts nearer."""
+def choose_validation(train: Sequence[Sample], share: float, seed: int) -> set[str]:
+    """Choose a share of the samples by name, whole subjects, with the shares of the expressions kept.
+
+    Groups (a subject's images, or single images) come in random order, each taken if it brings the counts nearer.
+    """
     total = Counter(sample.label for sample in train)
     missing = {label: max(1.0, share * count) if count > 1 else 0.0 for label, count in total.items()}
     groups: dict[str, list[Sample]] = {}
@@ -110,18 +112,15 @@ def _paired(sources: numpy.ndarray, targets: numpy.ndarray) -> numpy.ndarray:
 
 
 def pair_lines(samples: Sequence[Sample], pairs: numpy.ndarray) -> Iterator[str]:
-    """The lines of an ``images_gan_nature.list``, ``<source stem>_<target name> <label>``, for pairs of positions (P,
-    2) in some samples (METHOD §4).
-    """
+    """Yield ``<source stem>_<target name> <label>`` for pairs of positions (P, 2) in some samples (METHOD §4)."""
     for source, target in zip(*map(numpy.ndarray.tolist, pairs.T)):
         yield f"{_stem(samples[source].name)}_{samples[target].name} {samples[source].label}\n"
 
 
 def read_pairs(path: Path, samples: Sequence[Sample]) -> numpy.ndarray:
-    """Read an ``images_gan_nature.list``, resolving names with underscores against the names that are known.
+    """Read an ``images_gan_nature.list`` into (P, 2) positions of sources and targets in ``samples``.
 
-    (P, 2) positions of sources and targets in ``samples``. The label of a line repeats the source's and is not needed.
-    UserError tells the file and the line that names no known pair.
+    Names with underscores are resolved against those of the samples. Raises UserError if a line names no such pair.
     """
     by_stem: dict[str, int] = {}
     for i, sample in enumerate(samples):

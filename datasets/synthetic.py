@@ -1,7 +1,5 @@
 """The built-in data set of drawn faces: ``python -m datasets.synthetic OUT``."""
 
-from __future__ import annotations
-
 import argparse
 
 from options.option import LARGEST, OneLineParser, check_ranges
@@ -9,7 +7,7 @@ from utils import run_command
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The command line."""
+    """Run the command."""
     options = build_parser().parse_args(arguments)
     check_ranges(options, subjects_train=(1, 100000), subjects_test=(1, 100000), scenes=(1, 1000), seed=(0, LARGEST))
     from datasets.drawing.data_set import EXPRESSIONS, make_dataset
@@ -21,8 +19,8 @@ def main(arguments: list[str] | None = None) -> None:
           f"train on them with --data_dir {out} -a {' '.join(EXPRESSIONS)}")
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The options of this command."""
+def build_parser() -> OneLineParser:
+    """Return the parser of this command."""
     parser = OneLineParser(prog="python -m datasets.synthetic", description="Draw the built-in data set.",
                            formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("out", metavar="OUT", help="the directory to draw into: new, empty or drawn by this command")

@@ -1,7 +1,5 @@
 """Videos → frames, through OpenCV, which is an optional package; and which face of a frame is which person."""
 
-from __future__ import annotations
-
 import math
 import os
 from pathlib import Path

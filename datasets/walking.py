@@ -1,25 +1,34 @@
 """Which files below a directory belong to the user's data: the one walk of all commands."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-
-from datasets.files import is_image_name
-from datasets.names import natural_key
 from utils import UserError
 
+ENDINGS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".jp2",
+           ".avif", ".heic", ".heif")
 _OF_TOOLS = re.compile(r"[.@#$~].*|__.*|lost\+found|System Volume Information|Network Trash Folder|Temporary Items",
                        re.IGNORECASE)
 
 
+def is_image_name(name: str) -> bool:
+    """Return whether a file is an image by its name; hidden files are not."""
+    return name.lower().endswith(ENDINGS) and not name.startswith(".")
+
+
+def natural_key(text: str) -> tuple:
+    """Return the key that sorts texts with the numbers in them as numbers: ``2`` before ``10``."""
+    parts: list = re.split("([0-9]+)", text)
+    parts[1::2] = [(len(part.lstrip("0")), part) for part in parts[1::2]]
+    return tuple(parts), text
+
+
 @dataclass
 class Walk:
-    """The files below some directories. Numbers in their names are sorted as numbers.
+    """The files below some directories, by their natural keys.
 
     ``images`` are those with the ending of an image, ``others`` all other visible ones. ``hidden`` counts the files
     that are hidden, or in directories that are hidden or that tools have made, by the reason.
@@ -30,7 +39,7 @@ class Walk:
     hidden: Counter = field(default_factory=Counter)
 
     def passed_over(self) -> Counter:
-        """The number of files that are no images, by the reason or by their ending."""
+        """Return the number of files that are no images, by the reason or by their ending."""
         return self.hidden + Counter(path.suffix.lower() or "without an ending" for path in self.others)
 
 
@@ -84,6 +93,6 @@ def _kind(entry: os.DirEntry) -> str:
 
 
 def describe(counts: Counter) -> str:
-    """``7 passed over (5 in .ipynb_checkpoints, 2 .txt)``: the number of files and what it is made of."""
+    """Return the number of files and what it is made of: ``7 passed over (5 in .ipynb_checkpoints, 2 .txt)``."""
     parts = ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
     return f"{counts.total()} passed over" + (f" ({parts})" if parts else "")

@@ -256,4 +256,4 @@ def test_affectnet_reads_ten_thousand_annotations_in_seconds(tmp_path):
     started = time.process_time()
     found = read_affectnet(source, 8)
     assert time.process_time() - started < 2.5
-    assert [sum(s.label == label for s in found.splits["train"]) for label in range(8)] == [626] * 8
+    assert [sum(s.label == label for s in found.split("train")) for label in range(8)] == [626] * 8

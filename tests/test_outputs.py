@@ -13,7 +13,8 @@ from PIL import Image
 from conftest import REPOSITORY, cases, fill, refused, snapshot, train_command
 from commands.generate import Names, copied, named_pairs
 from datasets import align, check, convert
-from datasets.layout import Sample, content_of
+from datasets.layout import Sample
+from datasets.loading import Images
 
 
 def test_generate_writes_into_no_directory_but_a_new_one(finished, tmp_path):
@@ -124,10 +125,10 @@ def test_aligned_faces_do_not_go_among_foreign_files(faces, tmp_path):
 def test_every_byte_that_counts_changes_the_fingerprint(tmp_path, size, early):
     sample = Sample("x", 0, tmp_path / "x")
     sample.path.write_bytes(b"a" * size)
-    before = content_of([sample])
+    before = Images([sample], 32, "none").content()
     sample.path.write_bytes(b"a" * (size + 1))
-    assert content_of([sample]) != before
+    assert Images([sample], 32, "none").content() != before
     changed = bytearray(b"a" * max(1, size))
     changed[0 if early else -1] = 0
     sample.path.write_bytes(changed)
-    assert content_of([sample]) != before
+    assert Images([sample], 32, "none").content() != before

@@ -1,7 +1,5 @@
 """Files of photographs → files of aligned faces, by one process or several."""
 
-from __future__ import annotations
-
 import multiprocessing
 import signal
 from concurrent.futures import ProcessPoolExecutor
@@ -13,14 +11,11 @@ from typing import Iterator
 import numpy
 from PIL import Image
 
-from datasets.aligning.alignment import NoFace, align_points
-from datasets.aligning.detect import FaceDetector
+from datasets.aligning.detect import FaceDetector, NoFace, align_points
 from datasets.aligning.geometry import fit_of
 from datasets.aligning.landmarks import LARGEST_TILT, Landmarks
 from datasets.pictures import BLANK, BadPicture, exif_turn, greys_of, is_blank, read_picture
 from utils import UserError, save_picture
-
-_KEPT_ENDINGS = (".jpg", ".jpeg", ".png")
 
 
 @dataclass(frozen=True)
@@ -70,21 +65,16 @@ class Aligner:
                 raise UserError("no landmarks given")
             if is_blank(greys_of(photo)):
                 raise BadPicture(name, BLANK)
-            self._check(points, photo, name)
+            if abs(fit_of(points).tilt) > LARGEST_TILT and exif_turn(self._source / name) is not None:
+                raise UserError("unusable landmarks: they were found before the picture was turned as its EXIF block "
+                                "says")
+            if fault := self.landmarks.fault_of(name, photo.size):
+                raise UserError(f"unusable landmarks: {fault}")
             return [points]
         faces = self._detector(photo, self._options.every_face)
         if not faces:
             raise NoFace("no face found")
         return [face.points for face in faces]
-
-    def _check(self, points: numpy.ndarray, photo: Image.Image, name: str) -> None:
-        """Raise UserError if the points given for a photograph are none of an upright face in it."""
-        lies = abs(fit_of(points).tilt) > LARGEST_TILT
-        if lies and exif_turn(self._source / name) is not None:
-            raise UserError("unusable landmarks: they were found before the picture was turned as its EXIF block says")
-        fault = self.landmarks.fault_of(name, photo.size)
-        if fault:
-            raise UserError(f"unusable landmarks: {fault}")
 
     def _face_name(self, name: str, number: int) -> str:
         stem, ending = output_name(name).rsplit(".", 1)
@@ -97,7 +87,7 @@ class Aligner:
 
 def output_name(name: str) -> str:
     """The name of an aligned picture: the source's, with ``.jpg`` appended unless it is a JPEG or PNG file."""
-    return name if name.lower().endswith(_KEPT_ENDINGS) else name + ".jpg"
+    return name if name.lower().endswith((".jpg", ".jpeg", ".png")) else name + ".jpg"
 
 
 # --------------------------------------------------------------------------------------------- many processes

@@ -1,9 +1,7 @@
-"""Faces and their five points: YuNet, the libfacedetection model, through OpenCV's ``FaceDetectorYN``.
+"""Faces of a photograph: found with YuNet through OpenCV's ``FaceDetectorYN``, and cut out upright at one size.
 
 OpenCV is an optional package and is imported when a detector is made.
 """
-
-from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +34,35 @@ class Face:
     score: float
 
 
+class NoFace(UserError):
+    """The picture shows no face that the detector is sure of."""
+
+
+def align_face(photo: Image.Image, size: int, margin: float, detector: "FaceDetector"
+               ) -> tuple[Image.Image, numpy.ndarray]:
+    """Return the largest face of an RGB photograph, upright in ``size`` × ``size`` pixels, and the 2×3 matrix to it.
+
+    The matrix maps points of the photograph to points of the crop; :func:`datasets.aligning.geometry.paste_back` takes
+    it to put an edited face back. Raises :class:`NoFace`.
+    """
+    faces = detector(photo)
+    if not faces:
+        raise NoFace("no face found")
+    return align_points(photo, faces[0].points, size, margin)
+
+
+def align_points(photo: Image.Image, points: numpy.ndarray, size: int, margin: float
+                 ) -> tuple[Image.Image, numpy.ndarray]:
+    """As :func:`align_face`, for known points (5, 2) in pixels. Raises UserError if they are no face of the picture."""
+    if ((points < -0.5 * max(photo.size)) | (points > 1.5 * max(photo.size))).any():
+        raise UserError("unusable landmarks: the points lie outside the picture")
+    try:
+        matrix = similarity(points, template(size, margin))
+        return warp(photo, matrix, size), matrix
+    except ValueError as error:
+        raise UserError(f"unusable landmarks: {error}") from None
+
+
 class FaceDetector:
     """Finds faces: ``FaceDetector(model)(photo)`` → list of :class:`Face`, the largest first.
 
@@ -44,7 +71,16 @@ class FaceDetector:
     """
 
     def __init__(self, model: str | Path, score: float = 0.6):
-        cv2 = _opencv()
+        try:
+            import cv2
+        except ImportError:
+            raise UserError("finding faces needs OpenCV, which is not installed; "
+                            "pip install -r requirements-optional.txt") from None
+        if not hasattr(cv2, "FaceDetectorYN"):
+            raise UserError(f"OpenCV {cv2.__version__} is too old for the face detector; "
+                            "pip install --upgrade -r requirements-optional.txt")
+        cv2.setNumThreads(1)
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
         if not Path(model).is_file():
             raise UserError(f"{model}: no such model file; {MODEL_HINT}")
         if found := placeholder(model):
@@ -115,20 +151,6 @@ class FaceDetector:
         self._network.setScoreThreshold(score)
         rows = self._network.detect(numpy.asarray(picture)[:, :, ::-1].copy())[1]
         return numpy.zeros((0, 15)) if rows is None else rows.astype(float)
-
-
-def _opencv():
-    try:
-        import cv2
-    except ImportError:
-        raise UserError("finding faces needs OpenCV, which is not installed; "
-                        "pip install -r requirements-optional.txt") from None
-    if not hasattr(cv2, "FaceDetectorYN"):
-        raise UserError(f"OpenCV {cv2.__version__} is too old for the face detector; "
-                        "pip install --upgrade -r requirements-optional.txt")
-    cv2.setNumThreads(1)
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
-    return cv2
 
 
 def _grouped(candidates: numpy.ndarray) -> list[Face]:

@@ -1,19 +1,15 @@
 """A directory of photographs → one of aligned faces; a data directory stays one."""
 
-from __future__ import annotations
-
 import sys
 from collections import Counter
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from datasets.aligning.aligner import Aligner, Options, align_all, output_name
-from datasets.aligning.detect import MODEL_HINT
-from datasets.files import ENDINGS
 from datasets.layout import image_directory
 from datasets.lists import read_lines, read_lists, subject_line
 from datasets.names import Names
-from datasets.walking import describe, walk
+from datasets.walking import ENDINGS, describe, walk
 from options.schema import Flag, Maybe, Number, Text, Whole, check
 from utils import UserError, progress, read_json, sha256, write_json, write_text
 
@@ -37,19 +33,25 @@ def align_directory(source: Path, out: Path, options: Options, *, workers: int =
                         "align without --all")
     subjects = read_lists(source, complete=False).subjects if is_layout else {}
     photos, faces = (image_directory(source), out / "data") if is_layout else (source, out)
-    names = _image_names(photos)
+    files = walk(photos)
+    if files.passed_over():
+        print(f"{photos}: {describe(files.passed_over())}")
+    if not files.images:
+        raise UserError(f"{photos}: holds no images ({' '.join(ENDINGS)})")
+    names = [path.relative_to(photos).as_posix() for path in files.images]
     taken = frozenset(map(output_name, names))
     if len(taken) < len(names):
         raise UserError(f"{photos}: some images differ only in that one ends in .jpg; rename one of them")
-    record = replace(options, model=None if options.landmarks else _sha256_of_model(options.model))
     setup = (photos, faces, options, taken)
     landmarks = Aligner(*setup).landmarks  # a missing package or a wrong model shows here, before anything is written
+    record = replace(options, model=None if options.landmarks else sha256(options.model))
     if landmarks:
         landmarks.check_names(names)
     overwrite |= _open_output(out, {**asdict(record), "source": str(source.resolve()),
                                     "points": landmarks and landmarks.digest}, overwrite)
 
-    waiting = [name for name in names if overwrite or not _is_done(photos / name, faces / output_name(name))]
+    waiting = [name for name in names if overwrite or not (face := faces / output_name(name)).is_file()
+               or face.stat().st_mtime < (photos / name).stat().st_mtime]
     faults = dict(progress(align_all(waiting, workers, *setup), "aligning", len(waiting), "image"))
     faults = {name: fault for name, fault in faults.items() if fault}
     write_text(out / "no_face.list", "".join(f"{name} {fault}\n" for name, fault in sorted(faults.items())))
@@ -64,28 +66,14 @@ def align_directory(source: Path, out: Path, options: Options, *, workers: int =
 
 
 def alignment_of(root: Path) -> dict[str, float] | None:
-    """The ``size`` and ``margin`` with which a directory was aligned; None for any other directory."""
+    """Return the ``size`` and ``margin`` with which a directory was aligned; None for any other directory."""
     record = Path(root) / "align.json"
     settings = read_json(record) if record.is_file() else None
-    if not isinstance(settings, dict) or not all(isinstance(settings.get(key), (int, float))
-                                                 for key in ("size", "margin")):
-        return None
-    return {"size": int(settings["size"]), "margin": float(settings["margin"])}
-
-
-def _sha256_of_model(model: str) -> str:
-    if not Path(model).is_file():
-        raise UserError(f"{model}: no such model file; {MODEL_HINT}")
-    return sha256(model)
-
-
-def _image_names(photos: Path) -> list[str]:
-    files = walk(photos)
-    if files.passed_over():
-        print(f"{photos}: {describe(files.passed_over())}")
-    if not files.images:
-        raise UserError(f"{photos}: holds no images ({' '.join(ENDINGS)})")
-    return [path.relative_to(photos).as_posix() for path in files.images]
+    if isinstance(settings, dict):
+        size, margin = settings.get("size"), settings.get("margin")
+        if isinstance(size, (int, float)) and isinstance(margin, (int, float)):
+            return {"size": int(size), "margin": float(margin)}
+    return None
 
 
 def _open_output(out: Path, settings: dict[str, object], overwrite: bool) -> bool:
@@ -108,10 +96,6 @@ def _open_output(out: Path, settings: dict[str, object], overwrite: bool) -> boo
                             "or align everything anew with --overwrite")
     write_json(record, settings)
     return corrected
-
-
-def _is_done(photo: Path, face: Path) -> bool:
-    return face.is_file() and photo.is_file() and face.stat().st_mtime >= photo.stat().st_mtime
 
 
 def _report(names: list[str], waiting: list[str], faults: dict[str, str], out: Path) -> None:

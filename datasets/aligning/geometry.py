@@ -5,8 +5,6 @@ order right eye, left eye, tip of the nose, right and left corner of the mouth (
 right eye is on the left of the picture). Matrices are 2×3 and map points of the photograph to points of the crop.
 """
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 
@@ -91,13 +89,12 @@ def warp(photo: Image.Image, matrix: numpy.ndarray, size: int) -> Image.Image:
 
     Beyond the edges of the photograph its outermost pixels go on. ValueError where the crop does not touch it.
     """
-    scale = math.sqrt(abs(numpy.linalg.det(matrix[:, :2])))
-    corners = transformed(inverse(matrix), numpy.array([[0, 0], [size, 0], [0, size], [size, size]], float))
+    scale, corners = _scale_and_corners(matrix, size)
     reach = 3 * max(1, 1 / scale)
     left, top = numpy.floor(corners.min(0) - reach).astype(int)
     right, bottom = numpy.ceil(corners.max(0) + reach).astype(int)
     region = _extended_crop(photo, left, top, right, bottom)
-    matrix = numpy.column_stack([matrix[:, :2], transformed(matrix, numpy.array([[left, top]], float))[0]])
+    matrix = _from_corner(matrix, left, top)
 
     shrink = max(1, int(1 / scale))     # bicubic sampling skips pixels when it shrinks, so average them before
     if shrink > 1:
@@ -108,6 +105,17 @@ def warp(photo: Image.Image, matrix: numpy.ndarray, size: int) -> Image.Image:
     crop = region.transform((finer * size, finer * size), Image.Transform.AFFINE, backwards.ravel(),
                             Image.Resampling.BICUBIC)
     return crop.reduce(finer) if finer > 1 else crop
+
+
+def _scale_and_corners(matrix: numpy.ndarray, size: int) -> tuple[float, numpy.ndarray]:
+    """Return the scale of a transform, and where in the photograph the corners (4, 2) of the crop lie."""
+    corners = numpy.array([[0, 0], [size, 0], [0, size], [size, size]], float)
+    return math.sqrt(abs(numpy.linalg.det(matrix[:, :2]))), transformed(inverse(matrix), corners)
+
+
+def _from_corner(matrix: numpy.ndarray, left: int, top: int) -> numpy.ndarray:
+    """Return the matrix for a part of the photograph that begins at this corner."""
+    return numpy.column_stack([matrix[:, :2], transformed(matrix, numpy.array([[left, top]], float))[0]])
 
 
 def _extended_crop(photo: Image.Image, left: int, top: int, right: int, bottom: int) -> Image.Image:
@@ -133,21 +141,20 @@ def paste_back(photo: Image.Image, face: Image.Image, matrix: numpy.ndarray, sof
     ``matrix`` is the one that the alignment returned, for a crop of ``face``'s size. The face fades into the
     photograph over the outer ``soft`` share of its side.
     """
-    size = face.width
-    scale = math.sqrt(abs(numpy.linalg.det(matrix[:, :2])))
-    mask = border_mask(size, soft)
+    size, mask = face.width, border_mask(face.width, soft)
+    scale, _ = _scale_and_corners(matrix, size)
     if scale > 1:       # the face was enlarged: shrink it properly before it is sampled
         smaller = max(1, round(size / scale))
         face, mask = (image.resize((smaller, smaller), Image.Resampling.LANCZOS) for image in (face, mask))
         matrix = matrix * (smaller / size)
         size = smaller
-    corners = transformed(inverse(matrix), numpy.array([[0, 0], [size, 0], [0, size], [size, size]], float))
+    _, corners = _scale_and_corners(matrix, size)
     left, top = numpy.maximum(numpy.floor(corners.min(0)).astype(int), 0).tolist()
     right, bottom = numpy.minimum(numpy.ceil(corners.max(0)).astype(int), photo.size).tolist()
     result = photo.convert("RGB")
     if left >= right or top >= bottom:
         return result
-    forwards = numpy.column_stack([matrix[:, :2], transformed(matrix, numpy.array([[left, top]], float))[0]])
+    forwards = _from_corner(matrix, left, top)
     placed, placed_mask = (image.transform((right - left, bottom - top), Image.Transform.AFFINE, forwards.ravel(),
                                            Image.Resampling.BICUBIC) for image in (face.convert("RGB"), mask))
     result.paste(placed, (left, top), placed_mask)

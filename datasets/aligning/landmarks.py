@@ -1,14 +1,12 @@
 """Five points per image from a file, where they are known already: a table, or RAF-DB's manual annotation."""
 
-from __future__ import annotations
-
 from itertools import permutations
 from pathlib import Path
 from typing import Iterable, Sequence
 
 import numpy
 
-from datasets.aligning.geometry import Fit, fit_of
+from datasets.aligning.geometry import fit_of
 from datasets.lists import read_lines, shortened
 from datasets.names import Names
 from utils import UserError, fingerprint
@@ -43,9 +41,9 @@ class Landmarks:
             if not files:
                 raise UserError(f"{path}: holds no *{_RAF_ENDING}; give such a directory or a file of lines "
                                 f"\"{_FORM}\"")
-            self._points = {_raf_stem(file): _read_raf(file) for file in files}
+            self._points = {file.name.removesuffix(_RAF_ENDING): _read_raf(file) for file in files}
         elif path.name.endswith(_RAF_ENDING):
-            self._points = {_raf_stem(path): _read_raf(path)}
+            self._points = {path.name.removesuffix(_RAF_ENDING): _read_raf(path)}
         else:
             self._points = _read_table(path)
         self._names = Names(path, self._points)
@@ -58,8 +56,7 @@ class Landmarks:
 
     def of(self, name: str) -> numpy.ndarray | None:
         """The points of an image, or None."""
-        key = self._key(name)
-        return None if key is None else self._points[key]
+        return self._points.get(self._key(name))
 
     def fault_of(self, name: str, size: tuple[int, int]) -> str | None:
         """What is wrong with the points of an image of this width and height, or None."""
@@ -99,8 +96,7 @@ def fault_of_points(points: numpy.ndarray, size: tuple[int, int]) -> str | None:
     fit = fit_of(points)
     if fit.side < LEAST_SIDE:
         return _small(fit.side)
-    unfit = _unfit(fit.residual, likely_order([points])) if fit.residual > LARGE_RESIDUAL else None
-    if unfit:
+    if fit.residual > LARGE_RESIDUAL and (unfit := _unfit(fit.residual, likely_order([points]))):
         return unfit
     middle = points.mean(0)
     if (middle < 0).any() or (middle > size).any():
@@ -110,16 +106,13 @@ def fault_of_points(points: numpy.ndarray, size: tuple[int, int]) -> str | None:
 
 def likely_order(several: Sequence[numpy.ndarray]) -> str | None:
     """The order or form in which points (5, 2) fit upright faces far better than as they are, in words; or None."""
-    def fits(form: str, order: tuple[int, ...]) -> list[Fit]:
-        return [fit_of(OTHER_FORMS[form](points)[list(order)]) for points in several]
-
-    def mean_residual(found: list[Fit]) -> float:
-        upright = numpy.median([abs(fit.tilt) for fit in found]) <= LARGEST_TILT
-        return float(numpy.mean([fit.residual for fit in found])) if upright else numpy.inf
+    def mean_residual(form: str, order: tuple[int, ...]) -> float:
+        fits = [fit_of(OTHER_FORMS[form](points)[list(order)]) for points in several]
+        upright = numpy.median([abs(fit.tilt) for fit in fits]) <= LARGEST_TILT
+        return float(numpy.mean([fit.residual for fit in fits])) if upright else numpy.inf
 
     given = float(numpy.mean([fit_of(points).residual for points in several]))
-    tried = {(form, order): mean_residual(fits(form, order))
-             for form in OTHER_FORMS for order in permutations(range(5))}
+    tried = {(form, order): mean_residual(form, order) for form in OTHER_FORMS for order in permutations(range(5))}
     form, order = min(tried, key=tried.get)
     if tried[form, order] > given / 3:
         return None
@@ -139,11 +132,6 @@ def _unfit(residual: float, order: str | None) -> str | None:
 
 # -------------------------------------------------------------------------------------------------- reading
 
-
-def _raf_stem(path: Path) -> str:
-    return path.name[:-len(_RAF_ENDING)]
-
-
 def _read_raf(path: Path) -> numpy.ndarray:
     return numpy.array([_numbers(line.split(), 2, f"{path}, line {number}", line, "x y")
                         for number, line in enumerate((read_lines(path) + [""] * 5)[:5], 1)])
@@ -156,7 +144,8 @@ def _read_table(path: Path) -> dict[str, numpy.ndarray]:
         if not line.strip():
             continue
         name, *values = line.rsplit(",", 10) if line.count(",") >= 10 else line.rsplit(None, 10)
-        if number <= 2 and (not values and name.strip().isdigit() or values and not any(map(_is_number, values))):
+        is_head = name.strip().isdigit() if not values else not any(map(_is_number, values))
+        if number <= 2 and is_head:
             continue
         if name in points:
             raise UserError(f"{path}, line {number}: a second line for {shortened(name)}; keep the right one")

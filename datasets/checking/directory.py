@@ -1,7 +1,5 @@
 """All checks of a data directory, in order."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Sequence
@@ -11,7 +9,7 @@ from datasets.checking.looks import inspect_pictures, look_at
 from datasets.checking.overview import contact_sheet, table
 from datasets.files import check_output, is_drawn
 from datasets.layout import arranged, image_directory
-from datasets.lists import Lists, read_lists
+from datasets.lists import read_lists
 from utils import UserError, check_picture_name, save_picture
 
 OURS = b"contact sheet of datasets.check"  # the comment by which a sheet is known
@@ -23,8 +21,9 @@ def check_directory(root: Path, expressions: Sequence[str] | None = None, neutra
 
     ``expressions`` names the labels where the directory does not; ``neutral`` is the expression that serves as
     neutral. The sheet goes to ``root/check.jpg`` unless ``sheet`` says otherwise; a picture of this name that is no
-    sheet of ours is left alone. Raises UserError if a list is malformed or that of training is absent, and where
-    ``sheet`` cannot be written. """
+    sheet of ours is left alone. Raises UserError if a list is malformed or that of training is absent, or if ``sheet``
+    cannot be written.
+    """
     findings, lists = Findings(), read_lists(root, need_test=False)
     images, place = image_directory(root), sheet or root / "check.jpg"
     check_picture_name(place)
@@ -32,8 +31,9 @@ def check_directory(root: Path, expressions: Sequence[str] | None = None, neutra
     if sheet:
         check_output(sheet, "--sheet", trees=[images], inputs=listed)
     names = lists.expressions or tuple(expressions or ())
-    if not names:
-        names = _numbers(lists)
+    if not names:  # the labels themselves; one that is far too high is a mistake and has no name
+        highest = max((row.label for row in lists.rows() if row.label < 100), default=0)
+        names = tuple(map(str, range(max(2, 1 + highest))))
         findings.notes.append("nothing names the expressions: labels are shown as numbers (name them with -a)")
     if not lists.test:
         findings.notes.append("there is no test list: only --folds can train on these images")
@@ -45,27 +45,15 @@ def check_directory(root: Path, expressions: Sequence[str] | None = None, neutra
     looks = look_at(layout)
     inspect_pictures(looks, findings)
     inspect_unlisted(lists, findings)
-    if not sheet and not is_free(place):
+    if not sheet and os.path.lexists(place) and not is_drawn(place, OURS):
         findings.notes.append(f"no contact sheet, {place} is another picture: choose a place with --sheet FILE")
         return findings
     try:
         check_output(place, "--sheet", trees=[images], inputs=listed)
-        picture = contact_sheet(layout, {seen.sample for seen in looks if seen.fault})
-        save_picture(picture, place, OURS)
+        save_picture(contact_sheet(layout, {seen.sample for seen in looks if seen.fault}), place, OURS)
         print(f"contact sheet: {place}")
     except OSError as error:
         if sheet:
             raise UserError(f"{sheet}: cannot be written ({error.strerror}); choose another --sheet") from None
         findings.notes.append(f"no contact sheet, {root} is not writable: choose a place with --sheet FILE")
     return findings
-
-
-def is_free(place: Path) -> bool:
-    """Whether nothing lies at a place but perhaps a sheet that an earlier check has drawn."""
-    return not os.path.lexists(place) or is_drawn(place, OURS)
-
-
-def _numbers(lists: Lists) -> tuple[str, ...]:
-    """The labels themselves as names; one that is far too high is a mistake and has none."""
-    highest = max((row.label for row in lists.rows() if row.label < 100), default=0)
-    return tuple(map(str, range(max(2, 1 + highest))))

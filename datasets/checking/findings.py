@@ -1,14 +1,12 @@
 """What lists and samples show without a look at the images."""
 
-from __future__ import annotations
-
-from collections import defaultdict
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Iterable, Sequence
 
 from datasets.layout import Layout, class_mistakes, image_directory, label_mistakes, target_only_label
 from datasets.lists import Lists
-from datasets.names import shortened
+from datasets.names import explain_adapted
 from datasets.walking import Walk, describe, walk
 
 SPLITS = ("train", "val", "test")
@@ -23,7 +21,7 @@ class Findings:
 
 
 def inspect_lists(lists: Lists, names: Sequence[str], neutral: str | None, findings: Findings) -> None:
-    """Names in two lists, and labels that name no expression."""
+    """Find names in two lists, and labels that name no expression."""
     if lists.held_out:      # as in the reference's lists; reading takes them out of training
         findings.notes.append(f"{len(lists.held_out)} names of the training list are held out, because the validation "
                               f"or test list has them too, e.g. {min(lists.held_out)}")
@@ -31,9 +29,7 @@ def inspect_lists(lists: Lists, names: Sequence[str], neutral: str | None, findi
         findings.problems.append(f"{len(lists.contradicted)} names have one label in the training list and another in "
                                  f"the validation or test list: {first_of(sorted(lists.contradicted))}")
     if lists.adapted:
-        listed, name = min(lists.adapted.items())
-        findings.notes.append(f"{len(lists.adapted)} listed names are written differently from their files', e.g. "
-                              f"\"{shortened(listed)}\" for {shortened(name)}")
+        findings.notes.append(explain_adapted(lists.adapted, min(lists.adapted)))
     torn = lists.val.keys() & lists.test.keys()
     if torn:
         findings.problems.append(f"leak: {len(torn)} names are in the validation and in the test list, "
@@ -48,7 +44,7 @@ def inspect_lists(lists: Lists, names: Sequence[str], neutral: str | None, findi
 
 
 def inspect_classes(layout: Layout, findings: Findings) -> None:
-    """Expressions without images, and synthesis without neutral faces."""
+    """Find expressions without images, and synthesis without neutral faces."""
     findings.problems += class_mistakes(layout)
     empty = [name for name, count in zip(layout.expressions, layout.counts("test")) if count == 0]
     if empty:
@@ -64,13 +60,12 @@ def inspect_classes(layout: Layout, findings: Findings) -> None:
 
 
 def inspect_subjects(layout: Layout, lists: Lists, findings: Findings) -> None:
-    """The same person on both sides of a split, and images and subjects that do not find each other."""
+    """Find persons on both sides of a split, and images and subjects that do not find each other."""
     named, listed = set(lists.subjects), lists.names()
-    if named:
-        for names, what in ((named - listed, "lines of subjects.list name no listed image"),
-                            (listed - named, "listed images have no line in subjects.list")):
-            if names:
-                findings.notes.append(f"{len(names)} {what}, e.g. {min(names)}")
+    for names, what in ((named - listed, "lines of subjects.list name no listed image"),
+                        (listed - named, "listed images have no line in subjects.list")):
+        if named and names:
+            findings.notes.append(f"{len(names)} {what}, e.g. {min(names)}")
     subjects = {split: {sample.subject.casefold(): sample.subject for sample in samples if sample.subject}
                 for split, samples in (("train", layout.train + layout.target_only), ("val", layout.val),
                                        ("test", layout.test))}
@@ -82,27 +77,23 @@ def inspect_subjects(layout: Layout, lists: Lists, findings: Findings) -> None:
 
 
 def inspect_unlisted(lists: Lists, findings: Findings) -> None:
-    """Images that no list names, and whole directories of them."""
+    """Find images that no list names, and whole directories of them."""
     images, listed = image_directory(lists.root), lists.names()
     files = walk(images) if images.is_dir() else Walk()
     if files.passed_over():
         findings.notes.append(f"in {images}: {describe(files.passed_over())}")
-    present = [path.relative_to(images).as_posix() for path in files.images]
-    unlisted = [name for name in present if name not in listed]
-    used = {name.rpartition("/")[0] for name in present if name in listed}
-    forgotten: dict[str, int] = defaultdict(int)
-    for name in unlisted:
-        folder = name.rpartition("/")[0]
-        if folder and folder not in used:
-            forgotten[folder] += 1
+    folder_of = {path.relative_to(images).as_posix(): path.parent.relative_to(images).as_posix()
+                 for path in files.images}
+    used = {".", *(folder for name, folder in folder_of.items() if name in listed)}
+    forgotten = Counter(folder for folder in folder_of.values() if folder not in used)
     for folder, count in sorted(forgotten.items()):
         findings.problems.append(f"unlisted class: none of the {count} images in {images / folder} is in a list")
-    rest = [name for name in unlisted if name.rpartition("/")[0] not in forgotten]
+    rest = [name for name, folder in folder_of.items() if name not in listed and folder in used]
     if rest:
         findings.notes.append(f"{len(rest)} images in {images} are in no list, e.g. {rest[0]}")
 
 
 def first_of(items: Iterable[str], count: int = 3) -> str:
-    """The first items of a long list, and how many more there are."""
+    """Return the first items of a long list, and how many more there are."""
     items = list(items)
     return ", ".join(items[:count]) + (f", and {len(items) - count} more" if len(items) > count else "")

@@ -1,7 +1,5 @@
 """What the images show: broken and tiny ones, and pictures that are there twice."""
 
-from __future__ import annotations
-
 import hashlib
 import math
 from collections import defaultdict
@@ -66,26 +64,28 @@ def inspect_pictures(looks: Sequence[Look], findings: Findings) -> None:
     if tiny:
         findings.notes.append(f"{len(tiny)} images are smaller than {TINY} pixels: {first_of(tiny)}")
 
-    same = [(looks[i], looks[j]) for i, j in _identical(looks)]
-    near = [(looks[i], looks[j]) for i, j in near_duplicates([seen.greys for seen in looks])
-            if looks[i].digest != looks[j].digest]
-    known = {(id(one), id(other)) for one, other in same + near}
-    mirrored = [(looks[i], looks[j]) for i, j in near_duplicates([seen.greys for seen in looks], mirrored=True)
-                if (id(looks[i]), id(looks[j])) not in known]
+    greys, same = [seen.greys for seen in looks], list(_identical(looks))
+    near = [(i, j) for i, j in near_duplicates(greys) if looks[i].digest != looks[j].digest]
+    known = {*same, *near}
+    mirrored = [pair for pair in near_duplicates(greys, mirrored=True) if pair not in known]
     for pairs, what in ((same, "byte-identical images"), (near, "nearly identical images"),
                         (mirrored, "images that are nearly each other's mirror image")):
-        across = [f"{one.sample.name} ({one.split}) = {other.sample.name} ({other.split})"
-                  for one, other in pairs if one.split != other.split]
-        if across:
-            findings.problems.append(f"leak: {len(across)} pairs of {what} in two splits: {first_of(across)}")
-        torn = [f"{one.sample.name} = {other.sample.name}"
-                for one, other in pairs if one.sample.label != other.sample.label]
-        if torn:
-            (findings.problems if pairs is same else findings.notes).append(
-                f"{len(torn)} pairs of {what} have two labels: {first_of(torn)}")
-        within = len(pairs) - len(across)
-        if within:
-            findings.notes.append(f"{within} pairs of {what} within one split")
+        _report_pairs([(looks[i], looks[j]) for i, j in pairs], what, findings,
+                      findings.problems if pairs is same else findings.notes)
+
+
+def _report_pairs(pairs: Sequence[tuple[Look, Look]], what: str, findings: Findings, label_findings: list[str]) -> None:
+    """Report pictures that are there twice; those with two labels go to ``label_findings``."""
+    across = [f"{one.sample.name} ({one.split}) = {other.sample.name} ({other.split})"
+              for one, other in pairs if one.split != other.split]
+    if across:
+        findings.problems.append(f"leak: {len(across)} pairs of {what} in two splits: {first_of(across)}")
+    torn = [f"{one.name} = {other.name}" for one, other in ((one.sample, other.sample) for one, other in pairs)
+            if one.label != other.label]
+    if torn:
+        label_findings.append(f"{len(torn)} pairs of {what} have two labels: {first_of(torn)}")
+    if len(pairs) > len(across):
+        findings.notes.append(f"{len(pairs) - len(across)} pairs of {what} within one split")
 
 
 def _identical(looks: Sequence[Look]) -> Iterator[tuple[int, int]]:
@@ -99,7 +99,7 @@ def _identical(looks: Sequence[Look]) -> Iterator[tuple[int, int]]:
 
 def near_duplicates(greys: Sequence[numpy.ndarray | None], block: int = 1024, mirrored: bool = False
                     ) -> Iterator[tuple[int, int]]:
-    """Pairs of pictures whose standardized greys (1024,) correlate by at least ``SAME_PICTURE``.
+    """Yield pairs of pictures whose standardized greys (1024,) correlate by at least ``SAME_PICTURE``.
 
     With ``mirrored`` one picture of each pair is mirrored. All pairs are compared, block by block as matrix products.
     The correlation does not see brightness, contrast, scale and compression, but tells two photographs of one person

@@ -1,25 +1,14 @@
 """One directory per expression, with or without ``train/``, ``val/``, ``test/`` above them or in each."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 from typing import NamedTuple, Sequence
 
-from datasets.importing import naming
-from datasets.importing.collection import Collection, Importer, source_directory
-from datasets.importing.naming import SubjectPattern, asked_labels, neutral_last, one_word, split_of
-from datasets.layout import Sample
+from datasets.importing.collection import Collection, FoundSample, Importer, source_directory
+from datasets.importing.naming import (NAMING, NamePatterns, asked_labels, decide_test, neutral_last, one_word,
+                                       split_of)
 from datasets.walking import walk
 from utils import UserError
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options of this kind."""
-    parser.add_argument("--target_only", metavar="NAME",
-                        help="a directory of neutral faces that are targets of synthesis, in no class (as MMI's)")
-    parser.add_argument("--ignore", nargs="+", default=[], metavar="NAME", help="directories to leave out")
-    naming.add_options(parser)
 
 
 class Place(NamedTuple):
@@ -32,29 +21,17 @@ class Place(NamedTuple):
 
 
 def read(asked: argparse.Namespace) -> Collection:
-    """Return all images of some directories, with the splits that there are; without them if none is tested on.
-
-    ``--expressions`` picks directories and orders the labels; by default all, by name with neutral last.
-    ``--target_only`` names a directory of neutral faces that are in no class (METHOD §7, row 15).
-    """
-    source, expressions, target_only = source_directory(asked), asked.expressions, asked.target_only
-    pattern = SubjectPattern(asked.subject_regex, asked.scene_regex)
+    """Return all images of some directories, with the splits that there are; without them if none is tested on."""
+    source, target_only = source_directory(asked.source, asked.out), asked.target_only
+    patterns = NamePatterns(asked)
     found = Collection((), walk(source))
-    places = find_places(found, source, asked.ignore)
+    places = _find_places(found, source, asked.ignore)
     names = sorted({place.expression for place in places if place.expression}, key=neutral_last)
     if not names:
         raise UserError(f"{source}: no images in it; it needs one directory per expression, with or without "
                         "train/ and test/ above")
-    what = f"{source}: has no directory with images named"
-    if target_only and target_only not in names:
-        raise UserError(f"{what} {target_only}; it has {', '.join(names)}")
-    if target_only in (expressions or ()):
-        raise UserError(f"--target_only {target_only}: is one of --expressions too, and its faces can be in no class; "
-                        "leave it out of one of them")
-    chosen = asked_labels([name for name in names if name != target_only], expressions, what)
-    if target_only and any(name.lower() == "neutral" for name in expressions or chosen):
-        raise UserError(f"--target_only {target_only}: \"neutral\" is one of the expressions already")
-    found.expressions = tuple(map(one_word, expressions or chosen))
+    chosen = _chosen_directories(names, asked.expressions, target_only, f"{source}: has no directory with images named")
+    found.expressions = tuple(map(one_word, asked.expressions or chosen))
     for split, name, below, path in places:
         if name is None:
             found.leave_out("outside the expressions' directories", path)
@@ -63,45 +40,64 @@ def read(asked: argparse.Namespace) -> Collection:
         else:
             label = len(chosen) if name == target_only else chosen.index(name)
             target = one_word("_".join(filter(None, (split, name, *below.split("/")))))
-            sample = Sample(target, label, path, pattern.subject(below), pattern.scene(below))
-            found.add("train" if name == target_only else split, sample)
-    pattern.check(found.everything())
-    naming.decide_test(found, asked.val_as_test, sum(place.split == "test" for place in places))
+            found.samples.append(FoundSample(target, label, path, **patterns.read(below),
+                                             split="train" if name == target_only else split))
+    patterns.check(found)
+    decide_test(found, asked.val_as_test, sum(place.split == "test" for place in places))
     return found
 
 
-def find_places(found: Collection, source: Path, ignored: Sequence[str]) -> list[Place]:
+def _chosen_directories(names: Sequence[str], expressions: Sequence[str] | None, target_only: str | None, what: str
+                        ) -> list[str]:
+    """Return the directories of the expressions, in the order of their labels (METHOD §7, row 15: target-only faces).
+
+    Raises UserError, which begins with ``what`` where a directory is not there.
+    """
+    if target_only and target_only not in names:
+        raise UserError(f"{what} {target_only}; it has {', '.join(names)}")
+    if target_only in (expressions or ()):
+        raise UserError(f"--target_only {target_only}: is one of --expressions too, and its faces can be in no class; "
+                        "leave it out of one of them")
+    chosen = asked_labels([name for name in names if name != target_only], expressions, what)
+    if target_only and any(name.lower() == "neutral" for name in expressions or chosen):
+        raise UserError(f"--target_only {target_only}: \"neutral\" is one of the expressions already")
+    return chosen
+
+
+def _find_places(found: Collection, source: Path, ignored: Sequence[str]) -> list[Place]:
     """Find the split and the expression of all images of the source; those in ``ignored`` directories are left out.
 
     Splits are directories above those of the expressions or below them. Raises UserError if directories with images lie
     beside them and are none, or if two are the same split.
     """
-    files = [(path, path.relative_to(source).parts) for path in found.walk.images]
-    found.leave_out("in directories that --ignore names", *(path for path, parts in files
-                                                            if set(parts[:-1]) & set(ignored)))
-    files = [(path, parts) for path, parts in files if not set(parts[:-1]) & set(ignored)]
-    level = next((level for level in (0, 1) if any(split_of(name) for _, parts in files
-                                                   for name in parts[:-1][level:level + 1])), None)
+    files = []
+    for path in found.walk.images:
+        folders = path.relative_to(source).parts[:-1]
+        if set(folders) & set(ignored):
+            found.leave_out("in directories that --ignore names", path)
+        else:
+            files.append((path, folders))
+    level = next((level for level in (0, 1) if any(map(split_of, [folders[level] for _, folders in files
+                                                                  if len(folders) > level]))), None)
     if level is None:
-        return [Place(None, parts[0] if len(parts) > 1 else None, "/".join(parts[1:]), path) for path, parts in files]
-    if level and all(len(parts) > 3 for _, parts in files):
+        return [Place(None, folders[0] if folders else None, "/".join((*folders, path.name)[1:]), path)
+                for path, folders in files]
+    if level and all(len(folders) > 2 for _, folders in files):
         raise UserError(f"{source}: the splits are in {files[0][1][0]}, above the expressions; name it as the source")
-    _check_splits(source, [parts[:-1][:level + 1] for _, parts in files], level)
+    _check_splits(source, [folders[:level + 1] for _, folders in files], level)
     places, spelled = [], {}
-    for path, parts in files:
-        split = split_of(parts[level]) if len(parts) > level + 1 else None
-        name = parts[1 - level] if len(parts) > 2 else None
+    for path, folders in files:
+        split = split_of(folders[level]) if len(folders) > level else None
+        name = folders[1 - level] if len(folders) > 1 else None
         name = name and spelled.setdefault(name.casefold(), name)  # Happy of one split is happy of another
-        places.append(Place(split, name, "/".join(parts[2:]), path))
+        places.append(Place(split, name, "/".join((*folders, path.name)[2:]), path))
     return places
 
 
 def _check_splits(source: Path, folders: list[tuple[str, ...]], level: int) -> None:
     """Raise UserError unless all directories with images, at a ``level`` below the source, are different splits."""
     splits: dict[tuple, str] = {}
-    for folder in dict.fromkeys(folders):
-        if not folder:
-            continue
+    for folder in filter(None, dict.fromkeys(folders)):
         split = split_of(folder[level]) if len(folder) > level else None
         if split is None:
             known = ", ".join(sorted({each[level] for each in folders if len(each) > level and split_of(each[level])}))
@@ -113,6 +109,9 @@ def _check_splits(source: Path, folders: list[tuple[str, ...]], level: int) -> N
                             "with --ignore NAME")
 
 
-FOLDERS = Importer("folders", "one directory per expression, with or without train/, test/",
-                   ("SRC", "the directory that holds the expressions' directories"), "datasets/folders", add_options,
-                   read)
+FOLDERS = Importer(
+    "folders", "one directory per expression, with or without train/, test/",
+    "the directory that holds the expressions' directories", read,
+    {"--target_only": dict(metavar="NAME", help="a directory of neutral faces that are targets of synthesis, in no "
+                           "class (as MMI's)"),
+     "--ignore": dict(nargs="+", default=[], metavar="NAME", help="directories to leave out"), **NAMING})

@@ -1,9 +1,7 @@
 """Images of a data set → the images of a data directory: as links, as copies or as smaller JPEG files.
 
-Pixels that a table lists become PNG files.
+Pixels that a table lists, and faces in boxes, become PNG files.
 """
-
-from __future__ import annotations
 
 import filecmp
 import math
@@ -15,8 +13,7 @@ from pathlib import Path
 import numpy
 from PIL import Image
 
-from datasets.importing.collection import BoxSample, PixelSample
-from datasets.layout import Sample
+from datasets.importing.collection import FoundSample
 from datasets.pictures import BLANK, BadPicture, fault_when_decoded, greys_of, is_blank, read_picture
 from utils import UserError, atomic_file, encoded_picture, may_be_refused, save_picture
 
@@ -27,23 +24,22 @@ MOST_APART = 16  # gray levels between the 8 x 8 cells of a picture and of its s
 class ImageWriter:
     """Brings images into a data directory, as symbolic links unless something else is asked for.
 
-    ``copy`` copies them; ``reencode`` makes upright JPEG files with a shorter side of at most so many pixels. Pixels of
-    tables and faces in boxes become PNG files.
+    ``copy`` copies them; ``reencode`` makes upright JPEG files with a shorter side of at most so many pixels.
     """
 
-    copy: bool = False
-    reencode: int | None = None
+    copy: bool
+    reencode: int | None
 
-    def name(self, sample: Sample) -> str:
-        """The name that an image gets."""
+    def name(self, sample: FoundSample) -> str:
+        """Return the name that an image gets."""
         return str(Path(sample.name).with_suffix(".jpg")) if self.reencode else sample.name
 
-    def is_current(self, target: Path, sample: Sample) -> bool:
-        """Whether an earlier run has written the image in the way that is asked for."""
+    def is_current(self, target: Path, sample: FoundSample) -> bool:
+        """Return whether an earlier run has written the image in the way that is asked for."""
         source = sample.path
         if not target.exists():
             return False
-        if isinstance(sample, (PixelSample, BoxSample)) and not self.reencode:
+        if sample.is_extracted and not self.reencode:
             return _shows(target, sample)
         if not self.copy and not self.reencode:
             return target.samefile(source)
@@ -57,17 +53,17 @@ class ImageWriter:
             as_asked = image.format == "JPEG" and min(image.size) == min(self.reencode, *_whole(sample).size)
         return as_asked and _same_picture(target, sample)
 
-    def write(self, sample: Sample, target: Path) -> None:
+    def write(self, sample: FoundSample, target: Path) -> None:
         """Write one image, whole or not at all."""
         if self.reencode:
             save_picture(self._smaller(sample), target)
             _keep_time(sample.path, target)
-        elif isinstance(sample, (PixelSample, BoxSample)):
+        elif sample.is_extracted:
             save_picture(_whole(sample), target)
         else:
             (_copy if self.copy else _link)(sample.path.resolve(), target)
 
-    def _smaller(self, sample: Sample) -> Image.Image:
+    def _smaller(self, sample: FoundSample) -> Image.Image:
         image = _whole(sample)
         scale = self.reencode / min(image.size)
         if scale < 1:
@@ -76,9 +72,9 @@ class ImageWriter:
         return image
 
 
-def fault_of(sample: Sample) -> str | None:
-    """What is wrong with a sample's image, all of it read, or None."""
-    if not isinstance(sample, (PixelSample, BoxSample)):
+def fault_of(sample: FoundSample) -> str | None:
+    """Return what is wrong with a sample's image, all of it read, or None."""
+    if not sample.is_extracted:
         return fault_when_decoded(sample.path)
     try:
         return BLANK if is_blank(greys_of(_whole(sample))) else None
@@ -86,24 +82,24 @@ def fault_of(sample: Sample) -> str | None:
         return bad.fault
 
 
-def is_foreign(target: Path, sample: Sample) -> bool:
-    """Whether a file is neither a link to a sample's image nor a copy of it in any of the ways."""
+def is_foreign(target: Path, sample: FoundSample) -> bool:
+    """Return whether a file is neither a link to a sample's image nor a copy of it in any of the ways."""
     if not target.exists():
         return False
-    if isinstance(sample, (PixelSample, BoxSample)) and target.suffix == ".png":
+    if sample.is_extracted and target.suffix == ".png":
         return not _shows(target, sample)
     if target.samefile(sample.path) or filecmp.cmp(target, sample.path, shallow=False):
         return False
     return not (_same_time(target, sample.path) and _same_picture(target, sample))
 
 
-def _whole(sample: Sample) -> Image.Image:
+def _whole(sample: FoundSample) -> Image.Image:
     """Return a sample's picture, of a face in a box what lies inside the picture; BadPicture if nothing does."""
-    if isinstance(sample, PixelSample):
+    if sample.pixels is not None:
         side = math.isqrt(len(sample.pixels))
         return Image.frombytes("L", (side, side), sample.pixels)
     picture = read_picture(sample.path)
-    if not isinstance(sample, BoxSample):
+    if sample.box is None:
         return picture
     left, top, right, bottom = sample.box
     inside = max(left, 0), max(top, 0), min(right, picture.width), min(bottom, picture.height)
@@ -112,8 +108,8 @@ def _whole(sample: Sample) -> Image.Image:
     return picture.crop(inside)
 
 
-def _shows(target: Path, sample: PixelSample | BoxSample) -> bool:
-    """Whether a file holds a sample's pixels."""
+def _shows(target: Path, sample: FoundSample) -> bool:
+    """Return whether a file holds exactly the pixels of an extracted sample."""
     try:
         with Image.open(target) as image:
             whole = _whole(sample)
@@ -123,7 +119,7 @@ def _shows(target: Path, sample: PixelSample | BoxSample) -> bool:
 
 
 def _link(source: Path, target: Path) -> None:
-    """A symbolic link: it works across file systems and shows where the image is. Windows may refuse: then a copy."""
+    """Make a symbolic link: it works across file systems and shows where the image is. Windows may refuse: a copy."""
     part = target.with_name(f".{target.name}.part")
     part.unlink(missing_ok=True)
     try:
@@ -150,8 +146,8 @@ def _same_time(target: Path, source: Path) -> bool:
     return abs(target.stat().st_mtime - source.stat().st_mtime) < 2     # copies keep the time; FAT rounds it
 
 
-def _same_picture(target: Path, sample: Sample) -> bool:
-    """Whether a file shows a sample's picture, at whatever size: unpacked archives may give all files one time."""
+def _same_picture(target: Path, sample: FoundSample) -> bool:
+    """Return whether a file shows a sample's picture at any size: unpacked archives may give all files one time."""
     try:
         one, other = (numpy.asarray(picture.convert("L").resize((8, 8), Image.Resampling.BOX), numpy.int16)
                       for picture in (read_picture(target), _whole(sample)))

@@ -1,12 +1,10 @@
 """RAF-DB's basic or compound expressions, with their official split: ``basic/EmoLabel`` and ``basic/Image``."""
 
-from __future__ import annotations
-
 import argparse
 import re
 
-from datasets.importing.collection import Collection, Importer, source_directory
-from datasets.layout import DATA_SETS, Sample
+from datasets.importing.collection import Collection, FoundSample, Importer, source_directory
+from datasets.layout import DATA_SETS
 from datasets.lists import numbered_lines, shortened, whole_number
 from datasets.names import Names, cleaned
 from datasets.walking import walk
@@ -19,25 +17,17 @@ _EXPRESSIONS = {
                  "disgustedly_surprised")}
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options of this kind."""
-    parser.add_argument("--set", choices=tuple(_EXPRESSIONS), default="basic",
-                        help="the seven basic or the eleven compound expressions (default: basic)")
-    parser.add_argument("--images", choices=("aligned", "original"), default="aligned", help="default: aligned")
-
-
 def read(asked: argparse.Namespace) -> Collection:
-    """Return all listed images, as samples of training and test."""
-    source, kind, which = source_directory(asked), asked.images, asked.set
-    root = source / which if (source / which).is_dir() else source
-    labels, images = root / "EmoLabel" / "list_patition_label.txt", root / "Image" / kind
+    """Return all listed images, in training and test."""
+    source = source_directory(asked.source, asked.out)
+    root = source / asked.set if (source / asked.set).is_dir() else source
+    labels, images = root / "EmoLabel" / "list_patition_label.txt", root / "Image" / asked.images
     for path, there in ((labels, labels.is_file()), (images, images.is_dir())):
         if not there:
             raise UserError(f"{source}: not a RAF-DB tree; {path} is missing")
-    found = Collection(_EXPRESSIONS[which], walk(root))
-    names = Names(images, [path.relative_to(images).as_posix() for path in found.walk.images
-                           if images in path.parents])
-    found.names.append(names)
+    files = walk(root)
+    names = Names.of_files(images, files.images)
+    found = Collection(_EXPRESSIONS[asked.set], files, names=[names])
     for number, line in numbered_lines(labels):
         listed, label = (line.strip().rsplit(None, 1) + [""])[:2]
         split = re.match("(train|test)_", cleaned(listed).rpartition("/")[2], re.IGNORECASE)
@@ -49,9 +39,14 @@ def read(asked: argparse.Namespace) -> Collection:
         name = names.find(listed)
         if name is not None:
             target = re.sub(r"_aligned(?=\.\w+$)", "", name, flags=re.IGNORECASE)
-            found.add(split[1].lower(), Sample(target, int(label) - 1, images / name))
+            found.samples.append(FoundSample(target, int(label) - 1, images / name, split=split[1].lower()))
     return found
 
 
-RAFDB = Importer("rafdb", "RAF-DB's basic or compound expressions (basic/EmoLabel, basic/Image)",
-                 ("SRC", "the directory that holds basic/ or compound/"), "datasets/RAF", add_options, read)
+RAFDB = Importer(
+    "rafdb", "RAF-DB's basic or compound expressions (basic/EmoLabel, basic/Image)",
+    "the directory that holds basic/ or compound/", read,
+    {"--set": dict(choices=tuple(_EXPRESSIONS), default="basic",
+                   help="the seven basic or the eleven compound expressions (default: basic)"),
+     "--images": dict(choices=("aligned", "original"), default="aligned", help="default: aligned")},
+    DATA_SETS[3].directory)

@@ -1,27 +1,24 @@
 """A table (CSV), row by row: whatever its size, and every mistake with its line."""
 
-from __future__ import annotations
-
 import csv
 import re
 from itertools import chain
 from pathlib import Path
 from typing import Callable, Iterator, Sequence
 
-from utils import UserError, placeholder
+from datasets.lists import text_lines
+from utils import UserError
 
 
 def read_table(table: Path, without_header: Callable[[list[str]], Sequence[str] | None] = lambda first: None
                ) -> tuple[list[str], Iterator[tuple[int, dict[str, str]]]]:
-    """The columns that a table's first line names, and its rows while they are read: (line, {column: value}).
+    """Return the columns that a table's first line names, and its rows while they are read: (line, {column: value}).
 
     ``without_header`` gets the first line and names the columns if it is a row already, or returns None. Blanks around
     names and values do not count; a row that ends early has empty values. Raises UserError, at once or when the rows
     get there, for what is no table.
     """
-    if found := placeholder(table):
-        raise UserError(f"{table}: is {found}")
-    lines = _lines(table)
+    lines = text_lines(table, newline="")
     first = next(lines, "")
     if not first.strip():
         raise UserError(f"{table}: empty; its first line must name the columns")
@@ -46,34 +43,17 @@ def read_table(table: Path, without_header: Callable[[list[str]], Sequence[str] 
 
 
 def check_columns(table: Path, columns: Sequence[str], needed: Sequence[str], advice: str) -> None:
-    """UserError that names the first column that is needed and absent, those that there are, and ``advice``."""
-    absent = [name for name in needed if name not in columns]
-    if absent:
-        raise UserError(f"{table}: has no column \"{absent[0]}\" (it has {', '.join(columns)}); {advice}")
-    double = [name for name in needed if columns.count(name) > 1]
-    if double:
-        raise UserError(f"{table}: has {columns.count(double[0])} columns \"{double[0]}\"; rename all but one")
+    """Raise UserError with ``advice`` if a column that is needed is absent, or there are several of its name."""
+    for name in needed:
+        if name not in columns:
+            raise UserError(f"{table}: has no column \"{name}\" (it has {', '.join(columns)}); {advice}")
+        if columns.count(name) > 1:
+            raise UserError(f"{table}: has {columns.count(name)} columns \"{name}\"; rename all but one")
 
 
 def _values(table: Path, rows: "csv._reader") -> Iterator[list[str]]:
-    while True:
-        try:
-            row = next(rows, None)
-        except csv.Error as error:
-            raise UserError(f"{table}, line {rows.line_num}: no line of a table ({error}); correct it") from None
-        if row is None:
-            return
-        yield [value.strip() for value in row]
-
-
-def _lines(table: Path) -> Iterator[str]:
     try:
-        with open(table, encoding="utf-8-sig", newline="") as handle:
-            for line in handle:
-                if "\0" in line:
-                    raise UserError(f"{table}: not a text file (it holds zero bytes)")
-                yield line
-    except UnicodeDecodeError:
-        raise UserError(f"{table}: not a text file in UTF-8") from None
-    except OSError as error:
-        raise UserError(f"{table}: cannot be read ({error.strerror})") from None
+        for row in rows:
+            yield [value.strip() for value in row]
+    except csv.Error as error:
+        raise UserError(f"{table}, line {rows.line_num}: no line of a table ({error}); correct it") from None

@@ -1,55 +1,36 @@
 """A table with columns for file and label (CSV)."""
 
-from __future__ import annotations
-
 import argparse
 import re
 from pathlib import Path
 from typing import Sequence
 
-from datasets.files import is_image_name
-from datasets.importing import naming
-from datasets.importing.boxes import boxed, read_box
-from datasets.importing.collection import Collection, Importer, source_table
-from datasets.importing.naming import SubjectPattern, asked_labels, neutral_last, one_word, split_of
+from datasets.importing.collection import Collection, FoundSample, Importer, face_name, read_box, source_table
+from datasets.importing.naming import (NAMING, NamePatterns, asked_labels, decide_test, neutral_last, one_word,
+                                       split_of)
 from datasets.importing.rows import check_columns, read_table
-from datasets.layout import Sample
 from datasets.lists import whole_number
 from datasets.names import Names, shortened
-from datasets.walking import walk
+from datasets.walking import is_image_name, walk
 from utils import UserError
 
 _COLUMNS = {"file": "file names", "label": "labels", "split": "train, val or test; optional",
             "subject": "subjects; optional"}
 _ALSO_CALLED = {"split": ("usage", "subset", "partition", "set"),
                 "subject": ("subject_id", "subjectid", "person", "person_id", "participant", "identity")}
-_SIDES = ("LEFT", "TOP", "RIGHT", "BOTTOM")
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options of this kind."""
-    parser.add_argument("--root", metavar="DIR", help="where the files lie (default: the table's directory)")
-    for name, meaning in _COLUMNS.items():
-        parser.add_argument(f"--{name}_column", metavar="NAME", help=f"the column of {meaning} (default: {name})")
-    parser.add_argument("--box_columns", nargs=4, metavar=_SIDES, help="the columns of a face's box in pixels, where a "
-                        "picture shows several faces; the last two may be width and height, by their names")
-    parser.add_argument("--no_header", action="store_true", help="the table's first line is a row; columns are called "
-                        "1, 2, ... by their positions (file: 1, label: 2)")
-    naming.add_options(parser)
 
 
 def read(asked: argparse.Namespace) -> Collection:
     """Return the rows of a table as samples; without a split if no row is of the test split."""
-    table = source_table(asked)
-    root = Path(asked.root) if asked.root else table.parent
-    pattern, names = SubjectPattern(asked.subject_regex, asked.scene_regex), Names(root)
-    columns = {key: getattr(asked, f"{key}_column") for key in _COLUMNS}
-    records = read_records(table, names, columns, asked.box_columns, asked.no_header)
+    table = source_table(asked.source, asked.out)
+    root = asked.root or table.parent
+    patterns, names = NamePatterns(asked), Names(root)
+    records = _read_records(table, names, asked)
     present = sorted({record["label"] for _, record in records if record["label"]}, key=neutral_last)
     labels = asked_labels(present, asked.expressions, f"{table}: has no label")
     found = Collection(tuple(map(one_word, asked.expressions or labels)), rows=len(records), names=[names])
     for line, record in records:
-        split = split_of(record["split"])
+        split, box = split_of(record["split"]), record.get("box")
         if record["split"] and split is None:
             raise UserError(f"{table}, line {line}: the split \"{record['split']}\" is not train, val or test")
         name = names.find(record["file"]) if record["file"] else None
@@ -60,49 +41,41 @@ def read(asked: argparse.Namespace) -> Collection:
         elif name and record["label"] not in labels:
             found.leave_out(f"with a label that is not asked for ({record['label']})", root / name)
         elif name:
-            subject = one_word(record["subject"]) or pattern.subject(name)
+            told = patterns.read(name)
+            if subject := one_word(record["subject"]):
+                told["subject"] = subject
             target = one_word("_".join(part for part in Path(name).parts if part not in ("..", "/")))
-            sample = Sample(target, labels.index(record["label"]), root / name, subject, pattern.scene(name))
-            found.add(split, boxed(sample, record["box"]) if asked.box_columns else sample)
-    pattern.check(found.everything())
-    naming.decide_test(found, asked.val_as_test, sum(split_of(record["split"]) == "test" for _, record in records))
-    folders = sorted({sample.path.parent for sample in found.everything()})
+            found.samples.append(FoundSample(face_name(target, box) if box else target, labels.index(record["label"]),
+                                             root / name, **told, split=split, box=box))
+    patterns.check(found)
+    decide_test(found, asked.val_as_test, sum(split_of(record["split"]) == "test" for _, record in records))
+    folders = sorted({sample.path.parent for sample in found.samples})
     found.walk = walk(*folders, below=False)
-    _check_apart(Path(asked.out), folders)
+    images = (asked.out / "data").resolve()
+    for folder in (folder.resolve() for folder in folders):
+        if folder == images or images in folder.parents or folder in images.parents:
+            raise UserError(f"--out {asked.out}: its images and those of the table in {folder} would lie in one place; "
+                            "choose another --out")
     return found
 
 
-def _check_apart(out: Path, folders: Sequence[Path]) -> None:
-    """Raise UserError if the images of the output would lie among those of the table, or around them."""
-    images = (out / "data").resolve()
-    for folder in (folder.resolve() for folder in folders):
-        if folder == images or images in folder.parents or folder in images.parents:
-            raise UserError(f"--out {out}: its images and those of the table in {folder} would lie in one place; "
-                            "choose another --out")
+def _read_records(table: Path, names: Names, asked: argparse.Namespace) -> list[tuple[int, dict]]:
+    """Read the rows with their lines: {"file", "label", "split", "subject": a text, perhaps an empty one}.
 
-
-def read_records(table: Path, names: Names, columns: dict[str, str | None], box: Sequence[str] | None, no_header: bool
-                 ) -> list[tuple[int, dict]]:
-    """Read the rows of a table with their lines: the values of the columns asked for, and the box as four numbers.
-
-    ``columns`` are those asked for; it gets the usual names, or positions, in place of None.
+    With ``--box_columns`` each also has a "box".
     """
-    header, rows = read_table(table, lambda first: list(map(str, range(1, 1 + len(first)))) if no_header else None)
-    if not no_header:
-        _check_header(table, header, [cell for cell in header if is_image_name(cell) or cell and names.is_file(cell)])
-    rows = list(rows)
-    for key in ("split", "subject"):
-        columns[key] = columns[key] or _column_of(key, header, [row for _, row in rows])
-    for key, position in (("file", "1"), ("label", "2")):
-        usual = position if no_header else next((name for name in header if name.lower() == key), key)
-        columns[key] = columns[key] or usual
+    header, rows = read_table(table, lambda first: [str(i + 1) for i in range(len(first))] if asked.no_header else None)
+    if not asked.no_header:
+        _check_header(table, header, any(is_image_name(cell) or cell and names.is_file(cell) for cell in header))
+    rows, box = list(rows), asked.box_columns
+    columns = {key: getattr(asked, f"{key}_column") or _usual_column(key, header, rows, asked.no_header)
+               for key in _COLUMNS}
     for key, column in columns.items():
         check_columns(table, header, [column] if column else [], f"name the right one with --{key}_column, or read a "
                       "table whose first line is a row already with --no_header")
     check_columns(table, header, box or (), "name the right ones with --box_columns")
-    if not no_header:
-        label = columns["label"]
-        _check_header(table, header, [label] if any(row[label] == label for _, row in rows) else [])
+    if not asked.no_header:
+        _check_header(table, header, any(row[columns["label"]] == columns["label"] for _, row in rows))
     sized = box and all(re.search(f"(?:^|[^a-z])(?:{word[0]}|{word})$", name, re.IGNORECASE)
                         for word, name in zip(("width", "height"), box[2:]))
     records = []
@@ -115,21 +88,36 @@ def read_records(table: Path, names: Names, columns: dict[str, str | None], box:
     return records
 
 
-def _check_header(table: Path, header: Sequence[str], values: Sequence[str]) -> None:
-    """Raise UserError if the first line has ``values`` of a row, which would be lost if they were read as names."""
-    if values:
+def _check_header(table: Path, header: Sequence[str], is_row: bool) -> None:
+    """Raise UserError if the first line is a row, which would be lost if it were read as names."""
+    if is_row:
         raise UserError(f"{table}: has no header, its first line ({shortened(','.join(header))}) is a row; read it "
                         "with --no_header, which names the columns by position: --file_column 1 --label_column 2")
 
 
-def _column_of(key: str, header: Sequence[str], rows: Sequence[dict[str, str]]) -> str:
-    """Return the column of splits or subjects by its usual names, in any case; "" if there is none."""
+def _usual_column(key: str, header: Sequence[str], rows: Sequence[tuple[int, dict]], by_position: bool) -> str:
+    """Return the column of files, labels, splits or subjects by its usual name in any case.
+
+    Files and labels must have one; "" if splits or subjects have none.
+    """
+    if key in ("file", "label"):
+        position = {"file": "1", "label": "2"}[key]
+        return position if by_position else next((name for name in header if name.lower() == key), key)
     found = [name for name in header if name.lower() in (key, *_ALSO_CALLED[key])]
     if key == "split":
-        found = [name for name in found if name == key or all(split_of(row[name]) for row in rows if row[name])]
+        found = [name for name in found
+                 if name == key or all(split_of(row[name]) for _, row in rows if row[name])]
     return found[0] if found else ""
 
 
-TABLE = Importer("csv", "a table with columns for file and label",
-                 ("FILE", "the table; its first line names the columns (or --no_header)"), "datasets/csv", add_options,
-                 read)
+TABLE = Importer(
+    "csv", "a table with columns for file and label", "the table; its first line names the columns (or --no_header)",
+    read,
+    {"--root": dict(type=Path, metavar="DIR", help="where the files lie (default: the table's directory)"),
+     **{f"--{name}_column": dict(metavar="NAME", help=f"the column of {meaning} (default: {name})")
+        for name, meaning in _COLUMNS.items()},
+     "--box_columns": dict(nargs=4, metavar=("LEFT", "TOP", "RIGHT", "BOTTOM"), help="the columns of a face's box in "
+                           "pixels, where a picture shows several faces; the last two may be width and height, by "
+                           "their names"),
+     "--no_header": dict(action="store_true", help="the table's first line is a row; columns are called 1, 2, ... by "
+                         "their positions (file: 1, label: 2)"), **NAMING}, metavar="FILE")
