@@ -8,44 +8,43 @@ the loaded tensors as its parameters. Every function raises UserError that names
 from __future__ import annotations
 
 import hashlib
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Iterator, Mapping, Sequence, TypeVar
+from typing import Any, Mapping, Sequence, TypeVar
 
 import numpy
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import utils
-from options.option import specs_of
 from models.backbones import BACKBONES, RecognizerNetwork
 from models.generator import Encoder, Generator
-from options.recipes import GANShape
 from models.recognizer import Recognizer, real_features
-from models.weight_checks import fault_of_weights
+from models.state_dicts import entry, load_into, naming, net_of, on_cpu, plain, read_weights, take_over
 from models.swap_gan import SwapGAN
 from models.swapper import Swapper
 from models.vgg import VGG, Perceptual
-from options.schema import NAMES, Anything, AsOption, Choice, Each, Maybe, Number, Text, Whole, check
+from options.option import options_of
+from options.recipes import GANShape, RecognizerShape
+from options.schema import NAMES, anything, check, list_of, number, optional, text, whole_number
 from utils import UserError, fingerprint
 
 RUN_FOLDERS = ("state", "model", "VGG", "VGG_loss", "img", "log", "test_result", "splits", "cache")
 
 Backbone = TypeVar("Backbone", VGG, RecognizerNetwork)
 
-IMAGE_SIZE = next(AsOption(spec) for spec in specs_of(GANShape) if spec.name == "image_size")
+GAN_SHAPE = {option.name: option.fault for option in options_of(GANShape)}
+IMAGE_SIZE = GAN_SHAPE["image_size"]
 CONFIG = {  # what travels with a recognizer and beside a GAN
-    "expressions": NAMES, "listed": Maybe(Each(Text(200))), "neutral_name": Maybe(Text(200)),
-    "image_size": Maybe(IMAGE_SIZE), "data_dir": Maybe(Text()), "selected_on": Maybe(Text(20)),
-    "alignment": Maybe({"size": Whole(1, 16384), "margin": Number(-0.5, 10)}),
-    "images": Maybe(Text(200)), "content": Maybe({"train": Text(64), "test": Text(64)}),
-    "backbone": Maybe(Choice(tuple(BACKBONES))),
-    "fold": Maybe({"number": Whole(1), "of": Whole(2), "by": Text(20), "seed": Whole(), "images": Text(200)})}
-GAN_CONFIG = {"gan": {"num_classes": Whole(2, 1000), **{spec.name: AsOption(spec) for spec in specs_of(GANShape)}}}
-FROM_ELSEWHERE = {**CONFIG, "expressions": Maybe(NAMES)}  # files of others may say less
-STATE_DICT_NAMES = "net", "state_dict", "model_state_dict", "model"  # under which checkpoints hold their weights
-WRAPPERS = "module", "_orig_mod"  # what DataParallel and torch.compile put into the names of weights
+    "expressions": NAMES, "listed": optional(list_of(text(200))), "neutral_name": optional(text(200)),
+    "image_size": optional(IMAGE_SIZE), "data_dir": optional(text()), "selected_on": optional(text(20)),
+    "alignment": optional({"size": whole_number(1, 16384), "margin": number(-0.5, 10)}),
+    "images": optional(text(200)), "content": optional({"train": text(64), "test": text(64)}),
+    "backbone": optional(options_of(RecognizerShape)[0].fault),
+    "fold": optional({"number": whole_number(1), "of": whole_number(2), "by": text(20), "seed": whole_number(),
+                      "images": text(200)})}
+GAN_CONFIG = {"gan": {"num_classes": whole_number(2, 1000), **GAN_SHAPE}}
+FROM_ELSEWHERE = {**CONFIG, "expressions": optional(NAMES)}  # files of others may say less
 
 
 # ------------------------------------------------------------------------------------------------- the GAN
@@ -101,7 +100,7 @@ def load_trained_swap(folder: Path, epoch: int | None, expressions: Sequence[str
     if not metadata and discriminator.is_file():  # the one published file that tells the number for certain
         state = read_weights(discriminator)
         with naming(discriminator):
-            known = _entry(state, "conv.0.weight").shape[1] - 3
+            known = entry(state, "conv.0.weight").shape[1] - 3
             if known != len(names):
                 raise ValueError(f"it was trained with {known} expressions, not {len(names)}; name them with -a")
     with torch.device("meta"):
@@ -125,7 +124,7 @@ def with_reconstruct_planes(decoder: Mapping[str, Tensor], shape: GANShape) -> M
     """
     key, n, copies = "main.0.0.weight", shape.num_classes, shape.label_copy
     codes = 16 * shape.base_width
-    if not (shape.exp_label and shape.decoder_label and _entry(decoder, key).shape[0] == codes + copies * n):
+    if not (shape.exp_label and shape.decoder_label and entry(decoder, key).shape[0] == codes + copies * n):
         return decoder
     for_codes, for_label = decoder[key].split([codes, copies * n])
     for_label = torch.nn.functional.pad(for_label.unflatten(0, (copies, n)), (0,) * 7 + (1,))
@@ -138,8 +137,8 @@ def shape_of(encoder: Mapping[str, Tensor], decoder: Mapping[str, Tensor], num_c
 
     Raises ValueError where the decoder's label does not fit ``num_classes`` expressions.
     """
-    width = _entry(encoder, "main.0.0.weight").shape[0]
-    planes, copies = _entry(decoder, "main.0.0.weight").shape[0] - 16 * width, 20
+    width = entry(encoder, "main.0.0.weight").shape[0]
+    planes, copies = entry(decoder, "main.0.0.weight").shape[0] - 16 * width, 20
     if planes == 0:
         return GANShape(num_classes, image_size, width, decoder_label=False)
     for exp_label in (False, True):
@@ -159,8 +158,8 @@ def load_exemplars(folder: Path, shape: GANShape) -> tuple[Tensor, list[int]] | 
     path = folder / "exemplars.pth"
     if not path.is_file():
         return None
-    found = check(utils.load_checkpoint(path), {"image": Anything(), "expression": Each(Whole(0, shape.num_classes - 1), 1)},
-                  path, "delete it, or name faces with --target")
+    schema = {"image": anything, "expression": list_of(whole_number(0, shape.num_classes - 1), least=1)}
+    found = check(utils.load_checkpoint(path), schema, path, "delete it, or name faces with --target")
     image, expected = found["image"], (len(found["expression"]), 3, shape.image_size, shape.image_size)
     if not isinstance(image, Tensor) or image.dtype != torch.uint8 or image.shape != expected:
         raise UserError(f"{path}: damaged, it holds no images {expected}; delete it, or name faces with --target")
@@ -255,11 +254,12 @@ def load_recognizer(folder: Path, device: torch.device) -> TrainedRecognizer:
         raise UserError(f"{path}: damaged, it holds no table with \"net\"; take another copy")
     config = config_in(checkpoint, path)
     acc, step = (plain_number(checkpoint.get(name)) for name in ("acc", "step"))
-    check({"acc": acc, "step": step}, {"acc": Maybe(Number(-1, 100)), "step": Maybe(Whole(most=10 ** 12))}, path)
+    check({"acc": acc, "step": step},
+          {"acc": optional(number(-1, 100)), "step": optional(whole_number(most=10 ** 12))}, path)
     with naming(path):
         state = plain(net_of(checkpoint))
         for key in ("new_fc.weight", "features.0.weight", "fx_linear.0.weight"):
-            _entry(state, key)
+            entry(state, key)
         with torch.device("meta"):
             backbone = BACKBONES[config.get("backbone", "vgg19_bn")]
             network = backbone.fitting({key: value.shape for key, value in state.items()})
@@ -268,7 +268,7 @@ def load_recognizer(folder: Path, device: torch.device) -> TrainedRecognizer:
     encoder_state = read_weights(encoder_path)
     with naming(encoder_path):
         with torch.device("meta"):
-            encoder = Encoder(_entry(encoder_state, "main.0.0.weight").shape[0])
+            encoder = Encoder(entry(encoder_state, "main.0.0.weight").shape[0])
         take_over(encoder, encoder_state)
         if network.base_width != encoder.base_width:
             raise ValueError(f"its base width is {encoder.base_width} and {path.name} needs {network.base_width}; "
@@ -303,7 +303,7 @@ def read_perceptual(path: Path) -> TrainedPerceptual:
     metadata = config_in(checkpoint, path) if isinstance(checkpoint, dict) else {}
     with naming(path):
         state = plain(net_of(checkpoint))
-        width = _entry(state, "features.0.weight").shape[0]
+        width = entry(state, "features.0.weight").shape[0]
         deepest = max((len(value) for key, value in state.items() if key.startswith("features.") and value.ndim),
                       default=0)
         if deepest != 8 * width:
@@ -351,92 +351,3 @@ def imagenet_weights(url: str) -> dict[str, Tensor]:
         raise UserError("--vgg_init imagenet: torchvision's weights cannot be downloaded "
                         f"({getattr(error, 'reason', error)}); take a file you have with --vgg_init FILE, or start at "
                         "random with --vgg_init none") from None
-
-
-# --------------------------------------------------------------------------------------------- state dicts
-
-def on_cpu(network: nn.Module) -> dict[str, Tensor]:
-    """A copy of a network's state dict on the CPU, in the ordinary memory format."""
-    return {key: value.detach().to("cpu", copy=True).contiguous() for key, value in network.state_dict().items()}
-
-
-def net_of(checkpoint: Any) -> Any:
-    """Return the state dict of a checkpoint that is one, or that holds one under ``net`` or a name that others use."""
-    if isinstance(checkpoint, Mapping) and not all(isinstance(value, Tensor) for value in checkpoint.values()):
-        for name in STATE_DICT_NAMES:
-            if isinstance(checkpoint.get(name), Mapping):
-                return net_of(checkpoint[name])
-    return checkpoint
-
-
-def plain(state: Any) -> dict[str, Tensor]:
-    """Return a state dict without the names that DataParallel and torch.compile put into it.
-
-    Raises ValueError if it is none.
-    """
-    if not isinstance(state, Mapping) or not state or not all(isinstance(v, Tensor) for v in state.values()):
-        raise ValueError("it holds no state dict (parameter names → tensors)")
-    state = {key: value for key, value in state.items()  # a counter that was halved with the weights says nothing
-             if not (str(key).endswith("num_batches_tracked") and value.is_floating_point())}
-    fault = fault_of_weights(state)
-    if fault:
-        raise ValueError(fault)
-    known = {".".join(part for part in str(key).split(".") if part not in WRAPPERS): value
-             for key, value in state.items()}
-    if len(known) < len(state):
-        raise ValueError("its state dict has a name twice, with and without a wrapper's")
-    if all(key.startswith("model.") for key in known):
-        return {key.removeprefix("model."): value for key, value in known.items()}
-    return known
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read a state dict from a file, whatever wraps it."""
-    checkpoint = utils.load_checkpoint(path)
-    with naming(path):
-        return plain(net_of(checkpoint))
-
-
-def take_over(network: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Make a state dict the parameters of a network on the meta device: no memory is taken before it is known to fit.
-
-    Raises ValueError that names the missing, unexpected and misshapen keys in one line.
-    """
-    check_fit(network, state)
-    counters = {key: torch.zeros(value.shape, dtype=value.dtype) for key, value in network.state_dict().items()
-                if key not in state}  # batch norm's, which older files lack
-    floats = {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
-    network.load_state_dict({**counters, **floats}, assign=True)
-
-
-def load_into(network: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Copy a plain state dict. Raises ValueError that names the missing, unexpected and misshapen keys in one line."""
-    check_fit(network, state)
-    network.load_state_dict({**network.state_dict(), **state})
-
-
-def check_fit(network: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Raises ValueError that names the missing, unexpected and misshapen keys of a state dict in one line."""
-    own = network.state_dict()
-    faults = [f"{key} is missing" for key in own if key not in state and not key.endswith("num_batches_tracked")]
-    faults += [f"{key} is unexpected" for key in state if key not in own]
-    faults += [f"{key} is {tuple(state[key].shape)} and not {tuple(own[key].shape)}"
-               for key in own if key in state and state[key].shape != own[key].shape]
-    if faults:
-        more = f" and {len(faults) - 4} more" if len(faults) > 4 else ""
-        raise ValueError("its state dict does not fit the network: " + ", ".join(faults[:4]) + more)
-
-
-def _entry(state: Mapping[str, Tensor], key: str) -> Tensor:
-    if key not in state or state[key].ndim < 2:
-        raise ValueError(f"its state dict has no {key}")
-    return state[key]
-
-
-@contextmanager
-def naming(what: Path | str) -> Iterator[None]:
-    """A ValueError about a state dict becomes a UserError that names the file."""
-    try:
-        yield
-    except (ValueError, TypeError, RuntimeError) as error:
-        raise UserError(f"{what}: {error}") from None

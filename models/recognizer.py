@@ -12,7 +12,6 @@ from models.compiling import compile_networks
 from models.generator import Encoder
 from models.parallel import Processes
 from options.recipes import RecognizerRecipe
-from models.weight_checks import load_network, load_optimizer
 
 
 class Examples(NamedTuple):
@@ -34,19 +33,10 @@ def optimizer(recipe: RecognizerRecipe, parameters: Iterable[nn.Parameter]) -> t
         return torch.optim.AdamW(parameters, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
     sgd = torch.optim.SGD(parameters, lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay,
                           fused=True)
-    start_momentum(sgd)
+    for parameter in sgd.param_groups[0]["params"]:
+        # torch makes it uninitialized in the first step, and leaves it so where a gradient scaler skips that step
+        sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
     return sgd
-
-
-def start_momentum(sgd: torch.optim.SGD) -> None:
-    """Give every parameter a momentum of zero that has none yet.
-
-    Torch's fused SGD makes it uninitialized in the first step, and leaves it so where a gradient scaler skips that
-    step. """
-    for group in sgd.param_groups:
-        for parameter in group["params"]:
-            if sgd.state[parameter].get("momentum_buffer") is None:
-                sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
 
 
 class Recognizer:
@@ -124,14 +114,9 @@ class Recognizer:
                 "scaler": self.scaler.state_dict(), "steps": self.steps}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """The inverse of :meth:`state_dict`; where the recipe now has the other optimizer, that starts anew."""
-        load_network(self.network, state["network"])
-        kinds = [set(each["param_groups"][0]) for each in (state["optimizer"], self.optimizer.state_dict())]
-        if kinds[0] == kinds[1]:
-            load_optimizer(self.optimizer, state["optimizer"])
-            if not self.recipe.adam:
-                start_momentum(self.optimizer)
-        self.scaler.load_state_dict(state["scaler"])
+        """The inverse of :meth:`state_dict`."""
+        for name in ("network", "optimizer", "scaler"):
+            getattr(self, name).load_state_dict(state[name])
         self.steps = state["steps"]
 
 

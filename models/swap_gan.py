@@ -17,7 +17,6 @@ from models.generator import Edits, Generator
 from models.layers import every_nth
 from models.parallel import Processes
 from options.recipes import GANRecipe, GANShape
-from models.weight_checks import load_network, load_optimizer
 from models.swap import Pair, one_hot
 from models.swapper import Swapper
 from models.vgg import Perceptual
@@ -224,13 +223,10 @@ class SwapGAN(Swapper):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The inverse of :meth:`state_dict`."""
-        for name in ("generator", "discriminators"):
-            load_network(getattr(self, name), state[name])
-        for name in ("optimizer_g", "optimizer_d"):
-            load_optimizer(getattr(self, name), state[name])
-        self.scaler.load_state_dict(state["scaler"])
+        for name in self.PARTS:
+            getattr(self, name).load_state_dict(state[name])
         if self.averaged is not None:
-            load_network(self.averaged, state["averaged"] or state["generator"])
+            self.averaged.load_state_dict(state["averaged"])
         self.steps, self.last_g_loss = state["steps"], state["last_g_loss"].to(self.device)
 
     def config(self) -> dict[str, Any]:

@@ -16,9 +16,10 @@ from datasets.loading import Loaded, load
 from datasets.plans import Plan, gan_plan, mixed_plan, mixed_sizes, real_plan, recognizer_plan, third_of_pairs
 from evaluation.judge import disturbed
 from models.backbones import BACKBONES
-from models.checkpoints import (TrainedPerceptual, initialize, load_gan_networks, load_into, load_recognizer, on_cpu,
-                                read_perceptual, save_gan, save_recognizer)
+from models.checkpoints import (TrainedPerceptual, initialize, load_gan_networks, load_recognizer, read_perceptual,
+                                save_gan, save_recognizer)
 from models.recognizer import Examples, Recognizer, real_features
+from models.state_dicts import load_into, on_cpu
 from models.swap import Extras, Pair
 from models.swap_gan import SwapGAN
 from models.vgg import VGG

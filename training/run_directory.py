@@ -16,7 +16,7 @@ from typing import Any
 import utils
 from models.checkpoints import RUN_FOLDERS
 from options.config import RUN_KEYS
-from options.schema import Whole, check
+from options.schema import check, whole_number
 from training.state import StateStore
 from utils import UserError
 
@@ -47,7 +47,7 @@ class RunDirectory:
         path = self.folder / self.mark
         if not path.is_file():
             return False
-        check(utils.read_json(path), {"format": Whole(FORMAT, FORMAT)}, path)
+        check(utils.read_json(path), {"format": whole_number(FORMAT, FORMAT)}, path)
         return True
 
     def has_results(self) -> bool:

@@ -21,7 +21,7 @@ from evaluation.pooled import Pooled
 from models.parallel import Processes
 from options.command_line import adopted
 from options.config import Config
-from options.schema import Each, Whole, check
+from options.schema import check, list_of, whole_number
 from training.data import check_fold, check_overwrite, checked_data, decoded_images, draw_demo, split_for
 from training.jobs import train_side_by_side
 from training.launch import begin, check_places
@@ -29,7 +29,7 @@ from training.run import SharedData, should_resume, train_run
 from training.run_directory import RunDirectory, SeriesDirectory
 from utils import UserError
 
-COUNTS = {"counts": Each(Each(Whole()))}
+COUNTS = {"counts": list_of(list_of(whole_number()))}
 
 
 def train_series(config: Config) -> None:
