@@ -21,7 +21,8 @@ from options.presets import PRESETS, SIZES
 from utils import UserError
 
 OF_GAN = ["preset", "size", *(own.name for part in ("data", "shape", "perceptual", "gan", "gan_recipe", "series")
-                              for own in options_of(PARTS[part]) if own.name not in ("seeds", "jobs"))]  # --gan_from
+                              for own in options_of(PARTS[part])
+                              if own.name not in ("seeds", "jobs", "vgg_init"))]  # with --gan_from
 REPLACED = {  # flags of the published code's train.py → what does their work here
     "VGG": "the recognizer is trained whenever --round_every and --round_epochs say so",
     "vgg_mode": "--mode train trains the recognizer with the GAN, and test_matrix_multi.py tests it",

@@ -123,8 +123,6 @@ class PerceptualOptions:
     perceptual_epochs: int = option(20, "epochs of its training on the real training images", least=0, most=100000,
                                     restore="fixed")
     perceptual_lr: float = option(1e-4, "AdamW's learning rate there; it falls to zero", least=0, most=1000)
-    perceptual_disturbed: bool = option(False, "train it on shifted, blurred and noisy images, so that specks do not "
-                                        "look right to it (not in the paper)")
     vgg_init: str = option("imagenet", "where VGG19-bn starts: torchvision's weights (--vgg_width 64 only), random, a "
                            "state dict; with stage0 the perceptual network at random, and the recognizer from the "
                            "perceptual network", metavar="imagenet|none|stage0|FILE")

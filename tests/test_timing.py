@@ -70,7 +70,7 @@ def test_a_dry_run_tells_the_time_and_writes_nothing(faces, tmp_path, monkeypatc
 
 def test_a_recognizer_is_trained_alone_on_the_gan_of_another_run(finished, tmp_path):
     words = ["--gan_from", finished, "--gan_raw", 0, "--gpu", -1]
-    result = train_command(*words, "--checkpoint_dir", tmp_path / "arm", "--seed", 3)
+    result = train_command(*words, "--checkpoint_dir", tmp_path / "arm", "--seed", 3, "--vgg_init", "stage0")
     assert result.returncode == 0 and "gan epoch" not in result.stdout, result.stderr
     assert "stage 1 of 1, recognizer epoch 2 of 2" in result.stdout
     for name in ("Enc", "Dec", "D1"):
@@ -78,7 +78,7 @@ def test_a_recognizer_is_trained_alone_on_the_gan_of_another_run(finished, tmp_p
                         (tmp_path / "arm", finished))
         assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
     kept = json.loads((tmp_path / "arm" / "options.json").read_text())
-    assert kept["gan_from"] == str(finished) and kept["base_width"] == 2 and kept["seed"] == 3
+    assert kept["gan_from"] == str(finished) and kept["base_width"] == 2 and kept["seed"] == 3 and kept["vgg_init"] == "stage0"
     cuts = [read_label_list(folder / "splits" / "images_val.list").keys() for folder in (tmp_path / "arm", finished)]
     assert cuts[0] == cuts[1]  # the GAN has not seen these
     line = refused(train_command(*words, "--checkpoint_dir", tmp_path / "other", "--lr", 5))

@@ -14,7 +14,6 @@ import torch
 import utils
 from datasets.loading import Loaded, load
 from datasets.plans import Plan, gan_plan, mixed_plan, mixed_sizes, real_plan, recognizer_plan, third_of_pairs
-from evaluation.judge import disturbed
 from models.backbones import BACKBONES
 from models.checkpoints import (TrainedPerceptual, initialize, load_gan_networks, load_recognizer, read_perceptual,
                                 save_gan, save_recognizer)
@@ -71,6 +70,7 @@ class PerceptualPhase:
             self._check_start()
         self._recognizer: Recognizer | None = None
         self._best: dict[str, Any] = {"acc": -1.0, "step": 0, "net": {}}
+        self._best_is_near_chance = False
         self._fingerprint: str | None = None  # of the finished network
 
     def trained(self) -> TrainedPerceptual:
@@ -141,9 +141,6 @@ class PerceptualPhase:
 
     def step(self, batch: Examples) -> Metrics:
         """Do one step on real images."""
-        if self.options.perceptual_disturbed:
-            random = utils.generator(self.context.seed, "disturbed", self.recognizer.steps, self.context.processes.rank)
-            batch = batch._replace(inputs=(disturbed(batch.inputs[0], random),))
         return self.recognizer.step(batch)
 
     def end_epoch(self, epoch: int, means: dict[str, float]) -> dict[str, float]:
@@ -151,12 +148,12 @@ class PerceptualPhase:
         acc, report = self.context.evaluate_for_selection(self.recognizer, None)
         if self.context.is_kept(acc, self._best["acc"]):
             self._best = {"acc": acc, "step": self.recognizer.steps, "net": on_cpu(self.recognizer.network)}
+            self._best_is_near_chance = report is not None and report.near_chance
         if epoch == self.epochs - 1:
-            if report and report.near_chance and not self.context.force:
-                raise UserError(f"the perceptual network is near chance after {self.epochs} epochs (mean class "
-                                f"accuracy {report.mean_class_accuracy:.1f} %); start anew with more "
-                                "--perceptual_epochs, another --perceptual_lr or --perceptual FILE, or go on with "
-                                "--restore --force")
+            if self._best_is_near_chance and not self.context.force:
+                raise UserError(f"the best perceptual network of {self.epochs} epochs is near chance (accuracy "
+                                f"{self._best['acc']:.1f} %); start anew with more --perceptual_epochs, another "
+                                "--perceptual_lr or --perceptual FILE, or go on with --restore --force")
             if self.context.processes.main:
                 utils.save_checkpoint(self.own_file, {**self._best, "config": self.context.metadata})
             share_file(self.own_file, self.context.processes, self.context.folder, trained=True)
@@ -165,7 +162,8 @@ class PerceptualPhase:
 
     def state(self) -> dict[str, Any]:
         """Return its epochs, and the networks while they are in training, or which one came out."""
-        return {"epochs": self.epochs, "best": self._best, "used": None if self._recognizer else self._used(),
+        return {"epochs": self.epochs, "best": self._best, "best_is_near_chance": self._best_is_near_chance,
+                "used": None if self._recognizer else self._used(),
                 "recognizer": self._recognizer and self._recognizer.state_dict()}
 
     def _used(self) -> str | None:
@@ -177,6 +175,7 @@ class PerceptualPhase:
     def load_state(self, state: dict[str, Any]) -> None:
         """Restore what :meth:`state` returned. Raises UserError if the perceptual network is another one now."""
         self.epochs, self._best = state["epochs"], state["best"]
+        self._best_is_near_chance = state.get("best_is_near_chance", False)
         if state["recognizer"] and self.options.perceptual:
             raise UserError(f"--perceptual {self.file}: the run is in the middle of training its own; leave it out")
         used = state.get("used")
