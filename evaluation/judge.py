@@ -19,7 +19,7 @@ from torchvision.models.resnet import BasicBlock
 import utils
 from models.checkpoints import IMAGE_SIZE
 from models.recognizer import Examples, Recognizer
-from models.state_dicts import naming, on_cpu, plain, take_over
+from models.state_dicts import built_from, naming, on_cpu, plain
 from options.recipes import RecognizerRecipe
 from options.schema import NAMES, anything, check, text
 from utils import UserError
@@ -86,9 +86,7 @@ def load_judge(path: Path, config: dict[str, Any]) -> ExpressionJudge:
         raise UserError(f"{path}: this judge was not trained on these training images, expressions and size; delete "
                         "it, or name another with --judge")
     with naming(path):
-        with torch.device("meta"):
-            judge = ExpressionJudge(len(config["expressions"]), config["image_size"])
-        take_over(judge, plain(checkpoint["net"]))
+        judge = built_from(plain(checkpoint["net"]), ExpressionJudge, len(config["expressions"]), config["image_size"])
     return judge.eval()
 
 

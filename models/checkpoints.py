@@ -20,7 +20,7 @@ import utils
 from models.backbones import BACKBONES, RecognizerNetwork
 from models.generator import Encoder, Generator
 from models.recognizer import Recognizer, real_features
-from models.state_dicts import entry, load_into, naming, net_of, on_cpu, plain, read_weights, take_over
+from models.state_dicts import built_from, entry, load_into, naming, net_of, on_cpu, plain, read_weights, take_over
 from models.swap_gan import SwapGAN
 from models.swapper import Swapper
 from models.vgg import VGG, Perceptual
@@ -253,23 +253,14 @@ def load_recognizer(folder: Path, device: torch.device) -> TrainedRecognizer:
     if not isinstance(checkpoint, dict):
         raise UserError(f"{path}: damaged, it holds no table with \"net\"; take another copy")
     config = config_in(checkpoint, path)
-    acc, step = (plain_number(checkpoint.get(name)) for name in ("acc", "step"))
-    check({"acc": acc, "step": step},
-          {"acc": optional(number(-1, 100)), "step": optional(whole_number(most=10 ** 12))}, path)
+    progress = {name: plain_number(checkpoint.get(name)) for name in ("acc", "step")}
+    check(progress, {"acc": optional(number(-1, 100)), "step": optional(whole_number(most=10 ** 12))}, path)
     with naming(path):
         state = plain(net_of(checkpoint))
-        for key in ("new_fc.weight", "features.0.weight", "fx_linear.0.weight"):
-            entry(state, key)
-        with torch.device("meta"):
-            backbone = BACKBONES[config.get("backbone", "vgg19_bn")]
-            network = backbone.fitting({key: value.shape for key, value in state.items()})
-        take_over(network, state)
-    encoder_path = folder / "Enc_max.pth"
-    encoder_state = read_weights(encoder_path)
-    with naming(encoder_path):
-        with torch.device("meta"):
-            encoder = Encoder(entry(encoder_state, "main.0.0.weight").shape[0])
-        take_over(encoder, encoder_state)
+        network = built_from(state, BACKBONES[config.get("backbone", "vgg19_bn")].fitting, state)
+    encoder_state = read_weights(folder / "Enc_max.pth")
+    with naming(folder / "Enc_max.pth"):
+        encoder = built_from(encoder_state, Encoder, entry(encoder_state, "main.0.0.weight").shape[0])
         if network.base_width != encoder.base_width:
             raise ValueError(f"its base width is {encoder.base_width} and {path.name} needs {network.base_width}; "
                              "they are not of one run")
@@ -277,8 +268,9 @@ def load_recognizer(folder: Path, device: torch.device) -> TrainedRecognizer:
     named = config.get("expressions")
     if named is not None and len(named) != network.new_fc.out_features:
         raise UserError(f"{path}: damaged, its config does not name its {network.new_fc.out_features} expressions")
+    acc, step = progress["acc"], progress["step"]
     return TrainedRecognizer(Recognizer(network.eval(), device=device), encoder.eval(), config,
-                   float(acc) if acc is not None else -1.0, int(step) if step is not None else 0)
+                             -1.0 if acc is None else float(acc), step or 0)
 
 
 # ----------------------------------------------------------------------------------------------------- VGG

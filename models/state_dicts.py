@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Iterator, Mapping
+from typing import Any, Callable, Iterator, Mapping, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 import utils
 from utils import UserError
 
+Module = TypeVar("Module", bound=nn.Module)
 LARGEST = 1e10  # no weight or moment of a training that learns anything comes near it
 STATE_DICT_NAMES = "net", "state_dict", "model_state_dict", "model"  # under which checkpoints hold their weights
 WRAPPERS = "module", "_orig_mod"  # what DataParallel and torch.compile put into the names of weights
@@ -85,6 +86,14 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     checkpoint = utils.load_checkpoint(path)
     with naming(path):
         return plain(net_of(checkpoint))
+
+
+def built_from(state: Mapping[str, Tensor], build: Callable[..., Module], *arguments: Any) -> Module:
+    """Build a network whose parameters are a state dict. Raises ValueError if it does not fit."""
+    with torch.device("meta"):
+        network = build(*arguments)
+    take_over(network, state)
+    return network
 
 
 def take_over(network: nn.Module, state: Mapping[str, Tensor]) -> None:
