@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from models.compiling import compile_networks
 from models.generator import Encoder
+from models.layers import autocast
 from models.parallel import Processes
 from options.recipes import RecognizerRecipe
 
@@ -40,7 +41,7 @@ def optimizer(recipe: RecognizerRecipe, parameters: Iterable[nn.Parameter]) -> t
 
 
 class Recognizer:
-    """Trains and uses :class:`models.vgg.VGG_fx` (images and fx) or :class:`models.vgg.VGG` (images alone)."""
+    """Trains and uses :class:`models.backbones.VGG_fx` (images and fx) or :class:`models.vgg.VGG` (images alone)."""
 
     def __init__(self, network: nn.Module, recipe: RecognizerRecipe = RecognizerRecipe(),
                  device: torch.device | str = "cpu", amp: torch.dtype | None = None,
@@ -62,7 +63,7 @@ class Recognizer:
         own = len(label) if examples.real is None else examples.real
         real, synthesized = examples.totals or (own, len(label) - own)
         guided = self.recipe.guided and real > 0 and synthesized > 0
-        with self._autocast():
+        with autocast(self.device, self.amp):
             logits = (self.network if guided else self._trained)(*examples.inputs)
         each = F.cross_entropy(logits.float(), label, reduction="none")
         share = self.processes.world / (real + synthesized)
@@ -100,13 +101,10 @@ class Recognizer:
         """The network's inputs → probabilities (N, n), in eval mode; train mode is put back (METHOD §7, row 4)."""
         was_training = self.network.training
         self.network.eval()
-        with self._autocast():
+        with autocast(self.device, self.amp):
             logits = self.network(*inputs)
         self.network.train(was_training)
         return logits.float().softmax(1)
-
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, dtype=self.amp, enabled=self.amp is not None)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that a training needs to go on exactly."""
@@ -127,6 +125,6 @@ def real_features(encoder: Encoder, image: Tensor, amp: torch.dtype | None = Non
     ``amp`` is the dtype in which they are encoded, as those of synthesized images are: another one would be a
     signature that tells both apart. None is float32.
     """
-    with torch.autocast(image.device.type, dtype=amp, enabled=amp is not None):
+    with autocast(image.device, amp):
         code, _ = encoder(image)
     return torch.cat([code, code], dim=1).float()

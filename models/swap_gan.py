@@ -14,7 +14,7 @@ from models import beyond, losses
 from models.compiling import compile_networks
 from models.discriminator import Discriminators
 from models.generator import Edits, Generator
-from models.layers import every_nth
+from models.layers import autocast, every_nth
 from models.parallel import Processes
 from options.recipes import GANRecipe, GANShape
 from models.swap import Pair, one_hot
@@ -123,7 +123,7 @@ class SwapGAN(Swapper):
         """
         self._set_learning_rates()
         weight = self.processes.weight(len(pair.a), total)
-        with self.autocast():
+        with autocast(self.device, self.amp):
             edits = self._trained_generator(pair, self.recipe.alpha5, self.recipe.lazy if self.recipe.l2_loss else 0)
         fakes = [image for image in (edits.c, edits.d, edits.c_half, edits.d_half) if image is not None]
         a, b = one_hot(pair.a, self.shape.num_classes), one_hot(pair.b, self.shape.num_classes)
@@ -153,7 +153,7 @@ class SwapGAN(Swapper):
         if mismatch is not None:
             images.append(real)
             labels.append(real_label.roll(len(real) // 2, 0))
-        with self.autocast():
+        with autocast(self.device, self.amp):
             logits = self._trained_discriminators(torch.cat(images), torch.cat(labels))
         real_logits, fake_logits, *mismatched_logits = zip(*(each.split([len(part) for part in images])
                                                              for each in logits))
@@ -171,7 +171,7 @@ class SwapGAN(Swapper):
     def _step_generator(self, pair: Pair, edits: Edits, fake: Tensor, fake_label: Tensor,
                         noise: Tensor, weight: float) -> dict[str, Tensor]:
         self.discriminators.requires_grad_(False)  # no gradients that nobody uses (METHOD §7, row 8)
-        with self.autocast():
+        with autocast(self.device, self.amp):
             fake_logits = self.discriminators(fake, fake_label)
             total, terms = generator_loss(pair, edits, fake_logits, noise, len(fake) // len(pair.a), self.perceptual,
                                           self.recipe)

@@ -11,8 +11,8 @@ import torch
 
 from conftest import REPOSITORY, new_process
 from models.parallel import Processes
-from models.speed import Speedometer
 from options.config import RunOptions
+from training.timing import Speedometer
 from training.trainer import Run, Stage, fit
 
 sys.path.insert(0, str(REPOSITORY / "experiments"))

@@ -15,13 +15,12 @@ import torch
 from torch import Tensor
 
 import utils
-from models.speed import Speedometer
 from models.state_dicts import LARGEST
 from options.config import RunOptions
 from training.context import TrainingContext
 from training.log import RunLog
 from training.state import RATE_FLAGS, STATE_FORMAT, StateStore, exploded
-from training.timing import TimeLeft, epoch_line
+from training.timing import Speedometer, TimeLeft, epoch_line
 from utils import UserError
 
 Metrics = dict[str, Tensor]
