@@ -317,9 +317,7 @@ def config_in(checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:
 
 
 def plain_number(value: Any) -> Any:
-    """Return a number of numpy's or a tensor as Python's own, whole-valued floats as int (the published code writes
-    some steps as floats); anything else as it is.
-    """
+    """Return a number of numpy's or a tensor as Python's own, a whole one as int; anything else as it is."""
     single = isinstance(value, numpy.generic) or isinstance(value, Tensor) and value.numel() == 1
     value = value.item() if single else value
     return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -170,10 +170,7 @@ class Run:
     def _save_if_due(self, end_of_stage: bool = False, end_of_phase: bool = False) -> None:
         """Save every few minutes, sooner after a stage, always after a phase and before stopping.
 
-        What one process decides, all do.
-
-        Several processes ask each other only every ``--log_every`` steps, since they wait for the answer.
-        """
+        Several processes agree on it, only every ``--log_every`` steps, since they wait for the answer. """
         alone = self.processes.world == 1
         if not (alone or end_of_stage or self.step % self.options.log_every == 0):
             return
