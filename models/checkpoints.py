@@ -20,7 +20,7 @@ import utils
 from models.backbones import BACKBONES, RecognizerNetwork
 from models.generator import Encoder, Generator
 from models.recognizer import Recognizer, real_features
-from models.state_dicts import built_from, entry, load_into, naming, net_of, on_cpu, plain, read_weights, take_over
+from models.state_dicts import built_from, entry, load_into, naming, net_of, on_cpu, plain, take_over
 from models.swap_gan import SwapGAN
 from models.swapper import Swapper
 from models.vgg import VGG, Perceptual
@@ -50,7 +50,7 @@ FROM_ELSEWHERE = {**CONFIG, "expressions": optional(NAMES)}  # files of others m
 # ------------------------------------------------------------------------------------------------- the GAN
 
 def save_gan(folder: Path, gan: SwapGAN, config: dict[str, Any], epochs_done: int) -> None:
-    """``{Enc,Dec,D1,D2}_iter_temp.pth``, after every tenth epoch ``…_iter_010.pth`` too, and ``config.json``."""
+    """Write ``{Enc,Dec,D1,D2}_iter_temp.pth``, after every tenth epoch ``…_iter_010.pth`` too, and ``config.json``."""
     names = ["temp"] + ([f"{epochs_done:03d}"] if epochs_done % 10 == 0 else [])
     for network in gan.STATES:
         state = on_cpu(gan.network(network))
@@ -60,7 +60,7 @@ def save_gan(folder: Path, gan: SwapGAN, config: dict[str, Any], epochs_done: in
 
 
 def gan_file(folder: Path, network: str, epoch: int | None) -> Path:
-    """The file of a network (Enc, Dec, D1, D2): the newest, or of a GAN epoch."""
+    """Return the file of a network (Enc, Dec, D1, D2): the newest, or that of a GAN epoch."""
     return folder / f"{network}_iter_{'temp' if epoch is None else f'{epoch:03d}'}.pth"
 
 
@@ -167,7 +167,7 @@ def load_exemplars(folder: Path, shape: GANShape) -> tuple[Tensor, list[int]] | 
 
 
 def gan_config(folder: Path) -> dict[str, Any]:
-    """What ``config.json`` says beside the GAN's networks; empty for the reference's own checkpoints."""
+    """Return what ``config.json`` says beside the GAN's networks; empty for the reference's own checkpoints."""
     path = folder / "config.json"
     if not path.is_file():
         return {}
@@ -218,15 +218,13 @@ class TrainedRecognizer:
         return self.config.get("alignment")
 
     def recognize(self, image: Tensor) -> Tensor:
-        """Images (N, 3, S, S) in [-1, 1] → probabilities (N, n) of the expressions."""
+        """Return the probabilities (N, n) of the expressions in images (N, 3, S, S) in [-1, 1]."""
         image = image.to(self.recognizer.device)
         with torch.inference_mode():
             return self.recognizer.predict(image, real_features(self.encoder, image))
 
     def heat_maps(self, image: Tensor, expression: Tensor) -> Tensor:
-        """Where it looked in images (N, 3, S, S) for expressions (N,): (N, S, S) in [0, 1]
-        (:mod:`evaluation.attribution`).
-        """
+        """Return where it looked in images (N, 3, S, S) for expressions (N,): maps (N, S, S) in [0, 1]."""
         from evaluation.attribution import heat_maps  # evaluation imports models: not before it is needed
 
         device = self.recognizer.device
@@ -234,7 +232,7 @@ class TrainedRecognizer:
 
 
 def save_recognizer(folder: Path, recognizer: Recognizer, encoder: Encoder, acc: float, config: dict[str, Any]) -> None:
-    """``max_ckpt.t7`` ({net, acc in %, step, config}), and beside it ``Enc_max.pth``."""
+    """Write ``max_ckpt.t7`` ({net, acc in %, step, config}), and beside it ``Enc_max.pth``."""
     utils.save_checkpoint(folder / "Enc_max.pth", on_cpu(encoder))
     utils.save_checkpoint(folder / "max_ckpt.t7", {"net": on_cpu(recognizer.network), "acc": acc,
                                                    "step": recognizer.steps, "config": config})
@@ -306,7 +304,7 @@ def read_perceptual(path: Path) -> TrainedPerceptual:
 
 
 def config_in(checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:
-    """The config that a checkpoint carries, checked; {} for one that carries none, or comes from another program."""
+    """Return the config that a checkpoint carries; {} if it carries none, or comes from another program."""
     config = checkpoint.get("config")
     if config is None or config == {} or "net" not in checkpoint:
         return {}
@@ -331,6 +329,13 @@ def initialize(network: Backbone, vgg_init: str | Path) -> Backbone:
     with naming(f"--vgg_init {vgg_init}"):
         network.start_from(plain(net_of(checkpoint)))
     return network
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Read a state dict from a file, whatever wraps it."""
+    checkpoint = utils.load_checkpoint(path)
+    with naming(path):
+        return plain(net_of(checkpoint))
 
 
 def imagenet_weights(url: str) -> dict[str, Tensor]:

@@ -29,7 +29,7 @@ class Examples(NamedTuple):
 
 
 def optimizer(recipe: RecognizerRecipe, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """The optimizer of a recipe: SGD with momentum (METHOD §5), or AdamW."""
+    """Return the optimizer of a recipe: SGD with momentum (METHOD §5), or AdamW."""
     if recipe.adam:
         return torch.optim.AdamW(parameters, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
     sgd = torch.optim.SGD(parameters, lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay,
@@ -55,7 +55,7 @@ class Recognizer:
         self.steps = 0
 
     def step(self, examples: Examples) -> dict[str, Tensor]:
-        """One step on a batch; loss and accuracy in %, which stay on the device until somebody reads them."""
+        """Do one step on a batch; return loss and accuracy in %, which stay on the device until they are read."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.rate(self.steps)
         self.network.train()
@@ -98,7 +98,7 @@ class Recognizer:
 
     @torch.inference_mode()
     def predict(self, *inputs: Tensor) -> Tensor:
-        """The network's inputs → probabilities (N, n), in eval mode; train mode is put back (METHOD §7, row 4)."""
+        """Return probabilities (N, n) for the network's inputs, in eval mode; restore train mode (METHOD §7, row 4)."""
         was_training = self.network.training
         self.network.eval()
         with autocast(self.device, self.amp):
@@ -107,12 +107,12 @@ class Recognizer:
         return logits.float().softmax(1)
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that a training needs to go on exactly."""
+        """Return everything that a training needs to go on exactly."""
         return {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict(),
                 "scaler": self.scaler.state_dict(), "steps": self.steps}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """The inverse of :meth:`state_dict`."""
+        """Restore what :meth:`state_dict` returned."""
         for name in ("network", "optimizer", "scaler"):
             getattr(self, name).load_state_dict(state[name])
         self.steps = state["steps"]

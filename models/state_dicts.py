@@ -12,7 +12,6 @@ from typing import Any, Callable, Iterator, Mapping, TypeVar
 import torch
 from torch import Tensor, nn
 
-import utils
 from utils import UserError
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -22,7 +21,7 @@ WRAPPERS = "module", "_orig_mod"  # what DataParallel and torch.compile put into
 
 
 def fault_of_weights(state: Mapping[Any, Any], largest: float = math.inf) -> str | None:
-    """What is wrong with a state dict's values, or None: no tensor, no real numbers, NaN, infinite, exploded.
+    """Return what is wrong with a state dict's values, or None: no tensor, no real numbers, NaN, infinite, exploded.
 
     Counters (``num_batches_tracked``) are whole numbers.
     """
@@ -47,7 +46,7 @@ def fault_of_weights(state: Mapping[Any, Any], largest: float = math.inf) -> str
 
 
 def on_cpu(network: nn.Module) -> dict[str, Tensor]:
-    """A copy of a network's state dict on the CPU, in the ordinary memory format."""
+    """Return a copy of a network's state dict on the CPU, in the ordinary memory format."""
     return {key: value.detach().to("cpu", copy=True).contiguous() for key, value in network.state_dict().items()}
 
 
@@ -79,13 +78,6 @@ def plain(state: Any) -> dict[str, Tensor]:
     if all(key.startswith("model.") for key in known):
         return {key.removeprefix("model."): value for key, value in known.items()}
     return known
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read a state dict from a file, whatever wraps it."""
-    checkpoint = utils.load_checkpoint(path)
-    with naming(path):
-        return plain(net_of(checkpoint))
 
 
 def built_from(state: Mapping[str, Tensor], build: Callable[..., Module], *arguments: Any) -> Module:
@@ -135,7 +127,7 @@ def entry(state: Mapping[str, Tensor], key: str) -> Tensor:
 
 @contextmanager
 def naming(what: Path | str) -> Iterator[None]:
-    """A ValueError about a state dict becomes a UserError that names the file."""
+    """Within this context a ValueError about a state dict becomes a UserError that names the file."""
     try:
         yield
     except (ValueError, TypeError, RuntimeError) as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import asdict
 from typing import Any, Sequence
 
 import torch
@@ -207,7 +206,7 @@ class SwapGAN(Swapper):
     # --------------------------------------------------------------------------------------------- states
 
     def network(self, name: str) -> nn.Module:
-        """The network behind one of the reference's file names, the one in use: Enc, Dec, D1, D2 (METHOD §6)."""
+        """Return the network in use behind one of the reference's file names: Enc, Dec, D1, D2 (METHOD §6)."""
         owner = self.used if name in ("Enc", "Dec") else self.discriminators
         return getattr(owner, self.STATES[name])
 
@@ -216,19 +215,15 @@ class SwapGAN(Swapper):
         self.generator.load_state_dict(self.used.state_dict())
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that a training needs to go on exactly."""
+        """Return everything that a training needs to go on exactly."""
         return {**{name: getattr(self, name).state_dict() for name in self.PARTS},
                 "averaged": None if self.averaged is None else self.averaged.state_dict(), "steps": self.steps,
                 "last_g_loss": self.last_g_loss.cpu()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """The inverse of :meth:`state_dict`."""
+        """Restore what :meth:`state_dict` returned."""
         for name in self.PARTS:
             getattr(self, name).load_state_dict(state[name])
         if self.averaged is not None:
             self.averaged.load_state_dict(state["averaged"])
         self.steps, self.last_g_loss = state["steps"], state["last_g_loss"].to(self.device)
-
-    def config(self) -> dict[str, Any]:
-        """The shape as plain values, for a checkpoint."""
-        return asdict(self.shape)

@@ -164,7 +164,7 @@ def networks(tmp_path_factory) -> Path:
     gan, recognizer = SwapGAN(GANShape(2, 32, 2, label_copy=1)), Recognizer(VGG_fx(2, 2, 4, 2))
     config = {"expressions": ["a", "b"], "listed": ["a", "b"], "neutral_name": "b", "image_size": 32,
               "data_dir": "x", "selected_on": "val"}
-    save_gan(folder / "model", gan, {**config, "gan": gan.config()}, 1)
+    save_gan(folder / "model", gan, {**config, "gan": dict(vars(gan.shape))}, 1)
     save_recognizer(folder / "VGG", recognizer, Encoder(2), 50.0, config)
     utils.save_checkpoint(folder / "2_max_ckpt.t7", {"net": on_cpu(VGG(2, 2, 4)), "acc": 1.0, "step": 1,
                                                      "config": config})

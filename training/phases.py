@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any, Iterator
@@ -64,7 +65,6 @@ class PerceptualPhase:
         self.file = Path(options.perceptual or self.own_file)
         share_file(self.file, context.processes, context.folder)
         self.epochs = options.perceptual_epochs if is_needed and not self.file.is_file() else 0
-        self._trained: TrainedPerceptual | None = None
         if is_needed and not context.restoring:
             self._check_start()
         self._recognizer: Recognizer | None = None
@@ -72,11 +72,10 @@ class PerceptualPhase:
         self._best_is_near_chance = False
         self._fingerprint: str | None = None  # of the finished network
 
+    @cached_property
     def trained(self) -> TrainedPerceptual:
-        """Return the finished network, read from its file when it is first asked for."""
-        if self._trained is None:
-            self._trained = read_perceptual(self.file)
-        return self._trained
+        """The finished network, read from its file when it is first asked for."""
+        return read_perceptual(self.file)
 
     def _check_start(self) -> None:
         """Raises UserError if there is no perceptual network and none is to be trained, or if it is unusable."""
@@ -91,7 +90,7 @@ class PerceptualPhase:
 
     def _check_file(self) -> None:
         """Raises UserError if the perceptual network at hand is none, or was trained for something else."""
-        ours, trained = self.context.metadata, self.trained()
+        ours, trained = self.context.metadata, self.trained
         if self.options.vgg_init == "stage0" and trained.width != self.shape.vgg_width:
             raise UserError(f"{self.file}: its width is {trained.width}, and --vgg_init stage0 needs --vgg_width "
                             f"{self.shape.vgg_width}; delete it to train another")
@@ -168,7 +167,7 @@ class PerceptualPhase:
     def _used(self) -> str | None:
         """Return the fingerprint of the network that the other phases use, None if there is none."""
         if self._fingerprint is None and self.is_needed and self.file.is_file():
-            self._fingerprint = self.trained().fingerprint()
+            self._fingerprint = self.trained.fingerprint()
         return self._fingerprint
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -213,7 +212,7 @@ class GANPhase:
     def batches(self, epoch: int, start: int) -> Iterator[Loaded]:
         """Return the pairs on the device; the perceptual network is there from now on."""
         if self.recipe.vgg_loss and self.gan.perceptual is None:
-            self.gan.set_perceptual(self.perceptual.trained().network)
+            self.gan.set_perceptual(self.perceptual.trained.network)
         return (batch.to(self.context.device) for batch in self.context.load(self._plan(epoch), start))
 
     def step(self, batch: Loaded) -> Metrics:

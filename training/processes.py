@@ -100,7 +100,7 @@ def check_agreement(run: Run) -> None:
 
 
 def digest_of(state: Any) -> str:
-    """A SHA-256 of all tensors and plain values in a state, in order."""
+    """Return a SHA-256 of all tensors and plain values in a state, in order."""
     digest = hashlib.sha256()
     for part in _parts(state):
         digest.update(part)

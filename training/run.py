@@ -1,5 +1,4 @@
-"""One run from its configuration to its report: check everything, train, evaluate the best recognizer on the test list.
-"""
+"""One run from its configuration to its report: check everything, train, evaluate the best recognizer."""
 
 from __future__ import annotations
 
