@@ -78,7 +78,7 @@ class Processes:
         if self.world > 1 and distributed.is_initialized() and in_order:
             traceback.clear_frames(trace)
             gc.collect()  # wrapped networks that nobody holds may lie in cycles
-            self.max(torch.zeros(1, device=self.device)).tolist()  # until all are here
+            self.any(False)  # until all are here
             distributed.destroy_process_group()
 
     @property
@@ -182,6 +182,10 @@ class Processes:
         if self.world > 1:
             distributed.all_reduce(value, distributed.ReduceOp.MAX)
         return value
+
+    def any(self, fact: bool) -> bool:
+        """Return whether a fact holds in any of the processes."""
+        return bool(self.max(torch.tensor(int(fact), device=self.device)))
 
     def mean(self, metrics: dict[str, Tensor], weight: float = 1.0) -> dict[str, Tensor]:
         """Return scalars of the whole batch, left on the device, from those of this process's samples."""

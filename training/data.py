@@ -123,7 +123,7 @@ def decoded_images(config: Config, samples: Sequence[Sample], directory: RunDire
             store.make()
 
     processes.first(write)
-    if int(processes.max(torch.tensor(int(not store.is_made()), device=device))):  # on some machine
+    if processes.any(not store.is_made()):  # on some machine
         if config.loading.cache == "auto":
             return Images(samples, size, "none")
         raise UserError(f"{store.path}: not there; several machines need a --checkpoint_dir that all of them see, or "

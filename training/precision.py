@@ -36,7 +36,7 @@ def with_precision(config: Config, num_classes: int, device: torch.device, proce
         return config
     able = computes_bf16(device) and (device.type == "cuda" or config.shape.base_width >= LEAST_WIDTH
                                       and not config.hardware.deterministic)
-    able = not int(processes.max(torch.tensor(int(not able), device=device)))
+    able = not processes.any(not able)
     if able and device.type == "cpu":
         able = processes.first(lambda: bf16_pays(config, num_classes))
     return config.replaced(amp="bf16" if able else "off")

@@ -56,7 +56,7 @@ def share_file(path: Path, processes: Processes, folder: Path, trained: bool = F
         return there != known
 
     missing = processes.first_here(is_missing)
-    if not int(processes.max(torch.tensor(int(missing), device=processes.device))):
+    if not processes.any(missing):
         return
     own = torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.uint8) if processes.main else None
     content = processes.send(own)
