@@ -11,7 +11,6 @@ from torch.nn import functional as F
 
 from models.discriminator import Discriminators
 from models.generator import Edits, Generator
-from models.losses import total_variation
 from models.swap import Pair
 from options.recipes import GANRecipe
 
@@ -29,8 +28,6 @@ def generator_terms(pair: Pair, edits: Edits, recipe: GANRecipe) -> dict[str, Te
         terms["coarse"] = recipe.lambda_coarse_loss * 2 * coarse_picture(swapped, own)
     if recipe.lambda_gray_loss:
         terms["gray"] = recipe.lambda_gray_loss * 2 * color_of_gray(swapped, own)
-    if recipe.lambda_residual_tv:
-        terms["residual_tv"] = recipe.lambda_residual_tv * 2 * total_variation(swapped - own)
     return terms
 
 

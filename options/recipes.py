@@ -78,8 +78,6 @@ class GANRecipe:
                                        group=BEYOND)
     lambda_gray_loss: float = option(0.0, "weight of the squared color in the swaps of gray photographs",
                                      least=0, most=1e6, group=BEYOND)
-    lambda_residual_tv: float = option(0.0, "weight of the total variation of what the swap changes",
-                                       least=0, most=1e6, group=BEYOND)
     lazy: int = option(1, "compute the perceptual and the reconstruction loss for every Nth pair of a batch alone",
                        least=1, most=100, metavar="N", group=BEYOND)
     zero_biases: bool = option(False, "start the GAN's convolutions with zero biases, which else hide the faces at "
@@ -91,18 +89,12 @@ class GANRecipe:
                            restore="fixed")
     even_phases: int = option(0, "let plain areas come out of the decoder's last N layers plain, without a grid of "
                               "dots", least=0, most=5, metavar="N", group=BEYOND)
-    rate_schedule: str = option("step", "learning rate of the GAN: multiplied by --lr_decay now and then, or falling "
-                                "to zero over all planned steps along a half cosine", flag="gan_schedule",
-                                choices=("step", "cosine"), group=BEYOND)
     mirror: bool = option(False, "mirror half of the pairs", group=BEYOND)
     ema: float = option(0.0, "use the generator's moving average, of which this share stays in every step",
                         least=0, most=1, group=BEYOND, restore="fixed")
-    planned_steps: int = 1
 
     def rate(self, step: int) -> float:
         """Return the generator's learning rate in a step, counted from 0 (METHOD §3)."""
-        if self.rate_schedule == "cosine":
-            return half_cosine(self.lr, step, self.planned_steps)
         return self.lr * self.lr_decay ** (step // self.lr_decay_steps)
 
 

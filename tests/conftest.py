@@ -38,8 +38,8 @@ TINY = ["--image_size", 32, "--base_width", 2, "--vgg_width", 2, "--fc_width", 4
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add ``--hostile-cases N`` and ``--compile``."""
     parser.addoption("--hostile-cases", type=int, default=1, metavar="N",
-                     help="N times as many random mistakes in test_bad_files.py; 10 takes several minutes")
-    parser.addoption("--compile", action="store_true", help="also compile whole networks: 15 minutes with an empty cache")
+                     help="N times as many random mistakes in the inputs; 10 takes several minutes")
+    parser.addoption("--compile", action="store_true", help="compile whole networks too: 15 minutes without a cache")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -60,9 +60,7 @@ def shared(path: str) -> Path:
 # ---------------------------------------------------------------------------------------------------- commands
 
 def command(*argv: object, cwd: str | Path = REPOSITORY) -> subprocess.CompletedProcess:
-    """Run ``python <argv>``, as a user types it, on the CPU; output as text. The project's commands run in this
-    process.
-    """
+    """Run ``python <argv>`` on the CPU, as a user types it; the project's own commands in this process."""
     words = list(map(str, argv))
     if not re.match(r"(train|test_matrix_multi)\.py |-m datasets\.", " ".join(words) + " "):
         return new_process(*argv, cwd=cwd)
@@ -84,11 +82,15 @@ def train_command(*words: object) -> subprocess.CompletedProcess:
     return command("train.py", *words, cwd=".")
 
 
-def trained(data: Path, folder: Path, *more: object) -> str:
-    """Train a run as small as can be, or go on with it; return what it prints."""
-    result = train_command("--data_dir", data, "--checkpoint_dir", folder, *TINY, *more)
+def succeeds(result: subprocess.CompletedProcess) -> str:
+    """Return what a command has printed; the test fails unless its exit status is 0."""
     assert result.returncode == 0, result.stderr
     return result.stdout
+
+
+def trained(data: Path, folder: Path, *more: object) -> str:
+    """Train a run as small as can be, or go on with it; return what it prints."""
+    return succeeds(train_command("--data_dir", data, "--checkpoint_dir", folder, *TINY, *more))
 
 
 def new_process(*argv: object, cwd: str | Path = REPOSITORY, timeout: float = 300) -> subprocess.CompletedProcess:
@@ -140,11 +142,6 @@ def train_until(words: Sequence[object], target: str, limit: int, signum: int = 
         return forked(lambda: train.main(list(map(str, words))))
 
 
-def error_lines(text: str) -> list[str]:
-    """Return the lines of stderr that are no warnings."""
-    return [line for line in text.splitlines() if line.strip() and not line.startswith("warning:")]
-
-
 def refused(result: subprocess.CompletedProcess | Callable[[], Any]) -> str:
     """Return the one line with which a command, or a function called as one, refuses bad input with exit status 2.
 
@@ -154,7 +151,7 @@ def refused(result: subprocess.CompletedProcess | Callable[[], Any]) -> str:
         started = time.process_time()
         result = call(result)
         assert time.process_time() - started < 10
-    lines = error_lines(result.stderr)
+    lines = [line for line in result.stderr.splitlines() if line.strip() and not line.startswith("warning:")]
     assert result.returncode == 2, (result.returncode, result.stdout, result.stderr)
     assert len(lines) == 1 and len(lines[0]) < 2000 and "Traceback" not in result.stderr, result.stderr
     return lines[0]
@@ -207,6 +204,19 @@ def fill(folder: Path, *names: str) -> dict[str, bytes]:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(f"mine: {name}".encode())
     return {name: f"mine: {name}".encode() for name in names}
+
+
+def keep_networks(run: Path, epoch: int) -> None:
+    """Give the GAN's newest networks the names of those of an epoch, from which ``--restore N`` goes on."""
+    for name in ("Enc", "Dec", "D1", "D2"):
+        shutil.copy(run / "model" / f"{name}_iter_temp.pth", run / "model" / f"{name}_iter_{epoch:03d}.pth")
+
+
+def first_layer(checkpoint: Path) -> bytes:
+    """Return the first weights of a checkpoint of the recognizer or the perceptual network."""
+    import torch
+
+    return torch.load(checkpoint, weights_only=True)["net"]["features.0.weight"].numpy().tobytes()
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 import utils
-from conftest import TINY, WHILE_WRITING, refused, train_command, train_until
+from conftest import TINY, WHILE_WRITING, train_command, trained, train_until
 from datasets import cache
 from datasets.cache import DiskCache, chosen_cache
 from datasets.layout import Sample, content_of
@@ -32,8 +32,7 @@ def words(faces: Path, folder: Path, *more: object) -> list[object]:
 @pytest.fixture(scope="module")
 def run_on_disk(faces, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("disk") / "run"
-    result = train_command(*words(faces, folder, "--cache", "disk"))
-    assert result.returncode == 0, result.stderr
+    trained(faces, folder, "--cache", "disk")
     return folder
 
 
@@ -87,11 +86,9 @@ def test_a_file_is_found_again_until_something_changes(tmp_path, capsys):
 
 def test_no_room_and_broken_images_leave_nothing(tmp_path, monkeypatch):
     samples = samples_in(tmp_path)
-    whole = samples[1].path.read_bytes()
-    samples[1].path.write_bytes(whole[:len(whole) // 2])
+    samples[1].path.write_bytes(samples[1].path.read_bytes()[:60])
     with pytest.raises(UserError, match=r"1 of 6 .*1\.png \(cannot be decoded\)"):
         store_of(samples, tmp_path)
-    assert left(tmp_path) == []
     monkeypatch.setattr(cache.shutil, "disk_usage", lambda path: SimpleNamespace(free=5000))
     with pytest.raises(UserError, match="--cache disk needs .* free some space"):
         store_of(samples, tmp_path)
@@ -99,16 +96,16 @@ def test_no_room_and_broken_images_leave_nothing(tmp_path, monkeypatch):
 
 
 def test_auto_takes_memory_then_disk_then_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(cache, "fits_memory", lambda needed: needed <= 10)
+    monkeypatch.setattr(cache, "installed_memory", lambda: 30)  # a container's limit counts
     monkeypatch.setattr(cache, "free_disk", lambda folder: 100)
-    assert [chosen_cache("auto", needed, tmp_path) for needed in (10, 11, 33, 34)] == ["ram", "disk", "disk", "none"]
+    assert [chosen_cache("auto", needed, tmp_path) for needed in (9, 11, 33, 34)] == ["ram", "disk", "disk", "none"]
     assert chosen_cache("none", 1, tmp_path) == "none" and chosen_cache("disk", 1000, tmp_path) == "disk"
 
 
-def test_a_containers_limit_counts_as_memory_and_runs_share_it(monkeypatch):
+def test_runs_side_by_side_share_the_memory(monkeypatch):
     monkeypatch.setattr(cache, "installed_memory", lambda: 300)
     assert cache.fits_memory(99) and not cache.fits_memory(101)
-    monkeypatch.setenv(utils.SIDE_BY_SIDE, "2")  # and is shared by two runs of --jobs 2
+    monkeypatch.setenv(utils.SIDE_BY_SIDE, "2")  # as of --jobs 2
     assert cache.fits_memory(49) and not cache.fits_memory(51)
     monkeypatch.delenv(utils.SIDE_BY_SIDE)
     monkeypatch.setattr(cache, "installed_memory", lambda: 0)  # nothing tells of one
@@ -120,17 +117,9 @@ def test_a_containers_limit_counts_as_memory_and_runs_share_it(monkeypatch):
 @pytest.mark.parametrize("choice", ["ram", "none"])
 def test_all_caches_train_to_the_same_bytes(faces, run_on_disk, tmp_path, choice):
     assert len(left(run_on_disk)) == 1
-    assert train_command(*words(faces, tmp_path / "run", "--cache", choice)).returncode == 0
+    trained(faces, tmp_path / "run", "--cache", choice)
     assert not (tmp_path / "run" / "cache").exists()
     assert_same(tmp_path / "run", run_on_disk)
-
-
-def test_a_run_finds_its_file_again(run_on_disk, tmp_path):
-    folder = Path(shutil.copytree(run_on_disk, tmp_path / "run"))
-    kept = folder / "cache" / left(folder)[0]
-    before = kept.stat().st_mtime_ns
-    assert train_command("--restore", "--checkpoint_dir", folder, "--gpu", -1).returncode == 0
-    assert kept.stat().st_mtime_ns == before
 
 
 def test_killed_while_it_decodes(faces, run_on_disk, tmp_path):
@@ -145,7 +134,7 @@ def test_killed_while_it_decodes(faces, run_on_disk, tmp_path):
 
 def test_folds_share_one_file(faces, tmp_path):
     folder = tmp_path / "folds"
-    assert train_command(*words(faces, folder, "--cache", "disk", "--folds", 2)).returncode == 0
+    trained(faces, folder, "--cache", "disk", "--folds", 2)
     assert len(left(folder)) == 1 and not (folder / "fold_01" / "cache").exists()
 
 

@@ -6,16 +6,15 @@ import numpy
 import pytest
 from PIL import Image
 
-from conftest import command
+from conftest import command, refused
 from datasets.checking.looks import near_duplicates
-from datasets.checking.overview import table
-from datasets.layout import Sample, read_layout, write_layout
+from datasets.layout import Sample, write_layout
 
 EXPRESSIONS = ("smile", "surprise", "neutral")
 
 
-def data_directory(root: Path, subjects: bool = True) -> Path:
-    """Three expressions, four training and two test images each, blurred noise that differs by image."""
+def data_directory(root: Path) -> Path:
+    """Write three expressions, four training and two test images each, blurred noise that differs by image."""
     random, splits = numpy.random.default_rng(0), {"train": [], "test": []}
     (root / "data").mkdir(parents=True)
     for split, count in (("train", 4), ("test", 2)):
@@ -24,18 +23,14 @@ def data_directory(root: Path, subjects: bool = True) -> Path:
                 name = f"{split}_{expression}_{number}.png"
                 noise = Image.fromarray(random.integers(0, 256, (8, 8, 3), dtype=numpy.uint8))
                 noise.resize((64, 64), Image.Resampling.BICUBIC).save(root / "data" / name)
-                splits[split].append(Sample(name, label, root / "data" / name,
-                                            f"{split}{number}" if subjects else None))
+                splits[split].append(Sample(name, label, root / "data" / name, f"{split}{number}"))
     write_layout(root, EXPRESSIONS, splits)
     return root
 
 
 def run(root: Path, *words) -> tuple[int, str]:
     result = command("-m", "datasets.check", root, *words)
-    if result.returncode == 2:
-        assert len(result.stderr.splitlines()) == 1, result.stderr
-        return 2, result.stderr
-    return result.returncode, result.stdout
+    return result.returncode, result.stdout if result.returncode < 2 else refused(result)
 
 
 def test_a_sound_directory_passes_and_is_drawn(tmp_path):
@@ -43,15 +38,12 @@ def test_a_sound_directory_passes_and_is_drawn(tmp_path):
     status, said = run(root)
     assert status == 0, said
     assert "nothing found that would spoil a result" in said
+    for line in ("expression  train  test  all", "smile           4     2    6", "all            12     6   18",
+                 "subjects        4     2    6"):
+        assert line in said.splitlines()
     with Image.open(root / "check.jpg") as sheet:
         first_test_image = numpy.asarray(sheet.crop((sheet.width - 400, 28, sheet.width - 304, 124)).convert("L"))
         assert sheet.height == 3 * 100 + 28 and first_test_image.std() > 10
-
-
-def test_the_table_counts(tmp_path):
-    assert table(read_layout(data_directory(tmp_path / "d"))).splitlines() == [
-        "expression  train  test  all", "smile           4     2    6", "surprise        4     2    6",
-        "neutral         4     2    6", "all            12     6   18", "subjects        4     2    6"]
 
 
 def test_all_planted_faults_are_reported_together(tmp_path):
@@ -61,8 +53,7 @@ def test_all_planted_faults_are_reported_together(tmp_path):
     with Image.open(data / "train_neutral_1.png") as image:
         image.resize((50, 50)).convert("RGB").save(data / "test_neutral_1.png", format="JPEG", quality=60)
     (data / "train_surprise_2.png").write_bytes(b"broken")
-    whole = (data / "train_surprise_3.png").read_bytes()
-    (data / "train_surprise_3.png").write_bytes(whole[:len(whole) // 2])
+    (data / "train_surprise_3.png").write_bytes((data / "train_surprise_3.png").read_bytes()[:3000])
     (data / "test_surprise_0.png").unlink()
     Image.new("RGB", (20, 20), "red").save(data / "train_smile_3.png")
     with open(root / "images.list", "a") as handle:
@@ -80,7 +71,7 @@ def test_all_planted_faults_are_reported_together(tmp_path):
                   "3 images cannot be read: train_surprise_2.png (no image), train_surprise_3.png (damaged), "
                   "test_surprise_0.png (missing)",
                   "1 images are smaller than 32 pixels: train_smile_3.png (20 pixels)",
-                      "1 images are nearly one color and show nothing: train_smile_3.png",
+                  "1 images are nearly one color and show nothing: train_smile_3.png",
                   "label 7 is out of range, the 3 expressions", "unlisted class: none of the 1 images in",
                   "1 subjects are in train and test, e.g. train0", "7 problems that would spoil a result"):
         assert words in said, (words, said)
@@ -116,8 +107,7 @@ def test_a_picture_of_the_users_is_not_drawn_over(tmp_path):
     assert status == 0 and "check.jpg is another picture: choose a place with --sheet FILE" in said
     assert (root / "check.jpg").read_bytes() == before
     (root / "check.jpg").unlink()
-    for _ in range(2):  # its own it draws anew
-        assert "contact sheet: " in run(root)[1]
+    assert all("contact sheet: " in run(root)[1] for _ in range(2))  # its own it draws anew
 
 
 def test_near_duplicates_are_told_apart():

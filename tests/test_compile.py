@@ -107,9 +107,9 @@ def test_ten_steps_and_all_use_equal_those_without_and_other_sizes_do_not_compil
 
 @pytest.mark.skipif("not config.getoption('--compile')", reason="takes minutes; add --compile")
 def test_benchmark_measures_compiled_networks_beside_eager_ones(tmp_path):
-    result = new_process("experiments/benchmark.py", "--image_size", SIZE, "--base_width", 4, "--vgg_width", 4, "--fc_width", 16,
-                     "--phases", "evaluation", "--compile", "--seconds", 0, "--device", "cpu", "--json",
-                     tmp_path / "figures.json")
+    result = new_process("experiments/benchmark.py", "--image_size", SIZE, "--base_width", 4, "--vgg_width", 4,
+                         "--fc_width", 16, "--phases", "evaluation", "--compile", "--seconds", 0, "--device", "cpu",
+                         "--json", tmp_path / "figures.json")
     assert result.returncode == 0, result.stderr
     eager, compiled = json.loads((tmp_path / "figures.json").read_text())["phases"]
     assert (eager["phase"], compiled["phase"]) == ("evaluation", "compiled_evaluation")

@@ -11,13 +11,13 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import utils
-from datasets.layout import Sample
+from conftest import refused
+from datasets.layout import Sample, read_layout
 from datasets.loading import Images, load
 from datasets.plans import gan_plan
-from models import parallel
 from models.layers import Normalization
 from models.losses import mean_distance
-from models.parallel import Processes, SyncBatchNorm2d, with_strides
+from models.parallel import Processes, with_strides
 from models.recognizer import Examples, Recognizer, real_features
 from models.swap import Pair
 from models.swap_gan import SwapGAN
@@ -26,6 +26,8 @@ from models.vgg import VGG, Perceptual
 from options.command_line import read_config
 from options.recipes import GANRecipe, GANShape, RecognizerRecipe
 from training import precision, processes as agreement
+from training.launch import check_compiler
+from training.memory import check_memory, needed
 from training.precision import amp_dtype, computes_bf16, with_precision
 from utils import UserError
 
@@ -46,6 +48,14 @@ def on_threads(count: int, work) -> list:
         return list(pool.map(outcome, range(count)))
 
 
+def as_started_by_torchrun(monkeypatch, **values: int) -> None:
+    """Set the environment of a process of torchrun on this machine."""
+    for name, value in {"WORLD_SIZE": 2, "RANK": 1, "LOCAL_RANK": 0, "LOCAL_WORLD_SIZE": 2, **values}.items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setenv("MASTER_ADDR", "localhost")
+    monkeypatch.setenv("MASTER_PORT", "1")
+
+
 # -------------------------------------------------------------------------------------------- one device, several
 
 def test_the_chosen_gpu_is_the_current_one_and_its_capability_decides_on_bf16(monkeypatch):
@@ -59,6 +69,10 @@ def test_the_chosen_gpu_is_the_current_one_and_its_capability_decides_on_bf16(mo
     assert (device, current) == (CUDA, [1])
     assert not computes_bf16(device) and computes_bf16(torch.device("cuda", 0))
     assert utils.gpus() == [0, 1]
+    as_started_by_torchrun(monkeypatch)
+    assert utils.pick_device([1, 0]).index == 1
+    with pytest.raises(UserError, match="need 2 different GPUs"):
+        utils.pick_device([1])
 
 
 def test_a_cpu_takes_bf16_where_it_has_it_and_it_pays_and_the_run_keeps_the_choice(monkeypatch, tmp_path):
@@ -96,6 +110,25 @@ def test_what_does_not_fit_is_one_line_with_the_flags(text, where):
     line, status = utils.line_and_status(RuntimeError(text))
     assert status == 2 and line.startswith(f"not enough {where}; lower --batch_size, --vgg_batch_size, --image_size")
     assert utils.line_and_status(RuntimeError("shapes do not match")) == (None, 2)
+
+
+def test_what_exceeds_the_machine_is_refused_with_the_figure(faces):
+    layout = read_layout(faces)
+    for words in (["--base_width=1024", "--vgg_width=1024", "--fc_width=65536"], ["--batch_size=65536"],
+                  ["--vgg_batch_size=65536"], ["--image_size=2048", "--batch_size=1000"]):
+        config = read_config(["--vgg_init=none", *words])
+        assert "GiB of memory are needed" in refused(lambda: check_memory(config, layout, False, 1))
+    check_memory(read_config(["--image_size=64", "--vgg_width=8", "--base_width=16"]), layout, False, 1)
+    cached = read_config(["--cache=ram", "--image_size=32"])
+    assert needed(cached, layout)[2] == 3 * 32 ** 2 * len(layout.train) and layout.test  # those that training looks at
+
+
+def test_a_machine_without_a_compiler(monkeypatch):
+    def compiled(function):
+        raise RuntimeError("\nno compiler\nfound")
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    assert "--compile" in refused(lambda: check_compiler(CPU))
 
 
 # ------------------------------------------------------------------------------------------- what trains on them
@@ -184,14 +217,6 @@ def test_steps_read_nothing_from_a_device_and_copy_only_noise_to_it(unreadable):
     assert (of_gan.copies, of_recognizer.copies) == (1, 0)
 
 
-def test_synchronized_batch_norm_reads_nothing_from_a_device(unreadable, monkeypatch):
-    monkeypatch.setattr(parallel.distributed, "all_reduce", lambda value, *_: None)
-    layer = SyncBatchNorm2d(4, device=unreadable)
-    with Transfers() as transfers:
-        layer(torch.zeros(2, 4, 3, 3, device=unreadable, requires_grad=True)).sum().backward()
-    assert transfers.copies == 0 and layer.weight.grad.device == unreadable
-
-
 def test_decoded_images_that_fit_stay_on_the_gpu_and_are_gathered_there(monkeypatch):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (2 ** 30, 2 ** 30))
     pinned = []
@@ -214,50 +239,27 @@ def test_decoded_images_that_fit_stay_on_the_gpu_and_are_gathered_there(monkeypa
 
 # ------------------------------------------------------------------------------------------------ several processes
 
-def test_synchronized_batch_norm_of_one_process_is_batch_norm(monkeypatch):
-    monkeypatch.setattr(parallel.distributed, "all_reduce", lambda value, *_: None)
-    torch.manual_seed(0)
-    ours, theirs, x = SyncBatchNorm2d(4), torch.nn.BatchNorm2d(4), 3 + torch.randn(5, 4, 6, 6)
-    inputs = [x.clone().requires_grad_() for _ in range(2)]
-    outputs = [layer(each) for layer, each in zip((ours, theirs), inputs)]
-    torch.testing.assert_close(*outputs)
-    for output in outputs:
-        output.square().mul(x).sum().backward()
-    torch.testing.assert_close(inputs[0].grad, inputs[1].grad, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(ours.running_var, theirs.running_var)
-
-
 def test_gradients_of_1x1_convolutions_keep_the_strides_of_their_weights():
     weight, gradient = torch.rand(8, 4, 1, 1), torch.rand(8, 4, 1, 1).as_strided((8, 4, 1, 1), (4, 1, 4, 4))
     same = with_strides(weight.stride(), gradient)
     assert same.stride() == weight.stride() and torch.equal(same, gradient)
 
 
-def test_the_main_process_works_for_all_without_a_process_group():
-    assert on_threads(3, lambda processes: processes.first(lambda: {"lr": 1e-4, "rank": processes.rank})) \
-        == [{"lr": 1e-4, "rank": 0}] * 3
-
-    def fails() -> None:
-        raise UserError("no room")
-
-    main, *others = on_threads(3, lambda processes: processes.first(fails))
-    assert str(main) == "no room" and [str(error) for error in others] == ["", ""]
-
-
-def test_facts_that_differ_are_named_in_every_process():
-    errors = on_threads(2, lambda processes: processes.check_same({"seed": "1", "list": str(processes.rank)}, "mend"))
-    assert len({str(error) for error in errors}) == 1
-    assert str(errors[0]).startswith("process 1 on ") and "another list (1) than process 0" in str(errors[0])
-    assert on_threads(2, lambda processes: processes.check_same({"seed": "1"}, "mend it")) == [None, None]
+@pytest.mark.parametrize("environment", [{"WORLD_SIZE": "2"}, {"WORLD_SIZE": "x"}, {"WORLD_SIZE": "2", "RANK": "0"},
+                                         {"WORLD_SIZE": "-1", "RANK": "0", "LOCAL_RANK": "0"}])
+def test_several_processes_without_torchrun(monkeypatch, environment):
+    for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert "torchrun has not started" in refused(utils.number_of_processes)
 
 
 def test_a_process_without_gpu_does_not_join_those_that_have_one(monkeypatch):
     store = torch.distributed.HashStore()
     store.set("facts 0 0", '["host0", {"kind of device": "cuda"}]')
     monkeypatch.setattr(utils, "process_store", lambda: store)
-    for name, value in {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "localhost",
-                        "MASTER_PORT": "1"}.items():
-        monkeypatch.setenv(name, value)
+    as_started_by_torchrun(monkeypatch)
     with pytest.raises(UserError, match=r"has another kind of device \(cpu\) than process 0 on host0 \(cuda\)"):
         Processes.join(CPU)
 
@@ -282,9 +284,7 @@ def test_one_process_of_each_machine_downloads_and_memory_is_that_of_the_machine
     monkeypatch.setenv("LOCAL_RANK", "1")
     agreement.download_imagenet_weights(Processes(3, 4, CPU, store), "vgg19_bn")
     assert len(downloads) == 1 and "vgg19_bn" in downloads[0]
-    for name, value in {"WORLD_SIZE": "16", "RANK": "1", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "localhost",
-                        "MASTER_PORT": "1"}.items():
-        monkeypatch.setenv(name, value)
+    as_started_by_torchrun(monkeypatch, WORLD_SIZE=16)
     assert (utils.number_of_processes(), utils.processes_here()) == (16, 2)
 
 

@@ -1,33 +1,87 @@
-"""One GAN step against the published code's own, run with the same weights and images: every loss and gradient norm.
+"""The published code's own figures: names and shapes, outputs for weights by formula, and all losses of a GAN step.
 
-In float64: some activations of the golden step lie so near zero that float32's rounding decides their sign, and with it
+The step is in float64: some of its activations lie so near zero that float32's rounding decides their sign, and with it
 some of the gradients.
 """
 
 from __future__ import annotations
 
+import json
+import math
 from pathlib import Path
 
 import numpy
 import pytest
 import torch
 
-from conftest import TINY, train_command, untrained_run
-from datasets.drawing.data_set import make_dataset
-from models.checkpoints import load_gan_networks, load_recognizer, save_gan
-from models.swap import Pair
-from models.swap_gan import SwapGAN
+from conftest import untrained_run
 from models.backbones import VGG_fx
+from models.checkpoints import load_gan_networks, load_recognizer, save_gan
+from models.discriminator import Discriminator
+from models.generator import Decoder, Encoder
+from models.swap import Pair, decoder_label, swap_codes
+from models.swap_gan import SwapGAN
 from models.vgg import Perceptual, vgg_features
 from options.recipes import GANRecipe, GANShape
-from test_networks import set_by_formula
 
-GOLDEN = numpy.load(Path(__file__).parent / "data" / "golden_losses.npz")
+DATA = Path(__file__).parent / "data"
+GOLDEN = numpy.load(DATA / "golden_losses.npz")
 
 
 def picture(step: float, offset: float = 0.0) -> torch.Tensor:
     """cos(step·k + offset) over the flattened (2, 3, 64, 64)."""
     return torch.from_numpy(numpy.cos(step * numpy.arange(2 * 3 * 64 * 64) + offset)).view(2, 3, 64, 64)
+
+
+def set_by_formula(network: torch.nn.Module) -> torch.nn.Module:
+    """Set the weights of the golden files: cosines of the position in the sorted state dict (tests/data/README.md)."""
+    state = network.state_dict()
+    for j, name in enumerate(sorted(state)):
+        if name.endswith("num_batches_tracked"):
+            continue
+        shape = state[name].shape
+        c = numpy.cos(0.37 * numpy.arange(state[name].numel(), dtype=numpy.float64) + j).reshape(shape)
+        if name.endswith(("running_var", "alpha")) or name.endswith("weight") and len(shape) == 1:
+            value = 1 + 0.1 * c
+        elif len(shape) >= 2:
+            value = c * math.sqrt(2 / state[name][0].numel())
+        else:
+            value = 0.01 * c
+        state[name] = torch.from_numpy(value).float()
+    network.load_state_dict(state)
+    return network.eval()
+
+
+@pytest.mark.parametrize("name, build", [
+    ("Encoder", Encoder), ("Decoder", Decoder), ("Decoder_label", lambda: Decoder(label_chans=120)),
+    ("D1", lambda: Discriminator(6, 256)), ("D2", lambda: Discriminator(6, 128)), ("VGG_fx", lambda: VGG_fx(6))])
+def test_state_dict_has_the_reference_names_and_shapes(name, build):
+    expected = json.loads((DATA / "state_dict_shapes.json").read_text())[name]
+    with torch.device("meta"):
+        ours = {key: list(value.shape) for key, value in build().state_dict().items()}
+    assert ours == expected
+
+
+@torch.no_grad()
+def test_outputs_are_the_golden_ones():
+    golden = {key: torch.from_numpy(value) for key, value in numpy.load(DATA / "golden.npz").items()}
+    image = picture(0.11).float()
+    code, skips = set_by_formula(Encoder())(image)
+    assert [tuple(skip.shape[1:]) for skip in skips] == [(64, 32, 32), (128, 16, 16), (256, 8, 8), (512, 4, 4)]
+    label = torch.tensor([[0, 1, 0, 0, 1, 0]])
+    swapped, _ = swap_codes(code[:1], code[1:], label)
+    decoder = set_by_formula(Decoder(label_chans=120))
+    residual = decoder(swapped, code[:1], [skip[:1] for skip in skips], decoder_label(label.float(), False))
+    discriminators = [set_by_formula(Discriminator(6, size)) for size in (64, 32)]
+    d1, d2 = (discriminator(image, torch.eye(6)[[1, 4]]).sigmoid() for discriminator in discriminators)
+    logits = set_by_formula(VGG_fx(6))(image, torch.cat([code, code], dim=1))
+    outputs = {"z": code, "skip0_mean": skips[0].mean((2, 3)), "z_C": swapped, "residual_C": residual,
+               "residual_plain_decoder": set_by_formula(Decoder())(code, code, skips), "d1": d1, "d2": d2,
+               "logits": logits}
+    for name, output in outputs.items():
+        ours, expected = output.squeeze(), golden[name].squeeze()
+        assert ours.shape == expected.shape, name
+        assert (ours - expected).abs().max() < 1e-4 * expected.abs().max().clamp_min(1e-3), name
 
 
 def gan_by_formula(alpha5: bool) -> SwapGAN:
@@ -83,20 +137,6 @@ def test_losses_and_gradients_of_a_step_are_the_references(pair, prefix):
         assert numpy.median(numpy.abs(numpy.array(norms) / expected - 1)[visible]) < 2e-5, golden
 
 
-def test_perceptual_distance_is_the_references(pair):
-    gan = gan_by_formula(False)
-    with torch.no_grad():
-        distance = gan.perceptual.distance(gan.generator(pair).d, pair.image_a)
-    assert_close(distance, GOLDEN["perceptual_distance_D_A"], "perceptual distance")
-
-
-def test_a_step_says_whether_the_discriminators_were_updated(pair):
-    gan = SwapGAN(GANShape(6, image_size=64, base_width=2), GANRecipe(vgg_loss=False, G_max=0.5))
-    pair = Pair(*(image.float() for image in pair[:2]), pair.a, pair.b)
-    updated = [float(gan.step(pair, torch.Generator())["D_updated"]) for _ in range(2)]
-    assert updated == [1.0, 0.0]  # the generator's loss before the first step is taken for 0
-
-
 def test_the_recognizers_own_layers_start_as_pytorch_starts_them_if_the_backbone_starts_from_weights():
     torch.manual_seed(0)
     network = VGG_fx(6, vgg_width=16, fc_width=64, base_width=16)
@@ -107,12 +147,12 @@ def test_the_recognizers_own_layers_start_as_pytorch_starts_them_if_the_backbone
             assert 0.8 * bound < values.abs().max() <= bound
 
 
-@pytest.mark.parametrize("step", [600.0, numpy.float64(600), torch.tensor(600.0)])
-def test_a_recognizer_whose_step_is_a_float_is_loaded(tmp_path, step):
-    folder = untrained_run(tmp_path) / "VGG"
-    checkpoint = torch.load(folder / "max_ckpt.t7", weights_only=True)
-    torch.save({**checkpoint, "step": step}, folder / "max_ckpt.t7")
-    assert load_recognizer(folder, torch.device("cpu")).step == 600
+def test_a_recognizer_whose_step_is_a_float_is_loaded(tmp_path):
+    path = untrained_run(tmp_path) / "VGG" / "max_ckpt.t7"
+    checkpoint = torch.load(path, weights_only=True)
+    for step in (600.0, numpy.float64(600), torch.tensor(600.0)):
+        torch.save({**checkpoint, "step": step}, path)
+        assert load_recognizer(path.parent, torch.device("cpu")).step == 600
 
 
 def test_a_published_decoder_is_loaded_with_exp_label_and_does_the_same(tmp_path, pair):
@@ -122,25 +162,3 @@ def test_a_published_decoder_is_loaded_with_exp_label_and_does_the_same(tmp_path
     pair = Pair(*(image.float() for image in pair[:2]), pair.a, pair.b)
     for ours, theirs in zip(longer.swap(pair), plain.swap(pair)):
         torch.testing.assert_close(ours, theirs)
-
-
-# ------------------------------------------------------------------------------------------------ the command
-
-@pytest.fixture(scope="module")
-def faces(tmp_path_factory) -> Path:
-    """Drawn faces of 4 persons to train on and 2 to test on."""
-    root = tmp_path_factory.mktemp("data") / "faces"
-    make_dataset(root, image_size=32, subjects_train=4, subjects_test=2, scenes=1)
-    return root
-
-
-def test_flags_of_the_published_code_are_explained_and_an_old_script_goes_on(faces, tmp_path):
-    result = train_command("--data_dir", faces, "--checkpoint_dir", tmp_path / "run", *TINY, "--G_max", 0,
-                           "--select_on", "test", "--resume", "--resume_dir", "x", "--VGG", "--vgg_mode", "train")
-    assert result.returncode == 0, result.stderr
-    for flag in ("--resume", "--resume_dir", "--VGG", "--vgg_mode"):
-        assert f"note: {flag} has no effect here: " in result.stderr
-    assert "raise --G_max" in result.stderr and "  D updated 0 %  " in result.stdout
-    assert "24 training and 0 validation images" in result.stdout  # --select_on test cuts no validation split
-    metrics = (tmp_path / "run" / "log" / "metrics.csv").read_text()
-    assert "gan_epoch,1,0,D_updated," in metrics and "recognizer_epoch,1,0,test_acc," in metrics

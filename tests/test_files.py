@@ -9,9 +9,10 @@ import numpy
 import pytest
 from PIL import Image
 
-from conftest import command, refused
+from conftest import refused
 from datasets import check, convert
-from datasets.checking.looks import near_duplicates
+from datasets.aligning.directory import carry_lists
+from datasets.aligning.landmarks import Landmarks
 from datasets.layout import Sample, read_layout, write_layout
 from datasets.names import Names
 from datasets.walking import walk
@@ -92,17 +93,6 @@ def test_an_unlabelled_test_split_can_be_replaced_by_validation(tmp_path, capsys
     assert [len(part) for part in names.values()] == [6, 0, 6] and line.endswith("12 taken, 0 passed over, 1 refused")
 
 
-def test_recognize_says_what_it_passes_over(tmp_path):
-    from datasets.crops import find_pictures
-
-    picture(tmp_path / "a.png", 1)
-    for name in ("b.txt", "c.txt", "d.raw"):
-        (tmp_path / name).write_text("x")
-    assert find_pictures([tmp_path])[1] == {".txt": 2, ".raw": 1}
-    (tmp_path / "a.png").unlink()
-    assert "2 .txt, 1 .raw" in refused(lambda: find_pictures([tmp_path]))
-
-
 # ------------------------------------------------------------------------------------------------- which file is meant
 
 @pytest.mark.parametrize("listed, meant", [
@@ -130,8 +120,7 @@ def test_names_that_cannot_be_told_apart_or_found_are_explained():
 
 def test_the_lists_of_a_data_directory_are_read_alike(tmp_path, capsys):
     root = tmp_path / "data_set"
-    for i in range(6):
-        picture(root / f"data/{i}.png", i)
+    pictures(root / "data", 6)
     (root / "images.list").write_text("".join(f"data\\{i}.PNG {i % 2}.0\n" for i in range(4)))
     (root / "images_test.list").write_text("\"4\" 0\n5.png 1\n")
     (root / "subjects.list").write_text("".join(f"{i}.png {'P' if i < 4 else 'p'}{i % 4}\n" for i in range(6)))
@@ -194,24 +183,21 @@ def test_two_labels_and_mirrored_copies_are_problems(tmp_path, capsys):
         assert words in said, said
 
 
-def test_mirrored_duplicates():
-    random = numpy.random.default_rng(1)
-    rows = random.normal(size=(40, 32, 32)).astype(numpy.float32)
-    rows[30] = rows[7][:, ::-1]
-    rows = [row.ravel() / numpy.linalg.norm(row) for row in rows]
-    assert list(near_duplicates(rows, block=16, mirrored=True)) == [(7, 30)] and list(near_duplicates(rows)) == []
-
-
 # ------------------------------------------------------------------------------------------------- tables
 
 def table(path: Path, *lines: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(line + "\n" for line in lines))
     return path
 
 
+def pictures(folder: Path, count: int) -> None:
+    for i in range(count):
+        picture(folder / f"{i}.png", i)
+
+
 def test_faces_in_boxes_are_cut_out(tmp_path, capsys):
-    for i in range(6):
-        picture(tmp_path / f"src/{i}.png", i)
+    pictures(tmp_path / "src", 6)
     rows = [f"{i}.png,{24 * f},-4,24,100,{CLASSES[(i + f) % 3]}" for i in range(6) for f in range(2)]
     path = table(tmp_path / "src/t.csv", "file,x,y,w,h,label", *rows)
     line = refused(lambda: convert.main(["csv", str(path), "--out", str(tmp_path / "out")]))
@@ -242,8 +228,7 @@ def test_expw(tmp_path, capsys):
 
 
 def test_numbered_labels_are_in_the_order_of_numbers(tmp_path):
-    for i in range(33):
-        picture(tmp_path / f"src/{i}.png", i)
+    pictures(tmp_path / "src", 33)
     path = table(tmp_path / "src/t.csv", ",file,label", *(f"{i},{i}.png,{float(i % 11)}" for i in range(33)))
     convert.main(["csv", str(path), "--out", str(tmp_path / "out"), "--expressions", *"abcdefghijk"])
     assert read_layout(tmp_path / "out").expressions == tuple("abcdefghijk")
@@ -252,8 +237,7 @@ def test_numbered_labels_are_in_the_order_of_numbers(tmp_path):
 
 
 def test_a_table_without_a_header_loses_no_row(tmp_path, capsys):
-    for i in range(12):
-        picture(tmp_path / f"src/{i}.png", i)
+    pictures(tmp_path / "src", 12)
     rows = [f"{i}.png,{i % 3},{'PrivateTest' if i > 8 else 'Training'}" for i in range(12)]
     path = table(tmp_path / "src/t.csv", *rows)
     for words in ([], ["--file_column", "0.png", "--label_column", "0"]):
@@ -265,30 +249,18 @@ def test_a_table_without_a_header_loses_no_row(tmp_path, capsys):
 
 
 def test_columns_of_splits_and_subjects_are_found_by_their_usual_names(tmp_path, capsys):
-    for i in range(8):
-        picture(tmp_path / f"src/{i}.png", i)
+    pictures(tmp_path / "src", 8)
     rows = [f"{i}.png,{i % 2},{'test' if i > 5 else 'train'},p{i}" for i in range(8)]
     names, _ = converted(capsys, tmp_path, "csv", table(tmp_path / "src/t.csv", "file,label,Usage,Person", *rows))
     assert names["test"] == ["6.png", "7.png"]
     assert (tmp_path / "out/subjects.list").read_text().splitlines()[0].split()[1].startswith("p")
 
 
-def test_a_conversion_as_it_is_typed(tmp_path):
-    source = class_tree(tmp_path / "faces", ("train", "test"), each=2)
-    result = command("-m", "datasets.convert", "folders", source, "--out", tmp_path / "out")
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.splitlines()[-1] == f"{source}: 12 files: 12 taken, 0 passed over, 0 refused"
-
-
 def test_landmark_lists_and_aligned_lists_are_read_by_the_same_rules(tmp_path):
-    from datasets.aligning.directory import carry_lists
-    from datasets.aligning.landmarks import Landmarks
-
     face = "30 40 66 40 48 60 33 78 63 78"
     points = Landmarks(table(tmp_path / "points.txt", f"P\\One.JPG {face}", f"2_aligned {face}"))
     assert [points.of(name) is not None for name in ("p/one.jpg", "2.png", "q/one.jpg")] == [True, True, False]
-    for i in range(3):
-        picture(tmp_path / f"d/data/{i}.png", i)
+    pictures(tmp_path / "d/data", 3)
     table(tmp_path / "d/images.list", "data\\0.png 1", "'1' 0", "2.png 1")
     (tmp_path / "out").mkdir()
     carry_lists(tmp_path / "d", tmp_path / "out", {"0.png", "1.png"}, {})

@@ -65,8 +65,7 @@ def test_exif_rotation_is_applied(tmp_path):
 
 
 def test_float_range_is_minus_one_to_one():
-    pixels = torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1).expand(2, 3, 4, 4)
-    assert to_float(pixels)[0].unique().item() == -1 and to_float(pixels)[1].unique().item() == 1
+    assert to_float(torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1)).flatten().tolist() == [-1, 1]
 
 
 def sample_images(tmp_path, count: int = 6) -> list[Sample]:
@@ -86,15 +85,6 @@ def test_loading_gives_the_planned_images_in_order(tmp_path, cache, workers):
     assert (first.alone, second.alone, first.total_alone, second.total_alone) == (0, 1, 0, 1)
 
 
-def test_both_faces_of_a_synthesis_are_mirrored_together(tmp_path):
-    left_half_white("RGB").save(tmp_path / "x.png")
-    images = Images([Sample("x.png", 0, tmp_path / "x.png")] * 2, 32, "ram")
-    batch, = load(images, [Batch.of(np.array([0, 1]), np.array([1, 0]), np.array([True, False]))])
-    for pixels in (batch.first, batch.second):
-        assert pixels[0, 0, 0, 0] == 0 and pixels[0, 0, 0, -1] == 255
-        assert pixels[1, 0, 0, 0] == 255 and pixels[1, 0, 0, -1] == 0
-
-
 def test_processes_share_a_batch_without_repetition(tmp_path):
     images = Images(sample_images(tmp_path), 32, "ram")
     plan = [Batch.of(np.array([4, 1, 0, 2, 3]), np.array([0, 5, 1, 1, 2]))]
@@ -107,15 +97,12 @@ def test_processes_share_a_batch_without_repetition(tmp_path):
 @pytest.mark.parametrize("cache, workers", [("ram", 0), ("none", 0), ("none", 2)])
 def test_a_truncated_image_is_a_user_error(tmp_path, cache, workers):
     samples = sample_images(tmp_path)
-    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
-    Image.fromarray(noise).save(tmp_path / "3.png")
-    whole = (tmp_path / "3.png").read_bytes()
-    (tmp_path / "3.png").write_bytes(whole[:len(whole) // 2])
+    (tmp_path / "3.png").write_bytes((tmp_path / "3.png").read_bytes()[:60])
     with pytest.raises(UserError, match=r"3\.png"):
         list(load(Images(samples, 32, cache), real_plan(6, 2, 0), workers))
 
 
-def test_the_truth_is_loaded_and_mirrored_with_its_pair(tmp_path):
+def test_both_faces_of_a_synthesis_and_their_truth_are_mirrored_together(tmp_path):
     samples = []
     for i, (subject, label) in enumerate((subject, label) for subject in "pq" for label in (0, 1)):
         pixels = np.zeros((32, 32, 3), np.uint8)
@@ -127,6 +114,8 @@ def test_the_truth_is_loaded_and_mirrored_with_its_pair(tmp_path):
     batch = Batch.of(first, second, flip)._replace(truth=true_swaps(first, second, samples))
     assert batch.truth.tolist() == [[1, 2], [3, 0]]
     loaded = next(load(images, [batch]))
+    assert loaded.first[:, 0, 0, [0, 31]].tolist() == [[50, 0], [0, 150]]
+    assert loaded.second[:, 0, 0, [0, 31]].tolist() == [[200, 0], [0, 100]]
     assert loaded.truth[:, 0, 0, [0, 31]].tolist() == [[100, 0], [0, 200], [150, 0], [0, 50]] and loaded.known.all()
     shared = next(load(images, [batch], share=slice(1, None, 2)))
     assert shared.truth[:, 0, 0, [0, 31]].tolist() == [[0, 200], [0, 50]] and shared.total == 2

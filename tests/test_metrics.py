@@ -1,4 +1,6 @@
-"""Accuracy, precision, recall, F1 and the confusion matrix, by hand; its picture; PSNR, SSIM, Fréchet distance."""
+"""Accuracy, precision, recall, F1 and the confusion matrix, by hand; its picture; PSNR, SSIM,
+Fréchet distance; the verdict on a result.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from pictures.matrix import confusion_picture
+from evaluation import verdict
 from evaluation.metrics import Predictions, Report, confusion_matrix, frechet_distance, psnr, ssim
+from pictures.matrix import confusion_picture
 
 COUNTS = np.array([[8, 2, 0], [1, 4, 0], [5, 0, 0]])
 
 
-def test_confusion_matrix_counts_truth_in_rows():
+def test_metrics_by_hand():
     counts = confusion_matrix(np.array([0, 0, 1, 2, 2]), np.array([0, 1, 1, 0, 2]), 3)
-    assert counts.tolist() == [[1, 1, 0], [0, 1, 0], [1, 0, 1]]
-
-
-def test_figures_by_hand():
+    assert counts.tolist() == [[1, 1, 0], [0, 1, 0], [1, 0, 1]]  # the truth in rows
     report = Report(COUNTS)
     assert report.accuracy == pytest.approx(60)
     assert report.recall.tolist() == pytest.approx([80, 80, 0])
@@ -39,8 +39,7 @@ def test_text_is_aligned_and_holds_the_figures():
     tables = text.split("\n\n")
     assert len(tables) == 3
     for table in tables:
-        widths = {len(line) for line in table.splitlines() if "rows:" not in line}
-        assert len(widths) == 1
+        assert len({len(line) for line in table.splitlines() if "rows:" not in line}) == 1
     assert "    14" not in tables[0] and "57.1" in tables[0] and "–" in tables[0]
     assert tables[1].splitlines()[2].split()[-3:] == ["8", "2", "0"]
 
@@ -107,28 +106,17 @@ def test_calibration_error_by_hand():
 
 # ---------------------------------------------------------------------------------------------- of pictures
 
-@pytest.fixture(scope="module")
-def pictures() -> tuple[torch.Tensor, torch.Tensor]:
+def test_psnr_is_that_of_the_hand_and_ssim_that_of_scikit_image():
+    assert psnr(torch.zeros(1, 3, 4, 4), torch.full((1, 3, 4, 4), 0.2)).item() == pytest.approx(20)  # 4 / 0.04
     random = torch.Generator().manual_seed(0)
     image = torch.nn.functional.interpolate(torch.rand(4, 3, 8, 8, generator=random) * 2 - 1, size=(40, 40))
-    return image, (image + 0.2 * torch.randn(image.shape, generator=random)).clamp(-1, 1)
-
-
-def test_psnr_is_that_of_scikit_image_and_of_the_hand(pictures):
-    skimage = pytest.importorskip("skimage.metrics")
-    expected = [skimage.peak_signal_noise_ratio(x.numpy(), y.numpy(), data_range=2) for x, y in zip(*pictures)]
-    assert psnr(*pictures).tolist() == pytest.approx(expected, abs=1e-4)
-    assert psnr(torch.zeros(1, 3, 4, 4), torch.full((1, 3, 4, 4), 0.2)).item() == pytest.approx(20)  # 4 / 0.04
-    assert psnr(pictures[0], pictures[0]).isinf().all()
-
-
-def test_ssim_is_that_of_scikit_image(pictures):
+    pictures = image, (image + 0.2 * torch.randn(image.shape, generator=random)).clamp(-1, 1)
+    assert psnr(image, image).isinf().all() and ssim(image, image).tolist() == pytest.approx([1] * 4)
     skimage = pytest.importorskip("skimage.metrics")
     expected = [skimage.structural_similarity(x.double().numpy(), y.double().numpy(), data_range=2, channel_axis=0,
                                               gaussian_weights=True, sigma=1.5, use_sample_covariance=False)
                 for x, y in zip(*pictures)]
     assert ssim(*pictures).tolist() == pytest.approx(expected, abs=1e-6)
-    assert ssim(pictures[0], pictures[0]).tolist() == pytest.approx([1] * 4)
 
 
 def test_frechet_distance_of_known_distributions():
@@ -149,3 +137,34 @@ def test_near_chance_is_within_two_standard_deviations_of_guessing():
     guessing, learned = np.full((2, 2), 50), np.array([[60, 40], [40, 60]])  # deviation 3.5 points
     assert Report(guessing).near_chance and not Report(learned).near_chance
     assert not Report(np.full((2, 2), 5)).near_chance  # too few images to tell
+
+
+# -------------------------------------------------------------------------------------------------- the verdict
+
+NAMES = ["anger", "joy", "calm"]
+LABEL = np.arange(90) % 3
+
+
+def findings(predicted: np.ndarray) -> list[str]:
+    """The verdict on 90 images, 30 of each of three expressions."""
+    return verdict.of_predictions(Predictions(LABEL, np.eye(3)[predicted]), NAMES)
+
+
+def test_a_result_near_chance_or_nearly_constant_is_found():
+    random = np.random.default_rng(0)
+    assert findings(LABEL) == []
+    guessed, = findings(random.integers(3, size=90))
+    assert "not shown to be better than chance (33.3 %)" in guessed
+    constant, = findings(np.where(np.arange(90) < 80, 1, LABEL))
+    assert "92 % of its predictions are joy" in constant
+    never, = findings(np.where(LABEL == 2, 1, LABEL))
+    assert "never names calm" in never
+    rare = Predictions(np.zeros(50, int), answered(np.ones(50, bool), np.zeros(50, int), 2))
+    assert not any("predictions are" in finding for finding in verdict.of_predictions(rare, NAMES))  # all are anger
+
+
+def test_weak_judges_and_few_validation_images_are_found():
+    assert verdict.of_judge(58.4, 6) == [] and "29.7 %" in verdict.of_judge(29.7, 6)[0]
+    assert verdict.of_selection(50) == verdict.of_selection(0) == []
+    assert "24 validation images, of which one is 4.2 points" in verdict.of_selection(24)[0]
+    assert verdict.of_checkpoint(-1, 6) == verdict.of_checkpoint(25, 6) == [] != verdict.of_checkpoint(24.9, 6)

@@ -10,19 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from conftest import cases, fill, refused, snapshot, train_command
+from conftest import REPOSITORY, cases, fill, refused, snapshot, train_command
 from commands.generate import Names, copied, named_pairs
 from datasets import align, check, convert
-from datasets.aligning.aligner import Options
-from datasets.aligning.directory import align_directory
 from datasets.layout import Sample, content_of
 
 
-@pytest.mark.parametrize("names", [["images_test.list"], ["list_attr_x_train.txt"], [".hidden"], ["data/a.jpg"]])
-def test_generate_writes_into_no_directory_but_a_new_one(finished, tmp_path, names):
-    foreign = fill(tmp_path / "out", *names)
-    refused(train_command("--mode", "generate", "--output", tmp_path / "out", "--checkpoint_dir", finished))
-    assert snapshot(tmp_path / "out") == foreign
+def test_generate_writes_into_no_directory_but_a_new_one(finished, tmp_path):
+    for name in ("images_test.list", "list_attr_x_train.txt", ".hidden", "data/a.jpg"):
+        folder = tmp_path / name.replace("/", "_")
+        foreign = fill(folder, name)
+        refused(train_command("--mode", "generate", "--output", folder, "--checkpoint_dir", finished))
+        assert snapshot(folder) == foreign
 
 
 def test_generate_again_gives_the_same_and_a_killed_one_goes_on(finished, tmp_path):
@@ -73,63 +72,51 @@ def test_a_contact_sheet_is_not_written_over_an_image(broken, tmp_path):
     assert snapshot(tmp_path) == before
 
 
-@pytest.mark.parametrize("out", ["src/out", "src", ".", "link", "outside"])
-def test_a_conversion_does_not_write_into_its_source(tmp_path, out):
+def test_a_conversion_does_not_write_into_its_source(tmp_path):
     for name in ("happy", "sad"):
+        (tmp_path / "src" / name).mkdir(parents=True)
         for number in range(4):
-            place = tmp_path / "src" / name / f"{number}.png"
-            place.parent.mkdir(parents=True, exist_ok=True)
-            Image.new("RGB", (40, 40), (60 * number, 0, 0)).save(place)
+            Image.new("RGB", (40, 40), (60 * number, 0, 0)).save(tmp_path / "src" / name / f"{number}.png")
     (tmp_path / "link").symlink_to(tmp_path / "src")
     (tmp_path / "outside").mkdir()
     (tmp_path / "outside" / "data").symlink_to(tmp_path / "src" / "happy")
-    (tmp_path / "src" / "t.csv").write_text("file,label\n" + "".join(f"{i}.png,{n}\n" for i in range(4) for n in "ab"))
-    before = snapshot(tmp_path)
-    refused(lambda: convert.main(["folders", str(tmp_path / "src"), "--out", str(tmp_path / out)]))
     table = tmp_path / "src" / "t.csv"
-    if out == "outside":
-        refused(lambda: convert.main(["csv", str(table), "--root", str(tmp_path / "src" / "happy"), "--out",
-                                      str(tmp_path / out)]))
+    table.write_text("file,label\n" + "".join(f"{i}.png,{n}\n" for i in range(4) for n in "ab"))
+    before = snapshot(tmp_path)
+    for out in ("src/out", "src", ".", "link", "outside"):
+        refused(lambda: convert.main(["folders", str(tmp_path / "src"), "--out", str(tmp_path / out)]))
+    refused(lambda: convert.main(["csv", str(table), "--root", str(tmp_path / "src" / "happy"), "--out",
+                                  str(tmp_path / "outside")]))
     assert snapshot(tmp_path) == before
 
 
 @pytest.mark.parametrize("words", [
     ["--mode", "grid", "-o", "{file}/x.jpg"], ["--mode", "evaluate", "--judge", "{file}/judge.pth"],
     ["--mode", "test", "--swap_list", "0", "1", "-i", "{image}", "-t", "{image}", "-o", "{file}/x.jpg"],
-    ["--mode", "generate", "-o", "{file}/x"], ["--mode", "grid", "-o", "{image}"]])
+    ["--mode", "generate", "-o", "{file}/x"], ["--mode", "grid", "-o", "{image}"],
+    ["--mode", "recognize", "-i", "{smile}", "-o", "{image}"],
+    ["--mode", "test", "--swap_list", "0", "1", "-i", "{smile}", "-t", "{smile}", "-o", "{image}"]])
 def test_outputs_that_cannot_be_written_are_found_before_any_work(faces, finished, tmp_path, monkeypatch, words):
     monkeypatch.setattr("models.swap_gan.SwapGAN.edits", None)
     (tmp_path / "file").write_text("mine")
-    places = {"file": tmp_path / "file", "image": faces / "data" / "test_0001.jpg"}
+    places = {"file": tmp_path / "file", "image": faces / "data" / "test_0001.jpg",
+              "smile": REPOSITORY / "images" / "smile.jpg"}
     before = snapshot(faces)
     words = [word.format(**places) for word in words]
     refused(train_command(*words, "--checkpoint_dir", finished, "--gpu", -1))
     assert (tmp_path / "file").read_text() == "mine" and snapshot(faces) == before
 
 
-@pytest.mark.parametrize("flags", [[], ["--overwrite"]])
-def test_aligned_faces_do_not_go_among_foreign_files(faces, tmp_path, flags):
-    photos, out = tmp_path / "photos", tmp_path / "out"
+def test_aligned_faces_do_not_go_among_foreign_files(faces, tmp_path):
+    photos, out, points = tmp_path / "photos", tmp_path / "out", tmp_path / "points.txt"
     photos.mkdir()
     shutil.copy(next((faces / "data").iterdir()), photos / "a.jpg")
-    (tmp_path / "points.txt").write_text("a.jpg 20 25 40 25 30 35 22 45 38 45\n")
+    points.write_text("a.jpg 20 25 40 25 30 35 22 45 38 45\n")
     foreign = fill(out, "a.jpg", "notes.txt")
-    assert "holds something else" in refused(lambda: align.main([str(photos), str(out), "--landmarks", str(
-        tmp_path / "points.txt"), "--workers", "1", *flags]))
+    words = [str(photos), str(out), "--landmarks", str(points), "--workers", "1"]
+    for flags in ([], ["--overwrite"]):
+        assert "holds something else" in refused(lambda: align.main([*words, *flags]))
     assert snapshot(out) == foreign
-
-
-def test_aligning_keeps_the_subjects_of_names_with_spaces(faces, tmp_path):
-    root = tmp_path / "src"
-    (root / "data").mkdir(parents=True)
-    Image.open(faces / "data" / "test_0001.jpg").resize((200, 200)).save(root / "data" / "img 1.jpg")
-    for name in ("images.list", "images_test.list"):
-        (root / name).write_text("img 1.jpg 0\n")
-    (root / "subjects.list").write_text("img 1.jpg p1\n")
-    (tmp_path / "points").write_text("img 1.jpg 60 80 140 80 100 110 70 150 130 150\n")
-    options = Options(32, 0.0, False, 0.6, None, str(tmp_path / "points"))
-    align_directory(root, tmp_path / "out", options)
-    assert (tmp_path / "out" / "subjects.list").read_text() == "img 1.jpg p1\n"
 
 
 @cases(10)

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 import training.run
-from conftest import EXPRESSIONS, TINY, fill, locked, refused, snapshot, train_command, trained
+from conftest import (EXPRESSIONS, TINY, fill, first_layer, keep_networks, locked, refused, snapshot, train_command,
+                      trained)
 from datasets.layout import read_layout
 from models.checkpoints import load_swap_gan
 from models.swap_gan import SwapGAN
@@ -38,14 +39,7 @@ def test_foreign_files_are_refused_and_stay(faces, tmp_path, names):
     before = snapshot(tmp_path / "mine")
     for flags in ([], ["--overwrite"], ["--auto_restore"], ["--folds", 2], ["--folds", 2, "--overwrite"]):
         refused_run(faces, tmp_path / "mine", *flags)
-        assert snapshot(tmp_path / "mine") == before
-
-
-def test_a_finished_run_is_not_replaced_by_accident(faces, finished):
-    before = snapshot(finished)
-    line = refused_run(faces, finished)
-    assert "already holds a run" in line and "--restore" in line and "--overwrite" in line
-    assert snapshot(finished) == before
+    assert snapshot(tmp_path / "mine") == before
 
 
 @pytest.mark.parametrize("claimed", [True, False])
@@ -64,8 +58,8 @@ def test_overwrite_moves_everything_aside(faces, own, tmp_path, claimed):
     assert len(list(tmp_path.glob("own.old-*"))) == 2 and not own.exists()
 
 
-@pytest.mark.parametrize("flag, name", [("--perceptual", "VGG_loss/6_max_ckpt.t7"), ("--vgg_init", "VGG_loss/6_max_ckpt.t7"),
-                                        ("--data_dir", "faces")])
+@pytest.mark.parametrize("flag, name", [("--perceptual", "VGG_loss/6_max_ckpt.t7"), ("--data_dir", "faces"),
+                                        ("--vgg_init", "VGG_loss/6_max_ckpt.t7")])
 def test_overwrite_does_not_move_what_the_new_run_needs(faces, own, flag, name):
     shutil.copytree(faces, own / "faces")
     before = snapshot(own)
@@ -74,23 +68,18 @@ def test_overwrite_does_not_move_what_the_new_run_needs(faces, own, flag, name):
     assert snapshot(own) == before
 
 
-@pytest.mark.parametrize("flags", [[], ["--auto_restore"]])
-def test_states_without_their_manifest_are_no_reason_to_start_anew(faces, own, flags):
-    shutil.rmtree(own / "VGG")
-    (own / "state" / "manifest.json").unlink()
-    before = snapshot(own)
-    line = refused(train_command("--data_dir", faces, "--checkpoint_dir", own, "--gpu", -1, *flags))
-    assert ("manifest.json" if flags else "already holds a run") in line
-    assert snapshot(own) == before
-
-
-@pytest.mark.parametrize("what", ["model", "VGG", "state"])
-def test_results_alone_are_never_removed(faces, own, what):
-    for name in {"model", "VGG", "state"} - {what}:
+@pytest.mark.parametrize("kept", ["model", "VGG", "state"])
+def test_results_alone_are_never_removed(faces, own, kept):
+    """States without their manifest are no reason to start anew either."""
+    for name in {"model", "VGG", "state"} - {kept}:
         shutil.rmtree(own / name)
     (own / "state" / "manifest.json").unlink(missing_ok=True)
     before = snapshot(own)
-    refused_run(faces, own, "--auto_restore")
+    words = ["--data_dir", faces, "--checkpoint_dir", own, "--gpu", -1]
+    line = refused(train_command(*words))
+    assert "already holds a run" in line and "--restore" in line and "--overwrite" in line
+    line = refused(train_command(*words, "--auto_restore"))
+    assert ("manifest.json" if kept == "state" else "already holds a run") in line
     assert snapshot(own) == before
 
 
@@ -126,8 +115,7 @@ def test_two_runs_never_share_a_directory(faces, own):
 # ------------------------------------------------------------------------------------------ going on with a run
 
 def test_restore_n_saves_the_new_position_first(own, monkeypatch):
-    for name in ("Enc", "Dec", "D1", "D2"):
-        shutil.copy(own / "model" / f"{name}_iter_temp.pth", own / "model" / f"{name}_iter_001.pth")
+    keep_networks(own, 1)
     assert StateStore(own / "state").load()["stage"] == 5
 
     def killed(*_):
@@ -146,8 +134,9 @@ def test_other_contents_behind_the_same_names_are_noticed(own, broken):
     assert train_command(*words, "--force").returncode == 0
 
 
-@pytest.mark.parametrize("more, said", [(["--image_size", 64], "was trained with image_size 32, not 64"),
-                                        (["--select_on", "none"], "was trained on other images than those of this run")])
+@pytest.mark.parametrize("more, said", [
+    (["--image_size", 64], "was trained with image_size 32, not 64"),
+    (["--select_on", "none"], "was trained on other images than those of this run")])
 def test_another_perceptual_network_is_not_taken_by_accident(faces, finished, tmp_path, more, said):
     shutil.copytree(finished / "VGG_loss", tmp_path / "run" / "VGG_loss")
     line = refused_run(faces, tmp_path / "run", *more)
@@ -155,37 +144,32 @@ def test_another_perceptual_network_is_not_taken_by_accident(faces, finished, tm
 
 
 def test_a_perceptual_network_of_the_same_data_is_used_again(faces, finished, tmp_path):
-    for flags in ([], ["--perceptual", finished / "VGG_loss" / "6_max_ckpt.t7"]):
+    network = finished / "VGG_loss" / "6_max_ckpt.t7"
+    for flags in ([], ["--perceptual", network]):
         run = tmp_path / f"run{len(flags)}"
         if not flags:
             shutil.copytree(finished / "VGG_loss", run / "VGG_loss")
-        output = trained(faces, run, *flags, "--vgg_init", finished / "VGG_loss" / "6_max_ckpt.t7", "--vgg_lr", 0)
+        output = trained(faces, run, *flags, "--vgg_init", network, "--vgg_lr", 0)
         assert "perceptual epoch" not in output and "gan epoch 1" in output
-        given, started = (torch.load(path, weights_only=True)["net"]["features.0.weight"] for path in (
-            finished / "VGG_loss" / "6_max_ckpt.t7", run / "VGG" / "max_ckpt.t7"))
-        assert torch.equal(given, started)
+        assert first_layer(run / "VGG" / "max_ckpt.t7") == first_layer(network)
 
 
 def test_restored_behind_an_epoch_the_rate_is_that_of_then(faces, tmp_path):
-    run = tmp_path / "run"
+    run, checkpoint = tmp_path / "run", tmp_path / "run" / "VGG" / "max_ckpt.t7"
     trained(faces, run, "--epochs", 2, "--select_on", "none", "--vgg_schedule", "cosine", "--vgg_lr", 0.1)
-    for name in ("Enc", "Dec", "D1", "D2"):
-        shutil.copy(run / "model" / f"{name}_iter_temp.pth", run / "model" / f"{name}_iter_002.pth")
-    before = torch.load(run / "VGG" / "max_ckpt.t7", weights_only=True)
+    keep_networks(run, 2)
+    before, weights = torch.load(checkpoint, weights_only=True), first_layer(checkpoint)
     assert train_command("--restore", 2, "--checkpoint_dir", run, "--gpu", -1).returncode == 0  # the second round again
-    after = torch.load(run / "VGG" / "max_ckpt.t7", weights_only=True)
-    assert after["step"] == before["step"]
-    assert any(not torch.equal(value, before["net"][key]) for key, value in after["net"].items() if "weight" in key)
+    assert torch.load(checkpoint, weights_only=True)["step"] == before["step"]
+    assert first_layer(checkpoint) != weights
 
 
 def test_restored_before_the_first_round_the_recognizer_starts_as_asked(faces, finished, tmp_path):
-    run, file = tmp_path / "run", finished / "VGG_loss" / "6_max_ckpt.t7"
-    trained(faces, run, "--round_every", 2, "--vgg_init", file, "--vgg_lr", 0)
-    for name in ("Enc", "Dec", "D1", "D2"):
-        shutil.copy(run / "model" / f"{name}_iter_temp.pth", run / "model" / f"{name}_iter_001.pth")
+    run, network = tmp_path / "run", finished / "VGG_loss" / "6_max_ckpt.t7"
+    trained(faces, run, "--round_every", 2, "--vgg_init", network, "--vgg_lr", 0)
+    keep_networks(run, 1)
     assert train_command("--restore", 1, "--checkpoint_dir", run, "--gpu", -1, "--epochs", 2).returncode == 0
-    net, first = (torch.load(path, weights_only=True)["net"] for path in (run / "VGG" / "max_ckpt.t7", file))
-    assert torch.equal(net["features.0.weight"], first["features.0.weight"])
+    assert first_layer(run / "VGG" / "max_ckpt.t7") == first_layer(network)
 
 
 def test_an_older_run_goes_on_without_what_its_version_had_not(tmp_path):
@@ -194,8 +178,8 @@ def test_an_older_run_goes_on_without_what_its_version_had_not(tmp_path):
     assert kept.pop("even_phases") == 2
     kept["lambda_block_loss"] = 1.0  # and what that version had and this one has not
     (tmp_path / "options.json").write_text(json.dumps(kept))
-    assert read_config([*words, "--restore"]).gan_recipe.even_phases == 0
-    assert read_config([*words, "--restore"]).gan_recipe.ema == 0.999
+    recipe = read_config([*words, "--restore"]).gan_recipe
+    assert recipe.even_phases == 0 and recipe.ema == 0.999
     assert read_config([*words, "--restore", "--even_phases", "1"]).gan_recipe.even_phases == 1
 
 

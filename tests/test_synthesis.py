@@ -1,10 +1,9 @@
-"""Measuring, drawing and writing the swaps of a run: the judge, the figures, --mode evaluate, grid and generate."""
+"""Measuring, drawing and writing the swaps of a run: the judge, the metrics, --mode evaluate, grid and generate."""
 
 from __future__ import annotations
 
 import json
 import math
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from conftest import EXPRESSIONS, TINY, command, refused, train_command
+from conftest import EXPRESSIONS, REPOSITORY, fill, refused, train_command, trained
 from datasets.layout import Sample, read_layout
 from evaluation.judge import ExpressionJudge, blurred, disturbed, shifted, train_judge
 from evaluation.metrics import frechet_distance
@@ -31,12 +30,15 @@ BEYOND = ["--scene_truth", "--mismatched", "--ema", 0.9, "--mirror", "--mix", 1,
 def run(faces, tmp_path_factory) -> Path:
     """A finished run of one GAN epoch, with an averaged generator."""
     folder = tmp_path_factory.mktemp("run") / "run"
-    result = command("train.py", "-a", *EXPRESSIONS, "--data_dir", faces, "--checkpoint_dir", folder, *TINY,
-                     *BEYOND)
-    assert result.returncode == 0, result.stderr
+    trained(faces, folder, "-a", *EXPRESSIONS, *BEYOND)
     log = (folder / "log" / "metrics.csv").read_text()
     assert all(f",{name}," in log for name in ("truth", "mismatched"))
     return folder
+
+
+def used(run: Path, mode: str, *words: object):
+    """Use the finished run in a mode."""
+    return train_command("--mode", mode, "--restore", "--checkpoint_dir", run, "--gpu", -1, *words)
 
 
 # ----------------------------------------------------------------------------------------------- the judge
@@ -59,13 +61,10 @@ def test_judge_learns_and_halves_the_side_to_four():
         assert ExpressionJudge(2, size).main(torch.zeros(2, 3, size, size)).shape[-1] == 4
 
 
-def test_disturbed_images_keep_shape_and_differ_by_seed():
+def test_disturbed_images_are_shifted_and_blurred_by_a_seed():
     image = stripes(torch.arange(4) % 2, 0)
     one, again, other = (disturbed(image, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
     assert torch.equal(one, again) and not torch.equal(one, other) and one.shape == image.shape
-
-
-def test_shift_and_blur_by_hand():
     image = torch.zeros(2, 3, 32, 32)
     image[:, :, 16, 16] = 1.0
     moved = shifted(image, torch.tensor([[4 / 32, 0.0], [0.0, -2 / 32]]))
@@ -75,7 +74,7 @@ def test_shift_and_blur_by_hand():
     assert soft[0].sum().item() == pytest.approx(3, rel=1e-4) and torch.allclose(soft[1], image[1])
 
 
-# ---------------------------------------------------------------------------------------------- the figures
+# ---------------------------------------------------------------------------------------------- the metrics
 
 SAMPLES = [Sample(f"{s}{e}.png", e, None, s, "c") for s in "pqr" for e in range(3)]
 
@@ -96,20 +95,22 @@ class Copier(SwapGAN):
         return super().edits(pair)._replace(c=pair.image_b, a_rebuilt=pair.image_a + 0.2)
 
 
-def test_figures_of_a_known_swap():
-    random = torch.Generator().manual_seed(0)
+def test_metrics_of_a_known_swap():
     judge, gan = ExpressionJudge(2, 32).eval(), Copier(GANShape(2, 32, 4))
-    label = torch.tensor([0, 1, 0, 1])
-    image = torch.rand(4, 3, 32, 32, generator=random) * 1.6 - 0.8
-    subject = torch.tensor([0, 0, 1, 1])
+    label, subject = torch.tensor([0, 1, 0, 1]), torch.tensor([0, 0, 1, 1])
+    image = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 1.6 - 0.8
     judge.head = torch.nn.Linear(judge.head.in_features, 2)
     said = judge(image).argmax(1)
     gallery = Gallery.of(judge, [(image, label)], subject)
     a, b = torch.tensor([0, 1, 2, 3]), torch.tensor([1, 2, 3, 0])  # the last two halves: another person
     pair = Pair(image[a], image[b], label[a], label[b])
     truth = image[torch.tensor([1, 0, 3, 2])]  # the same person with the other expression
-    report = evaluate_synthesis(gan, judge, 50.0, [Trial(pair, truth, torch.tensor([True, True, True, False]),
-                                                         subject[a])], gallery, judge.describe(image) + 1.0)
+
+    def evaluated(known: list[bool]):
+        return evaluate_synthesis(gan, judge, 50.0, [Trial(pair, truth, torch.tensor(known), subject[a])], gallery,
+                                  judge.describe(image) + 1.0)
+
+    report = evaluated([True, True, True, False])
     assert report.transfer == pytest.approx(100 * (said[b] == label[b]).float().mean().item())
     assert report.kept == pytest.approx(100 * (said[b] == label[a]).float().mean().item())
     back = (said[b] == label[b])[label[a] == 1].float().mean().item()  # from the second expression to the first
@@ -123,18 +124,9 @@ def test_figures_of_a_known_swap():
     assert plain["swaps"] == 4 and plain["judge_accuracy"] == 50 and set(plain["transfer_to"]) == {"x", "y"}
     assert plain["transfer_from_to"]["y"] == {"x": pytest.approx(100 * back)}  # nobody keeps the expression
     assert f"y to x {100 * back:.1f}" in report.as_text(["x", "y"])
-
-
-def test_figures_without_known_truths_are_none():
-    random = torch.Generator().manual_seed(0)
-    judge, gan, label = ExpressionJudge(2, 32).eval(), SwapGAN(GANShape(2, 32, 4)), torch.tensor([0, 1, 0, 1])
-    image = torch.rand(4, 3, 32, 32, generator=random) * 2 - 1
-    gallery = Gallery.of(judge, [(image, label)], torch.arange(4))
-    pair = Pair(image, image.flip(0), label, label.flip(0))
-    report = evaluate_synthesis(gan, judge, 50.0, [Trial(pair, image, torch.zeros(4, dtype=torch.bool),
-                                                         torch.arange(4))], gallery, judge.describe(image))
-    assert report.as_dict(["x", "y"])["identity"] is None and report.as_dict(["x", "y"])["true_psnr"] is None
-    assert "true picture" not in report.as_text(["x", "y"]) and "expression transferred" in report.as_text(["x", "y"])
+    without = evaluated([False] * 4)
+    assert without.as_dict(["x", "y"])["identity"] is None and without.as_dict(["x", "y"])["true_psnr"] is None
+    assert "true picture" not in without.as_text(["x", "y"]) and "transferred" in without.as_text(["x", "y"])
 
 
 def test_nearest_subject_looks_among_those_with_the_expression():
@@ -156,29 +148,28 @@ def test_a_persons_own_expression_is_the_reconstruction():
 # --------------------------------------------------------------------------------------------- the commands
 
 def test_evaluate_measures_and_keeps_its_judge(run, broken):
-    words = ["train.py", "--mode", "evaluate", "--restore", "--checkpoint_dir", run, "--judge_epochs", 2, "--gpu", -1]
-    result = command(*words)
+    words = ["evaluate", "--judge_epochs", 2]
+    result = used(run, *words)
     assert result.returncode == 0, result.stderr
     figures = json.loads((run / "synthesis.json").read_text())
     assert figures["swaps"] == figures["truths"] == 18 * 5 and 0 <= figures["transfer"] + figures["kept"] <= 100
     assert figures["psnr_gain"] == pytest.approx(figures["true_psnr"] - figures["unchanged_psnr"], abs=1e-3)
     assert f"{figures['transfer']:.1f} %" in result.stdout and "right person is nearest" in result.stdout
     kept = (run / "judge.pth").read_bytes()
-    again = command(*words)
-    assert (run / "judge.pth").read_bytes() == kept
+    assert used(run, *words).returncode == 0 and (run / "judge.pth").read_bytes() == kept
     repeated = json.loads((run / "synthesis.json").read_text())
-    assert {**repeated, "images_per_second": 0} == {**figures, "images_per_second": 0} and again.returncode == 0
+    assert {**repeated, "images_per_second": 0} == {**figures, "images_per_second": 0}
     listed, held_out = (broken / "images.list").read_text(), (run / "splits" / "images_val.list").read_text()
     dropped = next(line for line in listed.splitlines() if line not in held_out)
     (broken / "images.list").write_text(listed.replace(dropped + "\n", ""))
-    assert "its training images are not those of the run" in refused(command(*words, "--data_dir", broken))
-    assert "was not trained on these training images" in refused(command(*words, "--data_dir", broken, "--force"))
+    assert "its training images are not those of the run" in refused(used(run, *words, "--data_dir", broken))
+    assert "was not trained on these training images" in refused(
+        used(run, *words, "--data_dir", broken, "--force"))
 
 
 def test_training_leaves_a_sheet_and_grid_draws_it(run, tmp_path):
     assert (run / "test_result" / "grid.jpg").is_file()
-    result = command("train.py", "--mode", "grid", "--restore", "--checkpoint_dir", run, "--rows", 2, "--gpu", -1,
-                     "--output", tmp_path / "grid.png")
+    result = used(run, "grid", "--rows", 2, "--output", tmp_path / "grid.png")
     assert result.returncode == 0 and "2 test persons with 6 expressions" in result.stdout
     sheet = np.asarray(Image.open(tmp_path / "grid.png"))
     top, left = sheet.shape[0] - 30 - 5 * 67, sheet.shape[1] - 7 * 67
@@ -194,10 +185,10 @@ def test_sheet_shows_neutral_persons_and_references_of_others(faces):
 
 
 def test_way_to_several_targets_as_strips_and_as_matrix(run, tmp_path):
-    words = ["train.py", "--mode", "test", "--restore", "--swap_list", 2, 5, 1, "--input", "images/smile.jpg",
-             "--target", "images/neutral.jpg", "images/smile.jpg", "--frames", 3, "--checkpoint_dir", run, "--gpu", -1]
-    assert command(*words, "--output", tmp_path / "strips.png").returncode == 0
-    assert command(*words, "--matrix", "--output", tmp_path / "matrix.png").returncode == 0
+    smile, neutral = REPOSITORY / "images/smile.jpg", REPOSITORY / "images/neutral.jpg"
+    words = ["test", "--swap_list", 2, 5, 1, "--input", smile, "--target", neutral, smile, "--frames", 3]
+    assert used(run, *words, "--output", tmp_path / "strips.png").returncode == 0
+    assert used(run, *words, "--matrix", "--output", tmp_path / "matrix.png").returncode == 0
     strips, matrix = (np.asarray(Image.open(tmp_path / f"{name}.png")).astype(int) for name in ("strips", "matrix"))
 
     def inner(picture, row, column):
@@ -211,26 +202,23 @@ def test_way_to_several_targets_as_strips_and_as_matrix(run, tmp_path):
     assert (inner(matrix, 3, 1) == 255).all() and np.abs(inner(matrix, 3, 0) - inner(strips, 0, 3)).max() <= 1
 
 
-def test_generate_leaves_lists_that_are_not_its_own(run, faces, tmp_path):
-    words = ["--mode", "generate", "--restore", "--checkpoint_dir", run, "--gpu", -1, "--output", tmp_path / "out"]
-    anonymous = tmp_path / "faces"
-    shutil.copytree(faces, anonymous)
-    (anonymous / "subjects.list").unlink()
-    words += ["--data_dir", anonymous]
-    assert train_command(*words).returncode == 0
+def test_generate_leaves_lists_that_are_not_its_own(run, broken, tmp_path):
+    (broken / "subjects.list").unlink()
+    words = ["generate", "--output", tmp_path / "out", "--data_dir", broken]
+    assert used(run, *words).returncode == 0
     (tmp_path / "out" / "subjects.list").write_text("mine\n")
-    assert "subjects.list" in refused(train_command(*words))
+    assert "subjects.list" in refused(used(run, *words))
     assert (tmp_path / "out" / "subjects.list").read_text() == "mine\n"
 
 
 def test_generate_writes_a_data_set_to_train_on(run, faces, tmp_path):
     out = tmp_path / "made"
-    words = ["train.py", "--mode", "generate", "--restore", "--checkpoint_dir", run, "--output", out, "--gpu", -1]
-    result = command(*words)
+    result = used(run, "generate", "--output", out)
     assert result.returncode == 0, result.stderr
     layout, original = read_layout(out), read_layout(faces)
-    pairs = [line.replace("_train_", ".jpg train_").split() for line in (run / "splits" / "images_gan_nature.list").open()]
-    contents = {(target, source if label != "5" else target) for source, target, label in pairs}  # 5 keeps its expression
+    pairs = (run / "splits" / "images_gan_nature.list").read_text().replace("_train_", ".jpg train_").splitlines()
+    contents = {(target, source if label != "5" else target)  # 5 keeps its expression
+                for source, target, label in map(str.split, pairs)}
     assert len(layout.train) == len(contents) and len(layout.test) == 18
     made = dict(line.split(" ", 1) for line in (out / "made_from.list").read_text().splitlines())
     known = {sample.name: sample for sample in original.train + original.val}
@@ -238,26 +226,17 @@ def test_generate_writes_a_data_set_to_train_on(run, faces, tmp_path):
         source, target = (known[name] for name in made[sample.name].split())
         assert sample.label == source.label and (sample.subject, sample.scene) == (target.subject, target.scene)
         assert target.label == 5 and Image.open(sample.path).size == (32, 32)
-    before = {path.name: path.read_bytes() for path in out.rglob("*") if path.is_file()}
-    assert command(*words).returncode == 0
-    assert before == {path.name: path.read_bytes() for path in out.rglob("*") if path.is_file()}
-    assert command("-m", "datasets.check", out).returncode in (0, 1)
-    assert "lies inside the source" in refused(command(*words[:-4], "--output", faces / "made", "--gpu", -1))
-    (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "images.list").write_text("a.jpg 0\n")
-    assert "was generated here" in refused(command(*words[:-4], "--output", tmp_path / "other", "--gpu", -1))
-    assert "--output DIR is missing" in refused(command(*words[:-4], "--gpu", -1))
+    assert "lies inside the source" in refused(used(run, "generate", "--output", faces / "made"))
+    fill(tmp_path / "other", "images.list")
+    assert "was generated here" in refused(used(run, "generate", "--output", tmp_path / "other"))
+    assert "--output DIR is missing" in refused(used(run, "generate"))
 
 
 def test_a_run_with_an_averaged_generator_goes_on_exactly(run, faces, tmp_path):
-    words = ["train.py", "--checkpoint_dir", run, "--restore", "--epochs", 2]
-    assert command(*words).returncode == 0
-    whole = tmp_path / "whole"
-    options = json.loads((run / "options.json").read_text())
+    assert train_command("--checkpoint_dir", run, "--restore", "--epochs", 2).returncode == 0
+    options, whole = json.loads((run / "options.json").read_text()), tmp_path / "whole"
     assert options["ema"] == 0.9 and options["epochs"] == 2
-    result = command("train.py", "-a", *EXPRESSIONS, "--data_dir", faces, "--checkpoint_dir", whole, *TINY,
-                     "--epochs", 2, *BEYOND)
-    assert result.returncode == 0, result.stderr
+    trained(faces, whole, "-a", *EXPRESSIONS, "--epochs", 2, *BEYOND)
     for name in ("Enc", "Dec", "D1"):
         ours, theirs = (torch.load(folder / "model" / f"{name}_iter_temp.pth", weights_only=True)
                         for folder in (run, whole))

@@ -1,18 +1,20 @@
-"""Time left and the line of an epoch; --dry_run, --size, --gan_from, and what a resumed run says and refuses."""
+"""Time left, the line of an epoch, --dry_run, --size, --gan_from, what a resumed run says, and when it saves."""
 
 from __future__ import annotations
 
+import itertools
 import json
 from types import SimpleNamespace
 
 import torch
 
-from conftest import TINY, refused, train_command
+from conftest import TINY, refused, succeeds, train_command, trained
 from datasets.lists import read_label_list
 from options.command_line import read_config
 from options.config import DEFAULTS
 from options.presets import SIZES
 from training.phases import all_stages
+from training.state import StateStore
 from training.timing import TimeLeft, duration, epoch_line
 from training.trainer import Stage
 
@@ -59,26 +61,26 @@ def test_seeds_share_a_validation_cut_unless_asked(tmp_path, monkeypatch):
 def test_a_dry_run_tells_the_time_and_writes_nothing(faces, tmp_path, monkeypatch):
     monkeypatch.setattr("evaluation.metrics.Report.near_chance", True)  # as after a few steps of stage 0
     before = sorted(path.name for path in faces.rglob("*"))
-    result = train_command("--data_dir", faces, "--checkpoint_dir", tmp_path / "run", *TINY, "--epochs", 3,
-                           "--seeds", 2, "--dry_run")
-    assert result.returncode == 0, result.stderr
-    assert "30 training, 6 validation and 18 test images" in result.stdout and "for 2 runs" in result.stdout
+    output = succeeds(train_command("--data_dir", faces, "--checkpoint_dir", tmp_path / "run", *TINY, "--epochs", 3,
+                                    "--seeds", 2, "--dry_run"))
+    assert "30 training, 6 validation and 18 test images" in output and "for 2 runs" in output
     lines = "perceptual: 1 epochs", "gan: 3 epochs of 5 steps", "recognizer: 3 epochs"
-    assert all(line in result.stdout for line in lines)
+    assert all(line in output for line in lines)
     assert list(tmp_path.iterdir()) == [] and sorted(path.name for path in faces.rglob("*")) == before
 
 
 def test_a_recognizer_is_trained_alone_on_the_gan_of_another_run(finished, tmp_path):
     words = ["--gan_from", finished, "--gan_raw", 0, "--gpu", -1]
-    result = train_command(*words, "--checkpoint_dir", tmp_path / "arm", "--seed", 3, "--vgg_init", "stage0")
-    assert result.returncode == 0 and "gan epoch" not in result.stdout, result.stderr
-    assert "stage 1 of 1, recognizer epoch 2 of 2" in result.stdout
+    arm = train_command(*words, "--checkpoint_dir", tmp_path / "arm", "--seed", 3, "--vgg_init", "stage0")
+    output = succeeds(arm)
+    assert "gan epoch" not in output and "stage 1 of 1, recognizer epoch 2 of 2" in output
     for name in ("Enc", "Dec", "D1"):
         ours, theirs = (torch.load(folder / "model" / f"{name}_iter_temp.pth", weights_only=True) for folder in
                         (tmp_path / "arm", finished))
         assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
     kept = json.loads((tmp_path / "arm" / "options.json").read_text())
-    assert kept["gan_from"] == str(finished) and kept["base_width"] == 2 and kept["seed"] == 3 and kept["vgg_init"] == "stage0"
+    assert kept["gan_from"] == str(finished) and kept["base_width"] == 2
+    assert kept["seed"] == 3 and kept["vgg_init"] == "stage0"
     cuts = [read_label_list(folder / "splits" / "images_val.list").keys() for folder in (tmp_path / "arm", finished)]
     assert cuts[0] == cuts[1]  # the GAN has not seen these
     line = refused(train_command(*words, "--checkpoint_dir", tmp_path / "other", "--lr", 5))
@@ -92,8 +94,16 @@ def test_a_resumed_run_says_where_it_is_and_keeps_its_options(own):
     for wrong, said in ((["--preset", "tuned"], "--preset paper"), (["--epochs", 1], "already trained more")):
         assert said in refused(train_command(*words, *wrong))
     assert json.loads((own / "options.json").read_text())["epochs"] == 2
-    result = train_command(*words)
-    assert result.returncode == 0 and "the run is complete, its 5 epochs are trained" in result.stdout, result.stderr
+    assert "the run is complete, its 5 epochs are trained" in succeeds(train_command(*words))
     result = train_command(*words, "--epochs", 3)
     assert "resuming in gan epoch 3 of 3, after 0 of its 5 steps" in result.stdout, result.stderr
     assert json.loads((own / "options.json").read_text())["epochs"] == 3
+
+
+def test_states_are_saved_at_the_end_of_phases_and_of_stages_that_take_minutes(faces, tmp_path, monkeypatch):
+    saved, save = [], StateStore.save
+    monkeypatch.setattr(StateStore, "save", lambda self, state: saved.append(state["stage"]) or save(self, state))
+    for folder, seconds in (("quick", 0), ("slow", 40)):  # from one look at the clock to the next
+        monkeypatch.setattr("time.monotonic", itertools.count(0, seconds).__next__)
+        trained(faces, tmp_path / folder, "--perceptual_epochs", 3, "--epochs", 2, "--round_every", 2)
+    assert saved == [0, 3, 5, 6, *range(7)]

@@ -32,6 +32,15 @@ def noise(seed: int, side: int = 64) -> Image.Image:
     return Image.fromarray(pixels).resize((side, side), Image.Resampling.BICUBIC)
 
 
+def two_classes(root: Path, ending: str, kind: str) -> Path:
+    """Write four pictures of each of two expressions."""
+    for seed in range(8):
+        path = root / ("angry", "happy")[seed // 4] / f"{seed}.{ending}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        noise(seed).save(path, kind)
+    return root
+
+
 # ----------------------------------------------------------------------------------------------- pictures
 
 def encoded(image: Image.Image, kind: str, **more) -> bytes:
@@ -75,15 +84,12 @@ def test_deep_greys_are_scaled_and_an_unknown_depth_is_named(tmp_path):
 
 
 def test_black_and_animated_pictures_are_found_and_named(tmp_path, capsys):
-    for s, name in enumerate(("angry", "happy")):
-        (tmp_path / "faces" / name).mkdir(parents=True)
-        for i in range(4):
-            noise(10 * s + i).save(tmp_path / "faces" / name / f"{i}.jfif", "JPEG")
+    happy = two_classes(tmp_path / "faces", "jfif", "JPEG") / "happy"
     black = Image.fromarray(numpy.random.default_rng(0).integers(0, 3, (64, 64, 3), numpy.uint8))
-    black.save(tmp_path / "faces" / "happy" / "black.jpg")
-    noise(1).save(tmp_path / "faces" / "happy" / "two.gif", save_all=True, append_images=[noise(2)])
-    (tmp_path / "faces" / "happy" / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(500))
-    (tmp_path / "faces" / "happy" / "pointer.png").write_text(LFS)
+    black.save(happy / "black.jpg")
+    noise(1).save(happy / "two.gif", save_all=True, append_images=[noise(2)])
+    (happy / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(500))
+    (happy / "pointer.png").write_text(LFS)
     convert.main(["folders", str(tmp_path / "faces"), "--out", str(tmp_path / "out"), "--test_share", "0.25"])
     said = capsys.readouterr().out
     for told in ("8 images", "nearly one color, it shows nothing", "it holds 2 pictures", "pillow-heif", "Git LFS"):
@@ -110,16 +116,16 @@ def test_checkpoints_of_others_are_unwrapped(tmp_path):
                {f"model.{key}": value for key, value in state.items()})
     for checkpoint in wrapped:
         torch.save(checkpoint, tmp_path / "x.pth")
-        torch.testing.assert_close(read_perceptual(tmp_path / "x.pth").network.features[0].weight, ours, atol=1e-3, rtol=1e-3)
+        weight = read_perceptual(tmp_path / "x.pth").network.features[0].weight
+        torch.testing.assert_close(weight, ours, atol=1e-3, rtol=1e-3)
 
 
 @pytest.mark.parametrize("text, said", [(LFS, "a Git LFS pointer, not the file itself"), (PAGE, "a web page")])
 def test_files_that_stand_for_others_are_said_for_what_they_are(tmp_path, text, said):
     (tmp_path / "x.pth").write_text(text)
-    with pytest.raises(UserError, match=said):
-        read_perceptual(tmp_path / "x.pth")
-    with pytest.raises(UserError, match=said):
-        read_lines(tmp_path / "x.pth")
+    for reader in (read_perceptual, read_lines):
+        with pytest.raises(UserError, match=said):
+            reader(tmp_path / "x.pth")
     pytest.importorskip("cv2")
     (tmp_path / "photos").mkdir()
     noise(0).save(tmp_path / "photos" / "x.png")
@@ -133,11 +139,8 @@ def test_a_file_system_may_refuse_side_work_and_keep_no_times(tmp_path, monkeypa
     def refuse(*_, **__):
         raise PermissionError(errno.EPERM, "Operation not permitted")
 
-    for s, name in enumerate(("angry", "happy")):
-        (tmp_path / "faces" / name).mkdir(parents=True)
-        for i in range(4):
-            noise(10 * s + i).save(tmp_path / "faces" / name / f"{i}.png")
-            os.utime(tmp_path / "faces" / name / f"{i}.png", (1e9, 1e9))
+    for path in two_classes(tmp_path / "faces", "png", "PNG").rglob("*.png"):
+        os.utime(path, (1e9, 1e9))
     for name in ("chmod", "utime", "fsync"):
         monkeypatch.setattr(os, name, refuse)
     for how in (["--copy"], ["--reencode", "32"]):
@@ -146,7 +149,7 @@ def test_a_file_system_may_refuse_side_work_and_keep_no_times(tmp_path, monkeypa
         assert "8 images (8 of them new)" in capsys.readouterr().out
         convert.main(words)
         assert "8 images (all there already)" in capsys.readouterr().out
-    noise(99).save(tmp_path / "faces" / "happy" / "3.png")
+    noise(99).save(tmp_path / "faces" / "happy" / "7.png")
     with pytest.raises(UserError, match="another image has this name"):
         convert.main(words)
 
@@ -156,7 +159,7 @@ def test_a_file_system_may_refuse_side_work_and_keep_no_times(tmp_path, monkeypa
     monkeypatch.setattr(os, "fsync", full)  # this loses data
     with pytest.raises(OSError):
         utils.write_text(tmp_path / "x.txt", "x")
-    assert not Path(tmp_path / "x.txt").exists()
+    assert not (tmp_path / "x.txt").exists()
 
 
 def test_what_a_system_lacks_is_said_in_its_words(monkeypatch, tmp_path, capsys):

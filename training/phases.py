@@ -195,7 +195,6 @@ class GANPhase:
                  perceptual: PerceptualPhase) -> None:
         self.context, self.recipe, self.schedule, self.perceptual = context, recipe, schedule, perceptual
         context.seed_torch("init", "gan")
-        recipe = replace(recipe, planned_steps=schedule.epochs * self.steps(0))
         self.gan = SwapGAN(shape, recipe, device=context.device, amp=context.amp, processes=context.processes)
         if context.compile:
             self.gan.compile()

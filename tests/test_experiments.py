@@ -1,0 +1,82 @@
+"""What the experiments measure: operations, rates, the benchmark at tiny sizes, and the check for those with a GPU."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from conftest import REPOSITORY, new_process, succeeds
+from training.timing import Speedometer
+
+sys.path.insert(0, str(REPOSITORY / "experiments"))
+from gpu_check import Checks, Failed, NotTested, Row, difference, one_step, speed_row  # noqa: E402
+from peak import flops_of  # noqa: E402
+
+
+def test_operations_are_those_of_the_hand():
+    a, b = torch.rand(3, 5), torch.rand(5, 7)
+    result, flops = flops_of(lambda: a @ b)
+    assert flops == 2 * 3 * 5 * 7 and torch.equal(result, a @ b)
+    conv, image = torch.nn.Conv2d(3, 4, 3, padding=1), torch.rand(2, 3, 8, 8)
+    assert flops_of(lambda: conv(image))[1] == 2 * 2 * 4 * 8 * 8 * 3 * 9
+
+
+def test_training_measures_images_per_second_alone(monkeypatch):
+    monkeypatch.setattr("time.perf_counter", iter([10.0, 14.0]).__next__)
+    meter = Speedometer(torch.device("cpu"))
+    assert meter.metrics() == {}
+    for _ in range(6):
+        meter.count(8)  # the first step chooses algorithms, and is not timed
+    assert meter.metrics(processes=2) == {"images_per_second": 2 * 5 * 8 / 4.0}
+
+
+def test_benchmark_at_tiny_sizes(tmp_path):
+    result = new_process("experiments/benchmark.py", "--image_size", 32, "--base_width", 4, "--vgg_width", 4,
+                         "--fc_width", 16, "--batch_size", 4, "--vgg_batch_size", 6, "--persons", 1, "--seconds", 0,
+                         "--phases", "gan_step", "synthesis", "evaluation", "loading", "--imitate_reference",
+                         "--device", "cpu", "--json", tmp_path / "figures.json")
+    assert result.returncode == 0, result.stderr
+    phases = {row["phase"]: row for row in json.loads((tmp_path / "figures.json").read_text())["phases"]}
+    assert phases.keys() == {"gan_step", "imitated_gan_step", "synthesis", "evaluation", "loading"}
+    assert 0 < phases["gan_step"]["peak_share"] < 1 and phases["loading"]["gflop_per_image"] is None
+    ours, theirs = (phases[name]["gflop_per_image"] for name in ("gan_step", "imitated_gan_step"))
+    assert 0.7 < ours / theirs < 1  # the same work, less the gradients that nobody uses
+    assert "times faster than the reference's way" in result.stdout
+
+
+def test_the_table_says_what_was_not_tested(tmp_path):
+    output = succeeds(new_process("experiments/gpu_check.py", "--size", "tiny", "--device", "cpu", "--output",
+                                  tmp_path / "table.md", "--checks", "device", "fidelity", "two_gpus", "compile"))
+    lines = (tmp_path / "table.md").read_text().splitlines()
+    assert output.splitlines() == lines
+    assert lines[2].startswith("| device | CPU | ") and f"torch {torch.__version__}" in lines[2]
+    assert lines[3].startswith("| losses and swaps of a step equal the CPU's | yes | largest difference 0.0e+00")
+    assert lines[4:] == ["| two gpus | not tested | there are no two GPUs |",
+                         "| compile | not tested | at the paper's size alone |"]
+
+
+def test_without_a_gpu_it_says_so_in_one_line():
+    result = new_process("experiments/gpu_check.py")
+    assert result.returncode == 2 and result.stderr.count("\n") == 1 and "torch finds no GPU here" in result.stderr
+
+
+def test_commands_that_fail_or_take_too_long_are_told_apart():
+    checks = Checks("tiny", torch.device("cpu"), Path("."))
+    checks.call([sys.executable, "-c", "pass"])
+    with pytest.raises(Failed, match="status 3: the reason"):
+        checks.call([sys.executable, "-c", "import sys; print('the reason', file=sys.stderr); sys.exit(3)"])
+    checks.ends = 0.0
+    with pytest.raises(NotTested, match="minutes are over"):
+        checks.call([sys.executable, "-c", "pass"])
+
+
+def test_differences_and_speeds_are_rows_of_the_table():
+    assert {"loss G", "loss D", "loss of the recognizer", "swap"} <= one_step(torch.device("cpu")).keys()
+    assert difference(torch.tensor([2.0, 4.0]), torch.tensor([2.0, 3.0])) == 0.25
+    row = {"milliseconds": 20.0, "images_per_second": 500.0, "peak_share": 0.5}
+    assert speed_row("gan_step", "bf16", row, 4e12) \
+        == Row("gan step, bf16", "20.0 ms", "500 images/s, 50 % of 4.0 TFLOP/s; aim in bf16: ≥ 25 % of the peak")
