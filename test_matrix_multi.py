@@ -119,7 +119,7 @@ def evaluate_each(options: argparse.Namespace, folders: Sequence[Path]
 
 def compare(options: argparse.Namespace, groups: Sequence[Sequence[Path]]) -> None:
     """Evaluate the recognizers of several groups and write their comparison."""
-    from commands.compare import group_names, write_comparison
+    from commands.matrix import group_names, write_comparison
     from evaluation.comparison import Comparison, Group, RunResult
     from options.settings import keys_of
 
@@ -128,16 +128,6 @@ def compare(options: argparse.Namespace, groups: Sequence[Sequence[Path]]) -> No
     found = iter(RunResult(result.report, result.correct) for result in results)
     write_comparison(Comparison([Group(name, {key: next(found) for key in own})
                                  for name, own in zip(group_names(groups), keys)]), options.output_dir)
-
-
-def evaluate_all(options: argparse.Namespace, folders: Sequence[Path]) -> None:
-    """Evaluate several recognizers, each on its own images, and write the pooled results."""
-    from evaluation.pooled import Pooled
-    from commands.matrix import write_pooled
-
-    results, expressions = evaluate_each(options, folders)
-    write_pooled(Pooled(list(map(str, folders)), [found.report for found in results]), expressions,
-                 f"{len(folders)} recognizers, {options.split} images", options.output_dir)
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -154,8 +144,8 @@ def main(words: Sequence[str] | None = None) -> None:
         if folder.resolve() in map(Path.resolve, every[:i]):
             raise UserError(f"--resume_dir {folder}: named twice, its images would be counted twice")
     from datasets.files import check_output
-    from commands.compare import check_comparison
-    from commands.matrix import check_results, write_report
+    from commands.matrix import check_comparison, check_results, write_pooled, write_report
+    from evaluation.pooled import Pooled
     from options.settings import check_same_setting
 
     check_output(options.output_dir, "--output_dir", directory=True)
@@ -167,7 +157,9 @@ def main(words: Sequence[str] | None = None) -> None:
     folders = groups[0]
     check_results(options.output_dir, f"--output_dir {options.output_dir}", pooled=len(folders) > 1)
     if len(folders) > 1:
-        return evaluate_all(options, folders)
+        results, expressions = evaluate_each(options, folders)
+        return write_pooled(Pooled(list(map(str, folders)), [found.report for found in results]), expressions,
+                            f"{len(folders)} recognizers, {options.split} images", options.output_dir)
     found, layout = evaluate_folder(options, folders[0])
     write_report(found, layout.expressions, f"{folders[0]} on {layout.root}, {options.split} images",
                  options.output_dir, folders[0].parent)

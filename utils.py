@@ -16,12 +16,11 @@ import math
 import os
 import pickle
 import re
+import secrets
 import signal
 import sys
-import tempfile
 import time
 import traceback
-import types
 import warnings
 from functools import cache
 from itertools import islice
@@ -109,8 +108,8 @@ def _line_of_runtime_error(error: MemoryError | RuntimeError) -> str | None:
     text = str(error)
     if isinstance(error, MemoryError) or OUT_OF_MEMORY.search(text):
         where = "GPU memory" if re.search("cud|cublas", text, re.IGNORECASE) else "memory"
-        return f"not enough {where}; lower --batch_size, --vgg_batch_size, --image_size, --base_width, --vgg_width or " \
-               "--fc_width" + (", or take --amp bf16" if where != "memory" else "")
+        return f"not enough {where}; lower --batch_size, --vgg_batch_size, --image_size, --base_width, --vgg_width " \
+               "or --fc_width" + (", or take --amp bf16" if where != "memory" else "")
     if started_by_torchrun() and LOST_PROCESS.search(text):
         return "another process has ended without a word (killed, or its machine is gone); go on with --restore"
     return None
@@ -337,21 +336,17 @@ def process_store() -> Any:
 
 def processes_here() -> int:
     """Return how many of the processes that work together share this machine."""
-    here = os.environ.get("LOCAL_WORLD_SIZE", "")
-    world = number_of_processes()
-    return int(here) if world > 1 and here.isascii() and here.isdigit() and 0 < int(here) <= world else world
+    here, world = os.environ.get("LOCAL_WORLD_SIZE", ""), number_of_processes()
+    return int(here) if re.fullmatch("[0-9]+", here) and 0 < int(here) <= world else world
 
 
 def number_of_processes() -> int:
-    """How many processes work together. Raises UserError if the environment says so but ``torchrun`` has started
-    none.
-    """
-    given = {name: os.environ.get(name) for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK")}
-    world = given["WORLD_SIZE"]
-    if world in (None, "1"):
+    """How many processes work together. Raises UserError if there should be several, and torchrun started none."""
+    world = os.environ.get("WORLD_SIZE", "1")
+    if world == "1":
         return 1
-    if not all(value is not None and value.isascii() and value.isdigit() and len(value) < 6
-               for value in given.values()) or not {"MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys():
+    numbers = (os.environ.get(name, "") for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK"))
+    if not all(re.fullmatch("[0-9]{1,5}", number) for number in numbers) or not started_by_torchrun():
         raise UserError(f"WORLD_SIZE={world} is set, but torchrun has not started this process; unset WORLD_SIZE, or "
                         "start with torchrun or --gpu 0 1")
     return int(world)
@@ -359,8 +354,7 @@ def number_of_processes() -> int:
 
 def runs_side_by_side() -> int:
     """How many trainings of ``--jobs`` share this machine's memory and disk; 1 for one that was started alone."""
-    jobs = os.environ.get(SIDE_BY_SIDE, "1")
-    return int(jobs) if jobs.isascii() and jobs.isdigit() and 0 < len(jobs) < 4 and int(jobs) else 1
+    return int(os.environ.get(SIDE_BY_SIDE, "1"))
 
 
 def usable_cores() -> int:
@@ -371,15 +365,11 @@ def usable_cores() -> int:
 def installed_memory() -> int:
     """Bytes of memory that this process may use: the machine's, or its container's; 0 where nothing tells."""
     known = []
-    try:
+    with contextlib.suppress(ValueError, OSError, AttributeError):
         known.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    except (ValueError, OSError, AttributeError):
-        pass
     for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        try:
+        with contextlib.suppress(ValueError, OSError):
             known.append(int(Path(path).read_text()))
-        except (ValueError, OSError):
-            pass
     return min((size for size in known if size > 0), default=0)
 
 
@@ -421,28 +411,18 @@ def atomic_file(path: str | os.PathLike, mode: str = "wb") -> Iterator[Any]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     encoding = None if "b" in mode else "utf-8"
-    handle = tempfile.NamedTemporaryFile(mode, dir=path.parent, prefix=f".{path.name}.", suffix=".part",
-                                         delete=False, encoding=encoding)
+    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
-        with handle:
+        with open(unfinished, mode.replace("w", "x"), encoding=encoding) as handle:
             yield handle
             handle.flush()
             with may_be_refused():
                 os.fsync(handle.fileno())
-        with may_be_refused():
-            os.chmod(handle.name, 0o666 & ~_umask())
-        os.replace(handle.name, path)
+        os.replace(unfinished, path)
     except BaseException:
         with contextlib.suppress(OSError):
-            os.unlink(handle.name)
+            unfinished.unlink()
         raise
-
-
-@cache
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def write_text(path: str | os.PathLike, text: str | Iterable[str]) -> None:
@@ -503,15 +483,12 @@ def encoded_picture(image, path: str | os.PathLike, comment: bytes | None = None
 
     from PIL.PngImagePlugin import PngInfo
 
-    ending = Path(path).suffix.lower()
     check_picture_name(path)
-    buffer, more = io.BytesIO(), {}
-    if comment and PICTURE_FORMATS[ending] == "PNG":
-        more["pnginfo"] = PngInfo()
-        more["pnginfo"].add_text("comment", comment.decode())
-    elif comment:
-        more["comment"] = comment
-    image.save(buffer, format=PICTURE_FORMATS[ending], quality=95, **more)
+    buffer, info, kind = io.BytesIO(), PngInfo(), PICTURE_FORMATS[Path(path).suffix.lower()]
+    if comment:
+        info.add_text("comment", comment.decode())
+    more = {} if not comment else {"pnginfo": info} if kind == "PNG" else {"comment": comment}
+    image.save(buffer, format=kind, quality=95, **more)
     return buffer.getvalue()
 
 
@@ -545,16 +522,15 @@ def load_checkpoint(path: str | os.PathLike) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if "weights_only" in str(error).lower() or "Unsupported" in str(error):
+    except MemoryError:
+        raise
+    except Exception as error:  # torch.load reports damage in many ways: RuntimeError, EOFError, KeyError, ...
+        unpickled = isinstance(error, pickle.UnpicklingError)
+        if unpickled and ("weights_only" in str(error).lower() or "Unsupported" in str(error)):
             raise UserError(f"{path}: refused, it holds more than tensors and plain values, "
                             "which could run code; save it again as a plain state dict") from None
-        raise UserError(f"{path}: damaged or not a PyTorch checkpoint; take another copy") from None
-    except Exception as error:  # torch.load reports damage in many ways: RuntimeError, EOFError, KeyError, ...
-        if isinstance(error, MemoryError):
-            raise
-        raise UserError(f"{path}: damaged or not a PyTorch checkpoint ({type(error).__name__}); "
-                        "take another copy") from None
+        raise UserError(f"{path}: damaged or not a PyTorch checkpoint"
+                        f"{'' if unpickled else f' ({type(error).__name__})'}; take another copy") from None
 
 
 def _numpy_scalars() -> list:
@@ -566,16 +542,14 @@ def _numpy_scalars() -> list:
 
     core = numpy._core if numpy.lib.NumpyVersion(numpy.__version__) >= "2.0.0" else numpy.core
 
-    def scalar(dtype, data=b""):
-        return core.multiarray.scalar(dtype, data)
-
     kinds = (type(numpy.dtype(name)) for name in ("float64", "float32", "int64", "int32"))
     allowed = [codecs.encode, numpy.dtype, *kinds]
     for module in ("numpy.core.multiarray", "numpy._core.multiarray"):
-        named = types.FunctionType(scalar.__code__, scalar.__globals__, "scalar", scalar.__defaults__,
-                                   scalar.__closure__)
-        named.__module__, named.__qualname__ = module, "scalar"
-        allowed.append(named)
+        def scalar(dtype, data=b""):
+            return core.multiarray.scalar(dtype, data)
+
+        scalar.__module__, scalar.__qualname__ = module, "scalar"
+        allowed.append(scalar)
     return allowed
 
 

@@ -11,16 +11,17 @@ import io
 import json
 import logging
 import warnings
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 import utils
+from commands.trained import load_gan, load_trained
 from datasets.files import check_output
 from models.portable import PortableRecognizer, PortableSwap
 from options.config import Config
-from commands.trained import load_gan, load_trained
 from utils import UserError
 
 if TYPE_CHECKING:
@@ -35,8 +36,7 @@ def export(config: Config) -> None:
     check_exporter()
     path = Path(config.output.output)
     check_output(path, "--output")
-    config = config.replaced(gpu=[-1])  # the file knows no device
-    network, about = recognizer_of(config) if config.use.which == "recognizer" else swap_of(config)
+    network, about = portable(config.replaced(gpu=[-1]))  # the file knows no device
     model = to_onnx(network, about["image_size"])
     describe(model, about)
     with utils.atomic_file(path) as handle:
@@ -52,7 +52,7 @@ def check_exporter() -> None:
     missing = []
     for name in ("onnx", "onnxscript"):
         try:
-            __import__(name)
+            import_module(name)
         except ImportError:
             missing.append(name)
     if missing:
@@ -63,45 +63,29 @@ def check_exporter() -> None:
                         "pip install --upgrade torch torchvision")
 
 
-def recognizer_of(config: Config) -> tuple[PortableRecognizer, dict[str, Any]]:
-    """The run's best recognizer with its encoder, and what the file says about it."""
-    trained = load_trained(config)
-    return (PortableRecognizer(trained.encoder, trained.recognizer.network),
-            described("recognizer", trained.names, trained.image_size, trained.alignment))
-
-
-def swap_of(config: Config) -> tuple[PortableSwap, dict[str, Any]]:
-    """The run's generator, and what the file says about it."""
-    trained = load_gan(config)
-    return (PortableSwap(trained.swapper.used),
-            described("swap", trained.names, trained.swapper.shape.image_size, trained.alignment))
-
-
-def described(which: str, names: list[str], image_size: int, alignment: dict[str, float] | None) -> dict[str, Any]:
-    """What a program must know to use the file."""
-    about = {"which": which, "expressions": names, "image_size": image_size,
-             "preprocessing": PREPARATION.format(image_size)}
-    return {**about, "alignment": alignment} if alignment else about
+def portable(config: Config) -> tuple[PortableRecognizer | PortableSwap, dict[str, Any]]:
+    """The run's best recognizer with its encoder, or its generator, and what a program must know to use it."""
+    if config.use.which == "recognizer":
+        trained = load_trained(config)
+        network, size = PortableRecognizer(trained.encoder, trained.recognizer.network), trained.image_size
+    else:
+        trained = load_gan(config)
+        network, size = PortableSwap(trained.swapper.used), trained.swapper.shape.image_size
+    about = {"which": config.use.which, "expressions": trained.names, "image_size": size,
+             "preprocessing": PREPARATION.format(size)}
+    return network, {**about, "alignment": trained.alignment} if trained.alignment else about
 
 
 def to_onnx(network: PortableRecognizer | PortableSwap, image_size: int) -> "onnx.ModelProto":
     """The network as an ONNX model whose first dimension, the number of faces, is called ``batch``."""
+    network.requires_grad_(False)
     batch = torch.export.Dim("batch")
-    examples = network.example(image_size)
-    for parameter in network.parameters():
-        parameter.requires_grad_(False)
     with _quiet():
-        program = torch.export.export(network, examples, strict=False,
+        program = torch.export.export(network, network.example(image_size), strict=False,
                                       dynamic_shapes={name: {0: batch} for name in network.INPUTS})
-        made = torch.onnx.export(program, dynamo=True, input_names=list(network.INPUTS),
-                                 output_names=list(network.OUTPUTS), verbose=False)
-        model = made.model_proto
-    return renamed_batch(model)
-
-
-def renamed_batch(model: "onnx.ModelProto") -> "onnx.ModelProto":
-    """The model with the symbol of its first dimension called ``batch``, whatever the exporter has called it."""
-    symbol = model.graph.input[0].type.tensor_type.shape.dim[0].dim_param
+        model = torch.onnx.export(program, dynamo=True, input_names=list(network.INPUTS),
+                                  output_names=list(network.OUTPUTS), verbose=False).model_proto
+    symbol = model.graph.input[0].type.tensor_type.shape.dim[0].dim_param  # whatever the exporter has called it
     for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
         for dimension in value.type.tensor_type.shape.dim:
             if dimension.dim_param == symbol:

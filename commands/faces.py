@@ -23,20 +23,15 @@ from utils import UserError
 
 def expression_numbers(swap_list: Sequence[str], names: Sequence[str]) -> list[int]:
     """Return the positions of expressions that are given by name or position. Raises UserError for others."""
-    return [_number(word, f"--swap_list {' '.join(swap_list)}", names) for word in swap_list]
-
-
-def _number(word: str, typed: str, names: Sequence[str]) -> int:
-    if word in names:
-        return list(names).index(word)
-    known = ", ".join(f"{i} {name}" for i, name in enumerate(names))
-    if not word.lstrip("-").isdecimal():
-        near = get_close_matches(word, names, 1)
-        raise UserError(f"{typed}: {word} is no expression of this run" + (f", did you mean {near[0]}?" if near else "")
-                        + f"; they are {known}")
-    if not 0 <= int(word) < len(names):
-        raise UserError(f"{typed}: {word} is out of range, the expressions are {known}")
-    return int(word)
+    typed, known = f"--swap_list {' '.join(swap_list)}", ", ".join(f"{i} {name}" for i, name in enumerate(names))
+    for word in swap_list:
+        if word not in names and not word.lstrip("-").isdecimal():
+            near = get_close_matches(word, names, 1)
+            raise UserError(f"{typed}: {word} is no expression of this run"
+                            + (f", did you mean {near[0]}?" if near else "") + f"; they are {known}")
+        if word not in names and not 0 <= int(word) < len(names):
+            raise UserError(f"{typed}: {word} is out of range, the expressions are {known}")
+    return [list(names).index(word) if word in names else int(word) for word in swap_list]
 
 
 def own_expressions(trained: TrainedRecognizer | None, faces: Tensor, paths: Sequence[str],

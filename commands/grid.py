@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Sequence
 
 import numpy
 import torch
@@ -116,20 +115,16 @@ def choose(layout: Layout, count: int, seed: int) -> tuple[list[Sample], list[Sa
     """``count`` test images of different persons, neutral ones first, and one of each expression of other persons."""
     if not layout.test:
         raise UserError(f"{layout.root}: no test images to draw a sheet of")
+    def person_of(sample: Sample) -> str:
+        return sample.subject or sample.name
+
     random = numpy.random.default_rng(utils.derived_seed(seed, "sheet"))
     shuffled = [layout.test[i] for i in random.permutation(len(layout.test))]
     persons: dict[str, Sample] = {}
     for sample in sorted(shuffled, key=lambda sample: sample.label != layout.neutral):
-        persons.setdefault(sample.subject or sample.name, sample)
+        persons.setdefault(person_of(sample), sample)
     chosen = list(persons.values())[:count]
-    taken = {sample.subject or sample.name for sample in chosen}
-    others = sorted(shuffled, key=lambda sample: (sample.subject or sample.name) in taken)
-    return chosen, first_of_each(others, len(layout.expressions))
-
-
-def first_of_each(samples: Sequence[Sample], num_classes: int) -> list[Sample]:
-    """The first sample of each expression that there is."""
-    found: dict[int, Sample] = {}
-    for sample in samples:
-        found.setdefault(sample.label, sample)
-    return [found[label] for label in range(num_classes) if label in found]
+    used = set(map(person_of, chosen))
+    others = sorted(shuffled, key=lambda sample: person_of(sample) in used)
+    first = {sample.label: sample for sample in reversed(others)}  # the first of each expression stays
+    return chosen, [first[label] for label in sorted(first)]

@@ -1,9 +1,10 @@
-"""A recognizer evaluated on the images of a list: tables, the matrix, every prediction, and the worst mistakes."""
+"""Recognizers evaluated on the images of a list: tables, matrix, predictions and mistakes of one, or a comparison."""
 
 from __future__ import annotations
 
 import csv
 import io
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Sequence
@@ -19,8 +20,10 @@ from datasets.loading import Images, to_float
 from evaluation.attribution import explained_side
 from models.checkpoints import TrainedRecognizer
 from pictures.cards import Card, cards_picture
+from pictures.intervals import intervals_picture
 from pictures.matrix import confusion_picture
 from evaluation import verdict
+from evaluation.comparison import MEASURES, Comparison
 from evaluation.metrics import Predictions, Report
 from evaluation.pooled import Pooled
 from evaluation.recognition import predictions_of
@@ -87,8 +90,7 @@ def check_results(folder: str | Path, flag: str, pooled: bool = False) -> None:
 
 def write_report(result: EvaluationResult, names: Sequence[str], title: str, output_dir: str | Path, run: Path
                  ) -> None:
-    """Print the tables and the verdict, and write ``Con_Matrix.png``, ``confusion_matrix.json``, ``predictions.csv``
-    and ``mistakes.jpg``.
+    """Print the tables and the verdict, and write :data:`RESULTS`.
 
     ``run`` is the directory of the recognizer's run, which tells how many images chose it.
     """
@@ -127,9 +129,9 @@ def predictions_table(result: EvaluationResult, names: Sequence[str]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*ANSWERED, *names])
-    for sample, predicted, shares in zip(result.samples, result.predictions.predicted,
-                                         result.predictions.probabilities):
-        writer.writerow([sample.name, names[sample.label], names[predicted], *(f"{share:.6f}" for share in shares)])
+    found = result.predictions
+    for sample, predicted, probabilities in zip(result.samples, found.predicted, found.probabilities):
+        writer.writerow([sample.name, names[sample.label], names[predicted], *(f"{p:.6f}" for p in probabilities)])
     return text.getvalue()
 
 
@@ -137,9 +139,9 @@ def mistakes_picture(result: EvaluationResult, names: Sequence[str]) -> Image.Im
     """The wrong answers that were surest, in the order of the matrix, with what spoke for the wrong expression."""
     predictions = result.predictions
     wrong = (predictions.predicted != predictions.label).nonzero()[0]
-    surest = wrong[(-predictions.probabilities[wrong].max(1)).argsort(kind="stable")][:MISTAKES_SHOWN]
-    chosen = sorted(surest.tolist(), key=lambda i: (predictions.label[i], predictions.predicted[i],
-                                                    -predictions.probabilities[i].max()))
+    sure = predictions.probabilities.max(1)
+    surest = wrong[(-sure[wrong]).argsort(kind="stable")][:MISTAKES_SHOWN].tolist()
+    chosen = sorted(surest, key=lambda i: (predictions.label[i], predictions.predicted[i], -sure[i]))
     count = f"{len(wrong)} of {len(predictions.label)} images are recognized wrongly"
     if not chosen:
         return cards_picture([], names, [f"none of {len(predictions.label)} images is recognized wrongly"])
@@ -150,6 +152,40 @@ def mistakes_picture(result: EvaluationResult, names: Sequence[str]) -> Image.Im
                   f"{names[predictions.label[i]]} as {names[predictions.predicted[i]]}: {result.samples[i].name}",
                   int(predictions.label[i])) for face, warm, i in zip(image, heat, chosen)]
     more = f"; the {len(cards)} surest of them" if len(wrong) > len(cards) else ""
+    side = explained_side(result.image_size)
     return cards_picture(cards, names, [
         count + more, "in the order of the confusion matrix; framed: the true expression; heat: evidence for the "
-        f"wrong one (LayerCAM, maps of {explained_side(result.image_size)} x {explained_side(result.image_size)})"])
+        f"wrong one (LayerCAM, maps of {side} x {side})"])
+
+
+# --------------------------------------------------------------------------------------- groups of recognizers
+
+COMPARISON = {"comparison.txt": "setting", "comparison.csv": "group,measure,", "comparison.tex": "\\begin{tabular}{lrrrrr}"}
+COMPARISON_PICTURE = "comparison.png"
+
+
+def group_names(groups: Sequence[Sequence[Path]]) -> list[str]:
+    """A short name for each group: its runs' common directory, without what all groups have in common."""
+    runs = ([os.path.abspath(folder.parent) for folder in folders] for folders in groups)
+    places = [Path(os.path.commonpath(own)).parts for own in runs]
+    shared = os.path.commonprefix([place[:-1] for place in places])
+    return ["/".join(place[len(shared):]) for place in places]
+
+
+def check_comparison(folder: str) -> None:
+    """Raise UserError if :func:`write_comparison` would overwrite something that it has not written."""
+    for name in (*COMPARISON, COMPARISON_PICTURE):
+        check_output(Path(folder) / name, "--output_dir")
+    check_figure(Path(folder) / COMPARISON_PICTURE, f"--output_dir {folder}")
+    for name, head in COMPARISON.items():
+        check_table(Path(folder) / name, f"--output_dir {folder}", head)
+
+
+def write_comparison(comparison: Comparison, output_dir: str) -> None:
+    """Print the comparison, and write it as text, CSV, LaTeX and picture."""
+    places = [Path(output_dir) / name for name in (*COMPARISON, COMPARISON_PICTURE)]
+    for place, text in zip(places, (comparison.as_text() + "\n", comparison.as_csv(), comparison.as_latex())):
+        utils.write_text(place, text)
+    panels = [(measure, [group.values(measure) for group in comparison.groups]) for measure in MEASURES]
+    save_figure(intervals_picture([group.name for group in comparison.groups], panels), places[-1])
+    print(f"{comparison.as_text()}\n\nwrote {', '.join(map(str, places[:-1]))} and {places[-1]}")

@@ -47,8 +47,8 @@ def save_report(run: Path, results: Path) -> None:
                     ("Test", measures_of(test)), ("Swaps", measures_of_swaps(swaps)),
                     ("Options that differ from the preset", options_table(kept))) if content],
                 *curves(run / "log" / "metrics.csv", len(kept.get("attributes") or ()) or None)]
-    places = {"Test persons with every expression": results / "grid.jpg", "Confusion matrix": results / "Con_Matrix.png",
-              "Surest mistakes": results / "mistakes.jpg",
+    places = {"Test persons with every expression": results / "grid.jpg",
+              "Confusion matrix": results / "Con_Matrix.png", "Surest mistakes": results / "mistakes.jpg",
               **{"Swaps of the last epoch": sheet for sheet in sorted((run / "img").glob("epoch_*.jpg"))}}
     sections += [(heading, picture(place, heading)) for heading, place in places.items() if place.is_file()]
     note = f"{test.get('title', run)}; preset {kept['preset']}"

@@ -23,9 +23,7 @@ from utils import UserError
 
 
 def swap(config: Config) -> None:
-    """Swap the expressions of two faces into ``result.jpg``, or draw the way there. Raises UserError if that cannot
-    be.
-    """
+    """Swap the expressions of two faces into ``result.jpg``, or draw the way there. Raises UserError if it cannot."""
     options, output = config.swap, config.output.output
     pasted = [beside(output, name) for name in ("input", "target")] if options.paste else []
     paths = *config.faces.input, *config.faces.target
@@ -83,17 +81,12 @@ def interpolation(blend: Callable[[Tensor], Tensor], face: Tensor,
     """
     way = torch.linspace(0, 1, frames, device=face.device)
     if not matrix:
-        moved = [blend(way[:, None] * one_of(i, len(targets), face.device)) for i in range(len(targets))]
-        return [[*images, target] for images, target in zip(moved, targets)]
-    down, right = (one_of(i, 2, face.device) for i in (0, 1))
+        to_each = torch.eye(len(targets), device=face.device)
+        return [[*blend(way[:, None] * one), target] for one, target in zip(to_each, targets)]
+    down, right = torch.eye(2, device=face.device)
     rows: list[list[Tensor | None]] = [[*blend(share * down + way[:, None] * right), None] for share in way]
     rows[0][-1] = targets[1]
     return [*rows, [targets[0], *[None] * frames]]
-
-
-def one_of(i: int, count: int, device: torch.device) -> Tensor:
-    """(count,): 1 at i, else 0."""
-    return (torch.arange(count, device=device) == i).float()
 
 
 def beside(path: str, name: str) -> Path:

@@ -40,8 +40,8 @@ def load_gan(config: Config) -> TrainedSwap:
 def load_trained(config: Config, device: torch.device | None = None) -> TrainedRecognizer:
     """Load the best recognizer of a run, with names and image size also if its files hold none (the published code's).
 
-    ``--checkpoint_dir`` is the run's directory, or its ``VGG``. Raises UserError if there is none or ``-a`` does not
-    fit. """
+    ``--checkpoint_dir`` is the run's directory, or its ``VGG``. Raises UserError if there is none, or for another -a.
+    """
     if config.restored_epoch is not None:
         raise UserError(f"--restore {config.run.restore}: a run keeps only its best recognizer; leave the number out")
     run = Path(config.run.checkpoint_dir)
@@ -62,9 +62,7 @@ def recognizer_of(config: Config, device: torch.device) -> TrainedRecognizer | N
 
 
 def names_of(trained: TrainedRecognizer, attributes: Sequence[str] | None, data: int, where: object) -> list[str]:
-    """The names of a recognizer's expressions: its own, else ``-a``, else those of ``--data``. Raises UserError for
-    others.
-    """
+    """The names of a recognizer's expressions: its own, else ``-a``, else ``--data``'s. Raises UserError for others."""
     names = trained.names or list(attributes or DATA_SETS[data].expressions)
     if attributes and list(attributes) != names:
         raise UserError(f"-a {' '.join(attributes)}: the recognizer was trained with -a {' '.join(names)}, in this "
@@ -116,9 +114,7 @@ def check_contents(layout: Layout, metadata: dict[str, Any], run: Path, advice: 
 
 
 def images_of(metadata: dict[str, Any]) -> list[Path]:
-    """Return the directory with the images that a run was trained on, as its checkpoint tells: nothing is written
-    there.
-    """
+    """Return the directory with a run's training images, as its checkpoint tells: nothing is written there."""
     return [image_directory(Path(metadata["data_dir"]))] if metadata.get("data_dir") else []
 
 
@@ -134,13 +130,9 @@ def preparation(options: FaceOptions, image_size: int, aligned: dict[str, Any] |
     if options.margin not in (0.0, aligned["margin"]):
         raise UserError(f"--margin {options.margin}: the training faces were aligned with --margin "
                         f"{aligned['margin']}, which is used anyway; leave it out")
-    if not options.align and not all(alignment_of(folder) == aligned for folder in folders_of(paths)):
+    folders = {Path(path).parent for path in paths}
+    folders = {folder.parent if folder.name == "data" else folder for folder in folders}  # a data directory's own
+    if not options.align and not all(alignment_of(folder) == aligned for folder in folders):
         print("warning: the training faces were aligned, and these pictures are not known to be; find and align their "
               "faces with --align MODEL", file=sys.stderr)
     return Preparation(image_size, options.align, aligned["size"], aligned["margin"])
-
-
-def folders_of(paths: Sequence[str | Path]) -> set[Path]:
-    """The directories of these images; of a data directory itself where they lie in its ``data``."""
-    folders = {Path(path).parent for path in paths}
-    return {folder.parent if folder.name == "data" else folder for folder in folders}

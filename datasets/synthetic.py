@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
-from typing import Any
 
 from options.option import LARGEST, OneLineParser, check_ranges
 from utils import run_command
@@ -14,19 +12,13 @@ def main(arguments: list[str] | None = None) -> None:
     """The command line."""
     options = build_parser().parse_args(arguments)
     check_ranges(options, subjects_train=(1, 100000), subjects_test=(1, 100000), scenes=(1, 1000), seed=(0, LARGEST))
+    from datasets.drawing.data_set import EXPRESSIONS, make_dataset
+
     asked = vars(options)
-    out = asked.pop("out")
-    drawn = make_dataset(out, **asked)
-    train, test, names = drawn["subjects_train"], drawn["subjects_test"], drawn["expressions"]
-    print(f"{out}: {(train + test) * drawn['scenes'] * len(names)} faces of {train} + {test} persons; "
-          f"train on them with --data_dir {out} -a {' '.join(names)}")
-
-
-def make_dataset(root: str | Path, **settings: int) -> dict[str, Any]:
-    """Draw a data set into ``root``: :func:`datasets.drawing.data_set.make_dataset`."""
-    from datasets.drawing import data_set
-
-    return data_set.make_dataset(root, **settings)
+    out, train, test = asked.pop("out"), asked["subjects_train"], asked["subjects_test"]
+    make_dataset(out, **asked)
+    print(f"{out}: {(train + test) * options.scenes * len(EXPRESSIONS)} faces of {train} + {test} persons; "
+          f"train on them with --data_dir {out} -a {' '.join(EXPRESSIONS)}")
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -48,11 +48,3 @@ def heat_maps(network: RecognizerNetwork, encoder: Encoder, image: Tensor, expre
     network.train(was_training)
     heat = F.interpolate(heat.float(), size=image.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
     return heat / heat.amax((1, 2), keepdim=True).clamp(min=1e-12)
-
-
-def blanked(image: Tensor, heat: Tensor, share: float = 0.1) -> Tensor:
-    """The images (N, 3, S, S) with the hottest ``share`` of the positions of (N, S, S) in the image's mean color."""
-    count = round(share * heat[0].numel())
-    hottest = heat.flatten(1).topk(count, dim=1).indices
-    mask = torch.zeros_like(heat.flatten(1), dtype=torch.bool).scatter_(1, hottest, True).view_as(heat)
-    return torch.where(mask[:, None], image.mean((2, 3), keepdim=True), image)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-import itertools
+import re
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Mapping, NamedTuple, Sequence
 
 import numpy as np
@@ -27,11 +26,10 @@ class RunResult(NamedTuple):
 
     def value(self, measure: str) -> float:
         """One of :data:`MEASURES` in per cent."""
-        return self.report.accuracy if measure == "accuracy" else self.report.mean_class_accuracy
+        return getattr(self.report, measure.replace(" ", "_"))
 
 
-@dataclass(frozen=True)
-class Group:
+class Group(NamedTuple):
     """Runs with the same options but for seed and fold, by these two."""
 
     name: str
@@ -41,9 +39,12 @@ class Group:
         """The runs' figures in per cent."""
         return [run.value(measure) for run in self.runs.values()]
 
+    def spreads(self) -> list[Spread]:
+        """Those of both :data:`MEASURES`."""
+        return [Spread.of(self.values(measure)) for measure in MEASURES]
 
-@dataclass(frozen=True)
-class Paired:
+
+class Paired(NamedTuple):
     """Differences of paired figures: their spread, the p value of the paired t test (NaN for one pair), their number.
     """
 
@@ -88,40 +89,21 @@ class Comparison:
 
     groups: Sequence[Group]
 
-    def common(self, other: Group) -> list[Key]:
-        """The seeds and folds that a group shares with the first."""
-        return [key for key in self.groups[0].runs if key in other.runs]
+    def common(self, other: Group) -> list[tuple[RunResult, RunResult]]:
+        """The runs of the first group and of another one that have the same seed and fold."""
+        return [(run, other.runs[key]) for key, run in self.groups[0].runs.items() if key in other.runs]
 
     def paired(self, other: Group, measure: str) -> Paired | None:
         """A group minus the first; None without common seeds or folds."""
-        keys = self.common(other)
-        sides = ([group.runs[key].value(measure) for key in keys] for group in (self.groups[0], other))
-        return Paired.of(*sides) if keys else None
+        values = [[run.value(measure) for run in pair] for pair in self.common(other)]
+        return Paired.of(*zip(*values)) if values else None
 
     def mcnemar(self, other: Group) -> McNemar | None:
         """The predictions of all common images of common runs; None where there are none."""
-        pairs = [(first.correct[name], second.correct[name]) for key in self.common(other)
-                 for first, second in [(self.groups[0].runs[key], other.runs[key])]
+        pairs = [(first.correct[name], second.correct[name]) for first, second in self.common(other)
                  for name in first.correct if name in second.correct]
-        return McNemar(sum(a and not b for a, b in pairs), sum(b and not a for a, b in pairs), len(pairs)) \
-            if pairs else None
-
-    @cached_property
-    def rows(self) -> list[dict[str, str | float | int]]:
-        """A row per group and measure, all figures in per cent or points."""
-        rows = []
-        for group, measure in itertools.product(self.groups, MEASURES):
-            spread, is_first = Spread.of(group.values(measure)), group is self.groups[0]
-            row = {"group": group.name, "measure": measure, "runs": len(group.runs), "mean": spread.mean,
-                   "sd": spread.deviation, "low": spread.low, "high": spread.high}
-            if paired := None if is_first else self.paired(group, measure):
-                row |= {"common_runs": paired.count, "difference": paired.spread.mean, "p": paired.p,
-                        "difference_low": paired.spread.low, "difference_high": paired.spread.high}
-            if mcnemar := None if is_first or measure != MEASURES[0] else self.mcnemar(group):
-                row |= {"mcnemar_only_first": mcnemar.only_first, "mcnemar_only_this": mcnemar.only_other,
-                        "mcnemar_p": mcnemar.p}
-            rows.append(row)
-        return rows
+        only_first, only_other = pairs.count((True, False)), pairs.count((False, True))
+        return McNemar(only_first, only_other, len(pairs)) if pairs else None
 
     def as_text(self) -> str:
         """A table for a terminal, and a paragraph for each group that is compared with the first."""
@@ -129,8 +111,7 @@ class Comparison:
         head = "  ".join(f"{measure + ' %':>23}  {'95 % interval':>16}" for measure in MEASURES)
         lines = [f"{'setting':<{width}}  runs  {head}"]
         for group in self.groups:
-            spreads = [Spread.of(group.values(measure)) for measure in MEASURES]
-            cells = "  ".join(f"{_plus_minus(spread):>23}  {_interval(spread):>16}" for spread in spreads)
+            cells = "  ".join(f"{spread!s:>23}  {_interval(spread):>16}" for spread in group.spreads())
             lines.append(f"{group.name:<{width}}  {len(group.runs):4d}  {cells}")
         for other in self.groups[1:]:
             count, mcnemar = len(self.common(other)), self.mcnemar(other)
@@ -144,12 +125,28 @@ class Comparison:
                              "(exact; predictions of one image or person count as independent)")
         return "\n".join(lines)
 
+    def _row(self, group: Group, measure: str) -> dict[str, str | float | int]:
+        """A row of the CSV file, all figures in per cent or points."""
+        spread = Spread.of(group.values(measure))
+        row = {"group": group.name, "measure": measure, "runs": len(group.runs), "mean": spread.mean,
+               "sd": spread.deviation, "low": spread.low, "high": spread.high}
+        if group is self.groups[0]:
+            return row
+        if paired := self.paired(group, measure):
+            row |= {"common_runs": paired.count, "difference": paired.spread.mean, "p": paired.p,
+                    "difference_low": paired.spread.low, "difference_high": paired.spread.high}
+        if measure == MEASURES[0] and (mcnemar := self.mcnemar(group)):
+            row |= {"mcnemar_only_first": mcnemar.only_first, "mcnemar_only_this": mcnemar.only_other,
+                    "mcnemar_p": mcnemar.p}
+        return row
+
     def as_csv(self) -> str:
-        """The rows as CSV, figures with four decimals, unknown ones empty."""
-        text, columns = io.StringIO(), list(dict.fromkeys(name for row in self.rows for name in row))
-        writer = csv.DictWriter(text, columns, lineterminator="\n")
+        """A row per group and measure as CSV, figures with four decimals, unknown ones empty."""
+        rows = [self._row(group, measure) for group in self.groups for measure in MEASURES]
+        text = io.StringIO()
+        writer = csv.DictWriter(text, dict.fromkeys(name for row in rows for name in row), lineterminator="\n")
         writer.writeheader()
-        for row in self.rows:
+        for row in rows:
             writer.writerow({name: ("" if np.isnan(value) else f"{value:.4f}") if isinstance(value, float) else value
                              for name, value in row.items()})
         return text.getvalue()
@@ -159,25 +156,17 @@ class Comparison:
         lines = [r"\begin{tabular}{lrrrrr}", r"\toprule",
                  r"setting & runs & accuracy (\%) & mean class accuracy (\%) & difference & $p$ \\", r"\midrule"]
         for group in self.groups:
-            cells = [f"${_plus_minus(Spread.of(group.values(measure)))}$".replace("±", r"\pm") for measure in MEASURES]
-            paired, difference, p = self.paired(group, MEASURES[1]) if group is not self.groups[0] else None, "--", "--"
-            if paired:
-                low, high = paired.spread.low, paired.spread.high
-                difference = f"${paired.spread.mean:+.1f}$" + ("" if np.isnan(low) else f" [${low:+.1f}$, ${high:+.1f}$]")
+            cells = " & ".join(f"${spread}$" for spread in group.spreads()).replace("±", r"\pm")
+            difference = p = "--"
+            if group is not self.groups[0] and (paired := self.paired(group, MEASURES[1])):
+                mean, _, low, high = paired.spread
+                difference = f"${mean:+.1f}$" + ("" if np.isnan(low) else f" [${low:+.1f}$, ${high:+.1f}$]")
                 p = "--" if np.isnan(paired.p) else f"{paired.p:.3f}"
-            lines.append(f"{_escaped(group.name)} & {len(group.runs)} & {' & '.join(cells)} & {difference} & {p} \\\\")
+            name = re.sub(r"([_%&#${}])", r"\\\1", group.name)
+            lines.append(f"{name} & {len(group.runs)} & {cells} & {difference} & {p} \\\\")
         return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", "% difference: mean class accuracy against the "
                           "first row in points [95 % interval], paired t test", ""])
 
 
-def _plus_minus(spread: Spread) -> str:
-    return f"{spread.mean:.1f}" + ("" if np.isnan(spread.deviation) else f" ± {spread.deviation:.1f}")
-
-
 def _interval(spread: Spread) -> str:
     return "–" if np.isnan(spread.low) else f"{spread.low:.1f} to {spread.high:.1f}"
-
-
-def _escaped(text: str) -> str:
-    """A text for LaTeX."""
-    return "".join(f"\\{letter}" if letter in "_%&#${}" else letter for letter in text)

@@ -49,12 +49,9 @@ class Report:
 
         False if so few images were recognized that guessing has a standard deviation above 5 points.
         """
-        shown = self.counts.sum(1)[self.counts.sum(1) > 0]
-        if not len(shown):
-            return False
-        chance = 1 / len(self.counts)
-        deviation = np.sqrt((chance * (1 - chance) / shown).sum()) / len(shown)
-        return bool(deviation <= 0.05 and self.mean_class_accuracy / 100 < chance + 2 * deviation)
+        shown, chance = self.counts.sum(1)[self.counts.sum(1) > 0], 1 / len(self.counts)
+        deviation = np.sqrt((chance * (1 - chance) / shown).sum()) / max(1, len(shown))
+        return bool(len(shown) and deviation <= 0.05 and self.mean_class_accuracy / 100 < chance + 2 * deviation)
 
     @property
     def recall(self) -> np.ndarray:
@@ -76,26 +73,28 @@ class Report:
         """(n, n): the confusion matrix in per cent of each row."""
         return 100 * _ratio(self.counts, self.counts.sum(1, keepdims=True))
 
+    def _rows(self, names: Sequence[str]) -> list[tuple[str, int, float, float, float]]:
+        return list(zip(names, self.counts.sum(1).tolist(), self.precision, self.recall, self.f1))
+
     def as_dict(self, names: Sequence[str]) -> dict[str, Any]:
         """Every figure as plain values for a JSON file; NaN becomes None."""
-        per_class = {name: {"images": int(count), "precision": plain(p), "recall": plain(r), "f1": plain(f)}
-                     for name, count, p, r, f in zip(names, self.counts.sum(1), self.precision, self.recall, self.f1)}
         return {"accuracy": plain(self.accuracy), "mean_class_accuracy": plain(self.mean_class_accuracy),
                 "chance": dict(zip(("accuracy", "mean_class_accuracy"), map(plain, self.chance))),
-                "images": int(self.counts.sum()), "expressions": list(names), "per_expression": per_class,
-                "counts": self.counts.tolist(),
-                "row_percent": [[plain(value) for value in line] for line in self.row_percent]}
+                "images": int(self.counts.sum()), "expressions": list(names),
+                "per_expression": {name: {"images": count, "precision": plain(p), "recall": plain(r), "f1": plain(f)}
+                                   for name, count, p, r, f in self._rows(names)},
+                "counts": self.counts.tolist(), "row_percent": [list(map(plain, row)) for row in self.row_percent]}
 
     def as_text(self, names: Sequence[str], short: Sequence[str]) -> str:
         """Aligned tables for a terminal: figures per expression, then the matrix in counts and in row per cent."""
         width = max(len("expression"), *map(len, names))
         lines = [f"{'expression':<{width}}  images  precision  recall     F1"]
         lines += [f"{name:<{width}}  {count:6d}  {_percent(p, 9)}  {_percent(r, 6)}  {_percent(f, 5)}"
-                  for name, count, p, r, f in zip(names, self.counts.sum(1), self.precision, self.recall, self.f1)]
+                  for name, count, p, r, f in self._rows(names)]
         cell = max(6, *(len(name) + 1 for name in short), len(str(self.counts.max())) + 1)
         for title, matrix, form in (("counts", self.counts, lambda v: f"{v:{cell}d}"),
                                     ("row %", self.row_percent, lambda v: _percent(v, cell))):
-            lines += ["", f"{title + ' (rows: true, columns: recognized as)'}",
+            lines += ["", f"{title} (rows: true, columns: recognized as)",
                       " " * width + "".join(f"{name:>{cell}}" for name in short)]
             lines += [f"{name:<{width}}" + "".join(map(form, line)) for name, line in zip(names, matrix)]
         return "\n".join(lines)
@@ -104,7 +103,6 @@ class Report:
 # ------------------------------------------------------------------------------------ of single predictions
 
 CONFIDENCE, RESAMPLES, CALIBRATION_BINS = 0.95, 2000, 15
-Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -130,18 +128,18 @@ class Predictions:
         return Report(confusion_matrix(self.label, self.predicted, self.probabilities.shape[1]))
 
     @cached_property
-    def intervals(self) -> tuple[Interval, Interval]:
+    def intervals(self) -> tuple[tuple[float, float], tuple[float, float]]:
         """95 % intervals of accuracy and of mean class accuracy in %, by the bootstrap of scipy (percentiles).
 
         Groups are drawn again as wholes: pictures of one person are right or wrong together. NaN for a single group.
         An expression that a resample lacks counts there with its recall in the whole sample.
         """
         group = np.arange(len(self.label)) if self.group is None else self.group
-        units, n = len(np.unique(group)), self.probabilities.shape[1]
+        (numbers, rows), n = np.unique(group, return_inverse=True), self.probabilities.shape[1]
+        units = len(numbers)
         if units < 2:
             return (float("nan"),) * 2, (float("nan"),) * 2
         counts = np.zeros((2, units, n))  # images of a group and class, and those of them that are right
-        rows = np.unique(group, return_inverse=True)[1]
         np.add.at(counts[0], (rows, self.label), 1)
         np.add.at(counts[1], (rows, self.label), self.predicted == self.label)
 
@@ -155,12 +153,6 @@ class Predictions:
                                       method="percentile", random_state=np.random.default_rng(0))
         low, high = (np.asarray(side, float).tolist() for side in found.confidence_interval)
         return tuple(zip(low, high))
-
-    @property
-    def resampled(self) -> str:
-        """What the intervals draw again, like ``10 subjects``."""
-        count = len(self.label if self.group is None else np.unique(self.group))
-        return f"{count} {'images' if self.group is None else 'subjects'}"
 
     @property
     def calibration_error(self) -> float:
@@ -182,18 +174,17 @@ class Predictions:
 
     def as_text(self) -> str:
         """Two lines for a terminal: accuracies, then calibration error and what the intervals resample."""
-        known = "" if np.isnan(self.intervals[0][0]) else f"; 95 % intervals from resampling {self.resampled}"
-        error = f"calibration error {self.calibration_error:.1f} %"
-        return f"{self.accuracies()}\n{error}   {len(self.label)} images{known}"
+        what, count = ("images", len(self.label)) if self.group is None else ("subjects", len(np.unique(self.group)))
+        known = "" if np.isnan(self.intervals[0][0]) else f"; 95 % intervals from resampling {count} {what}"
+        return (f"{self.accuracies()}\ncalibration error {self.calibration_error:.1f} %   {len(self.label)} images"
+                f"{known}")
 
     def accuracies(self) -> str:
         """One line for a terminal: accuracies with their intervals and chance levels."""
-        report = self.report
-        figures = [f"{name} {value:.2f} % (" + ("" if np.isnan(low) else f"{low:.1f} to {high:.1f}; ")
-                   + f"chance {chance:.1f})"
-                   for name, value, (low, high), chance in zip(("accuracy", "mean class accuracy"), (
-                       report.accuracy, report.mean_class_accuracy), self.intervals, report.chance)]
-        return "   ".join(figures)
+        values = self.report.accuracy, self.report.mean_class_accuracy
+        return "   ".join(f"{name} {value:.2f} % (" + ("" if np.isnan(low) else f"{low:.1f} to {high:.1f}; ")
+                          + f"chance {chance:.1f})" for name, value, (low, high), chance
+                          in zip(("accuracy", "mean class accuracy"), values, self.intervals, self.report.chance))
 
 
 # ---------------------------------------------------------------------------------------------- of pictures

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections import defaultdict
+from types import SimpleNamespace
 from typing import Any, Iterable, NamedTuple, Sequence
 
 import numpy as np
@@ -45,32 +46,13 @@ class Gallery(NamedTuple):
         return cls(torch.cat(small), np.concatenate(features), torch.cat(labels), subject)
 
 
-@dataclass(frozen=True)
-class SynthesisReport:
+class SynthesisReport(SimpleNamespace):
     """The figures of the swaps: per cent, dB, SSIM in [-1, 1], Fréchet distances in the judge's features, images/s.
 
     What needs a true picture is NaN where none is known, ``identity`` also where no subject is. ``judge_accuracy`` is
     the judge's on real test images, ``fid_floor`` the distance of real test images to real training images, from as
     many images as ``fid``. The rows of ``transfer_from_to`` are the old expressions, its columns the target ones.
     """
-
-    swaps: int
-    judge_accuracy: float
-    transfer: float
-    transfer_to: list[float]
-    transfer_from_to: list[list[float]]
-    kept: float
-    rebuilt_psnr: float
-    rebuilt_ssim: float
-    fid: float
-    fid_floor: float
-    images_per_second: float
-    truths: int
-    true_psnr: float
-    true_ssim: float
-    unchanged_psnr: float
-    unchanged_ssim: float
-    identity: float
 
     def as_dict(self, names: Sequence[str]) -> dict[str, Any]:
         """Every figure as plain values for a JSON file; NaN becomes None."""
@@ -114,44 +96,41 @@ def evaluate_synthesis(gan: Swapper, judge: ExpressionJudge, judge_accuracy: flo
     with them, as many as the gallery has images.
     """
     judge.eval()
-    columns: dict[str, list[Tensor]] = {}
-    features, seconds, count = [], 0.0, 0
+    columns, seconds = defaultdict(list), 0.0
     for pair, truth, known, subject in trials:
         started = time.perf_counter()
         edits = gan.edits(pair)
         utils.synchronize(gan.device)
-        seconds, count = seconds + time.perf_counter() - started, count + len(edits.c)
-        predicted = judge.head(feature := judge.features(edits.c)).argmax(1).cpu()
-        features.append(feature.float().cpu().numpy())
-        figures = {"hit": predicted == pair.b.cpu(), "kept": predicted == pair.a.cpu(), "a": pair.a, "b": pair.b, "known": known,
-                   "rebuilt_psnr": psnr(edits.a_rebuilt, pair.image_a),
-                   "rebuilt_ssim": ssim(edits.a_rebuilt, pair.image_a),
-                   "true_psnr": psnr(edits.c, truth), "true_ssim": ssim(edits.c, truth),
-                   "unchanged_psnr": psnr(pair.image_a, truth), "unchanged_ssim": ssim(pair.image_a, truth),
-                   "identity": nearest_subject(shrunk(edits.c), pair.b, gallery) == subject}
-        for name, value in figures.items():
-            columns.setdefault(name, []).append(value.cpu())
+        seconds += time.perf_counter() - started
+        feature = judge.features(edits.c)
+        predicted = judge.head(feature).argmax(1)
+        for name, value in {
+                "feature": feature.float(), "old": pair.a, "new": pair.b, "known": known,
+                "hit": predicted == pair.b, "kept": predicted == pair.a,
+                "rebuilt_psnr": psnr(edits.a_rebuilt, pair.image_a),
+                "rebuilt_ssim": ssim(edits.a_rebuilt, pair.image_a),
+                "true_psnr": psnr(edits.c, truth), "true_ssim": ssim(edits.c, truth),
+                "unchanged_psnr": psnr(pair.image_a, truth), "unchanged_ssim": ssim(pair.image_a, truth),
+                "identity": nearest_subject(shrunk(edits.c), pair.b, gallery) == subject}.items():
+            columns[name].append(value.cpu())
     table = {name: torch.cat(values) for name, values in columns.items()}
-    known = table["known"]
 
-    def mean_true(name: str) -> float:
-        return table[name][known].double().mean().item()  # NaN where no truth is known
+    def mean(name: str, chosen: Tensor | slice = slice(None)) -> float:
+        return table[name][chosen].double().mean().item()  # NaN if none is chosen
 
-    def mean_hit(chosen: Tensor) -> float:
-        return 100 * table["hit"][chosen].double().mean().item()
-
-    synthesized = np.concatenate(features)
-    chosen = np.random.default_rng(seed).permutation(len(synthesized))[:len(gallery.label)]
-    old, new = ([table[name] == e for e in range(gan.shape.num_classes)] for name in ("a", "b"))
+    known, count, synthesized = table["known"], len(table["known"]), table["feature"].numpy()
+    chosen = np.random.default_rng(seed).permutation(count)[:len(gallery.label)]
+    old, new = ([table[name] == e for e in range(gan.shape.num_classes)] for name in ("old", "new"))
+    of_truth = ("true_psnr", "true_ssim", "unchanged_psnr", "unchanged_ssim")
     return SynthesisReport(
-        swaps=count, judge_accuracy=judge_accuracy, transfer=100 * table["hit"].double().mean().item(),
-        transfer_to=[mean_hit(b) for b in new], transfer_from_to=[[mean_hit(a & b) for b in new] for a in old],
-        kept=100 * table["kept"].double().mean().item(), rebuilt_psnr=table["rebuilt_psnr"].mean().item(),
-        rebuilt_ssim=table["rebuilt_ssim"].mean().item(), fid=frechet_distance(synthesized[chosen], train_features),
+        swaps=count, judge_accuracy=judge_accuracy, transfer=100 * mean("hit"),
+        transfer_to=[100 * mean("hit", b) for b in new],
+        transfer_from_to=[[100 * mean("hit", a & b) for b in new] for a in old],
+        kept=100 * mean("kept"), rebuilt_psnr=mean("rebuilt_psnr"), rebuilt_ssim=mean("rebuilt_ssim"),
+        fid=frechet_distance(synthesized[chosen], train_features),
         fid_floor=frechet_distance(gallery.features, train_features), images_per_second=2 * count / seconds,
-        truths=int(known.sum()), true_psnr=mean_true("true_psnr"), true_ssim=mean_true("true_ssim"),
-        unchanged_psnr=mean_true("unchanged_psnr"), unchanged_ssim=mean_true("unchanged_ssim"),
-        identity=100 * mean_true("identity"))
+        truths=int(known.sum()), **{name: mean(name, known) for name in of_truth},
+        identity=100 * mean("identity", known))
 
 
 @torch.inference_mode()

@@ -24,15 +24,14 @@ def chance_level(num_classes: int) -> float:
 def of_predictions(predictions: Predictions, names: Sequence[str]) -> list[str]:
     """What speaks against a recognizer on the images that it was tested on."""
     found, report = [], predictions.report
-    (_, _), (low, high) = predictions.intervals
-    chance = report.chance[1]
-    is_constant = named_classes(predictions) < len(names) / 2  # its recalls are 0 or 100 %: the interval has no width
+    low, high = predictions.intervals[1]
+    chance, named, images = report.chance[1], report.counts.sum(0), report.counts.sum(1)
+    is_constant = (named > 0).sum() < len(names) / 2  # its recalls are 0 or 100 %: the interval has no width
     if not np.isnan(report.mean_class_accuracy) and (
             (report.mean_class_accuracy if np.isnan(low) else low) <= chance or is_constant and low == high):
         found.append(f"its mean class accuracy of {report.mean_class_accuracy:.1f} % is not shown to be better than "
                      f"chance ({chance:.1f} %): look at the images with python -m datasets.check, train longer "
                      "(--perceptual_epochs, --epochs, --round_epochs), or change the rate (--vgg_lr, --perceptual_lr)")
-    named, images = report.counts.sum(0), report.counts.sum(1)
     share, largest = named.max() / named.sum(), images.max() / images.sum()
     if share >= CONSTANT_SHARE and largest < LARGEST_SHARE:
         found.append(f"{100 * share:.0f} % of its predictions are {names[named.argmax()]}, whatever the image shows: "
@@ -41,11 +40,6 @@ def of_predictions(predictions: Predictions, names: Sequence[str]) -> list[str]:
         found.append(f"it never names {', '.join(never)}: train longer (--round_epochs), or draw the expressions "
                      "equally often (--balanced)")
     return found
-
-
-def named_classes(predictions: Predictions) -> int:
-    """Return how many expressions are named at least once."""
-    return len(np.unique(predictions.predicted))
 
 
 def of_selection(validation_images: int) -> list[str]:

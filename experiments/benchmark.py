@@ -40,7 +40,7 @@ from datasets.layout import Layout, read_layout  # noqa: E402
 from datasets.loading import Images, load  # noqa: E402
 from datasets.plans import gan_plan, recognizer_plan  # noqa: E402
 from datasets.splits import training_pairs  # noqa: E402
-from datasets.synthetic import make_dataset  # noqa: E402
+from datasets.drawing.data_set import make_dataset  # noqa: E402
 from models.checkpoints import TrainedRecognizer  # noqa: E402
 from options.recipes import GANRecipe, GANShape  # noqa: E402
 from evaluation.recognition import evaluate  # noqa: E402
@@ -50,7 +50,7 @@ from models.swap_gan import SwapGAN  # noqa: E402
 from models.backbones import VGG_fx  # noqa: E402
 from models.vgg import VGG, Perceptual  # noqa: E402
 from training.batches import with_codes  # noqa: E402
-from commands.recognize import LARGE_BATCH, looked_at  # noqa: E402
+from commands.recognize import LARGE_BATCH, recognized_pictures  # noqa: E402
 from peak import flops_of, peak_flops  # noqa: E402
 from resources import bytes_written, peak_memory, reset_peak_memory  # noqa: E402
 
@@ -164,7 +164,7 @@ class Bench:
         cutter = Cutter(Preparation(self.options.image_size, None, None, 0.0))
         config = {"expressions": self.layout().expressions}
         trained = TrainedRecognizer(self.recognizer, self.gan.encoder, config, 0.0, 0)
-        for _ in looked_at(map(Picture, paths), len(paths), cutter, trained, 0, LARGE_BATCH):
+        for _ in recognized_pictures(map(Picture, paths), len(paths), cutter, trained, 0, LARGE_BATCH):
             pass
 
     @cache

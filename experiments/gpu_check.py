@@ -28,7 +28,7 @@ sys.path.insert(0, str(REPOSITORY))
 import torch  # noqa: E402
 
 import utils  # noqa: E402
-from datasets.synthetic import make_dataset  # noqa: E402
+from datasets.drawing.data_set import make_dataset  # noqa: E402
 from models.backbones import VGG_fx  # noqa: E402
 from models.recognizer import Examples, Recognizer, real_features  # noqa: E402
 from models.swap import Pair  # noqa: E402

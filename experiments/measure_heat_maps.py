@@ -22,10 +22,18 @@ import torch  # noqa: E402
 
 from datasets.layout import read_layout  # noqa: E402
 from datasets.loading import Images, to_float  # noqa: E402
-from evaluation.attribution import blanked, explained_side  # noqa: E402
+from evaluation.attribution import explained_side  # noqa: E402
 from models.checkpoints import TrainedRecognizer, load_recognizer  # noqa: E402
 
 BATCH = 32
+
+
+def blanked(image: Tensor, heat: Tensor, share: float = 0.1) -> Tensor:
+    """The images (N, 3, S, S) with the hottest ``share`` of the positions of (N, S, S) in the image's mean color."""
+    count = round(share * heat[0].numel())
+    hottest = heat.flatten(1).topk(count, dim=1).indices
+    mask = torch.zeros_like(heat.flatten(1), dtype=torch.bool).scatter_(1, hottest, True).view_as(heat)
+    return torch.where(mask[:, None], image.mean((2, 3), keepdim=True), image)
 
 
 def controls(heat: torch.Tensor, random: torch.Generator) -> dict[str, torch.Tensor]:

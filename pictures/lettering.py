@@ -12,17 +12,12 @@ SMALLEST = 9  # points that can still be read
 Color = tuple[int, int, int]
 
 
-def luminance(color: Color) -> float:
-    """The relative luminance in [0, 1] of an sRGB color (WCAG 2.1)."""
-    parts = np.asarray(color) / 255
-    linear = np.where(parts <= 0.03928, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
-    return float(linear @ (0.2126, 0.7152, 0.0722))
-
-
 def contrast(one: Color, other: Color) -> float:
-    """The contrast ratio of two colors, from 1 to 21 (WCAG 2.1)."""
-    dark, light = sorted((luminance(one), luminance(other)))
-    return (light + 0.05) / (dark + 0.05)
+    """The contrast ratio of two sRGB colors, from 1 to 21, by their relative luminances (WCAG 2.1)."""
+    parts = np.asarray((one, other)) / 255
+    linear = np.where(parts <= 0.03928, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+    dark, light = sorted(linear @ (0.2126, 0.7152, 0.0722))
+    return float((light + 0.05) / (dark + 0.05))
 
 
 def ink_on(ground: Color) -> Color:

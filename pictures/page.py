@@ -37,7 +37,8 @@ img{max-width:100%;height:auto;border-radius:6px;background:#fff}
 
 def page(title: str, note: str, sections: Sequence[tuple[str, str]]) -> str:
     """The whole page from sections of a heading and HTML."""
-    body = "".join((f"<h2>{escape(heading)}</h2>\n" if heading else "") + f"{content}\n" for heading, content in sections)
+    body = "".join((f"<h2>{escape(heading)}</h2>\n" if heading else "") + f"{content}\n"
+                   for heading, content in sections)
     return (f'{HEAD}<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
             f'<link rel="icon" href="data:,"><meta name="viewport" content="width=device-width,initial-scale=1">'
             f'<style>{STYLE}</style></head>\n<body><h1>{escape(title)}</h1><p class="faint">{escape(note)}</p>\n'

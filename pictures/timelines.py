@@ -43,7 +43,8 @@ def timeline(persons: Sequence[tuple[str, np.ndarray, np.ndarray]], names: Seque
             draw.line((x, foot, x, foot + scale * 5), FAINT, scale)
             draw.text((x, foot + scale * 16), f"{t:g} s", FAINT, font, anchor="mm")
         draw.text((scale * left, scale * (y + panel + 36)), note, INK, font, anchor="lm")
-        for part in _unbroken(seconds, longest_gap):
+        breaks = np.flatnonzero(np.diff(seconds) > longest_gap) + 1
+        for part in np.split(np.arange(len(seconds)), breaks):
             for i in range(len(names)):
                 points = [place(t, share) for t, share in zip(seconds[part], shares[part, i])]
                 if len(points) > 1:
@@ -65,9 +66,3 @@ def _ticks(start: float, end: float) -> list[float]:
     step = next(unit * factor for factor in (1, 2, 5, 10) if unit * factor >= rough)
     first = int(np.ceil(start / step - 1e-9))
     return [round(i * step, 6) for i in range(first, int(end / step + 1e-9) + 1)]
-
-
-def _unbroken(seconds: np.ndarray, longest_gap: float) -> list[slice]:
-    """The parts of rising times (T,) between which nothing was known for long."""
-    cuts = [0, *(np.flatnonzero(np.diff(seconds) > longest_gap) + 1).tolist(), len(seconds)]
-    return [slice(a, b) for a, b in zip(cuts, cuts[1:])]

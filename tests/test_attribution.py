@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 
+from conftest import REPOSITORY
 from datasets.loading import to_float, to_uint8
 from datasets.drawing.data_set import truth
-from evaluation.attribution import blanked, explained_halvings, explained_side, heat_maps
+from evaluation.attribution import explained_halvings, explained_side, heat_maps
 from models.generator import Encoder
 from options.recipes import RecognizerRecipe
 from models.recognizer import Examples, Recognizer, real_features
 from models.backbones import VGG_fx
+
+sys.path.insert(0, str(REPOSITORY / "experiments"))
+from measure_heat_maps import blanked  # noqa: E402
 
 SHOWN = ("scream", "neutral")
 

@@ -214,7 +214,7 @@ def test_mean_deviation_and_interval_by_hand():
     reports = [Report(np.array([[3, 1], [0, 4]])), Report(np.array([[1, 3], [2, 2]]))]
     pooled = Pooled(["fold_01", "fold_02"], reports)
     assert pooled.report.counts.tolist() == [[4, 4], [2, 6]] and pooled.report.accuracy == 62.5
-    assert pooled.accuracy.mean == 62.5 and pooled.accuracy.deviation == pytest.approx(50 / 2 ** 0.5)
+    assert pooled.spreads[0].mean == 62.5 and pooled.spreads[0].deviation == pytest.approx(50 / 2 ** 0.5)
     assert "62.50 ± 35.36" in pooled.as_text() and "62.5 ± 35.4 %" in pooled.heading
 
 

@@ -11,7 +11,7 @@ import torch
 from datasets.layout import read_layout
 from datasets.loading import Images, load, to_float
 from datasets.plans import mixed_plan, recognizer_plan
-from datasets.synthetic import make_dataset
+from datasets.drawing.data_set import make_dataset
 from options.recipes import GANRecipe, GANShape, RecognizerRecipe
 from evaluation.recognition import evaluate
 from models.recognizer import Examples, Recognizer, real_features

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from conftest import REPOSITORY, TINY, new_process, train_command
-from datasets.synthetic import make_dataset
+from datasets.drawing.data_set import make_dataset
 from options.command_line import read_config
 from training.data import checked_data
 from training.run_directory import RunDirectory

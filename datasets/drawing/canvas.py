@@ -7,12 +7,11 @@ the light falls on the finished drawing as on an ellipsoid. Shapes are arrays of
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from datasets.drawing.faces import Color, Identity, Pose, Scene
+from datasets.drawing.faces import Color, Person, Pose, Scene
 
 SUPERSAMPLING = 4
 SKULL_Y = -0.10
@@ -22,7 +21,7 @@ WARM_SHADOWS = (0.80, 1.0, 1.12)
 class Canvas:
     """A supersampled picture that is drawn on in face units, through the pose."""
 
-    def __init__(self, size: int, pose: Pose, person: Identity, place: Scene):
+    def __init__(self, size: int, pose: Pose, person: Person, place: Scene) -> None:
         self.size, self.pose, self.place = size, pose, place
         self.side = size * SUPERSAMPLING
         self._axes = np.array([person.width, person.chin * 0.9])
@@ -91,13 +90,9 @@ def curve(*points: tuple[float, float], closed: bool = False) -> np.ndarray:
     return line if closed else np.concatenate([line, p[-1:]])
 
 
-def _spline_weights(pieces: int = 6) -> np.ndarray:
-    t = np.arange(pieces)[:, None] / pieces
-    return 0.5 * np.concatenate([-t + 2 * t ** 2 - t ** 3, 2 - 5 * t ** 2 + 3 * t ** 3,
-                                 t + 4 * t ** 2 - 3 * t ** 3, -t ** 2 + t ** 3], axis=1)
-
-
-_SPLINE = _spline_weights()
+_T = np.arange(6)[:, None] / 6
+_SPLINE = 0.5 * np.concatenate([-_T + 2 * _T ** 2 - _T ** 3, 2 - 5 * _T ** 2 + 3 * _T ** 3,
+                                _T + 4 * _T ** 2 - 3 * _T ** 3, -_T ** 2 + _T ** 3], axis=1)
 _TURN = np.linspace(0, 2 * np.pi, 28, endpoint=False)
 _CIRCLE = np.stack([np.cos(_TURN), np.sin(_TURN)], axis=1)
 
@@ -119,19 +114,9 @@ def ribbon(points: np.ndarray, width: float | np.ndarray) -> np.ndarray:
 
 def tapered(points: np.ndarray, width: float, start: float = 0.0, end: float = 0.0) -> np.ndarray:
     """Widths of a line that is ``width`` wide in its middle and a share of it at its start and its end."""
-    return width * _taper(len(points), start, end)
-
-
-@lru_cache(maxsize=64)
-def _taper(count: int, start: float, end: float) -> np.ndarray:
-    t = np.linspace(0, 1, count)
+    t = np.linspace(0, 1, len(points))
     end_share = np.where(t < 0.5, start, end)
-    return end_share + (1 - end_share) * np.sin(np.pi * t)
-
-
-def mirrored(points: np.ndarray) -> np.ndarray:
-    """The same shape on the other side of the face."""
-    return points * (-1, 1)
+    return width * (end_share + (1 - end_share) * np.sin(np.pi * t))
 
 
 def between(inner: np.ndarray, outer: np.ndarray, share: float | np.ndarray) -> np.ndarray:
@@ -141,20 +126,13 @@ def between(inner: np.ndarray, outer: np.ndarray, share: float | np.ndarray) -> 
 
 def column(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Two vectors of coordinates as points (K, 2)."""
-    points = np.empty((len(x), 2))
-    points[:, 0], points[:, 1] = x, y
-    return points
+    return np.stack([x, y], axis=1)
 
 
 def clamped(points: np.ndarray, x: np.ndarray, top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
     """A shape held between two curves over increasing ``x``: an iris between lids, teeth between lips."""
     return column(points[:, 0], np.clip(points[:, 1], np.interp(points[:, 0], x, top),
                                         np.interp(points[:, 0], x, bottom)))
-
-
-def mix(first: Color, second: Color, share: float) -> Color:
-    """A color a share of the way from one to another."""
-    return tuple(a + (b - a) * share for a, b in zip(first, second))
 
 
 def _ink(color: Color, opacity: float = 1.0) -> tuple[int, int, int, int]:

@@ -7,14 +7,13 @@ session, every scene of a person holds all six expressions.
 
 from __future__ import annotations
 
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from datasets.drawing import faces
-from datasets.drawing.faces import EXPRESSIONS, Identity, Scene
+from datasets.drawing.faces import EXPRESSIONS
 from datasets.drawing.portrait import draw
 from datasets.files import check_output
 from datasets.layout import Sample, write_layout
@@ -28,30 +27,18 @@ DRAWING = 1
 SCHEMA = {"drawing": whole_number(), "seed": whole_number(-LARGEST), "image_size": whole_number(32, 512)}
 
 
-@lru_cache(maxsize=8)
-def person_of(subject: str, seed: int) -> Identity:
-    """The person that a data set of this seed calls ``subject`` (``p0007``)."""
-    return faces.identity(derived_seed(seed, "person", subject))
-
-
-@lru_cache(maxsize=8)
-def scene_of(subject: str, name: str, seed: int) -> Scene:
-    """The scene ``name`` (``c1``) of a subject in a data set of this seed."""
-    return faces.scene(derived_seed(seed, "scene", subject, name))
-
-
 def truth(subject: str, scene: str, expression: int | str, size: int, seed: int = 0) -> Image.Image:
     """The true picture of a subject and scene of ``subjects.list`` with an expression (name or label).
 
     RGB, ``size`` × ``size``; what :func:`make_dataset` wrote is this picture at the data set's size and seed, as a
     JPEG. Raises UserError for an unknown expression and for a size outside 32 to 512.
     """
-    return draw(person_of(subject, seed), scene_of(subject, scene, seed), expression, size)
+    return draw(derived_seed(seed, "person", subject), derived_seed(seed, "scene", subject, scene), expression, size)
 
 
 def make_dataset(root: str | Path, *, image_size: int = 64, subjects_train: int = 70, subjects_test: int = 30,
-                 scenes: int = 2, seed: int = 0) -> dict[str, Any]:
-    """Draw a data set into ``root`` (METHOD §6) and return its description, as :func:`describe` reads it.
+                 scenes: int = 2, seed: int = 0) -> None:
+    """Draw a data set into ``root`` (METHOD §6).
 
     ``subjects_train + subjects_test`` persons, none in both splits, ``scenes`` scenes of each, six pictures of every
     scene. The same arguments write the same bytes. The lists are written last: a directory without them holds an
@@ -60,7 +47,10 @@ def make_dataset(root: str | Path, *, image_size: int = 64, subjects_train: int 
     root = Path(root)
     description = {"drawing": DRAWING, "seed": seed, "image_size": image_size, "subjects_train": subjects_train,
                    "subjects_test": subjects_test, "scenes": scenes, "expressions": list(EXPRESSIONS)}
-    _check(description)
+    faces.check_size(image_size)
+    for name in ("subjects_train", "subjects_test", "scenes"):
+        if description[name] < 1:
+            raise UserError(f"{name} {description[name]}: at least 1 is needed")
     if not root.is_file():
         check_output(root, "OUT", directory=True)
     _clear(root)
@@ -70,15 +60,12 @@ def make_dataset(root: str | Path, *, image_size: int = 64, subjects_train: int 
     for sample in progress(everything, "drawing faces", len(everything), "face"):
         save_picture(truth(sample.subject, sample.scene, sample.label, image_size, seed), sample.path)
     write_layout(root, EXPRESSIONS, splits)
-    return description
 
 
 def describe(root: str | Path) -> dict[str, Any] | None:
     """The description of a finished built-in data set (``seed``, ``image_size``, …), None for anything else."""
     root = Path(root)
-    if not (root / LIST_NAMES["train"]).is_file():
-        return None
-    return _description(root)
+    return _description(root) if (root / LIST_NAMES["train"]).is_file() else None
 
 
 def _description(root: Path) -> dict[str, Any] | None:
@@ -87,13 +74,6 @@ def _description(root: Path) -> dict[str, Any] | None:
     except UserError:
         return None
     return None if fault_of(description, SCHEMA) else description
-
-
-def _check(description: dict[str, Any]) -> None:
-    faces.check_size(description["image_size"])
-    for name in ("subjects_train", "subjects_test", "scenes"):
-        if description[name] < 1:
-            raise UserError(f"{name} {description[name]}: at least 1 is needed")
 
 
 def _clear(root: Path) -> None:
@@ -114,12 +94,12 @@ def _clear(root: Path) -> None:
 
 def _plan(root: Path, subjects_train: int, subjects_test: int, scenes: int) -> dict[str, list[Sample]]:
     """The samples of both splits, by subject, scene and expression."""
-    subjects = [f"p{number:04d}" for number in range(1, subjects_train + subjects_test + 1)]
     plan: dict[str, list[Sample]] = {}
-    for split, chosen in (("train", subjects[:subjects_train]), ("test", subjects[subjects_train:])):
-        shots = [(subject, f"c{number}", label) for subject in chosen for number in range(1, scenes + 1)
+    test = range(subjects_train, subjects_train + subjects_test)
+    for split, numbers in (("train", range(subjects_train)), ("test", test)):
+        shots = [(f"p{number + 1:04d}", f"c{scene + 1}", label) for number in numbers for scene in range(scenes)
                  for label in range(len(EXPRESSIONS))]
         names = [f"{split}_{number:04d}.jpg" for number in range(1, len(shots) + 1)]
-        plan[split] = [Sample(name, label, root / "data" / name, subject, scene_name)
-                       for name, (subject, scene_name, label) in zip(names, shots)]
+        plan[split] = [Sample(name, label, root / "data" / name, subject, scene)
+                       for name, (subject, scene, label) in zip(names, shots)]
     return plan

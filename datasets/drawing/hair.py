@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from datasets.drawing.canvas import SKULL_Y, Canvas, between, column, curve, ellipse, mirrored, mix, tapered
-from datasets.drawing.faces import Color, Identity
+from datasets.drawing.canvas import SKULL_Y, Canvas, between, column, curve, ellipse, tapered
+from datasets.drawing.faces import Color, Person, mix
 
 STEPS = 61
 LOCK = 0.90
@@ -16,7 +16,7 @@ class Hair:
 
     FALLS = {"long": 1.4, "wavy": 1.4, "fringe": 1.4, "bob": 0.52, "curly": 0.75}
 
-    def __init__(self, canvas: Canvas, person: Identity, dark: Color, light: Color):
+    def __init__(self, canvas: Canvas, person: Person, dark: Color, light: Color) -> None:
         self.canvas, self.person, self.dark, self.light = canvas, person, dark, light
         self.style = person.hair_style
         self.covers_ears = self.style in self.FALLS
@@ -31,7 +31,7 @@ class Hair:
             wave = 0.035 * np.sin((y - SKULL_Y) * 13) if style == "wavy" else 0.0 * y
             tuck = 0.22 * np.clip((y - fall + 0.25) / 0.25, 0, 1) ** 2 if style == "bob" else -0.05 * np.clip(y, 0, 1)
             right = column(wide + wave - tuck, y)
-            canvas.fill(np.concatenate([right, mirrored(right)[::-1]]), self.dark, outline=True)
+            canvas.fill(np.concatenate([right, right[::-1] * (-1, 1)]), self.dark, outline=True)
         if style == "curly":
             turn = np.linspace(0, 2 * np.pi, 145)
             bump = 1 + 0.045 * np.abs(np.sin(turn * 9))
@@ -67,27 +67,25 @@ class Hair:
     def hairline(self) -> np.ndarray:
         """The inner edge of the hair on the head, point by point opposite ``outer`` (61, 2)."""
         a, style, side = self.person.width, self.style, self.person.side
-        shapes = {
-            "round": ((-0.975, 0.02), (-0.92, -0.20), (-0.76, -0.40), (-0.40, -0.51), (0, -0.53), (0.40, -0.51),
-                      (0.76, -0.40), (0.92, -0.20), (0.975, 0.02)),
-            "fringe": ((-0.95, 0.05), (-0.90, -0.16), (-0.80, -0.30), (-0.45, -0.35), (0, -0.37), (0.45, -0.35),
-                       (0.80, -0.30), (0.90, -0.16), (0.95, 0.05)),
+        shapes = {  # from the left ear to the middle, or to the right ear
+            "round": ((-0.975, 0.02), (-0.92, -0.20), (-0.76, -0.40), (-0.40, -0.51), (0, -0.53)),
+            "fringe": ((-0.95, 0.05), (-0.90, -0.16), (-0.80, -0.30), (-0.45, -0.35), (0, -0.37)),
             "part": ((-0.975, 0.02), (-0.92, -0.20), (-0.78, -0.36), (-0.35, -0.42), (0.10, -0.50), (0.40, -0.57),
                      (0.74, -0.42), (0.92, -0.20), (0.975, 0.02)),
-            "middle": ((-0.95, 0.05), (-0.92, -0.12), (-0.82, -0.32), (-0.45, -0.48), (0, -0.60), (0.45, -0.48),
-                       (0.82, -0.32), (0.92, -0.12), (0.95, 0.05)),
-            "high": ((-0.975, 0.02), (-0.93, -0.20), (-0.78, -0.42), (-0.50, -0.57), (0, -0.54), (0.50, -0.57),
-                     (0.78, -0.42), (0.93, -0.20), (0.975, 0.02)),
+            "middle": ((-0.95, 0.05), (-0.92, -0.12), (-0.82, -0.32), (-0.45, -0.48), (0, -0.60)),
+            "high": ((-0.975, 0.02), (-0.93, -0.20), (-0.78, -0.42), (-0.50, -0.57), (0, -0.54)),
         }
         shape = {"fringe": "fringe", "bob": "part", "long": "middle", "wavy": "part", "side part": "part",
                  "quiff": "part", "receding": "high"}.get(style, "round")
-        points = np.array(shapes[shape]) * (a, 1)
+        points = np.array(shapes[shape])
+        if shape != "part":
+            points = np.concatenate([points, points[-2::-1] * (-1, 1)])
+        points[:, 0] *= a
         if self.covers_ears:
             points[[0, -1], 0] = -LOCK * a, LOCK * a
         points[:, 0] *= side
         line = curve(*points[::side])
-        t = np.linspace(0, 1, len(line))
-        at = np.linspace(0, 1, STEPS)
+        t, at = np.linspace(0, 1, len(line)), np.linspace(0, 1, STEPS)
         return column(np.interp(at, t, line[:, 0]), np.interp(at, t, line[:, 1]))
 
     def front(self) -> None:

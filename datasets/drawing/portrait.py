@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from functools import cached_property
+from types import SimpleNamespace
 
 import numpy as np
 from PIL import Image
 
 from datasets.drawing import faces
-from datasets.drawing.canvas import SKULL_Y, Canvas, between, clamped, column, curve, ellipse, mirrored, mix, tapered
-from datasets.drawing.faces import Color, Expression, Identity, Scene
+from datasets.drawing.canvas import SKULL_Y, Canvas, between, clamped, column, curve, ellipse, tapered
+from datasets.drawing.faces import Color, Person, Scene, mix
 from datasets.drawing.hair import Hair
 from utils import derived_seed
 
@@ -21,25 +22,24 @@ BLACK: Color = (22, 16, 18)
 TEETH: Color = (250, 248, 242)
 
 
-def draw(identity: Identity | int, scene: Scene | int, expression: int | str, size: int) -> Image.Image:
-    """The picture of this person in this scene with that expression: RGB, ``size`` × ``size`` pixels.
+def draw(person_seed: int, scene_seed: int, expression: int | str, size: int) -> Image.Image:
+    """The picture of this person in this scene with an expression, a name or a label: RGB, ``size`` × ``size`` pixels.
 
-    ``identity`` and ``scene`` may be given by their seeds, ``expression`` by name or label. The same arguments give
-    the same pixels; at another size, the same picture. Raises UserError for an unknown expression and for a size
-    outside 32 to 512. """
+    The same arguments give the same pixels; at another size, the same picture. Raises UserError for an unknown
+    expression and for a size outside 32 to 512.
+    """
     faces.check_size(size)
-    person = identity if isinstance(identity, Identity) else faces.identity(identity)
-    place = scene if isinstance(scene, Scene) else faces.scene(scene)
-    shown, pose = faces.moment(person, place, faces.expression_name(expression))
-    canvas = Canvas(size, pose, person, place)
-    Portrait(canvas, person, place, shown).draw()
+    person, scene = Person(person_seed), Scene(scene_seed)
+    shown, pose = faces.moment(person, scene, expression)
+    canvas = Canvas(size, pose, person, scene)
+    Portrait(canvas, person, scene, shown).draw()
     return canvas.finish()
 
 
 class Portrait:
     """One face on one canvas, part by part."""
 
-    def __init__(self, canvas: Canvas, person: Identity, place: Scene, shown: Expression):
+    def __init__(self, canvas: Canvas, person: Person, place: Scene, shown: SimpleNamespace) -> None:
         self.canvas, self.person, self.place, self.shown = canvas, person, place, shown
         self.shadow = mix(person.skin, (96, 34, 30), 0.34)
         self.line = mix(person.skin, (60, 22, 20), 0.62)
@@ -97,7 +97,7 @@ class Portrait:
                             (neck, 0.84))
         else:
             opening = np.array([(-neck, 0.82), (0, low), (neck, 0.82)])
-        canvas.fill(np.concatenate([shoulders, opening, mirrored(shoulders)[::-1]]), clothes, outline=True)
+        canvas.fill(np.concatenate([shoulders, opening, shoulders[::-1] * (-1, 1)]), clothes, outline=True)
         canvas.stroke(opening, 0.045, dark)
         if self.place.collar == "shirt":
             for side in (-1, 1):
@@ -341,7 +341,7 @@ class Portrait:
         width, corner, top = self.person.width, self.mouth_x[-1] + 0.07, self.lip_middle
         half = curve((width * 0.93, 0.04), (width * 0.84, 0.22), (corner, top + 0.03), (0.07, top - 0.015),
                      (-0.02, top - 0.015))[:-6]
-        return np.concatenate([jaw, half, mirrored(half)[::-1]])
+        return np.concatenate([jaw, half, half[::-1] * (-1, 1)])
 
     def goatee(self) -> np.ndarray:
         """The outline of a goatee: from under the nose around the mouth to the chin."""
@@ -352,4 +352,4 @@ class Portrait:
         half = curve((0, top + 0.012), (0.07, top - 0.012), (max(corner, 0.15), mouth - 0.01),
                      (wide, (low + mouth) / 2 + 0.03), (wide * 0.85, (low + chin) / 2 + 0.01),
                      (wide * 0.5, chin - 0.015), (0, chin + 0.012))
-        return np.concatenate([half, mirrored(half)[::-1]])
+        return np.concatenate([half, half[::-1] * (-1, 1)])
