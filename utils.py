@@ -304,6 +304,14 @@ def to_device(value: "torch.Tensor", device: "torch.device | str") -> "torch.Ten
     return (value.pin_memory() if on_gpu else value).to(device, non_blocking=True)
 
 
+def synchronize(device: "torch.device") -> None:
+    """Wait until a device has done all that it was given."""
+    import torch
+
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
 def main_process() -> bool:
     """Whether this is the one of several processes (``torchrun``) that speaks."""
     return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0"

@@ -23,7 +23,7 @@ from models.checkpoints import RUN_FOLDERS
 from models.swap_gan import SwapGAN
 from options.config import Config
 from commands.trained import load_gan, read_data
-from options.schema import Whole, check
+from options.schema import check, whole_number
 from utils import UserError, fingerprint
 
 BATCH = 32
@@ -95,7 +95,7 @@ def check_out(out: Path, run: str) -> None:
     if not out.is_dir() or not any(out.iterdir()):
         return
     if (out / MARK).is_file():
-        check(utils.read_json(out / MARK), {"format": Whole(FORMAT, FORMAT)}, out / MARK)
+        check(utils.read_json(out / MARK), {"format": whole_number(FORMAT, FORMAT)}, out / MARK)
     elif not ((out / "made_from.list").is_file() and (out / "images.list").is_file()):  # as before there was a mark
         raise UserError(f"--output {out}: is not empty and holds no data directory that was generated here; choose "
                         "another")

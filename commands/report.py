@@ -11,7 +11,7 @@ import utils
 from datasets.files import check_output, check_table
 from evaluation.verdict import chance_level
 from options.command_line import absolute, kept_options
-from options.config import DEFAULTS, SPECS, Config
+from options.config import DEFAULTS, OPTIONS, Config
 from options.presets import PRESETS
 from pictures.curves import charts
 from pictures.page import HEAD, page, picture, table, verdict
@@ -94,7 +94,7 @@ def options_table(kept: Mapping[str, Any]) -> str:
     preset = {**DEFAULTS, **PRESETS[kept["preset"]]}
     resolved = absolute(preset)
     rows = [(f"--{name}", shown(value), shown(preset[name])) for name, value in kept.items()
-            if SPECS[name].option.restore != "momentary" and name != "preset" and value != resolved[name]]
+            if OPTIONS[name].restore != "momentary" and name != "preset" and value != resolved[name]]
     return table(("option", "this run", "preset"), rows, 3) if rows else "<p>None.</p>"
 
 

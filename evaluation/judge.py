@@ -17,15 +17,16 @@ from torch.nn import functional as F
 from torchvision.models.resnet import BasicBlock
 
 import utils
-from models.checkpoints import IMAGE_SIZE, naming, on_cpu, plain, take_over
+from models.checkpoints import IMAGE_SIZE
 from models.recognizer import Examples, Recognizer
+from models.state_dicts import built_from, naming, on_cpu, plain
 from options.recipes import RecognizerRecipe
-from options.schema import NAMES, Anything, Text, check
+from options.schema import NAMES, anything, check, text
 from utils import UserError
 
 WIDTHS = (16, 32, 64, 128)
 LEARNING_RATE = 2e-3
-JUDGE = {"net": Anything(), "config": {"expressions": NAMES, "image_size": IMAGE_SIZE, "images": Text(200)}}
+JUDGE = {"net": anything, "config": {"expressions": NAMES, "image_size": IMAGE_SIZE, "images": text(200)}}
 NOISE, BLUR, SHIFT = 0.1, 1.0, 1 / 16  # in [-1, 1], in pixels of a side of 64, in shares of the side
 
 
@@ -85,9 +86,7 @@ def load_judge(path: Path, config: dict[str, Any]) -> ExpressionJudge:
         raise UserError(f"{path}: this judge was not trained on these training images, expressions and size; delete "
                         "it, or name another with --judge")
     with naming(path):
-        with torch.device("meta"):
-            judge = ExpressionJudge(len(config["expressions"]), config["image_size"])
-        take_over(judge, plain(checkpoint["net"]))
+        judge = built_from(plain(checkpoint["net"]), ExpressionJudge, len(config["expressions"]), config["image_size"])
     return judge.eval()
 
 

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+import utils
 from evaluation.judge import ExpressionJudge
 from evaluation.metrics import frechet_distance, psnr, ssim
-from models.speed import synchronize
 from models.swap import Pair
 from models.swapper import Swapper
 
@@ -100,7 +100,7 @@ def evaluate_synthesis(gan: Swapper, judge: ExpressionJudge, judge_accuracy: flo
     for pair, truth, known, subject in trials:
         started = time.perf_counter()
         edits = gan.edits(pair)
-        synchronize(gan.device)
+        utils.synchronize(gan.device)
         seconds += time.perf_counter() - started
         feature = judge.features(edits.c)
         predicted = judge.head(feature).argmax(1)

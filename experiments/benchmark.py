@@ -45,12 +45,11 @@ from models.checkpoints import TrainedRecognizer  # noqa: E402
 from options.recipes import GANRecipe, GANShape  # noqa: E402
 from evaluation.recognition import evaluate  # noqa: E402
 from models.recognizer import Examples, Recognizer, real_features  # noqa: E402
-from models.speed import synchronize  # noqa: E402
 from models.swap import Pair  # noqa: E402
 from models.swap_gan import SwapGAN  # noqa: E402
 from models.backbones import VGG_fx  # noqa: E402
 from models.vgg import VGG, Perceptual  # noqa: E402
-from training.phases import with_codes  # noqa: E402
+from training.batches import with_codes  # noqa: E402
 from commands.recognize import LARGE_BATCH, recognized_pictures  # noqa: E402
 from peak import flops_of, peak_flops  # noqa: E402
 from resources import bytes_written, peak_memory, reset_peak_memory  # noqa: E402
@@ -218,7 +217,7 @@ class Bench:
             return 0
         if self.compiled:
             getattr(self, phase)()
-            synchronize(self.device)
+            utils.synchronize(self.device)
             return 0
         return flops_of(getattr(self, phase))[1]
 
@@ -227,10 +226,10 @@ class Bench:
         reset_peak_memory(self.device)
         written, seconds = bytes_written(), []
         while not seconds or sum(seconds) < budget:
-            synchronize(self.device)
+            utils.synchronize(self.device)
             begun = time.perf_counter()
             getattr(self, phase)()
-            synchronize(self.device)
+            utils.synchronize(self.device)
             seconds.append(time.perf_counter() - begun)
         return Block(seconds, peak_memory(self.device), (bytes_written() - written) // len(seconds),
                      peak_flops(self.device, self.amp or torch.float32, repeats=6))

@@ -1,7 +1,7 @@
 """The recognizer's network: a backbone's maps and the GAN's codes, mixed by one shared 1×1 convolution (METHOD §1).
 
-The published backbone is VGG-19 with batch norm. A further one is a class here with ``features``, ``classify``,
-``layers_to`` and ``weights``, and a name in :data:`BACKBONES`.
+The published backbone is VGG-19 with batch norm. A further one is a subclass of :class:`RecognizerNetwork` with
+``weights``, ``classify``, ``layers_to`` and ``load_backbone``, and a name in :data:`BACKBONES`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from torchvision.models import ResNet18_Weights, VGG19_BN_Weights
 from torchvision.models.resnet import BasicBlock
 
 from models.layers import Normalization
+from models.state_dicts import entry
 from models.vgg import classify, init_vgg, load_vgg, vgg_classifier, vgg_features
 
 
@@ -22,9 +23,12 @@ class RecognizerNetwork(nn.Module):
 
     ``features`` is a sequence of layers, (N, 3, S, S) → (N, map_chans, S/32, S/32). ``fx_linear`` is used twice, so
     its output has ``16·base_width − map_chans`` channels (512 at the paper's widths): ``map_chans`` must be less than
-    16 times ``base_width``, else ValueError. """
+    16 times ``base_width``, else ValueError. Subclasses add
 
-    weights: str  # where torchvision's ImageNet weights are, for backbones of width 64
+    - ``weights``: the address of torchvision's ImageNet weights, for backbones of width 64
+    - ``classify``: mixed maps (N, mixed_chans, S/32, S/32) → what ``new_fc`` takes
+    - ``layers_to``: how many of ``features`` come before the halving after the first ``halvings`` (0 to 4) ones
+    - ``load_backbone``: copy the backbone alone from a state dict of torchvision's network """
 
     def __init__(self, features: nn.Sequential, map_chans: int, base_width: int) -> None:
         super().__init__()
@@ -47,13 +51,11 @@ class RecognizerNetwork(nn.Module):
         mixed = self.fx_linear(torch.cat([maps, self.fx_linear(fx)], dim=1))
         return self.new_fc(self.classify(mixed))
 
-    def classify(self, mixed: Tensor) -> Tensor:
-        """Mixed maps (N, mixed_chans, S/32, S/32) → what ``new_fc`` takes."""
-        raise NotImplementedError
-
-    def layers_to(self, halvings: int) -> int:
-        """Return how many of ``features`` come before the halving after the first ``halvings`` (0 to 4) ones."""
-        raise NotImplementedError
+    @classmethod
+    def fitting(cls, state: Mapping[str, Tensor]) -> "RecognizerNetwork":
+        """Return a network of the widths that a state dict has. Raises ValueError if it lacks a layer."""
+        head, first, mixing = (entry(state, f"{name}.weight").shape for name in ("new_fc", "features.0", "fx_linear.0"))
+        return cls(head[0], first[0], head[1], mixing[1] // 16)
 
     def start_from(self, state: Mapping[str, Tensor]) -> None:
         """Copy the backbone from a state dict of torchvision's network. Raises ValueError if it does not fit.
@@ -63,10 +65,6 @@ class RecognizerNetwork(nn.Module):
         self.load_backbone(state)
         self.fx_linear[0].reset_parameters()
         self.new_fc.reset_parameters()
-
-    def load_backbone(self, state: Mapping[str, Tensor]) -> None:
-        """Copy the backbone alone."""
-        raise NotImplementedError
 
 
 class VGG_fx(RecognizerNetwork):
@@ -79,12 +77,6 @@ class VGG_fx(RecognizerNetwork):
         self.classifier = vgg_classifier(self.mixed_chans, fc_width)
         self._add_head(fc_width, num_classes)
         self.apply(init_vgg)
-
-    @classmethod
-    def fitting(cls, shapes: Mapping[str, torch.Size]) -> "VGG_fx":
-        """Return a network of the widths that a state dict of these shapes has. Raises KeyError if it lacks a layer."""
-        return cls(*shapes["new_fc.weight"][:1], shapes["features.0.weight"][0], shapes["new_fc.weight"][1],
-                   shapes["fx_linear.0.weight"][1] // 16)
 
     def classify(self, mixed: Tensor) -> Tensor:
         """(N, mixed_chans, S/32, S/32) → (N, fc_width)."""
@@ -109,11 +101,6 @@ class ResNet18_fx(RecognizerNetwork):
         super().__init__(nn.Sequential(*_resnet18_layers(vgg_width)), 8 * vgg_width, base_width)
         self._add_head(self.mixed_chans, num_classes)
 
-    @classmethod
-    def fitting(cls, shapes: Mapping[str, torch.Size]) -> "ResNet18_fx":
-        """Return a network of the widths that a state dict of these shapes has. Raises KeyError if it lacks a layer."""
-        return cls(shapes["new_fc.weight"][0], shapes["features.0.weight"][0], 0, shapes["fx_linear.0.weight"][1] // 16)
-
     def classify(self, mixed: Tensor) -> Tensor:
         """(N, mixed_chans, S/32, S/32) → (N, mixed_chans): the mean over the positions, as ResNet takes it."""
         return mixed.mean((2, 3))
@@ -124,11 +111,8 @@ class ResNet18_fx(RecognizerNetwork):
 
     def load_backbone(self, state: Mapping[str, Tensor]) -> None:
         """Copy ``features``. Raises ValueError that names what is missing or of another shape."""
-        renamed = {}
-        for key, value in state.items():
-            part, _, rest = key.partition(".")
-            if part in self.PARTS:
-                renamed[f"features.{self.PARTS[part]}.{rest}"] = value
+        split = ((*key.partition("."), value) for key, value in state.items())
+        renamed = {f"features.{self.PARTS[part]}.{rest}": value for part, _, rest, value in split if part in self.PARTS}
         load_vgg(self, renamed or state)
 
 

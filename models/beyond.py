@@ -120,8 +120,6 @@ def even_phases(layers: nn.Module) -> None:
 
 @torch.no_grad()
 def move_average(averaged: Generator, trained: Generator, kept: float, step: int) -> None:
-    """Move an averaged generator towards the trained one, of which the share ``kept`` stays; faster in the first
-    steps.
-    """
+    """Move an averaged generator, of which the share ``kept`` stays, towards the trained one; faster at first."""
     kept = min(kept, step / (9 + step) if step else 0.0)
     torch._foreach_lerp_(list(averaged.parameters()), list(trained.parameters()), 1 - kept)

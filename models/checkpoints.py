@@ -8,50 +8,49 @@ the loaded tensors as its parameters. Every function raises UserError that names
 from __future__ import annotations
 
 import hashlib
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Iterator, Mapping, Sequence, TypeVar
+from typing import Any, Mapping, Sequence, TypeVar
 
 import numpy
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import utils
-from options.option import specs_of
 from models.backbones import BACKBONES, RecognizerNetwork
 from models.generator import Encoder, Generator
-from options.recipes import GANShape
 from models.recognizer import Recognizer, real_features
-from models.weight_checks import fault_of_weights
+from models.state_dicts import built_from, entry, load_into, naming, net_of, on_cpu, plain, take_over
 from models.swap_gan import SwapGAN
 from models.swapper import Swapper
 from models.vgg import VGG, Perceptual
-from options.schema import NAMES, Anything, AsOption, Choice, Each, Maybe, Number, Text, Whole, check
+from options.option import options_of
+from options.recipes import GANShape, RecognizerShape
+from options.schema import NAMES, anything, check, list_of, number, optional, text, whole_number
 from utils import UserError, fingerprint
 
 RUN_FOLDERS = ("state", "model", "VGG", "VGG_loss", "img", "log", "test_result", "splits", "cache")
 
 Backbone = TypeVar("Backbone", VGG, RecognizerNetwork)
 
-IMAGE_SIZE = next(AsOption(spec) for spec in specs_of(GANShape) if spec.name == "image_size")
+GAN_SHAPE = {option.name: option.fault for option in options_of(GANShape)}
+IMAGE_SIZE = GAN_SHAPE["image_size"]
 CONFIG = {  # what travels with a recognizer and beside a GAN
-    "expressions": NAMES, "listed": Maybe(Each(Text(200))), "neutral_name": Maybe(Text(200)),
-    "image_size": Maybe(IMAGE_SIZE), "data_dir": Maybe(Text()), "selected_on": Maybe(Text(20)),
-    "alignment": Maybe({"size": Whole(1, 16384), "margin": Number(-0.5, 10)}),
-    "images": Maybe(Text(200)), "content": Maybe({"train": Text(64), "test": Text(64)}),
-    "backbone": Maybe(Choice(tuple(BACKBONES))),
-    "fold": Maybe({"number": Whole(1), "of": Whole(2), "by": Text(20), "seed": Whole(), "images": Text(200)})}
-GAN_CONFIG = {"gan": {"num_classes": Whole(2, 1000), **{spec.name: AsOption(spec) for spec in specs_of(GANShape)}}}
-FROM_ELSEWHERE = {**CONFIG, "expressions": Maybe(NAMES)}  # files of others may say less
-STATE_DICT_NAMES = "net", "state_dict", "model_state_dict", "model"  # under which checkpoints hold their weights
-WRAPPERS = "module", "_orig_mod"  # what DataParallel and torch.compile put into the names of weights
+    "expressions": NAMES, "listed": optional(list_of(text(200))), "neutral_name": optional(text(200)),
+    "image_size": optional(IMAGE_SIZE), "data_dir": optional(text()), "selected_on": optional(text(20)),
+    "alignment": optional({"size": whole_number(1, 16384), "margin": number(-0.5, 10)}),
+    "images": optional(text(200)), "content": optional({"train": text(64), "test": text(64)}),
+    "backbone": optional(options_of(RecognizerShape)[0].fault),
+    "fold": optional({"number": whole_number(1), "of": whole_number(2), "by": text(20), "seed": whole_number(),
+                      "images": text(200)})}
+GAN_CONFIG = {"gan": {"num_classes": whole_number(2, 1000), **GAN_SHAPE}}
+FROM_ELSEWHERE = {**CONFIG, "expressions": optional(NAMES)}  # files of others may say less
 
 
 # ------------------------------------------------------------------------------------------------- the GAN
 
 def save_gan(folder: Path, gan: SwapGAN, config: dict[str, Any], epochs_done: int) -> None:
-    """``{Enc,Dec,D1,D2}_iter_temp.pth``, after every tenth epoch ``…_iter_010.pth`` too, and ``config.json``."""
+    """Write ``{Enc,Dec,D1,D2}_iter_temp.pth``, after every tenth epoch ``…_iter_010.pth`` too, and ``config.json``."""
     names = ["temp"] + ([f"{epochs_done:03d}"] if epochs_done % 10 == 0 else [])
     for network in gan.STATES:
         state = on_cpu(gan.network(network))
@@ -61,7 +60,7 @@ def save_gan(folder: Path, gan: SwapGAN, config: dict[str, Any], epochs_done: in
 
 
 def gan_file(folder: Path, network: str, epoch: int | None) -> Path:
-    """The file of a network (Enc, Dec, D1, D2): the newest, or of a GAN epoch."""
+    """Return the file of a network (Enc, Dec, D1, D2): the newest, or that of a GAN epoch."""
     return folder / f"{network}_iter_{'temp' if epoch is None else f'{epoch:03d}'}.pth"
 
 
@@ -101,7 +100,7 @@ def load_trained_swap(folder: Path, epoch: int | None, expressions: Sequence[str
     if not metadata and discriminator.is_file():  # the one published file that tells the number for certain
         state = read_weights(discriminator)
         with naming(discriminator):
-            known = _entry(state, "conv.0.weight").shape[1] - 3
+            known = entry(state, "conv.0.weight").shape[1] - 3
             if known != len(names):
                 raise ValueError(f"it was trained with {known} expressions, not {len(names)}; name them with -a")
     with torch.device("meta"):
@@ -125,7 +124,7 @@ def with_reconstruct_planes(decoder: Mapping[str, Tensor], shape: GANShape) -> M
     """
     key, n, copies = "main.0.0.weight", shape.num_classes, shape.label_copy
     codes = 16 * shape.base_width
-    if not (shape.exp_label and shape.decoder_label and _entry(decoder, key).shape[0] == codes + copies * n):
+    if not (shape.exp_label and shape.decoder_label and entry(decoder, key).shape[0] == codes + copies * n):
         return decoder
     for_codes, for_label = decoder[key].split([codes, copies * n])
     for_label = torch.nn.functional.pad(for_label.unflatten(0, (copies, n)), (0,) * 7 + (1,))
@@ -138,8 +137,8 @@ def shape_of(encoder: Mapping[str, Tensor], decoder: Mapping[str, Tensor], num_c
 
     Raises ValueError where the decoder's label does not fit ``num_classes`` expressions.
     """
-    width = _entry(encoder, "main.0.0.weight").shape[0]
-    planes, copies = _entry(decoder, "main.0.0.weight").shape[0] - 16 * width, 20
+    width = entry(encoder, "main.0.0.weight").shape[0]
+    planes, copies = entry(decoder, "main.0.0.weight").shape[0] - 16 * width, 20
     if planes == 0:
         return GANShape(num_classes, image_size, width, decoder_label=False)
     for exp_label in (False, True):
@@ -159,8 +158,8 @@ def load_exemplars(folder: Path, shape: GANShape) -> tuple[Tensor, list[int]] | 
     path = folder / "exemplars.pth"
     if not path.is_file():
         return None
-    found = check(utils.load_checkpoint(path), {"image": Anything(), "expression": Each(Whole(0, shape.num_classes - 1), 1)},
-                  path, "delete it, or name faces with --target")
+    schema = {"image": anything, "expression": list_of(whole_number(0, shape.num_classes - 1), least=1)}
+    found = check(utils.load_checkpoint(path), schema, path, "delete it, or name faces with --target")
     image, expected = found["image"], (len(found["expression"]), 3, shape.image_size, shape.image_size)
     if not isinstance(image, Tensor) or image.dtype != torch.uint8 or image.shape != expected:
         raise UserError(f"{path}: damaged, it holds no images {expected}; delete it, or name faces with --target")
@@ -168,7 +167,7 @@ def load_exemplars(folder: Path, shape: GANShape) -> tuple[Tensor, list[int]] | 
 
 
 def gan_config(folder: Path) -> dict[str, Any]:
-    """What ``config.json`` says beside the GAN's networks; empty for the reference's own checkpoints."""
+    """Return what ``config.json`` says beside the GAN's networks; empty for the reference's own checkpoints."""
     path = folder / "config.json"
     if not path.is_file():
         return {}
@@ -219,15 +218,13 @@ class TrainedRecognizer:
         return self.config.get("alignment")
 
     def recognize(self, image: Tensor) -> Tensor:
-        """Images (N, 3, S, S) in [-1, 1] → probabilities (N, n) of the expressions."""
+        """Return the probabilities (N, n) of the expressions in images (N, 3, S, S) in [-1, 1]."""
         image = image.to(self.recognizer.device)
         with torch.inference_mode():
             return self.recognizer.predict(image, real_features(self.encoder, image))
 
     def heat_maps(self, image: Tensor, expression: Tensor) -> Tensor:
-        """Where it looked in images (N, 3, S, S) for expressions (N,): (N, S, S) in [0, 1]
-        (:mod:`evaluation.attribution`).
-        """
+        """Return where it looked in images (N, 3, S, S) for expressions (N,): maps (N, S, S) in [0, 1]."""
         from evaluation.attribution import heat_maps  # evaluation imports models: not before it is needed
 
         device = self.recognizer.device
@@ -235,7 +232,7 @@ class TrainedRecognizer:
 
 
 def save_recognizer(folder: Path, recognizer: Recognizer, encoder: Encoder, acc: float, config: dict[str, Any]) -> None:
-    """``max_ckpt.t7`` ({net, acc in %, step, config}), and beside it ``Enc_max.pth``."""
+    """Write ``max_ckpt.t7`` ({net, acc in %, step, config}), and beside it ``Enc_max.pth``."""
     utils.save_checkpoint(folder / "Enc_max.pth", on_cpu(encoder))
     utils.save_checkpoint(folder / "max_ckpt.t7", {"net": on_cpu(recognizer.network), "acc": acc,
                                                    "step": recognizer.steps, "config": config})
@@ -254,22 +251,14 @@ def load_recognizer(folder: Path, device: torch.device) -> TrainedRecognizer:
     if not isinstance(checkpoint, dict):
         raise UserError(f"{path}: damaged, it holds no table with \"net\"; take another copy")
     config = config_in(checkpoint, path)
-    acc, step = (plain_number(checkpoint.get(name)) for name in ("acc", "step"))
-    check({"acc": acc, "step": step}, {"acc": Maybe(Number(-1, 100)), "step": Maybe(Whole(most=10 ** 12))}, path)
+    progress = {name: plain_number(checkpoint.get(name)) for name in ("acc", "step")}
+    check(progress, {"acc": optional(number(-1, 100)), "step": optional(whole_number(most=10 ** 12))}, path)
     with naming(path):
         state = plain(net_of(checkpoint))
-        for key in ("new_fc.weight", "features.0.weight", "fx_linear.0.weight"):
-            _entry(state, key)
-        with torch.device("meta"):
-            backbone = BACKBONES[config.get("backbone", "vgg19_bn")]
-            network = backbone.fitting({key: value.shape for key, value in state.items()})
-        take_over(network, state)
-    encoder_path = folder / "Enc_max.pth"
-    encoder_state = read_weights(encoder_path)
-    with naming(encoder_path):
-        with torch.device("meta"):
-            encoder = Encoder(_entry(encoder_state, "main.0.0.weight").shape[0])
-        take_over(encoder, encoder_state)
+        network = built_from(state, BACKBONES[config.get("backbone", "vgg19_bn")].fitting, state)
+    encoder_state = read_weights(folder / "Enc_max.pth")
+    with naming(folder / "Enc_max.pth"):
+        encoder = built_from(encoder_state, Encoder, entry(encoder_state, "main.0.0.weight").shape[0])
         if network.base_width != encoder.base_width:
             raise ValueError(f"its base width is {encoder.base_width} and {path.name} needs {network.base_width}; "
                              "they are not of one run")
@@ -277,8 +266,9 @@ def load_recognizer(folder: Path, device: torch.device) -> TrainedRecognizer:
     named = config.get("expressions")
     if named is not None and len(named) != network.new_fc.out_features:
         raise UserError(f"{path}: damaged, its config does not name its {network.new_fc.out_features} expressions")
+    acc, step = progress["acc"], progress["step"]
     return TrainedRecognizer(Recognizer(network.eval(), device=device), encoder.eval(), config,
-                   float(acc) if acc is not None else -1.0, int(step) if step is not None else 0)
+                             -1.0 if acc is None else float(acc), step or 0)
 
 
 # ----------------------------------------------------------------------------------------------------- VGG
@@ -303,7 +293,7 @@ def read_perceptual(path: Path) -> TrainedPerceptual:
     metadata = config_in(checkpoint, path) if isinstance(checkpoint, dict) else {}
     with naming(path):
         state = plain(net_of(checkpoint))
-        width = _entry(state, "features.0.weight").shape[0]
+        width = entry(state, "features.0.weight").shape[0]
         deepest = max((len(value) for key, value in state.items() if key.startswith("features.") and value.ndim),
                       default=0)
         if deepest != 8 * width:
@@ -314,7 +304,7 @@ def read_perceptual(path: Path) -> TrainedPerceptual:
 
 
 def config_in(checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:
-    """The config that a checkpoint carries, checked; {} for one that carries none, or comes from another program."""
+    """Return the config that a checkpoint carries; {} if it carries none, or comes from another program."""
     config = checkpoint.get("config")
     if config is None or config == {} or "net" not in checkpoint:
         return {}
@@ -325,9 +315,7 @@ def config_in(checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:
 
 
 def plain_number(value: Any) -> Any:
-    """Return a number of numpy's or a tensor as Python's own, whole-valued floats as int (the published code writes
-    some steps as floats); anything else as it is.
-    """
+    """Return a number of numpy's or a tensor as Python's own, a whole one as int; anything else as it is."""
     single = isinstance(value, numpy.generic) or isinstance(value, Tensor) and value.numel() == 1
     value = value.item() if single else value
     return int(value) if isinstance(value, float) and value.is_integer() else value
@@ -343,6 +331,13 @@ def initialize(network: Backbone, vgg_init: str | Path) -> Backbone:
     return network
 
 
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Read a state dict from a file, whatever wraps it."""
+    checkpoint = utils.load_checkpoint(path)
+    with naming(path):
+        return plain(net_of(checkpoint))
+
+
 def imagenet_weights(url: str) -> dict[str, Tensor]:
     """Return torchvision's weights, downloaded once into torch's cache. Raises UserError if that fails."""
     try:
@@ -351,92 +346,3 @@ def imagenet_weights(url: str) -> dict[str, Tensor]:
         raise UserError("--vgg_init imagenet: torchvision's weights cannot be downloaded "
                         f"({getattr(error, 'reason', error)}); take a file you have with --vgg_init FILE, or start at "
                         "random with --vgg_init none") from None
-
-
-# --------------------------------------------------------------------------------------------- state dicts
-
-def on_cpu(network: nn.Module) -> dict[str, Tensor]:
-    """A copy of a network's state dict on the CPU, in the ordinary memory format."""
-    return {key: value.detach().to("cpu", copy=True).contiguous() for key, value in network.state_dict().items()}
-
-
-def net_of(checkpoint: Any) -> Any:
-    """Return the state dict of a checkpoint that is one, or that holds one under ``net`` or a name that others use."""
-    if isinstance(checkpoint, Mapping) and not all(isinstance(value, Tensor) for value in checkpoint.values()):
-        for name in STATE_DICT_NAMES:
-            if isinstance(checkpoint.get(name), Mapping):
-                return net_of(checkpoint[name])
-    return checkpoint
-
-
-def plain(state: Any) -> dict[str, Tensor]:
-    """Return a state dict without the names that DataParallel and torch.compile put into it.
-
-    Raises ValueError if it is none.
-    """
-    if not isinstance(state, Mapping) or not state or not all(isinstance(v, Tensor) for v in state.values()):
-        raise ValueError("it holds no state dict (parameter names → tensors)")
-    state = {key: value for key, value in state.items()  # a counter that was halved with the weights says nothing
-             if not (str(key).endswith("num_batches_tracked") and value.is_floating_point())}
-    fault = fault_of_weights(state)
-    if fault:
-        raise ValueError(fault)
-    known = {".".join(part for part in str(key).split(".") if part not in WRAPPERS): value
-             for key, value in state.items()}
-    if len(known) < len(state):
-        raise ValueError("its state dict has a name twice, with and without a wrapper's")
-    if all(key.startswith("model.") for key in known):
-        return {key.removeprefix("model."): value for key, value in known.items()}
-    return known
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read a state dict from a file, whatever wraps it."""
-    checkpoint = utils.load_checkpoint(path)
-    with naming(path):
-        return plain(net_of(checkpoint))
-
-
-def take_over(network: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Make a state dict the parameters of a network on the meta device: no memory is taken before it is known to fit.
-
-    Raises ValueError that names the missing, unexpected and misshapen keys in one line.
-    """
-    check_fit(network, state)
-    counters = {key: torch.zeros(value.shape, dtype=value.dtype) for key, value in network.state_dict().items()
-                if key not in state}  # batch norm's, which older files lack
-    floats = {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
-    network.load_state_dict({**counters, **floats}, assign=True)
-
-
-def load_into(network: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Copy a plain state dict. Raises ValueError that names the missing, unexpected and misshapen keys in one line."""
-    check_fit(network, state)
-    network.load_state_dict({**network.state_dict(), **state})
-
-
-def check_fit(network: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Raises ValueError that names the missing, unexpected and misshapen keys of a state dict in one line."""
-    own = network.state_dict()
-    faults = [f"{key} is missing" for key in own if key not in state and not key.endswith("num_batches_tracked")]
-    faults += [f"{key} is unexpected" for key in state if key not in own]
-    faults += [f"{key} is {tuple(state[key].shape)} and not {tuple(own[key].shape)}"
-               for key in own if key in state and state[key].shape != own[key].shape]
-    if faults:
-        more = f" and {len(faults) - 4} more" if len(faults) > 4 else ""
-        raise ValueError("its state dict does not fit the network: " + ", ".join(faults[:4]) + more)
-
-
-def _entry(state: Mapping[str, Tensor], key: str) -> Tensor:
-    if key not in state or state[key].ndim < 2:
-        raise ValueError(f"its state dict has no {key}")
-    return state[key]
-
-
-@contextmanager
-def naming(what: Path | str) -> Iterator[None]:
-    """A ValueError about a state dict becomes a UserError that names the file."""
-    try:
-        yield
-    except (ValueError, TypeError, RuntimeError) as error:
-        raise UserError(f"{what}: {error}") from None

@@ -52,6 +52,11 @@ class Normalization(nn.Module):
             return _ScaledDirection.apply(x, self.alpha, self.beta)
 
 
+def autocast(device: torch.device, dtype: torch.dtype | None) -> torch.autocast:
+    """Return the context in which networks are computed in a ``dtype``; None is float32."""
+    return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)
+
+
 def full_precision(x: Tensor) -> Tensor:
     """A tensor of half precision as float32; float32 and float64 as they are."""
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x

@@ -78,7 +78,7 @@ class Processes:
         if self.world > 1 and distributed.is_initialized() and in_order:
             traceback.clear_frames(trace)
             gc.collect()  # wrapped networks that nobody holds may lie in cycles
-            self.wait()
+            self.any(False)  # until all are here
             distributed.destroy_process_group()
 
     @property
@@ -92,13 +92,8 @@ class Processes:
         return slice(self.rank, None, self.world)
 
     def weight(self, own: int, total: int | None) -> float:
-        """What a mean over ``own`` samples counts in an average over the processes: own · world / total."""
+        """Return the weight of a mean over ``own`` samples in an average over the processes: own · world / total."""
         return 1.0 if total is None else own * self.world / total
-
-    def wait(self) -> None:
-        """Until all processes are here."""
-        if self.world > 1:
-            self.max(torch.zeros(1, device=self.device)).tolist()
 
     def first(self, work: Callable[[], Result]) -> Result:
         """Let the main process do something while the others wait, and return its result in each process.
@@ -130,7 +125,7 @@ class Processes:
         return result
 
     def _awaited(self, key: str) -> str:
-        """The value of a key once another process has set it, however long that takes; signals still arrive."""
+        """Return the value of a key once another process has set it, however long that takes."""
         pause = 0.005
         while not self.store.check([key]):
             time.sleep(pause)
@@ -170,31 +165,35 @@ class Processes:
         return value if self.main else torch.load(buffer, map_location="cpu", weights_only=True)
 
     def sum(self, value: Tensor) -> Tensor:
-        """The sum over the processes, the same in each."""
+        """Return the sum over the processes, the same in each."""
         if self.world > 1:
             distributed.all_reduce(value)
         return value
 
     def average(self, values: Sequence[Tensor]) -> Sequence[Tensor]:
-        """The means over the processes of some tensors, the same in each."""
+        """Return the means over the processes of some tensors, the same in each."""
         if self.world == 1:
             return values
         flat = self.sum(torch.cat([value.flatten() for value in values])) / self.world
         return [part.view_as(value) for part, value in zip(flat.split([v.numel() for v in values]), values)]
 
     def max(self, value: Tensor) -> Tensor:
-        """The maximum over the processes, the same in each."""
+        """Return the maximum over the processes, the same in each."""
         if self.world > 1:
             distributed.all_reduce(value, distributed.ReduceOp.MAX)
         return value
 
-    def mean(self, figures: dict[str, Tensor], weight: float = 1.0) -> dict[str, Tensor]:
-        """Scalars of this process's samples → those of the whole batch, left on the device."""
-        values = torch.stack([value.detach().float() for value in figures.values()]) * (weight / self.world)
-        return dict(zip(figures, self.sum(values).unbind()))
+    def any(self, fact: bool) -> bool:
+        """Return whether a fact holds in any of the processes."""
+        return bool(self.max(torch.tensor(int(fact), device=self.device)))
+
+    def mean(self, metrics: dict[str, Tensor], weight: float = 1.0) -> dict[str, Tensor]:
+        """Return scalars of the whole batch, left on the device, from those of this process's samples."""
+        values = torch.stack([value.detach().float() for value in metrics.values()]) * (weight / self.world)
+        return dict(zip(metrics, self.sum(values).unbind()))
 
     def wrap(self, network: Module) -> Module:
-        """The network to call in training, whose gradients are averaged over the processes.
+        """Return the network to call in training, whose gradients are averaged over the processes.
 
         Buffers are not sent around: those of batch norm are the same in each process (:class:`SyncBatchNorm2d`).
         """

@@ -10,9 +10,9 @@ from torch.nn import functional as F
 
 from models.compiling import compile_networks
 from models.generator import Encoder
+from models.layers import autocast
 from models.parallel import Processes
 from options.recipes import RecognizerRecipe
-from models.weight_checks import load_network, load_optimizer
 
 
 class Examples(NamedTuple):
@@ -29,28 +29,19 @@ class Examples(NamedTuple):
 
 
 def optimizer(recipe: RecognizerRecipe, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """The optimizer of a recipe: SGD with momentum (METHOD §5), or AdamW."""
+    """Return the optimizer of a recipe: SGD with momentum (METHOD §5), or AdamW."""
     if recipe.adam:
         return torch.optim.AdamW(parameters, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
     sgd = torch.optim.SGD(parameters, lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay,
                           fused=True)
-    start_momentum(sgd)
+    for parameter in sgd.param_groups[0]["params"]:
+        # torch makes it uninitialized in the first step, and leaves it so where a gradient scaler skips that step
+        sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
     return sgd
 
 
-def start_momentum(sgd: torch.optim.SGD) -> None:
-    """Give every parameter a momentum of zero that has none yet.
-
-    Torch's fused SGD makes it uninitialized in the first step, and leaves it so where a gradient scaler skips that
-    step. """
-    for group in sgd.param_groups:
-        for parameter in group["params"]:
-            if sgd.state[parameter].get("momentum_buffer") is None:
-                sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
-
-
 class Recognizer:
-    """Trains and uses :class:`models.vgg.VGG_fx` (images and fx) or :class:`models.vgg.VGG` (images alone)."""
+    """Trains and uses :class:`models.backbones.VGG_fx` (images and fx) or :class:`models.vgg.VGG` (images alone)."""
 
     def __init__(self, network: nn.Module, recipe: RecognizerRecipe = RecognizerRecipe(),
                  device: torch.device | str = "cpu", amp: torch.dtype | None = None,
@@ -64,7 +55,7 @@ class Recognizer:
         self.steps = 0
 
     def step(self, examples: Examples) -> dict[str, Tensor]:
-        """One step on a batch; loss and accuracy in %, which stay on the device until somebody reads them."""
+        """Do one step on a batch; return loss and accuracy in %, which stay on the device until they are read."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.rate(self.steps)
         self.network.train()
@@ -72,7 +63,7 @@ class Recognizer:
         own = len(label) if examples.real is None else examples.real
         real, synthesized = examples.totals or (own, len(label) - own)
         guided = self.recipe.guided and real > 0 and synthesized > 0
-        with self._autocast():
+        with autocast(self.device, self.amp):
             logits = (self.network if guided else self._trained)(*examples.inputs)
         each = F.cross_entropy(logits.float(), label, reduction="none")
         share = self.processes.world / (real + synthesized)
@@ -107,31 +98,23 @@ class Recognizer:
 
     @torch.inference_mode()
     def predict(self, *inputs: Tensor) -> Tensor:
-        """The network's inputs → probabilities (N, n), in eval mode; train mode is put back (METHOD §7, row 4)."""
+        """Return probabilities (N, n) for the network's inputs, in eval mode; restore train mode (METHOD §7, row 4)."""
         was_training = self.network.training
         self.network.eval()
-        with self._autocast():
+        with autocast(self.device, self.amp):
             logits = self.network(*inputs)
         self.network.train(was_training)
         return logits.float().softmax(1)
 
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, dtype=self.amp, enabled=self.amp is not None)
-
     def state_dict(self) -> dict[str, Any]:
-        """Everything that a training needs to go on exactly."""
+        """Return everything that a training needs to go on exactly."""
         return {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict(),
                 "scaler": self.scaler.state_dict(), "steps": self.steps}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """The inverse of :meth:`state_dict`; where the recipe now has the other optimizer, that starts anew."""
-        load_network(self.network, state["network"])
-        kinds = [set(each["param_groups"][0]) for each in (state["optimizer"], self.optimizer.state_dict())]
-        if kinds[0] == kinds[1]:
-            load_optimizer(self.optimizer, state["optimizer"])
-            if not self.recipe.adam:
-                start_momentum(self.optimizer)
-        self.scaler.load_state_dict(state["scaler"])
+        """Restore what :meth:`state_dict` returned."""
+        for name in ("network", "optimizer", "scaler"):
+            getattr(self, name).load_state_dict(state[name])
         self.steps = state["steps"]
 
 
@@ -142,6 +125,6 @@ def real_features(encoder: Encoder, image: Tensor, amp: torch.dtype | None = Non
     ``amp`` is the dtype in which they are encoded, as those of synthesized images are: another one would be a
     signature that tells both apart. None is float32.
     """
-    with torch.autocast(image.device.type, dtype=amp, enabled=amp is not None):
+    with autocast(image.device, amp):
         code, _ = encoder(image)
     return torch.cat([code, code], dim=1).float()

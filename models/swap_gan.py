@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import asdict
 from typing import Any, Sequence
 
 import torch
@@ -14,10 +13,9 @@ from models import beyond, losses
 from models.compiling import compile_networks
 from models.discriminator import Discriminators
 from models.generator import Edits, Generator
-from models.layers import every_nth
+from models.layers import autocast, every_nth
 from models.parallel import Processes
 from options.recipes import GANRecipe, GANShape
-from models.weight_checks import load_network, load_optimizer
 from models.swap import Pair, one_hot
 from models.swapper import Swapper
 from models.vgg import Perceptual
@@ -124,7 +122,7 @@ class SwapGAN(Swapper):
         """
         self._set_learning_rates()
         weight = self.processes.weight(len(pair.a), total)
-        with self.autocast():
+        with autocast(self.device, self.amp):
             edits = self._trained_generator(pair, self.recipe.alpha5, self.recipe.lazy if self.recipe.l2_loss else 0)
         fakes = [image for image in (edits.c, edits.d, edits.c_half, edits.d_half) if image is not None]
         a, b = one_hot(pair.a, self.shape.num_classes), one_hot(pair.b, self.shape.num_classes)
@@ -154,7 +152,7 @@ class SwapGAN(Swapper):
         if mismatch is not None:
             images.append(real)
             labels.append(real_label.roll(len(real) // 2, 0))
-        with self.autocast():
+        with autocast(self.device, self.amp):
             logits = self._trained_discriminators(torch.cat(images), torch.cat(labels))
         real_logits, fake_logits, *mismatched_logits = zip(*(each.split([len(part) for part in images])
                                                              for each in logits))
@@ -172,7 +170,7 @@ class SwapGAN(Swapper):
     def _step_generator(self, pair: Pair, edits: Edits, fake: Tensor, fake_label: Tensor,
                         noise: Tensor, weight: float) -> dict[str, Tensor]:
         self.discriminators.requires_grad_(False)  # no gradients that nobody uses (METHOD §7, row 8)
-        with self.autocast():
+        with autocast(self.device, self.amp):
             fake_logits = self.discriminators(fake, fake_label)
             total, terms = generator_loss(pair, edits, fake_logits, noise, len(fake) // len(pair.a), self.perceptual,
                                           self.recipe)
@@ -208,7 +206,7 @@ class SwapGAN(Swapper):
     # --------------------------------------------------------------------------------------------- states
 
     def network(self, name: str) -> nn.Module:
-        """The network behind one of the reference's file names, the one in use: Enc, Dec, D1, D2 (METHOD §6)."""
+        """Return the network in use behind one of the reference's file names: Enc, Dec, D1, D2 (METHOD §6)."""
         owner = self.used if name in ("Enc", "Dec") else self.discriminators
         return getattr(owner, self.STATES[name])
 
@@ -217,22 +215,15 @@ class SwapGAN(Swapper):
         self.generator.load_state_dict(self.used.state_dict())
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that a training needs to go on exactly."""
+        """Return everything that a training needs to go on exactly."""
         return {**{name: getattr(self, name).state_dict() for name in self.PARTS},
                 "averaged": None if self.averaged is None else self.averaged.state_dict(), "steps": self.steps,
                 "last_g_loss": self.last_g_loss.cpu()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """The inverse of :meth:`state_dict`."""
-        for name in ("generator", "discriminators"):
-            load_network(getattr(self, name), state[name])
-        for name in ("optimizer_g", "optimizer_d"):
-            load_optimizer(getattr(self, name), state[name])
-        self.scaler.load_state_dict(state["scaler"])
+        """Restore what :meth:`state_dict` returned."""
+        for name in self.PARTS:
+            getattr(self, name).load_state_dict(state[name])
         if self.averaged is not None:
-            load_network(self.averaged, state["averaged"] or state["generator"])
+            self.averaged.load_state_dict(state["averaged"])
         self.steps, self.last_g_loss = state["steps"], state["last_g_loss"].to(self.device)
-
-    def config(self) -> dict[str, Any]:
-        """The shape as plain values, for a checkpoint."""
-        return asdict(self.shape)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from models.generator import Edits, Encoder, Generator
+from models.layers import autocast
 from models.swap import Pair
 
 
@@ -27,14 +28,10 @@ class Swapper:
         """The encoder that is used: the recognizer sees faces through it."""
         return self.used.encoder
 
-    def autocast(self) -> torch.autocast:
-        """Return the context in which the networks are computed."""
-        return torch.autocast(self.device.type, dtype=self.amp, enabled=self.amp is not None)
-
     @torch.inference_mode()
     def edits(self, pair: Pair) -> Edits:
         """C, D, A', B' of a pair, without gradients (METHOD §2)."""
-        with self.autocast():
+        with autocast(self.device, self.amp):
             return self.used(pair)
 
     @torch.inference_mode()
@@ -44,7 +41,7 @@ class Swapper:
         Images are (N, 3, S, S) in [-1, 1], residuals in [-2, 2].
         """
         faces = torch.cat([pair.image_a, pair.image_b])
-        with self.autocast():
+        with autocast(self.device, self.amp):
             coded = self.used.encoded(pair.image_a, pair.image_b, pair.a, pair.b)
             label = self.used.label(torch.cat([coded.label, coded.label]))
             residual = self.used.residual(torch.cat([coded.code_c, coded.code_d]),
@@ -58,7 +55,7 @@ class Swapper:
         ``face`` (1, 3, S, S), ``a`` (1,), ``targets`` (T, 3, S, S), ``b`` (T,), ``shares`` (K, T) in [0, 1], where 0
         is the reconstruction and 1 the swap → K images (K, 3, S, S). Codes and labels both go part of the way.
         """
-        with self.autocast():
+        with autocast(self.device, self.amp):
             coded = self.used.encoded(face.expand_as(targets), targets, a.expand_as(b), b)
             own = coded.code_a[:1]
             edited = own + torch.einsum("kt,tchw->kchw", shares.to(own), coded.code_c - own)
@@ -74,7 +71,7 @@ class Swapper:
         target's expression gives the target itself. Returns images (N, 3, S, S) and fx = cat(swapped code, target's
         code) (N, 16w, S/32, S/32).
         """
-        with self.autocast():
+        with autocast(self.device, self.amp):
             coded = self.used.encoded(source, target, expression, shown)
             unchanged = (expression == shown)[:, None, None, None]
             swapped = torch.where(unchanged, coded.code_b, coded.code_d)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import utils
 from options.config import Config, FaceOptions, JudgeOptions, SwapOptions, UseOptions
-from options.option import specs_of
+from options.option import options_of
 from utils import UserError
 
 
@@ -15,7 +15,7 @@ USED_BY_ALL = {"mode", "preset", "checkpoint_dir", "restore", "gpu", "attributes
                "image_size", "folds", "fold", "seeds"}  # they find the run and tell what its files do not
 FACES = {"input", "align", "margin", "output"}
 USED = {  # a mode → the other options that it uses
-    "test": FACES | {"target", *(spec.name for spec in specs_of(SwapOptions))},
+    "test": FACES | {"target", *(own.name for own in options_of(SwapOptions))},
     "grid": {"output", "rows", "seed", "force"}, "grid of --input": FACES | {"target", "swap_list"},
     "evaluate": {"judge", "judge_epochs", "num_workers", "cache", "force"},
     "generate": {"output", "seed", "pairs_per_image", "targets", "num_workers", "cache", "force"},
@@ -55,7 +55,7 @@ def check_uses(config: Config, typed: frozenset[str]) -> None:
     mode = config.task.mode
     if mode == "train":
         parts = JudgeOptions, FaceOptions, SwapOptions, UseOptions
-        found = sorted(typed & {"output", *(spec.name for part in parts for spec in specs_of(part))})
+        found = sorted(typed & {"output", *(own.name for part in parts for own in options_of(part))})
     else:
         kind = "grid of --input" if mode == "grid" and config.faces.input else mode
         found = sorted(typed - USED_BY_ALL - USED[kind])

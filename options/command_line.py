@@ -9,25 +9,27 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Mapping, Sequence
+from typing import AbstractSet, Any, Mapping, Sequence
 
 import utils
 from options.checks import check_config
-from options.config import DEFAULTS, PARTS, RUN_KEYS, SPECS, Config, fold_name, grouped_specs
-from options.option import OneLineParser, OptionSpec, specs_of
+from options.config import DEFAULTS, OPTIONS, PARTS, RUN_KEYS, Config, grouped_options, member_name
+from options.option import OneLineParser, Option, options_of
 from options.presets import PRESETS, SIZES
 from utils import UserError
 
-OF_GAN = ["preset", "size", *(spec.name for part in ("data", "shape", "perceptual", "gan", "gan_recipe", "series")
-                              for spec in specs_of(PARTS[part])
-                              if spec.name not in ("seeds", "jobs", "vgg_init"))]  # with --gan_from
+OF_GAN = ["preset", "size", *(own.name for part in ("data", "shape", "perceptual", "gan", "gan_recipe", "series")
+                              for own in options_of(PARTS[part])
+                              if own.name not in ("seeds", "jobs", "vgg_init"))]  # with --gan_from
 REPLACED = {  # flags of the published code's train.py → what does their work here
     "VGG": "the recognizer is trained whenever --round_every and --round_epochs say so",
     "vgg_mode": "--mode train trains the recognizer with the GAN, and test_matrix_multi.py tests it",
     "resume": "--restore resumes GAN and recognizer alike",
     "resume_dir": "--restore finds the recognizer in --checkpoint_dir",
 }
+PASSED_ON = {"checkpoint_dir", "gpu", "auto_restore", "overwrite", "force", "rows"}  # "momentary", and used in training
 OUTPUTS = {"test": "result.jpg", "grid": "grid.jpg", "recognize": "recognized.jpg"}  # where nothing else is typed
 
 
@@ -95,7 +97,7 @@ def default_checkpoint_dir(values: dict[str, Any]) -> str:
 
 def fold_directory(folder: str, fold: int | None) -> str:
     """Return the directory of the run in ``folder``: for fold 3 its ``fold_03``, unless ``folder`` is that already."""
-    name = fold_name(fold) if fold is not None else ""
+    name = member_name("fold", fold) if fold is not None else ""
     if not name or Path(folder).name == name and (Path(folder) / "options.json").is_file():
         return folder
     return str(Path(folder) / name)
@@ -112,20 +114,24 @@ def adopted(values: dict[str, Any], typed: dict[str, Any], path: Path) -> dict[s
     if typed.get("amp") == "auto" and not values["force"]:
         typed = {name: value for name, value in typed.items() if name != "amp"}  # what auto chose when the run began
     changed = [name for name, value in typed.items() if name in kept and value != kept[name]
-               and SPECS[name].option.restore in ("changes", "fixed")]
+               and OPTIONS[name].restore in ("changes", "fixed")]
     if "attributes" in changed:
         raise UserError(f"-a {' '.join(typed['attributes'])}: the run in {values['checkpoint_dir']} was trained with "
                         f"-a {' '.join(kept['attributes'])}, in this order")
-    refused = changed if not values["force"] else [n for n in changed if SPECS[n].option.restore == "fixed"]
+    refused = [name for name in changed if OPTIONS[name].restore == "fixed" or not values["force"]]
     if refused and values["mode"] == "train":
         raise UserError(f"--restore: the run in {values['checkpoint_dir']} was started with "
                         + " ".join(f"--{name} {kept[name]}" if kept[name] is not None else f"no --{name}"
                                    for name in refused) + "; leave the options as they were"
-                        + (", or add --force" if any(SPECS[n].option.restore == "changes" for n in refused) else ""))
-    own_directory = {"data_dir"} if typed.get("data", kept.get("data")) != kept.get("data") else set()
-    taken_over = {name: kept.get(name, spec.default) for name, spec in SPECS.items()  # an older run lacks newer options
-                  if name not in typed and name not in own_directory and spec.option.restore != "momentary"}
-    return {**values, **taken_over}
+                        + (", or add --force" if any(OPTIONS[n].restore == "changes" for n in refused) else ""))
+    own = {"data_dir"} if typed.get("data", kept.get("data")) != kept.get("data") else set()
+    return {**values, **taken_over(kept, typed.keys() | own)}
+
+
+def taken_over(kept: dict[str, Any], without: AbstractSet[str]) -> dict[str, Any]:
+    """Return a run's options ``without`` some; what an older run lacks has its default."""
+    return {name: kept.get(name, option.default) for name, option in OPTIONS.items()
+            if name not in without and option.restore != "momentary"}
 
 
 def with_options_of_gan(values: dict[str, Any], typed: dict[str, Any]) -> dict[str, Any]:
@@ -143,11 +149,9 @@ def with_options_of_gan(values: dict[str, Any], typed: dict[str, Any]) -> dict[s
     if changed:
         raise UserError(f"--gan_from {source}: its GAN was trained with --{changed[0]} {kept[changed[0]]}; leave "
                         f"--{changed[0]} out")
-    taken_over = {name: kept.get(name, spec.default) for name, spec in SPECS.items()
-                  if name not in typed and spec.option.restore != "momentary" and name != "gan_from"}
-    if "split_seed" not in typed and kept.get("split_seed") is None:  # the GAN has seen the training images of this cut
-        taken_over["split_seed"] = kept["seed"]
-    return {**values, **taken_over}
+    if kept.get("split_seed") is None:
+        kept["split_seed"] = kept["seed"]  # the GAN has seen the training images of this cut
+    return {**values, **taken_over(kept, typed.keys() | {"gan_from"})}
 
 
 def kept_options(path: Path) -> dict[str, Any]:
@@ -158,39 +162,14 @@ def kept_options(path: Path) -> dict[str, Any]:
     if not RUN_KEYS <= kept.keys():
         raise UserError(f"{path}: holds no options of a run; choose another --checkpoint_dir")
     kept = {name: value for name, value in kept.items()
-            if name in SPECS and (name == "checkpoint_dir" or SPECS[name].option.restore != "momentary")}
+            if name in OPTIONS and (name == "checkpoint_dir" or OPTIONS[name].restore != "momentary")}
     for name, value in kept.items():
-        fault = SPECS[name].fault(value)
-        if fault:
+        if fault := OPTIONS[name].fault(value):
             raise UserError(f"{path}: damaged, {name} {fault}; restore it from a backup")
     return absolute(kept)
 
 
 # ------------------------------------------------------------------------------------------------- parsing
-
-class Parser(OneLineParser):
-    """A parser that keeps only what was typed."""
-
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(argument_default=argparse.SUPPRESS, **settings)
-
-    def add_options(self, title: str, specs: Sequence[OptionSpec]) -> None:
-        """Add a group of options."""
-        group = self.add_argument_group(title)
-        for spec in specs:
-            names = [f"--{spec.name}", *([spec.option.short] if spec.option.short else [])]
-            settings: dict[str, Any] = {"dest": spec.name, "help": help_line(spec)}
-            if spec.type is bool:
-                group.add_argument(*names, action=Switch, **settings)
-                continue
-            for key in ("nargs", "const", "metavar"):
-                if getattr(spec.option, key) is not None:
-                    settings[key] = getattr(spec.option, key)
-            if spec.option.choices:
-                settings["metavar"] = "{" + ",".join(map(str, spec.option.choices)) + "}"
-            settings.setdefault("metavar", {int: "N", float: "X", str: "NAME"}[spec.type])
-            group.add_argument(*names, type=value_reader(spec), **settings)
-
 
 class Switch(argparse.Action):
     """``--name``, ``--no_name`` and ``--no-name`` for one boolean option."""
@@ -203,54 +182,58 @@ class Switch(argparse.Action):
         setattr(namespace, self.dest, not option_string.startswith(("--no_", "--no-")))
 
 
-def build_parser() -> Parser:
-    """Return the parser with every option of train.py."""
-    parser = Parser(description="Train, or swap the expressions of two faces.")
-    for title, specs in grouped_specs().items():
-        parser.add_options(title, specs)
+def build_parser() -> OneLineParser:
+    """Return the parser with every option of train.py, which keeps only what was typed."""
+    parser = OneLineParser(description="Train, or swap the expressions of two faces.",
+                           argument_default=argparse.SUPPRESS)
+    for title, options in grouped_options().items():
+        group = parser.add_argument_group(title)
+        for option in options:
+            add_option(group, option)
     group = parser.add_argument_group("flags of the published code that have no effect here")
     for name, instead in REPLACED.items():
         group.add_argument(f"--{name}", nargs="*", metavar="VALUE", help=instead)
     return parser
 
 
-def help_line(spec: OptionSpec) -> str:
-    """Return an option's line of the help, with its default unless that is none or off."""
-    has_none = spec.default is None or spec.type is bool and not spec.default
-    default = "" if has_none else f" (default: {'on' if spec.default is True else spec.default})"
-    return (spec.option.help + default).replace("%", "%%")
+def add_option(group: argparse._ArgumentGroup, option: Option) -> None:
+    """Add an option to a group of the parser, with its default in the help unless that is none or off."""
+    has_none = option.default is None or option.default is False
+    default = "" if has_none else f" (default: {'on' if option.default is True else option.default})"
+    names = [f"--{option.name}", *([option.short] if option.short else [])]
+    settings: dict[str, Any] = {"dest": option.name, "help": (option.help + default).replace("%", "%%")}
+    if option.type is bool:
+        group.add_argument(*names, action=Switch, **settings)
+        return
+    choices = "{" + ",".join(map(str, option.choices)) + "}" if option.choices else None
+    metavar = choices or option.metavar or {int: "N", float: "X", str: "NAME"}[option.type]
+    group.add_argument(*names, type=partial(read_value, option), nargs=option.nargs, const=option.const,
+                       metavar=metavar, **settings)
 
 
-def value_reader(spec: OptionSpec) -> Callable[[str], Any]:
-    """Return a function that turns one typed word into a value. It raises UserError if that is none of the option's."""
-    def read(word: str) -> Any:
-        try:
-            value = spec.type(word) if len(word) <= 4096 else word
-        except ValueError:
-            value = word
-        fault = spec.fault_of_one(value)
-        if fault:
-            raise UserError(f"--{spec.name} {word if len(word) <= 60 else word[:57] + '...'}: {fault}")
-        return value
-    return read
+def read_value(option: Option, word: str) -> Any:
+    """Return the value of one typed word. Raises UserError if it is none of the option's."""
+    try:
+        value = option.type(word) if len(word) <= 4096 else word
+    except ValueError:
+        value = word
+    if fault := option.fault_of_one(value):
+        raise UserError(f"--{option.name} {word if len(word) <= 60 else word[:57] + '...'}: {fault}")
+    return value
 
 
 def to_argv(config: Config) -> list[str]:
     """Return the command line of one run of a series: every option of a training that has a value."""
     argv: list[str] = []
     for name, value in config.values().items():
-        spec = SPECS[name]
-        if value is None or spec.option.restore == "momentary" and name not in PASSED_ON:
+        if value is None or OPTIONS[name].restore == "momentary" and name not in PASSED_ON:
             continue
         if name == "checkpoint_dir" and config.series.fold is not None:
             value = str(Path(value).parent)  # --fold writes into its own directory there
-        if spec.type is bool:
+        if OPTIONS[name].type is bool:
             argv.append(f"--{name}" if value else f"--no_{name}")
         elif isinstance(value, list):
             argv += [f"--{name}", *map(str, value)]
         else:
             argv.append(f"--{name}={value}")  # the value may begin with a dash
     return argv
-
-
-PASSED_ON = {"checkpoint_dir", "gpu", "auto_restore", "overwrite", "force", "rows"}  # "momentary", and used in training

@@ -9,9 +9,9 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any, Mapping, get_type_hints
 
-from options.option import OptionSpec, from_options, option, specs_of, to_options
+from options.option import Option, from_options, option, options_of, to_options
 from options.presets import PRESETS, SIZES
 from options.recipes import BEYOND_RECOGNIZER, GANRecipe, GANShape, RecognizerRecipe, RecognizerShape
 
@@ -253,14 +253,12 @@ class Config:
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> "Config":
         """Return the configuration with these values by option name; every option must be there."""
-        return cls(**{field.name: from_options(PARTS[field.name], values,
-                                               **({"num_classes": 0} if field.name == "shape" else {}))
-                      for field in dataclasses.fields(cls)})
+        return cls(**{name: from_options(part, values, **({"num_classes": 0} if part is GANShape else {}))
+                      for name, part in PARTS.items()})
 
     def values(self) -> dict[str, Any]:
         """Return all values by option name, as ``options.json`` holds them."""
-        return {name: value for field in dataclasses.fields(self)
-                for name, value in to_options(getattr(self, field.name)).items()}
+        return {name: value for part in PARTS for name, value in to_options(getattr(self, part)).items()}
 
     def replaced(self, **values: Any) -> "Config":
         """Return the same configuration but for some values by option name."""
@@ -272,15 +270,15 @@ class Config:
 
     def members(self) -> list["Config"]:
         """Return the configuration of each run of a series; with ``--restore`` each is resumed if it has begun."""
-        folder, found = Path(self.run.checkpoint_dir), []
-        for number in range(self.series.folds or self.series.seeds):
-            seed = self.run.seed + number
-            own = {"fold": number + 1} if self.series.folds else {"seed": seed}
-            name = fold_name(number + 1) if self.series.folds else seed_name(seed)
-            if self.run.gan_from and (Path(self.run.gan_from) / name).is_dir():
-                own["gan_from"] = str(Path(self.run.gan_from) / name)
+        found = []
+        for position in range(self.series.folds or self.series.seeds):
+            kind, number = ("fold", position + 1) if self.series.folds else ("seed", self.run.seed + position)
+            own, name = {kind: number}, member_name(kind, number)
+            source = Path(self.run.gan_from or "") / name
+            if self.run.gan_from and source.is_dir():
+                own["gan_from"] = str(source)
             found.append(self.replaced(seeds=None, jobs=1, auto_restore=self.resumes, restore=None,
-                                       checkpoint_dir=str(folder / name), **own))
+                                       checkpoint_dir=str(Path(self.run.checkpoint_dir) / name), **own))
         return found
 
     @property
@@ -304,11 +302,7 @@ class Config:
         return self.run.restore if self.run.restore is not None and self.run.restore >= 0 else None
 
 
-PARTS = {"task": Task, "data": DataOptions, "run": RunOptions, "loading": LoadingOptions, "hardware": HardwareOptions,
-         "series": SeriesOptions, "shape": GANShape, "recognizer_shape": RecognizerShape, "perceptual": PerceptualOptions,
-         "gan": GANSchedule, "gan_recipe": GANRecipe, "recognizer": RecognizerSchedule,
-         "recognizer_recipe": RecognizerRecipe, "judge": JudgeOptions, "faces": FaceOptions, "swap": SwapOptions,
-         "use": UseOptions, "output": OutputOptions}
+PARTS: dict[str, type] = get_type_hints(Config)  # by the name that a part has in Config
 GROUPS = {  # the titles of --help → the parts below them
     "what to do": ("task",), "data": ("data", "loading"), "run": ("run",), "folds and seeds": ("series",),
     "networks": ("shape", "recognizer_shape", "hardware"), "perceptual network (stage 0)": ("perceptual",),
@@ -318,26 +312,21 @@ GROUPS = {  # the titles of --help → the parts below them
 }
 
 
-def fold_name(fold: int) -> str:
-    """3 → ``fold_03``."""
-    return f"fold_{fold:02d}"
+def member_name(kind: str, number: int) -> str:
+    """Return the directory of a run in its series: fold, 3 → ``fold_03``."""
+    return f"{kind}_{number:02d}"
 
 
-def seed_name(seed: int) -> str:
-    """3 → ``seed_03``."""
-    return f"seed_{seed:02d}"
-
-
-def grouped_specs() -> dict[str, list[OptionSpec]]:
+def grouped_options() -> dict[str, list[Option]]:
     """Return every option by the title of its group, in the order of the help."""
-    found: dict[str, list[OptionSpec]] = {}
+    found: dict[str, list[Option]] = {}
     for title, parts in GROUPS.items():
         found.setdefault(title, [])
-        for spec in (spec for part in parts for spec in specs_of(PARTS[part])):
-            found.setdefault(spec.option.group or title, []).append(spec)
+        for own in (own for part in parts for own in options_of(PARTS[part])):
+            found.setdefault(own.group or title, []).append(own)
     return found
 
 
-SPECS = {spec.name: spec for group in grouped_specs().values() for spec in group}
-DEFAULTS = {name: spec.default for name, spec in SPECS.items()}
+OPTIONS = {own.name: own for group in grouped_options().values() for own in group}
+DEFAULTS = {name: own.default for name, own in OPTIONS.items()}
 RUN_KEYS = {"checkpoint_dir", "image_size", "batch_size", "epochs"}  # these tell a run's options.json from other files

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from difflib import get_close_matches
+from functools import cache
 from typing import Any, Mapping, NoReturn
 
 from utils import UserError
@@ -25,11 +26,11 @@ class OneLineParser(argparse.ArgumentParser):
 
 @dataclasses.dataclass(frozen=True)
 class Option:
-    """What an option means and which values it takes; its name, type and default are those of the dataclass field.
+    """What an option means and which values it takes; name, type and default are those of its dataclass field.
 
     ``restore`` says what another value does to a run that is resumed: it "changes" the run (refused without --force),
     it cannot take effect any more ("fixed"), it does not matter ("free"), or it belongs to one command alone
-    ("momentary"). """
+    ("momentary"). ``name`` is the ``flag`` if there is one. """
 
     help: str
     least: float | None = None
@@ -42,25 +43,14 @@ class Option:
     metavar: str | tuple[str, ...] | None = None
     group: str | None = None
     restore: str = "changes"
-
-
-def option(default: Any, help: str, **settings: Any) -> Any:
-    """Return a dataclass field that is also an option of a command; ``settings`` are fields of :class:`Option`."""
-    return dataclasses.field(default=default, metadata={"option": Option(help, **settings)})
-
-
-@dataclasses.dataclass(frozen=True)
-class OptionSpec:
-    """An :class:`Option` with its name, type (``int``, ``float``, ``bool`` or ``str``) and default."""
-
-    name: str
-    type: type
-    default: Any
-    option: Option
+    field: str = ""
+    name: str = ""
+    type: type = str
+    default: Any = None
 
     def fault(self, value: Any) -> str | None:
         """Return what is wrong with a value of any type, or None: of another type, not finite, out of range."""
-        if self.option.nargs == "+" and value is not None:
+        if self.nargs == "+" and value is not None:
             if not isinstance(value, (list, tuple)) or not value:
                 return "is no list"
             return next(filter(None, map(self.fault_of_one, value)), None)
@@ -71,38 +61,41 @@ class OptionSpec:
         allowed = (int, float) if self.type is float else self.type
         if not isinstance(value, allowed) or isinstance(value, bool) != (self.type is bool):
             return f"must be {TYPE_NAMES[self.type]}"
-        if self.option.choices and value not in self.option.choices:
-            return "must be one of " + ", ".join(map(str, self.option.choices))
+        if self.choices and value not in self.choices:
+            return "must be one of " + ", ".join(map(str, self.choices))
         if self.type in (int, float):
-            least, most = self.option.least, self.option.most
-            most = LARGEST if most is None else most
-            is_number = value == value and -LARGEST <= value <= LARGEST
-            if not is_number or value > most or least is not None and value < least:
-                return f"must be from {-LARGEST if least is None else least:g} to {most:g}"
-        elif self.type is str and (not value.strip() or "\0" in value):
+            least = -LARGEST if self.least is None else self.least
+            most = LARGEST if self.most is None else self.most
+            return None if least <= value <= most else f"must be from {least:g} to {most:g}"
+        if self.type is str and (not value.strip() or "\0" in value):
             return "must not be empty" if not value.strip() else "must not hold a zero byte"
         return None
 
 
-def specs_of(part: type) -> list[OptionSpec]:
+def option(default: Any, help: str, **settings: Any) -> Any:
+    """Return a dataclass field that is also an option of a command; ``settings`` are fields of :class:`Option`."""
+    return dataclasses.field(default=default, metadata={"option": Option(help, **settings)})
+
+
+@cache
+def options_of(part: type) -> list[Option]:
     """Return the options of a dataclass, in order."""
     types = {"int": int, "float": float, "bool": bool, "str": str, "tuple[int, ...]": int, "tuple[str, ...]": str}
-    return [OptionSpec(found.flag or field.name, types[field.type.split(" |")[0]], field.default, found)
+    return [dataclasses.replace(found, field=field.name, name=found.flag or field.name, default=field.default,
+                                type=types[field.type.split(" |")[0]])
             for field in dataclasses.fields(part) if (found := field.metadata.get("option"))]
 
 
 def from_options(part: type, values: Mapping[str, Any], **others: Any) -> Any:
     """Return an instance of a dataclass of options, from values by option name; lists become tuples."""
-    chosen = {field.name: values[field.metadata["option"].flag or field.name]
-              for field in dataclasses.fields(part) if "option" in field.metadata and field.name not in others}
+    chosen = {own.field: values[own.name] for own in options_of(part)}
     chosen = {name: tuple(value) if isinstance(value, list) else value for name, value in chosen.items()}
     return part(**chosen, **others)
 
 
 def to_options(part: Any) -> dict[str, Any]:
     """Return the values of an instance by option name, as JSON writes them: the inverse of :func:`from_options`."""
-    values = {field.metadata["option"].flag or field.name: getattr(part, field.name)
-              for field in dataclasses.fields(part) if "option" in field.metadata}
+    values = {own.name: getattr(part, own.field) for own in options_of(type(part))}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 

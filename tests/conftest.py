@@ -286,7 +286,7 @@ def untrained_run(folder: Path, names: list[str] = EXPRESSIONS, image_size: int 
     base, vgg, fc = widths
     gan = SwapGAN(GANShape(len(names), image_size, base))
     config = {"expressions": names, "listed": names, "neutral_name": names[-1], "image_size": image_size,
-              "alignment": alignment, "data_dir": "", "selected_on": "val", "gan": gan.config()}
+              "alignment": alignment, "data_dir": "", "selected_on": "val", "gan": dict(vars(gan.shape))}
     recognizer = Recognizer(VGG_fx(len(names), vgg, fc, base))
     faces = to_float(torch.stack([to_uint8(truth(f"p{i:04d}", "c1", name, image_size)) for i in (1, 2)
                                   for name in DRAWN]))

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from conftest import REPOSITORY, new_process, succeeds
-from models.speed import Speedometer
+from training.timing import Speedometer
 
 sys.path.insert(0, str(REPOSITORY / "experiments"))
 from gpu_check import Checks, Failed, NotTested, Row, difference, one_step, speed_row  # noqa: E402

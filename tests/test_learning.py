@@ -19,7 +19,7 @@ from models.swap import Extras, Pair
 from models.swap_gan import SwapGAN
 from models.backbones import VGG_fx
 from models.vgg import VGG, Perceptual
-from training.phases import with_codes
+from training.batches import with_codes
 
 
 def bars(count: int, label: torch.Tensor, seed: int = 0) -> torch.Tensor:

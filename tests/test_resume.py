@@ -15,7 +15,8 @@ import train
 from conftest import (AT_A_STEP, BEFORE_SYNC, EXPRESSIONS, TINY, WHILE_WRITING, first_layer, forked, refused, succeeds,
                       train_command, train_until, trained)
 from options.command_line import read_config
-from training.phases import further_batches, all_stages
+from training.batches import further_batches
+from training.phases import all_stages
 from training.state import StateStore
 from training.trainer import Stage
 

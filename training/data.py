@@ -19,6 +19,7 @@ from datasets.loading import Images
 from datasets.splits import with_validation
 from models.checkpoints import gan_config
 from models.parallel import Processes
+from options.command_line import same_directory
 from options.config import Config
 from options.presets import PRESETS
 from training.run_directory import RunDirectory
@@ -123,7 +124,7 @@ def decoded_images(config: Config, samples: Sequence[Sample], directory: RunDire
             store.make()
 
     processes.first(write)
-    if int(processes.max(torch.tensor(int(not store.is_made()), device=device))):  # on some machine
+    if processes.any(not store.is_made()):  # on some machine
         if config.loading.cache == "auto":
             return Images(samples, size, "none")
         raise UserError(f"{store.path}: not there; several machines need a --checkpoint_dir that all of them see, or "
@@ -135,14 +136,12 @@ def decoded_images(config: Config, samples: Sequence[Sample], directory: RunDire
 
 def draws_demo(config: Config) -> bool:
     """Whether the training is on the demo's own data directory, which this command may draw."""
-    return config.task.preset == "demo" and config.data.data_dir is not None \
-        and Path(config.data.data_dir).resolve() == Path(PRESETS["demo"]["data_dir"]).resolve()
+    return config.task.preset == "demo" and same_directory(config.data.data_dir, PRESETS["demo"]["data_dir"])
 
 
 def is_demo(config: Config) -> bool:
     """Whether this is the demo itself, which shows its results where it is started, not another run of its recipe."""
-    return draws_demo(config) \
-        and Path(config.run.checkpoint_dir).resolve() == Path(PRESETS["demo"]["checkpoint_dir"]).resolve()
+    return draws_demo(config) and same_directory(config.run.checkpoint_dir, PRESETS["demo"]["checkpoint_dir"])
 
 
 def draw_demo(config: Config, processes: Processes) -> None:

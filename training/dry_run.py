@@ -11,11 +11,10 @@ import torch
 import utils
 from datasets.loading import Images
 from models.parallel import Processes
-from models.speed import synchronize
 from options.config import Config
+from training.batches import batches_per_synthesis
 from training.data import checked_data, selection, split_for
 from training.memory import GIB, needed
-from training.phases import MIXED_PER_SYNTHESIS, further_batches
 from training.precision import amp_dtype, with_precision
 from training.run import build_run, print_unused_epochs
 from training.timing import TimeLeft, duration
@@ -72,9 +71,7 @@ def print_schedule(run: Run, config: Config) -> float:
 def timed(run: Run, stages: list[Stage], config: Config) -> float:
     """Return the seconds per step of a phase, with the end of an epoch spread over its steps."""
     phase, device = run.phases[stages[0].phase], run.context.device
-    group = 1
-    if phase.name == "recognizer":  # the swaps of several batches are made at once
-        group = MIXED_PER_SYNTHESIS if config.recognizer.mix else 1 + further_batches(0, config.recognizer)[0]
+    group = batches_per_synthesis(0, config.recognizer) if phase.name == "recognizer" else 1
     count = -(-STEPS // group) * group
     batches = phase.batches(stages[0].epoch, start=0)
     metrics = do_steps(phase, batches, count, device)
@@ -92,5 +89,5 @@ def do_steps(phase: Phase, batches, count: int, device: torch.device) -> dict[st
     metrics: dict[str, torch.Tensor] = {}
     for batch in islice(batches, count):
         metrics = phase.step(batch)
-    synchronize(device)
+    utils.synchronize(device)
     return metrics

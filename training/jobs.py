@@ -9,7 +9,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Sequence
+from typing import Sequence
 
 import utils
 from options.command_line import to_argv
@@ -50,9 +50,13 @@ def train_side_by_side(members: Sequence[Config], jobs: int, gpu: Sequence[int] 
                     running.append(start_job(waiting.pop(0), slot, gpu, jobs, folder))
                 for job in [job for job in running if job.process.poll() is not None]:
                     running.remove(job)
-                    if job.process.returncode and not stop_sent:
+                    status, outcome = job.process.returncode, "done"
+                    if status and stop_sent:
+                        outcome = "stopped"
+                    elif status:
+                        outcome = f"failed with status {status}, see {job.output}"
                         failed.append(job)
-                    print(f"{job.name}: {outcome(job, stop_sent)}", flush=True)
+                    print(f"{job.name}: {outcome}", flush=True)
                 time.sleep(SECONDS_BETWEEN_LOOKS)
         finally:
             for job in running:
@@ -75,19 +79,7 @@ def start_job(member: Config, slot: int, gpu: Sequence[int] | None, jobs: int, f
     environment = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs)), **os.environ,
                    utils.SIDE_BY_SIDE: str(jobs)}
     with open(output, "a" if member.run.auto_restore else "w", encoding="utf-8") as file:
-        process = popen([sys.executable, str(PROGRAM), *to_argv(member)], environment, file)
+        process = subprocess.Popen([sys.executable, str(PROGRAM), *to_argv(member)], env=environment,
+                                   stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT)
     print(f"{name}: started, its output goes to {output}", flush=True)
     return Job(name, slot, output, process)
-
-
-def popen(argv: list[str], environment: dict[str, str], file: IO[str]) -> subprocess.Popen:
-    """Start a process without input, whose output and errors go into a file."""
-    return subprocess.Popen(argv, env=environment, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT)
-
-
-def outcome(job: Job, stop_sent: bool) -> str:
-    """Return how a run has ended, in words."""
-    status = job.process.returncode
-    if status == 0:
-        return "done"
-    return "stopped" if stop_sent else f"failed with status {status}, see {job.output}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 from pathlib import Path
+from typing import Iterable
 
 
 class RunLog:
@@ -23,28 +24,24 @@ class RunLog:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / name
-        if position is None or not path.exists():
-            self._file = open(path, "w", newline="", encoding="utf-8")
-            csv.writer(self._file).writerow(self.HEADER)
-        else:
-            self._file = open(path, "r+", newline="", encoding="utf-8")
-            self._file.truncate(min(position, path.stat().st_size))
-            self._file.seek(0, os.SEEK_END)
+        is_new = position is None or not path.exists()
+        if not is_new:
+            os.truncate(path, min(position, path.stat().st_size))
+        self._file = open(path, "w" if is_new else "a", newline="", encoding="utf-8")
+        self._writer = csv.writer(self._file)
         self._board = _tensorboard(folder) if name == "metrics.csv" else None
-        self.position = self._flush()
+        self._write([self.HEADER] if is_new else [])
 
     def write(self, phase: str, epoch: int, step: int, metrics: dict[str, float]) -> None:
         """Append one row per metric."""
-        writer = csv.writer(self._file)
-        for name, value in metrics.items():
-            writer.writerow([phase, epoch, step, name, f"{value:.6g}"])
-            if self._board is not None:
-                self._board.add_scalar(f"{phase}/{name}", value, step)
-        self.position = self._flush()
+        self._write([phase, epoch, step, name, f"{value:.6g}"] for name, value in metrics.items())
+        for name, value in metrics.items() if self._board is not None else ():
+            self._board.add_scalar(f"{phase}/{name}", value, step)
 
-    def _flush(self) -> int:
+    def _write(self, rows: Iterable[list]) -> None:
+        self._writer.writerows(rows)
         self._file.flush()
-        return self._file.tell()
+        self.position = self._file.tell()
 
 
 def _tensorboard(folder: Path):

@@ -17,15 +17,14 @@ from models.generator import Generator
 from options.config import Config
 from models.backbones import BACKBONES
 from models.vgg import VGG
-from training.phases import MIXED_PER_SYNTHESIS, further_batches
+from training.batches import batches_per_synthesis
 from utils import UserError
 
 GIB = 2 ** 30
 
 
 def check_memory(config: Config, layout: Layout, mixed: bool, world: int) -> None:
-    """Raises UserError with the figures if networks and a batch cannot fit into the memory that a CPU's processes
-    share.
+    """Raises UserError with the figures if networks and a batch cannot fit into the memory that processes share.
 
     For GPUs there is no such check: what autograd keeps there is several times what these shapes tell.
     """
@@ -43,9 +42,7 @@ def check_memory(config: Config, layout: Layout, mixed: bool, world: int) -> Non
 
 
 def needed(config: Config, layout: Layout, mixed: bool = False, world: int = 1) -> tuple[int, int, int]:
-    """Return the bytes for networks with optimizers, for the largest batch of a process, and for the images in
-    memory.
-    """
+    """Return the bytes of networks with optimizers, of a process's largest batch, and of the images in memory."""
     n, width, side = len(layout.expressions), config.shape.base_width, config.shape.image_size
     vgg, fc = config.recognizer_shape.vgg_width, config.recognizer_shape.fc_width
     recipe, batches = config.gan_recipe, config.recognizer
@@ -54,17 +51,17 @@ def needed(config: Config, layout: Layout, mixed: bool = False, world: int = 1) 
         gan = count(Generator(shape)) + count(Discriminators(shape))
         recognizer = count(BACKBONES[config.recognizer_shape.backbone](n, vgg, fc, width))
         perceptual = count(VGG(n, vgg, fc))
-    weights = 4 * max(4 * gan + recognizer, 3 * gan + 3 * recognizer, gan + recognizer + 4 * perceptual
-                      * bool(config.perceptual.perceptual_epochs and recipe.vgg_loss and not config.perceptual.perceptual))
+    is_trained = config.perceptual.perceptual_epochs and recipe.vgg_loss and not config.perceptual.perceptual
+    weights = 4 * max(4 * gan + recognizer, 3 * gan + 3 * recognizer,
+                      gan + recognizer + (4 * perceptual if is_trained else 0))
     edits, pixels = 6 if recipe.alpha5 else 4, side ** 2
     of_gan = 0.48 * width * (2 + edits + 2 + edits) + 4.6 * vgg * 2 * recipe.vgg_loss
-    group = MIXED_PER_SYNTHESIS if batches.mix else 1 + further_batches(10 ** 6, batches)[0]
-    of_recognizer = 4.6 * vgg + group * (9 + 16 * width / 1024)
+    of_recognizer = 4.6 * vgg + batches_per_synthesis(10 ** 6, batches) * (9 + 16 * width / 1024)
     maps = pixels * max(config.gan.batch_size * of_gan, batches.vgg_batch_size * of_recognizer) * (2 if mixed else 4)
     images = 3 * pixels * len(layout.train + layout.val + layout.target_only) if config.loading.cache == "ram" else 0
     return int(weights), int(maps / world), images
 
 
 def count(network: torch.nn.Module) -> int:
-    """The number of a network's weights."""
+    """Return the number of a network's weights."""
     return sum(parameter.numel() for parameter in network.parameters())

@@ -4,33 +4,34 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any, Iterable, Iterator
+from typing import Any, Iterator
 
 import numpy
-import torch
 
 import utils
 from datasets.loading import Loaded, load
 from datasets.plans import Plan, gan_plan, mixed_plan, mixed_sizes, real_plan, recognizer_plan, third_of_pairs
 from models.backbones import BACKBONES
-from models.checkpoints import (TrainedPerceptual, initialize, load_gan_networks, load_into, load_recognizer, on_cpu,
-                                read_perceptual, save_gan, save_recognizer)
+from models.checkpoints import (TrainedPerceptual, initialize, load_gan_networks, load_recognizer, read_perceptual,
+                                save_gan, save_recognizer)
 from models.recognizer import Examples, Recognizer, real_features
+from models.state_dicts import load_into, on_cpu
 from models.swap import Extras, Pair
 from models.swap_gan import SwapGAN
 from models.vgg import VGG
 from options.config import GANSchedule, PerceptualOptions, RecognizerSchedule
 from options.recipes import GANRecipe, GANShape, RecognizerRecipe, RecognizerShape
 from pictures.sheets import sheet
+from training.batches import batches_per_synthesis, further_batches, with_codes
 from training.context import TrainingContext
 from training.processes import share_file
 from training.trainer import Metrics, Stage
 from utils import UserError
 
 SAMPLE_ROWS = ("A", "B", "C: A with B's expression", "D: B with A's expression", "A': A rebuilt", "B': B rebuilt")
-MIXED_PER_SYNTHESIS = 6  # mixed batches whose synthesized images are made at once
 STEPS_BETWEEN_EVALUATIONS = 200  # the recognizer's batches between two evaluations with --select_on test (METHOD §5)
 
 
@@ -64,7 +65,6 @@ class PerceptualPhase:
         self.file = Path(options.perceptual or self.own_file)
         share_file(self.file, context.processes, context.folder)
         self.epochs = options.perceptual_epochs if is_needed and not self.file.is_file() else 0
-        self._trained: TrainedPerceptual | None = None
         if is_needed and not context.restoring:
             self._check_start()
         self._recognizer: Recognizer | None = None
@@ -72,11 +72,10 @@ class PerceptualPhase:
         self._best_is_near_chance = False
         self._fingerprint: str | None = None  # of the finished network
 
+    @cached_property
     def trained(self) -> TrainedPerceptual:
-        """Return the finished network, read from its file when it is first asked for."""
-        if self._trained is None:
-            self._trained = read_perceptual(self.file)
-        return self._trained
+        """The finished network, read from its file when it is first asked for."""
+        return read_perceptual(self.file)
 
     def _check_start(self) -> None:
         """Raises UserError if there is no perceptual network and none is to be trained, or if it is unusable."""
@@ -91,7 +90,7 @@ class PerceptualPhase:
 
     def _check_file(self) -> None:
         """Raises UserError if the perceptual network at hand is none, or was trained for something else."""
-        ours, trained = self.context.metadata, self.trained()
+        ours, trained = self.context.metadata, self.trained
         if self.options.vgg_init == "stage0" and trained.width != self.shape.vgg_width:
             raise UserError(f"{self.file}: its width is {trained.width}, and --vgg_init stage0 needs --vgg_width "
                             f"{self.shape.vgg_width}; delete it to train another")
@@ -168,7 +167,7 @@ class PerceptualPhase:
     def _used(self) -> str | None:
         """Return the fingerprint of the network that the other phases use, None if there is none."""
         if self._fingerprint is None and self.is_needed and self.file.is_file():
-            self._fingerprint = self.trained().fingerprint()
+            self._fingerprint = self.trained.fingerprint()
         return self._fingerprint
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -212,7 +211,7 @@ class GANPhase:
     def batches(self, epoch: int, start: int) -> Iterator[Loaded]:
         """Return the pairs on the device; the perceptual network is there from now on."""
         if self.recipe.vgg_loss and self.gan.perceptual is None:
-            self.gan.set_perceptual(self.perceptual.trained().network)
+            self.gan.set_perceptual(self.perceptual.trained.network)
         return (batch.to(self.context.device) for batch in self.context.load(self._plan(epoch), start))
 
     def step(self, batch: Loaded) -> Metrics:
@@ -328,7 +327,7 @@ class RecognizerPhase:
         if self.vgg_init == "stage0" and self.recognizer.steps == 0:
             self.context.seed_torch("init", "recognizer", "from stage 0")
             initialize(self.recognizer.network, self.perceptual_file)
-        group = MIXED_PER_SYNTHESIS if self.schedule.mix else 1 + further_batches(epoch, self.schedule)[0]
+        group = batches_per_synthesis(epoch, self.schedule)
         done = start % group
         loaded = self.context.load(self._plan(epoch), start - done)
         return islice(with_codes(loaded, self.gan, group, not self.schedule.encode_synthesized), done, None)
@@ -390,39 +389,3 @@ class RecognizerPhase:
             self.recognizer.steps = self._steps_of(rounds)
         else:
             initialize(self.recognizer.network, self.vgg_init)
-
-
-def further_batches(epoch: int, schedule: RecognizerSchedule) -> tuple[int, bool]:
-    """Return how many batches follow each real one in a recognizer epoch, and whether they are synthesized (METHOD
-    §5).
-    """
-    count, synthesized = schedule.gan_raw or 6, True
-    if schedule.multi_add_gan:
-        rounds = epoch / max(1, schedule.round_epochs)
-        count, synthesized = (1, False) if rounds < 2.5 else (2, True) if rounds < 5 else (3, True) if rounds < 7.5 \
-            else (6, True)
-    return count, synthesized and schedule.gan_raw > 0
-
-
-def with_codes(batches: Iterable[Loaded], gan: SwapGAN, batches_per_synthesis: int, real_codes: bool = True
-               ) -> Iterator[Examples]:
-    """Yield what the recognizer learns from: real faces with their codes, swaps with the swapped ones (METHOD §4, §5).
-
-    The synthesized images of ``batches_per_synthesis`` batches are made at once. Without ``real_codes`` the codes of
-    real faces are zeros, to be filled in by the step. """
-    side = gan.shape.image_size // 32
-    code_shape = 16 * gan.shape.base_width, side, side
-    batches = iter(batches)
-    while group := [batch.to(gan.device) for batch in islice(batches, batches_per_synthesis)]:
-        image, source, source_label, target, target_label = (torch.cat(parts) for parts in zip(*(
-            (b.first[:b.alone], b.first[b.alone:], b.label[b.alone:], b.second, b.second_label) for b in group)))
-        real, synthesized = ((faces, faces.new_zeros(len(faces), *code_shape)) for faces in (image, source))
-        if len(image) and real_codes:
-            real = image, real_features(gan.encoder, image, gan.amp)
-        if len(source):
-            synthesized = gan.synthesize(source, target, source_label, target_label)
-        real_parts = (whole.split([batch.alone for batch in group]) for whole in real)
-        swap_parts = (whole.split([len(batch.second) for batch in group]) for whole in synthesized)
-        for batch, image, fx, swap, swap_fx in zip(group, *real_parts, *swap_parts):
-            yield Examples(batch.label, (torch.cat([image, swap]), torch.cat([fx, swap_fx])), batch.alone,
-                           (batch.total_alone, batch.total - batch.total_alone))

@@ -24,21 +24,19 @@ SECONDS = 10.0
 
 
 def amp_dtype(choice: str, device: torch.device) -> torch.dtype | None:
-    """``--amp`` → the dtype of autocast, None for float32; ``auto`` must have been resolved."""
+    """Return the dtype of autocast for ``--amp``, None for float32; ``auto`` must have been resolved."""
     if choice == "fp16" and device.type == "cpu":
         raise UserError("--amp fp16 needs a GPU; on the CPU there is bf16")
     return DTYPES[choice]
 
 
 def with_precision(config: Config, num_classes: int, device: torch.device, processes: Processes) -> Config:
-    """Return the options with ``bf16`` or ``off`` in place of ``--amp auto``: a run that is resumed computes the
-    same.
-    """
+    """Return the options with ``bf16`` or ``off`` in place of ``--amp auto``: a resumed run computes the same."""
     if config.hardware.amp != "auto":
         return config
     able = computes_bf16(device) and (device.type == "cuda" or config.shape.base_width >= LEAST_WIDTH
                                       and not config.hardware.deterministic)
-    able = not int(processes.max(torch.tensor(int(not able), device=device)))
+    able = not processes.any(not able)
     if able and device.type == "cpu":
         able = processes.first(lambda: bf16_pays(config, num_classes))
     return config.replaced(amp="bf16" if able else "off")
@@ -67,7 +65,7 @@ def bf16_pays(config: Config, num_classes: int) -> bool:
 
 
 def steps_of(config: Config, num_classes: int, amp: torch.dtype | None) -> Callable[[], object]:
-    """One step of a GAN and one of a recognizer of the run's size, on noise, as a function."""
+    """Return a function that does one step of a GAN and one of a recognizer of the run's size, on noise."""
     widths, side = config.recognizer_shape, config.shape.image_size
     perceptual = Perceptual(VGG(num_classes, widths.vgg_width, 8).features) if config.gan_recipe.vgg_loss else None
     gan = SwapGAN(config.gan_shape(num_classes), config.gan_recipe, perceptual, amp=amp)
@@ -87,7 +85,7 @@ def steps_of(config: Config, num_classes: int, amp: torch.dtype | None) -> Calla
 
 
 def fastest(steps: list[Callable[[], object]], budget: float) -> list[float]:
-    """The least seconds of each of some steps, done in turn twice at least and until the budget (seconds) is spent."""
+    """Return the least seconds of each of some steps, done in turn until the budget (seconds) is spent."""
     best = [float("inf")] * len(steps)
     begun, rounds = time.perf_counter(), 0
     while rounds < 3 or rounds < 6 and time.perf_counter() - begun < budget:

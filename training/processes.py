@@ -56,7 +56,7 @@ def share_file(path: Path, processes: Processes, folder: Path, trained: bool = F
         return there != known
 
     missing = processes.first_here(is_missing)
-    if not int(processes.max(torch.tensor(int(missing), device=processes.device))):
+    if not processes.any(missing):
         return
     own = torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.uint8) if processes.main else None
     content = processes.send(own)
@@ -100,7 +100,7 @@ def check_agreement(run: Run) -> None:
 
 
 def digest_of(state: Any) -> str:
-    """A SHA-256 of all tensors and plain values in a state, in order."""
+    """Return a SHA-256 of all tensors and plain values in a state, in order."""
     digest = hashlib.sha256()
     for part in _parts(state):
         digest.update(part)

@@ -1,9 +1,7 @@
-"""One run from its configuration to its report: check everything, train, evaluate the best recognizer on the test list.
-"""
+"""One run from its configuration to its report: check everything, train, evaluate the best recognizer."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy
@@ -39,14 +37,6 @@ from utils import UserError
 PICTURES = Path(__file__).resolve().parents[1] / "images"
 
 
-@dataclass(frozen=True)
-class SharedData:
-    """What several runs on one data directory share: its lists, and its images, decoded once if memory allows."""
-
-    layout: Layout
-    images: Images
-
-
 def train(config: Config) -> None:
     """Train one run, or what is left of it."""
     device, processes = begin(config)
@@ -54,14 +44,18 @@ def train(config: Config) -> None:
         train_run(config, device, processes)
 
 
-def train_run(config: Config, device: torch.device, processes: Processes, shared: SharedData | None = None) -> None:
-    """Train one run, or what is left of it, and write its report."""
+def train_run(config: Config, device: torch.device, processes: Processes, all_data: Layout | None = None,
+              all_images: Images | None = None) -> None:
+    """Train one run, or what is left of it, and write its report.
+
+    ``all_data`` and ``all_images`` are those of a series, whose images are decoded once.
+    """
     directory = RunDirectory(config.run.checkpoint_dir)
     processes.first(directory.lock_if_there)
     draw_demo(config, processes)
     restoring = processes.first(lambda: should_resume(config, directory))
     config = agreed_config(config, restoring, processes)
-    layout = split_for(config, shared.layout if shared else checked_data(config, processes.world))
+    layout = split_for(config, all_data or checked_data(config, processes.world))
     if restoring:
         check_fold(config, layout)
     config = with_precision(config, len(layout.expressions), device, processes)
@@ -73,8 +67,8 @@ def train_run(config: Config, device: torch.device, processes: Processes, shared
         processes.first(directory.move_aside)
         processes.first_here(directory.move_aside)
     samples = layout.train + layout.target_only + selection(layout, config.recognizer.select_on)
-    images = shared.images.of(samples) if shared else decoded_images(config, samples, directory, not restoring, device,
-                                                                     processes)
+    images = all_images.of(samples) if all_images is not None else decoded_images(
+        config, samples, directory, not restoring, device, processes)
     config = with_perceptual_of_gan(config, len(layout.expressions))
     run, pairs = build_run(config, layout, images, device, amp, processes, restoring)
     if config.run.gan_from and not restoring:
@@ -87,7 +81,7 @@ def train_run(config: Config, device: torch.device, processes: Processes, shared
     processes.first(lambda: write_plan(run, config, pairs))
     with utils.noted_signals() as run.stop_signal:
         fit(run)
-    processes.first(lambda: report(config, layout, run.phases["gan"].gan, shared))
+    processes.first(lambda: report(config, layout, run.phases["gan"].gan, all_images))
 
 
 def build_run(config: Config, layout: Layout, images: Images, device: torch.device, amp: torch.dtype | None,
@@ -197,9 +191,8 @@ def with_perceptual_of_gan(config: Config, num_classes: int) -> Config:
 def take_gan(run: Run, model: Path) -> None:
     """Load the GAN of another run (``--gan_from``). Raises UserError if it has another shape or other expressions."""
     gan, metadata, ours = run.phases["gan"].gan, gan_config(model), run.context.metadata
-    for name in ("expressions", "gan"):
+    for name, what in (("expressions", "expressions"), ("gan", "sizes")):
         if metadata.get(name) != ours[name]:
-            what = "expressions" if name == "expressions" else "sizes"
             raise UserError(f"--gan_from: {model} holds a GAN with other {what} ({metadata.get(name)}) than "
                             f"{ours[name]}")
     load_gan_networks(model, gan, None, tuple(gan.STATES))
@@ -234,13 +227,14 @@ def print_unused_epochs(config: Config) -> None:
     epochs, every = config.gan.epochs, config.recognizer.round_every
     if not epochs % every or not config.recognizer.round_epochs or config.run.gan_from:
         return
-    print(f"note: no recognizer is trained, since --round_every {every} is more than --epochs {epochs}" if epochs < every
-          else f"note: no recognizer round follows the last {epochs % every} of {epochs} GAN epochs (--round_every {every})")
+    print(f"note: no recognizer is trained, since --round_every {every} is more than --epochs {epochs}"
+          if epochs < every else
+          f"note: no recognizer round follows the last {epochs % every} of {epochs} GAN epochs (--round_every {every})")
 
 
 # ---------------------------------------------------------------------------------------------------------- report
 
-def report(config: Config, layout: Layout, gan: SwapGAN, shared: SharedData | None = None) -> None:
+def report(config: Config, layout: Layout, gan: SwapGAN, all_images: Images | None = None) -> None:
     """Draw the sheet and evaluate the recognizer on the test list; the demo also swaps and says how to go on."""
     folder, demo = Path(config.run.checkpoint_dir), is_demo(config)
     results, resume_dir = Path(".") if demo else folder / "test_result", folder / "VGG"
@@ -250,9 +244,8 @@ def report(config: Config, layout: Layout, gan: SwapGAN, shared: SharedData | No
               f"--round_epochs {config.recognizer.round_epochs}): no test")
         return save_report(folder, results)
     result = evaluate_split(load_recognizer(resume_dir, gan.device), layout, "test", config.shape.image_size, 64,
-                            config.loading.num_workers, shared.images if shared else None)
-    write_report(result, layout.expressions, f"recognizer of {folder} on {layout.root}, test images", results,
-                 folder)
+                            config.loading.num_workers, all_images)
+    write_report(result, layout.expressions, f"recognizer of {folder} on {layout.root}, test images", results, folder)
     save_report(folder, results)
     if demo:
         show_demo(config, layout, resume_dir)

@@ -16,7 +16,7 @@ from typing import Any
 import utils
 from models.checkpoints import RUN_FOLDERS
 from options.config import RUN_KEYS
-from options.schema import Whole, check
+from options.schema import check, whole_number
 from training.state import StateStore
 from utils import UserError
 
@@ -35,7 +35,7 @@ MEMBER = re.compile(r"(fold|seed)_\d{2,}")
 class RunDirectory:
     """The directory of one run; it need not exist yet."""
 
-    mark, other_mark = "run.json", "series.json"
+    mark, other_mark, other_content = "run.json", "series.json", "the folds or seeds of another command"
     folders = RUN_FOLDERS
 
     def __init__(self, folder: str | os.PathLike) -> None:
@@ -47,7 +47,7 @@ class RunDirectory:
         path = self.folder / self.mark
         if not path.is_file():
             return False
-        check(utils.read_json(path), {"format": Whole(FORMAT, FORMAT)}, path)
+        check(utils.read_json(path), {"format": whole_number(FORMAT, FORMAT)}, path)
         return True
 
     def has_results(self) -> bool:
@@ -73,19 +73,13 @@ class RunDirectory:
                 raise UserError(f"{self.folder}: holds files that no run has written ({foreign[0]}{more}); choose "
                                 "another --checkpoint_dir")
 
-    other_content = "the folds or seeds of another command"
-
     def _is_ours(self) -> bool:
-        """Whether ``--overwrite`` may move the directory aside: it holds a run of this program or of the published
-        code.
-        """
-        options = self.folder / "options.json"
+        """Whether ``--overwrite`` may move the directory aside: a run of this or of the published code is there."""
         if self.is_claimed() or self.has_results():
             return True
-        if options.is_file():
-            kept = utils.read_json(options)
-            return isinstance(kept, dict) and RUN_KEYS <= kept.keys()
-        return False
+        options = self.folder / "options.json"
+        kept = utils.read_json(options) if options.is_file() else None
+        return isinstance(kept, dict) and RUN_KEYS <= kept.keys()
 
     # ------------------------------------------------------------------------------------------- changing
 
@@ -150,8 +144,7 @@ class RunDirectory:
 
 
 class SeriesDirectory(RunDirectory):
-    """The directory around the runs of a series: it holds their directories, their lists, outputs and pooled results.
-    """
+    """The directory around the runs of a series, with their lists, outputs and pooled results."""
 
     mark, other_mark, other_content = "series.json", "run.json", "a single run"
     folders = ("splits", "test_result", "cache")

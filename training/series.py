@@ -21,15 +21,15 @@ from evaluation.pooled import Pooled
 from models.parallel import Processes
 from options.command_line import adopted
 from options.config import Config
-from options.schema import Each, Whole, check
+from options.schema import check, list_of, whole_number
 from training.data import check_fold, check_overwrite, checked_data, decoded_images, draw_demo, split_for
 from training.jobs import train_side_by_side
 from training.launch import begin, check_places
-from training.run import SharedData, should_resume, train_run
+from training.run import should_resume, train_run
 from training.run_directory import RunDirectory, SeriesDirectory
 from utils import UserError
 
-COUNTS = {"counts": Each(Each(Whole()))}
+COUNTS = {"counts": list_of(list_of(whole_number()))}
 
 
 def train_series(config: Config) -> None:
@@ -98,13 +98,13 @@ def train_in_turn(config: Config, directory: SeriesDirectory, members: Sequence[
                   device: torch.device, processes: Processes) -> None:
     """Train one run after the other, on images that are decoded once."""
     samples = layout.split("all") + layout.target_only
-    shared = SharedData(layout, decoded_images(config, samples, directory, False, device, processes))
+    images = decoded_images(config, samples, directory, False, device, processes)
     for number, member in enumerate(members, 1):
         name = Path(member.run.checkpoint_dir).name
         if processes.main:
             print(f"\n{name}, {number} of {len(members)}", flush=True)
         try:
-            train_run(member, device, processes, shared)
+            train_run(member, device, processes, layout, images)
         except utils.Stopped as stop:
             raise utils.Stopped(stop.signum, f"stopped by signal {stop.signum} in {name}, the state is saved; resume "
                                 f"with --restore --checkpoint_dir {directory.folder}") from None

@@ -1,4 +1,4 @@
-"""Training states on disk: what they must hold, how they survive a kill, and whether their networks are usable."""
+"""Training states on disk: how they survive a kill, and whether their networks are usable."""
 
 from __future__ import annotations
 
@@ -6,53 +6,39 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Iterator, Mapping
 
 import torch
 
-from models.weight_checks import LARGEST, fault_of_weights, networks_in
-from options.schema import Anything, Each, Maybe, Number, Row, Table, Text, Whole, check
+from models.state_dicts import LARGEST, fault_of_weights
+from options.schema import check, list_of, text
 from utils import UserError, load_checkpoint, read_json, save_checkpoint, sha256, write_json
 
 STATE_FORMAT = 3  # raised whenever older training states can no longer be resumed
 RATE_FLAGS = {"perceptual": "--perceptual_lr", "gan": "--lr", "recognizer": "--vgg_lr"}  # the learning rate of a phase
 STATE_NAME = r"state_\d{6,}\.pth"
 WRITTEN = re.compile(rf"{STATE_NAME}|\.{STATE_NAME}\.[a-z0-9_]{{8}}\.part")  # whole states, and unfinished ones
-MANIFEST = Each({"file": Text(20, STATE_NAME), "sha256": Text(64, r"[0-9a-f]*")})
-
-
-class Scalar:
-    """A tensor with one real number, which may be infinite."""
-
-    def fault(self, value: Any) -> str | None:
-        """Return what is wrong with a value, or None."""
-        fits = isinstance(value, torch.Tensor) and value.is_floating_point() and value.shape == ()
-        return None if fits else "must be a tensor with one number"
-
-
-STEPS = Whole(most=10 ** 12)
-RECOGNIZER = {"network": Table(Anything()), "optimizer": Table(Anything()), "scaler": Table(Anything()), "steps": STEPS}
-PHASES = {
-    "perceptual": {"epochs": Whole(most=100000), "best": {"acc": Number(-1, 100), "step": STEPS,
-                                                          "net": Table(Anything())}, "recognizer": Maybe(RECOGNIZER),
-                   "used": Maybe(Text(64, r"[0-9a-f]*"))},
-    "gan": {**{part: Table(Anything()) for part in ("generator", "discriminators", "optimizer_g", "optimizer_d",
-                                                    "scaler")},
-            "averaged": Maybe(Table(Anything())), "steps": STEPS, "last_g_loss": Scalar()},
-    "recognizer": {"best_acc": Number(-1, 100), "recognizer": RECOGNIZER},
-}
-STATE = {"stage": Whole(most=10 ** 7), "step": Whole(), "sums": Table(Row((Number(), Whole()))), "data": Text(200),
-         "content": Maybe(Text(200)), "log_position": Whole(most=10 ** 15), "phases": PHASES}
+MANIFEST = list_of({"file": text(20, STATE_NAME), "sha256": text(64, r"[0-9a-f]*")})
 
 
 def exploded(states: dict[str, dict[str, Any]]) -> tuple[str, str] | None:
     """Return the first phase whose networks hold NaN, infinite or absurdly large values, and what is wrong; or None."""
     for phase, state in states.items():
         for name, network in networks_in(state):
-            fault = fault_of_weights(network, LARGEST)
-            if fault:
+            if fault := fault_of_weights(network, LARGEST):
                 return phase, f"{name}: {fault}"
     return None
+
+
+def networks_in(state: Any, name: str = "") -> Iterator[tuple[str, Mapping[str, torch.Tensor]]]:
+    """Yield the networks' state dicts in a phase's state, by their place in it; not the optimizers'."""
+    for key, value in state.items() if isinstance(state, Mapping) else ():
+        if str(key).startswith(("optimizer", "scaler")):
+            continue
+        if isinstance(value, Mapping) and value and all(isinstance(tensor, torch.Tensor) for tensor in value.values()):
+            yield f"{name}{key}", value
+        else:
+            yield from networks_in(value, f"{name}{key} ")
 
 
 class StateStore:

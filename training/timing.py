@@ -1,14 +1,42 @@
-"""How long a training takes: seconds per step of each phase, what is left of a run, and the line of an epoch."""
+"""How long a training takes: images per second, what is left of a run, and the line of an epoch."""
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Mapping, Sequence
 
+import utils
+
 if TYPE_CHECKING:
+    import torch
     from training.trainer import Phase, Stage
 
 COLUMNS = 100  # the longest line of an epoch
 SHOWN = ("loss", "G", "D", "val_acc", "test_acc", "best_test_acc", "acc")  # on the console; metrics.csv has all
+
+
+class Speedometer:
+    """Images per second of a training's steps. The first step may compile and allocate, and is not timed."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self._images: int | None = None
+        self._started = 0.0
+
+    def count(self, images: int) -> None:
+        """Count the images of a step that is done."""
+        if self._images is not None:
+            self._images += images
+            return
+        utils.synchronize(self.device)
+        self._images, self._started = 0, time.perf_counter()
+
+    def metrics(self, processes: int = 1) -> dict[str, float]:
+        """Return the images per second of all processes; nothing before the second step."""
+        utils.synchronize(self.device)
+        if not self._images:
+            return {}
+        return {"images_per_second": self._images * processes / (time.perf_counter() - self._started)}
 
 
 class TimeLeft:

@@ -8,20 +8,19 @@ from __future__ import annotations
 import sys
 import time
 from dataclasses import dataclass
+from textwrap import shorten
 from typing import Any, Callable, Iterable, Iterator, Protocol
 
 import torch
 from torch import Tensor
 
 import utils
-from models.speed import Speedometer
-from models.weight_checks import LARGEST
+from models.state_dicts import LARGEST
 from options.config import RunOptions
-from options.schema import check, load_with
 from training.context import TrainingContext
 from training.log import RunLog
-from training.state import RATE_FLAGS, STATE, STATE_FORMAT, StateStore, exploded
-from training.timing import TimeLeft, epoch_line
+from training.state import RATE_FLAGS, STATE_FORMAT, StateStore, exploded
+from training.timing import Speedometer, TimeLeft, epoch_line
 from utils import UserError
 
 Metrics = dict[str, Tensor]
@@ -171,10 +170,7 @@ class Run:
     def _save_if_due(self, end_of_stage: bool = False, end_of_phase: bool = False) -> None:
         """Save every few minutes, sooner after a stage, always after a phase and before stopping.
 
-        What one process decides, all do.
-
-        Several processes ask each other only every ``--log_every`` steps, since they wait for the answer.
-        """
+        Several processes agree on it, only every ``--log_every`` steps, since they wait for the answer. """
         alone = self.processes.world == 1
         if not (alone or end_of_stage or self.step % self.options.log_every == 0):
             return
@@ -216,17 +212,20 @@ class Run:
         self._sums = {name: (torch.tensor(total, dtype=torch.float64, device=self.context.device), count)
                       for name, (total, count) in state["sums"].items()}
         for name, phase in self.phases.items():
-            load_with(phase.load_state, state["phases"][name],
-                      f"{self.states.folder}: its {name} state does not fit this run; {ADVICE}")
+            try:
+                phase.load_state(state["phases"][name])
+            except (KeyError, ValueError, RuntimeError) as error:  # of other data, with --force
+                text = shorten(str(error), 300, placeholder=" ...")
+                raise UserError(f"{self.states.folder}: its {name} state does not fit this run; {ADVICE} "
+                                f"({type(error).__name__}: {text})") from None
 
     def restore(self) -> None:
         """Restore the newest undamaged state. Raises UserError if there is none or the data have changed."""
         state, folder = self.states.load(), self.states.folder
-        if not isinstance(state, dict) or state.get("format") != STATE_FORMAT:
+        if state.get("format") != STATE_FORMAT:
             raise UserError(f"--restore: the training state in {folder} was written by a version of this program whose "
                             "perceptual loss compared other layers; go on with that version, or from the networks of "
                             "an epoch with --restore N")
-        check(state, STATE, folder, ADVICE)
         root = self.context.layout.root
         if state["data"] != self.fingerprint and not self.options.force:
             raise UserError(f"--restore: the lists in {root} have changed since the run was started; put them back, or "

@@ -10,11 +10,12 @@ from datasets.layout import image_directory
 from datasets.lists import read_lines, read_lists, subject_line
 from datasets.names import Names
 from datasets.walking import ENDINGS, describe, walk
-from options.schema import Flag, Maybe, Number, Text, Whole, check
+from options.schema import check, number, optional, text, true_or_false, whole_number
 from utils import UserError, progress, read_json, sha256, write_json, write_text
 
-RECORD = {"size": Whole(16, 4096), "margin": Number(-0.2, 2), "every_face": Flag(), "score": Number(0.05, 1),
-          "model": Maybe(Text()), "landmarks": Maybe(Text()), "source": Maybe(Text()), "points": Maybe(Text(64))}
+RECORD = {"size": whole_number(16, 4096), "margin": number(-0.2, 2), "every_face": true_or_false,
+          "score": number(0.05, 1), "points": optional(text(64)),
+          **{name: optional(text()) for name in ("model", "landmarks", "source")}}
 TYPED = {"every_face": "--all", "source": "source directory"}  # what the others are called, with two dashes
 
 

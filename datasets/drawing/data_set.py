@@ -19,12 +19,12 @@ from datasets.files import check_output
 from datasets.layout import Sample, write_layout
 from datasets.lists import LIST_NAMES
 from options.option import LARGEST
-from options.schema import Whole, fault_of
+from options.schema import fault_of, whole_number
 from utils import UserError, derived_seed, progress, read_json, save_picture, write_json
 
 DESCRIPTION = "synthetic.json"
 DRAWING = 1
-SCHEMA = {"drawing": Whole(), "seed": Whole(-LARGEST), "image_size": Whole(32, 512)}
+SCHEMA = {"drawing": whole_number(), "seed": whole_number(-LARGEST), "image_size": whole_number(32, 512)}
 
 
 def truth(subject: str, scene: str, expression: int | str, size: int, seed: int = 0) -> Image.Image:
