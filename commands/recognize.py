@@ -184,7 +184,7 @@ class Results:
 
     def add(self, seen: Seen) -> None:
         """Write one picture's rows and its copy, and remember what the sheet and the timeline need."""
-        (path, frame, seconds, _), video = seen.picture, self.stride is not None
+        (path, _, seconds, _), video = seen.picture, self.stride is not None
         self.pictures += 1
         if seen.fault:
             self.faults.append(f"{shown(path)}: {seen.fault}")

@@ -28,7 +28,7 @@ from models.checkpoints import TrainedRecognizer, load_recognizer  # noqa: E402
 BATCH = 32
 
 
-def blanked(image: Tensor, heat: Tensor, share: float = 0.1) -> Tensor:
+def blanked(image: torch.Tensor, heat: torch.Tensor, share: float = 0.1) -> torch.Tensor:
     """The images (N, 3, S, S) with the hottest ``share`` of the positions of (N, S, S) in the image's mean color."""
     count = round(share * heat[0].numel())
     hottest = heat.flatten(1).topk(count, dim=1).indices

@@ -129,8 +129,8 @@ def carry_lists(source: Path, out: Path, aligned: set[str], subjects: dict[str, 
                  source / "images.list"):
         if path.is_file():
             texts[path.name] = _carried(path, aligned, names.another())
-    for name, (text, left_out) in texts.items():
-        write_text(out / name, text)
+    for name, (lines, left_out) in texts.items():
+        write_text(out / name, lines)
         if left_out:
             print(f"{name}: {left_out} lines left out, their images have no aligned face")
 
