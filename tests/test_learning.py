@@ -210,17 +210,6 @@ def test_a_guided_gradient_never_undoes_that_of_the_real_images():
     torch.testing.assert_close(right, 2 * real)  # nothing to take out where both agree
 
 
-def test_a_recognizer_goes_on_with_another_optimizer():
-    label = torch.tensor([0, 1, 2])
-    first, second = (Recognizer(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 32 * 32, 3)),
-                                RecognizerRecipe(adam=adam)) for adam in (False, True))
-    first.step(Examples(label, (bars(3, label),)))
-    second.load_state_dict(first.state_dict())
-    assert second.steps == 1 and torch.equal(first.network[1].weight, second.network[1].weight)
-    second.step(Examples(label, (bars(3, label),)))
-    assert not torch.equal(first.network[1].weight, second.network[1].weight)
-
-
 def test_mismatched_labels_teach_the_discriminators_to_look_at_the_label():
     gan = new_gan(lr=1e-3, G_max=1e9, mismatched=True)
     metrics = train(gan, *range(40), mismatch=torch.ones(24, dtype=torch.bool))
