@@ -451,12 +451,12 @@ def read_json(path: str | os.PathLike) -> Any:
     """Read a JSON file. Raises UserError if it is not there, not JSON or larger than any of ours."""
     try:
         if Path(path).stat().st_size > MOST_JSON:
-            raise UserError(f"{path}: too large to be a file of this program; put it back from a copy")
+            raise UserError(f"{path}: too large to be a file of this program; restore it from a backup")
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except RecursionError:
-        raise UserError(f"{path}: not readable as JSON (nested too deep); put it back from a copy") from None
+        raise UserError(f"{path}: not readable as JSON (nested too deep); restore it from a backup") from None
     except (ValueError, OSError) as error:
         raise UserError(f"{path}: not readable as JSON ({error})") from None
 

@@ -103,11 +103,11 @@ def with_kept_fold(layout: Layout, run: Path, fold: Mapping[str, Any]) -> Layout
     the list is not there or another's, and where the data have lost some of its images. """
     path = run / "splits" / fold_list(fold["number"])
     if not path.is_file():
-        raise UserError(f"{path}: no such file, and it alone says which images this run was not trained on; put it "
-                        "back from a copy")
+        raise UserError(f"{path}: no such file, and it alone says which images this run was not trained on; "
+                        "restore it from a backup")
     names = set(read_label_list(path))
     if fingerprint(sorted(names)) != fold["images"]:
-        raise UserError(f"{path}: does not list the images that this run is tested on; put it back from a copy")
+        raise UserError(f"{path}: does not list the images that this run is tested on; restore it from a backup")
     test = [sample for sample in layout.split("all") if sample.name in names]
     if not test:
         return layout
