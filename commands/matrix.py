@@ -160,7 +160,8 @@ def mistakes_picture(result: EvaluationResult, names: Sequence[str]) -> Image.Im
 
 # --------------------------------------------------------------------------------------- groups of recognizers
 
-COMPARISON = {"comparison.txt": "setting", "comparison.csv": "group,measure,", "comparison.tex": "\\begin{tabular}{lrrrrr}"}
+COMPARISON = {"comparison.txt": "setting", "comparison.csv": "group,measure,",
+              "comparison.tex": "\\begin{tabular}{lrrrrr}"}
 COMPARISON_PICTURE = "comparison.png"
 
 

@@ -305,7 +305,8 @@ def _figures(phase: str, images: int, blocks: list[Block], flops: int, first_sec
     median = float(np.median(seconds))
     share = flops / median / peak if flops else None
     if share and share > 1:
-        raise SystemExit(f"{phase}: {share:.2f} of the peak is a mistake; measure again, on a machine without other work")
+        raise SystemExit(f"{phase}: {share:.2f} of the peak is a mistake; measure again, on a machine without other "
+                         "work")
     return Figures(phase, images, 1e3 * median, tuple(1e3 * np.quantile(seconds, (0.25, 0.75))), images / median,
                    flops / images / 1e9 if flops else None, share,
                    max(block.peak_gib for block in blocks), blocks[-1].written, peak, first_seconds)
@@ -319,8 +320,8 @@ def table(rows: list[Figures]) -> str:
         gflop = "" if row.gflop_per_image is None else f"{row.gflop_per_image:.3g}"
         share = "" if row.peak_share is None else f"{row.peak_share:.2f}"
         low, high = row.quartiles
-        lines.append(f"| {row.phase.replace('_', ' ')} | {row.images} | {row.first_seconds:.1f} | {row.milliseconds:.0f} "
-                     f"({low:.0f}–{high:.0f}) | {row.images_per_second:.1f} | {gflop} | {share} | "
+        lines.append(f"| {row.phase.replace('_', ' ')} | {row.images} | {row.first_seconds:.1f} | "
+                     f"{row.milliseconds:.0f} ({low:.0f}–{high:.0f}) | {row.images_per_second:.1f} | {gflop} | {share} | "
                      f"{row.peak_gib:.2f} | {row.bytes_written:,} |")
     return "\n".join(lines)
 

@@ -204,7 +204,8 @@ def recognizer_epoch(gan: SwapGAN, recognizer: Recognizer, layout: Layout, optio
     pairs = training_pairs(layout, 0, 6)
     write_synthesized(gan, files, pairs, layout.neutral, options, folder)
     labels = [layout.train[source].label for source in pairs[:, 0]]
-    plan = recognizer_plan(np.array([sample.label for sample in layout.train]), pairs, options.vgg_batch_size, 6, True, 0, 0)
+    real = np.array([sample.label for sample in layout.train])
+    plan = recognizer_plan(real, pairs, options.vgg_batch_size, 6, True, 0, 0)
     further = [i for _ in range(2) for i in np.random.default_rng(0).permutation(len(pairs))]
     made = iter(DataLoader(_Synthesized(folder, labels, options.image_size), options.vgg_batch_size,
                            sampler=further, num_workers=WORKERS))

@@ -101,7 +101,8 @@ def test_wrong_labels_are_for_persons_who_show_several_expressions():
         [(0, "p1"), (1, "p1"), (2, "p2"), (2, "p2"), (2, "p3"), (1, None), (1, None)])]
     assert shows_several(samples).tolist() == [True, True, False, False, True, True, True]
     for batch in gan_plan(samples, 3, 0, 0, mismatched=True):
-        assert batch.mismatch.tolist() == [[a not in (2, 3), b not in (2, 3)] for a, b in zip(batch.first, batch.second)]
+        expected = [[a not in (2, 3), b not in (2, 3)] for a, b in zip(batch.first, batch.second)]
+        assert batch.mismatch.tolist() == expected
     assert not any(batch.mismatch.any() for batch in gan_plan(samples, 3, 0, 0))
 
 
