@@ -2,8 +2,8 @@
 
     python -m datasets.align ../shared/data/wild_longtail aligned --model ../shared/data/yunet/yunet_n_640_640.onnx --size 128
     python experiments/measure_claim.py --data longtail --faces aligned --first_seed 30 --seeds 8 --jobs 2
-    python experiments/measure_claim.py --data drawn --seeds 5 --jobs 2
-    python experiments/measure_claim.py --data neutral --persons 5 10 --seeds 16 5 --jobs 2
+    python experiments/measure_claim.py --data drawn --first_seed 30 --seeds 8 --jobs 2
+    python experiments/measure_claim.py --data neutral --persons 5 10 --first_seed 30 --seeds 8 5 --jobs 2
 
 ``drawn`` are ten drawn persons with all expressions; ``neutral`` the same and sixty more of whom only neutral faces are
 known (``--persons`` draws the curve over the number of those with expressions); ``wild`` and ``longtail`` photographs.
