@@ -14,8 +14,9 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Sequence
 
-import utils
 from options.option import OneLineParser, check_ranges
+from system.command import run_command
+from system.devices import pick_device
 from utils import UserError
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def evaluate_folder(options: argparse.Namespace, folder: Path) -> tuple["Evaluat
     from models.checkpoints import load_recognizer
     from commands.matrix import evaluate_split
 
-    trained = load_recognizer(folder, utils.pick_device(options.gpu))
+    trained = load_recognizer(folder, pick_device(options.gpu))
     layout = find_layout(options, trained, folder)
     check_output(options.output_dir, "--output_dir", trees=[image_directory(layout.root)], directory=True)
     return evaluate_split(trained, layout, options.split, trained.config.get("image_size", options.image_size),
@@ -166,4 +167,4 @@ def main(words: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    utils.run_command(main)
+    run_command(main)

@@ -13,6 +13,8 @@ from typing import Sequence
 
 import utils
 from options.command_line import read_config
+from system.command import run_command, sleep_while_waiting
+from system.processes import main_process
 
 WORK = {  # a mode → the function that does it; a series is a training of several folds or seeds
     "train": "training.run.train", "series": "training.series.train_series", "dry_run": "training.dry_run.dry_run",
@@ -27,13 +29,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Read the options first, and import only then what the chosen mode needs."""
     config = read_config(argv)
     if config.task.mode == "recognize":
-        utils.sleep_while_waiting()
+        sleep_while_waiting()
     task = "dry_run" if config.task.dry_run else "series" if config.is_series else config.task.mode
     module, _, name = WORK[task].rpartition(".")
-    with utils.progress(None, "starting", bar_format="{desc} ...", disable=None if utils.main_process() else True):
+    with utils.progress(None, "starting", bar_format="{desc} ...", disable=None if main_process() else True):
         work = getattr(import_module(module), name)  # torch alone takes seconds
     work(config)
 
 
 if __name__ == "__main__":
-    utils.run_command(main)
+    run_command(main)

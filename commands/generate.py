@@ -13,17 +13,18 @@ from typing import Iterable, Sequence
 import numpy
 
 import utils
+from commands.trained import load_gan, read_data
 from datasets.files import check_output
 from datasets.layout import Sample, foreign_lists, write_layout
 from datasets.loading import Images, Loaded, load
 from datasets.plans import Batch, Plan
 from datasets.splits import training_pairs
-from pictures.sheets import to_picture
 from models.checkpoints import RUN_FOLDERS
 from models.swap_gan import SwapGAN
 from options.config import Config
-from commands.trained import load_gan, read_data
 from options.schema import check, whole_number
+from pictures.sheets import to_picture
+from system.devices import usable_cores
 from utils import UserError, fingerprint
 
 BATCH = 32
@@ -79,7 +80,7 @@ def generate(config: Config) -> None:
 def write_swaps(gan: SwapGAN, batches: Iterable[Loaded], paths: Sequence[Path]) -> None:
     """Write the synthesized image of each pair; those of a batch are encoded while the next one is computed."""
     remaining, saving = iter(paths), iter(())
-    with ThreadPoolExecutor(utils.usable_cores()) as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         for batch in batches:
             batch = batch.to(gan.device)
             synthesized, _ = gan.synthesize(batch.first, batch.second, batch.label, batch.second_label)

@@ -9,7 +9,6 @@ from typing import Any, Sequence
 
 import torch
 
-import utils
 from datasets.aligning.directory import alignment_of
 from datasets.crops import Preparation
 from datasets.folds import with_kept_fold
@@ -19,6 +18,7 @@ from datasets.splits import with_kept_validation
 from models import checkpoints
 from models.checkpoints import TrainedRecognizer, TrainedSwap, load_recognizer
 from options.config import Config, FaceOptions
+from system.devices import pick_device
 from utils import UserError
 
 
@@ -30,7 +30,7 @@ def load_gan(config: Config) -> TrainedSwap:
         raise UserError(f"--restore: {checkpoints.gan_file(folder, 'Enc', epoch)} is not there; train first, or name "
                         "the run's directory with --checkpoint_dir (or its --data_dir or --preset)")
     trained = checkpoints.load_trained_swap(folder, epoch, attributes or DATA_SETS[config.data.data].expressions,
-                                            config.shape.image_size, utils.pick_device(config.hardware.gpu))
+                                            config.shape.image_size, pick_device(config.hardware.gpu))
     if attributes and list(attributes) != trained.names:
         raise UserError(f"-a {' '.join(attributes)}: the run in {run} was trained with -a {' '.join(trained.names)}, "
                         "in this order")
@@ -49,7 +49,7 @@ def load_trained(config: Config, device: torch.device | None = None) -> TrainedR
     if not run.is_dir():
         raise UserError(f"--checkpoint_dir {run}: no such directory; name the run's, or train first")
     folder = run if (run / "max_ckpt.t7").is_file() else run / "VGG"
-    trained = load_recognizer(folder, device or utils.pick_device(config.hardware.gpu))
+    trained = load_recognizer(folder, device or pick_device(config.hardware.gpu))
     names = names_of(trained, config.data.attributes, config.data.data, folder)
     return replace(trained, config={"image_size": config.shape.image_size, **trained.config, "expressions": names})
 

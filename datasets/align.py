@@ -5,7 +5,9 @@ from pathlib import Path
 
 from datasets.files import check_output
 from options.option import OneLineParser, check_ranges
-from utils import UserError, run_command, usable_cores
+from system.command import run_command
+from system.devices import usable_cores
+from utils import UserError
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -21,8 +21,9 @@ from torch import Tensor
 from datasets.layout import Sample, report_broken
 from datasets.parallel import by_processes
 from datasets.pictures import is_blank, read_image
-from utils import (UserError, atomic_file, digest_of_ends, fingerprint, installed_memory, main_process, processes_here,
-                   runs_side_by_side)
+from system.devices import installed_memory
+from system.processes import main_process, processes_here, runs_side_by_side
+from utils import UserError, atomic_file, digest_of_ends, fingerprint
 
 GIB = 2 ** 30
 DIGEST = 32                     # bytes

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from options.option import OneLineParser
-from utils import run_command
+from system.command import run_command
 
 
 def main(arguments: list[str] | None = None) -> None:

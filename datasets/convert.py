@@ -17,7 +17,7 @@ from datasets.importing.rafdb import RAFDB
 from datasets.importing.sequences import CKPLUS, OULU
 from datasets.importing.table import TABLE
 from options.option import LARGEST, OneLineParser, check_ranges
-from utils import run_command
+from system.command import run_command
 
 IMPORTERS = (MULTIPIE, RAFDB, FER2013, AFFECTNET, EXPW, CKPLUS, OULU, JAFFE, KDEF, FOLDERS, TABLE)
 

@@ -15,7 +15,8 @@ from datasets.layout import Layout, Sample
 from datasets.parallel import by_processes
 from datasets.pictures import read_image
 from datasets.plans import Batch, Plan
-from utils import digest_of_ends, fingerprint, progress, to_device
+from system.devices import to_device
+from utils import digest_of_ends, fingerprint, progress
 
 SHARE_OF_GPU = 0.1  # of its free memory, that decoded images may take
 BATCHES_AHEAD = 2  # for each thread

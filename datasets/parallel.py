@@ -4,7 +4,9 @@ from typing import Any, Callable, Iterator, Sequence, TypeVar
 
 import torch
 
-from utils import UserError, processes_here, progress, usable_cores
+from system.devices import usable_cores
+from system.processes import processes_here
+from utils import UserError, progress
 
 Item, Result = TypeVar("Item"), TypeVar("Result")
 LEAST = 256  # items that are worth a process of their own: it takes a while to start

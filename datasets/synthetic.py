@@ -3,7 +3,7 @@
 import argparse
 
 from options.option import LARGEST, OneLineParser, check_ranges
-from utils import run_command
+from system.command import run_command
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -16,12 +16,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models.resnet import BasicBlock
 
-import utils
 from models.checkpoints import IMAGE_SIZE
 from models.recognizer import Examples, Recognizer
 from models.state_dicts import built_from, naming, on_cpu, plain
 from options.recipes import RecognizerRecipe
 from options.schema import NAMES, anything, check, text
+from system.devices import to_device
+from system.torch_files import load_checkpoint, save_checkpoint
 from utils import UserError
 
 WIDTHS = (16, 32, 64, 128)
@@ -75,12 +76,12 @@ def train_judge(judge: ExpressionJudge, batches: Iterable[tuple[Tensor, Tensor]]
 
 def save_judge(path: Path, judge: ExpressionJudge, config: dict[str, Any]) -> None:
     """A judge's state dict with what it was trained on."""
-    utils.save_checkpoint(path, {"net": on_cpu(judge), "config": config})
+    save_checkpoint(path, {"net": on_cpu(judge), "config": config})
 
 
 def load_judge(path: Path, config: dict[str, Any]) -> ExpressionJudge:
     """A judge that was trained on what ``config`` says. Raises UserError if it was not."""
-    checkpoint = check(utils.load_checkpoint(path), JUDGE, path, "delete it, or name another with --judge")
+    checkpoint = check(load_checkpoint(path), JUDGE, path, "delete it, or name another with --judge")
     known = checkpoint["config"]
     if {**known, "content": known.get("content", config["content"])} != config:
         raise UserError(f"{path}: this judge was not trained on these training images, expressions and size; delete "
@@ -95,15 +96,15 @@ def disturbed(image: Tensor, random: torch.Generator) -> Tensor:
     n, side = image.shape[0], image.shape[-1]
     shift, blur, noise = torch.rand(3, n, 2, generator=random).unbind()
     image = blurred(shifted(image, SHIFT * (2 * shift - 1)), BLUR * side / 64 * blur[:, 0])
-    extent = utils.to_device(NOISE * noise[:, :1, None, None], image.device)
-    return image + extent * utils.to_device(torch.randn(image.shape, generator=random), image.device)
+    extent = to_device(NOISE * noise[:, :1, None, None], image.device)
+    return image + extent * to_device(torch.randn(image.shape, generator=random), image.device)
 
 
 def shifted(image: Tensor, share: Tensor) -> Tensor:
     """Images (N, 3, S, S) moved by shares (N, 2) of their side in x and y; the border is repeated."""
     theta = torch.eye(2, 3).repeat(len(image), 1, 1)
     theta[:, :, 2] = 2 * share
-    grid = utils.to_device(F.affine_grid(theta, list(image.shape), align_corners=False), image.device)
+    grid = to_device(F.affine_grid(theta, list(image.shape), align_corners=False), image.device)
     return F.grid_sample(image, grid, padding_mode="border", align_corners=False)
 
 
@@ -113,7 +114,7 @@ def blurred(image: Tensor, sigma: Tensor) -> Tensor:
     radius = max(1, round(2 * float(sigma.max())))
     offset = torch.arange(-radius, radius + 1)
     window = torch.exp(-offset ** 2 / (2 * sigma[:, None].clamp(min=1e-3) ** 2))
-    window = utils.to_device((window / window.sum(1, keepdim=True)).repeat_interleave(3, 0), image.device)
+    window = to_device((window / window.sum(1, keepdim=True)).repeat_interleave(3, 0), image.device)
     planes = F.pad(image.reshape(1, 3 * n, side, side), (radius,) * 4, mode="replicate")
     planes = F.conv2d(planes, window[:, None, :, None], groups=3 * n)
     return F.conv2d(planes, window[:, None, None, :], groups=3 * n).reshape(image.shape)

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-import utils
 from evaluation.judge import ExpressionJudge
 from evaluation.metrics import frechet_distance, psnr, ssim
 from models.swap import Pair
 from models.swapper import Swapper
+from system.devices import synchronize
 
 RETRIEVAL_SIDE = 64
 HARDEST = 3  # swaps that are named
@@ -100,7 +100,7 @@ def evaluate_synthesis(gan: Swapper, judge: ExpressionJudge, judge_accuracy: flo
     for pair, truth, known, subject in trials:
         started = time.perf_counter()
         edits = gan.edits(pair)
-        utils.synchronize(gan.device)
+        synchronize(gan.device)
         seconds += time.perf_counter() - started
         feature = judge.features(edits.c)
         predicted = judge.head(feature).argmax(1)

@@ -35,6 +35,8 @@ import torch  # noqa: E402
 
 import imitation  # noqa: E402
 import utils  # noqa: E402
+from system.command import keep_freed_memory  # noqa: E402
+from system.devices import synchronize  # noqa: E402
 from datasets.crops import Cutter, Picture, Preparation  # noqa: E402
 from datasets.layout import Layout, read_layout  # noqa: E402
 from datasets.loading import Images, load  # noqa: E402
@@ -217,7 +219,7 @@ class Bench:
             return 0
         if self.compiled:
             getattr(self, phase)()
-            utils.synchronize(self.device)
+            synchronize(self.device)
             return 0
         return flops_of(getattr(self, phase))[1]
 
@@ -226,10 +228,10 @@ class Bench:
         reset_peak_memory(self.device)
         written, seconds = bytes_written(), []
         while not seconds or sum(seconds) < budget:
-            utils.synchronize(self.device)
+            synchronize(self.device)
             begun = time.perf_counter()
             getattr(self, phase)()
-            utils.synchronize(self.device)
+            synchronize(self.device)
             seconds.append(time.perf_counter() - begun)
         return Block(seconds, peak_memory(self.device), (bytes_written() - written) // len(seconds),
                      peak_flops(self.device, self.amp or torch.float32, repeats=6))
@@ -356,7 +358,7 @@ def main() -> None:
     options = parse()
     with tempfile.TemporaryDirectory() as folder:
         beside = Beside(options, Path(folder)) if options.imitate_reference else None
-        utils.keep_freed_memory()
+        keep_freed_memory()
         bench = Bench(options, Path(folder))
         compiled = Bench(options, Path(folder), compiled=True) if options.compile else None
         if {"loading", "recognize", "round"} & set(options.phases):

@@ -28,6 +28,7 @@ sys.path.insert(0, str(REPOSITORY))
 import torch  # noqa: E402
 
 import utils  # noqa: E402
+from system.command import run_command  # noqa: E402
 from datasets.drawing.data_set import make_dataset  # noqa: E402
 from models.backbones import VGG_fx  # noqa: E402
 from models.recognizer import Examples, Recognizer, real_features  # noqa: E402
@@ -279,4 +280,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    utils.run_command(main)
+    run_command(main)

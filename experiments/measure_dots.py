@@ -21,7 +21,7 @@ from running import REPOSITORY
 
 sys.path.insert(0, str(REPOSITORY))
 
-import utils  # noqa: E402
+from system.command import run_command  # noqa: E402
 from datasets.layout import read_layout  # noqa: E402
 from datasets.loading import Images  # noqa: E402
 from models.checkpoints import gan_config, load_swap_gan  # noqa: E402
@@ -82,4 +82,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    utils.run_command(main)
+    run_command(main)

@@ -20,7 +20,8 @@ from running import REPOSITORY
 
 sys.path.insert(0, str(REPOSITORY))
 
-import utils  # noqa: E402
+from system.command import run_command  # noqa: E402
+from system.torch_files import load_checkpoint  # noqa: E402
 from datasets.layout import read_layout  # noqa: E402
 from datasets.loading import Images, load  # noqa: E402
 from datasets.plans import Batch, Plan  # noqa: E402
@@ -59,7 +60,7 @@ def main() -> None:
     parser.add_argument("--judge", type=Path, required=True, metavar="FILE", help="a judge of other persons")
     parser.add_argument("--epochs", type=int, nargs="+", default=[None], metavar="N", help="GAN epochs (default: last)")
     options = parser.parse_args()
-    trained_on = utils.load_checkpoint(options.judge)["config"]
+    trained_on = load_checkpoint(options.judge)["config"]
     judge, names = load_judge(options.judge, trained_on), trained_on["expressions"]
     shown = [i for i, name in enumerate(names) if name != "neutral"]
     print("| run | epoch | all | " + " | ".join(names[i] for i in shown) + " |\n|---" + "|---" * (2 + len(shown)) + "|")
@@ -72,4 +73,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    utils.run_command(main)
+    run_command(main)

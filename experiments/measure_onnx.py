@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import onnxruntime  # noqa: E402
 import torch  # noqa: E402
 
-import utils  # noqa: E402
+from system.command import keep_freed_memory  # noqa: E402
 from commands.export import to_onnx  # noqa: E402
 from models.generator import Generator  # noqa: E402
 from models.portable import PortableRecognizer, PortableSwap  # noqa: E402
@@ -73,7 +73,7 @@ def main() -> None:
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 16], help="images at a time")
     parser.add_argument("--repeats", type=int, default=5, help="runs of each side, of which the median counts")
     options = parser.parse_args()
-    utils.keep_freed_memory()
+    keep_freed_memory()
     print(f"{options.sizes}: image side, base, VGG and linear width {SIZES[options.sizes]}, "
           f"{torch.get_num_threads()} threads, torch {torch.__version__}, ONNX Runtime {onnxruntime.__version__}\n\n"
           "| network | images | largest difference | torch, ms | ONNX Runtime, ms |\n|---|---|---|---|---|")

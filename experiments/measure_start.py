@@ -18,7 +18,7 @@ from running import REPOSITORY
 
 sys.path.insert(0, str(REPOSITORY))
 
-import utils  # noqa: E402
+from system.command import run_command  # noqa: E402
 from datasets.layout import read_layout  # noqa: E402
 from datasets.loading import Images  # noqa: E402
 from models.generator import Encoder  # noqa: E402
@@ -49,4 +49,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    utils.run_command(main)
+    run_command(main)

@@ -26,7 +26,8 @@ TINY = ["--base_width", "4", "--vgg_width", "4", "--fc_width", "16", "--vgg_init
 PROGRAM = """
 import json, os, resource, sys, time
 sys.path.insert(0, {repository!r})
-import train, utils
+import train
+from system.command import run_command
 from training.phases import GANPhase
 step = GANPhase.step
 def first(phase, batch):
@@ -37,7 +38,7 @@ def first(phase, batch):
     os._exit(0)
 GANPhase.step = first
 sys.argv = {argv!r}
-utils.run_command(train.main)
+run_command(train.main)
 """
 
 

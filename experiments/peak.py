@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from utils import synchronize
+from system.devices import synchronize
 
 
 def flops_of(work: Callable[[], Any]) -> tuple[Any, int]:

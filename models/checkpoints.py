@@ -27,6 +27,7 @@ from models.vgg import VGG, Perceptual
 from options.option import options_of
 from options.recipes import GANShape, RecognizerShape
 from options.schema import NAMES, anything, check, list_of, number, optional, text, whole_number
+from system.torch_files import load_checkpoint, save_checkpoint
 from utils import UserError, fingerprint
 
 RUN_FOLDERS = ("state", "model", "VGG", "VGG_loss", "img", "log", "test_result", "splits", "cache")
@@ -55,7 +56,7 @@ def save_gan(folder: Path, gan: SwapGAN, config: dict[str, Any], epochs_done: in
     for network in gan.STATES:
         state = on_cpu(gan.network(network))
         for name in names:
-            utils.save_checkpoint(folder / f"{network}_iter_{name}.pth", state)
+            save_checkpoint(folder / f"{network}_iter_{name}.pth", state)
     utils.write_json(folder / "config.json", config)
 
 
@@ -150,7 +151,7 @@ def shape_of(encoder: Mapping[str, Tensor], decoder: Mapping[str, Tensor], num_c
 
 def save_exemplars(folder: Path, image: Tensor, expression: Sequence[int]) -> None:
     """Write ``exemplars.pth``: typical training images (E, 3, S, S) uint8 and their expressions."""
-    utils.save_checkpoint(folder / "exemplars.pth", {"image": image, "expression": list(expression)})
+    save_checkpoint(folder / "exemplars.pth", {"image": image, "expression": list(expression)})
 
 
 def load_exemplars(folder: Path, shape: GANShape) -> tuple[Tensor, list[int]] | None:
@@ -159,7 +160,7 @@ def load_exemplars(folder: Path, shape: GANShape) -> tuple[Tensor, list[int]] | 
     if not path.is_file():
         return None
     schema = {"image": anything, "expression": list_of(whole_number(0, shape.num_classes - 1), least=1)}
-    found = check(utils.load_checkpoint(path), schema, path, "delete it, or name faces with --target")
+    found = check(load_checkpoint(path), schema, path, "delete it, or name faces with --target")
     image, expected = found["image"], (len(found["expression"]), 3, shape.image_size, shape.image_size)
     if not isinstance(image, Tensor) or image.dtype != torch.uint8 or image.shape != expected:
         raise UserError(f"{path}: damaged, it holds no images {expected}; delete it, or name faces with --target")
@@ -233,8 +234,8 @@ class TrainedRecognizer:
 
 def save_recognizer(folder: Path, recognizer: Recognizer, encoder: Encoder, acc: float, config: dict[str, Any]) -> None:
     """Write ``max_ckpt.t7`` ({net, acc in %, step, config}), and beside it ``Enc_max.pth``."""
-    utils.save_checkpoint(folder / "Enc_max.pth", on_cpu(encoder))
-    utils.save_checkpoint(folder / "max_ckpt.t7", {"net": on_cpu(recognizer.network), "acc": acc,
+    save_checkpoint(folder / "Enc_max.pth", on_cpu(encoder))
+    save_checkpoint(folder / "max_ckpt.t7", {"net": on_cpu(recognizer.network), "acc": acc,
                                                    "step": recognizer.steps, "config": config})
 
 
@@ -247,7 +248,7 @@ def load_recognizer(folder: Path, device: torch.device) -> TrainedRecognizer:
     if not path.is_file():
         raise UserError(f"{folder}: holds no max_ckpt.t7; name the VGG directory of a run, like "
                         "checkpoint/checkpoint_multipie/VGG")
-    checkpoint = utils.load_checkpoint(path)
+    checkpoint = load_checkpoint(path)
     if not isinstance(checkpoint, dict):
         raise UserError(f"{path}: damaged, it holds no table with \"net\"; take another copy")
     config = config_in(checkpoint, path)
@@ -289,7 +290,7 @@ class TrainedPerceptual:
 
 def read_perceptual(path: Path) -> TrainedPerceptual:
     """Read the perceptual network from ``<n>_max_ckpt.t7`` or from any VGG19-bn state dict."""
-    checkpoint = utils.load_checkpoint(path)
+    checkpoint = load_checkpoint(path)
     metadata = config_in(checkpoint, path) if isinstance(checkpoint, dict) else {}
     with naming(path):
         state = plain(net_of(checkpoint))
@@ -325,7 +326,7 @@ def initialize(network: Backbone, vgg_init: str | Path) -> Backbone:
     """Start a backbone from torchvision's ImageNet weights or from a file, or leave it as it is (``--vgg_init``)."""
     if vgg_init in ("none", "stage0"):
         return network
-    checkpoint = imagenet_weights(network.weights) if vgg_init == "imagenet" else utils.load_checkpoint(vgg_init)
+    checkpoint = imagenet_weights(network.weights) if vgg_init == "imagenet" else load_checkpoint(vgg_init)
     with naming(f"--vgg_init {vgg_init}"):
         network.start_from(plain(net_of(checkpoint)))
     return network
@@ -333,7 +334,7 @@ def initialize(network: Backbone, vgg_init: str | Path) -> Backbone:
 
 def read_weights(path: Path) -> dict[str, Tensor]:
     """Read a state dict from a file, whatever wraps it."""
-    checkpoint = utils.load_checkpoint(path)
+    checkpoint = load_checkpoint(path)
     with naming(path):
         return plain(net_of(checkpoint))
 

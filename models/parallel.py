@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, distributed, nn
 
 import utils
+from system.processes import number_of_processes, process_store
 from utils import UserError
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -51,10 +52,10 @@ class Processes:
 
         Raises UserError if some of them have a GPU and others have none.
         """
-        world = utils.number_of_processes()
+        world = number_of_processes()
         if world == 1:
             return cls(device=device)
-        store = utils.process_store()
+        store = process_store()
         joined = cls(int(os.environ["RANK"]), world, device, store)
         joined.check_same({"kind of device": device.type}, "start all with --gpu -1, or mend the machine whose GPU "
                           "does not work")

@@ -8,17 +8,17 @@ from typing import Any, Sequence
 import torch
 from torch import Tensor, nn
 
-import utils
 from models import beyond, losses
 from models.compiling import compile_networks
 from models.discriminator import Discriminators
 from models.generator import Edits, Generator
 from models.layers import autocast, every_nth
 from models.parallel import Processes
-from options.recipes import GANRecipe, GANShape
 from models.swap import Pair, one_hot
 from models.swapper import Swapper
 from models.vgg import Perceptual
+from options.recipes import GANRecipe, GANShape
+from system.devices import to_device
 
 
 def discriminator_loss(real: tuple[Tensor, Tensor], fake: tuple[Tensor, Tensor], noise: Tensor, groups: int,
@@ -189,7 +189,7 @@ class SwapGAN(Swapper):
         It is drawn for all ``total`` pairs and shared out, so that it does not depend on the number of processes.
         """
         noise = torch.cat([torch.randn(2, count, total, generator=random) for count in (2 + 2 * fakes, 2)], 1)
-        own = utils.to_device(self.recipe.std * noise[:, :, self.processes.share], self.device)
+        own = to_device(self.recipe.std * noise[:, :, self.processes.share], self.device)
         return tuple(part.flatten(1) for part in own.split([fakes, 2 + fakes, 2], 1))
 
     def _update(self, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:

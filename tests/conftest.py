@@ -27,7 +27,7 @@ SHARED = REPOSITORY.parent / "shared"
 sys.path.insert(0, str(REPOSITORY))
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the tests' networks are tiny, and two of them run at once
 
-import utils  # noqa: E402
+from system.command import run_command  # noqa: E402
 
 EXPRESSIONS = ["disgust", "scream", "smile", "squint", "surprise", "neutral"]
 TINY = ["--image_size", 32, "--base_width", 2, "--vgg_width", 2, "--fc_width", 4, "--vgg_init", "none",
@@ -71,7 +71,7 @@ def command(*argv: object, cwd: str | Path = REPOSITORY) -> subprocess.Completed
             mock.patch("sys.argv", [f"{name}.py", *words]), \
             contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
-            utils.run_command(lambda: main(words))
+            run_command(lambda: main(words))
         except SystemExit as end:
             status = end.code or 0
     return subprocess.CompletedProcess(argv, status, out.getvalue(), err.getvalue())
@@ -108,7 +108,7 @@ def forked(action: Callable[[], Any]) -> subprocess.CompletedProcess:
             status = 1
             try:
                 sys.stdout, sys.stderr = out, err
-                utils.run_command(action)
+                run_command(action)
                 status = 0
             except SystemExit as end:
                 status = end.code or 0
@@ -162,7 +162,7 @@ def call(action: Callable[[], Any]) -> subprocess.CompletedProcess:
     out, err, status = io.StringIO(), io.StringIO(), 0
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
-            utils.run_command(lambda: action() and None)
+            run_command(lambda: action() and None)
         except SystemExit as end:
             status = end.code or 0
     return subprocess.CompletedProcess(action, status, out.getvalue(), err.getvalue())

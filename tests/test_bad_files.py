@@ -16,7 +16,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-import utils
 from conftest import cases, refused, works_or_is_refused
 from datasets.aligning.aligner import Options
 from datasets.aligning.directory import _open_output
@@ -33,6 +32,7 @@ from options.command_line import read_config
 from options.config import DEFAULTS, OPTIONS, RUN_KEYS
 from options.option import LARGEST as LARGEST_VALUE
 from options.recipes import GANShape
+from system.torch_files import save_checkpoint
 from training.state import StateStore, exploded
 
 CPU = torch.device("cpu")
@@ -156,7 +156,7 @@ def networks(tmp_path_factory) -> dict[str, tuple[Path, Callable[[], object]]]:
     save_gan(folder / "model", gan, {**CONFIG, "gan": dict(vars(gan.shape))}, 1)
     save_recognizer(folder / "VGG", recognizer, Encoder(2), 50.0, CONFIG)
     perceptual, judge = folder / "2_max_ckpt.t7", folder / "judge.pth"
-    utils.save_checkpoint(perceptual, {"net": on_cpu(VGG(2, 2, 4)), "acc": 1.0, "step": 1, "config": CONFIG})
+    save_checkpoint(perceptual, {"net": on_cpu(VGG(2, 2, 4)), "acc": 1.0, "step": 1, "config": CONFIG})
     save_judge(judge, ExpressionJudge(2, 32), JUDGED)
 
     def read_recognizer() -> object:

@@ -13,13 +13,13 @@ import pytest
 import torch
 from PIL import Image
 
-import utils
 from conftest import TINY, WHILE_WRITING, train_command, trained, train_until
 from datasets import cache
 from datasets.cache import DiskCache, chosen_cache
 from datasets.layout import Sample
 from datasets.loading import Images, load
 from datasets.plans import Batch
+from system.processes import SIDE_BY_SIDE
 from test_processes import torchrun
 from test_resume import assert_same
 from utils import UserError
@@ -105,9 +105,9 @@ def test_auto_takes_memory_then_disk_then_nothing(tmp_path, monkeypatch):
 def test_runs_side_by_side_share_the_memory(monkeypatch):
     monkeypatch.setattr(cache, "installed_memory", lambda: 300)
     assert cache.fits_memory(99) and not cache.fits_memory(101)
-    monkeypatch.setenv(utils.SIDE_BY_SIDE, "2")  # as of --jobs 2
+    monkeypatch.setenv(SIDE_BY_SIDE, "2")  # as of --jobs 2
     assert cache.fits_memory(49) and not cache.fits_memory(51)
-    monkeypatch.delenv(utils.SIDE_BY_SIDE)
+    monkeypatch.delenv(SIDE_BY_SIDE)
     monkeypatch.setattr(cache, "installed_memory", lambda: 0)  # nothing tells of one
     assert cache.fits_memory(101)
 

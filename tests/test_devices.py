@@ -15,16 +15,19 @@ from conftest import refused
 from datasets.layout import Sample, read_layout
 from datasets.loading import Images, load
 from datasets.plans import gan_plan
+from models.backbones import VGG_fx
 from models.layers import Normalization
 from models.losses import mean_distance
 from models.parallel import Processes, with_strides
 from models.recognizer import Examples, Recognizer, real_features
 from models.swap import Pair
 from models.swap_gan import SwapGAN
-from models.backbones import VGG_fx
 from models.vgg import VGG, Perceptual
 from options.command_line import read_config
 from options.recipes import GANRecipe, GANShape, RecognizerRecipe
+from system.command import line_and_status
+from system.devices import gpus, pick_device
+from system.processes import number_of_processes, processes_here
 from training import precision, processes as agreement
 from training.launch import check_compiler
 from training.memory import check_memory, needed
@@ -65,14 +68,14 @@ def test_the_chosen_gpu_is_the_current_one_and_its_capability_decides_on_bf16(mo
     monkeypatch.setattr(torch.cuda, "set_device", current.append)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *_: True)  # emulation counts there
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capabilities[device.index])
-    device = utils.pick_device([1])
+    device = pick_device([1])
     assert (device, current) == (CUDA, [1])
     assert not computes_bf16(device) and computes_bf16(torch.device("cuda", 0))
-    assert utils.gpus() == [0, 1]
+    assert gpus() == [0, 1]
     as_started_by_torchrun(monkeypatch)
-    assert utils.pick_device([1, 0]).index == 1
+    assert pick_device([1, 0]).index == 1
     with pytest.raises(UserError, match="need 2 different GPUs"):
-        utils.pick_device([1])
+        pick_device([1])
 
 
 def test_a_cpu_takes_bf16_where_it_has_it_and_it_pays_and_the_run_keeps_the_choice(monkeypatch, tmp_path):
@@ -107,9 +110,9 @@ def test_timed_steps_run_in_both_precisions():
                                          ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling", "GPU memory"),
                                          ("DefaultCPUAllocator: can't allocate memory: you tried", "memory")])
 def test_what_does_not_fit_is_one_line_with_the_flags(text, where):
-    line, status = utils.line_and_status(RuntimeError(text))
+    line, status = line_and_status(RuntimeError(text))
     assert status == 2 and line.startswith(f"not enough {where}; lower --batch_size, --vgg_batch_size, --image_size")
-    assert utils.line_and_status(RuntimeError("shapes do not match")) == (None, 2)
+    assert line_and_status(RuntimeError("shapes do not match")) == (None, 2)
 
 
 def test_what_exceeds_the_machine_is_refused_with_the_figure(faces):
@@ -252,13 +255,13 @@ def test_several_processes_without_torchrun(monkeypatch, environment):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert "torchrun has not started" in refused(utils.number_of_processes)
+    assert "torchrun has not started" in refused(number_of_processes)
 
 
 def test_a_process_without_gpu_does_not_join_those_that_have_one(monkeypatch):
     store = torch.distributed.HashStore()
     store.set("facts 0 0", '["host0", {"kind of device": "cuda"}]')
-    monkeypatch.setattr(utils, "process_store", lambda: store)
+    monkeypatch.setattr("models.parallel.process_store", lambda: store)
     as_started_by_torchrun(monkeypatch)
     with pytest.raises(UserError, match=r"has another kind of device \(cpu\) than process 0 on host0 \(cuda\)"):
         Processes.join(CPU)
@@ -285,7 +288,7 @@ def test_one_process_of_each_machine_downloads_and_memory_is_that_of_the_machine
     agreement.download_imagenet_weights(Processes(3, 4, CPU, store), "vgg19_bn")
     assert len(downloads) == 1 and "vgg19_bn" in downloads[0]
     as_started_by_torchrun(monkeypatch, WORLD_SIZE=16)
-    assert (utils.number_of_processes(), utils.processes_here()) == (16, 2)
+    assert (number_of_processes(), processes_here()) == (16, 2)
 
 
 def test_digests_tell_networks_apart():

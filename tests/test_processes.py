@@ -25,14 +25,14 @@ STEPS = '''
 import sys
 from dataclasses import replace
 import torch
-from models.parallel import Processes
-from options.recipes import GANRecipe, GANShape, RecognizerRecipe
 from evaluation.recognition import evaluate
+from models.backbones import VGG_fx
+from models.parallel import Processes
 from models.recognizer import Examples, Recognizer, real_features
 from models.swap import Extras, Pair
 from models.swap_gan import SwapGAN
-from models.backbones import VGG_fx
 from models.vgg import VGG, Perceptual
+from options.recipes import GANRecipe, GANShape, RecognizerRecipe
 
 torch.set_num_threads(1)
 cpu = torch.device("cpu")
@@ -157,6 +157,7 @@ import os
 import sys
 import train
 import utils
+from system.command import run_command
 from training.trainer import Run
 
 calls, after_step = [], Run.after_step
@@ -170,7 +171,7 @@ def failing(self, *words, **settings):
 
 
 Run.after_step = failing
-utils.run_command(train.main)
+run_command(train.main)
 """
 
 

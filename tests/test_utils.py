@@ -18,6 +18,8 @@ import torch
 import utils
 from conftest import REPOSITORY, ended
 from evaluation.metrics import Report
+from system.command import run_command
+from system.torch_files import load_checkpoint
 from utils import UserError, fingerprint
 
 
@@ -25,7 +27,7 @@ from utils import UserError, fingerprint
     (UserError("what\nis   wrong"), 2, "what is wrong"), (utils.Stopped(15, "stopped"), 143, "stopped"),
     (KeyboardInterrupt(), 130, "interrupted"), (MemoryError(), 2, "not enough memory"),
     (OSError(errno.ENOSPC, "No space left on device", "x.pth"), 2, "x.pth: No space left on device"),
-    (UnicodeEncodeError("utf-8", "\udcff", 0, 1, "surrogates not allowed"), 2, "no text")])
+    (UnicodeEncodeError("utf-8", "\udcff", 0, 1, "surrogates not allowed"), 2, "not valid Unicode")])
 def test_a_users_trouble_is_one_line(error, code, words):
     def fail() -> None:
         raise error
@@ -46,17 +48,17 @@ def test_a_package_that_is_not_installed_is_one_line(tmp_path, words, package):
 
 
 def test_a_closed_pipe_is_no_error():
-    program = "import utils; utils.run_command(lambda: [print('x' * 100) for _ in range(1000)])"
+    program = "from system.command import run_command; run_command(lambda: [print('x' * 100) for _ in range(1000)])"
     process = subprocess.Popen([sys.executable, "-c", program], cwd=REPOSITORY, stdout=subprocess.PIPE,
                                stderr=subprocess.PIPE)
     process.stdout.close()
     assert process.stderr.read() == b"" and process.wait() == 141
 
 
-PRINTER = ("import sys; sys.path.insert(0, {0!r}); import utils\n"
+PRINTER = ("import sys; sys.path.insert(0, {0!r}); import utils; from system.command import run_command\n"
            "def main():\n    print('ä – ü'); print('warning: ß', file=sys.stderr)\n"
            "    list(utils.progress(range(3), 'Ö'))\n    raise utils.UserError('– ' + {1!r})\n"
-           "utils.run_command(main)")
+           "run_command(main)")
 
 
 @pytest.mark.parametrize("redirect", ["", "2>&-", ">&-", ">&- 2>&-", "<&- >&- 2>&-"])
@@ -70,7 +72,7 @@ def test_terminals_without_letters_and_closed_streams(redirect):
 
 def test_a_bug_of_ours_is_not_hidden():
     with pytest.raises(ZeroDivisionError):
-        utils.run_command(lambda: 1 / 0)
+        run_command(lambda: 1 / 0)
 
 
 def test_seeds_are_functions_of_their_stream():
@@ -101,7 +103,7 @@ def test_numpy_scalars_of_either_numpy_are_read(tmp_path, module):
     if module:
         content = path.read_bytes().replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n")
         path.write_bytes(content.replace(b"cnumpy.core.multiarray\n", f"c{module}\n".encode()))
-    assert utils.load_checkpoint(path)["acc"] == 12.5
+    assert load_checkpoint(path)["acc"] == 12.5
 
 
 def test_json_holds_no_bare_nan(tmp_path):
@@ -116,9 +118,10 @@ def test_json_holds_no_bare_nan(tmp_path):
 @pytest.mark.parametrize("kept", [False, True])
 def test_freed_memory_is_kept_for_the_next_array(kept):
     program = f"""
-import numpy, utils
+import numpy
+from system.command import keep_freed_memory
 if {kept}:
-    utils.keep_freed_memory()
+    keep_freed_memory()
 numpy.ones(2 ** 25)  # 256 MiB, freed at once
 print(next(line for line in open("/proc/self/status") if line.startswith("VmRSS")).split()[1])
 """

@@ -21,6 +21,8 @@ from datasets.lists import read_lines
 from datasets.pictures import BadPicture, fault_when_decoded, read_picture
 from models.checkpoints import read_perceptual
 from models.vgg import VGG
+from system.command import run_command
+from system.devices import pick_device
 from utils import UserError
 
 LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "5" * 64 + "\nsize 232589\n"
@@ -167,9 +169,9 @@ def test_what_a_system_lacks_is_said_in_its_words(monkeypatch, tmp_path, capsys)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5")
     with pytest.raises(UserError, match="CUDA_VISIBLE_DEVICES=5 numbers GPUs anew: the first that it names is --gpu 0"):
-        utils.pick_device([5])
+        pick_device([5])
     monkeypatch.setattr(tempfile, "tempdir", None)
     monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [str(tmp_path / "nowhere")])
     with pytest.raises(SystemExit) as end:
-        utils.run_command(tempfile.mkdtemp)
+        run_command(tempfile.mkdtemp)
     assert end.value.code == 2 and "name one with TMPDIR=DIR" in capsys.readouterr().err

@@ -8,10 +8,10 @@ from itertools import islice
 
 import torch
 
-import utils
 from datasets.loading import Images
 from models.parallel import Processes
 from options.config import Config
+from system.devices import pick_device, synchronize
 from training.batches import batches_per_synthesis
 from training.data import checked_data, selection, split_for
 from training.memory import GIB, needed
@@ -26,7 +26,7 @@ STEPS = 3  # timed steps of a phase, after as many that are not
 def dry_run(config: Config) -> None:
     """Print schedule, images, sizes, memory and time of a training; only a temporary directory is written to."""
     members = config.members() if config.is_series else [config]
-    device = utils.pick_device(config.hardware.gpu)
+    device = pick_device(config.hardware.gpu)
     member = members[0]
     layout = split_for(member, checked_data(member, 1))
     member = with_precision(member, len(layout.expressions), device, Processes())
@@ -89,5 +89,5 @@ def do_steps(phase: Phase, batches, count: int, device: torch.device) -> dict[st
     metrics: dict[str, torch.Tensor] = {}
     for batch in islice(batches, count):
         metrics = phase.step(batch)
-    utils.synchronize(device)
+    synchronize(device)
     return metrics

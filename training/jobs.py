@@ -14,6 +14,8 @@ from typing import Sequence
 import utils
 from options.command_line import to_argv
 from options.config import Config
+from system.command import noted_signals
+from system.processes import SIDE_BY_SIDE
 from utils import UserError
 
 PROGRAM = Path(__file__).resolve().parents[1] / "train.py"
@@ -37,7 +39,7 @@ def train_side_by_side(members: Sequence[Config], jobs: int, gpu: Sequence[int] 
     others; afterwards UserError names its output.
     """
     waiting, running, failed = list(members), [], []
-    with utils.noted_signals() as arrived:
+    with noted_signals() as arrived:
         try:
             stop_sent = False
             while running or waiting:
@@ -77,7 +79,7 @@ def start_job(member: Config, slot: int, gpu: Sequence[int] | None, jobs: int, f
     if gpu is not None:
         member = member.replaced(gpu=[gpu[slot % len(gpu)]])
     environment = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs)), **os.environ,
-                   utils.SIDE_BY_SIDE: str(jobs)}
+                   SIDE_BY_SIDE: str(jobs)}
     with open(output, "a" if member.run.auto_restore else "w", encoding="utf-8") as file:
         process = subprocess.Popen([sys.executable, str(PROGRAM), *to_argv(member)], env=environment,
                                    stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT)

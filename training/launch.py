@@ -8,22 +8,23 @@ from pathlib import Path
 
 import torch
 
-import utils
 from commands.matrix import check_results
 from datasets.files import check_figure, check_output
+from models.checkpoints import RUN_FOLDERS
 from models.parallel import Processes
 from options.config import Config
+from system.devices import pick_device, visible_gpus_note
+from system.processes import number_of_processes
 from training.data import checked_data, draws_demo, is_demo, split_for
-from models.checkpoints import RUN_FOLDERS
 from utils import UserError
 
 
 def begin(config: Config) -> tuple[torch.device, Processes]:
     """Do what comes once before all runs of a command; return the device of this process, and all processes."""
-    utils.number_of_processes()
+    number_of_processes()
     check_places(config)
     start_processes(config)
-    device = utils.pick_device(config.hardware.gpu)
+    device = pick_device(config.hardware.gpu)
     set_backends(config.hardware.deterministic)
     if config.hardware.compile:
         check_compiler(device)
@@ -41,7 +42,7 @@ def start_processes(config: Config) -> None:
     count = torch.cuda.device_count()
     if len(set(gpu)) < len(gpu) or not 0 <= min(gpu) <= max(gpu) < count:
         raise UserError(f"--gpu {' '.join(map(str, gpu))}: different GPUs are needed, this machine has {count}, "
-                        f"numbered from 0{utils.visible_gpus_note()}")
+                        f"numbered from 0{visible_gpus_note()}")
     if not draws_demo(config):
         layout = checked_data(config, len(gpu))  # a mistake in the data is one line here, and many there
         for member in config.members() if config.is_series else [config]:

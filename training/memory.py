@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import torch
 
-import utils
 from datasets.layout import Layout
+from models.backbones import BACKBONES
 from models.discriminator import Discriminators
 from models.generator import Generator
-from options.config import Config
-from models.backbones import BACKBONES
 from models.vgg import VGG
+from options.config import Config
+from system.devices import installed_memory
+from system.processes import processes_here
 from training.batches import batches_per_synthesis
 from utils import UserError
 
@@ -29,7 +30,7 @@ def check_memory(config: Config, layout: Layout, mixed: bool, world: int) -> Non
     For GPUs there is no such check: what autograd keeps there is several times what these shapes tell.
     """
     weights, maps, images = needed(config, layout, mixed, world)
-    here, there = utils.processes_here(), utils.installed_memory()
+    here, there = processes_here(), installed_memory()
     parts = {"networks": weights * here, "batches": maps * here, "images": images * here}
     total = sum(parts.values())
     if there and total > there:

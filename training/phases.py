@@ -25,6 +25,7 @@ from models.vgg import VGG
 from options.config import GANSchedule, PerceptualOptions, RecognizerSchedule
 from options.recipes import GANRecipe, GANShape, RecognizerRecipe, RecognizerShape
 from pictures.sheets import sheet
+from system.torch_files import save_checkpoint
 from training.batches import batches_per_synthesis, further_batches, with_codes
 from training.context import TrainingContext
 from training.processes import share_file
@@ -153,7 +154,7 @@ class PerceptualPhase:
                                 f"{self._best['acc']:.1f} %); start anew with more --perceptual_epochs, another "
                                 "--perceptual_lr or --perceptual FILE, or go on with --restore --force")
             if self.context.processes.main:
-                utils.save_checkpoint(self.own_file, {**self._best, "config": self.context.metadata})
+                save_checkpoint(self.own_file, {**self._best, "config": self.context.metadata})
             share_file(self.own_file, self.context.processes, self.context.folder, trained=True)
             self._recognizer, self._best = None, {"acc": -1.0, "step": 0, "net": {}}
         return self.context.selection_metric(acc)

@@ -12,8 +12,8 @@ from commands.grid import save_sheet
 from commands.matrix import evaluate_split, write_report
 from commands.report import save_report
 from commands.swap import swap
-from datasets.folds import fold_list, list_text
 from datasets.exemplars import typical_images
+from datasets.folds import fold_list, list_text
 from datasets.layout import Layout
 from datasets.loading import Images, contents
 from datasets.splits import pair_lines, training_pairs
@@ -21,6 +21,7 @@ from models.checkpoints import gan_config, load_gan_networks, load_recognizer, s
 from models.parallel import Processes
 from models.swap_gan import SwapGAN
 from options.config import Config
+from system.command import noted_signals
 from training.context import TrainingContext
 from training.data import (check_fold, check_overwrite, checked_data, checkpoint_metadata, decoded_images, draw_demo,
                            is_demo, selection, split_for)
@@ -79,7 +80,7 @@ def train_run(config: Config, device: torch.device, processes: Processes, all_da
         processes.first(lambda: print_position(run))
     check_agreement(run)
     processes.first(lambda: write_plan(run, config, pairs))
-    with utils.noted_signals() as run.stop_signal:
+    with noted_signals() as run.stop_signal:
         fit(run)
     processes.first(lambda: report(config, layout, run.phases["gan"].gan, all_images))
 

@@ -22,6 +22,8 @@ from models.parallel import Processes
 from options.command_line import adopted
 from options.config import Config
 from options.schema import check, list_of, whole_number
+from system.devices import gpus
+from system.processes import main_process
 from training.data import check_fold, check_overwrite, checked_data, decoded_images, draw_demo, split_for
 from training.jobs import train_side_by_side
 from training.launch import begin, check_places
@@ -35,7 +37,7 @@ COUNTS = {"counts": list_of(list_of(whole_number()))}
 def train_series(config: Config) -> None:
     """Train all runs of the series, or what is left of them, and pool their results."""
     directory, members = SeriesDirectory(config.run.checkpoint_dir), config.members()
-    if utils.main_process():
+    if main_process():
         directory.lock_if_there()
     device, processes = begin(config) if config.series.jobs == 1 else (None, Processes())
     with processes:
@@ -47,7 +49,7 @@ def train_series(config: Config) -> None:
         if config.run.overwrite:  # the old series is out of the way as a whole
             members = [member.replaced(overwrite=False) for member in members]
         if config.series.jobs > 1:
-            train_side_by_side(members, config.series.jobs, config.hardware.gpu or utils.gpus(), directory.folder)
+            train_side_by_side(members, config.series.jobs, config.hardware.gpu or gpus(), directory.folder)
         else:
             train_in_turn(config, directory, members, layout, device, processes)
         processes.first(lambda: pool(config, members, layout))

@@ -12,7 +12,8 @@ import torch
 
 from models.state_dicts import LARGEST, fault_of_weights
 from options.schema import check, list_of, text
-from utils import UserError, load_checkpoint, read_json, save_checkpoint, sha256, write_json
+from system.torch_files import load_checkpoint, save_checkpoint
+from utils import UserError, read_json, sha256, write_json
 
 STATE_FORMAT = 3  # raised whenever older training states can no longer be resumed
 RATE_FLAGS = {"perceptual": "--perceptual_lr", "gan": "--lr", "recognizer": "--vgg_lr"}  # the learning rate of a phase

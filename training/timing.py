@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Mapping, Sequence
 
-import utils
+from system.devices import synchronize
 
 if TYPE_CHECKING:
     import torch
@@ -28,12 +28,12 @@ class Speedometer:
         if self._images is not None:
             self._images += images
             return
-        utils.synchronize(self.device)
+        synchronize(self.device)
         self._images, self._started = 0, time.perf_counter()
 
     def metrics(self, processes: int = 1) -> dict[str, float]:
         """Return the images per second of all processes; nothing before the second step."""
-        utils.synchronize(self.device)
+        synchronize(self.device)
         if not self._images:
             return {}
         return {"images_per_second": self._images * processes / (time.perf_counter() - self._started)}
