@@ -77,7 +77,7 @@ def test_without_its_loss_reconstructions_are_not_made_and_nothing_else_changes(
         parameters.append(torch.cat([p.detach().flatten() for p in gan.generator.parameters()]))
     torch.testing.assert_close(*parameters)
     edits = gan.generator(pair(3), alpha5=True, rebuild=0)
-    assert edits.a_rebuilt is None and edits.b_rebuilt is None and edits.d_half.shape == edits.c.shape
+    assert edits.a_rebuilt is None and edits.b_rebuilt is None and edits.d_interpolated.shape == edits.c.shape
 
 
 def test_lazy_losses_are_those_of_every_third_pair():

@@ -10,7 +10,7 @@ from models.backbones import BACKBONES, VGG_fx
 from models.beyond import even_phases
 from models.discriminator import LabelledConv
 from models.generator import EditConv
-from models.layers import UP, Normalization, add_to_each, halved, up_layers
+from models.layers import UP, Normalization, add_to_each, average_pool_2x2, up_layers
 from models.vgg import classify, vgg_classifier
 
 
@@ -52,7 +52,7 @@ def test_fast_sums_and_halves_are_those_of_the_plain_form_and_keep_channels_last
     last = {"memory_format": torch.channels_last}
     edits, source, image = (torch.rand(n, 5, 4, 6).to(**last).requires_grad_() for n in (6, 2, 2))
     for inputs, fast, plain in (((edits, source), add_to_each, lambda a, b: a + b.repeat(3, 1, 1, 1)),
-                                ((image,), halved, lambda x: torch.nn.functional.avg_pool2d(x, 2))):
+                                ((image,), average_pool_2x2, lambda x: torch.nn.functional.avg_pool2d(x, 2))):
         ours, theirs = fast(*inputs), plain(*inputs)
         weights = torch.rand_like(ours)
         gradients = torch.autograd.grad(ours, inputs, weights)
@@ -103,7 +103,7 @@ def test_resnet_meets_the_codes_as_vgg_does_and_has_torchvisions_layers(side):
     trunk = torch.nn.Sequential(*list(theirs.eval().children())[:-2])
     torch.testing.assert_close(network.features(image), trunk(image))
     for halvings in range(1, 5):
-        assert network.features[:network.layers_to(halvings)](image).shape[-1] == side >> halvings
+        assert network.features[:network.layers_before_downsampling(halvings)](image).shape[-1] == side >> halvings
     narrow = BACKBONES["resnet18"](3, vgg_width=8, base_width=8)
     again = BACKBONES["resnet18"].fitting(narrow.state_dict())
     again.load_state_dict(narrow.state_dict())

@@ -55,17 +55,17 @@ def steps(processes):
         images = torch.rand(2, total, 3, 32, 32, generator=data) * 2 - 1
         a, b = torch.full((total,), step % 3), (torch.arange(total) % 2 + 1 + step) % 3
         same = torch.arange(total) % 2 == 0
-        own = [tensor[processes.share] for tensor in (images[0], images[1], a, b)]
-        truth, known = torch.cat([own[1], own[0]]), same[processes.share].repeat(2)
+        own = [tensor[processes.rank_slice] for tensor in (images[0], images[1], a, b)]
+        truth, known = torch.cat([own[1], own[0]]), same[processes.rank_slice].repeat(2)
         metrics.append(gan.step(Pair(*own, Extras(truth, known, known)), torch.Generator().manual_seed(step), total))
-        label = b[processes.share]
+        label = b[processes.rank_slice]
         recognizer.recipe = replace(recognizer.recipe, guided=step % 2 == 1)
-        real = int((torch.arange(total)[processes.share] < 4).sum())
+        real = int((torch.arange(total)[processes.rank_slice] < 4).sum())
         metrics.append(recognizer.step(Examples(label, (own[0], real_features(gan.encoder, own[0])), real, (4, 3))))
     images, labels = torch.rand(11, 3, 32, 32, generator=data) * 2 - 1, torch.arange(11) % 3
-    report = evaluate(recognizer, gan.encoder, [(images[processes.share], labels[processes.share])], 3)
-    if processes.main:
-        torch.save({"gan": {name: gan.network(name).state_dict() for name in gan.STATES},
+    report = evaluate(recognizer, gan.encoder, [(images[processes.rank_slice], labels[processes.rank_slice])], 3)
+    if processes.is_main:
+        torch.save({"gan": {name: gan.network(name).state_dict() for name in gan.NETWORKS},
                      "recognizer": recognizer.network.state_dict(), "metrics": metrics,
                      "counts": torch.from_numpy(report.counts)}, sys.argv[1])
 

@@ -53,7 +53,7 @@ class TrainingContext:
 
     def load(self, plan: Plan, start: int) -> Iterator[Loaded]:
         """Return this process's part of the plan's batches from batch ``start`` on."""
-        return load(self.images, plan[start:], self.num_workers, self.device.type == "cuda", self.processes.share)
+        return load(self.images, plan[start:], self.num_workers, self.device.type == "cuda", self.processes.rank_slice)
 
     def evaluate_for_selection(self, recognizer: Recognizer, encoder: Encoder | None) -> tuple[float, Report | None]:
         """Return the accuracy in percent on the selection images and the whole report; -1 and None if there are none.
@@ -62,7 +62,7 @@ class TrainingContext:
         """
         if not self.selection_images.samples:
             return -1.0, None
-        batches = self.selection_images.evaluation_batches(64, self.device, self.num_workers, self.processes.share)
+        batches = self.selection_images.evaluation_batches(64, self.device, self.num_workers, self.processes.rank_slice)
         report = evaluate(recognizer, encoder, batches, self.num_classes)
         return report.mean_class_accuracy if self.balanced else report.accuracy, report
 

@@ -123,7 +123,7 @@ def decoded_images(config: Config, samples: Sequence[Sample], directory: RunDire
         if anew or not store.is_made():
             store.make()
 
-    processes.first(write)
+    processes.run_on_main(write)
     if processes.any(not store.is_made()):  # on some machine
         if config.loading.cache == "auto":
             return Images(samples, size, "none")
@@ -152,5 +152,5 @@ def draw_demo(config: Config, processes: Processes) -> None:
             make_dataset(config.data.data_dir, image_size=config.shape.image_size)
 
     if draws_demo(config):
-        processes.first(draw)
-        processes.first_here(draw)  # on machines that do not see the main process's files
+        processes.run_on_main(draw)
+        processes.run_on_each_machine(draw)  # on machines that do not see the main process's files

@@ -81,7 +81,7 @@ class PerceptualPhase:
     def _check_start(self) -> None:
         """Raises UserError if there is no perceptual network and none is to be trained, or if it is unusable."""
         if self.file.is_file():
-            if self.context.processes.main:  # its data_dir is that of the main process's machine
+            if self.context.processes.is_main:  # its data_dir is that of the main process's machine
                 self._check_file()
         elif self.options.perceptual:
             raise UserError(f"--perceptual {self.file}: no such file")
@@ -153,7 +153,7 @@ class PerceptualPhase:
                 raise UserError(f"the best perceptual network of {self.epochs} epochs is near chance (accuracy "
                                 f"{self._best['acc']:.1f} %); start anew with more --perceptual_epochs, another "
                                 "--perceptual_lr or --perceptual FILE, or go on with --restore --force")
-            if self.context.processes.main:
+            if self.context.processes.is_main:
                 save_checkpoint(self.own_file, {**self._best, "config": self.context.metadata})
             share_file(self.own_file, self.context.processes, self.context.folder, trained=True)
             self._recognizer, self._best = None, {"acc": -1.0, "step": 0, "net": {}}
@@ -222,7 +222,7 @@ class GANPhase:
 
     def end_epoch(self, epoch: int, means: dict[str, float]) -> dict[str, float]:
         """Write the networks and a sheet, and warn if the discriminators were hardly trained."""
-        if not self.context.processes.main:
+        if not self.context.processes.is_main:
             return {}
         if means["D_updated"] < 0.5:
             print(f"warning: the discriminators were updated in {100 * means['D_updated']:.0f} % of the steps of this "
@@ -259,8 +259,8 @@ class GANPhase:
         if self.recipe.vgg_loss and not self.perceptual.file.is_file():
             raise UserError(f"--restore {epoch}: {self.perceptual.file} is not there; give the perceptual network with "
                             "--perceptual FILE, or do without with --no_vgg_loss")
-        load_gan_networks(self.context.folder / "model", self.gan, epoch, tuple(self.gan.STATES))
-        self.gan.start_from_used()
+        load_gan_networks(self.context.folder / "model", self.gan, epoch, tuple(self.gan.NETWORKS))
+        self.gan.start_from_average()
         self.gan.steps = epoch * self.steps(0)
 
 
@@ -361,7 +361,7 @@ class RecognizerPhase:
         acc, _ = self.context.evaluate_for_selection(self.recognizer, self.gan.encoder)
         if self.context.is_kept(acc, self.best_acc):
             self.best_acc = acc
-            if self.context.processes.main:
+            if self.context.processes.is_main:
                 save_recognizer(self.context.folder / "VGG", self.recognizer, self.gan.encoder, acc,
                                 self.context.metadata)
         return acc

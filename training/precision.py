@@ -38,7 +38,7 @@ def with_precision(config: Config, num_classes: int, device: torch.device, proce
                                       and not config.hardware.deterministic)
     able = not processes.any(not able)
     if able and device.type == "cpu":
-        able = processes.first(lambda: bf16_pays(config, num_classes))
+        able = processes.run_on_main(lambda: bf16_pays(config, num_classes))
     return config.replaced(amp="bf16" if able else "off")
 
 

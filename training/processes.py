@@ -33,7 +33,7 @@ def agreed_config(config: Config, restoring: bool, processes: Processes) -> Conf
     if not restoring:
         shared = sorted((name, repr(value)) for name, value in values.items() if name not in OWN)
         processes.check_same({"options": fingerprint(shared)}, SAME_COMMAND)
-    theirs = processes.first(lambda: values)
+    theirs = processes.run_on_main(lambda: values)
     own = {name: values[name] for name in OWN if values[name] is not None}
     return Config.of({**theirs, **own})
 
@@ -45,7 +45,7 @@ def share_file(path: Path, processes: Processes, folder: Path, trained: bool = F
     """
     if processes.world == 1:
         return
-    known = processes.first(lambda: utils.sha256(path) if path.is_file() else None)
+    known = processes.run_on_main(lambda: utils.sha256(path) if path.is_file() else None)
 
     def is_missing() -> bool:
         there = utils.sha256(path) if path.is_file() else None
@@ -55,11 +55,11 @@ def share_file(path: Path, processes: Processes, folder: Path, trained: bool = F
             raise UserError(f"{path}: is not what process 0 has under this name; delete it here, or copy its file")
         return there != known
 
-    missing = processes.first_here(is_missing)
+    missing = processes.run_on_each_machine(is_missing)
     if not processes.any(missing):
         return
-    own = torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.uint8) if processes.main else None
-    content = processes.send(own)
+    own = torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.uint8) if processes.is_main else None
+    content = processes.broadcast(own)
 
     def write() -> None:
         if missing:
@@ -68,22 +68,22 @@ def share_file(path: Path, processes: Processes, folder: Path, trained: bool = F
             with utils.atomic_file(path) as handle:
                 handle.write(content.numpy())
 
-    processes.first_here(write)
+    processes.run_on_each_machine(write)
 
 
 def download_imagenet_weights(processes: Processes, backbone: str) -> None:
     """Let one process of each machine download them; the others find them in torch's cache."""
     if processes.world > 1:
         urls = {VGG.weights, BACKBONES[backbone].weights}
-        processes.first_here(lambda: [imagenet_weights(url) for url in urls] and None)
+        processes.run_on_each_machine(lambda: [imagenet_weights(url) for url in urls] and None)
 
 
 def restore_everywhere(run: Run, restore: Callable[[], None]) -> None:
     """Restore a run in the main process, whose files count, and send its state to the others."""
-    run.processes.first(restore)
+    run.processes.run_on_main(restore)
     if run.processes.world > 1:
-        state = run.processes.send(run.state() if run.processes.main else None)
-        if not run.processes.main:
+        state = run.processes.broadcast(run.state() if run.processes.is_main else None)
+        if not run.processes.is_main:
             run.load_state(state)
 
 

@@ -52,9 +52,9 @@ def train_run(config: Config, device: torch.device, processes: Processes, all_da
     ``all_data`` and ``all_images`` are those of a series, whose images are decoded once.
     """
     directory = RunDirectory(config.run.checkpoint_dir)
-    processes.first(directory.lock_if_there)
+    processes.run_on_main(directory.lock_if_there)
     draw_demo(config, processes)
-    restoring = processes.first(lambda: should_resume(config, directory))
+    restoring = processes.run_on_main(lambda: should_resume(config, directory))
     config = agreed_config(config, restoring, processes)
     layout = split_for(config, all_data or checked_data(config, processes.world))
     if restoring:
@@ -65,8 +65,8 @@ def train_run(config: Config, device: torch.device, processes: Processes, all_da
         check_memory(config, layout, amp is not None, processes.world)
     if config.run.overwrite and not restoring:
         check_overwrite(config, layout)
-        processes.first(directory.move_aside)
-        processes.first_here(directory.move_aside)
+        processes.run_on_main(directory.move_aside)
+        processes.run_on_each_machine(directory.move_aside)
     samples = layout.train + layout.target_only + selection(layout, config.recognizer.select_on)
     images = all_images.of(samples) if all_images is not None else decoded_images(
         config, samples, directory, not restoring, device, processes)
@@ -74,15 +74,15 @@ def train_run(config: Config, device: torch.device, processes: Processes, all_da
     run, pairs = build_run(config, layout, images, device, amp, processes, restoring)
     if config.run.gan_from and not restoring:
         take_gan(run, Path(config.run.gan_from) / "model")
-    processes.first(lambda: claim_run_directory(directory, config, restoring))
+    processes.run_on_main(lambda: claim_run_directory(directory, config, restoring))
     if restoring:
         restore_everywhere(run, lambda: restore(run, config.restored_epoch))
-        processes.first(lambda: print_position(run))
+        processes.run_on_main(lambda: print_position(run))
     check_agreement(run)
-    processes.first(lambda: write_plan(run, config, pairs))
+    processes.run_on_main(lambda: write_plan(run, config, pairs))
     with noted_signals() as run.stop_signal:
         fit(run)
-    processes.first(lambda: report(config, layout, run.phases["gan"].gan, all_images))
+    processes.run_on_main(lambda: report(config, layout, run.phases["gan"].gan, all_images))
 
 
 def build_run(config: Config, layout: Layout, images: Images, device: torch.device, amp: torch.dtype | None,
@@ -196,8 +196,8 @@ def take_gan(run: Run, model: Path) -> None:
         if metadata.get(name) != ours[name]:
             raise UserError(f"--gan_from: {model} holds a GAN with other {what} ({metadata.get(name)}) than "
                             f"{ours[name]}")
-    load_gan_networks(model, gan, None, tuple(gan.STATES))
-    gan.start_from_used()
+    load_gan_networks(model, gan, None, tuple(gan.NETWORKS))
+    gan.start_from_average()
 
 
 def write_plan(run: Run, config: Config, pairs: numpy.ndarray) -> None:

@@ -45,14 +45,14 @@ def train_series(config: Config) -> None:
         draw_demo(config, processes)
         layout = checked_data(config, processes.world)
         layouts = [split_for(member, layout) for member in members]
-        processes.first(lambda: prepare(config, directory, members, layouts))
+        processes.run_on_main(lambda: prepare(config, directory, members, layouts))
         if config.run.overwrite:  # the old series is out of the way as a whole
             members = [member.replaced(overwrite=False) for member in members]
         if config.series.jobs > 1:
             train_side_by_side(members, config.series.jobs, config.hardware.gpu or gpus(), directory.folder)
         else:
             train_in_turn(config, directory, members, layout, device, processes)
-        processes.first(lambda: pool(config, members, layout))
+        processes.run_on_main(lambda: pool(config, members, layout))
 
 
 def prepare(config: Config, directory: SeriesDirectory, members: Sequence[Config], layouts: Sequence[Layout]) -> None:
@@ -103,7 +103,7 @@ def train_in_turn(config: Config, directory: SeriesDirectory, members: Sequence[
     images = decoded_images(config, samples, directory, False, device, processes)
     for number, member in enumerate(members, 1):
         name = Path(member.run.checkpoint_dir).name
-        if processes.main:
+        if processes.is_main:
             print(f"\n{name}, {number} of {len(members)}", flush=True)
         try:
             train_run(member, device, processes, layout, images)

@@ -98,10 +98,10 @@ class Run:
 
     def begin(self) -> None:
         """Open the logs, and save a first state if none knows the position."""
-        if self.processes.main:
+        if self.processes.is_main:
             self.log = RunLog(self.context.folder / "log", self.log_position)
             self.speed_log = RunLog(self.context.folder / "log", sys.maxsize, "speed.csv")
-        if self.processes.first(lambda: self.was_moved or not self.states.exists()):
+        if self.processes.run_on_main(lambda: self.was_moved or not self.states.exists()):
             self.save()
 
     def remaining_stages(self) -> Iterator[Stage]:
@@ -115,7 +115,7 @@ class Run:
         self._speed, self._stage_began = Speedometer(self.context.device), (time.monotonic(), self.step)
         steps = self.phases[stage.phase].steps(stage.epoch)
         self._bar = utils.progress(batches, f"{stage.phase} {stage.epoch + 1}", steps,
-                                   initial=self.step, disable=None if self.processes.main else True)
+                                   initial=self.step, disable=None if self.processes.is_main else True)
         return self._bar
 
     def after_step(self, metrics: Metrics, images: int) -> None:
@@ -146,7 +146,7 @@ class Run:
     def after_epoch(self, metrics: dict[str, float]) -> None:
         """Log a finished stage, go to the next one, and save if that is of another phase or the last save is old."""
         stage = self.current_stage()
-        if self.processes.main:
+        if self.processes.is_main:
             metrics = {**self.means(), **metrics}
             rates = self._speed.metrics(self.processes.world)
             self.log.write(f"{stage.phase}_epoch", stage.epoch + 1, stage.epoch, metrics)
@@ -175,7 +175,7 @@ class Run:
         if not (alone or end_of_stage or self.step % self.options.log_every == 0):
             return
         minutes = min(self.options.save_minutes, MINUTES_OF_STAGES) if end_of_stage else self.options.save_minutes
-        overdue = self.processes.main and time.monotonic() - self._saved_at > 60 * minutes
+        overdue = self.processes.is_main and time.monotonic() - self._saved_at > 60 * minutes
         signum = self.stop_signal()
         if not alone:
             wishes = torch.tensor([signum, overdue], device=self.context.device)
@@ -189,7 +189,7 @@ class Run:
     def save(self) -> None:
         """Save the whole state. Raises UserError for losses or networks beyond all reason."""
         self._check_finite({name: float(total) for name, (total, _) in self._sums.items()})
-        self.processes.first(self._write)
+        self.processes.run_on_main(self._write)
         self._saved_at = time.monotonic()
 
     def _write(self) -> None:
