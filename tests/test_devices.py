@@ -30,8 +30,8 @@ from system.devices import gpus, pick_device
 from system.processes import number_of_processes, processes_here
 from training import precision, processes as agreement
 from training.launch import check_compiler
-from training.memory import check_memory, needed
-from training.precision import amp_dtype, computes_bf16, with_precision
+from training.memory import check_memory, estimate_memory
+from training.precision import amp_dtype, supports_bf16, with_precision
 from utils import UserError
 
 CUDA, CPU = torch.device("cuda", 1), torch.device("cpu")
@@ -70,7 +70,7 @@ def test_the_chosen_gpu_is_the_current_one_and_its_capability_decides_on_bf16(mo
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capabilities[device.index])
     device = pick_device([1])
     assert (device, current) == (CUDA, [1])
-    assert not computes_bf16(device) and computes_bf16(torch.device("cuda", 0))
+    assert not supports_bf16(device) and supports_bf16(torch.device("cuda", 0))
     assert gpus() == [0, 1]
     as_started_by_torchrun(monkeypatch)
     assert pick_device([1, 0]).index == 1
@@ -82,11 +82,11 @@ def test_a_cpu_takes_bf16_where_it_has_it_and_it_pays_and_the_run_keeps_the_choi
     with_it, without = tmp_path / "with", tmp_path / "without"
     with_it.write_text("processor: 0\nflags\t\t: fpu avx512f avx512_bf16 fma\n")
     without.write_text("processor: 0\nflags\t\t: fpu avx512f fma\n")
-    assert computes_bf16(CPU, with_it) and not computes_bf16(CPU, without) and not computes_bf16(CPU, tmp_path / "none")
-    monkeypatch.setattr(precision, "computes_bf16", lambda device: True)
-    monkeypatch.setattr(precision, "steps_of", lambda config, n, amp: amp)
+    assert supports_bf16(CPU, with_it) and not supports_bf16(CPU, without) and not supports_bf16(CPU, tmp_path / "none")
+    monkeypatch.setattr(precision, "supports_bf16", lambda device: True)
+    monkeypatch.setattr(precision, "build_step", lambda config, n, amp: amp)
     seconds = {None: 1.0, torch.bfloat16: 0.5}
-    monkeypatch.setattr(precision, "fastest", lambda steps, budget: [seconds[step] for step in steps])
+    monkeypatch.setattr(precision, "least_seconds", lambda steps, budget: [seconds[step] for step in steps])
     wide, narrow = read_config(["--base_width=32", "--vgg_width=16"]), read_config(["--base_width=16", "--vgg_width=8"])
     assert with_precision(wide, 6, CPU, Processes()).hardware.amp == "bf16"
     assert with_precision(narrow, 6, CPU, Processes()).hardware.amp == "off"
@@ -101,7 +101,7 @@ def test_a_cpu_takes_bf16_where_it_has_it_and_it_pays_and_the_run_keeps_the_choi
 
 def test_timed_steps_run_in_both_precisions():
     config = read_config(["--image_size=32", "--base_width=4", "--vgg_width=4", "--fc_width=16", "--vgg_init=none"])
-    seconds = precision.fastest([precision.steps_of(config, 3, amp) for amp in (None, torch.bfloat16)], 0)
+    seconds = precision.least_seconds([precision.build_step(config, 3, amp) for amp in (None, torch.bfloat16)], 0)
     assert all(0 < each < 60 for each in seconds)
 
 
@@ -120,10 +120,10 @@ def test_what_exceeds_the_machine_is_refused_with_the_figure(faces):
     for words in (["--base_width=1024", "--vgg_width=1024", "--fc_width=65536"], ["--batch_size=65536"],
                   ["--vgg_batch_size=65536"], ["--image_size=2048", "--batch_size=1000"]):
         config = read_config(["--vgg_init=none", *words])
-        assert "GiB of memory are needed" in refused(lambda: check_memory(config, layout, False, 1))
+        assert "GiB of memory are estimate_memory" in refused(lambda: check_memory(config, layout, False, 1))
     check_memory(read_config(["--image_size=64", "--vgg_width=8", "--base_width=16"]), layout, False, 1)
     cached = read_config(["--cache=ram", "--image_size=32"])
-    assert needed(cached, layout)[2] == 3 * 32 ** 2 * len(layout.train) and layout.test  # those that training looks at
+    assert estimate_memory(cached, layout)[2] == 3 * 32 ** 2 * len(layout.train) and layout.test  # those that training looks at
 
 
 def test_a_machine_without_a_compiler(monkeypatch):

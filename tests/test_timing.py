@@ -26,9 +26,9 @@ def test_time_left_is_that_of_the_phases_that_were_timed():
     left = TimeLeft()
     left.measure("perceptual", 10.0, 5)
     stages = all_stages(3, 4, 2, 1)
-    assert left.of(stages, PHASES) == (2 * 5 * (1 + 2 + 3), ["gan", "recognizer"])
+    assert left.estimate(stages, PHASES) == (2 * 5 * (1 + 2 + 3), ["gan", "recognizer"])
     left.measure("gan", 30.0, 10)
-    assert left.of(stages[3:], PHASES) == (3 * 10 * (1 + 2 + 3 + 4), ["recognizer"])
+    assert left.estimate(stages[3:], PHASES) == (3 * 10 * (1 + 2 + 3 + 4), ["recognizer"])
     assert left.as_text(stages[3:], PHASES) == "5 min + recognizer left" and left.as_text([], PHASES) == "training done"
     durations = [duration(seconds) for seconds in (0.4, 89, 91, 5400, 36240)]
     assert durations == ["0 s", "89 s", "2 min", "1 h 30 min", "10 h 4 min"]

@@ -1,4 +1,4 @@
-"""What all phases of a training share."""
+"""The data and settings that all phases of a training share."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from models.recognizer import Recognizer
 class TrainingContext:
     """The data of a run, its directory and seed, and the device and processes on which it is trained.
 
-    The networks learn from ``images`` and are chosen on ``selection_images`` (``select_on``: val, test or none), by
-    mean class accuracy if ``balanced``. ``metadata`` is what a checkpoint needs to be used on its own. """
+    The networks are trained on ``images`` and chosen on ``selection_images`` (``select_on``: val, test or none), by
+    mean class accuracy if ``balanced``. ``metadata`` is stored in checkpoints, so that they can be used alone. """
 
     folder: Path
     seed: int
@@ -48,7 +48,7 @@ class TrainingContext:
         return len(self.layout.expressions)
 
     def seed_torch(self, *stream: int | str) -> None:
-        """Seed torch's global generators, from which dropout and initialization draw, for one stream."""
+        """Seed torch's global generators, from which dropout and initialization draw, with a derived seed."""
         torch.manual_seed(utils.derived_seed(self.seed, *stream))
 
     def load(self, plan: Plan, start: int) -> Iterator[Loaded]:
@@ -67,7 +67,7 @@ class TrainingContext:
         return report.mean_class_accuracy if self.balanced else report.accuracy, report
 
     def is_kept(self, accuracy: float, best: float) -> bool:
-        """Whether a network replaces the one kept so far, whose accuracy is ``best``.
+        """Return whether a network replaces the one kept so far, whose accuracy is ``best``.
 
         With ``--select_on none`` every network does, and with ``test`` only a strictly better one, as in the published
         code.
@@ -77,5 +77,5 @@ class TrainingContext:
         return accuracy > best if self.select_on == "test" else accuracy >= best
 
     def selection_metric(self, accuracy: float) -> dict[str, float]:
-        """Return an accuracy on the selection images under the name it has in the log; nothing if there are none."""
+        """Return an accuracy on the selection images by its name in the log; empty if there are no such images."""
         return {f"{'test' if self.select_on == 'test' else 'val'}_acc": accuracy} if accuracy >= 0 else {}

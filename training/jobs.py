@@ -1,4 +1,4 @@
-"""The runs of a series side by side, each as a process of its own whose output goes into a file."""
+"""Train the runs of a series side by side, each in a process of its own whose output goes into a file."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SECONDS_BETWEEN_LOOKS = 0.1
 
 @dataclass(frozen=True)
 class Job:
-    """A run in its process; ``slot`` is its number among those that are trained at the same time."""
+    """A run in its process; ``slot`` is its number among those that run at the same time."""
 
     name: str
     slot: int
@@ -35,8 +35,8 @@ class Job:
 def train_side_by_side(members: Sequence[Config], jobs: int, gpu: Sequence[int] | None, folder: Path) -> None:
     """Train the runs, ``jobs`` at a time, with their output in ``folder/<name>.txt``.
 
-    SIGINT and SIGTERM are passed on: all save and stop, and this raises Stopped. A run that fails does not stop the
-    others; afterwards UserError names its output.
+    Raises Stopped after SIGINT or SIGTERM, which is passed on so that all runs save their state, and UserError that
+    names the output of runs that failed, after the other runs have ended.
     """
     waiting, running, failed = list(members), [], []
     with noted_signals() as arrived:
@@ -73,7 +73,7 @@ def train_side_by_side(members: Sequence[Config], jobs: int, gpu: Sequence[int] 
 
 
 def start_job(member: Config, slot: int, gpu: Sequence[int] | None, jobs: int, folder: Path) -> Job:
-    """Start a run's process; the output of an earlier one stays if the run is resumed."""
+    """Start a run's process; if the run is resumed, its output is appended to the earlier one."""
     name = Path(member.run.checkpoint_dir).name
     output = folder / f"{name}.txt"
     if gpu is not None:

@@ -1,4 +1,4 @@
-"""What a training starts with: places that can be written to, processes, a device and its backends."""
+"""The start of a training: check the output directories, start processes, choose the device and set its backends."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ from utils import UserError
 
 
 def begin(config: Config) -> tuple[torch.device, Processes]:
-    """Do what comes once before all runs of a command; return the device of this process, and all processes."""
+    """Prepare a command's runs, once for all of them; return the device of this process, and all processes.
+
+    Raises UserError if the results cannot be written, or processes and devices do not fit together.
+    """
     number_of_processes()
     check_places(config)
     start_processes(config)
@@ -35,7 +38,10 @@ def begin(config: Config) -> tuple[torch.device, Processes]:
 
 
 def start_processes(config: Config) -> None:
-    """``--gpu 0 1``: become ``torchrun`` with one process per GPU; do nothing if that is done or would be in vain."""
+    """Replace this process by ``torchrun`` with one process per GPU if ``--gpu`` names several GPUs.
+
+    Return if torchrun has started this process, or there are no GPUs. Raises UserError for unusable GPUs and data.
+    """
     gpu = config.hardware.gpu
     if gpu is None or len(gpu) < 2 or "WORLD_SIZE" in os.environ or not torch.cuda.is_available():
         return
@@ -44,7 +50,7 @@ def start_processes(config: Config) -> None:
         raise UserError(f"--gpu {' '.join(map(str, gpu))}: different GPUs are needed, this machine has {count}, "
                         f"numbered from 0{visible_gpus_note()}")
     if not draws_demo(config):
-        layout = checked_data(config, len(gpu))  # a mistake in the data is one line here, and many there
+        layout = checked_data(config, len(gpu))  # a mistake in the data is reported once here, not by each process
         for member in config.members() if config.is_series else [config]:
             split_for(member, layout)
     os.execv(sys.executable, [sys.executable, "-m", "torch.distributed.run", "--standalone",
@@ -52,7 +58,7 @@ def start_processes(config: Config) -> None:
 
 
 def set_backends(deterministic: bool) -> None:
-    """Let cuDNN try which algorithms are fastest, or let torch use deterministic ones alone (``--deterministic``)."""
+    """Let cuDNN choose the fastest algorithms by trying, or use only deterministic ones (``--deterministic``)."""
     torch.backends.cudnn.benchmark = not deterministic
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -60,7 +66,7 @@ def set_backends(deterministic: bool) -> None:
 
 
 def check_compiler(device: torch.device) -> None:
-    """Raises UserError if ``torch.compile`` does not work on this machine."""
+    """Check that ``torch.compile`` works on this machine. Raises UserError if it does not."""
     try:
         torch.compile(lambda x: torch.relu(x) * 2)(torch.ones(4, device=device))
     except Exception as error:  # a missing compiler, a GPU that is too old, a Python that is too new
@@ -69,7 +75,7 @@ def check_compiler(device: torch.device) -> None:
 
 
 def check_places(config: Config) -> None:
-    """Raises UserError if the results could not be written."""
+    """Check that the results can be written. Raises UserError if they cannot."""
     for folder in ("", *RUN_FOLDERS):
         check_output(Path(config.run.checkpoint_dir) / folder, "--checkpoint_dir", directory=True)
     if is_demo(config):

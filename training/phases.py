@@ -1,4 +1,4 @@
-"""The three phases of a training, each of which reads like its section of the paper (METHOD §1, §3, §5)."""
+"""The three phases of a training: perceptual network, GAN and recognizer (METHOD §1, §3, §5)."""
 
 from __future__ import annotations
 
@@ -51,9 +51,10 @@ def all_stages(perceptual_epochs: int, epochs: int, round_every: int, round_epoc
 # ---------------------------------------------------------------------------------- the perceptual network
 
 class PerceptualPhase:
-    """Stage 0: a plain VGG19-bn on the real training images, the best on the selection images kept (METHOD §1).
+    """Stage 0: training of a VGG19-bn on the real images, whose best epoch is the perceptual network (METHOD §1).
 
-    With ``--select_on none`` the last is kept. ``is_needed`` says whether anything uses the network.
+    The selection images choose the epoch; with ``--select_on none`` it is the last. ``is_needed`` says whether anything
+    uses the network.
     """
 
     name = "perceptual"
@@ -62,8 +63,8 @@ class PerceptualPhase:
                  is_needed: bool) -> None:
         self.context, self.options, self.shape, self.batch_size = context, options, shape, batch_size
         self.is_needed = is_needed
-        self.own_file = context.folder / "VGG_loss" / f"{context.num_classes}_max_ckpt.t7"  # the only one ever written
-        self.file = Path(options.perceptual or self.own_file)
+        self.output = context.folder / "VGG_loss" / f"{context.num_classes}_max_ckpt.t7"
+        self.file = Path(options.perceptual or self.output)  # where the network is read
         share_file(self.file, context.processes, context.folder)
         self.epochs = options.perceptual_epochs if is_needed and not self.file.is_file() else 0
         if is_needed and not context.restoring:
@@ -75,11 +76,11 @@ class PerceptualPhase:
 
     @cached_property
     def trained(self) -> TrainedPerceptual:
-        """The finished network, read from its file when it is first asked for."""
+        """The finished network, read from its file at the first access."""
         return read_perceptual(self.file)
 
     def _check_start(self) -> None:
-        """Raises UserError if there is no perceptual network and none is to be trained, or if it is unusable."""
+        """Check that a usable perceptual network exists or is to be trained. Raises UserError if not."""
         if self.file.is_file():
             if self.context.processes.is_main:  # its data_dir is that of the main process's machine
                 self._check_file()
@@ -90,29 +91,33 @@ class PerceptualPhase:
                             "elsewhere with --perceptual FILE, or do without with --no_vgg_loss")
 
     def _check_file(self) -> None:
-        """Raises UserError if the perceptual network at hand is none, or was trained for something else."""
+        """Check the width of the perceptual network and, unless --perceptual names it, on what it was trained.
+
+        Raises UserError if they are not those of this run.
+        """
         ours, trained = self.context.metadata, self.trained
         if self.options.vgg_init == "stage0" and trained.width != self.shape.vgg_width:
             raise UserError(f"{self.file}: its width is {trained.width}, and --vgg_init stage0 needs --vgg_width "
                             f"{self.shape.vgg_width}; delete it to train another")
-        known = trained.metadata
-        other = [name for name in ("expressions", "image_size") if known.get(name, ours[name]) != ours[name]]
-        elsewhere = Path(known.get("data_dir", ours["data_dir"])).resolve() != Path(ours["data_dir"]).resolve()
-        if elsewhere and "content" not in known:  # the content tells better, also of images that have moved
-            other.append("data_dir")
         if self.options.perceptual:
             return
-        if other:
-            raise UserError(f"{self.file}: was trained with {other[0]} {known[other[0]]}, not {ours[other[0]]}; delete "
-                            f"it to train another, or take it nevertheless with --perceptual {self.file}")
-        if known and (known.get("fold") != ours["fold"] or known.get("images", ours["images"]) != ours["images"]
-                      or known.get("content", ours["content"])["train"] != ours["content"]["train"]):
-            raise UserError(f"{self.file}: was trained on other images than those of this run, perhaps on some that "
-                            "judge it; delete it to train another")
+        theirs = {**ours, "fold": None, **trained.metadata} if trained.metadata else ours
+        different = [name for name in ("expressions", "image_size") if theirs[name] != ours[name]]
+        is_moved = Path(theirs["data_dir"]).resolve() != Path(ours["data_dir"]).resolve()
+        if is_moved and "content" not in trained.metadata:  # the content identifies images wherever they lie
+            different.append("data_dir")
+        if different:
+            name = different[0]
+            raise UserError(f"{self.file}: was trained with {name} {theirs[name]}, not {ours[name]}; delete it to "
+                            f"train another, or take it nevertheless with --perceptual {self.file}")
+        if theirs["fold"] != ours["fold"] or theirs["images"] != ours["images"] \
+                or theirs["content"]["train"] != ours["content"]["train"]:
+            raise UserError(f"{self.file}: was trained on other images than those of this run, perhaps on its test "
+                            "images; delete it to train another")
 
     @property
     def recognizer(self) -> Recognizer:
-        """The network in training, built when it is first needed."""
+        """The network in training, built at the first access."""
         if self._recognizer is None:
             context = self.context
             context.seed_torch("init", "perceptual")
@@ -124,16 +129,17 @@ class PerceptualPhase:
         return self._recognizer
 
     def _plan(self, epoch: int) -> Plan:
+        """Return the batches of one pass over the real training images."""
         labels = [sample.label for sample in self.context.layout.train]
         return real_plan(len(labels), self.batch_size, self.context.seed, "stage0", epoch,
                          balanced=labels if self.context.balanced else None)
 
     def steps(self, epoch: int) -> int:
-        """Return the number of steps of one pass over the real training images."""
+        """Return the number of steps in an epoch, a pass over the real training images."""
         return len(self._plan(epoch))
 
     def batches(self, epoch: int, start: int) -> Iterator[Examples]:
-        """Yield real images without codes; with ``--balanced`` all expressions equally often."""
+        """Yield batches of real images without codes; with ``--balanced`` all expressions equally often."""
         for batch in self.context.load(self._plan(epoch), start):
             batch = batch.to(self.context.device)
             yield Examples(batch.label, (batch.first,), totals=(batch.total, 0))
@@ -143,7 +149,10 @@ class PerceptualPhase:
         return self.recognizer.step(batch)
 
     def end_epoch(self, epoch: int, means: dict[str, float]) -> dict[str, float]:
-        """Keep the best so far; after the last epoch, write it."""
+        """Keep the best network so far, and write it after the last epoch.
+
+        Raises UserError if its accuracy is then near chance, unless ``--force`` allows that.
+        """
         acc, report = self.context.evaluate_for_selection(self.recognizer, None)
         if self.context.is_kept(acc, self._best["acc"]):
             self._best = {"acc": acc, "step": self.recognizer.steps, "net": on_cpu(self.recognizer.network)}
@@ -154,18 +163,18 @@ class PerceptualPhase:
                                 f"{self._best['acc']:.1f} %); start anew with more --perceptual_epochs, another "
                                 "--perceptual_lr or --perceptual FILE, or go on with --restore --force")
             if self.context.processes.is_main:
-                save_checkpoint(self.own_file, {**self._best, "config": self.context.metadata})
-            share_file(self.own_file, self.context.processes, self.context.folder, trained=True)
+                save_checkpoint(self.output, {**self._best, "config": self.context.metadata})
+            share_file(self.output, self.context.processes, self.context.folder, trained=True)
             self._recognizer, self._best = None, {"acc": -1.0, "step": 0, "net": {}}
         return self.context.selection_metric(acc)
 
     def state(self) -> dict[str, Any]:
-        """Return its epochs, and the networks while they are in training, or which one came out."""
+        """Return the number of epochs, the best and the current network in training, or the finished one's digest."""
         return {"epochs": self.epochs, "best": self._best, "best_is_near_chance": self._best_is_near_chance,
-                "used": None if self._recognizer else self._used(),
+                "used": None if self._recognizer else self._finished_fingerprint(),
                 "recognizer": self._recognizer and self._recognizer.state_dict()}
 
-    def _used(self) -> str | None:
+    def _finished_fingerprint(self) -> str | None:
         """Return the fingerprint of the network that the other phases use, None if there is none."""
         if self._fingerprint is None and self.is_needed and self.file.is_file():
             self._fingerprint = self.trained.fingerprint()
@@ -178,9 +187,9 @@ class PerceptualPhase:
         if state["recognizer"] and self.options.perceptual:
             raise UserError(f"--perceptual {self.file}: the run is in the middle of training its own; leave it out")
         used = state.get("used")
-        if used and self._used() not in (None, used) and not self.context.force:
+        if used and self._finished_fingerprint() not in (None, used) and not self.context.force:
             raise UserError(f"{self.file}: is another perceptual network than the one that this run was trained with; "
-                            "put that back, or add --force")
+                            "restore that one, or add --force")
         if state["recognizer"]:
             self.recognizer.load_state_dict(state["recognizer"])
 
@@ -188,7 +197,7 @@ class PerceptualPhase:
 # ------------------------------------------------------------------------------------------------- the GAN
 
 class GANPhase:
-    """(training images) / (batch size) steps on random pairs (METHOD §2, §3)."""
+    """Training of the GAN: an epoch is (training images) / (batch size) steps on random pairs (METHOD §2, §3)."""
 
     name = "gan"
 
@@ -201,7 +210,7 @@ class GANPhase:
             self.gan.compile()
 
     def _plan(self, epoch: int) -> Plan:
-        """Return the pairs of an epoch: A of one expression, B of any others."""
+        """Return the pairs of an epoch: A of one expression, B of any other."""
         return gan_plan(self.context.layout.train, self.schedule.batch_size, self.context.seed, epoch,
                         self.recipe.scene_truth, self.recipe.mirror, self.recipe.mismatched, self.context.balanced)
 
@@ -210,7 +219,7 @@ class GANPhase:
         return max(1, len(self.context.layout.train) // self.schedule.batch_size)
 
     def batches(self, epoch: int, start: int) -> Iterator[Loaded]:
-        """Return the pairs on the device; the perceptual network is there from now on."""
+        """Return the pairs of an epoch on the device, after loading the perceptual network if the GAN has none yet."""
         if self.recipe.vgg_loss and self.gan.perceptual is None:
             self.gan.set_perceptual(self.perceptual.trained.network)
         return (batch.to(self.context.device) for batch in self.context.load(self._plan(epoch), start))
@@ -221,7 +230,7 @@ class GANPhase:
         return self.gan.step(pair_of(batch), noise, batch.total)
 
     def end_epoch(self, epoch: int, means: dict[str, float]) -> dict[str, float]:
-        """Write the networks and a sheet, and warn if the discriminators were hardly trained."""
+        """Write the networks and a sheet, and warn if most updates of the discriminators were skipped."""
         if not self.context.processes.is_main:
             return {}
         if means["D_updated"] < 0.5:
@@ -233,7 +242,7 @@ class GANPhase:
         return {}
 
     def _draw_sheet(self, epoch: int) -> None:
-        """Draw rows A, B, C, D, A', B' of eight pairs, always the same, of selection images if there are any."""
+        """Draw A, B, C, D, A', B' of eight pairs, the same in every epoch, of selection images if there are any."""
         context, images = self.context, self.context.selection_images
         if not images.samples:
             images = context.images.of(context.layout.train)
@@ -241,8 +250,8 @@ class GANPhase:
             batch = next(load(images, gan_plan(images.samples, 8, context.seed, -1)[:1]))
             pair = pair_of(batch.to(context.device))
             names = context.layout.expressions
-            heads = [f"{names[a]} + {names[b]}" for a, b in zip(pair.a.tolist(), pair.b.tolist())]
-            utils.save_picture(sheet([pair.image_a, pair.image_b, *self.gan.edits(pair)[:4]], heads, SAMPLE_ROWS,
+            titles = [f"{names[a]} + {names[b]}" for a, b in zip(pair.a.tolist(), pair.b.tolist())]
+            utils.save_picture(sheet([pair.image_a, pair.image_b, *self.gan.edits(pair)[:4]], titles, SAMPLE_ROWS,
                                      f"GAN epoch {epoch + 1} of {self.schedule.epochs}"),
                                context.folder / "img" / f"epoch_{epoch + 1:03d}.jpg")
 
@@ -255,7 +264,10 @@ class GANPhase:
         self.gan.load_state_dict(state)
 
     def load_networks(self, epoch: int) -> None:
-        """Load the networks of GAN epoch ``epoch`` (from 1); the optimizers are new."""
+        """Load the networks of GAN epoch ``epoch`` (from 1); the optimizers start anew.
+
+        Raises UserError if the perceptual network is needed and absent.
+        """
         if self.recipe.vgg_loss and not self.perceptual.file.is_file():
             raise UserError(f"--restore {epoch}: {self.perceptual.file} is not there; give the perceptual network with "
                             "--perceptual FILE, or do without with --no_vgg_loss")
@@ -265,7 +277,7 @@ class GANPhase:
 
 
 def pair_of(batch: Loaded) -> Pair:
-    """Return what the GAN takes, from a batch on its device."""
+    """Return a batch on the GAN's device as the pair that the GAN takes."""
     return Pair(batch.first, batch.second, batch.label, batch.second_label,
                 Extras(batch.truth, batch.known, batch.mismatch))
 
@@ -273,7 +285,7 @@ def pair_of(batch: Loaded) -> Pair:
 # ------------------------------------------------------------------------------------------ the recognizer
 
 class RecognizerPhase:
-    """A pass over the real images with synthesized ones among them, then the choice of the best (METHOD §5).
+    """Training of the recognizer: an epoch is a pass over the real images with synthesized ones between (METHOD §5).
 
     ``pairs`` (P, 2) are the sources and targets of the synthesized images, as positions in the images of the context.
     """
@@ -307,31 +319,32 @@ class RecognizerPhase:
             * -(-count // schedule.vgg_batch_size)
 
     def _plan(self, epoch: int) -> Plan:
-        """Return real batches with synthesized ones after each, or batches of both (``--mix``)."""
+        """Return the batches of an epoch: real ones with synthesized ones after each, or mixed ones (``--mix``)."""
         schedule, seed = self.schedule, self.context.seed
-        extra, synthesized = further_batches(epoch, schedule)
+        count, synthesized = further_batches(epoch, schedule)
         settings = {"synthesized": synthesized, "seed": seed, "epoch": epoch, "balanced": schedule.balanced}
         pairs = third_of_pairs(self.pairs, seed, epoch) if schedule.ablation else self.pairs
         if schedule.mix:
             return mixed_plan(self.labels, pairs, schedule.vgg_batch_size, schedule.mix, **settings)
-        return recognizer_plan(self.labels, pairs, schedule.vgg_batch_size, extra, **settings)
+        return recognizer_plan(self.labels, pairs, schedule.vgg_batch_size, count, **settings)
 
     def steps(self, epoch: int) -> int:
         """Return the number of steps in an epoch."""
         return len(self._plan(epoch))
 
     def batches(self, epoch: int, start: int) -> Iterator[Examples]:
-        """Return real faces and swaps with their codes.
+        """Return batches of real faces and swaps with their codes, from step ``start`` on.
 
-        The swaps of several batches are made at once; a resumed epoch begins with the whole group of its first batch.
+        The swaps of several batches are computed at once; a resumed epoch computes the whole group of its first batch
+        again, since other batch sizes round differently.
         """
         if self.vgg_init == "stage0" and self.recognizer.steps == 0:
             self.context.seed_torch("init", "recognizer", "from stage 0")
             initialize(self.recognizer.network, self.perceptual_file)
         group = batches_per_synthesis(epoch, self.schedule)
-        done = start % group
-        loaded = self.context.load(self._plan(epoch), start - done)
-        return islice(with_codes(loaded, self.gan, group, not self.schedule.encode_synthesized), done, None)
+        skipped = start % group
+        loaded = self.context.load(self._plan(epoch), start - skipped)
+        return islice(with_codes(loaded, self.gan, group, not self.schedule.encode_synthesized), skipped, None)
 
     def step(self, batch: Examples) -> Metrics:
         """Do one step on real and synthesized images."""
@@ -348,10 +361,10 @@ class RecognizerPhase:
     def end_epoch(self, epoch: int, means: dict[str, float]) -> dict[str, float]:
         """Evaluate the recognizer on the selection images, and write it with its encoder if it is to be kept.
 
-        With ``--select_on test`` that has happened every ``STEPS_BETWEEN_EVALUATIONS`` batches, as in the published
-        code, and happens here only if the epoch had too few batches for that. """
-        before = self.recognizer.steps - self.steps(epoch)
-        was_tested = self.recognizer.steps // STEPS_BETWEEN_EVALUATIONS > before // STEPS_BETWEEN_EVALUATIONS
+        With ``--select_on test`` :meth:`step` has done this every ``STEPS_BETWEEN_EVALUATIONS`` batches, as in the
+        published code; here it is done only if the epoch had too few batches for that. """
+        steps_before = self.recognizer.steps - self.steps(epoch)
+        was_tested = self.recognizer.steps // STEPS_BETWEEN_EVALUATIONS > steps_before // STEPS_BETWEEN_EVALUATIONS
         if self.context.select_on == "test" and was_tested:
             return {"best_test_acc": self.best_acc}
         return self.context.selection_metric(self._keep_if_better())
@@ -367,7 +380,7 @@ class RecognizerPhase:
         return acc
 
     def state(self) -> dict[str, Any]:
-        """Return the recognizer's state, and how accurate the best was."""
+        """Return the recognizer's state, and the accuracy of the best one in percent."""
         return {"best_acc": self.best_acc, "recognizer": self.recognizer.state_dict()}
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -376,9 +389,9 @@ class RecognizerPhase:
         self.recognizer.load_state_dict(state["recognizer"])
 
     def load_networks(self, epoch: int) -> None:
-        """Go on behind GAN epoch ``epoch`` (from 1) with a new optimizer, from the best recognizer if there is one.
+        """Load the best recognizer, to continue after GAN epoch ``epoch`` (from 1) with a new optimizer.
 
-        Before the first round, and if there is none, it starts as it does in a new run.
+        Before the first round, and if there is no best one, the recognizer is initialized as in a new run.
         """
         folder = self.context.folder / "VGG"
         rounds = (epoch - 1) // self.schedule.round_every
