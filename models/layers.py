@@ -88,7 +88,7 @@ def add_to_each(edits: Tensor, source: Tensor) -> Tensor:
 
 
 def average_pool_2x2(image: Tensor) -> Tensor:
-    """Pool (N, C, H, W) → (N, C, H/2, W/2) by averages; torch's own is slow for few channels in channels-last format."""
+    """Pool (N, C, H, W) → (N, C, H/2, W/2) by averages; torch's own is slow for few channels in channels-last."""
     upper, lower = image.permute(0, 2, 3, 1).unflatten(1, (-1, 2)).unbind(2)
     left, right = (upper + lower).unflatten(2, (-1, 2)).unbind(3)
     return (left + right).mul(0.25).permute(0, 3, 1, 2)

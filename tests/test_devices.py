@@ -120,10 +120,10 @@ def test_what_exceeds_the_machine_is_refused_with_the_figure(faces):
     for words in (["--base_width=1024", "--vgg_width=1024", "--fc_width=65536"], ["--batch_size=65536"],
                   ["--vgg_batch_size=65536"], ["--image_size=2048", "--batch_size=1000"]):
         config = read_config(["--vgg_init=none", *words])
-        assert "GiB of memory are estimate_memory" in refused(lambda: check_memory(config, layout, False, 1))
+        assert "GiB of memory are needed" in refused(lambda: check_memory(config, layout, False, 1))
     check_memory(read_config(["--image_size=64", "--vgg_width=8", "--base_width=16"]), layout, False, 1)
     cached = read_config(["--cache=ram", "--image_size=32"])
-    assert estimate_memory(cached, layout)[2] == 3 * 32 ** 2 * len(layout.train) and layout.test  # those that training looks at
+    assert estimate_memory(cached, layout)[2] == 3 * 32 ** 2 * len(layout.train) and layout.test  # without test images
 
 
 def test_a_machine_without_a_compiler(monkeypatch):

@@ -1,7 +1,5 @@
 """The recognizer's batches: their number and kinds, and the codes of their images (METHOD §4, §5)."""
 
-from __future__ import annotations
-
 from itertools import islice
 from typing import Iterable, Iterator
 

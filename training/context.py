@@ -1,7 +1,5 @@
 """The data and settings that all phases of a training share."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Iterator

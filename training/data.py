@@ -1,7 +1,5 @@
 """The data of a training: read, check, split and decode them."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any, Sequence

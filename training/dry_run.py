@@ -1,7 +1,5 @@
 """``--dry_run``: show the plan of a training, and estimate its time from a few steps of each phase."""
 
-from __future__ import annotations
-
 import tempfile
 import time
 from itertools import islice

@@ -1,7 +1,5 @@
 """Train the runs of a series side by side, each in a process of its own whose output goes into a file."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

@@ -1,7 +1,5 @@
 """The start of a training: check the output directories, start processes, choose the device and set its backends."""
 
-from __future__ import annotations
-
 import os
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The log of a training: every metric in one CSV file, and in TensorBoard if it is installed."""
 
-from __future__ import annotations
-
 import csv
 import os
 from pathlib import Path

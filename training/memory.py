@@ -6,8 +6,6 @@ floats an image in encoder, decoder and discriminators each, and 4.6·v·S² in 
 the maps.
 """
 
-from __future__ import annotations
-
 import torch
 
 from datasets.layout import Layout

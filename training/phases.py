@@ -1,7 +1,5 @@
 """The three phases of a training: perceptual network, GAN and recognizer (METHOD §1, §3, §5)."""
 
-from __future__ import annotations
-
 import sys
 from dataclasses import replace
 from functools import cached_property

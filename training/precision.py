@@ -1,7 +1,5 @@
 """The precision of a run: ``--amp``, and the choice of ``auto``."""
 
-from __future__ import annotations
-
 import time
 from pathlib import Path
 from typing import Callable

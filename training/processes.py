@@ -1,7 +1,5 @@
 """Agreement between the processes of one run: the same options, files, position, networks and images."""
 
-from __future__ import annotations
-
 import hashlib
 from pathlib import Path
 from typing import Any, Callable, Iterator, Mapping

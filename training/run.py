@@ -1,7 +1,5 @@
 """One run from its configuration to its report: check everything, train, evaluate the best recognizer."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy

@@ -5,8 +5,6 @@ around them with ``series.json``. A new run uses only a directory that is absent
 ``--overwrite`` moves everything in it aside. No file of the user's is ever changed or removed.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import time

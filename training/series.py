@@ -3,8 +3,6 @@
 Each is an ordinary run that can be restored and used alone. A restored series resumes every run where it stopped.
 """
 
-from __future__ import annotations
-
 import gc
 from pathlib import Path
 from typing import Sequence

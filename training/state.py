@@ -1,7 +1,5 @@
 """Training states on disk: write them so that a kill loses none, and check their networks."""
 
-from __future__ import annotations
-
 import os
 import re
 import sys

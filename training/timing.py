@@ -1,14 +1,13 @@
 """The time of a training: images per second, the time left, and the line that is printed after an epoch."""
 
-from __future__ import annotations
-
 import time
 from typing import TYPE_CHECKING, Mapping, Sequence
+
+import torch
 
 from system.devices import synchronize
 
 if TYPE_CHECKING:
-    import torch
     from training.trainer import Phase, Stage
 
 COLUMNS = 100  # the longest line of an epoch

@@ -3,8 +3,6 @@
 A run's state is its position (stage, step), the states of its phases and the running sums of its metrics. It needs no
 random states, since every random draw is a function of the seed and the position. """
 
-from __future__ import annotations
-
 import sys
 import time
 from dataclasses import dataclass
