@@ -89,15 +89,15 @@ def test_a_recognizer_is_trained_alone_on_the_gan_of_another_run(finished, tmp_p
     assert "options.json: no such file" in refused(train_command("--gan_from", tmp_path, "--checkpoint_dir", "x"))
 
 
-def test_a_resumed_run_says_where_it_is_and_keeps_its_options(own):
-    words = ["--restore", "--checkpoint_dir", own, "--gpu", -1]
+def test_a_resumed_run_says_where_it_is_and_keeps_its_options(finished_copy):
+    words = ["--restore", "--checkpoint_dir", finished_copy, "--gpu", -1]
     for wrong, said in ((["--preset", "tuned"], "--preset paper"), (["--epochs", 1], "already trained more")):
         assert said in refused(train_command(*words, *wrong))
-    assert json.loads((own / "options.json").read_text())["epochs"] == 2
+    assert json.loads((finished_copy / "options.json").read_text())["epochs"] == 2
     assert "the run is complete, its 5 epochs are trained" in succeeds(train_command(*words))
     result = train_command(*words, "--epochs", 3)
     assert "resuming in gan epoch 3 of 3, after 0 of its 5 steps" in result.stdout, result.stderr
-    assert json.loads((own / "options.json").read_text())["epochs"] == 3
+    assert json.loads((finished_copy / "options.json").read_text())["epochs"] == 3
 
 
 def test_states_are_saved_at_the_end_of_phases_and_of_stages_that_take_minutes(faces, tmp_path, monkeypatch):
