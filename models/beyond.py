@@ -30,21 +30,17 @@ def generator_terms(pair: Pair, edits: Edits, recipe: GANRecipe) -> dict[str, Te
 
 
 def discriminator_term(logits: tuple[Tensor, Tensor], noise: Tensor, mask: Tensor) -> Tensor:
-    """Return L(D1) + 0.5·L(D2) of real faces with a wrong label: logits (2N,) of D1 and D2, noise (2, 2N)."""
-    d1, d2 = (mismatched(logits_of_one, e, mask) for logits_of_one, e in zip(logits, noise))
+    """Return L(D1) + 0.5·L(D2), each Σ over A and B of BCE(D(real with the other's label), t(0)) where ``mask`` is set.
+
+    ``logits`` (2N,) are those of D1 and D2, ``noise`` is (2, 2N) and ``mask`` (2N,). (Matching-aware discriminators:
+    Reed et al., 2016.)
+    """
+    d1, d2 = (2 * (F.binary_cross_entropy_with_logits(of_one, e, reduction="none") * mask).mean()
+              for of_one, e in zip(logits, noise))
     return d1 + 0.5 * d2
 
 
 # ------------------------------------------------------------------------------------------------- losses
-
-def mismatched(logits: Tensor, noise: Tensor, mask: Tensor) -> Tensor:
-    """Return Σ over A and B of BCE(D(real with the other's label), t(0)) where ``mask`` is set: all (2N,).
-
-    (Matching-aware discriminators: Reed et al., 2016.)
-    """
-    per_sample = F.binary_cross_entropy_with_logits(logits, noise, reduction="none")
-    return 2 * (per_sample * mask).mean()
-
 
 def ground_truth(swapped: Tensor, truth: Tensor, known: Tensor) -> Tensor:
     """Return the mean squared difference to the ground truths (N, 3, S, S), 0 for samples without one.

@@ -223,7 +223,7 @@ class TrainedRecognizer:
             return self.recognizer.predict(image, real_features(self.encoder, image))
 
     def heat_maps(self, image: Tensor, expression: Tensor) -> Tensor:
-        """Return maps (N, S, S) in [0, 1] of where images (N, 3, S, S) speak for expressions (N,)."""
+        """Return the evidence for expressions (N,) in images (N, 3, S, S), as maps (N, S, S) in [0, 1]."""
         from evaluation.attribution import heat_maps  # evaluation imports models, so that this comes late
 
         device = self.recognizer.device

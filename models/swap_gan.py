@@ -167,7 +167,7 @@ class SwapGAN(Swapper):
 
     def _step_generator(self, pair: Pair, edits: Edits, fake: Tensor, fake_label: Tensor,
                         noise: Tensor, weight: float) -> dict[str, Tensor]:
-        self.discriminators.requires_grad_(False)  # no gradients that nobody uses (METHOD §7, row 8)
+        self.discriminators.requires_grad_(False)  # without unused gradients (METHOD §7, row 8)
         with autocast(self.device, self.amp):
             fake_logits = self.discriminators(fake, fake_label)
             total, terms = generator_loss(pair, edits, fake_logits, noise, len(fake) // len(pair.a), self.perceptual,

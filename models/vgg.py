@@ -62,7 +62,7 @@ def init_vgg(module: nn.Module) -> None:
 
 
 class VGG(nn.Module):
-    """A plain VGG19-bn for n expressions, from which the perceptual network is made (METHOD §1).
+    """A plain VGG19-bn for n expressions, whose features become the perceptual network (METHOD §1).
 
     It has no dropout, which keeps narrow networks that start at random near chance; only its features are used.
     """

@@ -119,7 +119,7 @@ def test_steps_of_two_processes_equal_those_of_one(tmp_path):
     succeeds(torchrun(2, tmp_path / "steps.py", tmp_path / "2.pth"))
     one, two = (torch.load(tmp_path / f"{count}.pth", weights_only=True) for count in (1, 2))
     torch.testing.assert_close(two["gan"], one["gan"], rtol=0, atol=1e-5)
-    torch.testing.assert_close(two["recognizer"], one["recognizer"], rtol=0, atol=1e-3)  # 0.07 apart without SyncBatchNorm
+    torch.testing.assert_close(two["recognizer"], one["recognizer"], rtol=0, atol=1e-3)  # 0.07 without SyncBatchNorm
     torch.testing.assert_close(two["metrics"], one["metrics"], rtol=1e-4, atol=1e-5)  # those of the whole batch
     assert two["counts"].sum() == 11 and torch.equal(one["counts"], two["counts"])  # every image once
 

@@ -143,7 +143,6 @@ class PerceptualPhase:
             yield Examples(batch.label, (batch.first,), totals=(batch.total, 0))
 
     def step(self, batch: Examples) -> Metrics:
-        """Do one step on real images."""
         return self.recognizer.step(batch)
 
     def end_epoch(self, epoch: int, means: dict[str, float]) -> dict[str, float]:
@@ -223,7 +222,6 @@ class GANPhase:
         return (batch.to(self.context.device) for batch in self.context.load(self._plan(epoch), start))
 
     def step(self, batch: Loaded) -> Metrics:
-        """Do one step of the discriminators and one of the generator."""
         noise = utils.generator(self.context.seed, "noise", self.gan.steps)
         return self.gan.step(pair_of(batch), noise, batch.total)
 
@@ -254,11 +252,9 @@ class GANPhase:
                                context.folder / "img" / f"epoch_{epoch + 1:03d}.jpg")
 
     def state(self) -> dict[str, Any]:
-        """Return the state of the GAN."""
         return self.gan.state_dict()
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Restore what :meth:`state` returned."""
         self.gan.load_state_dict(state)
 
     def load_networks(self, epoch: int) -> None:
@@ -327,7 +323,6 @@ class RecognizerPhase:
         return recognizer_plan(self.labels, pairs, schedule.vgg_batch_size, count, **settings)
 
     def steps(self, epoch: int) -> int:
-        """Return the number of steps in an epoch."""
         return len(self._plan(epoch))
 
     def batches(self, epoch: int, start: int) -> Iterator[Examples]:
@@ -345,7 +340,6 @@ class RecognizerPhase:
         return islice(with_codes(loaded, self.gan, group, not self.schedule.encode_synthesized), skipped, None)
 
     def step(self, batch: Examples) -> Metrics:
-        """Do one step on real and synthesized images."""
         context, steps = self.context, self.recognizer.steps
         if self.schedule.encode_synthesized:
             image, _ = batch.inputs
@@ -378,11 +372,9 @@ class RecognizerPhase:
         return acc
 
     def state(self) -> dict[str, Any]:
-        """Return the recognizer's state, and the accuracy of the best one in percent."""
         return {"best_acc": self.best_acc, "recognizer": self.recognizer.state_dict()}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Restore what :meth:`state` returned."""
         self.best_acc = state["best_acc"]
         self.recognizer.load_state_dict(state["recognizer"])
 
