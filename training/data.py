@@ -114,7 +114,7 @@ def decoded_images(config: Config, samples: Sequence[Sample], directory: RunDire
     """
     size, folder = config.shape.image_size, directory.folder / "cache"
     choice = CACHES.index(chosen_cache(config.loading.cache, bytes_of(samples, size), folder))
-    choice = CACHES[int(processes.max(torch.tensor(choice, device=device)))]  # the least need of any process
+    choice = CACHES[int(processes.max(torch.tensor(choice, device=device)))]  # all make the thriftiest choice
     if choice != "disk":
         return Images(samples, size, choice)
     store = DiskCache(folder, samples, size)

@@ -26,7 +26,7 @@ from pictures.sheets import sheet
 from system.torch_files import save_checkpoint
 from training.batches import batches_per_synthesis, further_batches, with_codes
 from training.context import TrainingContext
-from training.processes import share_file
+from training.processes import copy_to_machines
 from training.trainer import Metrics, Stage
 from utils import UserError
 
@@ -63,7 +63,7 @@ class PerceptualPhase:
         self.is_needed = is_needed
         self.output = context.folder / "VGG_loss" / f"{context.num_classes}_max_ckpt.t7"
         self.file = Path(options.perceptual or self.output)  # where the network is read
-        share_file(self.file, context.processes, context.folder)
+        copy_to_machines(self.file, context.processes, context.folder)
         self.epochs = options.perceptual_epochs if is_needed and not self.file.is_file() else 0
         if is_needed and not context.restoring:
             self._check_start()
@@ -161,7 +161,7 @@ class PerceptualPhase:
                                 "--perceptual_lr or --perceptual FILE, or go on with --restore --force")
             if self.context.processes.is_main:
                 save_checkpoint(self.output, {**self._best, "config": self.context.metadata})
-            share_file(self.output, self.context.processes, self.context.folder, trained=True)
+            copy_to_machines(self.output, self.context.processes, self.context.folder, trained=True)
             self._recognizer, self._best = None, {"acc": -1.0, "step": 0, "net": {}}
         return self.context.selection_metric(acc)
 

@@ -36,7 +36,7 @@ def agreed_config(config: Config, restoring: bool, processes: Processes) -> Conf
     return Config.of({**main_values, **{name: values[name] for name in LOCAL_OPTIONS if values[name] is not None}})
 
 
-def share_file(path: Path, processes: Processes, folder: Path, trained: bool = False) -> None:
+def copy_to_machines(path: Path, processes: Processes, folder: Path, trained: bool = False) -> None:
     """Copy a file of the run in ``folder`` from the main process's machine to the machines that lack it.
 
     Raises UserError if another file lies there, unless this run has just ``trained`` it, or if it is not in ``folder``.
