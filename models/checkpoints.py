@@ -18,7 +18,7 @@ import utils
 from models.backbones import BACKBONES, RecognizerNetwork
 from models.generator import Encoder, Generator
 from models.recognizer import Recognizer, real_features
-from models.state_dicts import assign, built_from, entry, load_into, naming, net_of, on_cpu, plain
+from models.state_dicts import assign, built_from, entry, load_into, naming, on_cpu, plain, state_dict_in
 from models.swap_gan import SwapGAN
 from models.swapper import Swapper
 from models.vgg import VGG, Perceptual
@@ -94,7 +94,7 @@ def load_trained_swap(folder: Path, epoch: int | None, expressions: Sequence[str
     paths = [gan_file(folder, name, epoch) for name in ("Enc", "Dec")]
     encoder, decoder = map(read_weights, paths)
     with naming(paths[1]):
-        shape = GANShape(**metadata["gan"]) if metadata else shape_of(encoder, decoder, len(names), image_size)
+        shape = GANShape(**metadata["gan"]) if metadata else infer_shape(encoder, decoder, len(names), image_size)
     discriminator = gan_file(folder, "D1", epoch)
     if not metadata and discriminator.is_file():  # no other published file shows the number of expressions for certain
         state = read_weights(discriminator)
@@ -130,8 +130,8 @@ def with_reconstruct_planes(decoder: Mapping[str, Tensor], shape: GANShape) -> M
     return {**decoder, key: torch.cat([for_codes, for_label.flatten(0, 1)])}
 
 
-def shape_of(encoder: Mapping[str, Tensor], decoder: Mapping[str, Tensor], num_classes: int, image_size: int
-             ) -> GANShape:
+def infer_shape(encoder: Mapping[str, Tensor], decoder: Mapping[str, Tensor], num_classes: int, image_size: int
+                ) -> GANShape:
     """Return the shape of a GAN, from the state dicts of files without metadata (the published code's).
 
     Raises ValueError if the decoder's label does not fit ``num_classes`` expressions.
@@ -253,7 +253,7 @@ def load_recognizer(folder: Path, device: torch.device) -> TrainedRecognizer:
     progress = {name: plain_number(checkpoint.get(name)) for name in ("acc", "step")}
     check(progress, {"acc": optional(number(-1, 100)), "step": optional(whole_number(most=10 ** 12))}, path)
     with naming(path):
-        state = plain(net_of(checkpoint))
+        state = plain(state_dict_in(checkpoint))
         network = built_from(state, BACKBONES[config.get("backbone", "vgg19_bn")].fitting, state)
     encoder_state = read_weights(folder / "Enc_max.pth")
     with naming(folder / "Enc_max.pth"):
@@ -291,7 +291,7 @@ def read_perceptual(path: Path) -> TrainedPerceptual:
     checkpoint = load_checkpoint(path)
     metadata = config_in(checkpoint, path) if isinstance(checkpoint, dict) else {}
     with naming(path):
-        state = plain(net_of(checkpoint))
+        state = plain(state_dict_in(checkpoint))
         width = entry(state, "features.0.weight").shape[0]
         deepest = max((len(value) for key, value in state.items() if key.startswith("features.") and value.ndim),
                       default=0)
@@ -332,7 +332,7 @@ def initialize(network: Backbone, vgg_init: str | Path) -> Backbone:
         return network
     checkpoint = imagenet_weights(network.weights) if vgg_init == "imagenet" else load_checkpoint(vgg_init)
     with naming(f"--vgg_init {vgg_init}"):
-        network.start_from(plain(net_of(checkpoint)))
+        network.start_from(plain(state_dict_in(checkpoint)))
     return network
 
 
@@ -340,7 +340,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """Return the state dict in a file, without any wrapper."""
     checkpoint = load_checkpoint(path)
     with naming(path):
-        return plain(net_of(checkpoint))
+        return plain(state_dict_in(checkpoint))
 
 
 def imagenet_weights(url: str) -> dict[str, Tensor]:

@@ -49,12 +49,12 @@ def on_cpu(network: nn.Module) -> dict[str, Tensor]:
     return {key: value.detach().to("cpu", copy=True).contiguous() for key, value in network.state_dict().items()}
 
 
-def net_of(checkpoint: Any) -> Any:
+def state_dict_in(checkpoint: Any) -> Any:
     """Return the state dict in a checkpoint: the checkpoint itself, or its entry ``net`` or of another usual name."""
     if isinstance(checkpoint, Mapping) and not all(isinstance(value, Tensor) for value in checkpoint.values()):
         for name in STATE_DICT_NAMES:
             if isinstance(checkpoint.get(name), Mapping):
-                return net_of(checkpoint[name])
+                return state_dict_in(checkpoint[name])
     return checkpoint
 
 
