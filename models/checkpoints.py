@@ -248,7 +248,7 @@ def load_recognizer(folder: Path, device: torch.device) -> TrainedRecognizer:
                         "checkpoint/checkpoint_multipie/VGG")
     checkpoint = load_checkpoint(path)
     if not isinstance(checkpoint, dict):
-        raise UserError(f"{path}: damaged, it holds no table with \"net\"; take another copy")
+        raise UserError(f"{path}: damaged, it holds no table with \"net\"; use another copy of it")
     config = config_in(checkpoint, path)
     progress = {name: plain_number(checkpoint.get(name)) for name in ("acc", "step")}
     check(progress, {"acc": optional(number(-1, 100)), "step": optional(whole_number(most=10 ** 12))}, path)
@@ -310,9 +310,9 @@ def config_in(checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:
     config = checkpoint.get("config")
     if config is None or config == {} or "net" not in checkpoint:
         return {}
-    check(config, FOREIGN_CONFIG, f"{path}, config", "take another copy")
+    check(config, FOREIGN_CONFIG, f"{path}, config", "use another copy of it")
     if config.get("image_size") and config["image_size"] % 32:
-        raise UserError(f"{path}, config: damaged, \"image_size\" must be a multiple of 32; take another copy")
+        raise UserError(f"{path}, config: damaged, \"image_size\" must be a multiple of 32; use another copy of it")
     return {key: value for key, value in config.items() if value is not None}
 
 

@@ -160,7 +160,7 @@ def test_a_named_perceptual_network_is_never_written_and_another_one_is_refused(
     kill_at_step(3, arguments(faces, tmp_path / "without", "--save_minutes", 0))
     line = refused(train_command(*arguments(faces, tmp_path / "without", "--restore", "--force", "--perceptual",
                                             network)))
-    assert "--perceptual" in line and "leave it out" in line and network.read_bytes() == before
+    assert "--perceptual" in line and "leave the option out" in line and network.read_bytes() == before
     argv = arguments(faces, folder, "--perceptual", network, "--save_minutes", 0)
     kill_at_step(5, argv)
     checkpoint = torch.load(network, weights_only=True)

@@ -107,7 +107,7 @@ class PerceptualPhase:
         if different:
             name = different[0]
             raise UserError(f"{self.file}: was trained with {name} {theirs[name]}, not {ours[name]}; delete it to "
-                            f"train another, or take it nevertheless with --perceptual {self.file}")
+                            f"train another, or use it all the same with --perceptual {self.file}")
         if theirs["fold"] != ours["fold"] or theirs["images"] != ours["images"] \
                 or theirs["content"]["train"] != ours["content"]["train"]:
             raise UserError(f"{self.file}: was trained on other images than those of this run, perhaps on its test "
@@ -182,7 +182,7 @@ class PerceptualPhase:
         self.epochs, self._best = state["epochs"], state["best"]
         self._best_is_near_chance = state.get("best_is_near_chance", False)
         if state["recognizer"] and self.options.perceptual:
-            raise UserError(f"--perceptual {self.file}: the run is in the middle of training its own; leave it out")
+            raise UserError(f"--perceptual {self.file}: the run is still training its own; leave the option out")
         used = state.get("used")
         if used and self._finished_fingerprint() not in (None, used) and not self.context.force:
             raise UserError(f"{self.file}: is another perceptual network than the one that this run was trained with; "

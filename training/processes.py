@@ -52,9 +52,9 @@ def copy_to_machines(path: Path, processes: Processes, folder: Path, trained: bo
     def is_missing() -> bool:
         found = digest()
         if found is None and expected is not None and folder not in path.parents:
-            raise UserError(f"{path}: no such file on this machine; copy it from that of process 0")
+            raise UserError(f"{path}: no such file on this machine; copy it from the machine of process 0")
         if found not in (None, expected) and not trained:
-            raise UserError(f"{path}: is not what process 0 has under this name; delete it here, or copy its file")
+            raise UserError(f"{path}: differs from the file of process 0; delete it here, or copy that file")
         return found != expected
 
     missing = processes.run_on_each_machine(is_missing)
