@@ -35,8 +35,8 @@ def discriminator_term(logits: tuple[Tensor, Tensor], noise: Tensor, mask: Tenso
     ``logits`` (2N,) are those of D1 and D2, ``noise`` is (2, 2N) and ``mask`` (2N,). (Matching-aware discriminators:
     Reed et al., 2016.)
     """
-    d1, d2 = (2 * (F.binary_cross_entropy_with_logits(of_one, e, reduction="none") * mask).mean()
-              for of_one, e in zip(logits, noise))
+    d1, d2 = (2 * (F.binary_cross_entropy_with_logits(d_logits, e, reduction="none") * mask).mean()
+              for d_logits, e in zip(logits, noise))
     return d1 + 0.5 * d2
 
 
