@@ -26,7 +26,7 @@ from utils import UserError, fingerprint
 CACHES = ("ram", "disk", "none")  # by falling need of memory
 
 
-def checked_data(config: Config, world: int) -> Layout:
+def read_training_data(config: Config, world: int) -> Layout:
     """Return the data's lists for a training by ``world`` processes.
 
     Raises UserError for every fault that would stop the training later.
@@ -48,7 +48,7 @@ def checked_data(config: Config, world: int) -> Layout:
     return layout
 
 
-def split_for(config: Config, layout: Layout) -> Layout:
+def split_data(config: Config, layout: Layout) -> Layout:
     """Return the data with a run's test images, those of its fold if it has one, and its validation images.
 
     Raises UserError if they cannot be split.

@@ -12,7 +12,7 @@ from models.parallel import Processes
 from options.config import Config
 from system.devices import pick_device, synchronize
 from training.batches import batches_per_synthesis
-from training.data import checked_data, selection, split_for
+from training.data import read_training_data, selection, split_data
 from training.memory import GIB, estimate_memory
 from training.precision import amp_dtype, with_precision
 from training.run import build_run, print_unused_epochs
@@ -27,7 +27,7 @@ def dry_run(config: Config) -> None:
     members = config.members() if config.is_series else [config]
     device = pick_device(config.hardware.gpu)
     member = members[0]
-    layout = split_for(member, checked_data(member, 1))
+    layout = split_data(member, read_training_data(member, 1))
     member = with_precision(member, len(layout.expressions), device, Processes())
     amp = amp_dtype(member.hardware.amp, device)
     samples = layout.train + layout.target_only + selection(layout, member.recognizer.select_on)

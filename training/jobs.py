@@ -17,7 +17,7 @@ from system.processes import SIDE_BY_SIDE
 from utils import UserError
 
 PROGRAM = Path(__file__).resolve().parents[1] / "train.py"
-SECONDS_BETWEEN_LOOKS = 0.1
+SECONDS_BETWEEN_POLLS = 0.1
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,11 @@ def train_side_by_side(members: Sequence[Config], jobs: int, gpu: Sequence[int] 
     names the output of runs that failed, after the other runs have ended.
     """
     waiting, running, failed = list(members), [], []
-    with noted_signals() as arrived:
+    with noted_signals() as stop_signal:
         try:
             stop_sent = False
             while running or waiting:
-                if arrived() and not stop_sent:
+                if stop_signal() and not stop_sent:
                     stop_sent, waiting = True, []
                     for job in running:
                         job.process.send_signal(signal.SIGTERM)  # beside a SIGINT that a terminal sends to all
@@ -57,12 +57,12 @@ def train_side_by_side(members: Sequence[Config], jobs: int, gpu: Sequence[int] 
                         outcome = f"failed with status {status}, see {job.output}"
                         failed.append(job)
                     print(f"{job.name}: {outcome}", flush=True)
-                time.sleep(SECONDS_BETWEEN_LOOKS)
+                time.sleep(SECONDS_BETWEEN_POLLS)
         finally:
             for job in running:
                 job.process.terminate()
-        if arrived():
-            raise utils.Stopped(arrived(), f"stopped by signal {arrived()}, the states are saved; resume with "
+        if stop_signal():
+            raise utils.Stopped(stop_signal(), f"stopped by signal {stop_signal()}, the states are saved; resume with "
                                 f"--restore --checkpoint_dir {folder}")
     if failed:
         outputs = ", ".join(str(job.output) for job in failed)

@@ -13,17 +13,17 @@ from models.parallel import Processes
 from options.config import Config
 from system.devices import pick_device, visible_gpus_note
 from system.processes import number_of_processes
-from training.data import checked_data, draws_demo, is_demo, split_for
+from training.data import draws_demo, is_demo, read_training_data, split_data
 from utils import UserError
 
 
-def begin(config: Config) -> tuple[torch.device, Processes]:
+def launch(config: Config) -> tuple[torch.device, Processes]:
     """Prepare a command's runs, once for all of them; return the device of this process, and all processes.
 
     Raises UserError if the results cannot be written, or processes and devices do not fit together.
     """
     number_of_processes()
-    check_places(config)
+    check_output_paths(config)
     start_processes(config)
     device = pick_device(config.hardware.gpu)
     set_backends(config.hardware.deterministic)
@@ -48,9 +48,9 @@ def start_processes(config: Config) -> None:
         raise UserError(f"--gpu {' '.join(map(str, gpu))}: different GPUs are needed, this machine has {count}, "
                         f"numbered from 0{visible_gpus_note()}")
     if not draws_demo(config):
-        layout = checked_data(config, len(gpu))  # a mistake in the data is reported once here, not by each process
+        layout = read_training_data(config, len(gpu))  # a mistake in the data is reported once here, not by each process
         for member in config.members() if config.is_series else [config]:
-            split_for(member, layout)
+            split_data(member, layout)
     os.execv(sys.executable, [sys.executable, "-m", "torch.distributed.run", "--standalone",
                               f"--nproc_per_node={len(gpu)}", *sys.argv])
 
@@ -72,7 +72,7 @@ def check_compiler(device: torch.device) -> None:
         raise UserError(f"--compile: torch.compile does not work here ({reason[:200]}); leave it out") from None
 
 
-def check_places(config: Config) -> None:
+def check_output_paths(config: Config) -> None:
     """Check that the results can be written. Raises UserError if they cannot."""
     for folder in ("", *RUN_FOLDERS):
         check_output(Path(config.run.checkpoint_dir) / folder, "--checkpoint_dir", directory=True)

@@ -328,8 +328,8 @@ class RecognizerPhase:
     def batches(self, epoch: int, start: int) -> Iterator[Examples]:
         """Return batches of real faces and swaps with their codes, from step ``start`` on.
 
-        The swaps of several batches are computed at once; a resumed epoch computes the whole group of its first batch
-        again, since other batch sizes round differently.
+        The swaps of several batches are computed at once. A resumed epoch computes the whole group of its first batch
+        again, to get exactly the same swaps.
         """
         if self.vgg_init == "stage0" and self.recognizer.steps == 0:
             self.context.seed_torch("init", "recognizer", "from stage 0")

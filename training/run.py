@@ -21,9 +21,9 @@ from models.swap_gan import SwapGAN
 from options.config import Config
 from system.command import noted_signals
 from training.context import TrainingContext
-from training.data import (check_fold, check_overwrite, checked_data, checkpoint_metadata, decoded_images, draw_demo,
-                           is_demo, selection, split_for)
-from training.launch import begin
+from training.data import (check_fold, check_overwrite, checkpoint_metadata, decoded_images, draw_demo, is_demo,
+                           read_training_data, selection, split_data)
+from training.launch import launch
 from training.memory import check_memory
 from training.phases import GANPhase, PerceptualPhase, RecognizerPhase, all_stages
 from training.precision import amp_dtype, with_precision
@@ -38,7 +38,7 @@ PICTURES = Path(__file__).resolve().parents[1] / "images"
 
 def train(config: Config) -> None:
     """Train one run, or the rest of it if it is resumed."""
-    device, processes = begin(config)
+    device, processes = launch(config)
     with processes:
         train_run(config, device, processes)
 
@@ -54,7 +54,7 @@ def train_run(config: Config, device: torch.device, processes: Processes, all_da
     draw_demo(config, processes)
     restoring = processes.run_on_main(lambda: should_resume(config, directory))
     config = agreed_config(config, restoring, processes)
-    layout = split_for(config, all_data or checked_data(config, processes.world))
+    layout = split_data(config, all_data or read_training_data(config, processes.world))
     if restoring:
         check_fold(config, layout)
     config = with_precision(config, len(layout.expressions), device, processes)

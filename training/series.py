@@ -22,9 +22,9 @@ from options.config import Config
 from options.schema import check, list_of, whole_number
 from system.devices import gpus
 from system.processes import main_process
-from training.data import check_fold, check_overwrite, checked_data, decoded_images, draw_demo, split_for
+from training.data import check_fold, check_overwrite, decoded_images, draw_demo, read_training_data, split_data
 from training.jobs import train_side_by_side
-from training.launch import begin, check_places
+from training.launch import check_output_paths, launch
 from training.run import should_resume, train_run
 from training.run_directory import RunDirectory, SeriesDirectory
 from utils import UserError
@@ -37,12 +37,12 @@ def train_series(config: Config) -> None:
     directory, members = SeriesDirectory(config.run.checkpoint_dir), config.members()
     if main_process():
         directory.lock_if_used()
-    device, processes = begin(config) if config.series.jobs == 1 else (None, Processes())
+    device, processes = launch(config) if config.series.jobs == 1 else (None, Processes())
     with processes:
-        check_places(config)
+        check_output_paths(config)
         draw_demo(config, processes)
-        layout = checked_data(config, processes.world)
-        layouts = [split_for(member, layout) for member in members]
+        layout = read_training_data(config, processes.world)
+        layouts = [split_data(member, layout) for member in members]
         processes.run_on_main(lambda: prepare(config, directory, members, layouts))
         if config.run.overwrite:  # the old series has been moved aside as a whole
             members = [member.replaced(overwrite=False) for member in members]
