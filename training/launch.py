@@ -48,7 +48,7 @@ def start_processes(config: Config) -> None:
         raise UserError(f"--gpu {' '.join(map(str, gpu))}: different GPUs are needed, this machine has {count}, "
                         f"numbered from 0{visible_gpus_note()}")
     if not draws_demo(config):
-        layout = read_training_data(config, len(gpu))  # a mistake in the data is reported once here, not by each process
+        layout = read_training_data(config, len(gpu))  # reports a mistake once, not in each process
         for member in config.members() if config.is_series else [config]:
             split_data(member, layout)
     os.execv(sys.executable, [sys.executable, "-m", "torch.distributed.run", "--standalone",
