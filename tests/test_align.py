@@ -117,7 +117,8 @@ def test_paste_back_restores_the_photograph():
 
 def test_landmarks_tables_and_raf(tmp_path):
     (tmp_path / "p.txt").write_text("a b/c.jpg 10 10 30 10 20 22 12 33 28 33\n")
-    assert Landmarks(tmp_path / "p.txt").points_of("a b/c.jpg").tolist() == [[10, 10], [30, 10], [20, 22], [12, 33], [28, 33]]
+    points = Landmarks(tmp_path / "p.txt").points_of("a b/c.jpg")
+    assert points.tolist() == [[10, 10], [30, 10], [20, 22], [12, 33], [28, 33]]
     (tmp_path / "train_00001_manu_attri.txt").write_text("10.5\t10\n30\t10\n20\t22\n12\t33\n28\t33\n0\n1\n2\n")
     assert Landmarks(tmp_path).points_of("x/train_00001.jpg")[0].tolist() == [10.5, 10]
     assert Landmarks(tmp_path).points_of("train_00002.jpg") is None

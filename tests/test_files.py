@@ -258,8 +258,8 @@ def test_columns_of_splits_and_subjects_are_found_by_their_usual_names(tmp_path,
 
 def test_landmark_lists_and_aligned_lists_are_read_by_the_same_rules(tmp_path):
     face = "30 40 66 40 48 60 33 78 63 78"
-    landmarks = Landmarks(table(tmp_path / "points.txt", f"P\\One.JPG {face}", f"2_aligned {face}"))
-    assert [landmarks.points_of(name) is not None for name in ("p/one.jpg", "2.png", "q/one.jpg")] == [True, True, False]
+    points_of = Landmarks(table(tmp_path / "points.txt", f"P\\One.JPG {face}", f"2_aligned {face}")).points_of
+    assert [points_of(name) is not None for name in ("p/one.jpg", "2.png", "q/one.jpg")] == [True, True, False]
     pictures(tmp_path / "d/data", 3)
     table(tmp_path / "d/images.list", "data\\0.png 1", "'1' 0", "2.png 1")
     (tmp_path / "out").mkdir()
