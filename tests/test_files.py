@@ -223,7 +223,7 @@ def test_expw(tmp_path, capsys):
     assert layout.expressions == ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
     assert {s.name: s.label for s in layout.split("all")}["x_5_24_0_48_48.png"] == 6
     said = capsys.readouterr().out
-    assert "1 images that are there before" in said and "its box lies outside the picture" in said
+    assert "1 images that are taken already" in said and "its box lies outside the picture" in said
     assert said.splitlines()[-1].endswith("; 31 rows: 28 taken, 3 refused")
 
 

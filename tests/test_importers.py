@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from argparse import Namespace
 from pathlib import Path
 
 import numpy
@@ -12,7 +13,7 @@ from PIL import Image
 
 from conftest import refused, snapshot
 from datasets import convert
-from datasets.importing.affectnet import read_affectnet
+from datasets.importing.affectnet import AFFECTNET
 from test_convert import described, greys, imported, mistake, picture
 
 AFFECTNET = ("neutral", "happy", "sad", "surprise", "fear", "disgust", "anger", "contempt")
@@ -254,6 +255,6 @@ def test_affectnet_reads_ten_thousand_annotations_in_seconds(tmp_path):
         shutil.copyfile(annotations / f"{number % 8}_exp.npy", annotations / f"{number}_exp.npy")
         (images / f"{number}.jpg").touch()
     started = time.process_time()
-    found = read_affectnet(source, 8)
+    collection = AFFECTNET.read(Namespace(source=source, out=tmp_path / "out", classes=8, half="manual"))
     assert time.process_time() - started < 2.5
-    assert [sum(s.label == label for s in found.split("train")) for label in range(8)] == [626] * 8
+    assert [sum(s.label == label for s in collection.split("train")) for label in range(8)] == [626] * 8

@@ -54,10 +54,10 @@ def test_ckplus_sequences_that_are_longer_shorter_or_lack_their_peak(tmp_path, c
     assert [a + b for a, b in zip(layout.counts("train"), layout.counts("test"))] == [5] + [7] * 6 + [47]
     assert {s.name for s in layout.split("all") if s.name.startswith("S001_002")} == {
         "S001_002_00000001.png", "S001_002_00000006.png"}
-    assert left_out == ["2 images behind the frame that their label is of",
+    assert left_out == ["2 images after the frame that their label names",
                         "188 images between the neutral frame and the peak",
                         f"1 images labelled but missing in {images}", "42 images of sequences without a label",
-                        "1 images of sequences without the frame that their label is of"]
+                        "1 images of sequences without the frame that their label names"]
     assert not {s.subject for s in layout.train} & {s.subject for s in layout.test}
 
 
