@@ -107,11 +107,11 @@ def test_ferplus_rows_belong_to_the_images_that_they_name(tmp_path, capsys):
 @pytest.mark.parametrize("row, change, message", [
     (4, lambda emotion, pixels, usage: (emotion, pixels + " 7", usage), "line 6: has 2305 pixels, not 48 x 48 = 2304"),
     (4, lambda emotion, pixels, usage: (emotion, pixels.rpartition(" ")[0] + " 256", usage),
-     'line 6: the pixel "256" is no whole number from 0 to 255'),
+     'line 6: the pixel "256" is not a whole number from 0 to 255'),
     (9, lambda emotion, pixels, usage: (7, pixels, usage), 'line 11: the emotion "7" is not one of 0 to 6'),
     (9, lambda emotion, pixels, usage: (emotion, pixels, "Test"),
      'line 11: the Usage "Test" is not one of Training, PublicTest, PrivateTest'),
-    (0, lambda emotion, pixels, usage: (emotion, "1 " * 90000, usage), "line 2: no line of a table")])
+    (0, lambda emotion, pixels, usage: (emotion, "1 " * 90000, usage), "line 2: not a line of a table")])
 def test_a_wrong_row_of_fer2013_is_named(tmp_path, row, change, message):
     rows = fer_rows()
     rows[row] = change(*rows[row])
@@ -136,7 +136,7 @@ def test_ferplus_mistakes(tmp_path):
     for usages, votes, message in (
             (USAGES[1:], votes, f"has 27 rows and {table} 28; they must be the same images"),
             ([USAGES[-1], *USAGES[1:]], votes, "line 2: the Usage is PrivateTest, and Training in"),
-            (USAGES, [*votes[:3], {"fear": "many"}, *votes[4:]], 'line 5: "many" is no number of votes for fear')):
+            (USAGES, [*votes[:3], {"fear": "many"}, *votes[4:]], 'line 5: "many" is not a number of votes for fear')):
         votes_table(ferplus, usages, votes)
         assert message in mistake(tmp_path, *words)
     ferplus.write_text(ferplus.read_text().replace("contempt", "scorn"))
@@ -226,15 +226,15 @@ def test_wrong_annotations_of_affectnet_are_named_and_run_no_code(tmp_path):
 
     source = affectnet_tree(tmp_path / "src")
     annotation = source / "train_set/annotations/5_exp.npy"
-    for value, message in (("8", '"8", and an expression is one of 0 to 7'), ("joy", '"joy", and an expression'),
-                           (5, "no single text as a NumPy file"), (["1", "2"], "no single text"),
-                           (numpy.array(Trap(), object), "no single text as a NumPy file without pickles"),
-                           ("1" * 5000, "no single text")):
+    for value, message in (("8", 'holds "8", and an expression is one of 0 to 7'), ("joy", 'holds "joy"'),
+                           (5, "not a NumPy file of a single text"), (["1", "2"], "not a NumPy file"),
+                           (numpy.array(Trap(), object), "not a NumPy file of a single text without pickles"),
+                           ("1" * 5000, "not a NumPy file")):
         numpy.save(annotation, value, allow_pickle=True)
-        assert f"{annotation}: holds {message}" in mistake(tmp_path, "affectnet", source)
+        assert f"{annotation}: {message}" in mistake(tmp_path, "affectnet", source)
     assert not (tmp_path / "ran").exists()
     annotation.write_bytes(b"\x93NUMPY\x01\0")
-    assert "5_exp.npy: holds no single text" in mistake(tmp_path, "affectnet", source)
+    assert "5_exp.npy: not a NumPy file" in mistake(tmp_path, "affectnet", source)
     shutil.rmtree(source / "val_set/annotations")
     assert f"{source}/val_set/annotations is missing" in mistake(tmp_path, "affectnet", source)
 

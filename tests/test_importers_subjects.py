@@ -75,7 +75,7 @@ def test_ckplus_mistakes(tmp_path):
     label = source / "Emotion/S002/004/S002_004_00000006_emotion.txt"
     for text in ("8.0000000e+00", "0.0", "3.5", "", "3 4", "happy"):
         label.write_text(text)
-        assert f"{label}: \"{text}\" is no expression, a number from 1 to 7" in mistake(tmp_path, "ckplus", source)
+        assert f"{label}: \"{text}\" is not the number of an expression, 1 to 7" in mistake(tmp_path, "ckplus", source)
     label.write_text("4.0\n")
     (label.parent / "S002_004_00000005_emotion.txt").write_text("4.0\n")
     assert "its sequence has another label file" in mistake(tmp_path, "ckplus", source)
@@ -169,5 +169,5 @@ def test_two_pictures_by_one_name_are_refused_and_copies_taken_once(tmp_path, ca
     _, left_out = imported(capsys, tmp_path / "out", "jaffe", source)
     assert left_out == ["1 images that are copies of others"]
     picture(copy, 9999)
-    assert "are one picture by their names, and differ" in refused(
+    assert "have names of the same picture and differ" in refused(
         lambda: convert.main(["jaffe", str(source), "--out", str(tmp_path / "two")]))

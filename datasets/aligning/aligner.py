@@ -122,6 +122,6 @@ def align_all(names: list[str], workers: int, *arguments) -> Iterator[tuple[str,
         yield from pool.map(_align_one, names, chunksize=4)
     except BrokenProcessPool:
         raise UserError("a worker process died (out of memory?); run the command again with fewer --workers, "
-                        "it goes on where it stopped") from None
+                        "it continues where it stopped") from None
     finally:
         pool.shutdown(cancel_futures=True)

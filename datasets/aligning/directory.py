@@ -51,7 +51,7 @@ def align_directory(source: Path, out: Path, options: Options, *, workers: int =
     aligned = set(names) - faults.keys()
     if not aligned:
         fault, count = Counter(faults.values()).most_common(1)[0]
-        raise UserError(f"{photos}: none of the {len(names)} images shows a face; {count} times: {fault}; see "
+        raise UserError(f"{photos}: none of the {len(names)} images shows a face ({count} of them: {fault}); see "
                         f"{out / 'no_face.list'}")
     if is_data_directory:
         carry_lists(source, out, aligned, subjects)
@@ -100,7 +100,7 @@ def _open_output(out: Path, settings: dict[str, object], overwrite: bool) -> boo
             raise UserError(f"{out}: was made with another {', '.join(different)}; choose another output directory, "
                             "or align everything anew with --overwrite")
     elif out.is_dir() and any(out.iterdir()):
-        raise UserError(f"{out}: holds something else already; choose another output directory")
+        raise UserError(f"{out}: holds other files already; choose another output directory")
     write_json(record, settings)
     return landmarks_changed
 

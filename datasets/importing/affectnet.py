@@ -84,7 +84,7 @@ def _read_annotation(path: str) -> int:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     text = _text_of(content)
     if text is None:
-        raise UserError(f"{path}: holds no single text as a NumPy file without pickles; restore it from a backup")
+        raise UserError(f"{path}: not a NumPy file of a single text without pickles; restore it from a backup")
     if not re.fullmatch("[0-7]", text):
         raise UserError(f"{path}: holds \"{shortened(text)}\", and an expression is one of 0 to 7")
     return int(text)

@@ -86,7 +86,7 @@ class Collection:
             elif filecmp.cmp(known, path, shallow=False):
                 self.leave_out("that are copies of others", path)
             else:
-                raise UserError(f"{known} and {path} are one picture by their names, and differ; name the directory of "
+                raise UserError(f"{known} and {path} have names of the same picture and differ; name the directory of "
                                 "one of them as the source, or move the other away")
 
 

@@ -196,7 +196,7 @@ def _check_complete(collection: Collection, source: Path) -> None:
     if empty:
         raise UserError(f"{source}: no training image of {', '.join(empty)}{left_out}; leave it out, or add some")
     if len({name.lower() for name in expressions}) < len(expressions):
-        raise UserError(f"{source}: two expressions have one name ({' '.join(expressions)})")
+        raise UserError(f"{source}: two expressions have the same name ({' '.join(expressions)})")
 
 
 def _check_free(out: Path, expressions: tuple[str, ...], splits: dict[str, list[SourceSample]],

@@ -98,7 +98,7 @@ def _pixels(text: str, where: str) -> bytes:
     try:
         return bytes(map(_GREYS.__getitem__, values))
     except KeyError as error:
-        raise UserError(f"{where}: the pixel \"{shortened(error.args[0])}\" is no whole number from 0 to 255") from None
+        raise UserError(f"{where}: the pixel \"{shortened(error.args[0])}\" is not a whole number from 0 to 255") from None
 
 
 # ---------------------------------------------------------------------------------------------------- FER+
@@ -154,7 +154,7 @@ def _vote(row: dict[str, str], choices: tuple[str, ...], where: str) -> VoteRow:
 def _count(text: str, choice: str, where: str) -> int:
     number = whole_number(text)
     if not is_integer(number) or int(number) < 0:
-        raise UserError(f"{where}: \"{shortened(text)}\" is no number of votes for {choice}")
+        raise UserError(f"{where}: \"{shortened(text)}\" is not a number of votes for {choice}")
     return int(number)
 
 

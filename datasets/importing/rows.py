@@ -57,4 +57,4 @@ def _values(table: Path, rows: "csv._reader") -> Iterator[list[str]]:
         for row in rows:
             yield [value.strip() for value in row]
     except csv.Error as error:
-        raise UserError(f"{table}, line {rows.line_num}: no line of a table ({error}); correct it") from None
+        raise UserError(f"{table}, line {rows.line_num}: not a line of a table ({error}); correct it") from None

@@ -93,7 +93,7 @@ def _read_labels(files: Sequence[Path], folder: Path) -> dict[tuple[str, str], t
             continue
         text = " ".join(read_lines(path, as_words=True))
         if whole_number(text) not in tuple("1234567"):
-            raise UserError(f"{path}: \"{shortened(text)}\" is no expression, a number from 1 to 7")
+            raise UserError(f"{path}: \"{shortened(text)}\" is not the number of an expression, 1 to 7")
         sequence = match[1].upper(), match[2]
         if sequence in labels:
             raise UserError(f"{path}: its sequence has another label file; keep one")
