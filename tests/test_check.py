@@ -77,26 +77,19 @@ def test_all_faults_are_reported_together(tmp_path):
         assert finding in output, (finding, output)
 
 
-def test_missing_neutral_and_empty_classes(tmp_path):
-    root = data_directory(tmp_path / "d")
-    lines = (root / "images.list").read_text().splitlines(keepends=True)
-    (root / "images.list").write_text("".join(line for line in lines if not line.endswith(" 2\n")))
-    status, output = run(root, "--sheet", tmp_path / "sheet.png")
-    assert status == 1 and (tmp_path / "sheet.png").is_file() and not (root / "check.jpg").exists()
-    assert "no training image of neutral" in output and "no neutral partners" in output
-    assert "4 images in" in output and "are in no list" in output
-
-
-def test_without_a_test_list_and_with_half_the_subjects_there_are_notes(tmp_path):
+def test_incomplete_lists_and_empty_classes_are_reported(tmp_path):
     root = data_directory(tmp_path / "d")
     (root / "images_test.list").unlink()
-    lines = (root / "subjects.list").read_text().splitlines(keepends=True)
-    lines = [line for line in lines if line.startswith("train")]
-    (root / "subjects.list").write_text("".join(["gone.png p9\n", *lines[1:]]))
-    status, output = run(root)
-    assert status == 0 and "only --folds can train" in output
-    assert "1 lines of subjects.list name no listed image, e.g. gone.png" in output
-    assert "1 listed images have no line in subjects.list" in output
+    rows = [f"train_{name}_{i}.png" for name in EXPRESSIONS[:2] for i in range(4)]  # no neutral images
+    (root / "images.list").write_text("".join(f"{name} {int('surprise' in name)}\n" for name in rows))
+    (root / "subjects.list").write_text("".join(f"{name} p1\n" for name in [*rows[1:], "gone.png"]))
+    status, output = run(root, "--sheet", tmp_path / "sheet.png")
+    assert status == 1 and (tmp_path / "sheet.png").is_file() and not (root / "check.jpg").exists()
+    for finding in ("no training image of neutral", "no neutral partners", "only --folds can train",
+                    f"10 images in {root / 'data'} are in no list", "2 problems that would spoil a result",
+                    "1 lines of subjects.list name no listed image, e.g. gone.png",
+                    "1 listed images have no line in subjects.list, e.g. train_smile_0.png"):
+        assert finding in output, (finding, output)
 
 
 def test_a_picture_of_the_user_is_not_replaced_by_the_sheet(tmp_path):

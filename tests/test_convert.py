@@ -111,7 +111,7 @@ def test_folders_have_the_subjects_and_scenes_of_their_names(tmp_path, capsys):
                                          for label, name in enumerate(("anger", "happy", "contempt"))
                                          for person in range(5) for frame in range(3)])
     layout, _ = import_twice(capsys, tmp_path / "out", "folders", source, "--subject_regex", r"^(S\d+)_",
-                         "--scene_regex", r"^S\d+_(\d+)_")
+                             "--scene_regex", r"^S\d+_(\d+)_")
     assert layout.expressions == ("anger", "contempt", "happy") and layout.neutral is None
     assert layout.counts("train") == [12] * 3 and layout.counts("test") == [3] * 3
     assert ("happy_S003_001_00000012.png", 2, "S003", "001") in as_tuples(layout.split("all"))

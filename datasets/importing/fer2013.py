@@ -62,7 +62,7 @@ def read(args: argparse.Namespace) -> Collection:
 
 
 def collect_rows(images: Sequence[ImageRow], labels: Sequence[int | str], expressions: tuple[str, ...], table: Path,
-              name: str = "fer2013") -> Collection:
+                 name: str = "fer2013") -> Collection:
     """Return the collection of a table's rows, whose images are called ``name_00000.png`` and so on.
 
     A label that is a text is the reason why the row is left out.
@@ -72,8 +72,8 @@ def collect_rows(images: Sequence[ImageRow], labels: Sequence[int | str], expres
         if isinstance(label, str):
             collection.left_out[label] += 1
         else:
-            collection.samples.append(SourceSample(f"{name}_{number:05d}.png", label, table, split=_SPLITS[image.usage],
-                                             pixels=image.pixels))
+            collection.samples.append(SourceSample(f"{name}_{number:05d}.png", label, table,
+                                                   split=_SPLITS[image.usage], pixels=image.pixels))
     return collection
 
 
