@@ -87,8 +87,8 @@ class FaceDetector:
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
         if not Path(model).is_file():
             raise UserError(f"{model}: no such model file; {MODEL_HINT}")
-        if found := placeholder(model):
-            raise UserError(f"{model}: is {found}; {MODEL_HINT}")
+        if fault := placeholder(model):
+            raise UserError(f"{model}: is {fault}; {MODEL_HINT}")
         self._score = score
         try:
             # All candidates of a face are kept (no suppression): their mean is more exact than the best one.

@@ -85,26 +85,29 @@ def fault_of_list(faces: Sequence[numpy.ndarray]) -> str | None:
     """Return what is wrong with most of the faces' points (5, 2) of a list, or None."""
     fits = [measure_fit(points) for points in faces]
     side, residual = (float(numpy.median([getattr(fit, name) for fit in fits])) for name in ("side", "residual"))
-    if side < LEAST_SIDE:
-        return _too_small_fault(side)
-    if residual <= LARGE_RESIDUAL:
-        return None
     by_misfit = sorted(range(len(fits)), key=lambda i: -fits[i].residual)
     typical = by_misfit[len(fits) // 4:][:REORDERED]  # the worst quarter may be single mistakes
-    return _misfit_fault(residual, likely_order([faces[i] for i in typical]))
+    return _fault_of_fit(side, residual, [faces[i] for i in typical])
 
 
 def fault_of_points(points: numpy.ndarray, size: tuple[int, int]) -> str | None:
     """Return what is wrong with the points (5, 2) of a picture of this width and height, or None."""
-    fit = measure_fit(points)
-    if fit.side < LEAST_SIDE:
-        return _too_small_fault(fit.side)
-    if fit.residual > LARGE_RESIDUAL and (fault := _misfit_fault(fit.residual, likely_order([points]))):
+    fit, center = measure_fit(points), points.mean(0)
+    if fault := _fault_of_fit(fit.side, fit.residual, [points]):
         return fault
-    center = points.mean(0)
     if (center < 0).any() or (center > size).any():
         return "the points lie outside the picture: were they found in a picture of another size?"
     return None
+
+
+def _fault_of_fit(side: float, residual: float, faces: Sequence[numpy.ndarray]) -> str | None:
+    """Return what a fit of this side and residual says against the faces' points (5, 2), or None."""
+    if side < LEAST_SIDE:
+        return f"the points make faces of {side:.2g} pixels: are they shares of the picture's side? It needs pixels"
+    order = likely_order(faces) if residual > LARGE_RESIDUAL else None
+    if not order and residual <= HOPELESS_RESIDUAL:
+        return None
+    return f"the points fit no upright face ({100 * residual:.0f} % of their spread stays unexplained){order or ''}"
 
 
 def likely_order(faces: Sequence[numpy.ndarray]) -> str | None:
@@ -121,16 +124,6 @@ def likely_order(faces: Sequence[numpy.ndarray]) -> str | None:
         return None
     names = "" if order == tuple(range(5)) else f" in the order {', '.join(POINTS[order.index(i)] for i in range(5))}"
     return f", but they fit one{names}{' ' + form if form else ''}"
-
-
-def _too_small_fault(side: float) -> str:
-    return f"the points make faces of {side:.2g} pixels: are they shares of the picture's side? It needs pixels"
-
-
-def _misfit_fault(residual: float, order: str | None) -> str | None:
-    if not order and residual <= HOPELESS_RESIDUAL:
-        return None
-    return f"the points fit no upright face ({100 * residual:.0f} % of their spread stays unexplained){order or ''}"
 
 
 # -------------------------------------------------------------------------------------------------- reading
