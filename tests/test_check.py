@@ -1,5 +1,6 @@
 """datasets.check: faults are found, and a directory without faults passes."""
 
+import os
 from pathlib import Path
 
 import numpy
@@ -92,7 +93,7 @@ def test_incomplete_lists_and_empty_classes_are_reported(tmp_path):
         assert finding in output, (finding, output)
 
 
-def test_a_picture_of_the_user_is_not_replaced_by_the_sheet(tmp_path):
+def test_a_picture_of_the_user_is_not_replaced_and_a_read_only_directory_is_checked(tmp_path, monkeypatch):
     root = data_directory(tmp_path / "d")
     Image.new("RGB", (9, 9), "red").save(root / "check.jpg")
     before = (root / "check.jpg").read_bytes()
@@ -101,6 +102,9 @@ def test_a_picture_of_the_user_is_not_replaced_by_the_sheet(tmp_path):
     assert (root / "check.jpg").read_bytes() == before
     (root / "check.jpg").unlink()
     assert all("contact sheet: " in run(root)[1] for _ in range(2))  # its own sheet is drawn anew
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    status, output = run(root)
+    assert status == 0 and "check.jpg cannot be written: choose a place with --sheet FILE" in output
 
 
 def test_near_duplicates_are_distinguished_from_similar_pictures():

@@ -66,9 +66,9 @@ def with_chunk(png: bytes, kind: bytes, content: bytes) -> bytes:
     ("x.webp", lambda image: encoded(image, "WEBP", lossless=True, exif=b"Exif\0\0MM\0*\0\0\0\x08\0\0")[:-6])])
 def test_pixels_are_read_behind_broken_metadata(tmp_path, name, damaged):
     (tmp_path / name).write_bytes(damaged(noise(0)))
-    sound = read_picture(io.BytesIO(encoded(noise(0), "JPEG" if name == "x.jpg" else "PNG")))
+    expected = read_picture(io.BytesIO(encoded(noise(0), "JPEG" if name == "x.jpg" else "PNG")))
     assert fault_when_decoded(tmp_path / name) is None
-    assert numpy.array_equal(numpy.asarray(read_picture(tmp_path / name)), numpy.asarray(sound))
+    assert numpy.array_equal(numpy.asarray(read_picture(tmp_path / name)), numpy.asarray(expected))
 
 
 def test_deep_greys_are_scaled_and_an_unknown_depth_is_named(tmp_path):

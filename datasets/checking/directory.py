@@ -44,13 +44,14 @@ def check_directory(root: Path, expressions: Sequence[str] | None = None, neutra
         findings.notes.append(f"no contact sheet, {path} is another picture: choose a place with --sheet FILE")
         return findings
     try:
-        check_output(path, "--sheet", trees=[images], inputs=listed)
+        if not sheet:
+            check_output(path, "--sheet", trees=[images], inputs=listed)
         save_picture(contact_sheet(layout, {scan.sample for scan in scans if scan.fault}), path, SHEET_COMMENT)
         print(f"contact sheet: {path}")
-    except OSError as error:
+    except (OSError, UserError) as error:
         if sheet:
             raise UserError(f"{sheet}: cannot be written ({error.strerror}); choose another --sheet") from None
-        findings.notes.append(f"no contact sheet, {root} is not writable: choose a place with --sheet FILE")
+        findings.notes.append(f"no contact sheet, {path} cannot be written: choose a place with --sheet FILE")
     return findings
 
 

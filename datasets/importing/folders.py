@@ -80,8 +80,7 @@ def _find_places(collection: Collection, source: Path, ignored: Sequence[str]) -
             collection.leave_out("in directories that --ignore names", path)
         else:
             files.append((path, folders))
-    level = next((level for level in (0, 1)
-                  if any(split_of(folders[level]) for _, folders in files if len(folders) > level)), None)
+    level = next((level for level in (0, 1) if any(_split_at(level, folders) for _, folders in files)), None)
     if level is None:
         return [Place(None, folders[0] if folders else None, "/".join((*folders, path.name)[1:]), path)
                 for path, folders in files]
@@ -90,12 +89,16 @@ def _find_places(collection: Collection, source: Path, ignored: Sequence[str]) -
     _check_splits(source, [folders[:level + 1] for _, folders in files], level)
     places, spelling = [], {}
     for path, folders in files:
-        split = split_of(folders[level]) if len(folders) > level else None
         expression = folders[1 - level] if len(folders) > 1 else None
         if expression:  # Happy of one split is happy of another
             expression = spelling.setdefault(expression.casefold(), expression)
-        places.append(Place(split, expression, "/".join((*folders, path.name)[2:]), path))
+        places.append(Place(_split_at(level, folders), expression, "/".join((*folders, path.name)[2:]), path))
     return places
+
+
+def _split_at(level: int, folders: tuple[str, ...]) -> str | None:
+    """Return the split that the directory at a level names, or None."""
+    return split_of(folders[level]) if len(folders) > level else None
 
 
 def _check_splits(source: Path, folders: list[tuple[str, ...]], level: int) -> None:
@@ -105,9 +108,9 @@ def _check_splits(source: Path, folders: list[tuple[str, ...]], level: int) -> N
     """
     splits: dict[tuple, str] = {}
     for folder in filter(None, dict.fromkeys(folders)):
-        split = split_of(folder[level]) if len(folder) > level else None
+        split = _split_at(level, folder)
         if split is None:
-            names = ", ".join(sorted({each[level] for each in folders if len(each) > level and split_of(each[level])}))
+            names = ", ".join(sorted({each[level] for each in folders if _split_at(level, each)}))
             raise UserError(f"{source}: {'/'.join(folder)} holds {folders.count(folder)} images beside the splits "
                             f"{names} and is none; leave it out with --ignore NAME, or rename it")
         first = splits.setdefault((*folder[:level], split), folder[level])
