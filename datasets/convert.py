@@ -46,8 +46,8 @@ def build_parser() -> OneLineParser:
         form = kind.add_mutually_exclusive_group()
         form.add_argument("--copy", action="store_true", help="copy the images; without it they are linked, and the "
                           "source must stay where it is")
-        form.add_argument("--reencode", type=int, metavar="SIDE", help="write upright JPEG files whose shorter side has "
-                          "at most SIDE pixels: smaller and faster to read than large photographs")
+        form.add_argument("--reencode", type=int, metavar="SIDE", help="write upright JPEG files whose shorter side "
+                          "has at most SIDE pixels: smaller and faster to read than large photographs")
         kind.add_argument("--seed", type=int, default=0, help="of the split, if the source has none (default: 0)")
         kind.add_argument("--overwrite", action="store_true", help="replace the lists of another data set in DIR")
         for flag, settings in importer.options.items():

@@ -38,7 +38,7 @@ def contact_sheet(layout: Layout, broken: set[Sample]) -> Image.Image:
                     for split in COLUMNS}) for label, name in enumerate(layout.expressions)]
     if layout.target_only:
         rows.append(("targets only", {"train": [s for s in layout.target_only if s not in broken], "test": []}))
-    captions = [f"{name}\n" + "\n".join(f"{len(part)} {split}" for split, part in parts.items()) for name, parts in rows]
+    captions = ["\n".join([name, *(f"{len(part)} {split}" for split, part in parts.items())]) for name, parts in rows]
     font = ImageFont.load_default(14)
     starts = {"train": 16 + int(max(font.getlength(line) for caption in captions for line in caption.split("\n")))}
     starts["test"] = starts["train"] + COLUMNS["train"] * (SIDE + GAP) + 16

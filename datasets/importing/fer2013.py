@@ -98,7 +98,8 @@ def _pixels(text: str, where: str) -> bytes:
     try:
         return bytes(map(_GREYS.__getitem__, values))
     except KeyError as error:
-        raise UserError(f"{where}: the pixel \"{shortened(error.args[0])}\" is not a whole number from 0 to 255") from None
+        pixel = shortened(error.args[0])
+        raise UserError(f"{where}: the pixel \"{pixel}\" is not a whole number from 0 to 255") from None
 
 
 # ---------------------------------------------------------------------------------------------------- FER+
