@@ -104,7 +104,7 @@ def add_metadata(model: onnx.ModelProto, metadata: dict[str, Any]) -> None:
 
 @contextlib.contextmanager
 def _silenced_exporter() -> Iterator[None]:
-    """Suppress the exporter's output, which is meant for its own developers."""
+    """Silence the exporter, whose output is meant for its own developers."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -225,7 +225,7 @@ class Results:
                 f"{self.names[second]} {100 * probabilities[second]:.1f} %")
 
     def _caption(self, recognized: Recognized, number: int) -> str:
-        """Return the name of a face's picture or the frame's time, with the face's number if there are several."""
+        """Return the name of a face's picture or its frame's time, with the face's number if it is needed."""
         path, _, seconds, _ = recognized.picture
         caption = printable(path)
         if self.stride is not None:
@@ -256,8 +256,8 @@ def finish(results: Results, trained: TrainedRecognizer, videos: Sequence[Video]
         print(f"skipped {fault}", file=sys.stderr)
     for video in videos:
         if video.missing:
-            print(f"warning: {printable(video.path)}: damaged, {video.missing} of about {video.frames} frames cannot be "
-                  "read", file=sys.stderr)
+            print(f"warning: {printable(video.path)}: damaged, {video.missing} of about {video.frames} frames cannot "
+                  "be read", file=sys.stderr)
     skipped = f"; {len(results.faults)} {kind}s without a usable face" if results.faults else ""
     rate = results.pictures / seconds
     print(f"\n{counted(results.faces, 'face')} in {counted(results.pictures, kind)}{skipped}: {seconds:.1f} s, "
