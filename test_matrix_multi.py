@@ -142,7 +142,7 @@ def compare(options: argparse.Namespace, groups: Sequence[Sequence[Path]]) -> No
 
     keys = [keys_of(folders) for folders in groups]
     results, _ = evaluate_each(options, [folder for folders in groups for folder in folders])
-    runs = iter(RunResult(result.report, result.correct) for result in results)
+    runs = iter(RunResult(result.predictions.report, result.correct) for result in results)
     write_comparison(Comparison([Group(name, {key: next(runs) for key in group_keys})
                                  for name, group_keys in zip(group_names(groups), keys)]), options.output_dir)
 
@@ -158,7 +158,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for folder in every_folder:
         if sum(map(folder.samefile, every_folder)) > 1:
             raise UserError(f"--resume_dir {folder}: named twice, its images would be counted twice")
-    from commands.matrix import check_comparison, check_results, write_pooled, write_report
+    from commands.matrix import COMPARISON, POOLED_RESULTS, RESULTS, check_results, write_pooled, write_report
     from datasets.files import check_output
     from evaluation.pooled import Pooled
     from options.settings import check_same_setting
@@ -166,15 +166,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     check_output(options.output_dir, "--output_dir", directory=True)
     for number, folders in enumerate(groups):
         check_same_setting(folders, "--against" if number else "--resume_dir")
-    if options.against:
-        check_comparison(options.output_dir)
-        return compare(options, groups)
     folders = groups[0]
-    check_results(options.output_dir, f"--output_dir {options.output_dir}", pooled=len(folders) > 1)
+    files = COMPARISON if options.against else POOLED_RESULTS if len(folders) > 1 else RESULTS
+    check_results(options.output_dir, f"--output_dir {options.output_dir}", files)
+    if options.against:
+        return compare(options, groups)
     if len(folders) > 1:
         results, expressions = evaluate_each(options, folders)
-        return write_pooled(Pooled(list(map(str, folders)), [result.report for result in results]), expressions,
-                            f"{len(folders)} recognizers, {options.split} images", options.output_dir)
+        pooled = Pooled(list(map(str, folders)), [result.predictions.report for result in results])
+        return write_pooled(pooled, expressions, f"{len(folders)} recognizers, {options.split} images",
+                            options.output_dir)
     result, layout = evaluate_folder(options, folders[0])
     write_report(result, layout.expressions, f"{folders[0]} on {layout.root}, {options.split} images",
                  options.output_dir, folders[0].parent)

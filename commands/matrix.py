@@ -5,7 +5,7 @@ import io
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Sequence
+from typing import Mapping, Sequence
 
 import numpy
 import torch
@@ -18,7 +18,7 @@ from datasets.loading import Images, to_float
 from evaluation import verdict
 from evaluation.attribution import explained_side
 from evaluation.comparison import MEASURES, Comparison
-from evaluation.metrics import Predictions, Report
+from evaluation.metrics import Predictions
 from evaluation.pooled import Pooled
 from evaluation.recognition import predictions_of
 from models.checkpoints import TrainedRecognizer
@@ -28,8 +28,12 @@ from pictures.matrix import confusion_picture
 from utils import UserError
 
 MISTAKES_SHOWN = 24
-RESULTS = ("Con_Matrix.png", "confusion_matrix.json", "predictions.csv", "mistakes.jpg")
 PREDICTION_COLUMNS = ("file", "label", "predicted")  # the first of predictions.csv
+RESULTS = {"Con_Matrix.png": None, "confusion_matrix.json": '{\n  "title": ',  # how each begins; None for a picture
+           "predictions.csv": ",".join(PREDICTION_COLUMNS), "mistakes.jpg": None}
+POOLED_RESULTS = dict(list(RESULTS.items())[:2])
+COMPARISON = {"comparison.txt": "setting", "comparison.csv": "group,measure,",
+              "comparison.tex": "\\begin{tabular}{lrrrrr}", "comparison.png": None}
 
 
 @dataclass(frozen=True)
@@ -40,11 +44,6 @@ class EvaluationResult:
     samples: Sequence[Sample]
     image_size: int
     predictions: Predictions
-
-    @property
-    def report(self) -> Report:
-        """The confusion matrix of the predictions and its metrics."""
-        return self.predictions.report
 
     @property
     def correct(self) -> dict[str, bool]:
@@ -73,19 +72,19 @@ def evaluate_split(trained: TrainedRecognizer, layout: Layout, split: str, image
                             Predictions(label, probabilities, persons if has_subjects else None))
 
 
-def check_results(folder: str | Path, flag: str, pooled: bool = False) -> None:
-    """Check that :func:`write_report` or, if ``pooled``, :func:`write_pooled` can write their files into the folder.
+def check_results(folder: str | Path, flag: str, files: Mapping[str, str | None] = RESULTS) -> None:
+    """Check that results can be written into a folder: :data:`RESULTS`, POOLED_RESULTS or COMPARISON.
 
-    Raises UserError, which names ``flag`` as the option to change, if they cannot or would overwrite something else.
+    Raises UserError, which names ``flag`` as the option to change, if a file cannot be written or would replace one
+    that this program has not written.
     """
-    paths = [Path(folder) / name for name in (RESULTS[:2] if pooled else RESULTS)]
-    for path in paths:
+    for name, beginning in files.items():
+        path = Path(folder) / name
         check_output(path, flag)
-        if path.suffix in (".png", ".jpg"):
+        if beginning is None:
             check_figure(path, flag)
-    check_table(paths[1], flag, '{\n  "title": ')
-    if not pooled:
-        check_table(paths[2], flag, ",".join(PREDICTION_COLUMNS))
+        else:
+            check_table(path, flag, beginning)
 
 
 def write_report(result: EvaluationResult, names: Sequence[str], title: str, output_dir: str | Path, run: Path
@@ -94,9 +93,9 @@ def write_report(result: EvaluationResult, names: Sequence[str], title: str, out
 
     ``run`` is the directory of the recognizer's run, which tells how many validation images chose it.
     """
-    output_dir, report, predictions = Path(output_dir), result.report, result.predictions
+    predictions, report = result.predictions, result.predictions.report
     heading = f"accuracy {report.accuracy:.1f} %, mean of classes {report.mean_class_accuracy:.1f} %"
-    paths = [output_dir / name for name in RESULTS]
+    paths = [Path(output_dir) / name for name in RESULTS]
     mistakes = mistakes_picture(result, names)
     save_figure(confusion_picture(report, names, heading, title), paths[0])
     validation_images = validation_count(run) if result.trained.config.get("selected_on") == "val" else 0
@@ -117,7 +116,7 @@ def validation_count(run: Path) -> int:
 
 def write_pooled(pooled: Pooled, names: Sequence[str], title: str, output_dir: str | Path) -> None:
     """Print the pooled metrics of several runs, and write ``Con_Matrix.png`` and ``confusion_matrix.json``."""
-    paths = [Path(output_dir) / name for name in RESULTS[:2]]
+    paths = [Path(output_dir) / name for name in POOLED_RESULTS]
     save_figure(confusion_picture(pooled.report, names, pooled.heading, title), paths[0])
     utils.write_json(paths[1], {"title": title, **pooled.as_dict(names)})
     print(f"{title}\n\n{pooled.as_text()}\n\n{pooled.report.as_text(names, short_names(names))}\n")
@@ -160,11 +159,6 @@ def mistakes_picture(result: EvaluationResult, names: Sequence[str]) -> Image.Im
 
 # --------------------------------------------------------------------------------------- groups of recognizers
 
-COMPARISON = {"comparison.txt": "setting", "comparison.csv": "group,measure,",
-              "comparison.tex": "\\begin{tabular}{lrrrrr}"}
-COMPARISON_PICTURE = "comparison.png"
-
-
 def group_names(groups: Sequence[Sequence[Path]]) -> list[str]:
     """Return a short name for each group: its runs' common directory, without the parts that all groups share."""
     runs = ([os.path.abspath(folder.parent) for folder in folders] for folders in groups)
@@ -173,21 +167,9 @@ def group_names(groups: Sequence[Sequence[Path]]) -> list[str]:
     return ["/".join(parts[len(shared):]) for parts in directories]
 
 
-def check_comparison(folder: str) -> None:
-    """Check that :func:`write_comparison` can write into a directory.
-
-    Raises UserError if it cannot, or would overwrite something that it has not written.
-    """
-    for name in (*COMPARISON, COMPARISON_PICTURE):
-        check_output(Path(folder) / name, "--output_dir")
-    check_figure(Path(folder) / COMPARISON_PICTURE, f"--output_dir {folder}")
-    for name, head in COMPARISON.items():
-        check_table(Path(folder) / name, f"--output_dir {folder}", head)
-
-
 def write_comparison(comparison: Comparison, output_dir: str) -> None:
     """Print the comparison, and write it as text, CSV, LaTeX and picture."""
-    paths = [Path(output_dir) / name for name in (*COMPARISON, COMPARISON_PICTURE)]
+    paths = [Path(output_dir) / name for name in COMPARISON]
     for path, text in zip(paths, (comparison.as_text() + "\n", comparison.as_csv(), comparison.as_latex())):
         utils.write_text(path, text)
     panels = [(measure, [group.values(measure) for group in comparison.groups]) for measure in MEASURES]

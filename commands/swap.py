@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Callable, Sequence
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from commands.faces import Photo, expression_numbers, stated_or_recognized
@@ -41,28 +42,33 @@ def swap(config: Config) -> None:
     photos = [Photo.open(path, preparation) for path in paths]
     face, *targets = (to_float(to_uint8(photo.face)[None], gan.device) for photo in photos)
     labels = torch.tensor(expressions, device=gan.device)
-    source_name, *target_names = (names[label] for label in expressions)
     stated_or_recognized(recognizer_if_there(config, gan.device), torch.cat([face, *targets]), paths, expressions,
                          names)
+    source, *target_names = (names[expression] for expression in expressions)
     if options.frames:
         blend = partial(gan.blend, face, labels[:1], torch.cat(targets), labels[1:])
         rows = interpolation(blend, [target[0] for target in targets], options.frames, options.matrix)
-        picture = sheet(rows, *interpolation_labels(source_name, target_names, options.frames, options.matrix))
-        content = f"the input from {source_name} to " + " and ".join(target_names) + f" in {options.frames} frames"
-        content += (f": {target_names[0]} downwards, {target_names[1]} to the right" if options.matrix
-                    else ", then the target")
+        picture = sheet(rows, *interpolation_labels(source, target_names, options.frames, options.matrix))
+        content = f"the input from {source} to {' and '.join(target_names)} in {options.frames} frames" + (
+            f": {target_names[0]} downwards, {target_names[1]} to the right" if options.matrix else ", then the target")
     else:
-        c, d, residual_c, residual_d = gan.swap(Pair(face, targets[0], labels[:1], labels[1:]))
-        heads = [f"input: {source_name}", f"target: {target_names[0]}", f"input with {target_names[0]}",
-                 f"target with {source_name}", "change of the input", "change of the target"]
-        picture = sheet([[face[0], targets[0][0], c[0], d[0], *residual_picture(torch.cat([residual_c, residual_d]))]],
-                        heads, residuals=True)
-        content = (f"input, target, the input with {target_names[0]}, the target with {source_name}, the two "
-                   "residuals")
-        for photo, swapped, path in zip(photos, (c, d), pasted):
-            photo.save_with(to_picture(swapped[0]), path)
+        swapped = gan.swap(Pair(face, targets[0], labels[:1], labels[1:]))
+        for photo, image, path in zip(photos, swapped[:2], pasted):
+            photo.save_with(to_picture(image[0]), path)
+        picture, content = draw_swap(face, targets[0], swapped, source, target_names[0])
     save_figure(picture, output)
     print(f"wrote {output}: {content}")
+
+
+def draw_swap(face: Tensor, target: Tensor, swapped: Sequence[Tensor], source: str, target_name: str
+              ) -> tuple[Image.Image, str]:
+    """Draw two faces (1, 3, S, S) and the result of :meth:`Swapper.swap`; also return what the picture shows."""
+    c, d, *residuals = swapped
+    heads = [f"input: {source}", f"target: {target_name}", f"input with {target_name}", f"target with {source}",
+             "change of the input", "change of the target"]
+    row = [face[0], target[0], c[0], d[0], *residual_picture(torch.cat(residuals))]
+    return sheet([row], heads, residuals=True), \
+        f"input, target, the input with {target_name}, the target with {source}, the two residuals"
 
 
 def interpolation_labels(source: str, targets: Sequence[str], frames: int, matrix: bool

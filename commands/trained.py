@@ -32,10 +32,15 @@ def load_gan(config: Config) -> TrainedSwap:
                         "the run's directory with --checkpoint_dir (or its --data_dir or --preset)")
     trained = checkpoints.load_trained_swap(folder, epoch, attributes or DATA_SETS[config.data.data].expressions,
                                             config.shape.image_size, pick_device(config.hardware.gpu))
-    if attributes and list(attributes) != trained.names:
-        raise UserError(f"-a {' '.join(attributes)}: the run in {run} was trained with -a {' '.join(trained.names)}, "
-                        "in this order")
+    check_attributes(attributes, trained.names, folder)
     return trained
+
+
+def check_attributes(attributes: Sequence[str] | None, names: Sequence[str], folder: Path) -> None:
+    """Check that ``-a``, if it is given, names the expressions of a network. Raises UserError if it does not."""
+    if attributes and list(attributes) != list(names):
+        raise UserError(f"-a {' '.join(attributes)}: the network in {folder} was trained with -a {' '.join(names)}, in "
+                        "this order")
 
 
 def load_best_recognizer(config: Config, device: torch.device | None = None) -> TrainedRecognizer:
@@ -69,9 +74,7 @@ def names_of(trained: TrainedRecognizer, attributes: Sequence[str] | None, data:
     Raises UserError if ``-a`` differs from its own names, or their number from that of its classes.
     """
     names = trained.names or list(attributes or DATA_SETS[data].expressions)
-    if attributes and list(attributes) != names:
-        raise UserError(f"-a {' '.join(attributes)}: the recognizer was trained with -a {' '.join(names)}, in this "
-                        "order")
+    check_attributes(attributes, names, folder)
     if len(names) != trained.num_classes:
         raise UserError(f"{folder}: the recognizer has {trained.num_classes} classes, not the {len(names)} expressions "
                         f"{' '.join(names)}; name them with -a, or the data set with --data")
@@ -109,7 +112,7 @@ def read_data(config: Config, trained: TrainedSwap, splits: Sequence[str] = ("tr
 
 
 def check_contents(layout: Layout, metadata: dict[str, Any], run: Path, advice: str,
-                   splits: Sequence[str] = ("train", "test")) -> None:
+                   splits: Sequence[str]) -> None:
     """Check that the images of the splits are those of a run. Raises UserError with the advice if they are not.
 
     Nothing is checked for runs of older versions, whose checkpoints do not tell.

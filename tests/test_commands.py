@@ -307,7 +307,8 @@ def test_a_run_with_all_targets_is_used_and_resumed_without_neutral(expressive, 
                    torch.load(run / "VGG" / "max_ckpt.t7", weights_only=True)["config"]):
         assert config["neutral_name"] is None and config["expressions"] == FIVE
     test = [sample.path for sample in read_layout(expressive).test[:2]]
-    for words in (["generate", "--output", generated], ["evaluate", "--judge_epochs", 1], ["grid", "-o", tmp_path / "g.png"],
+    for words in (["generate", "--output", generated], ["evaluate", "--judge_epochs", 1],
+                  ["grid", "-o", tmp_path / "g.png"],
                   ["test", "--swap_list", 0, 1, "-i", test[0], "-t", test[1], "-o", tmp_path / "swap.png"]):
         succeeds(train_command("--mode", *words, "--checkpoint_dir", run))
     layout = read_layout(generated)

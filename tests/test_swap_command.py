@@ -60,8 +60,8 @@ def test_a_face_gets_every_expression_without_the_data(finished, tmp_path):
     left, top = picture.width - 7 * 67, picture.height - 30 - 3 * 67
     for column in range(6):  # 32 px faces twice as large
         x = left + 67 * (column + 1)
-        reference = picture.crop((x, top, x + 64, top + 64)).resize((32, 32))
-        distance = (torch.tensor(numpy.asarray(reference)).permute(2, 0, 1) - kept["image"].float()).abs().mean((1, 2, 3))
+        reference = numpy.asarray(picture.crop((x, top, x + 64, top + 64)).resize((32, 32)))
+        distance = (torch.tensor(reference).permute(2, 0, 1) - kept["image"].float()).abs().mean((1, 2, 3))
         assert kept["expression"][distance.argmin()] == column
     output = succeeds(train_command(*words, "-o", tmp_path / "b.png"))
     assert "the run's recognizer predicts" in output and "--swap_list" in output
