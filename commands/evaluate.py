@@ -7,7 +7,7 @@ import numpy
 import torch
 
 import utils
-from commands.trained import load_gan, read_data
+from commands.trained import load_gan, read_data, subject_numbers
 from datasets.files import check_output
 from datasets.layout import Layout, Sample, image_directory
 from datasets.loading import Images, load
@@ -101,12 +101,6 @@ def all_swaps(samples: Sequence[Sample], subjects: numpy.ndarray) -> tuple[numpy
             if len(candidates):
                 pairs.append((a, random.choice(candidates)))
     return tuple(numpy.array(pairs).T)
-
-
-def subject_numbers(samples: Sequence[Sample]) -> numpy.ndarray:
-    """Return a number for the subject of each sample (N,); an image without a subject counts as a person of its own."""
-    numbers = {name: i for i, name in enumerate(sorted({s.subject for s in samples if s.subject}))}
-    return numpy.array([numbers.get(sample.subject, len(numbers) + i) for i, sample in enumerate(samples)])
 
 
 def find_judge(path: Path, epochs: int, layout: Layout, train: Images, test: Images, device: torch.device,

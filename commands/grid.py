@@ -1,9 +1,11 @@
 """``--mode grid``: draw test persons, or any faces, with every expression, and the residuals of the swaps."""
 
 from pathlib import Path
+from typing import Iterable, Sequence
 
 import numpy
 import torch
+from PIL import Image
 from torch import Tensor
 
 import utils
@@ -53,18 +55,14 @@ def draw_faces(config: Config) -> None:
     expressions = stated_or_recognized(recognizer_if_there(config, gan.device), pixels[:count], inputs + targets,
                                        stated_for_each, names)[:len(inputs)]
     references, labels = (pixels[len(inputs):], stated[1:]) if targets else exemplars(config, trained)
-    rows, notes, labels, columns_above = [], [], torch.tensor(labels, device=gan.device), None
-    for path, face, expression in zip(inputs, pixels, expressions):
-        columns = torch.arange(len(labels)) if targets else nearest_of_each(face, references, labels)
-        if columns_above is None or not torch.equal(columns, columns_above):
-            rows, notes, columns_above = [*rows, [None, *references[columns]]], [*notes, "reference"], columns
-        swapped, residual = with_expressions(gan, face, expression, references[columns], labels[columns])
-        rows += [[face, *swapped], [None, *residual_picture(residual)]]
-        notes += [f"{Path(path).name[-24:]} ({names[expression]})", "residual"]
-    heads, title = ["input", *(names[i] for i in labels[columns])], f"swaps of {Path(config.run.checkpoint_dir).name}"
-    save_figure(sheet(rows, heads, notes, title, residuals=True), output)
-    print(f"wrote {output}: {len(inputs)} face{'s' * (len(inputs) != 1)} with {len(columns)} "
-          f"expression{'s' * (len(columns) != 1)}, and the residuals")
+    labels = torch.tensor(labels, device=gan.device)
+    references_of = [(references, labels) if targets else nearest_of_each(face, references, labels)
+                     for face in pixels[:len(inputs)]]
+    notes = [f"{Path(path).name[-24:]} ({names[expression]})" for path, expression in zip(inputs, expressions)]
+    title, count = f"swaps of {Path(config.run.checkpoint_dir).name}", len(references_of[0][1])
+    save_figure(draw_swaps(gan, pixels, expressions, notes, references_of, names, title), output)
+    print(f"wrote {output}: {len(inputs)} face{'s' * (len(inputs) != 1)} with {count} expression{'s' * (count != 1)}, "
+          "and the residuals")
 
 
 def exemplars(config: Config, trained: TrainedSwap) -> tuple[Tensor, list[int]]:
@@ -85,33 +83,44 @@ def exemplars(config: Config, trained: TrainedSwap) -> tuple[Tensor, list[int]]:
     return to_float(kept[0], trained.swapper.device), kept[1]
 
 
-def nearest_of_each(face: Tensor, references: Tensor, labels: Tensor) -> Tensor:
-    """Return for each expression the position of its reference whose pixels are nearest to those of ``face``.
+def nearest_of_each(face: Tensor, references: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return for each expression the reference whose pixels are nearest to those of ``face``, and its label.
 
-    ``face`` (3, S, S), ``references`` (E, 3, S, S), ``labels`` (E,); the positions are in the order of the labels.
+    ``face`` (3, S, S), ``references`` (E, 3, S, S), ``labels`` (E,).
     """
     distance = (references - face).abs().mean((1, 2, 3))
-    return torch.stack([distance.masked_fill(labels != label, float("inf")).argmin() for label in labels.unique()])
+    nearest = torch.stack([distance.masked_fill(labels != label, float("inf")).argmin() for label in labels.unique()])
+    return references[nearest], labels[nearest]
+
+
+def draw_swaps(gan: Swapper, faces: Iterable[Tensor], expressions: Sequence[int], notes: Sequence[str],
+               references_of: Sequence[tuple[Tensor, Tensor]], names: Sequence[str], title: str) -> Image.Image:
+    """Draw faces (3, S, S) with the expression of each of their references, a row of pictures and one of residuals.
+
+    A face's references are images (T, 3, S, S) and their labels (T,); they are drawn above it unless they are those of
+    the face before. Its own expression is the reconstruction. ``notes`` are drawn beside the faces.
+    """
+    rows, row_notes, above = [], [], None
+    for face, expression, note, (references, labels) in zip(faces, expressions, notes, references_of):
+        if above is None or not torch.equal(references, above):
+            rows, row_notes, above = [*rows, [None, *references]], [*row_notes, "reference"], references
+        swapped, residual = with_expressions(gan, face, expression, references, labels)
+        rows += [[face, *swapped], [None, *residual_picture(residual)]]
+        row_notes += [note, "residual"]
+    return sheet(rows, ["input", *(names[label] for label in labels)], row_notes, title, residuals=True)
 
 
 def save_sheet(gan: Swapper, layout: Layout, count: int, seed: int, path: Path) -> None:
-    """Write the sheet of ``count`` test persons, each with every expression of a reference image.
-
-    The first row shows the references. Below, each person has a row of pictures and one of residuals. A person's own
-    expression is the reconstruction. Raises UserError if there are no test images.
-    """
+    """Write the sheet of ``count`` test persons with every expression. Raises UserError if there are no test images."""
     persons, references = choose_samples(layout, count, seed)
     images = Images([*references, *persons], gan.shape.image_size, cache="none")
     pixels = to_float(images[range(len(images))], gan.device)
-    reference_faces, faces = pixels[:len(references)], pixels[len(references):]
-    expressions = torch.tensor([sample.label for sample in references], device=gan.device)
-    rows: list[list] = [[None, *reference_faces]]
-    for face, person in zip(faces, persons):
-        swapped, residual = with_expressions(gan, face, person.label, reference_faces, expressions)
-        rows += [[face, *swapped], [None, *residual_picture(residual)]]
-    heads = ["input", *(layout.expressions[sample.label] for sample in references)]
-    notes = ["reference", *(note for person in persons for note in (person.subject or person.name, "residual"))]
-    save_figure(sheet(rows, heads, notes, f"test persons of {layout.root.name}", residuals=True), path)
+    labels = torch.tensor([sample.label for sample in references], device=gan.device)
+    picture = draw_swaps(gan, pixels[len(references):], [person.label for person in persons],
+                         [person.subject or person.name for person in persons],
+                         [(pixels[:len(references)], labels)] * len(persons), layout.expressions,
+                         f"test persons of {layout.root.name}")
+    save_figure(picture, path)
     print(f"wrote {path}: {len(persons)} test persons with {len(references)} expressions and the residuals behind them")
 
 

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 import utils
+from commands.trained import subject_numbers
 from datasets.files import check_figure, check_output, check_table, save_figure
 from datasets.layout import Layout, Sample, check_images, short_names
 from datasets.loading import Images, to_float
@@ -66,10 +67,8 @@ def evaluate_split(trained: TrainedRecognizer, layout: Layout, split: str, image
     images = decoded.of(samples) if decoded else Images(samples, image_size, cache="none")
     batches = images.evaluation_batches(batch_size, trained.recognizer.device, num_workers)
     label, probabilities = map(numpy.concatenate, zip(*predictions_of(trained.recognizer, trained.encoder, batches)))
-    persons = numpy.unique([sample.subject or f"/{sample.name}" for sample in samples], return_inverse=True)[1]
-    has_subjects = any(sample.subject for sample in samples)
-    return EvaluationResult(trained, samples, image_size,
-                            Predictions(label, probabilities, persons if has_subjects else None))
+    subjects = subject_numbers(samples) if any(sample.subject for sample in samples) else None
+    return EvaluationResult(trained, samples, image_size, Predictions(label, probabilities, subjects))
 
 
 def check_results(folder: str | Path, flag: str, files: Mapping[str, str | None] = RESULTS) -> None:

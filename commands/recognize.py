@@ -94,31 +94,29 @@ class Outputs(NamedTuple):
     copies: dict[Path, Path]
 
 
-def find_outputs(output: str, paths: Sequence[Path], copies: bool, videos: bool) -> Outputs:
+def find_outputs(output: str, paths: Sequence[Path], with_copies: bool, videos: bool) -> Outputs:
     """Return the files to write for these pictures or videos. Raises UserError if one of them must not be written.
 
-    ``copies`` of photographs get the photographs' names, in a directory beside the sheet; the timelines of several
-    videos have the videos' names in theirs.
+    Copies of photographs get the photographs' names, in a directory beside the sheet; the timelines of several videos
+    have the videos' names in theirs.
     """
     sheet, names = Path(output), unique_stems(paths)
     folder, inputs = sheet.with_suffix(""), {path.resolve() for path in paths}
     if any(folder.resolve() in path.parents for path in inputs):  # copies are not written among the input
         folder = folder.with_name(f"{folder.name}_boxes")
-    outputs = Outputs(sheet, sheet.with_suffix(".csv"), {}, {})
-    if videos:
-        outputs.timelines.update((path, sheet.with_name(f"timeline_{name}.png" if len(paths) > 1 else "timeline.png"))
-                                 for path, name in names.items())
-    elif copies:
-        outputs.copies.update((path, folder / f"{name}.jpg") for path, name in names.items())
-    derived = *outputs.timelines.values(), *outputs.copies.values()  # their names are not typed by the user
-    for path in (sheet, outputs.table, *derived):
+    table = sheet.with_suffix(".csv")
+    timelines = {path: sheet.with_name(f"timeline_{name}.png" if len(paths) > 1 else "timeline.png")
+                 for path, name in names.items() if videos}
+    copies = {path: folder / f"{name}.jpg" for path, name in names.items() if with_copies and not videos}
+    derived = *timelines.values(), *copies.values()  # the user does not type their names
+    for path in (sheet, table, *derived):
         check_output(path, "--output", inputs=[path] if path.resolve() in inputs else [])
-    check_table(outputs.table, f"--output {sheet}", "file,face,left,", "file,frame,seconds,")
-    if sheet in outputs.timelines.values():
+    check_table(table, f"--output {sheet}", "file,face,left,", "file,frame,seconds,")
+    if sheet in timelines.values():
         raise UserError(f"--output {sheet}: the timeline beside it gets this name; choose another")
     for path in derived:
         check_figure(path, "--output")
-    return outputs
+    return Outputs(sheet, table, timelines, copies)
 
 
 def unique_stems(paths: Sequence[Path]) -> dict[Path, str]:

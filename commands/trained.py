@@ -5,12 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Sequence
 
+import numpy
 import torch
 
 from datasets.aligning.directory import alignment_of
 from datasets.crops import Preparation
 from datasets.folds import with_kept_fold
-from datasets.layout import DATA_SETS, Layout, check_images, check_not_moved, image_directory, read_layout
+from datasets.layout import DATA_SETS, Layout, Sample, check_images, check_not_moved, image_directory, read_layout
 from datasets.loading import contents
 from datasets.splits import with_kept_validation
 from models import checkpoints
@@ -122,6 +123,11 @@ def check_contents(layout: Layout, metadata: dict[str, Any], run: Path, advice: 
     for split, digest in digests.items():
         if digest != expected[split]:
             raise UserError(f"{layout.root}: its {split}ing images are not those of the run in {run}; {advice}")
+
+
+def subject_numbers(samples: Sequence[Sample]) -> numpy.ndarray:
+    """Return a number for the subject of each sample (N,); an image without a subject counts as a person of its own."""
+    return numpy.unique([sample.subject or f"/{sample.name}" for sample in samples], return_inverse=True)[1]
 
 
 def image_directories(metadata: dict[str, Any]) -> list[Path]:

@@ -75,7 +75,7 @@ class SynthesisReport(SimpleNamespace):
         swaps = sorted((value, f"{old} to {new} {value:.1f}") for old, row in zip(names, self.transfer_from_to)
                        for new, value in zip(names, row) if value == value)
         hardest = ", ".join(text for _, text in swaps[:HARDEST])
-        lines = [("expression transferred", f"{self.transfer:.1f} %", f"of {self.swaps} swaps, says the judge"),
+        lines = [("expression transferred", f"{self.transfer:.1f} %", f"of {self.swaps} swaps, according to the judge"),
                  ("", "", to),
                  ("", "", f"hardest: {hardest}"),
                  ("old expression kept", f"{self.kept:.1f} %", ""),
@@ -140,18 +140,18 @@ def evaluate_synthesis(gan: Swapper, judge: ExpressionJudge, judge_accuracy: flo
 
 
 @torch.inference_mode()
-def with_expressions(gan: Swapper, face: Tensor, own: int, references: Tensor, expressions: Tensor
-                     ) -> tuple[Tensor, Tensor]:
+def with_expressions(gan: Swapper, face: Tensor, face_expression: int, references: Tensor,
+                     expressions: Tensor) -> tuple[Tensor, Tensor]:
     """Return one face with the expression of each reference, and the residuals; its own one is the reconstruction.
 
-    ``face`` (3, S, S) has the expression ``own``; ``references`` (T, 3, S, S) have the ``expressions`` (T,). The images
-    are in [-1, 1] and the residuals in [-2, 2], both (T, 3, S, S).
+    ``face`` (3, S, S) has the expression ``face_expression``; ``references`` (T, 3, S, S) have the ``expressions``
+    (T,). The images are in [-1, 1] and the residuals in [-2, 2], both (T, 3, S, S).
     """
     faces = face.expand_as(references)
-    pair = Pair(faces, references, torch.full_like(expressions, own), expressions)
+    pair = Pair(faces, references, torch.full_like(expressions, face_expression), expressions)
     swapped, _, residual, _ = gan.swap(pair)
     rebuilt = gan.edits(pair).a_rebuilt
-    same = (expressions == own)[:, None, None, None]
+    same = (expressions == face_expression)[:, None, None, None]
     return torch.where(same, rebuilt, swapped), torch.where(same, rebuilt - faces, residual)
 
 

@@ -8,8 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
-from commands.evaluate import all_swaps, subject_numbers
+from commands.evaluate import all_swaps
 from commands.grid import choose_samples
+from commands.trained import subject_numbers
 from conftest import EXPRESSIONS, REPOSITORY, fill, refused, succeeds, train_command, trained
 from datasets.layout import Sample, read_layout
 from evaluation.judge import ExpressionJudge, blurred, disturbed, shifted, train_judge
