@@ -13,7 +13,7 @@ import numpy
 import utils
 from commands.trained import load_gan, read_data
 from datasets.files import check_output
-from datasets.layout import Sample, foreign_lists, write_layout
+from datasets.layout import Layout, Sample, foreign_lists, write_layout
 from datasets.loading import Images, Loaded, load
 from datasets.plans import Batch, Plan
 from datasets.splits import training_pairs
@@ -46,17 +46,9 @@ def generate(config: Config) -> None:
     samples = layout.train + layout.target_only
     pairs = training_pairs(layout, config.run.seed, config.recognizer.pairs_per_image,
                            config.recognizer.targets == "any")
-    for name in names:
-        if len(name.split()) != 1:
-            raise UserError(f"--mode generate: expressions.txt cannot hold the name {name!r} of the run, which is more "
-                            "than one word")
-    for path in foreign_lists(out, {"train": layout.train, "val": layout.val, "test": layout.test}):
-        raise UserError(f"{path}: this run has nothing to write there, and training would read it; move it away, or "
-                        "choose another --output")
-    unique_names = UniqueNames()
-    synthesized = named_pairs(out, samples, pairs, unique_names)
-    count, pairs = len(pairs), pairs[list(synthesized)]
-    synthesized = list(synthesized.values())
+    check_lists(out, layout)
+    unique_names, count = UniqueNames(), len(pairs)
+    synthesized, pairs = named_pairs(out, samples, pairs, unique_names)
     utils.write_json(out / MARK, {"format": FORMAT, "checkpoint_dir": run})
     images = Images(samples, gan.shape.image_size, config.loading.cache)
     plan = Plan.of(Batch.of(*pairs.T), BATCH)
@@ -105,14 +97,25 @@ def check_generated(out: Path, run: str) -> None:
                         "another")
 
 
+def check_lists(out: Path, layout: Layout) -> None:
+    """Check that the output's lists can be written, and that no other list is there. Raises UserError if not."""
+    for name in layout.expressions:
+        if len(name.split()) != 1:
+            raise UserError(f"--mode generate: expressions.txt cannot hold the name {name!r} of the run, which is more "
+                            "than one word")
+    for path in foreign_lists(out, {"train": layout.train, "val": layout.val, "test": layout.test}):
+        raise UserError(f"{path}: this run has nothing to write there, and training would read it; move it away, or "
+                        "choose another --output")
+
+
 def named_pairs(out: Path, samples: Sequence[Sample], pairs: numpy.ndarray, unique_name: Callable[[str], str]
-                ) -> dict[int, Sample]:
-    """Return the samples to write by the row of their pair: the target's person and scene, the source's expression.
+                ) -> tuple[list[Sample], numpy.ndarray]:
+    """Return the samples to write, each a target's person and scene with the source's expression, and their pairs.
 
     ``pairs`` (K, 2) are positions of sources and targets in ``samples``. An image that several pairs would give is
     written once: that of a repeated pair, or of a target that keeps its expression, whoever the source is.
     """
-    synthesized: dict[int, Sample] = {}
+    synthesized, rows = [], []
     contents: set[tuple[int, int]] = set()
     for row, (a, b) in enumerate(pairs.tolist()):
         source, target = samples[a], samples[b]
@@ -120,8 +123,9 @@ def named_pairs(out: Path, samples: Sequence[Sample], pairs: numpy.ndarray, uniq
         if content not in contents:
             contents.add(content)
             name = unique_name(f"{Path(source.name).with_suffix('')}_{Path(target.name).with_suffix('.jpg')}")
-            synthesized[row] = replace(target, name=name, label=source.label, path=out / "data" / name)
-    return synthesized
+            synthesized.append(replace(target, name=name, label=source.label, path=out / "data" / name))
+            rows.append(row)
+    return synthesized, pairs[rows]
 
 
 class UniqueNames:

@@ -1,4 +1,4 @@
-"""The verdict on a result: near chance, nearly constant, from too weak a judge, or chosen on too few images.
+"""The verdict on a result: near chance, nearly constant, without gain, by a weak judge, chosen on too few images.
 
 Every finding is one sentence with advice; a list without findings means that no problem was found.
 """
