@@ -52,21 +52,40 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def recognizer_directory(name: str) -> Path:
+def find_groups(options: argparse.Namespace) -> list[list[Path]]:
+    """Return the directories of the recognizers of --resume_dir, and of those of each --against.
+
+    Raises UserError if one does not exist, is named twice, or differs from others of its group in more than seed and
+    fold.
+    """
+    from options.settings import check_same_setting
+
+    named = [("--resume_dir", options.resume_dir), *(("--against", names) for names in options.against)]
+    groups = [[recognizer_directory(name, flag) for name in names] for flag, names in named]
+    every_folder = [folder for folders in groups for folder in folders]
+    for (flag, _), folders in zip(named, groups):
+        for folder in folders:
+            if sum(map(folder.samefile, every_folder)) > 1:
+                raise UserError(f"{flag} {folder}: named twice, its images would be counted twice")
+        check_same_setting(folders, flag)
+    return groups
+
+
+def recognizer_directory(name: str, flag: str) -> Path:
     """Return the directory of a recognizer, which is given by that directory, by its run, or by one of its files.
 
-    Raises UserError for the directory of a series, and for one that does not exist.
+    Raises UserError, which names ``flag``, for the directory of a series and for one that does not exist.
     """
     folder = Path(name).parent if Path(name).is_file() else Path(name)
     if not folder.is_dir():
-        raise UserError(f"--resume_dir {folder}: no such directory")
+        raise UserError(f"{flag} {folder}: no such directory")
     if (folder / "max_ckpt.t7").is_file():
         return folder
     for kind in ("fold", "seed"):
         runs = sorted(folder.glob(f"{kind}_*/VGG"))
         if runs:
-            raise UserError(f"--resume_dir {folder}: holds a series of {len(runs)} {kind}s; name its runs: "
-                            f"--resume_dir {folder / kind}_*")
+            raise UserError(f"{flag} {folder}: holds a series of {len(runs)} {kind}s; name its runs: {flag} "
+                            f"{folder / kind}_*")
     return folder / "VGG" if (folder / "VGG").is_dir() else folder
 
 
@@ -153,19 +172,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     check_ranges(options, batch_size=(1, 65536), num_workers=(0, 256), image_size=(32, 2048), gpu=(-1, 1023))
     if options.image_size % 32:
         raise UserError(f"--image_size {options.image_size}: must be a multiple of 32, like 64 or 256")
-    groups = [list(map(recognizer_directory, names)) for names in (options.resume_dir, *options.against)]
-    every_folder = [folder for folders in groups for folder in folders]
-    for folder in every_folder:
-        if sum(map(folder.samefile, every_folder)) > 1:
-            raise UserError(f"--resume_dir {folder}: named twice, its images would be counted twice")
+    groups = find_groups(options)
     from commands.matrix import COMPARISON, POOLED_RESULTS, RESULTS, check_results, write_pooled, write_report
     from datasets.files import check_output
     from evaluation.pooled import Pooled
-    from options.settings import check_same_setting
 
     check_output(options.output_dir, "--output_dir", directory=True)
-    for number, folders in enumerate(groups):
-        check_same_setting(folders, "--against" if number else "--resume_dir")
     folders = groups[0]
     files = COMPARISON if options.against else POOLED_RESULTS if len(folders) > 1 else RESULTS
     check_results(options.output_dir, f"--output_dir {options.output_dir}", files)

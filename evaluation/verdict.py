@@ -91,7 +91,8 @@ def of_swaps(report: SynthesisReport, num_classes: int) -> list[str]:
     if (report.transfer <= chance + LEARNED_SHARE * (report.judge_accuracy - chance)
             and not of_judge(report.judge_accuracy, num_classes)):
         findings.append(f"{report.transfer:.1f} % of the swaps show the target's expression, which is near chance "
-                        f"({chance:.1f} %): train the GAN longer (--epochs), or look at its samples in img/")
+                        f"({chance:.1f} %), so the GAN has not learned to swap: train it longer (--epochs), or look at "
+                        "its samples in img/")
     return findings
 
 

@@ -20,8 +20,8 @@ from options.command_line import build_parser
 from utils import read_json, write_json
 
 
-def matrix(*words: object) -> subprocess.CompletedProcess:
-    return command("test_matrix_multi.py", *words, "--gpu", -1)
+def matrix(*argv: object) -> subprocess.CompletedProcess:
+    return command("test_matrix_multi.py", *argv, "--gpu", -1)
 
 
 def counts_in(folder: Path) -> list[list[int]]:
@@ -85,13 +85,13 @@ def test_a_run_knows_its_images_wherever_they_lie(finished, faces, broken, tmp_p
     assert not (run / "synthesis.json").exists()
     succeeds(train_command(*evaluate, "--data_dir", "broken"))
     assert read_json(run / "synthesis.json")["data_dir"] == str(broken)
-    words = ["--resume_dir", finished / "VGG" / "max_ckpt.t7", "--output_dir", tmp_path / "out"]
-    succeeds(matrix(*words))  # a file stands for its directory
+    argv = ["--resume_dir", finished / "VGG" / "max_ckpt.t7", "--output_dir", tmp_path / "out"]
+    succeeds(matrix(*argv))  # a file stands for its directory
     faces.rename(tmp_path / "away")
     try:
-        assert "name the directory that they have moved to with --data_dir" in refused(matrix(*words))
+        assert "name the directory that they have moved to with --data_dir" in refused(matrix(*argv))
         other.rename(faces)
-        assert "testing images are not those of the run" in refused(matrix(*words))
+        assert "testing images are not those of the run" in refused(matrix(*argv))
     finally:
         shutil.rmtree(faces, ignore_errors=True)
         (tmp_path / "away").rename(faces)
@@ -104,19 +104,19 @@ def test_the_matrix_knows_the_validation_split_of_the_run(finished, tmp_path, sp
 
 
 def test_the_matrix_overwrites_its_own_results_alone(finished, tmp_path):
-    words = ["--resume_dir", finished / "VGG", "--output_dir", tmp_path]
+    argv = ["--resume_dir", finished / "VGG", "--output_dir", tmp_path]
     for name, content in (("predictions.csv", "file,rater,label\na.png,me,smile\n"), ("mistakes.jpg", "mine"),
                           ("confusion_matrix.json", '{"mine": 1}')):
         (tmp_path / name).write_text(content)
-        line = refused(matrix(*words))
+        line = refused(matrix(*argv))
         assert name in line and "--output_dir" in line and ("something else" in line or "move it away" in line)
         assert snapshot(tmp_path) == {name: content.encode()}
         (tmp_path / name).unlink()
     (tmp_path / "mistakes.jpg").mkdir()
-    assert "mistakes.jpg: is a directory" in refused(matrix(*words))
+    assert "mistakes.jpg: is a directory" in refused(matrix(*argv))
     (tmp_path / "mistakes.jpg").rmdir()
     for _ in range(2):
-        succeeds(matrix(*words))
+        succeeds(matrix(*argv))
 
 
 def test_the_matrix_reads_the_published_codes_own_files(finished, faces, tmp_path):
@@ -203,7 +203,7 @@ def test_restore_n_resumes_after_epoch_n_with_its_networks(own):
 
 # ------------------------------------------------------------------------------------------------------ bad input
 
-@pytest.mark.parametrize("name, change, words", [
+@pytest.mark.parametrize("name, change, messages", [
     ("images.list", lambda text: text.replace(b"_0002.jpg 1", b"_0002.jpg"), ["line 2", "<file name> <label>"]),
     ("images.list", lambda text: re.sub(rb".* 3\n", b"", text), ["no training image of squint"]),
     ("images.list", lambda text: text + b"".join(b"%d.jpg 0\n" % i for i in range(7)),
@@ -212,16 +212,16 @@ def test_restore_n_resumes_after_epoch_n_with_its_networks(own):
     ("data/train_0005.jpg", lambda content: content[:-200], ["listed images", "train_0005.jpg (cannot be decoded)"]),
     ("images_gan_nature.list", lambda _: b"train_0001_train_0003.jpg 0\n", ["train_0003.jpg is smile", "--neutral"]),
     ("images_test.list", lambda text: re.sub(rb".* [012]\n", b"", text), ["no test image of these expressions"])])
-def test_bad_data_is_refused_before_training(broken, tmp_path, name, change, words):
+def test_bad_data_is_refused_before_training(broken, tmp_path, name, change, messages):
     path = broken / name
     path.write_bytes(change(path.read_bytes() if path.exists() else b""))
     names = [*EXPRESSIONS[:3], "--targets", "any"] if name == "images_test.list" else EXPRESSIONS
     line = refused(train_command("-a", *names, "--data_dir", broken, "--checkpoint_dir", tmp_path / "run", *TINY))
-    assert all(word in line for word in words), line
+    assert all(message in line for message in messages), line
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("options, words", [
+@pytest.mark.parametrize("options, messages", [
     (["-a", "disgust", "screem", "smile", "squint", "surprise", "neutral"], ["unknown expression screem"]),
     (["--image_size", 48], ["--image_size 48", "multiple of 32"]),
     (["--vgg_width", 8], ["--vgg_width 8", "less than twice"]),
@@ -233,15 +233,15 @@ def test_bad_data_is_refused_before_training(broken, tmp_path, name, change, wor
     (["--batch_size", 0], ["--batch_size 0"]),
     (["--checkpoint_dir", ""], ["--checkpoint_dir", "must not be empty"]),
     (["--data_dir", "nowhere"], ["nowhere: no such data directory"])])
-def test_bad_training_options_are_refused(faces, tmp_path, options, words):
+def test_bad_training_options_are_refused(faces, tmp_path, options, messages):
     line = refused(train_command("--data_dir", faces, "--checkpoint_dir", tmp_path / "run", *TINY, *options))
-    assert all(word in line for word in words), line
+    assert all(message in line for message in messages), line
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("name, words", [("nowhere", "no such directory"), ("model", "holds no max_ckpt.t7")])
-def test_a_wrong_resume_dir_is_refused(finished, name, words):
-    assert words in refused(matrix("--resume_dir", finished / name))
+@pytest.mark.parametrize("name, message", [("nowhere", "no such directory"), ("model", "holds no max_ckpt.t7")])
+def test_a_wrong_resume_dir_is_refused(finished, name, message):
+    assert message in refused(matrix("--resume_dir", finished / name))
 
 
 def test_changed_options_are_refused_by_name(finished):
@@ -250,8 +250,8 @@ def test_changed_options_are_refused_by_name(finished):
 
 
 def test_switches_take_both_spellings_of_no():
-    for word, value in (("--no_vgg_loss", False), ("--no-vgg_loss", False), ("--vgg_loss", True)):
-        assert build_parser().parse_args([word]).vgg_loss is value
+    for flag, value in (("--no_vgg_loss", False), ("--no-vgg_loss", False), ("--vgg_loss", True)):
+        assert build_parser().parse_args([flag]).vgg_loss is value
 
 
 def test_flags_of_the_published_code_are_explained_and_its_scripts_work(faces, tmp_path):
@@ -287,14 +287,14 @@ def labels_of_targets(generated, faces) -> set[int]:
 
 
 def test_training_without_a_neutral_expression_names_both_options(expressive, tmp_path):
-    words = ["--data_dir", expressive, "--checkpoint_dir", tmp_path / "run", *TINY]
-    assert refused(train_command(*words)) == (
+    argv = ["--data_dir", expressive, "--checkpoint_dir", tmp_path / "run", *TINY]
+    assert refused(train_command(*argv)) == (
         f"train.py: {expressive}: no expression is called neutral (disgust scream smile squint surprise) and none is "
         "named; name the one whose faces are targets of synthesis with --neutral NAME, or take the faces of all with "
         "--targets any")
     root = shutil.copytree(expressive, tmp_path / "faces")
     (root / "expressions.txt").write_text("disgust scream smile squint neutral\n")
-    line = refused(train_command(*words, "--data_dir", root, "-a", "smile", "scream"))  # neutral is left out of -a
+    line = refused(train_command(*argv, "--data_dir", root, "-a", "smile", "scream"))  # neutral is left out of -a
     assert "no expression is called neutral (smile scream)" in line and not (tmp_path / "run").exists()
     assert "note: no expression is called neutral: training needs --neutral NAME or --targets any" in succeeds(
         command("-m", "datasets.check", expressive))
@@ -307,10 +307,10 @@ def test_a_run_with_all_targets_is_used_and_resumed_without_neutral(expressive, 
                    torch.load(run / "VGG" / "max_ckpt.t7", weights_only=True)["config"]):
         assert config["neutral_name"] is None and config["expressions"] == FIVE
     test = [sample.path for sample in read_layout(expressive).test[:2]]
-    for words in (["generate", "--output", generated], ["evaluate", "--judge_epochs", 1],
+    for argv in (["generate", "--output", generated], ["evaluate", "--judge_epochs", 1],
                   ["grid", "-o", tmp_path / "g.png"],
                   ["test", "--swap_list", 0, 1, "-i", test[0], "-t", test[1], "-o", tmp_path / "swap.png"]):
-        succeeds(train_command("--mode", *words, "--checkpoint_dir", run))
+        succeeds(train_command("--mode", *argv, "--checkpoint_dir", run))
     layout = read_layout(generated)
     assert (list(layout.expressions), layout.neutral, layout.counts("test")) == (FIVE, None, [2] * 5)
     assert labels_of_targets(generated, expressive) == set(range(5))
@@ -337,8 +337,8 @@ def test_a_run_of_an_older_version_keeps_the_last_expression_as_neutral(expressi
 def test_target_only_faces_need_no_neutral_expression(expressive, tmp_path):
     root = shutil.copytree(expressive, tmp_path / "faces")
     (root / "expressions.txt").write_text("disgust scream smile squint\n")  # surprise, label 4, is in no class
-    for words in ([], ["--targets", "any"]):
-        assert "4 expressions" in trained(root, tmp_path / f"run{len(words)}", *words)
+    for argv in ([], ["--targets", "any"]):
+        assert "4 expressions" in trained(root, tmp_path / f"run{len(argv)}", *argv)
 
 
 def test_a_perceptual_network_near_chance_stops_the_run(tmp_path):
@@ -346,8 +346,8 @@ def test_a_perceptual_network_near_chance_stops_the_run(tmp_path):
     lines = (tmp_path / "faces" / "images.list").read_text().splitlines(keepends=True)
     (tmp_path / "faces" / "images.list").write_text("".join(lines[:66]))
     (tmp_path / "faces" / "images_val.list").write_text("".join(lines[66:]))
-    words = ["--data_dir", tmp_path / "faces", "--checkpoint_dir", tmp_path / "run", *TINY]
-    stopped = train_command(*words, "--perceptual_lr", 0)
+    argv = ["--data_dir", tmp_path / "faces", "--checkpoint_dir", tmp_path / "run", *TINY]
+    stopped = train_command(*argv, "--perceptual_lr", 0)
     assert stopped.returncode == 2 and "near chance" in stopped.stderr and not (tmp_path / "run" / "VGG_loss").exists()
     succeeds(train_command("--checkpoint_dir", tmp_path / "run", "--restore", "--force", "--gpu", -1))
     assert (tmp_path / "run" / "VGG_loss" / "6_max_ckpt.t7").is_file()

@@ -63,12 +63,12 @@ def test_settings_are_compared_and_not_pooled(finished, tmp_path):
         options = {**read_json(finished / "options.json"), "seed": seed, "vgg_lr": lr}
         write_json(tmp_path / name / "options.json", options)
     a, b = ([tmp_path / name / f"seed_0{seed}" for seed in (0, 1)] for name in "AB")
-    words = ["--gpu", -1, "--output_dir", tmp_path / "out"]
-    line = refused(command("test_matrix_multi.py", "--resume_dir", *a, b[0], *words))
+    argv = ["--gpu", -1, "--output_dir", tmp_path / "out"]
+    line = refused(command("test_matrix_multi.py", "--resume_dir", *a, b[0], *argv))
     assert "--vgg_lr 0.1" in line and "--vgg_lr 0.2" in line and "--against" in line and not (tmp_path / "out").exists()
-    series = refused(command("test_matrix_multi.py", "--resume_dir", tmp_path / "A", *words))
-    assert f"holds a series of 2 seeds; name its runs: --resume_dir {tmp_path / 'A' / 'seed_*'}" in series
-    output = succeeds(command("test_matrix_multi.py", "--resume_dir", *a, "--against", *b, *words))
+    line = refused(command("test_matrix_multi.py", "--resume_dir", *a, "--against", tmp_path / "B", *argv))
+    assert f"holds a series of 2 seeds; name its runs: --against {tmp_path / 'B' / 'seed_*'}" in line
+    output = succeeds(command("test_matrix_multi.py", "--resume_dir", *a, "--against", *b, *argv))
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         f"comparison.{ending}" for ending in ("csv", "png", "tex", "txt")]
     assert "B against A:" in output and "only B is right on 0" in output

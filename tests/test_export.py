@@ -22,16 +22,16 @@ def run(tmp_path_factory) -> Path:
                          alignment={"size": 128, "margin": 0.1})
 
 
-def export(run: Path, *words: object):
+def export(run: Path, *argv: object):
     for package in ("onnx", "onnxscript"):
         pytest.importorskip(package)
-    return train_command("--mode", "export", "--restore", "--checkpoint_dir", run, *words)
+    return train_command("--mode", "export", "--restore", "--checkpoint_dir", run, *argv)
 
 
-def exported(run: Path, path: Path, *words: object):
+def exported(run: Path, path: Path, *argv: object):
     """Return the exported file as ONNX Runtime opens it."""
     runtime = pytest.importorskip("onnxruntime")
-    result = export(run, "--output", path, *words)
+    result = export(run, "--output", path, *argv)
     assert f"wrote {path}" in succeeds(result) and not result.stderr
     return runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
 
@@ -78,14 +78,14 @@ def test_the_exported_swap_gives_the_same_faces(run, tmp_path):
     assert json.loads(session.get_modelmeta().custom_metadata_map["expressions"]) == EXPRESSIONS
 
 
-@pytest.mark.parametrize("words, message", [
+@pytest.mark.parametrize("argv, message", [
     (["-o", "recognizer.pt"], "must end in .onnx"), (["-o", "images.onnx"], "is a directory"),
     (["--checkpoint_dir", "nowhere"], "nowhere: no such directory"),
     (["--which", "swap", "--restore", 7], "Enc_iter_007.pth is not there")])
-def test_what_cannot_be_exported_is_refused(run, tmp_path, monkeypatch, words, message):
+def test_what_cannot_be_exported_is_refused(run, tmp_path, monkeypatch, argv, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "images.onnx").mkdir()
-    assert message in refused(export(run, *words))
+    assert message in refused(export(run, *argv))
 
 
 def test_without_onnx_the_export_is_refused(run, tmp_path, monkeypatch):

@@ -41,8 +41,8 @@ def faces(tmp_path) -> Path:
     return tmp_path / "faces"
 
 
-def recognize(run: Path, *words: object) -> subprocess.CompletedProcess:
-    return train_command("--mode", "recognize", "--restore", "--checkpoint_dir", run, "--gpu", -1, *words)
+def recognize(run: Path, *argv: object) -> subprocess.CompletedProcess:
+    return train_command("--mode", "recognize", "--restore", "--checkpoint_dir", run, "--gpu", -1, *argv)
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
@@ -90,14 +90,14 @@ def test_expressions_of_the_published_codes_files_are_named_by_the_options(run, 
     old = Path(shutil.copytree(run / "VGG", tmp_path / "old" / "VGG"))
     checkpoint = torch.load(old / "max_ckpt.t7", weights_only=True)
     torch.save({"net": checkpoint["net"], "acc": 1.0, "step": 1}, old / "max_ckpt.t7")
-    words = ["--image_size", 32, "--input", faces, "-o", tmp_path / "out.png"]
-    succeeds(recognize(run, *words))
+    argv = ["--image_size", 32, "--input", faces, "-o", tmp_path / "out.png"]
+    succeeds(recognize(run, *argv))
     expected = probabilities_of(rows_of(tmp_path / "out.csv"))
-    succeeds(recognize(old.parent, *words, "-a", *EXPRESSIONS))
+    succeeds(recognize(old.parent, *argv, "-a", *EXPRESSIONS))
     assert probabilities_of(rows_of(tmp_path / "out.csv")) == pytest.approx(expected)
-    succeeds(recognize(old, *words, "--data", 1))
+    succeeds(recognize(old, *argv, "--data", 1))
     assert "fear" in rows_of(tmp_path / "out.csv")[0]
-    assert "has 6 classes, not the 7" in refused(recognize(old.parent, *words, "--data", 3))
+    assert "has 6 classes, not the 7" in refused(recognize(old.parent, *argv, "--data", 3))
 
 
 def test_no_more_pictures_are_read_than_a_batch():
@@ -183,14 +183,14 @@ def test_faces_are_aligned_as_those_of_the_training(tmp_path, mode):
     for folder, more, warned in (("photos", ["--align", model], False), ("aligned", [], False), ("photos", [], True)):
         first, second = sorted((tmp_path / folder).rglob("test_000*.png"))
         inputs = [first, second] if mode == "recognize" else [first, "--target", second, "--swap_list", 2, 5]
-        words = ["--mode", mode, "--checkpoint_dir", run, "--gpu", -1, "--input", *inputs, "-o", tmp_path / "out.png"]
-        result = train_command(*words, *more)
+        argv = ["--mode", mode, "--checkpoint_dir", run, "--gpu", -1, "--input", *inputs, "-o", tmp_path / "out.png"]
+        result = train_command(*argv, *more)
         succeeds(result)
         assert ("were aligned" in result.stderr and "--align MODEL" in result.stderr) == warned, result.stderr
         results.append(probabilities_of(rows_of(tmp_path / "out.csv")) if mode == "recognize"
                        else numpy.asarray(Image.open(tmp_path / "out.png"), dtype=float))
     assert numpy.allclose(results[0], results[1], rtol=0, atol=2e-6) and abs(results[0] - results[2]).max() > 1e-3
-    line = refused(train_command(*words, "--align", model, "--margin", 0.5))
+    line = refused(train_command(*argv, "--align", model, "--margin", 0.5))
     assert "--margin 0.5" in line and "--margin 0.2" in line
 
 
@@ -278,7 +278,7 @@ def test_persons_keep_their_numbers_while_they_move():
 
 # -------------------------------------------------------------------------------------------------- bad input
 
-@pytest.mark.parametrize("words, messages", [
+@pytest.mark.parametrize("argv, messages", [
     ([], ["--input is missing"]), (["--input", "nowhere.jpg"], ["nowhere.jpg: no such file or directory"]),
     (["--input", "nothing*.jpg"], ["nothing*.jpg: no file has such a name"]),
     (["--input", "empty"], ["empty: holds no images"]), (["--input", "a.txt"], ["a.txt: cannot be read as an image"]),
@@ -290,12 +290,12 @@ def test_persons_keep_their_numbers_while_they_move():
     (["--input", SMILE, "-a", "joy", "anger"], ["was trained with -a disgust scream"]),
     (["--input", SMILE, "--restore", 3], ["--restore 3", "only its best recognizer"]),
     (["--input", SMILE, "--align", "nowhere.onnx"], ["nowhere.onnx: no such model file|needs OpenCV"])])
-def test_what_cannot_be_recognized_is_refused_in_one_line(run, tmp_path, monkeypatch, words, messages):
+def test_what_cannot_be_recognized_is_refused_in_one_line(run, tmp_path, monkeypatch, argv, messages):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     for name in ("a.txt", "b.txt"):
         (tmp_path / name).write_text("no image")
-    line = refused(recognize(run, *words))
+    line = refused(recognize(run, *argv))
     assert all(any(choice in line for choice in message.split("|")) for message in messages), line
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt", "b.txt", "empty"]
 

@@ -58,10 +58,10 @@ def test_a_browser_shows_the_report_without_an_error(finished, tmp_path):
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:
         pytest.skip("no Chromium is installed")
-    words = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    argv = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
              "--disable-background-networking", "--disable-component-update", "--disable-sync",
              f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr", "--window-size=1400,1000",
              f"--screenshot={tmp_path / 'page.png'}", f"file://{finished / 'report.html'}"]
-    result = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    result = subprocess.run(argv, capture_output=True, text=True, timeout=120)
     assert (tmp_path / "page.png").is_file(), result.stderr
     assert "CONSOLE" not in result.stderr

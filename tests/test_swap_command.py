@@ -17,7 +17,7 @@ SMILE, NEUTRAL = IMAGES / "smile.jpg", IMAGES / "neutral.jpg"
 
 
 def swap(run: Path, *more: object) -> subprocess.CompletedProcess:
-    """Swap the expressions of two of the repository's images by a run; further words may name other images."""
+    """Swap the expressions of two of the repository's images by a run; further arguments may name other images."""
     return train_command("--mode", "test", "--restore", "--swap_list", 2, 5, "-i", SMILE, "-t", NEUTRAL,
                          "--checkpoint_dir", run, "--gpu", -1, *more)
 
@@ -51,8 +51,8 @@ def test_a_face_gets_every_expression_without_the_data(finished, tmp_path):
     """The references are those that the run has kept, each of the expression of its column."""
     shutil.copytree(finished, tmp_path / "run", ignore=shutil.ignore_patterns("state", "options.json"))
     file = tmp_path / "run" / "model" / "exemplars.pth"
-    words = ["--mode", "grid", "--checkpoint_dir", tmp_path / "run", "--gpu", -1, "-i", NEUTRAL]
-    output = succeeds(train_command(*words, "--swap_list", "neutral", "-o", tmp_path / "grid.png"))
+    argv = ["--mode", "grid", "--checkpoint_dir", tmp_path / "run", "--gpu", -1, "-i", NEUTRAL]
+    output = succeeds(train_command(*argv, "--swap_list", "neutral", "-o", tmp_path / "grid.png"))
     assert "1 face with 6 expressions" in output
     kept = torch.load(file, weights_only=True)
     assert kept["expression"] == sorted(3 * list(range(6))) and kept["image"].shape == (18, 3, 32, 32)
@@ -63,14 +63,14 @@ def test_a_face_gets_every_expression_without_the_data(finished, tmp_path):
         reference = numpy.asarray(picture.crop((x, top, x + 64, top + 64)).resize((32, 32)))
         distance = (torch.tensor(reference).permute(2, 0, 1) - kept["image"].float()).abs().mean((1, 2, 3))
         assert kept["expression"][distance.argmin()] == column
-    output = succeeds(train_command(*words, "-o", tmp_path / "b.png"))
+    output = succeeds(train_command(*argv, "-o", tmp_path / "b.png"))
     assert "the run's recognizer predicts" in output and "--swap_list" in output
-    words_of_target = "--swap_list", "neutral", 2, "--target", SMILE, "-o", tmp_path / "c.png"
-    assert "1 face with 1 expression," in succeeds(train_command(*words, *words_of_target))
+    with_target = "--swap_list", "neutral", 2, "--target", SMILE, "-o", tmp_path / "c.png"
+    assert "1 face with 1 expression," in succeeds(train_command(*argv, *with_target))
     torch.save({**kept, "image": kept["image"][:4]}, file)
-    assert "exemplars.pth: damaged" in refused(train_command(*words, "-o", tmp_path / "d.png"))
+    assert "exemplars.pth: damaged" in refused(train_command(*argv, "-o", tmp_path / "d.png"))
     file.unlink()
-    assert "--target" in refused(train_command(*words, "--data_dir", tmp_path, "-o", tmp_path / "d.png"))
+    assert "--target" in refused(train_command(*argv, "--data_dir", tmp_path, "-o", tmp_path / "d.png"))
 
 
 def test_a_recognizer_that_disagrees_with_a_stated_expression_is_reported(finished, tmp_path):
@@ -82,14 +82,14 @@ def test_a_recognizer_that_disagrees_with_a_stated_expression_is_reported(finish
     assert len(agreed) == 1
 
 
-@pytest.mark.parametrize("words", [["grid", "--paste"], ["grid", "--align", "m.onnx"], ["export", "--rows", 2],
+@pytest.mark.parametrize("argv", [["grid", "--paste"], ["grid", "--align", "m.onnx"], ["export", "--rows", 2],
                                    ["recognize", "-i", "images/smile.jpg", "--target", "images/smile.jpg"],
                                    ["train", "--input", "images/smile.jpg"], ["report", "--epochs", 3],
                                    ["evaluate", "--swap_list", 0, 1], ["generate", "-o", "made", "--matrix"]])
-def test_options_that_a_mode_does_not_use_are_refused(finished, words):
-    flag = [word for word in words if str(word).startswith("--")][-1]
-    line = refused(train_command("--mode", *words, "--checkpoint_dir", finished))
-    assert f"--mode {words[0]}: {flag} is not used" in line
+def test_options_that_a_mode_does_not_use_are_refused(finished, argv):
+    flag = [text for text in argv if str(text).startswith("--")][-1]
+    line = refused(train_command("--mode", *argv, "--checkpoint_dir", finished))
+    assert f"--mode {argv[0]}: {flag} is not used" in line
 
 
 def test_swap_aligns_the_faces_and_puts_them_back(finished, tmp_path):
@@ -112,13 +112,13 @@ def test_swap_aligns_the_faces_and_puts_them_back(finished, tmp_path):
     ("recognized.jpg", ["recognize", "--input", SMILE])])
 def test_pictures_under_a_default_name_are_overwritten_if_they_are_ours(finished, tmp_path, monkeypatch, name, mode):
     monkeypatch.chdir(tmp_path)
-    words = ["--mode", *mode, "--restore", "--checkpoint_dir", finished, "--gpu", -1]
+    argv = ["--mode", *mode, "--restore", "--checkpoint_dir", finished, "--gpu", -1]
     shutil.copy(SMILE, name)
-    line = refused(train_command(*words))
+    line = refused(train_command(*argv))
     assert name in line and "move it away" in line and Path(name).read_bytes() == SMILE.read_bytes()
-    succeeds(train_command(*words, "--output", name))  # a name that is typed may be overwritten
+    succeeds(train_command(*argv, "--output", name))  # a name that is typed may be overwritten
     assert is_drawn(name)
-    succeeds(train_command(*words))
+    succeeds(train_command(*argv))
 
 
 def test_swap_reads_the_published_codes_own_files(finished, tmp_path):
@@ -131,7 +131,7 @@ def test_swap_reads_the_published_codes_own_files(finished, tmp_path):
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
-@pytest.mark.parametrize("options, words", [
+@pytest.mark.parametrize("options, messages", [
     (["--swap_list", 2, 6], ["--swap_list 2 6: 6 is out of range", "5 neutral"]),
     (["--swap_list", 5, 5], ["must differ"]),
     (["--swap_list", "smiel", "neutral"], ["smiel is no expression of this run", "did you mean smile?"]),
@@ -145,6 +145,6 @@ def test_swap_reads_the_published_codes_own_files(finished, tmp_path):
     (["--swap_list", 2, 5, 1, "-t", NEUTRAL, SMILE], ["several targets", "--frames"]),
     (["--matrix", "--frames", 3], ["--matrix: needs two targets"]),
     (["--checkpoint_dir", IMAGES], ["Enc_iter_temp.pth is not there"])])
-def test_bad_swap_options_are_refused(finished, options, words):
+def test_bad_swap_options_are_refused(finished, options, messages):
     line = refused(swap(finished, *options))
-    assert all(word in line for word in words), line
+    assert all(message in line for message in messages), line

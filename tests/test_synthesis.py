@@ -35,9 +35,9 @@ def run(faces, tmp_path_factory) -> Path:
     return folder
 
 
-def used(run: Path, mode: str, *words: object):
+def used(run: Path, mode: str, *argv: object):
     """Run a mode on the finished run."""
-    return train_command("--mode", mode, "--restore", "--checkpoint_dir", run, "--gpu", -1, *words)
+    return train_command("--mode", mode, "--restore", "--checkpoint_dir", run, "--gpu", -1, *argv)
 
 
 # ----------------------------------------------------------------------------------------------- the judge
@@ -147,23 +147,23 @@ def test_a_persons_own_expression_is_the_reconstruction():
 # --------------------------------------------------------------------------------------------- the commands
 
 def test_evaluate_measures_and_keeps_its_judge(run, broken):
-    words = ["evaluate", "--judge_epochs", 2]
-    output = succeeds(used(run, *words))
+    argv = ["evaluate", "--judge_epochs", 2]
+    output = succeeds(used(run, *argv))
     values = read_json(run / "synthesis.json")
     assert values["swaps"] == values["truths"] == 18 * 5 and 0 <= values["transfer"] + values["kept"] <= 100
     assert values["psnr_gain"] == pytest.approx(values["true_psnr"] - values["unchanged_psnr"], abs=1e-3)
     assert f"{values['transfer']:.1f} %" in output and "right person is nearest" in output
     assert "verdict: the swaps are not nearer to the true pictures" in output and len(values["verdict"]) == 2
     judge = (run / "judge.pth").read_bytes()
-    succeeds(used(run, *words))
+    succeeds(used(run, *argv))
     assert (run / "judge.pth").read_bytes() == judge
     assert {**read_json(run / "synthesis.json"), "images_per_second": 0} == {**values, "images_per_second": 0}
     listed, held_out = (broken / "images.list").read_text(), (run / "splits" / "images_val.list").read_text()
     dropped = next(line for line in listed.splitlines() if line not in held_out)
     (broken / "images.list").write_text(listed.replace(dropped + "\n", ""))
-    assert "its training images are not those of the run" in refused(used(run, *words, "--data_dir", broken))
+    assert "its training images are not those of the run" in refused(used(run, *argv, "--data_dir", broken))
     assert "was not trained on these training images" in refused(
-        used(run, *words, "--data_dir", broken, "--force"))
+        used(run, *argv, "--data_dir", broken, "--force"))
 
 
 def test_training_leaves_a_sheet_and_grid_draws_it(run, tmp_path):
@@ -185,9 +185,9 @@ def test_sheet_shows_neutral_persons_and_references_of_others(faces):
 
 def test_interpolation_to_several_targets_as_strips_and_as_matrix(run, tmp_path):
     smile, neutral = REPOSITORY / "images/smile.jpg", REPOSITORY / "images/neutral.jpg"
-    words = ["test", "--swap_list", 2, 5, 1, "--input", smile, "--target", neutral, smile, "--frames", 3]
-    succeeds(used(run, *words, "--output", tmp_path / "strips.png"))
-    succeeds(used(run, *words, "--matrix", "--output", tmp_path / "matrix.png"))
+    argv = ["test", "--swap_list", 2, 5, 1, "--input", smile, "--target", neutral, smile, "--frames", 3]
+    succeeds(used(run, *argv, "--output", tmp_path / "strips.png"))
+    succeeds(used(run, *argv, "--matrix", "--output", tmp_path / "matrix.png"))
     strips, matrix = (np.asarray(Image.open(tmp_path / f"{name}.png")).astype(int) for name in ("strips", "matrix"))
 
     def inner(picture, row, column):
@@ -203,10 +203,10 @@ def test_interpolation_to_several_targets_as_strips_and_as_matrix(run, tmp_path)
 
 def test_generate_does_not_overwrite_lists_of_the_user(run, broken, tmp_path):
     (broken / "subjects.list").unlink()
-    words = ["generate", "--output", tmp_path / "out", "--data_dir", broken]
-    succeeds(used(run, *words))
+    argv = ["generate", "--output", tmp_path / "out", "--data_dir", broken]
+    succeeds(used(run, *argv))
     (tmp_path / "out" / "subjects.list").write_text("mine\n")
-    assert "subjects.list" in refused(used(run, *words))
+    assert "subjects.list" in refused(used(run, *argv))
     assert (tmp_path / "out" / "subjects.list").read_text() == "mine\n"
 
 
