@@ -120,7 +120,7 @@ def find_outputs(output: str, paths: Sequence[Path], with_copies: bool, videos: 
 
 
 def unique_stems(paths: Sequence[Path]) -> dict[Path, str]:
-    """Return the names of files without their endings, numbered where two differ in nothing but case."""
+    """Return the names of files without their endings; a number is added to those used before, ignoring case."""
     names: dict[Path, str] = {}
     used: set[str] = set()
     for path in paths:
@@ -150,10 +150,10 @@ def recognized_pictures(pictures: Iterable[Picture], total: int, cutter: Cutter,
     device = trained.recognizer.device
     with utils.progress(None, "recognizing", total, "picture") as bar:
         for batch in cut_in_batches(pictures, cutter, threads, size, device.type == "cuda"):
-            crops = [crop for _, crops in batch if not isinstance(crops, UserError) for crop in crops]
+            all_crops = [crop for _, crops in batch if not isinstance(crops, UserError) for crop in crops]
             probabilities = chain.from_iterable(  # in batches, since a photograph can hold any number of faces
                 trained.recognize(to_float(torch.stack([crop.pixels for crop in part]), device)).cpu().double().numpy()
-                for part in batches(crops, LARGE_BATCH))
+                for part in batches(all_crops, LARGE_BATCH))
             for picture, crops in batch:
                 if isinstance(crops, UserError):
                     yield Recognized(picture, fault=str(crops).removeprefix(f"{picture.path}: "))
@@ -214,8 +214,8 @@ class Results:
     def _write_row(self, picture: Picture, number: int, crop: Crop, probabilities: numpy.ndarray, caption: str) -> str:
         """Write a face's row into the table and return its line for the terminal."""
         first, second = probabilities.argsort()[::-1][:2]
-        time = [] if self.stride is None else [picture.frame, f"{picture.seconds:.3f}"]
-        self._writer.writerow([printable(picture.path), *time, number, *(crop.box or [""] * 4), self.names[first],
+        frame = [] if self.stride is None else [picture.frame, f"{picture.seconds:.3f}"]
+        self._writer.writerow([printable(picture.path), *frame, number, *(crop.box or [""] * 4), self.names[first],
                                *(f"{value:.6f}" for value in (probabilities[first], *probabilities))])
         width = self._file_width
         caption = caption if len(caption) <= width else "…" + caption[1 - width:]
