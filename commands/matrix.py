@@ -30,7 +30,8 @@ from utils import UserError
 
 MISTAKES_SHOWN = 24
 PREDICTION_COLUMNS = ("file", "label", "predicted")  # the first of predictions.csv
-RESULTS = {"Con_Matrix.png": None, "confusion_matrix.json": '{\n  "title": ',  # how each begins; None for a picture
+# The files of results, and how those that are no pictures begin:
+RESULTS = {"Con_Matrix.png": None, "confusion_matrix.json": '{\n  "title": ',
            "predictions.csv": ",".join(PREDICTION_COLUMNS), "mistakes.jpg": None}
 POOLED_RESULTS = dict(list(RESULTS.items())[:2])
 COMPARISON = {"comparison.txt": "setting", "comparison.csv": "group,measure,",
