@@ -93,7 +93,7 @@ def read_data(config: Config, trained: TrainedSwap, splits: Sequence[str] = ("tr
     fold, trained_on = metadata.get("fold"), Path(metadata.get("data_dir") or "")
     root = data_dir or data_set.directory
     if not data_dir and trained_on.is_absolute() and trained_on.parts[-2:] == Path(root).parts:
-        root = str(trained_on)  # wherever the command is started
+        root = str(trained_on)  # absolute, so that the command can be started in any directory
     check_not_moved(root, metadata.get("data_dir"))
     layout = read_layout(root, trained.names,
                          neutral=config.data.neutral or metadata.get("neutral_name"),
@@ -112,8 +112,7 @@ def read_data(config: Config, trained: TrainedSwap, splits: Sequence[str] = ("tr
     return layout
 
 
-def check_contents(layout: Layout, metadata: dict[str, Any], run: Path, advice: str,
-                   splits: Sequence[str]) -> None:
+def check_contents(layout: Layout, metadata: dict[str, Any], run: Path, advice: str, splits: Sequence[str]) -> None:
     """Check that the images of the splits are those of a run. Raises UserError with the advice if they are not.
 
     Nothing is checked for runs of older versions, whose checkpoints do not tell.
