@@ -205,10 +205,6 @@ def test_restore_n_resumes_after_epoch_n_with_its_networks(own):
 
 @pytest.mark.parametrize("name, change, messages", [
     ("images.list", lambda text: text.replace(b"_0002.jpg 1", b"_0002.jpg"), ["line 2", "<file name> <label>"]),
-    ("images.list", lambda text: re.sub(rb".* 3\n", b"", text), ["no training image of squint"]),
-    ("images.list", lambda text: text + b"".join(b"%d.jpg 0\n" % i for i in range(7)),
-     ["7 of 61 listed images", "0.jpg (missing)", "and 2 more"]),
-    ("data/test_0003.jpg", lambda content: b"no image", ["1 of 54 listed images", "test_0003.jpg (no image)"]),
     ("data/train_0005.jpg", lambda content: content[:-200], ["listed images", "train_0005.jpg (cannot be decoded)"]),
     ("images_gan_nature.list", lambda _: b"train_0001_train_0003.jpg 0\n", ["train_0003.jpg is smile", "--neutral"]),
     ("images_test.list", lambda text: re.sub(rb".* [012]\n", b"", text), ["no test image of these expressions"])])
@@ -217,12 +213,10 @@ def test_bad_data_is_refused_before_training(broken, tmp_path, name, change, mes
     path.write_bytes(change(path.read_bytes() if path.exists() else b""))
     names = [*EXPRESSIONS[:3], "--targets", "any"] if name == "images_test.list" else EXPRESSIONS
     line = refused(train_command("-a", *names, "--data_dir", broken, "--checkpoint_dir", tmp_path / "run", *TINY))
-    assert all(message in line for message in messages), line
-    assert not (tmp_path / "run").exists()
+    assert all(message in line for message in messages) and not (tmp_path / "run").exists(), line
 
 
 @pytest.mark.parametrize("options, messages", [
-    (["-a", "disgust", "screem", "smile", "squint", "surprise", "neutral"], ["unknown expression screem"]),
     (["--image_size", 48], ["--image_size 48", "multiple of 32"]),
     (["--vgg_width", 8], ["--vgg_width 8", "less than twice"]),
     (["--restore"], ["--restore", "no training state"]),
@@ -231,12 +225,10 @@ def test_bad_data_is_refused_before_training(broken, tmp_path, name, change, mes
     (["--perceptual", "nowhere.t7"], ["--perceptual", "nowhere.t7: no such file"]),
     (["--vgg_init", "imagenet"], ["ImageNet weights for --vgg_width 64 alone", "--vgg_init none"]),
     (["--batch_size", 0], ["--batch_size 0"]),
-    (["--checkpoint_dir", ""], ["--checkpoint_dir", "must not be empty"]),
-    (["--data_dir", "nowhere"], ["nowhere: no such data directory"])])
+    (["--checkpoint_dir", ""], ["--checkpoint_dir", "must not be empty"])])
 def test_bad_training_options_are_refused(faces, tmp_path, options, messages):
     line = refused(train_command("--data_dir", faces, "--checkpoint_dir", tmp_path / "run", *TINY, *options))
-    assert all(message in line for message in messages), line
-    assert not (tmp_path / "run").exists()
+    assert all(message in line for message in messages) and not (tmp_path / "run").exists(), line
 
 
 @pytest.mark.parametrize("name, message", [("nowhere", "no such directory"), ("model", "holds no max_ckpt.t7")])
