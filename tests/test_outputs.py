@@ -116,7 +116,7 @@ def test_aligned_faces_do_not_go_among_foreign_files(faces, tmp_path):
     foreign = fill(out, "a.jpg", "notes.txt")
     words = [str(photos), str(out), "--landmarks", str(points), "--workers", "1"]
     for flags in ([], ["--overwrite"]):
-        assert "holds something else" in refused(lambda: align.main([*words, *flags]))
+        assert "holds other files already" in refused(lambda: align.main([*words, *flags]))
     assert snapshot(out) == foreign
 
 
