@@ -5,8 +5,6 @@ Persons and scenes are functions of the seed and of their names in ``subjects.li
 session, every scene of a person holds all six expressions.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +26,10 @@ SCHEMA = {"drawing": whole_number(), "seed": whole_number(-LARGEST), "image_size
 
 
 def truth(subject: str, scene: str, expression: int | str, size: int, seed: int = 0) -> Image.Image:
-    """The true picture of a subject and scene of ``subjects.list`` with an expression (name or label).
+    """Draw the picture of a subject and scene of ``subjects.list`` with an expression (name or label).
 
-    RGB, ``size`` × ``size``; what :func:`make_dataset` wrote is this picture at the data set's size and seed, as a
-    JPEG. Raises UserError for an unknown expression and for a size outside 32 to 512.
+    It is RGB, ``size`` × ``size``. What :func:`make_dataset` wrote is this picture at the data set's size and seed, as
+    a JPEG. Raises UserError for an unknown expression and for a size outside 32 to 512.
     """
     return draw(derived_seed(seed, "person", subject), derived_seed(seed, "scene", subject, scene), expression, size)
 
@@ -63,7 +61,7 @@ def make_dataset(root: str | Path, *, image_size: int = 64, subjects_train: int 
 
 
 def describe(root: str | Path) -> dict[str, Any] | None:
-    """The description of a finished built-in data set (``seed``, ``image_size``, …), None for anything else."""
+    """Return the description of a finished built-in data set (``seed``, ``image_size``, …), None for anything else."""
     root = Path(root)
     return _description(root) if (root / LIST_NAMES["train"]).is_file() else None
 
@@ -77,7 +75,7 @@ def _description(root: Path) -> dict[str, Any] | None:
 
 
 def _clear(root: Path) -> None:
-    """Make room in ``root``: an own drawing loses its lists and pictures, anything else is left alone."""
+    """Remove the lists and pictures of an earlier drawing. Raises UserError if ``root`` holds anything else."""
     if root.exists() and not root.is_dir():
         raise UserError(f"{root}: is no directory; name a directory to draw into")
     if not root.is_dir() or not any(not entry.name.startswith(".") for entry in root.iterdir()):
@@ -93,7 +91,7 @@ def _clear(root: Path) -> None:
 
 
 def _plan(root: Path, subjects_train: int, subjects_test: int, scenes: int) -> dict[str, list[Sample]]:
-    """The samples of both splits, by subject, scene and expression."""
+    """Return the samples of both splits, by subject, scene and expression."""
     plan: dict[str, list[Sample]] = {}
     test = range(subjects_train, subjects_train + subjects_test)
     for split, numbers in (("train", range(subjects_train)), ("test", test)):

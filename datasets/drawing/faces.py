@@ -4,8 +4,6 @@ Lengths are in face units: half the side of the picture is 1, x points right, y 
 picture is (0, 0). Colors are RGB in [0, 255].
 """
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 from typing import NamedTuple
 
@@ -128,9 +126,10 @@ class Scene:
 
 
 def moment(person: Person, scene: Scene, expression: int | str) -> tuple[SimpleNamespace, Pose]:
-    """The one picture of a scene that shows an expression: the expression at its intensity, the pose of that moment.
+    """Return the parameters of an expression and the pose, as one picture of a scene shows them.
 
-    A function of the three alone, so that a picture can be drawn again. Raises UserError for an unknown expression.
+    Both are functions of the three arguments alone, so that a picture can be drawn again. Raises UserError for an
+    unknown expression.
     """
     name = EXPRESSIONS[expression] if expression in range(len(EXPRESSIONS)) else expression
     if name not in EXPRESSIONS:
@@ -145,13 +144,13 @@ def moment(person: Person, scene: Scene, expression: int | str) -> tuple[SimpleN
 
 
 def check_size(size: int) -> None:
-    """Raises UserError if faces are not drawn at this size, in pixels."""
+    """Check that faces can be drawn at this size, in pixels. Raises UserError if they cannot."""
     if not SIZES[0] <= size <= SIZES[1]:
         raise UserError(f"image size {size}: faces are drawn from {SIZES[0]} to {SIZES[1]} pixels")
 
 
 def mix(first: Color, second: Color, share: float) -> Color:
-    """A color a share of the way from one to another."""
+    """Return the color a share of the way from one to another."""
     return tuple(a + (b - a) * share for a, b in zip(first, second))
 
 
@@ -160,6 +159,6 @@ def _rng(seed: int, *stream: int | str) -> np.random.Generator:
 
 
 def _varied(rng: np.random.Generator, color: Color, spread: float) -> Color:
-    """A color made lighter or darker, and a fifth of that in each channel."""
+    """Return a color with a random change of its lightness, and a fifth of that in each channel."""
     gain = (1 + rng.normal(0, spread)) * (1 + rng.normal(0, spread / 5, 3))
     return tuple(np.clip(np.asarray(color) * gain, 8, 252).tolist())
