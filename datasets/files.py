@@ -1,4 +1,4 @@
-"""Where a command may write."""
+"""Checks of where a command may write, and figures that this program knows as its own."""
 
 import os
 from pathlib import Path
@@ -6,16 +6,16 @@ from typing import Iterable
 
 from utils import UserError, save_picture
 
-FIGURE = b"drawn by JESRL-FER"  # the comment in the file of a figure
+FIGURE = b"drawn by JESRL-FER"  # the comment in the files of figures
 
 
 def check_output(out: str | os.PathLike, flag: str, *, inputs: Iterable[str | os.PathLike] = (),
                  trees: Iterable[str | os.PathLike] = (), apart: Iterable[str | os.PathLike] = (),
                  directory: bool = False) -> None:
-    """Raise UserError unless a command may write its output there, all links followed. Writes nothing.
+    """Check that a command may write its output to ``out``, with all links followed. Raises UserError if it may not.
 
-    ``out`` is a file or, with ``directory``, a directory, named by ``flag``. It must be none of ``inputs``, lie in none
-    of ``trees``, and neither in nor around any of the directories ``apart``: what a command reads stays untouched.
+    ``out`` is a file or, with ``directory``, a directory, named by ``flag``. What a command reads must stay untouched:
+    ``out`` must be none of ``inputs``, lie in none of ``trees``, and neither lie in nor hold a directory of ``apart``.
     """
     out = Path(out)
     try:
@@ -29,7 +29,7 @@ def check_output(out: str | os.PathLike, flag: str, *, inputs: Iterable[str | os
         for tree in apart:
             if target in Path(tree).resolve().parents:
                 raise UserError(f"{flag} {out}: the source {tree} lies inside the output; choose another")
-    except (OSError, RuntimeError) as error:  # a circle of links, a name that is too long
+    except (OSError, RuntimeError) as error:  # links that lead in a circle, a name that is too long
         raise UserError(f"{flag} {out}: cannot be written to ({getattr(error, 'strerror', error)}); choose another"
                         ) from None
     if not directory and target.is_dir():
@@ -40,24 +40,24 @@ def check_output(out: str | os.PathLike, flag: str, *, inputs: Iterable[str | os
     if not os.access(existing, os.W_OK | os.X_OK):
         raise UserError(f"{flag} {out}: {existing} is not writable; choose another place")
     longest = max(len(os.fsencode(part)) for part in target.parts)
-    if longest > 255 - len("..12345678.part"):  # room for the name under which a file is begun
+    if longest > 255 - len("..12345678.part"):  # the name of the temporary file must fit as well
         raise UserError(f"{flag} {str(out)[:60]}...: a name is too long; choose another")
 
 
 def check_table(path: Path, flag: str, *heads: str) -> None:
-    """Raise UserError if a text file whose name nobody typed would be replaced and begins with none of ``heads``.
+    """Check that a text file whose name was not typed is absent or empty, or begins with one of ``heads``.
 
-    ``flag`` is the option, with its value, that leads there.
+    Raises UserError if not, since it would be replaced; ``flag`` is the option, with its value, that leads there.
     """
     if path.is_file():
         with open(path, encoding="utf-8", errors="replace") as handle:
-            begin = handle.read(max(map(len, heads)))
-            if begin and not begin.startswith(heads):
+            start = handle.read(max(map(len, heads)))
+            if start and not start.startswith(heads):
                 raise UserError(f"{flag}: {path} would be written, and holds something else; choose another place")
 
 
 def save_figure(image, path: str | os.PathLike) -> None:
-    """Write a picture with the comment by which :func:`is_drawn` knows what this program has drawn."""
+    """Write a picture with the comment by which :func:`is_drawn` recognizes this program's figures."""
     save_picture(image, path, FIGURE)
 
 
@@ -73,10 +73,10 @@ def is_drawn(path: str | os.PathLike, comment: bytes = FIGURE) -> bool:
 
 
 def check_figure(path: str | os.PathLike, flag: str) -> None:
-    """Raise UserError if a picture whose name nobody typed would replace one that this program has not drawn.
+    """Check that a picture whose name was not typed is absent or was drawn by this program.
 
-    ``flag`` is the option that leads elsewhere.
+    Raises UserError if not, since it would be replaced; ``flag`` is the option that leads elsewhere.
     """
     if os.path.lexists(path) and not is_drawn(path):
-        raise UserError(f"{path}: is there, and nothing says that this program drew it; move it away, or choose "
+        raise UserError(f"{path}: exists, and nothing shows that this program drew it; move it away, or choose "
                         f"another place ({flag})")

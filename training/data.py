@@ -120,11 +120,11 @@ def decoded_images(config: Config, samples: Sequence[Sample], directory: RunDire
 
     def write() -> None:
         directory.claim()
-        if anew or not store.is_made():
-            store.make()
+        if anew or not store.is_complete():
+            store.write()
 
     processes.first(write)
-    if processes.any(not store.is_made()):  # on some machine
+    if processes.any(not store.is_complete()):  # on some machine
         if config.loading.cache == "auto":
             return Images(samples, size, "none")
         raise UserError(f"{store.path}: not there; several machines need a --checkpoint_dir that all of them see, or "
