@@ -113,7 +113,7 @@ def test_names_that_cannot_be_told_apart_or_found_are_explained():
         lambda: names.find("b/1.png"))
     assert names.find("2.png") is None and names.find("gone.png") is None
     assert names.explain_missing() == "e.g. 2.png and gone.png (it may be a/2.png or b/2.png)"
-    other = names.another()
+    other = names.for_another_list()
     assert other.find("c/3.png") is None
     assert other.explain_missing() == "e.g. c/3.png (the nearest file: b/2.png)"
 

@@ -13,8 +13,8 @@ from commands.matrix import evaluate_split, write_report
 from commands.report import save_report
 from commands.swap import swap
 from datasets.exemplars import typical_images
-from datasets.folds import fold_list, list_text
-from datasets.layout import Layout
+from datasets.folds import fold_list
+from datasets.layout import Layout, list_text
 from datasets.loading import Images, contents
 from datasets.splits import pair_lines, training_pairs
 from models.checkpoints import gan_config, load_gan_networks, load_recognizer, save_exemplars, save_gan

@@ -74,7 +74,7 @@ class Landmarks:
                                 "below the source directory into the list")
 
     def _key(self, name: str) -> str | None:
-        return self._names.another().find(name)  # on its own: :meth:`check_names` tells who shares a line
+        return self._names.for_another_list().find(name)  # on its own: :meth:`check_names` tells who shares a line
 
 
 # ---------------------------------------------------------------------------------------------- judging them
