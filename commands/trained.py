@@ -13,7 +13,7 @@ from datasets.aligning.directory import alignment_of
 from datasets.crops import Preparation
 from datasets.folds import with_kept_fold
 from datasets.layout import DATA_SETS, Layout, check_images, check_not_moved, image_directory, read_layout
-from datasets.loading import contents
+from datasets.loading import content_digests
 from datasets.splits import with_kept_validation
 from models import checkpoints
 from models.checkpoints import TrainedRecognizer, TrainedSwap, load_recognizer
@@ -107,7 +107,7 @@ def check_contents(layout: Layout, metadata: dict[str, Any], run: Path, advice: 
                    parts: Sequence[str] = ("train", "test")) -> None:
     """Raise UserError if images are others than those of a run; an older run's are not known."""
     known = metadata.get("content")
-    found = contents(layout, metadata.get("selected_on", "val"), parts) if known else {}
+    found = content_digests(layout, metadata.get("selected_on", "val"), parts) if known else {}
     for part in found:
         if found[part] != known[part]:
             raise UserError(f"{layout.root}: its {part}ing images are not those of the run in {run}; {advice}")

@@ -59,9 +59,9 @@ def left(folder: Path) -> list[str]:
 def test_a_file_gives_the_images_and_contents_that_the_files_have(tmp_path, workers):
     samples = samples_in(tmp_path)
     images = Images(samples, 32, "none", store_of(samples, tmp_path))
-    part = images.of(samples[3:5])
+    part = images.subset(samples[3:5])
     assert part.file == images.file and torch.equal(part[[1, 0]], Images(samples, 32, "none")[[4, 3]])
-    assert part.content() == Images(samples[3:5], 32, "none").content() == Images(samples[3:5], 32, "ram").content()
+    assert part.content_digest() == Images(samples[3:5], 32, "none").content_digest() == Images(samples[3:5], 32, "ram").content_digest()
     batch, = load(part, [Batch.of(np.array([1]), np.array([0]))], workers)
     assert (batch.first.unique().tolist(), batch.second.unique().tolist()) == ([80], [60])
     assert torch.equal(pickle.loads(pickle.dumps(images))[[2]], images[[2]])

@@ -88,7 +88,7 @@ def test_loading_gives_the_planned_images_in_order(tmp_path, cache, workers):
 def test_processes_share_a_batch_without_repetition(tmp_path):
     images = Images(sample_images(tmp_path), 32, "ram")
     plan = [Batch.of(np.array([4, 1, 0, 2, 3]), np.array([0, 5, 1, 1, 2]))]
-    parts = [next(load(images, plan, share=slice(rank, None, 2))) for rank in range(2)]
+    parts = [next(load(images, plan, rank_slice=slice(rank, None, 2))) for rank in range(2)]
     assert [part.first[:, 0, 0, 0].tolist() for part in parts] == [[40, 0, 30], [10, 20]]
     assert [part.second_label.tolist() for part in parts] == [[0, 1, 2], [2, 1]]
     assert [part.total for part in parts] == [5, 5]
@@ -117,6 +117,6 @@ def test_both_faces_of_a_synthesis_and_their_truth_are_mirrored_together(tmp_pat
     assert loaded.first[:, 0, 0, [0, 31]].tolist() == [[50, 0], [0, 150]]
     assert loaded.second[:, 0, 0, [0, 31]].tolist() == [[200, 0], [0, 100]]
     assert loaded.truth[:, 0, 0, [0, 31]].tolist() == [[100, 0], [0, 200], [150, 0], [0, 50]] and loaded.known.all()
-    shared = next(load(images, [batch], share=slice(1, None, 2)))
+    shared = next(load(images, [batch], rank_slice=slice(1, None, 2)))
     assert shared.truth[:, 0, 0, [0, 31]].tolist() == [[0, 200], [0, 50]] and shared.total == 2
     assert next(load(images, [Batch.of(first, second)])).truth is None
