@@ -12,8 +12,7 @@ from PIL import Image
 from conftest import command, shared
 from datasets.layout import Sample, check_classes, check_images, read_layout, short_names, write_layout
 from datasets.lists import declared_expressions
-from datasets.splits import (pair_lines, read_pairs, sample_pairs, with_kept_validation, with_validation,
-                             with_validation_names)
+from datasets.splits import pair_lines, read_pairs, sample_pairs, with_kept_validation, with_validation
 from utils import UserError
 
 NAMES = ("happy", "sad", "neutral")

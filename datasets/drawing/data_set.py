@@ -38,24 +38,22 @@ def make_dataset(root: str | Path, *, image_size: int = 64, subjects_train: int 
                  scenes: int = 2, seed: int = 0) -> None:
     """Draw a data set into ``root`` (METHOD §6).
 
-    ``subjects_train + subjects_test`` persons, none in both splits, ``scenes`` scenes of each, six pictures of every
-    scene. The same arguments write the same bytes. The lists are written last: a directory without them holds an
-    unfinished drawing, and a new call starts over. Raises UserError for sizes out of range and for a directory that
-    holds something else. """
+    It has ``subjects_train + subjects_test`` persons, none in both splits, ``scenes`` scenes of each, and six pictures
+    of every scene. The same arguments write the same bytes. The lists are written last: a directory without them holds
+    an unfinished drawing, which a new call replaces. Raises UserError if the image size is out of range or ``root``
+    holds anything else.
+    """
     root = Path(root)
     description = {"drawing": DRAWING, "seed": seed, "image_size": image_size, "subjects_train": subjects_train,
                    "subjects_test": subjects_test, "scenes": scenes, "expressions": list(EXPRESSIONS)}
     faces.check_size(image_size)
-    for name in ("subjects_train", "subjects_test", "scenes"):
-        if description[name] < 1:
-            raise UserError(f"{name} {description[name]}: at least 1 is needed")
     if not root.is_file():
         check_output(root, "OUT", directory=True)
     _clear(root)
     write_json(root / DESCRIPTION, description)
     splits = _plan(root, subjects_train, subjects_test, scenes)
-    everything = [sample for samples in splits.values() for sample in samples]
-    for sample in progress(everything, "drawing faces", len(everything), "face"):
+    all_samples = [sample for samples in splits.values() for sample in samples]
+    for sample in progress(all_samples, "drawing faces", len(all_samples), "face"):
         save_picture(truth(sample.subject, sample.scene, sample.label, image_size, seed), sample.path)
     write_layout(root, EXPRESSIONS, splits)
 
@@ -95,9 +93,9 @@ def _plan(root: Path, subjects_train: int, subjects_test: int, scenes: int) -> d
     plan: dict[str, list[Sample]] = {}
     test = range(subjects_train, subjects_train + subjects_test)
     for split, numbers in (("train", range(subjects_train)), ("test", test)):
-        shots = [(f"p{number + 1:04d}", f"c{scene + 1}", label) for number in numbers for scene in range(scenes)
-                 for label in range(len(EXPRESSIONS))]
-        names = [f"{split}_{number:04d}.jpg" for number in range(1, len(shots) + 1)]
+        pictures = [(f"p{number + 1:04d}", f"c{scene + 1}", label) for number in numbers for scene in range(scenes)
+                    for label in range(len(EXPRESSIONS))]
+        names = [f"{split}_{number:04d}.jpg" for number in range(1, len(pictures) + 1)]
         plan[split] = [Sample(name, label, root / "data" / name, subject, scene)
-                       for name, (subject, scene, label) in zip(names, shots)]
+                       for name, (subject, scene, label) in zip(names, pictures)]
     return plan
