@@ -1,7 +1,7 @@
 """All options of train.py as typed, frozen values: one dataclass for each part of the program that needs them.
 
-An option's line gives its name, default, meaning, range and what it does to a run that is resumed; the parser, the
-checks, the schema of ``options.json`` and ``--help`` all come from it.
+An option's line gives its name, default, meaning, range and effect on a run that is resumed. The parser, the checks,
+the schema of ``options.json`` and ``--help`` are all derived from it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MODES = ("train", "test", "evaluate", "grid", "generate", "recognize", "export",
 
 @dataclass(frozen=True)
 class Task:
-    """What to do."""
+    """The mode of the command, and its presets."""
 
     mode: str = option("train", "train; test: swap two faces' expressions; evaluate: measure the swaps of the test "
                        "images; grid: draw a sheet of them; generate: write the synthesized training set; recognize: "
@@ -37,7 +37,7 @@ class Task:
 
 @dataclass(frozen=True)
 class DataOptions:
-    """Which images, and what their labels mean."""
+    """The images, and the meaning of their labels."""
 
     attributes: tuple[str, ...] | None = option(None, "names of the expressions in the order of the labels (default: "
                                                 "the data set's)", short="-a", nargs="+", metavar="NAME",
@@ -51,7 +51,7 @@ class DataOptions:
 
 @dataclass(frozen=True)
 class RunOptions:
-    """Where a training writes, and whether it starts or is resumed."""
+    """The directory of a training, and whether it is started or resumed."""
 
     checkpoint_dir: str | None = option(None, "where the run writes (default: checkpoint/checkpoint_multipie for "
                                         "--data 2, checkpoint/checkpoint_NAME for another data set or directory)",
@@ -76,7 +76,7 @@ class RunOptions:
 
 @dataclass(frozen=True)
 class LoadingOptions:
-    """How images are decoded and kept."""
+    """The decoding and caching of images."""
 
     num_workers: int = option(2, "threads that decode images, or read them from --cache disk", least=0, most=256,
                               restore="free")
@@ -87,7 +87,7 @@ class LoadingOptions:
 
 @dataclass(frozen=True)
 class HardwareOptions:
-    """On what the networks are computed, and how."""
+    """The device that computes the networks, and its precision."""
 
     gpu: tuple[int, ...] | None = option(None, "GPU to use, several to train on all of them, -1 for the CPU "
                                          "(default: the first GPU, if any)", short="-g", nargs="+", least=-1, most=1023,
@@ -130,7 +130,7 @@ class PerceptualOptions:
 
 @dataclass(frozen=True)
 class GANSchedule:
-    """How long the GAN is trained (METHOD §3)."""
+    """The length of the GAN's training (METHOD §3)."""
 
     epochs: int = option(50, "GAN epochs; one is images / batch size steps", least=1, most=100000, restore="free")
     batch_size: int = option(10, "pairs per step", least=1, most=65536)
@@ -138,7 +138,7 @@ class GANSchedule:
 
 @dataclass(frozen=True)
 class RecognizerSchedule:
-    """When the recognizer is trained, and on which batches (METHOD §5)."""
+    """The rounds of the recognizer's training, and its batches (METHOD §5)."""
 
     round_every: int = option(5, "GAN epochs between two recognizer rounds", least=1, most=100000)
     round_epochs: int = option(4, "recognizer epochs in a round", least=0, most=100000)
@@ -176,7 +176,7 @@ class JudgeOptions:
 
 @dataclass(frozen=True)
 class FaceOptions:
-    """The pictures that a command is given, and how faces are cut out of them."""
+    """The pictures that a command is given, and the alignment of the faces in them."""
 
     input: tuple[str, ...] | None = option(None, "face with the first expression; for --mode grid faces that get every "
                                            "expression; for --mode recognize pictures, directories, patterns or videos",
@@ -192,7 +192,7 @@ class FaceOptions:
 
 @dataclass(frozen=True)
 class SwapOptions:
-    """``--mode test``."""
+    """The options of ``--mode test``."""
 
     swap_list: tuple[str, ...] | None = option(None, "expressions of --input and of each --target: names, or "
                                                "positions in -a from 0; for --mode grid that of --input alone "
@@ -207,7 +207,7 @@ class SwapOptions:
 
 @dataclass(frozen=True)
 class UseOptions:
-    """``--mode recognize`` and ``--mode export``."""
+    """The options of ``--mode recognize`` and ``--mode export``."""
 
     every: int = option(1, "recognize every N-th frame of a video", least=1, metavar="N", restore="momentary")
     which: str = option("recognizer", "what to export: image to probabilities, or two faces and their labels to both "
@@ -216,7 +216,7 @@ class UseOptions:
 
 @dataclass(frozen=True)
 class OutputOptions:
-    """What is written."""
+    """The path and the size of what is written."""
 
     output: str | None = option(None, "the picture of --mode test, grid and recognize, the file of export (default: "
                                 "result.jpg, grid.jpg, recognized.jpg, recognizer.onnx or swap.onnx), the data "
@@ -228,7 +228,7 @@ class OutputOptions:
 class Config:
     """All options of one command. A function takes the parts that it needs.
 
-    ``shape.num_classes`` is 0 here: only the data tell it (:meth:`gan_shape`).
+    ``shape.num_classes`` is 0 here, since only the data tell it (:meth:`gan_shape`).
     """
 
     task: Task
@@ -251,7 +251,7 @@ class Config:
     output: OutputOptions
 
     @classmethod
-    def of(cls, values: Mapping[str, Any]) -> "Config":
+    def from_values(cls, values: Mapping[str, Any]) -> "Config":
         """Return the configuration with these values by option name; every option must be there."""
         return cls(**{name: from_options(part, values, **({"num_classes": 0} if part is GANShape else {}))
                       for name, part in PARTS.items()})
@@ -261,8 +261,8 @@ class Config:
         return {name: value for part in PARTS for name, value in to_options(getattr(self, part)).items()}
 
     def replaced(self, **values: Any) -> "Config":
-        """Return the same configuration but for some values by option name."""
-        return Config.of({**self.values(), **values})
+        """Return the configuration with other values for some options."""
+        return Config.from_values({**self.values(), **values})
 
     def gan_shape(self, num_classes: int) -> GANShape:
         """Return the shape of the GAN for this number of expressions."""
@@ -270,16 +270,15 @@ class Config:
 
     def members(self) -> list["Config"]:
         """Return the configuration of each run of a series; with ``--restore`` each is resumed if it has begun."""
-        found = []
+        members = []
         for position in range(self.series.folds or self.series.seeds):
             kind, number = ("fold", position + 1) if self.series.folds else ("seed", self.run.seed + position)
-            own, name = {kind: number}, member_name(kind, number)
+            name = member_name(kind, number)
             source = Path(self.run.gan_from or "") / name
-            if self.run.gan_from and source.is_dir():
-                own["gan_from"] = str(source)
-            found.append(self.replaced(seeds=None, jobs=1, auto_restore=self.resumes, restore=None,
-                                       checkpoint_dir=str(Path(self.run.checkpoint_dir) / name), **own))
-        return found
+            gan_from = str(source) if self.run.gan_from and source.is_dir() else self.run.gan_from
+            members.append(self.replaced(seeds=None, jobs=1, auto_restore=self.resumes, restore=None, gan_from=gan_from,
+                                         checkpoint_dir=str(Path(self.run.checkpoint_dir) / name), **{kind: number}))
+        return members
 
     @property
     def is_series(self) -> bool:
@@ -302,7 +301,7 @@ class Config:
         return self.run.restore if self.run.restore is not None and self.run.restore >= 0 else None
 
 
-PARTS: dict[str, type] = get_type_hints(Config)  # by the name that a part has in Config
+PARTS: dict[str, type] = get_type_hints(Config)  # the dataclasses by their names in Config
 GROUPS = {  # the titles of --help → the parts below them
     "what to do": ("task",), "data": ("data", "loading"), "run": ("run",), "folds and seeds": ("series",),
     "networks": ("shape", "recognizer_shape", "hardware"), "perceptual network (stage 0)": ("perceptual",),
@@ -318,15 +317,16 @@ def member_name(kind: str, number: int) -> str:
 
 
 def grouped_options() -> dict[str, list[Option]]:
-    """Return every option by the title of its group, in the order of the help."""
-    found: dict[str, list[Option]] = {}
+    """Return the options of each group by its title, in the order of the help."""
+    groups: dict[str, list[Option]] = {}
     for title, parts in GROUPS.items():
-        found.setdefault(title, [])
-        for own in (own for part in parts for own in options_of(PARTS[part])):
-            found.setdefault(own.group or title, []).append(own)
-    return found
+        groups.setdefault(title, [])
+        for part in parts:
+            for entry in options_of(PARTS[part]):
+                groups.setdefault(entry.group or title, []).append(entry)
+    return groups
 
 
-OPTIONS = {own.name: own for group in grouped_options().values() for own in group}
-DEFAULTS = {name: own.default for name, own in OPTIONS.items()}
-RUN_KEYS = {"checkpoint_dir", "image_size", "batch_size", "epochs"}  # these tell a run's options.json from other files
+OPTIONS = {entry.name: entry for group in grouped_options().values() for entry in group}
+DEFAULTS = {name: entry.default for name, entry in OPTIONS.items()}
+RUN_KEYS = {"checkpoint_dir", "image_size", "batch_size", "epochs"}  # by which a run's options.json is recognized

@@ -1,6 +1,6 @@
 """Shapes of the networks and recipes of their training, as plain values: one field, one option (METHOD §1, §3, §5).
 
-No torch here: the command reads its options from these fields before it imports anything heavy.
+torch is not imported here, since the command reads its options from these fields before all heavy imports.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class GANShape:
 
     @property
     def label_chans(self) -> int:
-        """Return the number of label planes that the decoder takes."""
+        """The number of label planes that the decoder takes."""
         return self.label_copy * (self.num_classes + self.exp_label) if self.decoder_label else 0
 
 
@@ -44,7 +44,7 @@ class RecognizerShape:
 
 @dataclass(frozen=True)
 class GANRecipe:
-    """How the GAN is trained: the weights and rates of METHOD §3, each with its switch.
+    """The recipe of the GAN's training: the weights and rates of METHOD §3, each with its switch.
 
     What METHOD does not have stands in the group :data:`BEYOND` and is off by default.
     """
@@ -53,7 +53,7 @@ class GANRecipe:
     lr_decay: float = option(0.97, "factor on the learning rate ...", least=0, most=1)
     lr_decay_steps: int = option(300, "... after this many steps", least=1)
     weight_decay: float = option(1e-5, "Adam's weight decay", least=0, most=1, restore="fixed")
-    alpha5: bool = option(True, "the discriminators also judge the half-way images C5 and D5")
+    alpha5: bool = option(True, "the discriminators also see the interpolated images C5 and D5")
     std: float = option(0.2, "noise on the targets of the adversarial loss", least=0, most=10)
     lambda_D: float = option(0.25, "weight of the discriminators' loss", least=0, most=1e6)
     G_max: float = option(22.0, "skip the discriminators' update after a generator loss of this or more; each epoch's "
@@ -100,11 +100,12 @@ class GANRecipe:
 
 @dataclass(frozen=True)
 class RecognizerRecipe:
-    """How a recognizer is trained: SGD with stepwise decay (METHOD §5).
+    """The recipe of a recognizer's training: SGD with stepwise decay (METHOD §5).
 
-    Not in METHOD: ``falling_steps`` lets the rate fall to zero over so many steps, along a half cosine, instead;
-    ``adam`` takes AdamW, which gets a deep network with random weights going (METHOD leaves open how the perceptual
-    network is trained); ``guided`` is for batches of real and synthesized images. """
+    Not in METHOD: ``falling_steps`` lets the rate fall to zero over so many steps along a half cosine instead; ``adam``
+    uses AdamW, with which a deep network learns from random weights (METHOD leaves open how the perceptual network is
+    trained); ``guided`` is for batches of real and synthesized images.
+    """
 
     lr: float = option(1e-3, "SGD's learning rate", flag="vgg_lr", least=0, most=1000)
     lr_decay_steps: int = option(1800, "steps after which it is multiplied by 0.97", flag="vgg_lr_decay_steps", least=1)
@@ -124,5 +125,5 @@ class RecognizerRecipe:
 
 
 def half_cosine(rate: float, step: int, steps: int) -> float:
-    """A learning rate that falls from ``rate`` to zero over so many steps along a half cosine, then stays there."""
+    """Return the learning rate in a step: it falls from ``rate`` to zero over ``steps`` along a half cosine."""
     return rate * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))

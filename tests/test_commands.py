@@ -227,7 +227,7 @@ def test_bad_data_is_refused_before_training(broken, tmp_path, name, change, wor
     (["--restore", 30], ["--restore 30", "Enc_iter_030.pth"]),
     (["--neutral", "calm"], ["--neutral calm"]),
     (["--perceptual", "nowhere.t7"], ["--perceptual", "nowhere.t7: no such file"]),
-    (["--vgg_init", "imagenet"], ["ImageNet weights for --vgg_width 64 alone", "--vgg_init none"]),
+    (["--vgg_init", "imagenet"], ["ImageNet weights only for --vgg_width 64", "--vgg_init none"]),
     (["--batch_size", 0], ["--batch_size 0"]),
     (["--checkpoint_dir", ""], ["--checkpoint_dir", "must not be empty"]),
     (["--data_dir", "nowhere"], ["nowhere: no such data directory"])])
