@@ -1,7 +1,5 @@
 """Which files belong to a data set, and which files a list means: one test for each kind of trouble."""
 
-from __future__ import annotations
-
 import unicodedata
 from pathlib import Path
 

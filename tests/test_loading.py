@@ -1,7 +1,5 @@
 """Image files of every kind → tensors, in the order of a plan."""
 
-from __future__ import annotations
-
 import io
 import pickle
 
@@ -34,9 +32,7 @@ def test_every_mode_becomes_rgb(tmp_path, mode, ending):
 
 def test_sixteen_bit_grey_is_scaled_and_transparency_becomes_white(tmp_path):
     Image.fromarray(np.full((8, 8), 32768, np.uint16)).save(tmp_path / "deep.png")
-    assert abs(int(to_uint8(read_image(tmp_path / "deep.png", 32))[0, 5, 5]) - 127) <= 1
     Image.new("RGBA", (8, 8), (0, 0, 0, 0)).save(tmp_path / "clear.png")
-    assert to_uint8(read_image(tmp_path / "clear.png", 32)).min() == 255
     assert read_picture(tmp_path / "deep.png").getpixel((4, 4)) == (127, 127, 127)
     assert read_picture(tmp_path / "clear.png").getpixel((4, 4)) == (255, 255, 255)
 
@@ -48,8 +44,8 @@ def test_a_bad_picture_says_what_is_wrong_with_it(tmp_path, content, fault, monk
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)).save(whole, "PNG")
     if content == "large":
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 64 * 64 - 1)
+    content = {"half": whole.getvalue()[:6000], "large": whole.getvalue()}.get(content, content)
     if content is not None:
-        content = whole.getvalue()[:6000 if content == "half" else None] if isinstance(content, str) else content
         (tmp_path / "x.png").write_bytes(content)
     with pytest.raises(BadPicture, match=r"x\.png") as raised:
         read_picture(tmp_path / "x.png")
@@ -68,10 +64,10 @@ def test_float_range_is_minus_one_to_one():
     assert to_float(torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1)).flatten().tolist() == [-1, 1]
 
 
-def sample_images(tmp_path, count: int = 6) -> list[Sample]:
-    for i in range(count):
-        Image.fromarray(np.full((32, 32, 3), [[[i * 10, 0, 0]]] * 32, np.uint8)).save(tmp_path / f"{i}.png")
-    return [Sample(f"{i}.png", i % 3, tmp_path / f"{i}.png") for i in range(count)]
+def sample_images(tmp_path) -> list[Sample]:
+    for i in range(6):
+        Image.new("RGB", (32, 32), (i * 10, 0, 0)).save(tmp_path / f"{i}.png")
+    return [Sample(f"{i}.png", i % 3, tmp_path / f"{i}.png") for i in range(6)]
 
 
 @pytest.mark.parametrize("cache, workers", [("ram", 0), ("none", 0), ("none", 2)])
@@ -105,9 +101,9 @@ def test_a_truncated_image_is_a_user_error(tmp_path, cache, workers):
 def test_both_faces_of_a_synthesis_and_their_truth_are_mirrored_together(tmp_path):
     samples = []
     for i, (subject, label) in enumerate((subject, label) for subject in "pq" for label in (0, 1)):
-        pixels = np.zeros((32, 32, 3), np.uint8)
-        pixels[:, :16] = 50 * (i + 1)  # the left half: mirrored, the right half
-        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+        image = Image.new("L", (32, 32))
+        image.paste(50 * (i + 1), (0, 0, 16, 32))  # the left half, which becomes the right half in a mirrored image
+        image.save(tmp_path / f"{i}.png")
         samples.append(Sample(f"{i}.png", label, tmp_path / f"{i}.png", subject, "s"))
     images = Images(samples, 32)
     first, second, flip = np.array([0, 2]), np.array([3, 1]), np.array([False, True])

@@ -1,7 +1,5 @@
 """Errors, seeds and files: what every command stands on."""
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import json
