@@ -191,9 +191,9 @@ def sha256(path: str | os.PathLike) -> str:
         return _digest(iter(lambda: handle.read(1 << 20), b""))
 
 
-def digest_of_ends(handle: BinaryIO, part: int = 1 << 19) -> bytes:
-    """Return a SHA-256 of an open file's size, first ``part`` bytes and last ``part`` bytes."""
-    size = handle.seek(0, os.SEEK_END)
+def digest_of_ends(handle: BinaryIO) -> bytes:
+    """Return a SHA-256 of an open file's size, and of its first and last 512 KiB."""
+    size, part = handle.seek(0, os.SEEK_END), 1 << 19
     handle.seek(0)
     digest = hashlib.sha256(str(size).encode() + handle.read(part))
     handle.seek(max(handle.tell(), size - part))

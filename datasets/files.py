@@ -9,8 +9,10 @@ from utils import UserError, save_picture
 FIGURE = b"drawn by JESRL-FER"  # the comment in the files of figures
 
 
-def check_output(out: str | os.PathLike, flag: str, *, inputs: Iterable[str | os.PathLike] = (),
-                 trees: Iterable[str | os.PathLike] = (), apart: Iterable[str | os.PathLike] = (),
+Paths = Iterable[str | os.PathLike]
+
+
+def check_output(out: str | os.PathLike, flag: str, *, inputs: Paths = (), trees: Paths = (), apart: Paths = (),
                  directory: bool = False) -> None:
     """Check that a command may write its output to ``out``, with all links followed. Raises UserError if it may not.
 
@@ -19,29 +21,36 @@ def check_output(out: str | os.PathLike, flag: str, *, inputs: Iterable[str | os
     """
     out = Path(out)
     try:
-        target = out.resolve()
-        for path in map(Path, inputs):
-            if path.resolve() == target or out.exists() and path.exists() and out.samefile(path):
-                raise UserError(f"{flag} {out}: is a file that is read ({path}), which stays untouched; choose another")
-        for tree in (*trees, *apart):
-            if Path(tree).resolve() in (target, *target.parents):
-                raise UserError(f"{flag} {out}: lies inside the source {tree}, which stays untouched; choose another")
-        for tree in apart:
-            if target in Path(tree).resolve().parents:
-                raise UserError(f"{flag} {out}: the source {tree} lies inside the output; choose another")
+        fault = _conflict_with_sources(out, inputs, trees, apart) or _fault_of_place(out.resolve(), directory)
     except (OSError, RuntimeError) as error:  # links that lead in a circle, a name that is too long
-        raise UserError(f"{flag} {out}: cannot be written to ({getattr(error, 'strerror', error)}); choose another"
-                        ) from None
+        fault = f"cannot be written to ({getattr(error, 'strerror', error)}); choose another"
+    if fault:
+        raise UserError(f"{flag} {out}: {fault}")
+
+
+def _conflict_with_sources(out: Path, inputs: Paths, trees: Paths, apart: Paths) -> str | None:
+    target = out.resolve()
+    for path in map(Path, inputs):
+        if path.resolve() == target or out.exists() and path.exists() and out.samefile(path):
+            return f"is a file that is read ({path}), which stays untouched; choose another"
+    for tree in (*trees, *apart):
+        if Path(tree).resolve() in (target, *target.parents):
+            return f"lies inside the source {tree}, which stays untouched; choose another"
+    return next((f"the source {tree} lies inside the output; choose another" for tree in apart
+                 if target in Path(tree).resolve().parents), None)
+
+
+def _fault_of_place(target: Path, directory: bool) -> str | None:
     if not directory and target.is_dir():
-        raise UserError(f"{flag} {out}: is a directory; name a file")
+        return "is a directory; name a file"
     existing = next(path for path in ((target, *target.parents) if directory else target.parents) if path.exists())
     if not existing.is_dir():
-        raise UserError(f"{flag} {out}: {existing} is a file; choose another place")
+        return f"{existing} is a file; choose another place"
     if not os.access(existing, os.W_OK | os.X_OK):
-        raise UserError(f"{flag} {out}: {existing} is not writable; choose another place")
+        return f"{existing} is not writable; choose another place"
     longest = max(len(os.fsencode(part)) for part in target.parts)
-    if longest > 255 - len("..12345678.part"):  # the name of the temporary file must fit as well
-        raise UserError(f"{flag} {str(out)[:60]}...: a name is too long; choose another")
+    is_too_long = longest > 255 - len("..12345678.part")  # the name of the temporary file must fit as well
+    return "a name is too long; choose another" if is_too_long else None
 
 
 def check_table(path: Path, flag: str, *heads: str) -> None:

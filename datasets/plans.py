@@ -74,24 +74,7 @@ def gan_plan(samples: Sequence[Sample], batch_size: int, seed: int, epoch: int, 
     equally often instead of as often as their images occur.
     """
     labels = np.array([sample.label for sample in samples])
-    random = _generator(seed, "gan", epoch)
-    expressions = np.unique(labels)
-    with_label = {label: np.flatnonzero(labels == label) for label in expressions}
-    without_label = {label: np.flatnonzero(labels != label) for label in expressions}
-
-    def draw(positions: np.ndarray) -> np.ndarray:  # without repetition if there are enough images
-        return random.choice(positions, batch_size, replace=len(positions) < batch_size)
-
-    steps = max(1, len(labels) // batch_size)
-    first, second = np.empty((2, steps, batch_size), np.int64)
-    for i, a in enumerate(random.choice(expressions, steps)):
-        first[i] = draw(with_label[a])
-        if balanced:
-            second[i] = [random.choice(with_label[b])
-                         for b in random.choice(expressions[expressions != a], batch_size)]
-        else:
-            second[i] = draw(without_label[a])
-    whole = Batch.of(first.ravel(), second.ravel())
+    whole = Batch.of(*_draw_gan_pairs(_generator(seed, "gan", epoch), labels, batch_size, balanced))
     if scene_truth:
         whole = whole._replace(truth=true_swaps(whole.first, whole.second, samples))
     if mismatched:
@@ -100,6 +83,27 @@ def gan_plan(samples: Sequence[Sample], batch_size: int, seed: int, epoch: int, 
     if mirror:
         whole = whole._replace(flip=_generator(seed, "mirror", epoch).random(len(whole.first)) < 0.5)
     return Plan.of(whole, batch_size)
+
+
+def _draw_gan_pairs(random: np.random.Generator, labels: np.ndarray, batch_size: int, balanced: bool) -> np.ndarray:
+    """Return the positions of A and B, (2, steps · batch size): a batch's A show one expression, its B others."""
+    expressions = np.unique(labels)
+    with_label = {label: np.flatnonzero(labels == label) for label in expressions}
+    without_label = {label: np.flatnonzero(labels != label) for label in expressions}
+
+    def draw(positions: np.ndarray) -> np.ndarray:  # without repetition if there are enough images
+        return random.choice(positions, batch_size, replace=len(positions) < batch_size)
+
+    steps = max(1, len(labels) // batch_size)
+    pairs = np.empty((2, steps, batch_size), np.int64)
+    for i, a in enumerate(random.choice(expressions, steps)):
+        pairs[0, i] = draw(with_label[a])
+        if balanced:
+            pairs[1, i] = [random.choice(with_label[b])
+                           for b in random.choice(expressions[expressions != a], batch_size)]
+        else:
+            pairs[1, i] = draw(without_label[a])
+    return pairs.reshape(2, -1)
 
 
 def shows_several(samples: Sequence[Sample]) -> np.ndarray:

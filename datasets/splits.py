@@ -84,32 +84,35 @@ def sample_pairs(layout: Layout, seed: int, per_image: int = 6, any_target: bool
     METHOD) draws training images of any other expression as targets instead. Raises UserError if there is no target.
     """
     labels = numpy.array([sample.label for sample in layout.train + layout.target_only])
-    sources = numpy.arange(len(layout.train))
-    chosen = numpy.empty((len(sources), per_image), numpy.int64)
-    if any_target:
-        random = numpy.random.default_rng(derived_seed(seed, "pairs", "any"))
-        without_label = {label: numpy.flatnonzero(labels != label) for label in numpy.unique(labels[sources])}
-        for source, label in zip(sources, labels):
-            targets = without_label[label]
-            chosen[source] = targets[random.integers(len(targets), size=per_image)]
-        return _pair(sources, chosen)
+    draw = _draw_any_targets if any_target else _draw_neutral_targets
+    targets = draw(layout, labels, seed, per_image)
+    return numpy.stack([numpy.repeat(numpy.arange(len(targets)), per_image), targets.ravel()], 1)
+
+
+def _draw_any_targets(layout: Layout, labels: numpy.ndarray, seed: int, per_image: int) -> numpy.ndarray:
+    random = numpy.random.default_rng(derived_seed(seed, "pairs", "any"))
+    chosen = numpy.empty((len(layout.train), per_image), numpy.int64)
+    without_label = {label: numpy.flatnonzero(labels != label) for label in numpy.unique(labels[:len(chosen)])}
+    for row, label in zip(chosen, labels):
+        targets = without_label[label]
+        row[:] = targets[random.integers(len(targets), size=per_image)]
+    return chosen
+
+
+def _draw_neutral_targets(layout: Layout, labels: numpy.ndarray, seed: int, per_image: int) -> numpy.ndarray:
     check_neutral(layout)
-    targets = numpy.arange(len(sources), len(labels)) if layout.target_only else \
+    targets = numpy.arange(len(layout.train), len(labels)) if layout.target_only else \
         numpy.flatnonzero(labels == layout.neutral)
     if not len(targets):
         raise UserError(f"{layout.root}: no neutral training image to be a target of synthesis; "
                         "name the expression that serves with --neutral NAME")
     random = numpy.random.default_rng(derived_seed(seed, "pairs"))
+    chosen = numpy.empty((len(layout.train), per_image), numpy.int64)
     count = min(per_image, len(targets))
-    for source in sources:
-        chosen[source, :count] = random.choice(len(targets), count, replace=False)
-        chosen[source, count:] = random.integers(len(targets), size=per_image - count)
-    return _pair(sources, targets[chosen])
-
-
-def _pair(sources: numpy.ndarray, targets: numpy.ndarray) -> numpy.ndarray:
-    """Return the pairs (N·K, 2) of sources (N,) with their targets (N, K)."""
-    return numpy.stack([numpy.repeat(sources, targets.shape[1]), targets.ravel()], 1)
+    for row in chosen:
+        row[:count] = random.choice(len(targets), count, replace=False)
+        row[count:] = random.integers(len(targets), size=per_image - count)
+    return targets[chosen]
 
 
 def pair_lines(samples: Sequence[Sample], pairs: numpy.ndarray) -> Iterator[str]:

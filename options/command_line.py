@@ -40,13 +40,7 @@ def read_config(argv: Sequence[str] | None = None) -> Config:
     for name in REPLACED_FLAGS.keys() & typed.keys():
         print(f"note: --{name} has no effect here: {REPLACED_FLAGS[name]}", file=sys.stderr)
         del typed[name]
-    preset = absolute(PRESETS[typed.get("preset", DEFAULTS["preset"])])
-    values = {**DEFAULTS, **preset, **SIZES.get(typed.get("size"), {}), **typed}
-    if "data" in typed and "data_dir" not in typed:
-        values["data_dir"] = None
-    if "checkpoint_dir" not in typed and "data_dir" in preset and not same_directory(values["data_dir"],
-                                                                                     preset["data_dir"]):
-        values["checkpoint_dir"] = None  # the preset's checkpoint directory belongs to the preset's data
+    values = with_preset(typed)
     if values["gan_from"] and values["mode"] == "train":
         values = with_gan_options(values, typed)
     if values["seeds"] and values["split_seed"] is None:
@@ -59,6 +53,18 @@ def read_config(argv: Sequence[str] | None = None) -> Config:
     config = Config.from_values(with_dependent_values(values, typed))
     check_config(config, frozenset(typed))
     return config
+
+
+def with_preset(typed: dict[str, Any]) -> dict[str, Any]:
+    """Return the values of all options: the typed ones, else those of --size and --preset, else the defaults."""
+    preset = absolute(PRESETS[typed.get("preset", DEFAULTS["preset"])])
+    values = {**DEFAULTS, **preset, **SIZES.get(typed.get("size"), {}), **typed}
+    if "data" in typed and "data_dir" not in typed:
+        values["data_dir"] = None
+    has_other_data = "data_dir" in preset and not same_directory(values["data_dir"], preset["data_dir"])
+    if has_other_data and "checkpoint_dir" not in typed:
+        values["checkpoint_dir"] = None  # the preset's checkpoint directory belongs to the preset's data
+    return values
 
 
 def with_dependent_values(values: dict[str, Any], typed: dict[str, Any]) -> dict[str, Any]:

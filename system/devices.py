@@ -30,9 +30,9 @@ def pick_device(gpu: list[int] | None) -> "torch.device":
                   + " ".join(map(str, gpu)), file=sys.stderr)
         return torch.device("cpu")
     local_rank = int(os.environ["LOCAL_RANK"]) if number_of_processes() > 1 else 0
-    here = max(local_rank + 1, processes_here()) if "LOCAL_WORLD_SIZE" in os.environ else local_rank + 1
-    if gpu is not None and here > 1 and len(set(gpu)) < here:
-        raise UserError(f"--gpu {' '.join(map(str, gpu))}: {here} processes here need {here} different GPUs; "
+    count = max(local_rank + 1, processes_here()) if "LOCAL_WORLD_SIZE" in os.environ else local_rank + 1
+    if gpu is not None and count > 1 and len(set(gpu)) < count:
+        raise UserError(f"--gpu {' '.join(map(str, gpu))}: {count} processes here need {count} different GPUs; "
                         "name as many, or leave --gpu out")
     index = local_rank if gpu is None else gpu[local_rank]
     if index >= torch.cuda.device_count():
@@ -76,10 +76,10 @@ def usable_cores() -> int:
 
 def installed_memory() -> int:
     """Return the bytes of memory of the machine or of its container, whichever is less; 0 if unknown."""
-    known = []
+    sizes = []
     with contextlib.suppress(ValueError, OSError, AttributeError):
-        known.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+        sizes.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         with contextlib.suppress(ValueError, OSError):
-            known.append(int(Path(path).read_text()))
-    return min((size for size in known if size > 0), default=0)
+            sizes.append(int(Path(path).read_text()))
+    return min((size for size in sizes if size > 0), default=0)

@@ -35,8 +35,8 @@ def process_store() -> Any:
 
 def processes_here() -> int:
     """Return how many of the processes that work together share this machine."""
-    here, world = os.environ.get("LOCAL_WORLD_SIZE", ""), number_of_processes()
-    return int(here) if re.fullmatch("[0-9]+", here) and 0 < int(here) <= world else world
+    local, world = os.environ.get("LOCAL_WORLD_SIZE", ""), number_of_processes()
+    return int(local) if re.fullmatch("[0-9]+", local) and 0 < int(local) <= world else world
 
 
 def number_of_processes() -> int:
