@@ -67,9 +67,9 @@ class RunOptions:
     split_seed: int | None = option(None, "seed of the cut of the validation images; -1 moves it with each seed of "
                                     "--seeds (default: --seed, so that all of --seeds share one cut)", least=-1,
                                     restore="fixed")
-    gan_from: str | None = option(None, "train a recognizer alone, on the GAN of the run in this directory, whose "
-                                  "options are the defaults; of a series, each on that of the same name", metavar="RUN",
-                                  restore="fixed")
+    gan_from: str | None = option(None, "train only a recognizer, with the GAN of the run in this directory, whose "
+                                  "options are the defaults; in a series, each run with the GAN of its own seed or "
+                                  "fold, if there is one", metavar="RUN", restore="fixed")
     save_minutes: float = option(10.0, "save the training state at least this often", least=0, restore="free")
     log_every: int = option(10, "steps between two rows of log/metrics.csv", least=1, restore="free")
 
@@ -94,8 +94,8 @@ class HardwareOptions:
                                          restore="momentary")
     amp: str = option("auto", "mixed precision; auto is bf16 on GPUs that have it, and on CPUs that have it if it is "
                       "faster there; a run keeps what was chosen at its start", choices=("auto", "off", "bf16", "fp16"))
-    compile: bool = option(False, "let torch.compile make the networks faster, after minutes of compiling")
-    deterministic: bool = option(False, "the same files again on a GPU too, at some cost in speed")
+    compile: bool = option(False, "speed the networks up with torch.compile, which compiles for minutes at the start")
+    deterministic: bool = option(False, "write the same files again on a GPU as well, at some cost in speed")
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,8 @@ class SeriesOptions:
 class PerceptualOptions:
     """Stage 0: the perceptual network (METHOD §1)."""
 
-    perceptual: str | None = option(None, "take a trained VGG19-bn from here instead of training it", metavar="FILE")
+    perceptual: str | None = option(None, "use the trained VGG19-bn in this file instead of training one",
+                                    metavar="FILE")
     perceptual_epochs: int = option(20, "epochs of its training on the real training images", least=0, most=100000,
                                     restore="fixed")
     perceptual_lr: float = option(1e-4, "AdamW's learning rate there; it falls to zero", least=0, most=1000)
@@ -143,9 +144,10 @@ class RecognizerSchedule:
     round_every: int = option(5, "GAN epochs between two recognizer rounds", least=1, most=100000)
     round_epochs: int = option(4, "recognizer epochs in a round", least=0, most=100000)
     vgg_batch_size: int = option(12, "images per step", least=2, most=65536)
-    multi_add_gan: bool = option(False, "add synthesized batches little by little: 1 real, then 2, 3, 6 ones")
-    gan_raw: int = option(6, "synthesized batches after each real one without --multi_add_gan; 0 puts real images in "
-                          "the place of all synthesized ones, also with --mix", least=0, most=1000)
+    multi_add_gan: bool = option(False, "add batches after each real one step by step: for ten recognizer epochs each "
+                                 "1 further real one, then 2, 3 and 6 synthesized ones")
+    gan_raw: int = option(6, "synthesized batches after each real one without --multi_add_gan; 0 replaces all "
+                          "synthesized images by real ones, also with --mix", least=0, most=1000)
     pairs_per_image: int = option(6, "targets per training image", least=1, most=1000)
     ablation: bool = option(False, "use a random third of the synthesized images, another in every recognizer epoch")
     select_on: str = option("val", "images that choose the best recognizer; test is the reference's protocol and "
@@ -153,13 +155,13 @@ class RecognizerSchedule:
                             choices=("val", "test", "none"))
     mix: float = option(0.0, "synthesized images per real one in every batch, in place of whole synthesized batches "
                         "between real ones; 0 is the paper's way", least=0, most=100, group=BEYOND_RECOGNIZER)
-    balanced: bool = option(False, "draw all expressions equally often, those of the GAN's partners and stage 0's "
-                            "images too, and choose the best recognizer by mean class accuracy",
-                            group=BEYOND_RECOGNIZER)
-    vgg_schedule: str = option("step", "SGD's rate: times 0.97 now and then, or falling to zero over all planned "
-                               "steps, along a half cosine", choices=("step", "cosine"), group=BEYOND_RECOGNIZER)
-    targets: str = option("neutral", "whose faces get other expressions", choices=("neutral", "any"),
-                          group=BEYOND_RECOGNIZER)
+    balanced: bool = option(False, "draw all expressions equally often, also as B in the GAN's pairs and in stage 0, "
+                            "and choose the best recognizer by mean class accuracy", group=BEYOND_RECOGNIZER)
+    vgg_schedule: str = option("step", "SGD's learning rate: multiplied by 0.97 every --vgg_lr_decay_steps, or falling "
+                               "to zero over all planned steps along a half cosine", choices=("step", "cosine"),
+                               group=BEYOND_RECOGNIZER)
+    targets: str = option("neutral", "the faces that synthesis gives other expressions: neutral ones, or any",
+                          choices=("neutral", "any"), group=BEYOND_RECOGNIZER)
     encode_synthesized: bool = option(False, "give the recognizer the codes of the synthesized images themselves: "
                                       "their swapped codes show what was swapped", group=BEYOND_RECOGNIZER)
 
@@ -197,10 +199,10 @@ class SwapOptions:
     swap_list: tuple[str, ...] | None = option(None, "expressions of --input and of each --target: names, or "
                                                "positions in -a from 0; for --mode grid that of --input alone "
                                                "suffices", nargs="+", metavar=("I", "T"), restore="momentary")
-    frames: int | None = option(None, "the way from no swap to full swap in K pictures instead: a strip per target",
+    frames: int | None = option(None, "draw K steps from no swap to full swap instead, as a strip per target",
                                 metavar="K", least=2, most=100, restore="momentary")
-    matrix: bool = option(False, "with --frames and two targets: both expressions at once, one down, one to the right",
-                          restore="momentary")
+    matrix: bool = option(False, "with --frames and two targets: draw both expressions in one matrix, one increasing "
+                          "downwards, one to the right", restore="momentary")
     paste: bool = option(False, "also put the swapped faces back into the whole photographs: result_input.jpg, "
                          "result_target.jpg", restore="momentary")
 

@@ -143,10 +143,11 @@ def test_folds_share_one_file(faces, tmp_path):
 
 
 def test_one_of_several_processes_decodes(faces, run_on_disk, tmp_path):
-    succeeds(torchrun(2, "train.py", "--data_dir", faces, "--checkpoint_dir", tmp_path / "run", *TINY, "--cache", "disk"))
-    assert cache_files(tmp_path / "run") == cache_files(run_on_disk)
-    shutil.rmtree(tmp_path / "run" / "cache")
-    (tmp_path / "run" / "cache").write_text("a file where the folder belongs")
-    result = torchrun(2, "train.py", "--restore", "--checkpoint_dir", tmp_path / "run", "--gpu", "-1")
+    run = tmp_path / "run"
+    succeeds(torchrun(2, "train.py", "--data_dir", faces, "--checkpoint_dir", run, *TINY, "--cache", "disk"))
+    assert cache_files(run) == cache_files(run_on_disk)
+    shutil.rmtree(run / "cache")
+    (run / "cache").write_text("a file where the folder belongs")
+    result = torchrun(2, "train.py", "--restore", "--checkpoint_dir", run, "--gpu", "-1")
     assert result.returncode != 0
     assert len([line for line in result.stderr.splitlines() if "train.py: " in line]) == 1

@@ -34,7 +34,7 @@ def test_training_is_what_is_in_no_other_list(tmp_path):
 
 
 def test_declared_names_may_be_reordered_and_left_out(tmp_path):
-    root = write_lists(tmp_path / "d", "a.jpg 0\nb.jpg 1\nc.jpg 2\n", "t.jpg 2\n", expressions__txt="happy sad neutral\n")
+    root = write_lists(tmp_path / "d", "a.jpg 0\nb.jpg 1\nc.jpg 2\n", expressions__txt="happy sad neutral\n")
     assert declared_expressions(root) == NAMES
     layout = read_layout(root, ["neutral", "happy"])
     assert [(s.name, s.label) for s in layout.train] == [("a.jpg", 1), ("c.jpg", 0)]

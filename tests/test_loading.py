@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from datasets.layout import Sample
-from datasets.loading import Images, load, to_float, to_uint8
+from datasets.loading import Images, load, to_uint8
 from datasets.pictures import BadPicture, read_image, read_picture
 from datasets.plans import Batch, real_plan, true_swaps
 from utils import UserError
@@ -30,11 +30,9 @@ def test_every_mode_becomes_rgb(tmp_path, mode, ending):
     assert pixels[:, :, 2].float().mean() > 250 and pixels[:, :, -3].float().mean() < 5
 
 
-def test_sixteen_bit_grey_is_scaled_and_transparency_becomes_white(tmp_path):
-    Image.fromarray(np.full((8, 8), 32768, np.uint16)).save(tmp_path / "deep.png")
-    Image.new("RGBA", (8, 8), (0, 0, 0, 0)).save(tmp_path / "clear.png")
-    assert read_picture(tmp_path / "deep.png").getpixel((4, 4)) == (127, 127, 127)
-    assert read_picture(tmp_path / "clear.png").getpixel((4, 4)) == (255, 255, 255)
+def test_transparency_becomes_white(tmp_path):
+    Image.new("RGBA", (8, 8), (0, 0, 0, 0)).save(tmp_path / "x.png")
+    assert read_picture(tmp_path / "x.png").getpixel((4, 4)) == (255, 255, 255)
 
 
 @pytest.mark.parametrize("content, fault", [(None, "missing"), (b"nothing", "no image"), ("half", "damaged"),
@@ -60,10 +58,6 @@ def test_exif_rotation_is_applied(tmp_path):
     assert pixels[:, :, -3].float().mean() > 250 and pixels[:, :, 2].float().mean() < 5
 
 
-def test_float_range_is_minus_one_to_one():
-    assert to_float(torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1)).flatten().tolist() == [-1, 1]
-
-
 def sample_images(tmp_path) -> list[Sample]:
     for i in range(6):
         Image.new("RGB", (32, 32), (i * 10, 0, 0)).save(tmp_path / f"{i}.png")
@@ -76,6 +70,7 @@ def test_loading_gives_the_planned_images_in_order(tmp_path, cache, workers):
     plan = [Batch.of(np.array([4, 1]), np.array([0, 5])), Batch.of(np.array([2]))]
     first, second = load(images, plan, workers)
     assert first.first[:, 0, 0, 0].tolist() == [40, 10] and first.second[:, 0, 0, 0].tolist() == [0, 50]
+    assert first.to("cpu").first[0, :, 0, 0].tolist() == pytest.approx([40 / 127.5 - 1, -1, -1])
     assert first.label.tolist() == [1, 1] and first.second_label.tolist() == [0, 2]
     assert len(second.second) == 0 and second.first[:, 0, 0, 0].tolist() == [20]
     assert (first.alone, second.alone, first.total_alone, second.total_alone) == (0, 1, 0, 1)
