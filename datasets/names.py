@@ -11,7 +11,7 @@ from datasets.walking import is_image_name, walk
 from utils import UserError
 
 _QUOTES = "\"'`“”‘’"
-_MOST_COMPARED = 20_000  # names among which the nearest one is looked for
+_MOST_COMPARED = 20_000  # names that are compared to find the most similar one
 
 
 def canonical(name: str) -> str:
@@ -130,14 +130,14 @@ class _Files:
         rated = [(agreement, file) for file in self._by_stem.get(_stem(name), ())
                  if (agreement := _agreement(name, file)) is not None]
         best = [file for agreement, file in rated
-                if all(all(map(int.__ge__, agreement, other)) and agreement != other
-                       for other, another in rated if another != file)]
+                if all(all(map(int.__ge__, agreement, other_agreement)) and agreement != other_agreement
+                       for other_agreement, other in rated if other != file)]
         return best or [file for _, file in rated]
 
     def hint(self, name: str) -> str:
         """Return a phrase for a message that names the existing file whose name is most similar."""
-        near = difflib.get_close_matches(name, self.all()[:_MOST_COMPARED], 1, 0)
-        return f"the nearest file: {shortened(near[0])}" if near else "there is no image at all"
+        similar = difflib.get_close_matches(name, self.all()[:_MOST_COMPARED], 1, 0)
+        return f"the nearest file: {shortened(similar[0])}" if similar else "there is no image at all"
 
 
 def _files_in(folder: Path) -> set[str]:

@@ -78,7 +78,7 @@ def gan_plan(samples: Sequence[Sample], batch_size: int, seed: int, epoch: int, 
     if scene_truth:
         whole = whole._replace(truth=true_swaps(whole.first, whole.second, samples))
     if mismatched:
-        allowed = shows_several(samples)
+        allowed = may_mismatch(samples)
         whole = whole._replace(mismatch=np.stack([allowed[whole.first], allowed[whole.second]], 1))
     if mirror:
         whole = whole._replace(flip=_generator(seed, "mirror", epoch).random(len(whole.first)) < 0.5)
@@ -106,8 +106,8 @@ def _draw_gan_pairs(random: np.random.Generator, labels: np.ndarray, batch_size:
     return pairs.reshape(2, -1)
 
 
-def shows_several(samples: Sequence[Sample]) -> np.ndarray:
-    """Return which real faces may be shown with a wrong label, (N,) boolean.
+def may_mismatch(samples: Sequence[Sample]) -> np.ndarray:
+    """Return which real faces may be shown with a wrong label, as fakes: (N,) boolean.
 
     They are all but those of persons whose several pictures show a single expression: a discriminator would learn that
     these persons never show another one, and swaps onto them would suffer.

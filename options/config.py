@@ -81,7 +81,7 @@ class LoadingOptions:
     num_workers: int = option(2, "threads that decode images, or read them from --cache disk", least=0, most=256,
                               restore="free")
     cache: str = option("auto", "keep decoded images in memory, or in one file in --checkpoint_dir (only --mode "
-                        "train); auto takes memory or disk if a third of what is free suffices", restore="free",
+                        "train); auto chooses memory or disk if a third of its free space suffices", restore="free",
                         choices=("auto", "ram", "disk", "none"))
 
 
@@ -105,14 +105,14 @@ class SeriesOptions:
     folds: int | None = option(None, "cross-validation: cut all listed images into K folds with no person in two of "
                                "them; train on the others and test on itself, each in its directory fold_01, "
                                "fold_02, ...", least=2, most=1000, metavar="K", restore="fixed")
-    fold: int | None = option(None, "only this one of the folds, from 1", least=1, most=1000, metavar="I",
+    fold: int | None = option(None, "train only this fold, from 1", least=1, most=1000, metavar="I",
                               restore="fixed")
-    folds_by: str = option("subject", "what folds do not share: persons, or images alone", choices=("subject", "image"),
+    folds_by: str = option("subject", "what folds do not share: persons, or only images", choices=("subject", "image"),
                            restore="fixed")
     seeds: int | None = option(None, "the same training with N seeds from --seed on, each in its directory seed_00, "
                                "seed_01, ...", least=2, most=1000, metavar="N", restore="fixed")
     jobs: int = option(1, "folds or seeds that are trained side by side, with their output in fold_01.txt, ...; "
-                       "several of --gpu are dealt out to them", least=1, most=256, restore="momentary")
+                       "several GPUs of --gpu are distributed among them", least=1, most=256, restore="momentary")
 
 
 @dataclass(frozen=True)

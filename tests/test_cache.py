@@ -18,6 +18,7 @@ from datasets.layout import Sample
 from datasets.loading import Images, load
 from datasets.plans import Batch
 from system.processes import SIDE_BY_SIDE
+from test_loading import sample_images
 from test_processes import torchrun
 from test_resume import assert_same
 from utils import UserError
@@ -28,12 +29,6 @@ def run_on_disk(faces, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("disk") / "run"
     trained(faces, folder, "--cache", "disk")
     return folder
-
-
-def samples_in(folder: Path, count: int = 6) -> list[Sample]:
-    for i in range(count):
-        Image.fromarray(np.full((40, 40, 3), 20 * i, np.uint8)).save(folder / f"{i}.png")
-    return [Sample(f"{i}.png", i % 3, folder / f"{i}.png") for i in range(count)]
 
 
 def store_of(samples: list[Sample], folder: Path, image_size: int = 32) -> DiskCache:
@@ -51,19 +46,19 @@ def cache_files(folder: Path) -> list[str]:
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_the_cache_file_gives_the_images_and_digests_of_the_image_files(tmp_path, workers):
-    samples = samples_in(tmp_path)
+    samples = sample_images(tmp_path)
     images = Images(samples, 32, "none", store_of(samples, tmp_path))
     part = images.subset(samples[3:5])
     assert part.file == images.file and torch.equal(part[[1, 0]], Images(samples, 32, "none")[[4, 3]])
     assert {Images(samples[3:5], 32, mode).content_digest() for mode in ("none", "ram")} == {part.content_digest()}
     batch, = load(part, [Batch.of(np.array([1]), np.array([0]))], workers)
-    assert (batch.first.unique().tolist(), batch.second.unique().tolist()) == ([80], [60])
+    assert (batch.first[:, 0].unique().tolist(), batch.second[:, 0].unique().tolist()) == ([40], [30])
     assert torch.equal(pickle.loads(pickle.dumps(images))[[2]], images[[2]])
     assert len(pickle.dumps(images.pixels)) < images.file.stat().st_size / 2  # the name travels, not the images
 
 
 def test_the_cache_file_is_reused_until_something_changes(tmp_path, capsys):
-    samples = samples_in(tmp_path)
+    samples = sample_images(tmp_path)
     store = store_of(samples, tmp_path)
     before = store.path.stat().st_mtime_ns
     assert store_of(samples, tmp_path).path.stat().st_mtime_ns == before and capsys.readouterr().out == ""
@@ -79,7 +74,7 @@ def test_the_cache_file_is_reused_until_something_changes(tmp_path, capsys):
 
 
 def test_no_room_and_broken_images_leave_nothing(tmp_path, monkeypatch):
-    samples = samples_in(tmp_path)
+    samples = sample_images(tmp_path)
     samples[1].path.write_bytes(samples[1].path.read_bytes()[:60])
     with pytest.raises(UserError, match=r"1 of 6 .*1\.png \(cannot be decoded\)"):
         store_of(samples, tmp_path)
@@ -107,13 +102,13 @@ def test_runs_side_by_side_share_the_memory(monkeypatch):
 
 
 def test_images_of_one_color_are_counted_in_a_warning(tmp_path, capsys):
-    samples = samples_in(tmp_path, 2)
+    samples = sample_images(tmp_path)
     image = Image.new("RGB", (32, 32))
     image.paste("white", (0, 3, 32, 6))  # between the pixels that are looked at first
     image.save(samples[0].path)
     Images(samples, 32, "ram")
     assert capsys.readouterr().err.startswith(
-        f"warning: 1 of 2 images are nearly one color and show nothing: {samples[1].path}; see python -m")
+        f"warning: 5 of 6 images are nearly one color and show nothing: {samples[1].path}, ")
 
 
 # ---------------------------------------------------------------------------------------------- whole runs

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from datasets.layout import Sample
-from datasets.plans import (Batch, Plan, gan_plan, mixed_plan, real_plan, recognizer_plan, shows_several,
-                            third_of_pairs)
+from datasets.plans import Batch, Plan, gan_plan, may_mismatch, mixed_plan, real_plan, recognizer_plan, third_of_pairs
 
 LABELS = [0] * 20 + [1] * 10 + [2] * 10
 SAMPLES = [Sample(f"{i}.png", label, None) for i, label in enumerate(LABELS)]
@@ -95,7 +94,7 @@ def test_balanced_plans_draw_every_expression_equally_often():
 def test_wrong_labels_are_not_for_persons_with_several_images_of_one_expression():
     samples = [Sample(f"{i}.png", label, None, subject) for i, (label, subject) in enumerate(
         [(0, "p1"), (1, "p1"), (2, "p2"), (2, "p2"), (2, "p3"), (1, None), (1, None)])]
-    assert shows_several(samples).tolist() == [True, True, False, False, True, True, True]
+    assert may_mismatch(samples).tolist() == [True, True, False, False, True, True, True]
     for batch in gan_plan(samples, 3, 0, 0, mismatched=True):
         expected = [[a not in (2, 3), b not in (2, 3)] for a, b in zip(batch.first, batch.second)]
         assert batch.mismatch.tolist() == expected
