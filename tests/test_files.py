@@ -221,13 +221,16 @@ def test_expw(tmp_path, capsys):
     assert output.splitlines()[-1].endswith("; 31 rows: 28 taken, 3 refused")
 
 
-def test_numbered_labels_are_in_the_order_of_numbers(tmp_path):
+def test_labels_are_sorted_as_numbers_and_columns_are_known_by_usual_names(tmp_path):
     pictures(tmp_path / "src", 33)
-    path = table(tmp_path / "src/t.csv", ",file,label", *(f"{i},{i}.png,{float(i % 11)}" for i in range(33)))
+    rows = [f"{i},{i}.png,{float(i % 11)},{'test' if i > 21 else 'train'},p{i}" for i in range(33)]
+    path = table(tmp_path / "src/t.csv", ",file,label,Usage,Person", *rows)
     convert.main(["csv", str(path), "--out", str(tmp_path / "out"), "--expressions", *"abcdefghijk"])
-    assert read_layout(tmp_path / "out").expressions == tuple("abcdefghijk")
-    assert {(int(s.name.split(".")[0]) % 11, s.label) for s in read_layout(tmp_path / "out").split("all")} == {
-        (i, i) for i in range(11)}
+    layout = read_layout(tmp_path / "out")
+    assert layout.expressions == tuple("abcdefghijk")
+    for split, numbers in (("train", range(22)), ("test", range(22, 33))):
+        assert {(s.name, s.label, s.subject) for s in layout.split(split)} == {
+            (f"{i}.png", i % 11, f"p{i}") for i in numbers}
 
 
 def test_a_table_without_a_header_loses_no_row(tmp_path, capsys):
@@ -240,14 +243,6 @@ def test_a_table_without_a_header_loses_no_row(tmp_path, capsys):
     names, line = converted(capsys, tmp_path, "csv", path, "--no_header", "--split_column", "3")
     assert len(names["train"]) == 9 and names["test"] == ["10.png", "11.png", "9.png"]
     assert line.endswith("12 rows: 12 taken, 0 refused")
-
-
-def test_columns_of_splits_and_subjects_are_found_by_their_usual_names(tmp_path, capsys):
-    pictures(tmp_path / "src", 8)
-    rows = [f"{i}.png,{i % 2},{'test' if i > 5 else 'train'},p{i}" for i in range(8)]
-    names, _ = converted(capsys, tmp_path, "csv", table(tmp_path / "src/t.csv", "file,label,Usage,Person", *rows))
-    assert names["test"] == ["6.png", "7.png"]
-    assert (tmp_path / "out/subjects.list").read_text().splitlines()[0].split()[1].startswith("p")
 
 
 def test_landmark_lists_and_aligned_lists_are_read_by_the_same_rules(tmp_path):
