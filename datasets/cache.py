@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import sys
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Callable, Iterator, Sequence
 
@@ -118,7 +118,6 @@ class DiskCache:
         self.path = folder / f"images_{fingerprint([DECODER_VERSION, PIL.__version__, image_size, files])[:16]}.u8"
         self._pixel_bytes = bytes_of(samples, image_size)
         self._file_bytes = self._pixel_bytes + DIGEST_BYTES * len(samples)
-        self._mapped: np.ndarray | None = None
 
     def is_complete(self) -> bool:
         """Return whether the file exists at its full size."""
@@ -142,14 +141,12 @@ class DiskCache:
         """Return the digests of the image files, (N, 32) uint8."""
         return np.fromfile(self.path, np.uint8, offset=self._pixel_bytes).reshape(-1, DIGEST_BYTES)
 
-    def __getitem__(self, rows: Tensor) -> Tensor:
-        if self._mapped is None:  # each process maps the file when it first reads an image
-            shape = len(self.samples), 3, self.image_size, self.image_size
-            self._mapped = np.memmap(self.path, np.uint8, "r", shape=shape)
-        return torch.from_numpy(self._mapped[rows.numpy()])
+    @cached_property
+    def _pixels(self) -> np.ndarray:
+        return np.memmap(self.path, np.uint8, "r", shape=(len(self.samples), 3, self.image_size, self.image_size))
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_mapped": None}
+    def __getitem__(self, rows: Tensor) -> Tensor:
+        return torch.from_numpy(self._pixels[rows.numpy()])
 
 
 def _file_state(sample: Sample) -> tuple[str, int, int]:

@@ -3,7 +3,6 @@
 import copy
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import Iterator, NamedTuple, Sequence
 
 import numpy as np
@@ -33,7 +32,7 @@ def _digest(sample: Sample) -> bytes:
         return digest_of_ends(handle)
 
 
-class Images(torch.utils.data.Dataset):
+class Images:
     """The images of some samples at one size: ``images[[3, 1]]`` is (2, 3, S, S) uint8.
 
     ``cache`` says whether they are kept decoded in memory: "ram" always, "none" never, "auto" if they take less than a
@@ -80,11 +79,6 @@ class Images(torch.utils.data.Dataset):
             digests = b"".join(by_processes(_digest, self.samples, "reading contents"))
             self.digests = np.frombuffer(digests, np.uint8).reshape(-1, DIGEST_BYTES)
         return fingerprint(digest.tobytes().hex() for digest in self.digests)
-
-    @property
-    def file(self) -> Path | None:
-        """The file that holds the decoded images, or None."""
-        return self.pixels.path if isinstance(self.pixels, DiskCache) else None
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -157,42 +151,34 @@ class Loaded(NamedTuple):
                         else value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
                         for value in self))
 
-
-class _PlannedBatches:
-    """The batches of a plan with their images, which the threads of :func:`load` decode ahead."""
-
-    def __init__(self, images: Images, plan: Sequence[Batch], rank_slice: slice, pin_memory: bool) -> None:
-        self.images, self.plan, self.rank_slice, self.pin_memory = images, plan, rank_slice, pin_memory
-        self.labels = torch.tensor([sample.label for sample in images.samples])
-
-    def __getitem__(self, i: int) -> Loaded:
-        loaded = self._load(self.plan[i])
-        if not self.pin_memory:
-            return loaded
+    def pinned(self) -> "Loaded":
+        """Return the batch with its CPU tensors in pinned memory."""
         return Loaded(*(value.pin_memory() if isinstance(value, Tensor) and not value.is_cuda else value
-                        for value in loaded))
+                        for value in self))
 
-    def _load(self, whole: Batch) -> Loaded:
-        batch = whole.part(self.rank_slice)
-        flip = batch.flip
-        first, label = self._load_pixels(batch.first, flip), self.labels[batch.first]
-        alone, total_alone = (int((part.second < 0).sum()) for part in (batch, whole))
-        targets = batch.second[alone:]
-        second, second_label = self._load_pixels(targets, flip[alone:]), self.labels[targets]
-        truth = known = None
-        if (whole.truth >= 0).any():  # either all processes get the ground truth of a batch, or none does
-            positions = batch.truth.T.flatten()
-            truth, known = self._load_pixels(positions.clip(0), np.tile(flip, 2)), torch.from_numpy(positions >= 0)
-        mismatch = torch.from_numpy(batch.mismatch.T.flatten())
-        return Loaded(first, label, second, second_label, alone, truth, known, mismatch, len(whole.first), total_alone)
 
-    def _load_pixels(self, positions: np.ndarray, flip: np.ndarray) -> Tensor:
-        """Return the images at some positions (N,), mirrored where ``flip`` (N,) is true: (N, 3, S, S) uint8."""
-        pixels = self.images[positions]
-        if not flip.any():
-            return pixels
-        is_mirrored = to_device(torch.from_numpy(flip), pixels.device)[:, None, None, None]
-        return torch.where(is_mirrored, pixels.flip(3), pixels)
+def _load_batch(images: Images, labels: Tensor, whole: Batch, rank_slice: slice) -> Loaded:
+    batch = whole.part(rank_slice)
+    flip = batch.flip
+    first, label = _load_pixels(images, batch.first, flip), labels[batch.first]
+    alone, total_alone = (int((part.second < 0).sum()) for part in (batch, whole))
+    targets = batch.second[alone:]
+    second, second_label = _load_pixels(images, targets, flip[alone:]), labels[targets]
+    truth = known = None
+    if (whole.truth >= 0).any():  # either all processes get the ground truth of a batch, or none does
+        positions = batch.truth.T.flatten()
+        truth, known = _load_pixels(images, positions.clip(0), np.tile(flip, 2)), torch.from_numpy(positions >= 0)
+    mismatch = torch.from_numpy(batch.mismatch.T.flatten())
+    return Loaded(first, label, second, second_label, alone, truth, known, mismatch, len(whole.first), total_alone)
+
+
+def _load_pixels(images: Images, positions: np.ndarray, flip: np.ndarray) -> Tensor:
+    """Return the images at some positions (N,), mirrored where ``flip`` (N,) is true: (N, 3, S, S) uint8."""
+    pixels = images[positions]
+    if not flip.any():
+        return pixels
+    is_mirrored = to_device(torch.from_numpy(flip), pixels.device)[:, None, None, None]
+    return torch.where(is_mirrored, pixels.flip(3), pixels)
 
 
 def load(images: Images, plan: Sequence[Batch], num_workers: int = 0, pin_memory: bool = False,
@@ -202,15 +188,20 @@ def load(images: Images, plan: Sequence[Batch], num_workers: int = 0, pin_memory
     Threads decode ahead if the images are not cached in memory: Pillow releases Python's lock, and threads need no
     shared memory, of which containers have little.
     """
-    planned = _PlannedBatches(images, plan, rank_slice, pin_memory)
+    labels = torch.tensor([sample.label for sample in images.samples])
+
+    def load_batch(batch: Batch) -> Loaded:
+        loaded = _load_batch(images, labels, batch, rank_slice)
+        return loaded.pinned() if pin_memory else loaded
+
     workers = 0 if isinstance(images.pixels, Tensor) else num_workers
     if not workers:
-        yield from map(planned.__getitem__, range(len(plan)))
+        yield from map(load_batch, plan)
         return
     pool, ahead = ThreadPoolExecutor(workers), deque[Future[Loaded]]()
     try:
-        for i in range(len(plan)):
-            ahead.append(pool.submit(planned.__getitem__, i))
+        for batch in plan:
+            ahead.append(pool.submit(load_batch, batch))
             if len(ahead) > BATCHES_AHEAD * workers:
                 yield ahead.popleft().result()
         while ahead:
