@@ -288,7 +288,7 @@ def test_training_offers_both_ways_in_one_line(expressive, tmp_path):
     words = ["--data_dir", expressive, "--checkpoint_dir", tmp_path / "run", *TINY]
     assert refused(train_command(*words)) == (
         f"train.py: {expressive}: no expression is called neutral (disgust scream smile squint surprise) and none is "
-        "named; name the one whose faces are targets of synthesis with --neutral NAME, or take the faces of all with "
+        "named; name the one whose faces are targets of synthesis with --neutral NAME, or use the faces of all with "
         "--targets any")
     root = shutil.copytree(expressive, tmp_path / "faces")
     (root / "expressions.txt").write_text("disgust scream smile squint neutral\n")
