@@ -65,11 +65,20 @@ def used(gan: SwapGAN, recognizer: Recognizer, count: int) -> torch.Tensor:
     return torch.cat([said.flatten(), edits.c.flatten(), edits.a_rebuilt.flatten(), swapped[1].flatten()])
 
 
+class Small(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = torch.nn.Linear(4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.linear(x).tanh()
+
+
 def test_a_compiled_network_gives_the_same_and_meets_other_sizes_without_compiling_again():
     """One small layer, twice backward as guided gradients go; the whole networks are compiled with ``--compile``."""
     torch._dynamo.reset()
     torch.manual_seed(0)
-    plain = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Tanh())
+    plain = Small()
     fast = copy.deepcopy(plain)
     compile_networks(fast)
     assert fast.state_dict().keys() == plain.state_dict().keys()
