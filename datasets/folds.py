@@ -30,7 +30,7 @@ def cut_folds(samples: Sequence[Sample], count: int, seed: int, by: str = "subje
     for key, sample in zip(keys, samples):
         groups.setdefault(key, []).append(sample)
     if len(groups) < count:
-        raise UserError(f"--folds {count}: there are only {len(groups)} {by}s to cut into folds; take fewer folds")
+        raise UserError(f"--folds {count}: there are only {len(groups)} {by}s to cut into folds; choose fewer folds")
     fold_of = _assign_folds(groups, count, seed)
     return [[sample for key, sample in zip(keys, samples) if fold_of[key] == part] for part in range(count)]
 
@@ -90,7 +90,7 @@ def fold_list(number: int) -> str:
     return f"fold_{number:02d}.list"
 
 
-def described_fold(test: Sequence[Sample], number: int, count: int, by: str, seed: int) -> dict[str, Any]:
+def fold_metadata(test: Sequence[Sample], number: int, count: int, by: str, seed: int) -> dict[str, Any]:
     """Return what a checkpoint records about the fold that it was not trained on."""
     return {"number": number, "of": count, "by": by, "seed": seed, "images": fingerprint(sorted(s.name for s in test))}
 
@@ -99,7 +99,7 @@ def with_kept_fold(layout: Layout, run: Path, fold: Mapping[str, Any]) -> Layout
     """Return the layout that tests on the images of a run's fold, or the same layout if it lists none of them.
 
     ``run`` is the run's directory, which holds the list of the fold, and ``fold`` is what its checkpoint records
-    (:func:`described_fold`). Raises UserError if the list is missing or is that of another fold, and if some of its
+    (:func:`fold_metadata`). Raises UserError if the list is missing or is that of another fold, and if some of its
     images are no longer among the data.
     """
     path = run / "splits" / fold_list(fold["number"])

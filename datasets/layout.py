@@ -235,7 +235,7 @@ def check_splits(layout: Layout) -> None:
     both = [sample.name for sample in layout.val if sample.name in test_names]
     if both:
         raise UserError(f"{layout.root}: {len(both)} of {len(layout.val)} images of images_val.list are in "
-                        f"images_test.list too, e.g. {shortened(both[0])}; take them out of one of them")
+                        f"images_test.list too, e.g. {shortened(both[0])}; remove them from one of the lists")
 
 
 def report_broken(samples: Sequence[Sample], faults: Sequence[str | None]) -> None:
@@ -252,8 +252,8 @@ def report_broken(samples: Sequence[Sample], faults: Sequence[str | None]) -> No
         for sample in missing[:2]:
             names.find(sample.name)
         hint = f"; missing are {names.explain_missing()}" if names.missing else ""
-    raise UserError(f"{len(broken)} of {len(samples)} listed images cannot be used: {first}{more}{hint}; take them out "
-                    "of the lists or replace them")
+    raise UserError(f"{len(broken)} of {len(samples)} listed images cannot be used: {first}{more}{hint}; remove them "
+                    "from the lists or replace them")
 
 
 # ------------------------------------------------------------------------------------------------- writing

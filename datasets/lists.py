@@ -1,6 +1,6 @@
 """The lists of a data directory: lines of text → labels and subjects by file name (METHOD §6).
 
-:mod:`datasets.layout` makes samples of them.
+:mod:`datasets.layout` turns them into samples.
 """
 
 import re

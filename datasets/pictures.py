@@ -43,7 +43,7 @@ class BadPicture(UserError):
 
     def __str__(self) -> str:
         if self.fault == "missing":
-            return f"{self.path}: no such image; look where it is, or take another"
+            return f"{self.path}: no such image; check its path, or choose another"
         return f"{self.path}: cannot be read as an image ({self.fault}); replace it"
 
 
@@ -102,7 +102,7 @@ def is_blank(greys: numpy.ndarray) -> bool:
 
 
 def image_fault(path: Path) -> str | None:
-    """Return what is wrong with an image file, judged by its header, or None."""
+    """Return what is wrong with an image file, according to its header, or None."""
     if not os.path.isfile(path):
         return "missing"
     try:
@@ -117,7 +117,7 @@ def image_fault(path: Path) -> str | None:
 
 
 def fault_when_decoded(path: Path) -> str | None:
-    """Return what is wrong with an image file, judged by all of its content, or None."""
+    """Return what is wrong with an image file, according to all of its content, or None."""
     try:
         picture = read_picture(path, least=BLANK_SIDE)
     except BadPicture as bad:

@@ -284,7 +284,7 @@ class Config:
 
     @property
     def is_series(self) -> bool:
-        """Whether several runs are asked for: all folds, or several seeds."""
+        """True for several runs: all folds, or several seeds."""
         return bool(self.series.folds) and self.series.fold is None or bool(self.series.seeds)
 
     @property
@@ -294,7 +294,7 @@ class Config:
 
     @property
     def resumes(self) -> bool:
-        """Whether this training is to be resumed rather than started, if there is something to resume."""
+        """True if this training resumes a run, as far as there is one, rather than starts one."""
         return self.run.restore is not None or self.run.auto_restore
 
     @property

@@ -80,7 +80,7 @@ def _line_of_runtime_error(error: MemoryError | RuntimeError) -> str | None:
     if isinstance(error, MemoryError) or OUT_OF_MEMORY.search(text):
         where = "GPU memory" if re.search("cud|cublas", text, re.IGNORECASE) else "memory"
         return f"not enough {where}; lower --batch_size, --vgg_batch_size, --image_size, --base_width, --vgg_width " \
-               "or --fc_width" + (", or take --amp bf16" if where != "memory" else "")
+               "or --fc_width" + (", or use --amp bf16" if where != "memory" else "")
     if started_by_torchrun() and LOST_PROCESS.search(text):
         return "another process has ended without an error message (killed, or its machine is gone); resume with " \
                "--restore"

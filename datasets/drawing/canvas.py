@@ -113,13 +113,13 @@ def ribbon(points: np.ndarray, width: float | np.ndarray) -> np.ndarray:
 def tapered(points: np.ndarray, width: float, start: float = 0.0, end: float = 0.0) -> np.ndarray:
     """Return widths (K,) of a line: ``width`` in its middle, and ``start`` and ``end`` times that at its ends."""
     t = np.linspace(0, 1, len(points))
-    end_share = np.where(t < 0.5, start, end)
-    return width * (end_share + (1 - end_share) * np.sin(np.pi * t))
+    end_width = np.where(t < 0.5, start, end)
+    return width * (end_width + (1 - end_width) * np.sin(np.pi * t))
 
 
-def between(inner: np.ndarray, outer: np.ndarray, share: float | np.ndarray) -> np.ndarray:
-    """Return points a share of the way from one curve to another of the same length."""
-    return inner + (outer - inner) * np.reshape(share, (-1, 1))
+def between(inner: np.ndarray, outer: np.ndarray, weight: float | np.ndarray) -> np.ndarray:
+    """Return points between two curves of the same length: ``inner`` for the weight 0, ``outer`` for 1."""
+    return inner + (outer - inner) * np.reshape(weight, (-1, 1))
 
 
 def column(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -141,9 +141,9 @@ def _rgba(color: Color, opacity: float = 1.0) -> tuple[int, int, int, int]:
 def _background(scene: Scene, size: int) -> Image.Image:
     grid = np.linspace(-1, 1, size, dtype=np.float32)
     slope = grid[None, :] * np.cos(scene.wall_angle) + grid[:, None] * np.sin(scene.wall_angle)
-    share = np.clip(0.5 + 0.4 * slope, 0, 1)[..., None]
+    weight = np.clip(0.5 + 0.4 * slope, 0, 1)[..., None]
     first, second = (np.asarray(color, dtype=np.float32) for color in scene.wall)
-    wall = first + (second - first) * share
+    wall = first + (second - first) * weight
     for x, y, radius, gain in scene.spots:
         distance = np.hypot(grid[None, :] - x, grid[:, None] - y)
         wall *= 1 + gain * np.clip((radius - distance) / 0.08 + 0.5, 0, 1)[..., None]

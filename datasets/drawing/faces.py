@@ -1,4 +1,4 @@
-"""What a drawn face is made of: a person, a scene, an expression. Numbers only; ``portrait`` draws them.
+"""The parameters of a drawn face: a person, a scene and an expression, as numbers that ``portrait`` draws.
 
 Lengths are in face units: half the side of the picture is 1, x points right, y points down, the middle of the
 picture is (0, 0). Colors are RGB in [0, 255].
@@ -29,7 +29,7 @@ WALLS = ((176, 198, 214), (214, 204, 188), (188, 204, 178), (206, 188, 204), (15
 LONG_HAIR = ("long", "wavy", "bob", "fringe", "bun", "ponytail", "curly")
 SHORT_HAIR = ("crop", "side part", "quiff", "spiky", "buzz", "receding", "bald", "curly short")
 
-# How a face departs from rest: lengths in face units, the others in parts of the person's own measure.
+# Parameters of expressions: lengths in face units, the others relative to the person's own measures.
 REST = {"eye_open": 1.0, "lower_lid": 0.0, "brow_raise": 0.0, "brow_furrow": 0.0, "brow_worry": 0.0,
         "mouth_width": 1.0, "mouth_shift": 0.0, "corner": 0.0, "open_up": 0.0, "open_down": 0.0, "roundness": 0.75,
         "sneer": 0.0, "lips": 1.0, "teeth": 0.0, "tongue": 0.0, "jaw_drop": 0.0, "cheeks": 0.0, "wrinkles": 0.0,
@@ -149,9 +149,9 @@ def check_size(size: int) -> None:
         raise UserError(f"image size {size}: faces are drawn from {SIZES[0]} to {SIZES[1]} pixels")
 
 
-def mix(first: Color, second: Color, share: float) -> Color:
-    """Return the color a share of the way from one to another."""
-    return tuple(a + (b - a) * share for a, b in zip(first, second))
+def mix(first: Color, second: Color, weight: float) -> Color:
+    """Return the mixture of two colors: ``first`` for the weight 0, ``second`` for 1."""
+    return tuple(a + (b - a) * weight for a, b in zip(first, second))
 
 
 def _rng(seed: int, *stream: int | str) -> np.random.Generator:

@@ -103,8 +103,8 @@ class Hair:
                 strand = between(inner[root:root + 1], crown[None], np.linspace(0.04, 0.94, 7))
                 canvas.stroke(strand, tapered(strand, 0.013), self.dark, 0.5)
         elif style != "buzz":
-            for share in (0.35, 0.62):
-                strand = between(inner, outer, share + 0.10 * np.sin(np.linspace(0, 9, STEPS)))[10:51]
+            for weight in (0.35, 0.62):
+                strand = between(inner, outer, weight + 0.10 * np.sin(np.linspace(0, 9, STEPS)))[10:51]
                 canvas.stroke(strand, tapered(strand, 0.012), self.dark, 0.45)
             shine = between(inner, outer, 0.75)[16:46] if person.side > 0 else between(inner, outer, 0.75)[14:40]
             canvas.stroke(shine, tapered(shine, 0.040), self.light, 0.75)
