@@ -89,7 +89,7 @@ def decode(samples: Sequence[Sample], image_size: int, store: Callable[[int, np.
             pixels, digest = decoded
             store(i, pixels)
             digests[i] = np.frombuffer(digest, np.uint8)
-            if is_blank(pixels[1, ::8, ::8]) and is_blank(pixels):  # a few pixels first, which is fast
+            if is_blank(pixels[1, ::8, ::8]) and all(map(is_blank, pixels)):  # a few pixels first, which is fast
                 blank.append(str(samples[i].path))
     report_broken(samples, faults)
     if blank and main_process():
