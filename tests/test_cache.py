@@ -85,15 +85,9 @@ def test_auto_chooses_memory_then_disk_then_no_cache(tmp_path, monkeypatch):
     monkeypatch.setattr(cache, "installed_memory", lambda: 30)  # a container's limit counts
     monkeypatch.setattr(cache, "free_disk", lambda folder: 100)
     assert [chosen_cache("auto", needed, tmp_path) for needed in (9, 11, 33, 34)] == ["ram", "disk", "disk", "none"]
+    monkeypatch.setenv(SIDE_BY_SIDE, "2")  # as with --jobs 2
+    assert [chosen_cache("auto", needed, tmp_path) for needed in (4, 6, 16, 17)] == ["ram", "disk", "disk", "none"]
     assert chosen_cache("none", 1, tmp_path) == "none" and chosen_cache("disk", 1000, tmp_path) == "disk"
-
-
-def test_runs_side_by_side_share_the_memory(monkeypatch):
-    monkeypatch.setattr(cache, "installed_memory", lambda: 300)
-    assert cache.fits_memory(99) and not cache.fits_memory(101)
-    monkeypatch.setenv(SIDE_BY_SIDE, "2")  # as of --jobs 2
-    assert cache.fits_memory(49) and not cache.fits_memory(51)
-    monkeypatch.delenv(SIDE_BY_SIDE)
     monkeypatch.setattr(cache, "installed_memory", lambda: 0)  # unknown
     assert cache.fits_memory(101)
 
