@@ -1,4 +1,4 @@
-"""A trained recognizer → accuracy, precision, recall, F1, confusion matrix and mistakes on a list of real images.
+"""Evaluate trained recognizers on real images: accuracy, precision, recall, F1, confusion matrix and mistakes.
 
     python test_matrix_multi.py --data 2 --resume_dir checkpoint/checkpoint_multipie/VGG --gpu 0
 
@@ -20,13 +20,13 @@ from system.devices import pick_device
 from utils import UserError
 
 if TYPE_CHECKING:
+    from commands.matrix import EvaluationResult
     from datasets.layout import Layout
     from models.checkpoints import TrainedRecognizer
-    from commands.matrix import EvaluationResult
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The options of this command."""
+    """Return the parser of this command's options."""
     parser = OneLineParser(description=__doc__.splitlines()[0],
                            formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     add = parser.add_argument
@@ -41,7 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--data_dir", default=argparse.SUPPRESS, help="any data directory, instead of that of --data")
     add("-a", "--attributes", nargs="+", default=argparse.SUPPRESS, metavar="NAME",
         help="names of the expressions, for a checkpoint that does not carry them")
-    add("--split", choices=("test", "val", "train", "all"), default="test", help="which images to judge on")
+    add("--split", choices=("test", "val", "train", "all"), default="test", help="which images to evaluate on")
     add("-g", "--gpu", type=int, nargs="+", help="GPU to use, -1 for the CPU (default: the first GPU, if any)")
     add("--batch_size", type=int, default=64, help="images at a time")
     add("--num_workers", type=int, default=2, help="threads that decode images")
@@ -52,21 +52,53 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def recognizer_directory(name: str) -> Path:
-    """Return the directory with a recognizer's files: the one named, or the ``VGG`` of the run, or around the file."""
-    folder = Path(name).parent if Path(name).is_file() else Path(name)
-    return folder / "VGG" if not (folder / "max_ckpt.t7").is_file() and (folder / "VGG").is_dir() else folder
+def find_groups(options: argparse.Namespace) -> list[list[Path]]:
+    """Return the directories of the recognizers of --resume_dir, and of those of each --against.
 
-
-def find_layout(options: argparse.Namespace, trained: TrainedRecognizer, folder: Path) -> "Layout":
-    """The data to judge on: --data_dir, --data, or what the recognizer was trained on, in this order.
-
-    A fold's recognizer is tested on that fold; of the data it was trained on it has a validation split, too.
+    Raises UserError if one does not exist, is named twice, or differs from others of its group in more than seed and
+    fold.
     """
+    from options.settings import check_same_setting
+
+    named = [("--resume_dir", options.resume_dir), *(("--against", names) for names in options.against)]
+    groups = [[recognizer_directory(name, flag) for name in names] for flag, names in named]
+    every_folder = [folder for folders in groups for folder in folders]
+    for (flag, _), folders in zip(named, groups):
+        for folder in folders:
+            if sum(map(folder.samefile, every_folder)) > 1:
+                raise UserError(f"{flag} {folder}: named twice, its images would be counted twice")
+        check_same_setting(folders, flag)
+    return groups
+
+
+def recognizer_directory(name: str, flag: str) -> Path:
+    """Return the directory of a recognizer, which is given by that directory, by its run, or by one of its files.
+
+    Raises UserError, which names ``flag``, for the directory of a series and for one that does not exist.
+    """
+    folder = Path(name).parent if Path(name).is_file() else Path(name)
+    if not folder.is_dir():
+        raise UserError(f"{flag} {folder}: no such directory")
+    if (folder / "max_ckpt.t7").is_file():
+        return folder
+    for kind in ("fold", "seed"):
+        runs = sorted(folder.glob(f"{kind}_*/VGG"))
+        if runs:
+            raise UserError(f"{flag} {folder}: holds a series of {len(runs)} {kind}s; name its runs: {flag} "
+                            f"{folder / kind}_*")
+    return folder / "VGG" if (folder / "VGG").is_dir() else folder
+
+
+def find_layout(options: argparse.Namespace, trained: TrainedRecognizer, folder: Path) -> Layout:
+    """Read the data to evaluate on: --data_dir, --data, or the data that the recognizer was trained on, in this order.
+
+    A fold's recognizer is tested on that fold; the data that it was trained on has its validation split. Raises
+    UserError if the data are not there, or are not those that the recognizer was trained on although they should be.
+    """
+    from commands.trained import check_contents, names_of
     from datasets.folds import with_kept_fold
     from datasets.layout import DATA_SETS, check_not_moved, read_layout
     from datasets.splits import with_kept_validation
-    from commands.trained import check_contents, names_of
 
     config, data = trained.config, DATA_SETS[getattr(options, "data", 2)]
     if hasattr(options, "data_dir"):
@@ -88,32 +120,35 @@ def find_layout(options: argparse.Namespace, trained: TrainedRecognizer, folder:
     return layout
 
 
-def evaluate_folder(options: argparse.Namespace, folder: Path) -> tuple["EvaluationResult", "Layout"]:
-    """What the recognizer in a directory says of its images, and their data directory."""
+def evaluate_folder(options: argparse.Namespace, folder: Path) -> tuple[EvaluationResult, Layout]:
+    """Evaluate the recognizer in a directory on its images; return the result and their layout."""
+    from commands.matrix import evaluate_split
     from datasets.files import check_output
     from datasets.layout import image_directory
     from models.checkpoints import load_recognizer
-    from commands.matrix import evaluate_split
 
     trained = load_recognizer(folder, pick_device(options.gpu))
     layout = find_layout(options, trained, folder)
     check_output(options.output_dir, "--output_dir", trees=[image_directory(layout.root)], directory=True)
     return evaluate_split(trained, layout, options.split, trained.config.get("image_size", options.image_size),
-                        options.batch_size, options.num_workers), layout
+                          options.batch_size, options.num_workers), layout
 
 
 def evaluate_each(options: argparse.Namespace, folders: Sequence[Path]
-                  ) -> tuple[list["EvaluationResult"], tuple[str, ...]]:
-    """Evaluate several recognizers, each on its own images; also return the expressions that all of them have."""
+                  ) -> tuple[list[EvaluationResult], tuple[str, ...]]:
+    """Evaluate several recognizers, each on its own images; return the results and the expressions that all have.
+
+    Raises UserError if the recognizers differ in their expressions.
+    """
     results, expressions = [], None
     for folder in folders:
-        found, layout = evaluate_folder(options, folder)
+        result, layout = evaluate_folder(options, folder)
         if expressions not in (None, layout.expressions):
             raise UserError(f"{folder}: was trained with -a {' '.join(layout.expressions)}, and {folders[0]} with -a "
                             f"{' '.join(expressions)}; only the same expressions in one order can be pooled")
         expressions = layout.expressions
-        results.append(found)
-        print(f"{folder}: {found.predictions.accuracies()}", flush=True)
+        results.append(result)
+        print(f"{folder}: {result.predictions.accuracies()}", flush=True)
     print()
     return results, expressions
 
@@ -126,43 +161,35 @@ def compare(options: argparse.Namespace, groups: Sequence[Sequence[Path]]) -> No
 
     keys = [keys_of(folders) for folders in groups]
     results, _ = evaluate_each(options, [folder for folders in groups for folder in folders])
-    found = iter(RunResult(result.report, result.correct) for result in results)
-    write_comparison(Comparison([Group(name, {key: next(found) for key in own})
-                                 for name, own in zip(group_names(groups), keys)]), options.output_dir)
+    runs = iter(RunResult(result.predictions.report, result.correct) for result in results)
+    write_comparison(Comparison([Group(name, {key: next(runs) for key in group_keys})
+                                 for name, group_keys in zip(group_names(groups), keys)]), options.output_dir)
 
 
-def main(words: Sequence[str] | None = None) -> None:
-    """The command."""
-    options = build_parser().parse_args(words)
+def main(argv: Sequence[str] | None = None) -> None:
+    """Evaluate the recognizers that the options name, and write the results of one, of several, or a comparison."""
+    options = build_parser().parse_args(argv)
     check_ranges(options, batch_size=(1, 65536), num_workers=(0, 256), image_size=(32, 2048), gpu=(-1, 1023))
     if options.image_size % 32:
         raise UserError(f"--image_size {options.image_size}: must be a multiple of 32, like 64 or 256")
-    groups = [list(map(recognizer_directory, names)) for names in (options.resume_dir, *options.against)]
-    every = [folder for folders in groups for folder in folders]
-    for i, folder in enumerate(every):
-        if not folder.is_dir():
-            raise UserError(f"--resume_dir {folder}: no such directory")
-        if folder.resolve() in map(Path.resolve, every[:i]):
-            raise UserError(f"--resume_dir {folder}: named twice, its images would be counted twice")
+    groups = find_groups(options)
+    from commands.matrix import COMPARISON, POOLED_RESULTS, RESULTS, check_results, write_pooled, write_report
     from datasets.files import check_output
-    from commands.matrix import check_comparison, check_results, write_pooled, write_report
     from evaluation.pooled import Pooled
-    from options.settings import check_same_setting
 
     check_output(options.output_dir, "--output_dir", directory=True)
-    for number, folders in enumerate(groups):
-        check_same_setting(folders, "--against" if number else "--resume_dir")
-    if options.against:
-        check_comparison(options.output_dir)
-        return compare(options, groups)
     folders = groups[0]
-    check_results(options.output_dir, f"--output_dir {options.output_dir}", pooled=len(folders) > 1)
+    files = COMPARISON if options.against else POOLED_RESULTS if len(folders) > 1 else RESULTS
+    check_results(options.output_dir, f"--output_dir {options.output_dir}", files)
+    if options.against:
+        return compare(options, groups)
     if len(folders) > 1:
         results, expressions = evaluate_each(options, folders)
-        return write_pooled(Pooled(list(map(str, folders)), [found.report for found in results]), expressions,
-                            f"{len(folders)} recognizers, {options.split} images", options.output_dir)
-    found, layout = evaluate_folder(options, folders[0])
-    write_report(found, layout.expressions, f"{folders[0]} on {layout.root}, {options.split} images",
+        pooled = Pooled(list(map(str, folders)), [result.predictions.report for result in results])
+        return write_pooled(pooled, expressions, f"{len(folders)} recognizers, {options.split} images",
+                            options.output_dir)
+    result, layout = evaluate_folder(options, folders[0])
+    write_report(result, layout.expressions, f"{folders[0]} on {layout.root}, {options.split} images",
                  options.output_dir, folders[0].parent)
 
 

@@ -1,6 +1,4 @@
-"""``--mode evaluate``: the swaps of a run on its test images, measured → a table and ``synthesis.json``."""
-
-from __future__ import annotations
+"""``--mode evaluate``: measure the swaps of a run on its test images; print a table and write ``synthesis.json``."""
 
 from pathlib import Path
 from typing import Iterator, Sequence
@@ -9,63 +7,74 @@ import numpy
 import torch
 
 import utils
+from commands.trained import load_gan, read_data, subject_numbers
 from datasets.files import check_output
 from datasets.layout import Layout, Sample, image_directory
 from datasets.loading import Images, load
 from datasets.plans import Batch, Plan, real_plan, true_swaps
 from evaluation import verdict
-from evaluation.judge import ExpressionJudge, train_judge, load_judge, save_judge
+from evaluation.judge import ExpressionJudge, load_judge, save_judge, train_judge
 from evaluation.recognition import evaluate
+from evaluation.synthesis import Gallery, SynthesisReport, Trial, evaluate_synthesis
 from models.recognizer import Recognizer
 from models.swap import Pair
 from models.swapper import Swapper
-from evaluation.synthesis import Gallery, SynthesisReport, Trial, evaluate_synthesis
 from options.config import Config, LoadingOptions
-from commands.trained import load_gan, read_data
 from utils import UserError, fingerprint
 
 JUDGE_SEED, JUDGE_BATCH, BATCH = 20210, 32, 32
 
 
 def evaluate_swaps(config: Config) -> None:
-    """Measure the run's swaps and write ``synthesis.json`` into its directory."""
+    """Measure the run's swaps, print the metrics, and write ``synthesis.json`` into the run's directory.
+
+    The judge is read from ``--judge``, or trained and saved there if it does not exist yet. Raises UserError if an
+    output cannot be written or the run's networks or data are missing.
+    """
     run = config.run.checkpoint_dir
     path = Path(run) / "synthesis.json"
     judge_path = Path(config.judge.judge or Path(run) / "judge.pth")
-    check_output(path, "--checkpoint_dir")
-    check_output(judge_path, "--judge")
+    outputs = (path, "--checkpoint_dir"), (judge_path, "--judge")
+    for output, flag in outputs:
+        check_output(output, flag)
     trained = load_gan(config)
-    gan, names, layout = trained.swapper, trained.names, read_data(config, trained)
-    for out, flag in ((path, "--checkpoint_dir"), (judge_path, "--judge")):
-        check_output(out, flag, trees=[image_directory(layout.root)])
-    report = measure(gan, layout, config.loading, judge_path, config.judge.judge_epochs)
-    findings = verdict.of_judge(report.judge_accuracy, len(names))
+    names, layout = trained.names, read_data(config, trained)
+    for output, flag in outputs:
+        check_output(output, flag, trees=[image_directory(layout.root)])
+    report = measure(trained.swapper, layout, config.loading, judge_path, config.judge.judge_epochs)
+    findings = [*verdict.of_judge(report.judge_accuracy, len(names)), *verdict.of_swaps(report, len(names))]
     utils.write_json(path, {"checkpoint_dir": run, "data_dir": str(layout.root), **report.as_dict(names),
                             "verdict": findings})
     print(f"swaps of {run} on {layout.root}, test images\n\n{report.as_text(names)}\n\n"
-          f"{verdict.as_text(findings, 'the judge')}\n\nwrote {path}")
+          f"{verdict.as_text(findings, 'these swaps and their judge')}\n\nwrote {path}")
 
 
 def measure(gan: Swapper, layout: Layout, loading: LoadingOptions, judge_path: Path, judge_epochs: int
             ) -> SynthesisReport:
-    """Measure the swaps of a GAN on the test images of a layout; the judge is trained first if there is none yet."""
+    """Measure the swaps of a GAN on the test images of a layout; the judge is trained first if there is none yet.
+
+    Raises UserError if the test images show fewer than two expressions.
+    """
     if len({sample.label for sample in layout.test}) < 2:
         raise UserError(f"{layout.root}: the test images show fewer than two expressions, there is nothing to swap")
     size, device = gan.shape.image_size, gan.device
     train, test = (Images(samples, size, loading.cache) for samples in (layout.train, layout.test))
     judge, accuracy = find_judge(judge_path, judge_epochs, layout, train, test, device, loading.num_workers)
     subjects = subject_numbers(layout.test)
-    gallery = Gallery.of(judge, test.evaluation_batches(BATCH, device), torch.from_numpy(subjects).to(device))
+    gallery = Gallery.from_batches(judge, test.evaluation_batches(BATCH, device), torch.from_numpy(subjects).to(device))
     train_features = numpy.concatenate([judge.describe(image) for image, _ in train.evaluation_batches(BATCH, device)])
     return evaluate_synthesis(gan, judge, accuracy, trials(test, subjects, device, loading.num_workers), gallery,
                               train_features)
 
 
 def trials(test: Images, subjects: numpy.ndarray, device: torch.device, num_workers: int) -> Iterator[Trial]:
-    """Every test image with every other expression, shown by another person wherever there is one."""
+    """Yield batches of swaps: every test image with every other expression, of another person where there is one.
+
+    ``subjects`` (N,) are the persons in the test images, as :func:`subject_numbers` numbers them.
+    """
     first, second = all_swaps(test.samples, subjects)
-    whole = Batch.of(first, second)._replace(truth=true_swaps(first, second, test.samples))
-    plan = Plan.of(whole, BATCH)
+    swaps = Batch.of(first, second)._replace(truth=true_swaps(first, second, test.samples))
+    plan = Plan.of(swaps, BATCH)
     for planned, batch in zip(plan, utils.progress(load(test, plan, num_workers), "swapping", len(plan), "batch")):
         batch, n = batch.to(device), len(batch.label)
         pair = Pair(batch.first, batch.second, batch.label, batch.second_label)
@@ -77,29 +86,30 @@ def trials(test: Images, subjects: numpy.ndarray, device: torch.device, num_work
 
 
 def all_swaps(samples: Sequence[Sample], subjects: numpy.ndarray) -> tuple[numpy.ndarray, numpy.ndarray]:
-    """Positions of A and of B: each image once with each other expression; the same for every run on these images."""
+    """Return the positions of A and of B (K,): each image once with each other expression.
+
+    They depend on the samples alone, so that all runs on these images are measured on the same swaps.
+    """
     labels = numpy.array([sample.label for sample in samples])
     random = numpy.random.default_rng(utils.derived_seed(JUDGE_SEED, "swaps"))
     pairs = []
     for shift in range(1, labels.max() + 1):
         for a in range(len(samples)):
-            shows = labels == (labels[a] + shift) % (labels.max() + 1)
-            others = numpy.flatnonzero(shows & (subjects != subjects[a]))
-            found = others if len(others) else numpy.flatnonzero(shows)
-            if len(found):
-                pairs.append((a, random.choice(found)))
+            has_expression = labels == (labels[a] + shift) % (labels.max() + 1)
+            candidates = numpy.flatnonzero(has_expression & (subjects != subjects[a]))
+            candidates = candidates if len(candidates) else numpy.flatnonzero(has_expression)
+            if len(candidates):
+                pairs.append((a, random.choice(candidates)))
     return tuple(numpy.array(pairs).T)
-
-
-def subject_numbers(samples: Sequence[Sample]) -> numpy.ndarray:
-    """A number for each subject; an image without a subject is somebody of its own."""
-    known = {name: i for i, name in enumerate(sorted({s.subject for s in samples if s.subject}))}
-    return numpy.array([known.get(sample.subject, len(known) + i) for i, sample in enumerate(samples)])
 
 
 def find_judge(path: Path, epochs: int, layout: Layout, train: Images, test: Images, device: torch.device,
                num_workers: int) -> tuple[ExpressionJudge, float]:
-    """Return the judge in a file, trained if there is none, and its accuracy in percent on the test images."""
+    """Return the judge in a file, and its accuracy in percent on the test images.
+
+    If the file does not exist, a judge is trained for ``epochs`` and saved there. Raises UserError if the file holds
+    a judge of other training images, expressions or another size.
+    """
     trained_on = {"expressions": list(layout.expressions), "image_size": train.image_size,
                   "images": fingerprint([sample.name, sample.label] for sample in layout.train),
                   "content": train.content_digest()}
@@ -115,7 +125,7 @@ def find_judge(path: Path, epochs: int, layout: Layout, train: Images, test: Ima
 
 
 def new_judge(num_classes: int, train: Images, epochs: int, num_workers: int, device: torch.device) -> ExpressionJudge:
-    """Train a judge on the real training images, with a seed of its own."""
+    """Train a judge on the real training images, with a fixed seed that is not the run's."""
     torch.manual_seed(utils.derived_seed(JUDGE_SEED, "init"))
     plan = [batch for epoch in range(epochs)
             for batch in real_plan(len(train), JUDGE_BATCH, JUDGE_SEED, "judge", epoch)]

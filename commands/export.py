@@ -1,7 +1,7 @@
-"""``--mode export``: a trained recognizer or swap as one ONNX file that other programs run without this project.
+"""``--mode export``: write a trained recognizer or generator as an ONNX file, which needs nothing else.
 
 ``--which recognizer``: image → probabilities. ``--which swap``: two faces and their expressions → both swaps. What a
-program must know to use it (names, size, how pictures are prepared) is in the file's metadata.
+program must know to use it (names, size, preparation of the pictures) is in the file's metadata.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import logging
 import warnings
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Iterator
 
 import torch
 
 import utils
-from commands.trained import load_gan, load_trained
+from commands.trained import load_best_recognizer, load_gan
 from datasets.files import check_output
 from models.portable import PortableRecognizer, PortableSwap
 from options.config import Config
@@ -36,19 +36,19 @@ def export(config: Config) -> None:
     check_exporter()
     path = Path(config.output.output)
     check_output(path, "--output")
-    network, about = portable(config.replaced(gpu=[-1]))  # the file knows no device
-    model = to_onnx(network, about["image_size"])
-    describe(model, about)
+    network, metadata = portable(config.replaced(gpu=[-1]))  # the file knows no device
+    model = to_onnx(network, metadata["image_size"])
+    add_metadata(model, metadata)
     with utils.atomic_file(path) as handle:
         handle.write(model.SerializeToString())
     size = path.stat().st_size / 2 ** 20
     print(f"wrote {path} ({size:.1f} MiB): {', '.join(network.INPUTS)} -> {', '.join(network.OUTPUTS)}, for "
-          f"{about['image_size']} x {about['image_size']} pixels and any number of faces; "
-          f"its metadata say: {', '.join(about)}")
+          f"{metadata['image_size']} x {metadata['image_size']} pixels and any number of faces; "
+          f"metadata: {', '.join(metadata)}")
 
 
 def check_exporter() -> None:
-    """Raises UserError if ``onnx`` or what torch's exporter needs is not installed."""
+    """Check that torch's ONNX exporter can be used. Raises UserError if it, or a package that it needs, is missing."""
     missing = []
     for name in ("onnx", "onnxscript"):
         try:
@@ -64,23 +64,23 @@ def check_exporter() -> None:
 
 
 def portable(config: Config) -> tuple[PortableRecognizer | PortableSwap, dict[str, Any]]:
-    """The run's best recognizer with its encoder, or its generator, and what a program must know to use it."""
+    """Return the run's best recognizer with its encoder, or its generator, and the metadata that a program needs."""
     if config.use.which == "recognizer":
-        trained = load_trained(config)
+        trained = load_best_recognizer(config)
         network, size = PortableRecognizer(trained.encoder, trained.recognizer.network), trained.image_size
     else:
         trained = load_gan(config)
         network, size = PortableSwap(trained.swapper.used), trained.swapper.shape.image_size
-    about = {"which": config.use.which, "expressions": trained.names, "image_size": size,
-             "preprocessing": PREPARATION.format(size)}
-    return network, {**about, "alignment": trained.alignment} if trained.alignment else about
+    metadata = {"which": config.use.which, "expressions": trained.names, "image_size": size,
+                "preprocessing": PREPARATION.format(size)}
+    return network, {**metadata, "alignment": trained.alignment} if trained.alignment else metadata
 
 
-def to_onnx(network: PortableRecognizer | PortableSwap, image_size: int) -> "onnx.ModelProto":
-    """The network as an ONNX model whose first dimension, the number of faces, is called ``batch``."""
+def to_onnx(network: PortableRecognizer | PortableSwap, image_size: int) -> onnx.ModelProto:
+    """Return the network as an ONNX model whose first dimension, the number of faces, is called ``batch``."""
     network.requires_grad_(False)
     batch = torch.export.Dim("batch")
-    with _quiet():
+    with _silenced_exporter():
         program = torch.export.export(network, network.example(image_size), strict=False,
                                       dynamic_shapes={name: {0: batch} for name in network.INPUTS})
         model = torch.onnx.export(program, dynamo=True, input_names=list(network.INPUTS),
@@ -93,18 +93,18 @@ def to_onnx(network: PortableRecognizer | PortableSwap, image_size: int) -> "onn
     return model
 
 
-def describe(model: "onnx.ModelProto", about: dict[str, Any]) -> None:
-    """Write what a program must know into the model's metadata, lists and dictionaries as JSON."""
+def add_metadata(model: onnx.ModelProto, metadata: dict[str, Any]) -> None:
+    """Add metadata to an ONNX model, lists and dictionaries as JSON."""
     import onnx
 
     onnx.helper.set_model_props(model, {name: value if isinstance(value, str) else json.dumps(value)
-                                        for name, value in about.items()})
+                                        for name, value in metadata.items()})
     model.producer_name = "JESRL-FER"
 
 
 @contextlib.contextmanager
-def _quiet():
-    """Without what the exporter has to say to its own developers."""
+def _silenced_exporter() -> Iterator[None]:
+    """Silence the exporter, whose output is meant for its own developers."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

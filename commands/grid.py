@@ -1,25 +1,25 @@
-"""``--mode grid``: a sheet of test persons, or of any faces, × expressions, with the residuals behind them."""
-
-from __future__ import annotations
+"""``--mode grid``: draw test persons, or any faces, with every expression, and the residuals of the swaps."""
 
 from pathlib import Path
+from typing import Iterable, Sequence
 
 import numpy
 import torch
+from PIL import Image
 from torch import Tensor
 
 import utils
+from commands.faces import Photo, expression_numbers, stated_or_recognized
+from commands.trained import image_directories, load_gan, preparation_for, read_data, recognizer_if_there
 from datasets.exemplars import typical_images
 from datasets.files import check_output, save_figure
 from datasets.layout import Layout, Sample, image_directory
 from datasets.loading import Images, to_float, to_uint8
-from pictures.sheets import residual_picture, sheet
+from evaluation.synthesis import with_expressions
 from models.checkpoints import TrainedSwap, load_exemplars
 from models.swapper import Swapper
-from evaluation.synthesis import expressions_of
 from options.config import Config
-from commands.faces import Photo, expression_numbers, own_expressions
-from commands.trained import images_of, load_gan, preparation, read_data, recognizer_of
+from pictures.sheets import residual_picture, sheet
 from utils import UserError
 
 
@@ -39,82 +39,99 @@ def draw_grid(config: Config) -> None:
 def draw_faces(config: Config) -> None:
     """Draw each face of ``--input`` with every expression, shown by the run's own examples or by ``--target``."""
     faces, output = config.faces, config.output.output
-    own, targets = list(faces.input), list(faces.target or ())
+    inputs, targets = list(faces.input), list(faces.target or ())
     trained = load_gan(config)
     gan, names = trained.swapper, trained.names
-    check_output(output, "--output", inputs=own + targets, trees=images_of(trained.metadata))
+    check_output(output, "--output", inputs=inputs + targets, trees=image_directories(trained.metadata))
     stated = expression_numbers(config.swap.swap_list or (), names)
     if targets and len(stated) != 1 + len(targets) or not targets and len(stated) > 1:
         raise UserError(f"--swap_list {' '.join(config.swap.swap_list or ())}: needs the expression of --input"
                         + (f" and of each --target, {1 + len(targets)} in all" if targets else " alone"))
-    prepared = preparation(faces, gan.shape.image_size, trained.alignment, own + targets)
-    pixels = to_float(torch.stack([to_uint8(Photo.open(path, prepared).face) for path in own + targets]), gan.device)
-    of_inputs = stated[:1] * len(own) + stated[1:] or None
-    count = len(own) if of_inputs is None else len(pixels)
-    expressions = own_expressions(recognizer_of(config, gan.device), pixels[:count], own + targets, of_inputs,
-                                  names)[:len(own)]
-    shown, labels = (pixels[len(own):], stated[1:]) if targets else exemplars(config, trained)
-    rows, notes, labels, above = [], [], torch.tensor(labels, device=gan.device), None
-    kinds = labels.unique().tolist() if not targets else labels.tolist()
-    for path, face, expression in zip(own, pixels, expressions):
-        columns = torch.arange(len(labels)) if targets else nearest_of_each(face, shown, labels)
-        if above is None or not torch.equal(columns, above):
-            rows, notes, above = [*rows, [None, *shown[columns]]], [*notes, "reference"], columns
-        swapped, residual = expressions_of(gan, face, expression, shown[columns], labels[columns])
-        rows += [[face, *swapped], [None, *residual_picture(residual)]]
-        notes += [f"{Path(path).name[-24:]} ({names[expression]})", "residual"]
-    heads, title = ["input", *(names[kind] for kind in kinds)], f"swaps of {Path(config.run.checkpoint_dir).name}"
-    save_figure(sheet(rows, heads, notes, title, residuals=True), output)
-    print(f"wrote {output}: {len(own)} face{'s' * (len(own) != 1)} with {len(kinds)} "
-          f"expression{'s' * (len(kinds) != 1)}, and the residuals")
+    preparation = preparation_for(faces, gan.shape.image_size, trained.alignment, inputs + targets)
+    pixels = to_float(torch.stack([to_uint8(Photo.open(path, preparation).face) for path in inputs + targets]),
+                      gan.device)
+    stated_for_each = stated[:1] * len(inputs) + stated[1:] or None
+    count = len(inputs) if stated_for_each is None else len(pixels)
+    expressions = stated_or_recognized(recognizer_if_there(config, gan.device), pixels[:count], inputs + targets,
+                                       stated_for_each, names)[:len(inputs)]
+    references, labels = (pixels[len(inputs):], stated[1:]) if targets else exemplars(config, trained)
+    labels = torch.tensor(labels, device=gan.device)
+    references_of = [(references, labels) if targets else nearest_of_each(face, references, labels)
+                     for face in pixels[:len(inputs)]]
+    notes = [f"{Path(path).name[-24:]} ({names[expression]})" for path, expression in zip(inputs, expressions)]
+    title, count = f"swaps of {Path(config.run.checkpoint_dir).name}", len(references_of[0][1])
+    save_figure(draw_swaps(gan, pixels, expressions, notes, references_of, names, title), output)
+    print(f"wrote {output}: {len(inputs)} face{'s' * (len(inputs) != 1)} with {count} expression{'s' * (count != 1)}, "
+          "and the residuals")
 
 
 def exemplars(config: Config, trained: TrainedSwap) -> tuple[Tensor, list[int]]:
-    """Return typical faces (E, 3, S, S) in [-1, 1] that the run has kept, else of its data, and their expressions."""
+    """Return typical faces (E, 3, S, S) in [-1, 1] that the run has kept, else of its data, and their expressions.
+
+    Raises UserError if it has kept none and its data are not there.
+    """
     shape = trained.swapper.shape
-    found = load_exemplars(Path(config.run.checkpoint_dir) / "model", shape)
-    if found is None:
+    kept = load_exemplars(Path(config.run.checkpoint_dir) / "model", shape)
+    if kept is None:
         try:
             layout = read_data(config, trained)
         except UserError as error:
             raise UserError("--mode grid: the run has kept no faces that show the expressions, and its data are not "
                             f"there ({error}); name faces with --target, and their expressions with --swap_list"
                             ) from None
-        found = typical_images(Images(layout.train, shape.image_size, cache="none"), shape.num_classes)
-    return to_float(found[0], trained.swapper.device), found[1]
+        kept = typical_images(Images(layout.train, shape.image_size, cache="none"), shape.num_classes)
+    return to_float(kept[0], trained.swapper.device), kept[1]
 
 
-def nearest_of_each(face: Tensor, shown: Tensor, labels: Tensor) -> Tensor:
-    """Return the position of the face of each expression whose pixels are nearest to those of ``face``."""
-    distance = (shown - face).abs().mean((1, 2, 3))
-    return torch.stack([distance.masked_fill(labels != label, float("inf")).argmin() for label in labels.unique()])
+def nearest_of_each(face: Tensor, references: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return for each expression the reference whose pixels are nearest to those of ``face``, and its label.
+
+    ``face`` (3, S, S), ``references`` (E, 3, S, S), ``labels`` (E,).
+    """
+    distance = (references - face).abs().mean((1, 2, 3))
+    nearest = torch.stack([distance.masked_fill(labels != label, float("inf")).argmin() for label in labels.unique()])
+    return references[nearest], labels[nearest]
+
+
+def draw_swaps(gan: Swapper, faces: Iterable[Tensor], expressions: Sequence[int], notes: Sequence[str],
+               references_of: Sequence[tuple[Tensor, Tensor]], names: Sequence[str], title: str) -> Image.Image:
+    """Draw faces (3, S, S) with the expression of each of their references, a row of pictures and one of residuals.
+
+    A face's references are images (T, 3, S, S) and their labels (T,); they are drawn above it unless they are those of
+    the face before. Its own expression is the reconstruction. ``notes`` are drawn beside the faces.
+    """
+    rows, row_notes, above = [], [], None
+    for face, expression, note, (references, labels) in zip(faces, expressions, notes, references_of):
+        if above is None or not torch.equal(references, above):
+            rows, row_notes, above = [*rows, [None, *references]], [*row_notes, "reference"], references
+        swapped, residual = with_expressions(gan, face, expression, references, labels)
+        rows += [[face, *swapped], [None, *residual_picture(residual)]]
+        row_notes += [note, "residual"]
+    return sheet(rows, ["input", *(names[label] for label in labels)], row_notes, title, residuals=True)
 
 
 def save_sheet(gan: Swapper, layout: Layout, count: int, seed: int, path: Path) -> None:
-    """Write the sheet of ``count`` test persons, each with every expression of a reference image.
-
-    The first row shows the references. Below, each person has a row of pictures and one of residuals. A person's own
-    expression is the reconstruction.
-    """
-    persons, references = choose(layout, count, seed)
+    """Write the sheet of ``count`` test persons with every expression. Raises UserError if there are no test images."""
+    persons, references = choose_samples(layout, count, seed)
     images = Images([*references, *persons], gan.shape.image_size, cache="none")
     pixels = to_float(images[range(len(images))], gan.device)
-    shown, faces = pixels[:len(references)], pixels[len(references):]
-    expressions = torch.tensor([sample.label for sample in references], device=gan.device)
-    rows: list[list] = [[None, *shown]]
-    for face, person in zip(faces, persons):
-        swapped, residual = expressions_of(gan, face, person.label, shown, expressions)
-        rows += [[face, *swapped], [None, *residual_picture(residual)]]
-    heads = ["input", *(layout.expressions[sample.label] for sample in references)]
-    notes = ["reference", *(note for person in persons for note in (person.subject or person.name, "residual"))]
-    save_figure(sheet(rows, heads, notes, f"test persons of {layout.root.name}", residuals=True), path)
+    labels = torch.tensor([sample.label for sample in references], device=gan.device)
+    picture = draw_swaps(gan, pixels[len(references):], [person.label for person in persons],
+                         [person.subject or person.name for person in persons],
+                         [(pixels[:len(references)], labels)] * len(persons), layout.expressions,
+                         f"test persons of {layout.root.name}")
+    save_figure(picture, path)
     print(f"wrote {path}: {len(persons)} test persons with {len(references)} expressions and the residuals behind them")
 
 
-def choose(layout: Layout, count: int, seed: int) -> tuple[list[Sample], list[Sample]]:
-    """``count`` test images of different persons, neutral ones first, and one of each expression of other persons."""
+def choose_samples(layout: Layout, count: int, seed: int) -> tuple[list[Sample], list[Sample]]:
+    """Choose ``count`` test images of different persons, and a test image of each expression as its reference.
+
+    Neutral images are preferred as persons, and images of other persons as references.
+    """
     if not layout.test:
         raise UserError(f"{layout.root}: no test images to draw a sheet of")
+
     def person_of(sample: Sample) -> str:
         return sample.subject or sample.name
 
@@ -124,7 +141,7 @@ def choose(layout: Layout, count: int, seed: int) -> tuple[list[Sample], list[Sa
     for sample in sorted(shuffled, key=lambda sample: sample.label != layout.neutral):
         persons.setdefault(person_of(sample), sample)
     chosen = list(persons.values())[:count]
-    used = set(map(person_of, chosen))
-    others = sorted(shuffled, key=lambda sample: person_of(sample) in used)
-    first = {sample.label: sample for sample in reversed(others)}  # the first of each expression stays
-    return chosen, [first[label] for label in sorted(first)]
+    chosen_persons = set(map(person_of, chosen))
+    other_persons_first = sorted(shuffled, key=lambda sample: person_of(sample) in chosen_persons)
+    references = {sample.label: sample for sample in reversed(other_persons_first)}  # the first of each stays
+    return chosen, [references[label] for label in sorted(references)]

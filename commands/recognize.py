@@ -1,10 +1,8 @@
-"""``--mode recognize``: pictures, photographs or videos → what each face shows, how surely, and where that was seen.
+"""``--mode recognize``: recognize the expression of each face in pictures, photographs or videos.
 
-A table on the terminal, ``recognized.csv``, and ``recognized.jpg`` with the first faces, their probabilities and heat
-maps; with ``--align`` also copies of the photographs with boxes and names, of a video ``timeline.png``.
+Prints a table and writes ``recognized.csv``, and ``recognized.jpg`` with the first faces, their probabilities and heat
+maps; with ``--align`` also copies of the photographs with labeled boxes, and for a video ``timeline.png``.
 """
-
-from __future__ import annotations
 
 import csv
 import os
@@ -21,7 +19,7 @@ from PIL import Image
 from tqdm import tqdm
 
 import utils
-from commands.trained import images_of, load_trained, preparation
+from commands.trained import image_directories, load_best_recognizer, preparation_for
 from datasets.crops import Crop, Cutter, Picture, batches, cut_in_batches, find_pictures, is_video_name
 from datasets.files import check_figure, check_output, check_table, save_figure
 from datasets.loading import to_float
@@ -36,29 +34,30 @@ from pictures.cards import Card, cards_picture, with_boxes
 from pictures.timelines import PERSONS_SHOWN, timeline
 from utils import UserError
 
-BATCH, LARGE_BATCH, SHOWN = 16, 64, 24  # pictures at a time: whole photographs and frames, small faces; faces drawn
+BATCH, LARGE_BATCH = 16, 64  # pictures at a time: whole photographs and frames; small faces
+FACES_DRAWN = 24
 
 
 def recognize(config: Config) -> None:
-    """Recognize the expressions in ``--input``; exit status 1 where some pictures had to be skipped.
+    """Recognize the expressions in ``--input``, print and write them; exit with status 1 if pictures were skipped.
 
-    Raises UserError if nothing can be recognized, before anything is read wherever that shows.
+    Raises UserError if the input, the recognizer or the output cannot be used, or no face was found.
     """
     faces, every = config.faces, config.use.every
     paths, videos = find_input(faces.input, every)
-    places = find_places(config.output.output, paths, bool(faces.align), bool(videos))
-    trained = load_trained(config)
-    check_output(places.sheet, "--output", trees=images_of(trained.config))
+    outputs = find_outputs(config.output.output, paths, bool(faces.align), bool(videos))
+    trained = load_best_recognizer(config)
+    check_output(outputs.sheet, "--output", trees=image_directories(trained.config))
     for finding in verdict.of_checkpoint(trained.acc, len(trained.names)):
         print(f"warning: {finding}", file=sys.stderr)
-    cutter = Cutter(preparation(faces, trained.image_size, trained.alignment, paths))
+    cutter = Cutter(preparation_for(faces, trained.image_size, trained.alignment, paths))
     pictures = chain.from_iterable(video(every) for video in videos) if videos else map(Picture, paths)
     total = sum(-(-video.frames // every) for video in videos) if videos else len(paths)
     started, size = time.monotonic(), BATCH if videos or faces.align else LARGE_BATCH
-    with utils.atomic_file(places.table, "w") as handle:
-        results = Results(handle, places, trained.names, paths, -(-total // SHOWN) if videos else None)
-        for seen in recognized_pictures(pictures, total, cutter, trained, config.loading.num_workers, size):
-            results.add(seen)
+    with utils.atomic_file(outputs.table, "w") as handle:
+        results = Results(handle, outputs, trained.names, paths, -(-total // FACES_DRAWN) if videos else None)
+        for recognized in recognized_pictures(pictures, total, cutter, trained, config.loading.num_workers, size):
+            results.add(recognized)
         seconds = time.monotonic() - started
         if not results.faces:
             raise UserError(f"--input {' '.join(map(str, faces.input[:3]))}: {results.nothing_found()}")
@@ -70,7 +69,10 @@ def recognize(config: Config) -> None:
 # ------------------------------------------------------------------------------------------ before any work
 
 def find_input(inputs: Sequence[str], every: int) -> tuple[list[Path], list[Video]]:
-    """The files of ``--input``, and all of them as videos where they are. Raises UserError for what cannot be read."""
+    """Return the files of ``--input``, and the same files opened as videos, or [] if they are pictures.
+
+    Raises UserError if a file does not exist or is no video that can be read, or if videos and pictures are mixed.
+    """
     paths, passed_over = find_pictures(inputs)
     if passed_over:
         print(f"{len(paths)} files in --input, {describe(passed_over)}")
@@ -83,8 +85,8 @@ def find_input(inputs: Sequence[str], every: int) -> tuple[list[Path], list[Vide
     return paths, list(map(Video, videos))
 
 
-class Places(NamedTuple):
-    """Where everything is written: the sheet of ``--output``, its table, and by input a timeline or a copy."""
+class Outputs(NamedTuple):
+    """The files to write: the sheet of ``--output``, its table, and by input file a timeline or a copy with boxes."""
 
     sheet: Path
     table: Path
@@ -92,34 +94,33 @@ class Places(NamedTuple):
     copies: dict[Path, Path]
 
 
-def find_places(output: str, paths: Sequence[Path], copies: bool, videos: bool) -> Places:
-    """Return the places for these pictures or videos. Raises UserError if one of them is not to be written to.
+def find_outputs(output: str, paths: Sequence[Path], with_copies: bool, videos: bool) -> Outputs:
+    """Return the files to write for these pictures or videos. Raises UserError if one of them must not be written.
 
-    ``copies`` of photographs get the photographs' names, in a folder; several videos have timelines with theirs.
+    Copies of photographs get the photographs' names, in a directory beside the sheet; the timelines of several videos
+    have the videos' names in theirs.
     """
-    sheet, names = Path(output), names_apart(paths)
+    sheet, names = Path(output), unique_stems(paths)
     folder, inputs = sheet.with_suffix(""), {path.resolve() for path in paths}
-    if any(folder.resolve() in path.parents for path in inputs):  # copies have no place among the input
+    if any(folder.resolve() in path.parents for path in inputs):  # copies are not written among the input
         folder = folder.with_name(f"{folder.name}_boxes")
-    places = Places(sheet, sheet.with_suffix(".csv"), {}, {})
-    if videos:
-        places.timelines.update((path, sheet.with_name(f"timeline_{name}.png" if len(paths) > 1 else "timeline.png"))
-                                for path, name in names.items())
-    elif copies:
-        places.copies.update((path, folder / f"{name}.jpg") for path, name in names.items())
-    nameless = *places.timelines.values(), *places.copies.values()
-    for place in (sheet, places.table, *nameless):
-        check_output(place, "--output", inputs=[place] if place.resolve() in inputs else [])
-    check_table(places.table, f"--output {sheet}", "file,face,left,", "file,frame,seconds,")
-    if sheet in places.timelines.values():
-        raise UserError(f"--output {sheet}: is the name of the picture over time beside it; choose another")
-    for place in nameless:
-        check_figure(place, "--output")
-    return places
+    table = sheet.with_suffix(".csv")
+    timelines = {path: sheet.with_name(f"timeline_{name}.png" if len(paths) > 1 else "timeline.png")
+                 for path, name in names.items() if videos}
+    copies = {path: folder / f"{name}.jpg" for path, name in names.items() if with_copies and not videos}
+    derived = *timelines.values(), *copies.values()  # the user does not type their names
+    for path in (sheet, table, *derived):
+        check_output(path, "--output", inputs=[path] if path.resolve() in inputs else [])
+    check_table(table, f"--output {sheet}", "file,face,left,", "file,frame,seconds,")
+    if sheet in timelines.values():
+        raise UserError(f"--output {sheet}: the timeline beside it gets this name; choose another")
+    for path in derived:
+        check_figure(path, "--output")
+    return Outputs(sheet, table, timelines, copies)
 
 
-def names_apart(paths: Sequence[Path]) -> dict[Path, str]:
-    """The names of files without their endings, numbered where two would be the same on some file system."""
+def unique_stems(paths: Sequence[Path]) -> dict[Path, str]:
+    """Return the names of files without their endings; a number is added to those used before, ignoring case."""
     names: dict[Path, str] = {}
     used: set[str] = set()
     for path in paths:
@@ -131,8 +132,8 @@ def names_apart(paths: Sequence[Path]) -> dict[Path, str]:
 
 # ------------------------------------------------------------------------------------------------- the work
 
-class Seen(NamedTuple):
-    """A picture with its faces and their probabilities (faces, n); or with what is wrong with it."""
+class Recognized(NamedTuple):
+    """A picture with its faces and their probabilities (faces, n), or with the reason why it was skipped."""
 
     picture: Picture
     crops: Sequence[Crop] = ()
@@ -141,90 +142,96 @@ class Seen(NamedTuple):
 
 
 def recognized_pictures(pictures: Iterable[Picture], total: int, cutter: Cutter, trained: TrainedRecognizer,
-                        threads: int, size: int) -> Iterator[Seen]:
-    """Every picture in order, its faces recognized, ``size`` pictures at a time; a bar shows how far it is."""
+                        threads: int, size: int) -> Iterator[Recognized]:
+    """Yield every picture in order with its recognized faces, while a bar shows the progress.
+
+    ``size`` pictures are in memory at a time, ``threads`` read them, and ``total`` is the number of pictures.
+    """
     device = trained.recognizer.device
     with utils.progress(None, "recognizing", total, "picture") as bar:
-        for some in cut_in_batches(pictures, cutter, threads, size, device.type == "cuda"):
-            crops = [crop for _, found in some if not isinstance(found, UserError) for crop in found]
-            answers = chain.from_iterable(  # photographs of a crowd hold more faces
+        for batch in cut_in_batches(pictures, cutter, threads, size, device.type == "cuda"):
+            all_crops = [crop for _, crops in batch if not isinstance(crops, UserError) for crop in crops]
+            probabilities = chain.from_iterable(  # in batches, since a photograph can hold any number of faces
                 trained.recognize(to_float(torch.stack([crop.pixels for crop in part]), device)).cpu().double().numpy()
-                for part in batches(crops, LARGE_BATCH))
-            for picture, found in some:
-                if isinstance(found, UserError):
-                    yield Seen(picture, fault=str(found).removeprefix(f"{picture.path}: "))
+                for part in batches(all_crops, LARGE_BATCH))
+            for picture, crops in batch:
+                if isinstance(crops, UserError):
+                    yield Recognized(picture, fault=str(crops).removeprefix(f"{picture.path}: "))
                 else:
-                    yield Seen(picture, found, list(islice(answers, len(found))))
-            bar.update(len(some))
+                    yield Recognized(picture, crops, list(islice(probabilities, len(crops))))
+            bar.update(len(batch))
 
 
 class Results:
-    """What is seen, as it comes: rows of the table and of the terminal, copies with boxes, what is drawn at the end.
+    """The results so far: writes the table and the copies with boxes, prints lines, and keeps what is drawn at the end.
 
-    ``stride`` says of a video that the sheet shows faces of every so many frames; None for pictures. ``persons`` are
+    The sheet shows faces of every ``stride``-th frame of a video; ``stride`` is None for pictures. ``persons`` are
     seconds and probabilities by video and person.
     """
 
-    def __init__(self, handle: IO[str], places: Places, names: Sequence[str], paths: Sequence[Path],
+    def __init__(self, handle: IO[str], outputs: Outputs, names: Sequence[str], paths: Sequence[Path],
                  stride: int | None) -> None:
-        self.places, self.names, self.stride = places, names, stride
+        self.outputs, self.names, self.stride = outputs, names, stride
         self.pictures = self.faces = 0
         self.faults: list[str] = []
-        self.sample: list[tuple[Crop, numpy.ndarray, str]] = []
+        self.drawn: list[tuple[Crop, numpy.ndarray, str]] = []
         self.persons: dict[tuple[Path, int], tuple[list, list]] = defaultdict(lambda: ([], []))
         self._several, video = len(paths) > 1, stride is not None
-        self._numbers = defaultdict(Persons)  # a video's persons are not those of another
+        self._person_numbers = defaultdict(Persons)  # each video has persons of its own
         self._writer = csv.writer(handle, lineterminator="\n")
         self._writer.writerow(["file", *(["frame", "seconds"] if video else []), "face", "left", "top", "width",
                                "height", "expression", "probability", *names])
-        longest = max(len(path.name if video else shown(path)) for path in paths)
-        self._file = min(48, longest) + (14 if video else 4) if self._several or not video else 14
-        self._name = max(10, *map(len, names))
-        print(f"{'time' if video else 'file':<{self._file}}  {'expression':<{self._name}}  probability  runner-up")
+        longest = max(len(path.name if video else printable(path)) for path in paths)
+        self._file_width = min(48, longest) + (14 if video else 4) if self._several or not video else 14
+        self._name_width = max(10, *map(len, names))
+        print(f"{'time' if video else 'file':<{self._file_width}}  {'expression':<{self._name_width}}  probability  "
+              "runner-up")
 
-    def add(self, seen: Seen) -> None:
-        """Write one picture's rows and its copy, and remember what the sheet and the timeline need."""
-        (path, _, seconds, _), video = seen.picture, self.stride is not None
+    def add(self, recognized: Recognized) -> None:
+        """Print and write the rows of a picture and its copy, and keep what the sheet and the timeline need."""
+        (path, _, seconds, _), video = recognized.picture, self.stride is not None
         self.pictures += 1
-        if seen.fault:
-            self.faults.append(f"{shown(path)}: {seen.fault}")
+        if recognized.fault:
+            self.faults.append(f"{printable(path)}: {recognized.fault}")
             return
-        boxes = [crop.box for crop in seen.crops]
-        numbers, lines = self._numbers[path](boxes) if video else range(1, len(boxes) + 1), []
-        for number, crop, probabilities in zip(numbers, seen.crops, seen.probabilities):
+        boxes = [crop.box for crop in recognized.crops]
+        numbers, lines = self._person_numbers[path](boxes) if video else range(1, len(boxes) + 1), []
+        for number, crop, probabilities in zip(numbers, recognized.crops, recognized.probabilities):
             self.faces += 1
-            caption = self._caption(seen, number)
-            lines.append(self._write_row(seen.picture, number, crop, probabilities, caption))
-            if len(self.sample) < SHOWN and (not video or (self.pictures - 1) % self.stride == 0):
-                self.sample.append((crop, probabilities, caption))
+            caption = self._caption(recognized, number)
+            lines.append(self._write_row(recognized.picture, number, crop, probabilities, caption))
+            if len(self.drawn) < FACES_DRAWN and (not video or (self.pictures - 1) % self.stride == 0):
+                self.drawn.append((crop, probabilities, caption))
             if video:
-                for known, value in zip(self.persons[path, number], (seconds, probabilities)):
-                    known.append(value)
+                for series, value in zip(self.persons[path, number], (seconds, probabilities)):
+                    series.append(value)
         if lines:
             tqdm.write("\n".join(lines))  # above the progress bar
-        if path in self.places.copies:
+        if path in self.outputs.copies:
             photo = read_picture(path)  # again: to keep it meanwhile would take the memory of a whole batch
-            save_figure(with_boxes(photo, boxes, seen.probabilities, self.names), self.places.copies[path])
+            save_figure(with_boxes(photo, boxes, recognized.probabilities, self.names), self.outputs.copies[path])
 
     def _write_row(self, picture: Picture, number: int, crop: Crop, probabilities: numpy.ndarray, caption: str) -> str:
         """Write a face's row into the table and return its line for the terminal."""
         first, second = probabilities.argsort()[::-1][:2]
-        when = [] if self.stride is None else [picture.frame, f"{picture.seconds:.3f}"]
-        self._writer.writerow([shown(picture.path), *when, number, *(crop.box or [""] * 4), self.names[first],
+        frame = [] if self.stride is None else [picture.frame, f"{picture.seconds:.3f}"]
+        self._writer.writerow([printable(picture.path), *frame, number, *(crop.box or [""] * 4), self.names[first],
                                *(f"{value:.6f}" for value in (probabilities[first], *probabilities))])
-        caption = caption if len(caption) <= self._file else "…" + caption[1 - self._file:]
-        return (f"{caption:<{self._file}}  {self.names[first]:<{self._name}}  {100 * probabilities[first]:9.1f} %  "
+        width = self._file_width
+        caption = caption if len(caption) <= width else "…" + caption[1 - width:]
+        return (f"{caption:<{width}}  {self.names[first]:<{self._name_width}}  {100 * probabilities[first]:9.1f} %  "
                 f"{self.names[second]} {100 * probabilities[second]:.1f} %")
 
-    def _caption(self, seen: Seen, number: int) -> str:
-        """A face's picture, with its number where that says something."""
-        path, where = seen.picture.path, shown(seen.picture.path)
+    def _caption(self, recognized: Recognized, number: int) -> str:
+        """Return the name of a face's picture or its frame's time, with the face's number if it is needed."""
+        path, _, seconds, _ = recognized.picture
+        caption = printable(path)
         if self.stride is not None:
-            where = (f"{shown(Path(path.name))} " if self._several else "") + f"{seen.picture.seconds:8.2f} s"
-        return where + (f" #{number}" if len(seen.crops) > 1 or number > 1 else "")
+            caption = (f"{printable(Path(path.name))} " if self._several else "") + f"{seconds:8.2f} s"
+        return caption + (f" #{number}" if len(recognized.crops) > 1 or number > 1 else "")
 
     def nothing_found(self) -> str:
-        """What to say where no picture gave a face."""
+        """Return the message for the user if no picture shows a face."""
         if self.stride is not None:
             return f"none of the {self.pictures} frames shows a face"
         first = self.faults[0] if self.faults else "nothing to read"
@@ -232,60 +239,60 @@ class Results:
         return f"nothing to recognize in {first}{others}"
 
 
-def shown(path: Path) -> str:
-    """A file's name as text, also where it is no UTF-8."""
+def printable(path: Path) -> str:
+    """Return a file's name as text, also if it is not valid UTF-8."""
     return os.fsencode(path).decode("utf-8", "replace")
 
 
 # ------------------------------------------------------------------------------------------------ at the end
 
 def finish(results: Results, trained: TrainedRecognizer, videos: Sequence[Video], every: int, seconds: float) -> None:
-    """Draw the sheet and the timelines, list what was skipped, and say what was written."""
-    places, kind = results.places, "frame" if videos else "picture"
-    save_figure(sheet_of(results, trained), places.sheet)
+    """Draw the sheet and the timelines, and print what was skipped, the speed and what was written."""
+    outputs, kind = results.outputs, "frame" if videos else "picture"
+    save_figure(draw_sheet(results, trained), outputs.sheet)
     for fault in () if videos else results.faults:
         print(f"skipped {fault}", file=sys.stderr)
     for video in videos:
         if video.missing:
-            print(f"warning: {shown(video.path)}: damaged, {video.missing} of about {video.frames} frames cannot be "
-                  "read", file=sys.stderr)
-    left_out = f"; {len(results.faults)} {kind}s without a usable face" if results.faults else ""
+            print(f"warning: {printable(video.path)}: damaged, {video.missing} of about {video.frames} frames cannot "
+                  "be read", file=sys.stderr)
+    skipped = f"; {len(results.faults)} {kind}s without a usable face" if results.faults else ""
     rate = results.pictures / seconds
-    print(f"\n{counted(results.faces, 'face')} in {counted(results.pictures, kind)}{left_out}: {seconds:.1f} s, "
+    print(f"\n{counted(results.faces, 'face')} in {counted(results.pictures, kind)}{skipped}: {seconds:.1f} s, "
           f"{rate:.{0 if rate > 10 else 1}f} {kind}s/s with reading them")
-    some = f" ({len(results.sample)} of the faces)" if results.faces > len(results.sample) else ""
-    written = [f"{places.sheet}{some}", str(places.table)]
+    drawn = f" ({len(results.drawn)} of the faces)" if results.faces > len(results.drawn) else ""
+    written = [f"{outputs.sheet}{drawn}", str(outputs.table)]
     for video in videos:
-        persons = {person: answers for (path, person), answers in results.persons.items() if path == video.path}
+        persons = {person: series for (path, person), series in results.persons.items() if path == video.path}
         if persons:
-            save_figure(timeline_of(persons, trained.names, every * video.step), places.timelines[video.path])
-            written.append(str(places.timelines[video.path]))
-    for folder in {place.parent for place in places.copies.values()}:
+            save_figure(draw_timeline(persons, trained.names, every * video.step), outputs.timelines[video.path])
+            written.append(str(outputs.timelines[video.path]))
+    for folder in {path.parent for path in outputs.copies.values()}:
         written.append(f"{folder}{os.sep} (the photographs with boxes)")
     print("wrote " + ", ".join(written))
 
 
-def counted(number: int, what: str) -> str:
-    """``1 face``, ``2 faces``."""
-    return f"{number:,} {what}" + ("s" if number != 1 else "")
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun: ``1 face``, ``2 faces``."""
+    return f"{number:,} {noun}" + ("s" if number != 1 else "")
 
 
-def sheet_of(results: Results, trained: TrainedRecognizer) -> Image.Image:
-    """The first faces with their probabilities and heat maps."""
-    crops, probabilities, captions = zip(*results.sample)
+def draw_sheet(results: Results, trained: TrainedRecognizer) -> Image.Image:
+    """Draw the faces that were kept for the sheet, with their probabilities and heat maps."""
+    crops, probabilities, captions = zip(*results.drawn)
     image = to_float(torch.stack([crop.pixels for crop in crops]))
     predicted = torch.from_numpy(numpy.argmax(probabilities, 1))
     heat = torch.cat([trained.heat_maps(*part).cpu() for part in zip(image.split(8), predicted.split(8))])
-    cards = [Card(*shown_with, caption.strip()) for *shown_with, caption in zip(image, heat, probabilities, captions)]
-    which = f"{'the first ' * (results.stride is None)}{len(cards)} of " if results.faces > len(cards) else ""
+    cards = [Card(*card, caption.strip()) for *card, caption in zip(image, heat, probabilities, captions)]
+    part = f"{'the first ' * (results.stride is None)}{len(cards)} of " if results.faces > len(cards) else ""
     side = explained_side(trained.image_size)
-    heads = [which + counted(results.faces, "face"),
+    heads = [part + counted(results.faces, "face"),
              f"heat: evidence for the named expression (LayerCAM, maps of {side} x {side})"]
     return cards_picture(cards, trained.names, heads)
 
 
-def timeline_of(persons: dict[int, tuple[list, list]], names: Sequence[str], step: float) -> Image.Image:
-    """The probabilities over time of those who are seen most; ``step`` is the seconds between two frames."""
+def draw_timeline(persons: dict[int, tuple[list, list]], names: Sequence[str], step: float) -> Image.Image:
+    """Draw the probabilities over time of the persons in most frames; ``step`` is the seconds between two frames."""
     most = sorted(persons.items(), key=lambda item: -len(item[1][0]))[:PERSONS_SHOWN]
     rows = [(f"person {person}" if len(persons) > 1 else "", numpy.array(seconds), numpy.array(probabilities))
             for person, (seconds, probabilities) in sorted(most)]

@@ -1,6 +1,4 @@
-"""``--mode report``: what a run has left, on one page → ``report.html`` in its directory."""
-
-from __future__ import annotations
+"""``--mode report``: write the results of a run as one page, ``report.html`` in its directory."""
 
 import csv
 from collections import defaultdict
@@ -34,36 +32,41 @@ def write_run_report(config: Config) -> None:
 
 
 def save_report(run: Path, results: Path) -> None:
-    """Write ``report.html`` from the files of a run; ``results`` is where its sheet and its test's results are."""
+    """Write ``report.html`` from the files of a run; its sheet and its test's results are in ``results``.
+
+    Raises UserError if the page cannot be written, or would overwrite something else.
+    """
     path = run / NAME
     check_output(path, "--checkpoint_dir")
     check_table(path, f"--checkpoint_dir {run}", HEAD)
-    kept = read_run_options(run / "options.json")
+    options = read_run_options(run / "options.json")
     test, swaps = read(results / "confusion_matrix.json"), read(run / "synthesis.json")
     findings = [*test.get("verdict", []), *swaps.get("verdict", [])]
-    sections = [("", verdict(findings, "Nothing speaks against the results of this run." if test
-                             else "This run has tested no recognizer yet.")),
+    no_finding = ("This run has tested no recognizer yet." if not test
+                  else "No problem was found with the results of this run." if swaps
+                  else "No problem was found with the recognizer; the swaps are not measured yet (--mode evaluate).")
+    sections = [("", verdict(findings, no_finding)),
                 *[(heading, content) for heading, content in (
-                    ("Test", measures_of(test)), ("Swaps", measures_of_swaps(swaps)),
-                    ("Options that differ from the preset", options_table(kept))) if content],
-                *curves(run / "log" / "metrics.csv", len(kept.get("attributes") or ()) or None)]
+                    ("Test", recognition_tables(test)), ("Swaps", swaps_table(swaps)),
+                    ("Options that differ from the preset", options_table(options))) if content],
+                *curves(run / "log" / "metrics.csv", len(options.get("attributes") or ()) or None)]
     places = {"Test persons with every expression": results / "grid.jpg",
               "Confusion matrix": results / "Con_Matrix.png", "Surest mistakes": results / "mistakes.jpg",
               **{"Swaps of the last epoch": sheet for sheet in sorted((run / "img").glob("epoch_*.jpg"))}}
     sections += [(heading, picture(place, heading)) for heading, place in places.items() if place.is_file()]
-    note = f"{test.get('title', run)}; preset {kept['preset']}"
+    note = f"{test.get('title', run)}; preset {options['preset']}"
     utils.write_text(path, page(f"Run {run.resolve().name}", note, sections))
     print(f"wrote {path}")
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The content of a JSON file, empty if it is not there."""
-    found = utils.read_json(path) if path.is_file() else {}
-    return found if isinstance(found, dict) else {}
+    """Return the content of a JSON file; it is empty if the file is not there. Raises UserError if it is damaged."""
+    content = utils.read_json(path) if path.is_file() else {}
+    return content if isinstance(content, dict) else {}
 
 
-def measures_of(test: Mapping[str, Any]) -> str:
-    """The accuracies with their intervals and chance levels, and a row per expression."""
+def recognition_tables(test: Mapping[str, Any]) -> str:
+    """Return the accuracies with their intervals and chance levels, and a row for each expression, as HTML."""
     if not test:
         return ""
     rows = []
@@ -72,46 +75,47 @@ def measures_of(test: Mapping[str, Any]) -> str:
         interval = "" if low is None else f"{low:.1f} to {high:.1f} %"
         chance = test.get("chance", {}).get(name)
         rows.append((name.replace("_", " "), number(test[name], " %"), interval, number(chance, " %")))
-    single = [(name, str(row["images"]), *(number(row[measure]) for measure in ("precision", "recall", "f1")))
-              for name, row in test["per_expression"].items()]
+    per_expression = [(name, str(row["images"]), *(number(row[metric]) for metric in ("precision", "recall", "f1")))
+                      for name, row in test["per_expression"].items()]
     return (table(("", "value", "95 % interval", "chance"), rows) + "<p></p>"
-            + table(("expression", "images", "precision %", "recall %", "F1 %"), single))
+            + table(("expression", "images", "precision %", "recall %", "F1 %"), per_expression))
 
 
-def measures_of_swaps(swaps: Mapping[str, Any]) -> str:
-    """The figures of ``--mode evaluate``."""
+def swaps_table(swaps: Mapping[str, Any]) -> str:
+    """Return the metrics of ``--mode evaluate`` as HTML."""
     rows = [(label, number(swaps.get(name), f" {unit}".rstrip())) for name, (label, unit) in MEASURES.items()]
     return table((), rows) if swaps else ""
 
 
 def number(value: float | None, unit: str = "") -> str:
-    """A figure with one decimal; a dash if there is none."""
+    """Return a number with one decimal and its unit; a dash for None."""
     return "–" if value is None else f"{value:.1f}{unit}"
 
 
-def options_table(kept: Mapping[str, Any]) -> str:
-    """The options of a run that its preset does not have, with those of the preset."""
-    preset = {**DEFAULTS, **PRESETS[kept["preset"]]}
+def options_table(options: Mapping[str, Any]) -> str:
+    """Return the options of a run that differ from those of its preset, beside these, as HTML."""
+    preset = {**DEFAULTS, **PRESETS[options["preset"]]}
     resolved = absolute(preset)
-    rows = [(f"--{name}", shown(value), shown(preset[name])) for name, value in kept.items()
+    rows = [(f"--{name}", as_typed(value), as_typed(preset[name])) for name, value in options.items()
             if OPTIONS[name].restore != "momentary" and name != "preset" and value != resolved[name]]
     return table(("option", "this run", "preset"), rows, 3) if rows else "<p>None.</p>"
 
 
-def shown(value: Any) -> str:
-    """An option's value for people."""
+def as_typed(value: Any) -> str:
+    """Return an option's value as it is typed; a dash for None."""
     return " ".join(map(str, value)) if isinstance(value, (list, tuple)) else "–" if value is None else str(value)
 
 
 def curves(path: Path, num_classes: int | None) -> list[tuple[str, str]]:
-    """A section of charts for each phase that has finished an epoch."""
+    """Return a heading and charts for each phase that has finished an epoch, from the log ``metrics.csv``."""
     if not path.is_file():
         return []
-    found: dict[str, dict[str, list[tuple[float, float]]]] = defaultdict(lambda: defaultdict(list))
+    metrics: dict[str, dict[str, list[tuple[float, float]]]] = defaultdict(lambda: defaultdict(list))
     with open(path, newline="", encoding="utf-8") as handle:
         for row in csv.DictReader(handle):
             if row["phase"].endswith("_epoch"):
-                found[row["phase"].removesuffix("_epoch")][row["name"]].append((int(row["epoch"]), float(row["value"])))
+                points = metrics[row["phase"].removesuffix("_epoch")][row["name"]]
+                points.append((int(row["epoch"]), float(row["value"])))
     chance = chance_level(num_classes) if num_classes else None
-    return [(heading, f'<div class="charts">{charts(found[phase], chance)}</div>')
-            for phase, heading in PHASES.items() if found.get(phase)]
+    return [(heading, f'<div class="charts">{charts(metrics[phase], chance)}</div>')
+            for phase, heading in PHASES.items() if metrics.get(phase)]

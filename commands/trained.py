@@ -1,18 +1,17 @@
-"""What was trained, as the commands find it: networks, names and data of the run that the options name."""
-
-from __future__ import annotations
+"""The networks, names and data of the run that the options name, as the commands load them."""
 
 import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Sequence
 
+import numpy
 import torch
 
 from datasets.aligning.directory import alignment_of
 from datasets.crops import Preparation
 from datasets.folds import with_kept_fold
-from datasets.layout import DATA_SETS, Layout, check_images, check_not_moved, image_directory, read_layout
+from datasets.layout import DATA_SETS, Layout, Sample, check_images, check_not_moved, image_directory, read_layout
 from datasets.loading import content_digests
 from datasets.splits import with_kept_validation
 from models import checkpoints
@@ -23,7 +22,10 @@ from utils import UserError
 
 
 def load_gan(config: Config) -> TrainedSwap:
-    """Load the encoder and decoder of a run, with its names and metadata. Raises UserError if they do not fit -a."""
+    """Load the encoder and decoder of a run, with its names and metadata.
+
+    Raises UserError if they are not there, or if ``-a`` names other expressions.
+    """
     run, attributes = config.run.checkpoint_dir, config.data.attributes
     folder, epoch = Path(run) / "model", config.restored_epoch
     if not checkpoints.gan_file(folder, "Enc", epoch).is_file():
@@ -31,16 +33,22 @@ def load_gan(config: Config) -> TrainedSwap:
                         "the run's directory with --checkpoint_dir (or its --data_dir or --preset)")
     trained = checkpoints.load_trained_swap(folder, epoch, attributes or DATA_SETS[config.data.data].expressions,
                                             config.shape.image_size, pick_device(config.hardware.gpu))
-    if attributes and list(attributes) != trained.names:
-        raise UserError(f"-a {' '.join(attributes)}: the run in {run} was trained with -a {' '.join(trained.names)}, "
-                        "in this order")
+    check_attributes(attributes, trained.names, folder)
     return trained
 
 
-def load_trained(config: Config, device: torch.device | None = None) -> TrainedRecognizer:
-    """Load the best recognizer of a run, with names and image size also if its files hold none (the published code's).
+def check_attributes(attributes: Sequence[str] | None, names: Sequence[str], folder: Path) -> None:
+    """Check that ``-a``, if it is given, names the expressions of a network. Raises UserError if it does not."""
+    if attributes and list(attributes) != list(names):
+        raise UserError(f"-a {' '.join(attributes)}: the network in {folder} was trained with -a {' '.join(names)}, in "
+                        "this order")
 
-    ``--checkpoint_dir`` is the run's directory, or its ``VGG``. Raises UserError if there is none, or for another -a.
+
+def load_best_recognizer(config: Config, device: torch.device | None = None) -> TrainedRecognizer:
+    """Load the best recognizer of a run; names and size come from the options if its files hold none.
+
+    Files of the published code hold none. ``--checkpoint_dir`` is the run's directory, or its ``VGG``. Raises UserError
+    if there is no recognizer, or if ``-a`` names other expressions.
     """
     if config.restored_epoch is not None:
         raise UserError(f"--restore {config.run.restore}: a run keeps only its best recognizer; leave the number out")
@@ -54,37 +62,38 @@ def load_trained(config: Config, device: torch.device | None = None) -> TrainedR
     return replace(trained, config={"image_size": config.shape.image_size, **trained.config, "expressions": names})
 
 
-def recognizer_of(config: Config, device: torch.device) -> TrainedRecognizer | None:
-    """Load the best recognizer of a run if it has one and its newest networks are used."""
+def recognizer_if_there(config: Config, device: torch.device) -> TrainedRecognizer | None:
+    """Load the best recognizer of a run; return None if it has none, or if ``--restore N`` chooses older networks."""
     files = [Path(config.run.checkpoint_dir) / "VGG" / name for name in ("max_ckpt.t7", "Enc_max.pth")]
     is_there = config.restored_epoch is None and all(file.is_file() for file in files)
-    return load_trained(config, device) if is_there else None
+    return load_best_recognizer(config, device) if is_there else None
 
 
-def names_of(trained: TrainedRecognizer, attributes: Sequence[str] | None, data: int, where: object) -> list[str]:
-    """The names of a recognizer's expressions: its own, else ``-a``, else ``--data``'s. Raises UserError for others."""
+def names_of(trained: TrainedRecognizer, attributes: Sequence[str] | None, data: int, folder: Path) -> list[str]:
+    """Return the names of a recognizer's expressions: its own, else those of ``-a``, else those of ``--data``.
+
+    Raises UserError if ``-a`` differs from its own names, or their number from that of its classes.
+    """
     names = trained.names or list(attributes or DATA_SETS[data].expressions)
-    if attributes and list(attributes) != names:
-        raise UserError(f"-a {' '.join(attributes)}: the recognizer was trained with -a {' '.join(names)}, in this "
-                        "order")
+    check_attributes(attributes, names, folder)
     if len(names) != trained.num_classes:
-        raise UserError(f"{where}: the recognizer tells {trained.num_classes} expressions apart, not the {len(names)} "
-                        f"of {' '.join(names)}; name them with -a, or the data set with --data")
+        raise UserError(f"{folder}: the recognizer has {trained.num_classes} classes, not the {len(names)} expressions "
+                        f"{' '.join(names)}; name them with -a, or the data set with --data")
     return names
 
 
-def read_data(config: Config, trained: TrainedSwap, used: Sequence[str] = ("train", "test")) -> Layout:
+def read_data(config: Config, trained: TrainedSwap, splits: Sequence[str] = ("train", "test")) -> Layout:
     """Read the data directory of the run, with the fold and the validation split that the run has kept.
 
-    Raises UserError for missing images, and unless ``--force`` is given for others than those of the run among the
-    ``used`` ones.
+    Raises UserError if images are missing or, without ``--force``, if the images of the ``splits`` that are used differ
+    from those of the run.
     """
     data_set, run, data_dir = DATA_SETS[config.data.data], Path(config.run.checkpoint_dir), config.data.data_dir
     metadata = trained.metadata
-    fold, own = metadata.get("fold"), Path(metadata.get("data_dir") or "")
+    fold, trained_on = metadata.get("fold"), Path(metadata.get("data_dir") or "")
     root = data_dir or data_set.directory
-    if not data_dir and own.is_absolute() and own.parts[-2:] == Path(root).parts:
-        root = str(own)  # wherever the command is started
+    if not data_dir and trained_on.is_absolute() and trained_on.parts[-2:] == Path(root).parts:
+        root = str(trained_on)  # absolute, so that the command can be started in any directory
     check_not_moved(root, metadata.get("data_dir"))
     layout = read_layout(root, trained.names,
                          neutral=config.data.neutral or metadata.get("neutral_name"),
@@ -93,46 +102,53 @@ def read_data(config: Config, trained: TrainedSwap, used: Sequence[str] = ("trai
         layout = with_kept_fold(layout, run, fold)
     try:
         layout = with_kept_validation(layout, run)
-    except UserError:  # of other data than the run's, the run has kept nothing
+    except UserError:  # the run has kept no validation split of other data
         if Path(metadata.get("data_dir", layout.root)).resolve() == layout.root.resolve():
             raise
     check_images(layout.split("all") + layout.target_only)
     if not config.run.force:
         check_contents(layout, metadata, run, "name the directory that they have moved to with --data_dir, or use "
-                       "these with --force", used)
+                       "these with --force", splits)
     return layout
 
 
-def check_contents(layout: Layout, metadata: dict[str, Any], run: Path, advice: str,
-                   parts: Sequence[str] = ("train", "test")) -> None:
-    """Raise UserError if images are others than those of a run; an older run's are not known."""
-    known = metadata.get("content")
-    found = content_digests(layout, metadata.get("selected_on", "val"), parts) if known else {}
-    for part in found:
-        if found[part] != known[part]:
-            raise UserError(f"{layout.root}: its {part}ing images are not those of the run in {run}; {advice}")
+def check_contents(layout: Layout, metadata: dict[str, Any], run: Path, advice: str, splits: Sequence[str]) -> None:
+    """Check that the images of the splits are those of a run. Raises UserError with the advice if they are not.
+
+    Nothing is checked for runs of older versions, whose checkpoints do not tell.
+    """
+    expected = metadata.get("content")
+    digests = content_digests(layout, metadata.get("selected_on", "val"), splits) if expected else {}
+    for split, digest in digests.items():
+        if digest != expected[split]:
+            raise UserError(f"{layout.root}: its {split}ing images are not those of the run in {run}; {advice}")
 
 
-def images_of(metadata: dict[str, Any]) -> list[Path]:
-    """Return the directory with a run's training images, as its checkpoint tells: nothing is written there."""
+def subject_numbers(samples: Sequence[Sample]) -> numpy.ndarray:
+    """Return a number for the subject of each sample (N,); an image without a subject counts as a person of its own."""
+    return numpy.unique([sample.subject or f"/{sample.name}" for sample in samples], return_inverse=True)[1]
+
+
+def image_directories(metadata: dict[str, Any]) -> list[Path]:
+    """Return the directory with a run's training images, where nothing may be written; empty if it is not known."""
     return [image_directory(Path(metadata["data_dir"]))] if metadata.get("data_dir") else []
 
 
-def preparation(options: FaceOptions, image_size: int, aligned: dict[str, Any] | None,
-                paths: Sequence[str | Path]) -> Preparation:
-    """What was done to the training pictures. Raises UserError if ``--margin`` says something else.
+def preparation_for(options: FaceOptions, image_size: int, alignment: dict[str, Any] | None,
+                    paths: Sequence[str | Path]) -> Preparation:
+    """Return how to prepare the pictures in ``paths``: as the training pictures, whose ``alignment`` the run tells.
 
-    ``aligned`` is the alignment that the run's checkpoints tell of. A warning where the training faces were aligned and
-    those in ``paths`` are not known to be.
+    Prints a warning if the training faces were aligned and these pictures are not known to be. Raises UserError if
+    ``--margin`` contradicts the alignment.
     """
-    if aligned is None:
+    if alignment is None:
         return Preparation(image_size, options.align, None, options.margin)
-    if options.margin not in (0.0, aligned["margin"]):
+    if options.margin not in (0.0, alignment["margin"]):
         raise UserError(f"--margin {options.margin}: the training faces were aligned with --margin "
-                        f"{aligned['margin']}, which is used anyway; leave it out")
+                        f"{alignment['margin']}, which is used anyway; leave it out")
     folders = {Path(path).parent for path in paths}
     folders = {folder.parent if folder.name == "data" else folder for folder in folders}  # a data directory's own
-    if not options.align and not all(alignment_of(folder) == aligned for folder in folders):
+    if not options.align and not all(alignment_of(folder) == alignment for folder in folders):
         print("warning: the training faces were aligned, and these pictures are not known to be; find and align their "
               "faces with --align MODEL", file=sys.stderr)
-    return Preparation(image_size, options.align, aligned["size"], aligned["margin"])
+    return Preparation(image_size, options.align, alignment["size"], alignment["margin"])

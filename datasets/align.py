@@ -1,4 +1,4 @@
-"""Face detection and alignment: ``python -m datasets.align SRC OUT --model FILE``."""
+"""The command that detects and aligns faces: ``python -m datasets.align SRC OUT --model FILE``."""
 
 import os
 from pathlib import Path
@@ -10,23 +10,23 @@ from system.devices import usable_cores
 from utils import UserError
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> None:
     """Run the command."""
-    asked = build_parser().parse_args(arguments)
-    if not asked.source.is_dir():
-        raise UserError(f"{asked.source}: no such directory of photographs")
-    if not asked.model and not asked.landmarks:
+    args = build_parser().parse_args(argv)
+    if not args.source.is_dir():
+        raise UserError(f"{args.source}: no such directory of photographs")
+    if not args.model and not args.landmarks:
         raise UserError("--model FILE is needed to find faces (YuNet's ONNX file, see --help), "
-                        "or --landmarks FILE where their points are known")
-    if asked.landmarks and not Path(asked.landmarks).exists():
-        raise UserError(f"{asked.landmarks}: no such landmarks file")
-    check_ranges(asked, size=(16, 4096), margin=(-0.2, 2), score=(0.05, 1), workers=(1, 512))
-    check_output(asked.out, "OUT", apart=[asked.source], directory=True)
+                        "or --landmarks FILE if their points are known")
+    if args.landmarks and not Path(args.landmarks).exists():
+        raise UserError(f"{args.landmarks}: no such landmarks file")
+    check_ranges(args, size=(16, 4096), margin=(-0.2, 2), score=(0.05, 1), workers=(1, 512))
+    check_output(args.out, "OUT", apart=[args.source], directory=True)
     from datasets.aligning import aligner, directory
 
-    landmarks = os.path.abspath(asked.landmarks) if asked.landmarks else None
-    options = aligner.Options(asked.size, asked.margin, asked.every_face, asked.score, asked.model, landmarks)
-    directory.align_directory(asked.source, asked.out, options, workers=asked.workers, overwrite=asked.overwrite)
+    landmarks = os.path.abspath(args.landmarks) if args.landmarks else None
+    options = aligner.Options(args.size, args.margin, args.every_face, args.score, args.model, landmarks)
+    directory.align_directory(args.source, args.out, options, workers=args.workers, overwrite=args.overwrite)
 
 
 def build_parser() -> OneLineParser:
@@ -34,7 +34,7 @@ def build_parser() -> OneLineParser:
     parser = OneLineParser(
         prog="python -m datasets.align",
         description="Every face is turned upright and cut out at one size by a similarity transform of its five "
-                    "points. Where SRC is a data directory (it has an ``images.list``), OUT becomes one too: its "
+                    "points. If SRC is a data directory (it has an ``images.list``), OUT becomes one too: its "
                     "lists, without the images that show no face.",
         epilog="The model: YuNet, published as face_detection_yunet in opencv_zoo and as yunet_n_640_640.onnx in "
                "libfacedetection.train (both on GitHub). It runs in OpenCV: pip install -r requirements-optional.txt")

@@ -1,8 +1,8 @@
-"""A look at a data directory before it is trained on: ``python -m datasets.check DIR``.
+"""The check of a data directory before training: ``python -m datasets.check DIR``.
 
-Counts images by expression and split, looks for leaks between the splits, for broken and tiny images, for labels and
-classes that cannot work, and draws a contact sheet. Everything is reported, nothing is changed. The exit status is 1
-where something would spoil a result.
+It counts images by expression and split, finds leaks between the splits, broken and tiny images, and labels and classes
+that cannot be trained on, and draws a contact sheet. Everything is reported, nothing is changed. The exit status is 1
+if something would spoil a result.
 """
 
 import sys
@@ -12,18 +12,18 @@ from options.option import OneLineParser
 from system.command import run_command
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> None:
     """Run the command."""
-    asked = build_parser().parse_args(arguments)
+    args = build_parser().parse_args(argv)
     from datasets.checking.directory import check_directory
 
-    found = check_directory(asked.directory, asked.expressions, asked.neutral, asked.sheet)
-    for note in found.notes:
+    findings = check_directory(args.directory, args.expressions, args.neutral, args.sheet)
+    for note in findings.notes:
         print(f"note: {note}")
-    for problem in found.problems:
+    for problem in findings.problems:
         print(f"PROBLEM: {problem}")
-    if found.problems:
-        print(f"{len(found.problems)} problems that would spoil a result")
+    if findings.problems:
+        print(f"{len(findings.problems)} problems that would spoil a result")
         sys.exit(1)
     print("nothing found that would spoil a result")
 
@@ -34,7 +34,7 @@ def build_parser() -> OneLineParser:
     parser.add_argument("directory", metavar="DIR", type=Path,
                         help="a data directory: images.list, images_test.list, data/")
     parser.add_argument("-a", "--expressions", nargs="+", metavar="NAME",
-                        help="the names of the labels, in order, where the directory does not tell them")
+                        help="the names of the labels, in order, if the directory does not name them")
     parser.add_argument("--neutral", metavar="NAME", help="the expression that serves as neutral")
     parser.add_argument("--sheet", metavar="FILE", type=Path,
                         help="where the contact sheet goes (default: DIR/check.jpg)")

@@ -1,6 +1,6 @@
-"""Data sets that people have → the layout that training reads: ``python -m datasets.convert KIND SRC``.
+"""The command that imports a data set into a data directory: ``python -m datasets.convert KIND SRC``.
 
-The source is never touched. OUT/data gets links to its images (or copies, with --copy or --reencode), OUT the lists.
+The source is never changed. OUT/data gets links to its images (or copies, with --copy or --reencode), OUT the lists.
 A second run gives the same files; lists of another data set are not replaced unless --overwrite is given.
 """
 
@@ -12,7 +12,7 @@ from datasets.importing.expw import EXPW
 from datasets.importing.fer2013 import FER2013
 from datasets.importing.folders import FOLDERS
 from datasets.importing.named_files import JAFFE, KDEF, MULTIPIE
-from datasets.importing.naming import asked_test
+from datasets.importing.naming import read_test_selection
 from datasets.importing.rafdb import RAFDB
 from datasets.importing.sequences import CKPLUS, OULU
 from datasets.importing.table import TABLE
@@ -22,16 +22,16 @@ from system.command import run_command
 IMPORTERS = (MULTIPIE, RAFDB, FER2013, AFFECTNET, EXPW, CKPLUS, OULU, JAFFE, KDEF, FOLDERS, TABLE)
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> None:
     """Run the command."""
-    asked = build_parser().parse_args(arguments)
-    check_ranges(asked, reencode=(32, 65536), seed=(0, LARGEST))
-    check_output(asked.out, "--out", directory=True)
+    args = build_parser().parse_args(argv)
+    check_ranges(args, reencode=(32, 65536), seed=(0, LARGEST))
+    check_output(args.out, "--out", directory=True)
     from datasets.importing import conversion, images
 
-    test = asked_test(asked)
-    conversion.convert(asked.read(asked), asked.source, asked.out, images.ImageWriter(asked.copy, asked.reencode),
-                       test=test, seed=asked.seed, overwrite=asked.overwrite)
+    test = read_test_selection(args)
+    conversion.convert(args.read(args), args.source, args.out, images.ImageWriter(args.copy, args.reencode),
+                       test=test, seed=args.seed, overwrite=args.overwrite)
 
 
 def build_parser() -> OneLineParser:
@@ -43,12 +43,12 @@ def build_parser() -> OneLineParser:
         kind, out = kinds.add_parser(importer.kind, help=importer.meaning), importer.out or f"datasets/{importer.kind}"
         kind.add_argument("source", metavar=importer.metavar, type=Path, help=importer.source_meaning)
         kind.add_argument("--out", default=out, type=Path, metavar="DIR", help=f"default: {out}")
-        how = kind.add_mutually_exclusive_group()
-        how.add_argument("--copy", action="store_true", help="copy the images; without it they are linked, and the "
-                         "source must stay where it is")
-        how.add_argument("--reencode", type=int, metavar="SIDE", help="write upright JPEG files whose shorter side has "
-                         "at most SIDE pixels: smaller and faster to read than large photographs")
-        kind.add_argument("--seed", type=int, default=0, help="of the split, where the source has none (default: 0)")
+        form = kind.add_mutually_exclusive_group()
+        form.add_argument("--copy", action="store_true", help="copy the images; without it they are linked, and the "
+                          "source must stay where it is")
+        form.add_argument("--reencode", type=int, metavar="SIDE", help="write upright JPEG files whose shorter side "
+                          "has at most SIDE pixels: smaller and faster to read than large photographs")
+        kind.add_argument("--seed", type=int, default=0, help="of the split, if the source has none (default: 0)")
         kind.add_argument("--overwrite", action="store_true", help="replace the lists of another data set in DIR")
         for flag, settings in importer.options.items():
             kind.add_argument(flag, **settings)

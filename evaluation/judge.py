@@ -1,11 +1,9 @@
-"""ExpressionJudge: an independent recognizer, which says what expression a synthesized face shows.
+"""ExpressionJudge: an independent recognizer, which tells the expression that a synthesized face shows.
 
-A network that took part in a training can be fooled by what came out of it. The judge has another architecture and
-another seed than anything that is trained jointly, sees real training images alone, and learns on noisy, blurred and
-shifted ones, so that faint high-frequency patterns do not convince it.
+A generator can learn to fool a network that took part in its training. The judge has another architecture and seed than
+all networks that are trained jointly. It is trained on real images alone, which are shifted, blurred and made noisy so
+that faint high-frequency patterns do not convince it.
 """
-
-from __future__ import annotations
 
 from pathlib import Path
 from typing import Any, Iterable
@@ -28,13 +26,13 @@ from utils import UserError
 WIDTHS = (16, 32, 64, 128)
 LEARNING_RATE = 2e-3
 JUDGE = {"net": anything, "config": {"expressions": NAMES, "image_size": IMAGE_SIZE, "images": text(200)}}
-NOISE, BLUR, SHIFT = 0.1, 1.0, 1 / 16  # in [-1, 1], in pixels of a side of 64, in shares of the side
+NOISE, BLUR, SHIFT = 0.1, 1.0, 1 / 16  # at most: for images in [-1, 1]; pixels at a side of 64; share of the side
 
 
 class ExpressionJudge(nn.Module):
-    """A small residual network: torchvision's basic blocks, halving the side until it is 4.
+    """A small residual network of torchvision's basic blocks, which halve the side of the image until it is 4.
 
-    ``image_size`` is a multiple of 32. The features before the last layer are those of the Fréchet distance.
+    ``image_size`` is a multiple of 32. The Fréchet distance is computed on the features before its last layer.
     """
 
     def __init__(self, num_classes: int, image_size: int) -> None:
@@ -43,31 +41,34 @@ class ExpressionJudge(nn.Module):
         chans = [WIDTHS[min(i, len(WIDTHS) - 1)] for i in range(halvings + 1)]
         stem = [nn.Conv2d(3, chans[0], 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(chans[0]),
                 nn.ReLU(inplace=True), BasicBlock(chans[0], chans[0])]
-        self.main = nn.Sequential(*stem, *(_halving(a, b) for a, b in zip(chans, chans[1:])))
+        self.main = nn.Sequential(*stem, *(_halving_block(a, b) for a, b in zip(chans, chans[1:])))
         self.head = nn.Linear(chans[-1], num_classes)
 
     def features(self, image: Tensor) -> Tensor:
-        """(N, 3, S, S) in [-1, 1] → (N, F), averaged over the positions."""
+        """Return the features (N, F) of images (N, 3, S, S) in [-1, 1], averaged over the positions."""
         return self.main(image).mean((2, 3))
 
     def forward(self, image: Tensor) -> Tensor:
-        """(N, 3, S, S) in [-1, 1] → (N, n) logits."""
+        """Return the logits (N, n) of images (N, 3, S, S) in [-1, 1]."""
         return self.head(self.features(image))
 
     @torch.inference_mode()
     def describe(self, image: Tensor) -> np.ndarray:
-        """The features in eval mode as an array, images (N, 3, S, S) in [-1, 1] → (N, F)."""
+        """Return the features (N, F) of images (N, 3, S, S) in [-1, 1] in eval mode, as an array."""
         return self.eval().features(image).float().cpu().numpy()
 
 
-def _halving(in_chans: int, out_chans: int) -> BasicBlock:
+def _halving_block(in_chans: int, out_chans: int) -> BasicBlock:
     shortcut = nn.Sequential(nn.Conv2d(in_chans, out_chans, 1, stride=2, bias=False), nn.BatchNorm2d(out_chans))
     return BasicBlock(in_chans, out_chans, stride=2, downsample=shortcut)
 
 
 def train_judge(judge: ExpressionJudge, batches: Iterable[tuple[Tensor, Tensor]], steps: int, random: torch.Generator,
                 device: torch.device | str = "cpu") -> Recognizer:
-    """Train on ``steps`` batches of real images (N, 3, S, S) in [-1, 1] and labels (N,), disturbed on the way."""
+    """Train a judge on ``steps`` batches of real images (N, 3, S, S) in [-1, 1], which are disturbed, and labels (N,).
+
+    Return the recognizer that holds it.
+    """
     recognizer = Recognizer(judge, RecognizerRecipe(lr=LEARNING_RATE, adam=True, falling_steps=steps), device)
     for image, label in batches:
         recognizer.step(Examples(label, (disturbed(image, random),)))
@@ -75,15 +76,18 @@ def train_judge(judge: ExpressionJudge, batches: Iterable[tuple[Tensor, Tensor]]
 
 
 def save_judge(path: Path, judge: ExpressionJudge, config: dict[str, Any]) -> None:
-    """A judge's state dict with what it was trained on."""
+    """Write a judge's weights, with ``config``: what it was trained on."""
     save_checkpoint(path, {"net": on_cpu(judge), "config": config})
 
 
 def load_judge(path: Path, config: dict[str, Any]) -> ExpressionJudge:
-    """A judge that was trained on what ``config`` says. Raises UserError if it was not."""
+    """Load a judge in eval mode.
+
+    Raises UserError if the file is damaged, or if the judge was not trained on what ``config`` describes.
+    """
     checkpoint = check(load_checkpoint(path), JUDGE, path, "delete it, or name another with --judge")
-    known = checkpoint["config"]
-    if {**known, "content": known.get("content", config["content"])} != config:
+    trained_on = checkpoint["config"]
+    if {**trained_on, "content": trained_on.get("content", config["content"])} != config:
         raise UserError(f"{path}: this judge was not trained on these training images, expressions and size; delete "
                         "it, or name another with --judge")
     with naming(path):
@@ -92,16 +96,16 @@ def load_judge(path: Path, config: dict[str, Any]) -> ExpressionJudge:
 
 
 def disturbed(image: Tensor, random: torch.Generator) -> Tensor:
-    """Images (N, 3, S, S) in [-1, 1] shifted, blurred and made noisy, each to an extent of its own."""
+    """Return images (N, 3, S, S) in [-1, 1] shifted, blurred and with noise, each to a random extent."""
     n, side = image.shape[0], image.shape[-1]
     shift, blur, noise = torch.rand(3, n, 2, generator=random).unbind()
     image = blurred(shifted(image, SHIFT * (2 * shift - 1)), BLUR * side / 64 * blur[:, 0])
-    extent = to_device(NOISE * noise[:, :1, None, None], image.device)
-    return image + extent * to_device(torch.randn(image.shape, generator=random), image.device)
+    deviation = to_device(NOISE * noise[:, :1, None, None], image.device)
+    return image + deviation * to_device(torch.randn(image.shape, generator=random), image.device)
 
 
 def shifted(image: Tensor, share: Tensor) -> Tensor:
-    """Images (N, 3, S, S) moved by shares (N, 2) of their side in x and y; the border is repeated."""
+    """Return images (N, 3, S, S) shifted by shares (N, 2) of their side in x and y; the border is repeated."""
     theta = torch.eye(2, 3).repeat(len(image), 1, 1)
     theta[:, :, 2] = 2 * share
     grid = to_device(F.affine_grid(theta, list(image.shape), align_corners=False), image.device)
@@ -109,7 +113,7 @@ def shifted(image: Tensor, share: Tensor) -> Tensor:
 
 
 def blurred(image: Tensor, sigma: Tensor) -> Tensor:
-    """Images (N, 3, S, S) under a Gaussian of standard deviation sigma (N,) in pixels."""
+    """Return images (N, 3, S, S) blurred by Gaussians of standard deviations ``sigma`` (N,) in pixels."""
     n, side = image.shape[0], image.shape[-1]
     radius = max(1, round(2 * float(sigma.max())))
     offset = torch.arange(-radius, radius + 1)

@@ -1,6 +1,4 @@
-"""A recognizer evaluated on labelled images: its predictions, and the report of them."""
-
-from __future__ import annotations
+"""The evaluation of a recognizer on labeled images: its predictions, and their report."""
 
 from typing import Iterable, Iterator
 
@@ -13,8 +11,8 @@ from models.generator import Encoder
 from models.recognizer import Recognizer, real_features
 
 
-def predictions_of(recognizer: Recognizer, encoder: Encoder | None,
-            batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[numpy.ndarray, numpy.ndarray]]:
+def predictions_of(recognizer: Recognizer, encoder: Encoder | None, batches: Iterable[tuple[Tensor, Tensor]]
+                   ) -> Iterator[tuple[numpy.ndarray, numpy.ndarray]]:
     """Yield labels (N,) and predicted probabilities (N, n) of each batch; arguments as in :func:`evaluate`."""
     for image, label in batches:
         with torch.inference_mode():
@@ -24,10 +22,10 @@ def predictions_of(recognizer: Recognizer, encoder: Encoder | None,
 
 def evaluate(recognizer: Recognizer, encoder: Encoder | None, batches: Iterable[tuple[Tensor, Tensor]],
              num_classes: int) -> Report:
-    """Evaluate a recognizer on batches of images (N, 3, S, S) in [-1, 1] and labels (N,).
+    """Return the report of a recognizer on batches of images (N, 3, S, S) in [-1, 1] and labels (N,).
 
-    ``encoder`` gives the features; None for a network that takes images alone. With several processes, each brings
-    its own batches and all get the report of them together.
+    ``encoder`` computes the features; None for a network that takes images alone. With several processes, each
+    evaluates its own batches, and all return the report of all batches.
     """
     counts = numpy.zeros((num_classes, num_classes), dtype=numpy.int64)
     for label, probabilities in predictions_of(recognizer, encoder, batches):

@@ -1,49 +1,51 @@
-"""Whether a result says anything: near chance, nearly constant, judged by too weak a judge or chosen on too few images.
+"""The verdict on a result: near chance, nearly constant, without gain, by a weak judge, chosen on too few images.
 
-Every finding is one sentence with what to try.
+Every finding is one sentence with advice; a list without findings means that no problem was found.
 """
-
-from __future__ import annotations
 
 from typing import Sequence
 
 import numpy as np
 
 from evaluation.metrics import Predictions
+from evaluation.synthesis import SynthesisReport
 
 FEWEST_VALIDATION_IMAGES = 50  # one of them is 2 points, and the standard deviation of 80 % is 6
 CONSTANT_SHARE, LARGEST_SHARE = 0.8, 0.65  # of the predictions; of the images, since one class may be most of them
-SEVERAL = 5  # images of an expression from which on it is strange that it is never named
+SEVERAL = 5  # images of an expression, from which on one of them should be recognized
+LEARNED_SHARE = 0.1  # of the way from chance to the judge's own accuracy, which transferred expressions must exceed
 
 
 def chance_level(num_classes: int) -> float:
-    """The mean class accuracy in per cent of guessing."""
+    """Return the mean class accuracy of guessing in percent."""
     return 100 / num_classes
 
 
 def of_predictions(predictions: Predictions, names: Sequence[str]) -> list[str]:
-    """What speaks against a recognizer on the images that it was tested on."""
-    found, report = [], predictions.report
+    """Return the findings about a recognizer's predictions of test images."""
+    findings, report = [], predictions.report
     low, high = predictions.intervals[1]
-    chance, named, images = report.chance[1], report.counts.sum(0), report.counts.sum(1)
-    is_constant = (named > 0).sum() < len(names) / 2  # its recalls are 0 or 100 %: the interval has no width
+    chance, predicted, images = report.chance[1], report.counts.sum(0), report.counts.sum(1)
+    is_constant = (predicted > 0).sum() < len(names) / 2  # its recalls are 0 or 100 %: the interval has no width
     if not np.isnan(report.mean_class_accuracy) and (
             (report.mean_class_accuracy if np.isnan(low) else low) <= chance or is_constant and low == high):
-        found.append(f"its mean class accuracy of {report.mean_class_accuracy:.1f} % is not shown to be better than "
-                     f"chance ({chance:.1f} %): look at the images with python -m datasets.check, train longer "
-                     "(--perceptual_epochs, --epochs, --round_epochs), or change the rate (--vgg_lr, --perceptual_lr)")
-    share, largest = named.max() / named.sum(), images.max() / images.sum()
+        findings.append(f"its mean class accuracy of {report.mean_class_accuracy:.1f} % is not shown to be better than "
+                        f"chance ({chance:.1f} %): look at the images with python -m datasets.check, train longer "
+                        "(--perceptual_epochs, --epochs, --round_epochs), or change the rate (--vgg_lr, "
+                        "--perceptual_lr)")
+    share, largest = predicted.max() / predicted.sum(), images.max() / images.sum()
     if share >= CONSTANT_SHARE and largest < LARGEST_SHARE:
-        found.append(f"{100 * share:.0f} % of its predictions are {names[named.argmax()]}, whatever the image shows: "
-                     "train longer, lower the rate (--vgg_lr), or draw the expressions equally often (--balanced)")
-    elif never := [name for name, said, count in zip(names, named, images) if not said and count >= SEVERAL]:
-        found.append(f"it never names {', '.join(never)}: train longer (--round_epochs), or draw the expressions "
-                     "equally often (--balanced)")
-    return found
+        findings.append(f"{100 * share:.0f} % of its predictions are {names[predicted.argmax()]}, whatever the image "
+                        "shows: train longer, lower the rate (--vgg_lr), or draw the expressions equally often "
+                        "(--balanced)")
+    elif never := [names[i] for i in np.flatnonzero((predicted == 0) & (images >= SEVERAL))]:
+        findings.append(f"it never predicts {', '.join(never)}: train longer (--round_epochs), or draw the expressions "
+                        "equally often (--balanced)")
+    return findings
 
 
 def of_selection(validation_images: int) -> list[str]:
-    """What speaks against the choice of the best recognizer; 0 images if none chose it."""
+    """Return the findings about the choice of the best recognizer; 0 images if none chose it."""
     if not 0 < validation_images < FEWEST_VALIDATION_IMAGES:
         return []
     return [f"it was chosen on {validation_images} validation images, of which one is "
@@ -52,17 +54,22 @@ def of_selection(validation_images: int) -> list[str]:
 
 
 def of_checkpoint(accuracy: float, num_classes: int) -> list[str]:
-    """What speaks against a recognizer by its accuracy in per cent on the images that chose it; below 0 if unknown."""
+    """Return the findings about a recognizer whose accuracy on the images that chose it is in its checkpoint.
+
+    The accuracy is in percent, below 0 if unknown.
+    """
     chance = chance_level(num_classes)
     if not 0 <= accuracy < 1.5 * chance:
         return []
-    return [f"this recognizer had {accuracy:.1f} % on the images that chose it, and chance is {chance:.1f} %: what it "
-            "names means little; train longer, and test it with test_matrix_multi.py"]
+    return [f"this recognizer had {accuracy:.1f} % on the images that chose it, and chance is {chance:.1f} %: its "
+            "predictions mean little; train longer, and test it with test_matrix_multi.py"]
 
 
 def of_judge(accuracy: float, num_classes: int) -> list[str]:
-    """What speaks against a judge of swaps by its accuracy in per cent on real test images: less than half-way from
-    chance to 100 %."""
+    """Return the findings about a judge whose accuracy on real test images is less than halfway from chance to 100 %.
+
+    The accuracy is in percent.
+    """
     chance = chance_level(num_classes)
     if accuracy >= (chance + 100) / 2:
         return []
@@ -71,6 +78,24 @@ def of_judge(accuracy: float, num_classes: int) -> list[str]:
             "take one that was trained on more images (--judge FILE)"]
 
 
-def as_text(findings: Sequence[str], what: str) -> str:
-    """The verdict for a terminal: a line per finding, or that there is none."""
-    return "\n".join(f"verdict: {finding}" for finding in findings) or f"verdict: nothing speaks against {what}"
+def of_swaps(report: SynthesisReport, num_classes: int) -> list[str]:
+    """Return the findings about swaps of a GAN that has learned nothing.
+
+    They are not nearer to the true pictures than the unchanged input, or the judge, unless it is weak itself, finds the
+    target's expression hardly more often than by chance.
+    """
+    findings, chance = [], chance_level(num_classes)
+    if report.psnr_gain <= 0:  # NaN if no true pictures are known
+        findings.append("the swaps are not nearer to the true pictures than the unchanged input "
+                        f"({report.psnr_gain:.1f} dB): train the GAN longer (--epochs), or look at its samples in img/")
+    if (report.transfer <= chance + LEARNED_SHARE * (report.judge_accuracy - chance)
+            and not of_judge(report.judge_accuracy, num_classes)):
+        findings.append(f"{report.transfer:.1f} % of the swaps show the target's expression, which is near chance "
+                        f"({chance:.1f} %), so the GAN has not learned to swap: train it longer (--epochs), or look at "
+                        "its samples in img/")
+    return findings
+
+
+def as_text(findings: Sequence[str], result: str) -> str:
+    """Return the verdict for a terminal: a line per finding, or one line that no problem was found."""
+    return "\n".join(f"verdict: {finding}" for finding in findings) or f"verdict: no problem was found with {result}"

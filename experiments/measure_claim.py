@@ -115,7 +115,7 @@ def compared(found: list[dict[str, tuple[float, float]]], first_seed: int) -> tu
     for i, title in enumerate(("accuracy", "mean class accuracy")):
         real, joint = (numpy.array([sides[side][i] for sides in found]) for side in SIDES)
         print(f"\n{title}: joint {joint.mean():.1f} %, real alone {real.mean():.1f} %, difference "
-              f"{Paired.of(real, joint).as_text()} (paired t, {len(found)} seeds)")
+              f"{Paired.from_values(real, joint).as_text()} (paired t, {len(found)} seeds)")
     return real, joint
 
 

@@ -25,7 +25,8 @@ from system.command import run_command  # noqa: E402
 from datasets.layout import read_layout  # noqa: E402
 from datasets.loading import Images  # noqa: E402
 from models.checkpoints import gan_config, load_swap_gan  # noqa: E402
-from commands.evaluate import subject_numbers, trials  # noqa: E402
+from commands.evaluate import trials  # noqa: E402
+from commands.trained import subject_numbers  # noqa: E402
 
 
 def peaks(images: Tensor) -> list[float]:

@@ -1,6 +1,4 @@
-"""Predictions of a recognizer as pictures: faces with probability bars and heat maps, boxes in a photograph."""
-
-from __future__ import annotations
+"""Pictures of a recognizer's predictions: faces with probability bars and heat maps, boxes in a photograph."""
 
 from typing import NamedTuple, Sequence
 
@@ -19,7 +17,7 @@ COLORS = ((0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (230, 159
 
 
 class Card(NamedTuple):
-    """A face (3, S, S) in [-1, 1], its heat map (S, S) in [0, 1], probabilities (n,), a caption, and what is true."""
+    """A face (3, S, S) in [-1, 1], its heat map (S, S) in [0, 1], probabilities (n,), caption and true expression."""
 
     face: Tensor
     heat: Tensor
@@ -29,12 +27,12 @@ class Card(NamedTuple):
 
 
 def color_of(expression: int) -> tuple[int, int, int]:
-    """The color of an expression in boxes and timelines."""
+    """Return the color of an expression in bars, boxes and timelines."""
     return COLORS[expression % len(COLORS)]
 
 
 def heat_over_face(face: Tensor, heat: Tensor) -> Tensor:
-    """A face (3, S, S) in [-1, 1] in grey under its heat map (S, S) in [0, 1]: yellow, and red where it is hottest."""
+    """Return a gray face (3, S, S) in [-1, 1] under its heat map (S, S) in [0, 1], which is yellow to red."""
     grey = face.mean(0, keepdim=True).expand(3, -1, -1)
     red = torch.ones_like(heat)
     color = torch.stack([red, 0.9 - 1.7 * (heat - 0.4).clamp(min=0), -0.75 * red])
@@ -42,14 +40,14 @@ def heat_over_face(face: Tensor, heat: Tensor) -> Tensor:
 
 
 def enlarged(image: Tensor, side: int) -> Image.Image:
-    """An image (3, S, S) in [-1, 1] as a picture of a side in pixels."""
+    """Return an image (3, S, S) in [-1, 1] as a picture whose side is given in pixels."""
     return to_picture(F.interpolate(image[None].float(), size=(side, side), mode="bicubic", antialias=True)[0])
 
 
 # --------------------------------------------------------------------------------------------- faces and bars
 
 def cards_picture(cards: Sequence[Card], names: Sequence[str], heads: Sequence[str]) -> Image.Image:
-    """Faces, heat maps and probabilities in two columns under lines of text, the first of them large."""
+    """Draw faces, heat maps and probabilities in two columns under lines of text, of which the first is large."""
     columns = min(COLUMNS, max(1, len(cards)))
     rows = -(-len(cards) // columns)
     height = CAPTION + max(FACE, 18 * len(names) + 4) + GAP
@@ -78,20 +76,20 @@ def _draw_card(picture: Image.Image, draw: ImageDraw.ImageDraw, left: int, top: 
 
 
 def _draw_bars(draw: ImageDraw.ImageDraw, left: int, top: int, card: Card, names: Sequence[str]) -> None:
-    """A bar for each expression; the named one is in color, and a frame marks the true one where it is known."""
+    """Draw a bar for each expression, in color for the predicted one, and a frame around the true one if known."""
     font = ImageFont.load_default(13)
-    word = min(96, max(int(font.getlength(name)) for name in names)) + 10
-    room, step = BARS - word - 58, min(24, (FACE - 4) // len(names) if len(names) < 8 else 18)
-    predicted = int(card.probabilities.argmax())
-    for i, (name, share) in enumerate(zip(names, card.probabilities.tolist())):
+    name_width = min(96, max(int(font.getlength(name)) for name in names)) + 10
+    bar_width, step = BARS - name_width - 58, min(24, (FACE - 4) // len(names) if len(names) < 8 else 18)
+    start, predicted = left + name_width, int(card.probabilities.argmax())
+    for i, (name, probability) in enumerate(zip(names, card.probabilities.tolist())):
         y = top + i * step + step / 2
-        strong = i == predicted
-        draw.text((left + word - 6, y), fitted(name, font, word - 6), INK if strong else FAINT, font, anchor="rm")
-        draw.rectangle((left + word, y - 5, left + word + max(1, round(share * room)), y + 5),
-                       color_of(i) if strong else (190, 197, 204))
-        draw.text((left + word + room + 6, y), f"{100 * share:.1f} %", INK if strong else FAINT, font, anchor="lm")
+        ink = INK if i == predicted else FAINT
+        draw.text((start - 6, y), fitted(name, font, name_width - 6), ink, font, anchor="rm")
+        draw.rectangle((start, y - 5, start + max(1, round(probability * bar_width)), y + 5),
+                       color_of(i) if i == predicted else (190, 197, 204))
+        draw.text((start + bar_width + 6, y), f"{100 * probability:.1f} %", ink, font, anchor="lm")
         if i == card.true:
-            draw.rounded_rectangle((left - 2, y - step / 2 + 1, left + word + room + 52, y + step / 2 - 1), 4,
+            draw.rounded_rectangle((left - 2, y - step / 2 + 1, start + bar_width + 52, y + step / 2 - 1), 4,
                                    outline=color_of(i), width=2)
 
 
@@ -99,16 +97,16 @@ def _draw_bars(draw: ImageDraw.ImageDraw, left: int, top: int, card: Card, names
 
 def with_boxes(photo: Image.Image, boxes: Sequence[tuple[int, int, int, int]], probabilities: Sequence[np.ndarray],
                names: Sequence[str]) -> Image.Image:
-    """A copy of a photograph with a box (left, top, width, height) around each face, its expression and probability.
+    """Return a copy of a photograph with a box (left, top, width, height) around each face and its prediction.
 
-    Several faces are numbered in their order.
+    ``probabilities`` are an array (n,) for each box. Several faces are numbered in their order.
     """
     picture = photo.convert("RGB")
     draw = ImageDraw.Draw(picture)
     line = max(2, round(max(picture.size) / 400))
-    for number, ((left, top, width, height), shares) in enumerate(zip(boxes, probabilities), 1):
-        predicted = int(np.argmax(shares))
-        color, text = color_of(predicted), f"{names[predicted]} {100 * shares[predicted]:.0f} %"
+    for number, ((left, top, width, height), distribution) in enumerate(zip(boxes, probabilities), 1):
+        predicted = int(np.argmax(distribution))
+        color, text = color_of(predicted), f"{names[predicted]} {100 * distribution[predicted]:.0f} %"
         text = f"#{number} {text}" if len(boxes) > 1 else text
         draw.rectangle((left, top, left + width, top + height), outline=color, width=line)
         font = ImageFont.load_default(max(11, round(min(height / 6, max(picture.size) / 40))))

@@ -1,7 +1,5 @@
 """Curves over epochs as inline SVG, in colors that the page around them sets."""
 
-from __future__ import annotations
-
 from html import escape
 from typing import Mapping, NamedTuple, Sequence
 
@@ -14,7 +12,7 @@ WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 300, 176, 58, 288, 34, 146
 
 
 class Line(NamedTuple):
-    """A named line through points."""
+    """A named line through the points (x, y)."""
 
     name: str
     x: Sequence[float]
@@ -22,7 +20,7 @@ class Line(NamedTuple):
 
 
 def chart(title: str, lines: Sequence[Line], level: tuple[str, float] | None = None, unit: str = "") -> str:
-    """Lines over epochs with their last values; ``level`` is a dashed line with its name, such as chance."""
+    """Return lines over epochs with their last values, as SVG; ``level`` names a dashed line, such as chance."""
     values = [value for line in lines for value in line.y] + ([level[1]] if level else [])
     low, high = min(values), max(values)
     low, high = (low - 1, high + 1) if low == high else (low - 0.04 * (high - low), high + 0.04 * (high - low))
@@ -57,9 +55,12 @@ def chart(title: str, lines: Sequence[Line], level: tuple[str, float] | None = N
 
 
 def charts(metrics: Mapping[str, Sequence[tuple[float, float]]], chance: float | None) -> str:
-    """A chart for the accuracies in per cent, and one for each other metric, by its name in the log: (epoch, value)."""
+    """Return a chart of the accuracies in percent, and one of each other metric, as SVG.
+
+    ``metrics`` are points (epoch, value) by the metric's name in the log; ``chance`` is the accuracy of guessing.
+    """
     accuracies = [Line(label, *zip(*metrics[name])) for name, label in ACCURACIES.items() if name in metrics]
     level = ("chance", chance) if chance is not None else None
-    drawn = [chart("accuracy", accuracies, level, " %")] if accuracies else []
-    return "".join([*drawn, *(chart(METRICS.get(name, name), [Line(name, *zip(*points))])
+    first = [chart("accuracy", accuracies, level, " %")] if accuracies else []
+    return "".join([*first, *(chart(METRICS.get(name, name), [Line(name, *zip(*points))])
                               for name, points in metrics.items() if name not in ACCURACIES)])

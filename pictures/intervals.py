@@ -1,6 +1,4 @@
-"""Figures of several groups as dots with their means and intervals, as a picture."""
-
-from __future__ import annotations
+"""The picture of a comparison: the values of several groups with their means and intervals."""
 
 from typing import Sequence
 
@@ -15,9 +13,9 @@ BLUE = (8, 69, 148)
 
 
 def intervals_picture(names: Sequence[str], panels: Sequence[tuple[str, Sequence[Sequence[float]]]]) -> Image.Image:
-    """A row per group, a panel per measure: a ring for each run, a line for the mean, a bar for its 95 % interval.
+    """Draw a row per group and a panel per measure: a ring for each run, a line for the mean, a bar for its interval.
 
-    ``panels`` hold the title of a measure and the figures of each group in per cent.
+    ``panels`` hold the title of a measure and the values of each group in percent; the intervals are 95 % ones.
     """
     left, gap = widest(names, 15) + 40, 60
     size = left + len(panels) * (PANEL + gap), TOP + ROW * len(names) + BOTTOM
@@ -26,15 +24,15 @@ def intervals_picture(names: Sequence[str], panels: Sequence[tuple[str, Sequence
     for i, name in enumerate(names):
         draw.text((SCALE * (left - 26), SCALE * (TOP + (i + 0.5) * ROW + 6)), name, INK, font, anchor="rm")
     for number, (title, groups) in enumerate(panels):
-        _draw_panel(draw, left + number * (PANEL + gap), title, [list(figures) for figures in groups])
+        _draw_panel(draw, left + number * (PANEL + gap), title, groups)
     caption = "ring: a run; line: mean of the runs ± standard deviation; bar: 95 % interval of the mean"
     draw.text((SCALE * left, SCALE * (size[1] - 18)), caption, FAINT, ImageFont.load_default(SCALE * 12), anchor="lm")
     return picture.resize(size, Image.Resampling.LANCZOS)
 
 
-def _draw_panel(draw: ImageDraw.ImageDraw, left: int, title: str, groups: list[list[float]]) -> None:
-    spreads = [Spread.of(figures) for figures in groups]
-    ends = [value for figures, spread in zip(groups, spreads) for value in (*figures, spread.low, spread.high)]
+def _draw_panel(draw: ImageDraw.ImageDraw, left: int, title: str, groups: Sequence[Sequence[float]]) -> None:
+    spreads = [Spread.from_values(values) for values in groups]
+    ends = [end for values, spread in zip(groups, spreads) for end in (*values, spread.low, spread.high)]
     low, high = max(0.0, np.nanmin(ends)), min(100.0, np.nanmax(ends))
     step = next(step for step in (1, 2, 5, 10, 20, 25) if (high - low) / step <= 6)
     low, high = step * np.floor(low / step), step * max(np.ceil(high / step), np.floor(low / step) + 1)
@@ -48,12 +46,12 @@ def _draw_panel(draw: ImageDraw.ImageDraw, left: int, title: str, groups: list[l
     for tick in np.arange(low, high + step / 2, step):
         draw.line((x(tick), SCALE * (TOP - 8), x(tick), SCALE * foot), RULE, SCALE)
         draw.text((x(tick), SCALE * (foot + 14)), f"{tick:g} %", FAINT, small, anchor="mm")
-    for i, (figures, spread) in enumerate(zip(groups, spreads)):
+    for i, (values, spread) in enumerate(zip(groups, spreads)):
         y = SCALE * (TOP + (i + 0.5) * ROW + 6)
         if not np.isnan(spread.low):
             draw.rectangle((x(spread.low), y - SCALE * 6, x(spread.high), y + SCALE * 6), (190, 211, 236))
         draw.line((x(spread.mean), y - SCALE * 11, x(spread.mean), y + SCALE * 11), BLUE, 2 * SCALE)
-        for value in figures:
+        for value in values:
             draw.ellipse((x(value) - SCALE * 4, y - SCALE * 4, x(value) + SCALE * 4, y + SCALE * 4), PAPER, BLUE, SCALE)
         text = f"{spread.mean:.1f}" + ("" if np.isnan(spread.deviation) else f" ± {spread.deviation:.1f}") + " %"
         draw.text((min(x(spread.mean), SCALE * (left + PANEL - 48)), y - SCALE * 20), text, INK, small, anchor="mm")

@@ -1,6 +1,4 @@
-"""Lettering that all pictures share: colors, and text that fits into its place and can be read on its ground."""
-
-from __future__ import annotations
+"""Lettering that all pictures share: colors, and text that fits its place and is legible on its background."""
 
 from typing import Sequence
 
@@ -8,52 +6,52 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 INK, PAPER, FAINT, RULE = (33, 37, 41), (255, 255, 255), (95, 103, 112), (222, 226, 230)
-SMALLEST = 9  # points that can still be read
+SMALLEST = 9  # points that are still legible
 Color = tuple[int, int, int]
 
 
 def contrast(one: Color, other: Color) -> float:
-    """The contrast ratio of two sRGB colors, from 1 to 21, by their relative luminances (WCAG 2.1)."""
-    parts = np.asarray((one, other)) / 255
-    linear = np.where(parts <= 0.03928, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+    """Return the contrast ratio of two sRGB colors, from 1 to 21, by their relative luminances (WCAG 2.1)."""
+    srgb = np.asarray((one, other)) / 255
+    linear = np.where(srgb <= 0.03928, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
     dark, light = sorted(linear @ (0.2126, 0.7152, 0.0722))
     return float((light + 0.05) / (dark + 0.05))
 
 
-def ink_on(ground: Color) -> Color:
-    """Black or white, whichever is easier to read on a color: the contrast is at least 4.58."""
-    return max(((0, 0, 0), PAPER), key=lambda ink: contrast(ink, ground))
+def ink_on(background: Color) -> Color:
+    """Return black or white, whichever is easier to read on a color: the contrast is at least 4.58."""
+    return max(((0, 0, 0), PAPER), key=lambda ink: contrast(ink, background))
 
 
-def fitted(text: str, font: ImageFont.FreeTypeFont, room: float) -> str:
-    """A text, shortened at its front if it is too wide: the end of a file's name says most."""
-    if font.getlength(text) <= room:
+def fitted(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
+    """Return a text, shortened at its front if it is wider than ``width`` pixels: a file name's end tells most."""
+    if font.getlength(text) <= width:
         return text
-    while text and font.getlength("…" + text) > room:
+    while text and font.getlength("…" + text) > width:
         text = text[1:]
     return "…" + text
 
 
-def shrunk(text: str, size: int, room: float) -> ImageFont.FreeTypeFont:
-    """The font of the largest size up to ``size`` in which the widest word of a text is at most ``room`` wide."""
+def fitting_font(text: str, size: int, width: float) -> ImageFont.FreeTypeFont:
+    """Return the font of the largest size up to ``size`` in which no word of a text is wider than ``width`` pixels."""
     fonts = map(ImageFont.load_default, range(size, SMALLEST - 1, -1))
-    return next((font for font in fonts if max(map(font.getlength, text.split() or [""])) <= room),
+    return next((font for font in fonts if max(map(font.getlength, text.split() or [""])) <= width),
                 ImageFont.load_default(SMALLEST))
 
 
-def wrapped(text: str, font: ImageFont.FreeTypeFont, room: float) -> list[str]:
-    """The lines of a text that is broken between words at a width."""
+def wrapped(text: str, font: ImageFont.FreeTypeFont, width: float) -> list[str]:
+    """Return the lines of a text that is broken between words at a width in pixels."""
     lines: list[str] = []
     for word in text.split():
-        if lines and font.getlength(f"{lines[-1]} {word}") <= room:
+        if lines and font.getlength(f"{lines[-1]} {word}") <= width:
             lines[-1] += f" {word}"
         else:
-            lines.append(fitted(word, font, room))
+            lines.append(fitted(word, font, width))
     return lines
 
 
 def widest(texts: Sequence[str], size: int) -> int:
-    """The width in pixels of the widest of some texts."""
+    """Return the width in pixels of the widest of several texts at a font size."""
     font = ImageFont.load_default(size)
     return int(max(map(font.getlength, texts), default=0)) + 1
 

@@ -1,6 +1,4 @@
-"""The confusion matrix as a picture for a paper."""
-
-from __future__ import annotations
+"""The picture of a confusion matrix, fit for a paper."""
 
 from typing import Sequence
 
@@ -8,17 +6,17 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from evaluation.metrics import Report
-from pictures.lettering import FAINT, INK, PAPER, draw_upright, fitted, ink_on, shrunk, widest
+from pictures.lettering import FAINT, INK, PAPER, draw_upright, fitted, fitting_font, ink_on, widest
 
 SHADE, EDGE = (8, 69, 148), (206, 212, 218)
 CELL, TOP, RIGHT, BOTTOM = 104, 92, 32, 96
 
 
 def confusion_picture(report: Report, names: Sequence[str], heading: str, source: str = "") -> Image.Image:
-    """The confusion matrix: a cell holds its share of the row in per cent, and the number of images.
+    """Draw a confusion matrix: a cell holds its share of the row in percent, and the number of images.
 
-    ``names`` are those of the expressions in the order of the matrix; rows are the true expressions. ``source`` says
-    below the ``heading`` which run was tested on which data.
+    ``names`` are those of the expressions in the order of the matrix; rows are the true expressions. ``source``, below
+    the ``heading``, tells which run was tested on which data.
     """
     n, counts = len(names), report.counts.sum(1)
     notes = [f"{count:,} image{'s' * (count != 1)}" for count in counts.tolist()]
@@ -36,7 +34,7 @@ def confusion_picture(report: Report, names: Sequence[str], heading: str, source
         draw.text((left - 14, middle - 10), name, INK, font, anchor="rm")
         draw.text((left - 14, middle + 16), note, FAINT, small, anchor="rm")
         foot = left + (i + 0.5) * CELL, TOP + n * CELL + 22
-        draw.text(foot, name, INK, shrunk(name.replace(" ", "_"), 22, CELL - 6), anchor="mm")
+        draw.text(foot, name, INK, fitting_font(name.replace(" ", "_"), 22, CELL - 6), anchor="mm")
     draw.rectangle((left, TOP, left + n * CELL, TOP + n * CELL), outline=INK, width=2)
     draw.text((left + n * CELL / 2, TOP + n * CELL + 64), "recognized as", INK, font, anchor="mm")
     draw_upright(picture, "true expression", (26, TOP + n * CELL // 2), font)

@@ -1,6 +1,4 @@
-"""A page about a run: one HTML file that needs nothing beside it, for narrow and wide, light and dark screens."""
-
-from __future__ import annotations
+"""The page of a run's report: one HTML file without external files, for narrow and wide, light and dark screens."""
 
 import base64
 from html import escape
@@ -36,7 +34,7 @@ img{max-width:100%;height:auto;border-radius:6px;background:#fff}
 
 
 def page(title: str, note: str, sections: Sequence[tuple[str, str]]) -> str:
-    """The whole page from sections of a heading and HTML."""
+    """Return the whole page from sections, each a heading and its HTML."""
     body = "".join((f"<h2>{escape(heading)}</h2>\n" if heading else "") + f"{content}\n"
                    for heading, content in sections)
     return (f'{HEAD}<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
@@ -46,7 +44,7 @@ def page(title: str, note: str, sections: Sequence[tuple[str, str]]) -> str:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], text_columns: int = 1) -> str:
-    """A table that scrolls in itself on a narrow screen; its first ``text_columns`` are aligned to the left."""
+    """Return a table that scrolls by itself on a narrow screen; its first ``text_columns`` are aligned to the left."""
     def line(row: Sequence[str], tag: str = "td") -> str:
         return "<tr>" + "".join(f'<{tag} class="{"text" if i < text_columns else "figure"}">{escape(cell)}</{tag}>'
                                 for i, cell in enumerate(row)) + "</tr>"
@@ -55,13 +53,13 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], text_columns: int 
 
 
 def verdict(findings: Sequence[str], otherwise: str) -> str:
-    """The findings that speak against a result, or one sentence if there are none."""
+    """Return the findings about a result as HTML, or the sentence ``otherwise`` if there are none."""
     return "".join(f'<p class="verdict bad">{escape(finding[:1].upper() + finding[1:])}.</p>' for finding in findings) \
         or f'<p class="verdict">{escape(otherwise)}</p>'
 
 
 def picture(path: Path, description: str) -> str:
-    """A JPEG or PNG file inside the page."""
+    """Return a JPEG or PNG file as HTML that contains it."""
     kind = "png" if path.suffix == ".png" else "jpeg"
     data = base64.b64encode(path.read_bytes()).decode()
     return f'<img alt="{escape(description)}" src="data:image/{kind};base64,{data}">'

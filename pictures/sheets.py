@@ -1,6 +1,4 @@
-"""Faces in labeled rows and columns: swaps, strips, sheets of persons and expressions, the samples of an epoch."""
-
-from __future__ import annotations
+"""Sheets of faces in labeled rows and columns: swaps, interpolations, persons with expressions, an epoch's samples."""
 
 from typing import Sequence
 
@@ -9,23 +7,24 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from pictures.lettering import FAINT, INK, PAPER, shrunk, widest, wrapped
+from pictures.lettering import FAINT, INK, PAPER, fitting_font, widest, wrapped
 
 SMALLEST_TILE, GAP, LINE = 64, 3, 16
-STRONGEST = 0.6  # the change of a pixel in [-1, 1] from which on a residual is white
+STRONGEST = 0.6  # the change of a pixel in [-1, 1] that is drawn white, as are all larger ones
 Row = Sequence[Tensor | None]
 
 
 def sheet(rows: Sequence[Row], heads: Sequence[str], notes: Sequence[str] = (), title: str = "",
           residuals: bool = False) -> Image.Image:
-    """Rows of images (3, S, S) in [-1, 1], or None for an empty place, under column heads.
+    """Draw rows of images (3, S, S) in [-1, 1], or None for an empty place, under column heads.
 
-    ``notes`` stand at the left of the rows. With ``residuals`` the scale of :func:`residual_picture` stands below.
+    ``notes`` are drawn at the left of the rows. With ``residuals``, the scale of :func:`residual_picture` is drawn
+    below.
     """
     factor, size = -(-SMALLEST_TILE // _side(rows)), 14
     tile = _side(rows) * factor
     left = widest(notes, size) + 14 if notes else GAP
-    fonts = [shrunk(head, 12, tile - 2) for head in heads]
+    fonts = [fitting_font(head, 12, tile - 2) for head in heads]
     lines = [wrapped(head, font, tile - 2) for head, font in zip(heads, fonts)]
     head = (LINE + 12 if title else 0) + LINE * max(map(len, lines)) + 6
     foot = LINE + 14 if residuals else GAP
@@ -54,7 +53,7 @@ def _side(rows: Sequence[Row]) -> int:
 
 
 def _draw_scale(picture: Image.Image, draw: ImageDraw.ImageDraw, y: int) -> None:
-    """The colors of residuals from left to right, between what the first and the last of them mean."""
+    """Draw the colors of residuals from left to right, between the meanings of the first and the last of them."""
     font, change = ImageFont.load_default(13), torch.linspace(0, STRONGEST, 120).expand(1, 3, 12, 120)
     texts = "change of a pixel: none", f"{100 * STRONGEST / 2:.0f} % of the range or more"
     draw.text((GAP + 4, y), texts[0], INK, font, anchor="lm")
@@ -65,12 +64,12 @@ def _draw_scale(picture: Image.Image, draw: ImageDraw.ImageDraw, y: int) -> None
 
 
 def residual_picture(residual: Tensor) -> Tensor:
-    """Residuals (N, 3, S, S) in [-2, 2] as images in [-1, 1]: black for no change, over red and yellow to white."""
+    """Return images in [-1, 1] of residuals (N, 3, S, S) in [-2, 2]: from black for no change over red to white."""
     strength = residual.abs().mean(1, keepdim=True) / STRONGEST
     return torch.cat([(3 * strength - start).clamp(0, 1) for start in (0, 1, 2)], dim=1) * 2 - 1
 
 
 def to_picture(image: Tensor) -> Image.Image:
-    """(3, H, W) in [-1, 1] → PIL image."""
+    """Return an image (3, H, W) in [-1, 1] as a PIL image."""
     pixels = image.float().clamp(-1, 1).add(1).mul(127.5).round().byte()
     return Image.fromarray(np.ascontiguousarray(pixels.permute(1, 2, 0).cpu().numpy()))

@@ -1,6 +1,4 @@
-"""Probabilities over the time of a video, as a picture."""
-
-from __future__ import annotations
+"""The picture of the probabilities over the time of a video."""
 
 from typing import Sequence
 
@@ -15,9 +13,9 @@ PERSONS_SHOWN = 4
 
 def timeline(persons: Sequence[tuple[str, np.ndarray, np.ndarray]], names: Sequence[str], title: str,
              longest_gap: float) -> Image.Image:
-    """Probabilities over time: per person a note, seconds (T,) and probabilities (T, n), a panel each.
+    """Draw a panel for each person, who is given by a note, seconds (T,) and probabilities (T, n).
 
-    A line breaks where nothing is known for more than ``longest_gap`` seconds. Drawn twice as large and reduced.
+    A line breaks in gaps of more than ``longest_gap`` seconds. All is drawn twice as large and reduced.
     """
     scale, width, panel, left, right, top = 2, 1100, 230, 66, 128, 56
     under = 60 if any(note for note, _, _ in persons) else 36
@@ -28,11 +26,11 @@ def timeline(persons: Sequence[tuple[str, np.ndarray, np.ndarray]], names: Seque
     start = min((seconds[0] for _, seconds, _ in persons), default=0.0)
     end = max(max((seconds[-1] for _, seconds, _ in persons), default=1.0), start + 1e-3)
     inner = width - left - right
-    for row, (note, seconds, shares) in enumerate(persons):
+    for row, (note, seconds, probabilities) in enumerate(persons):
         y = top + row * (panel + under)
 
-        def place(t: float, share: float) -> tuple[float, float]:
-            return scale * (left + (t - start) / (end - start) * inner), scale * (y + (1 - share) * panel)
+        def place(t: float, probability: float) -> tuple[float, float]:
+            return scale * (left + (t - start) / (end - start) * inner), scale * (y + (1 - probability) * panel)
 
         for percent in (0, 25, 50, 75, 100):
             a, b = place(start, percent / 100), place(end, percent / 100)
@@ -46,21 +44,21 @@ def timeline(persons: Sequence[tuple[str, np.ndarray, np.ndarray]], names: Seque
         breaks = np.flatnonzero(np.diff(seconds) > longest_gap) + 1
         for part in np.split(np.arange(len(seconds)), breaks):
             for i in range(len(names)):
-                points = [place(t, share) for t, share in zip(seconds[part], shares[part, i])]
+                points = [place(t, p) for t, p in zip(seconds[part], probabilities[part, i])]
                 if len(points) > 1:
                     draw.line(points, color_of(i), 2 * scale, joint="curve")
                 else:
-                    (x, at), = points
-                    draw.ellipse((x - 4, at - 4, x + 4, at + 4), color_of(i))
+                    (dot_x, dot_y), = points
+                    draw.ellipse((dot_x - 4, dot_y - 4, dot_x + 4, dot_y + 4), color_of(i))
         for i, name in enumerate(names):
-            at = scale * (y + 12 + i * min(28, panel // len(names))), scale * (width - right + 16)
-            draw.rectangle((at[1], at[0] - scale * 4, at[1] + scale * 14, at[0] + scale * 4), color_of(i))
-            draw.text((at[1] + scale * 20, at[0]), name, INK, font, anchor="lm")
+            key_x, key_y = scale * (width - right + 16), scale * (y + 12 + i * min(28, panel // len(names)))
+            draw.rectangle((key_x, key_y - scale * 4, key_x + scale * 14, key_y + scale * 4), color_of(i))
+            draw.text((key_x + scale * 20, key_y), name, INK, font, anchor="lm")
     return picture.resize((width, picture.height // scale), Image.Resampling.LANCZOS)
 
 
 def _ticks(start: float, end: float) -> list[float]:
-    """About eight round numbers in a range."""
+    """Return about eight round numbers in a range."""
     rough = (end - start) / 8
     unit = 10 ** np.floor(np.log10(rough))
     step = next(unit * factor for factor in (1, 2, 5, 10) if unit * factor >= rough)

@@ -1,7 +1,5 @@
 """datasets.align: the similarity transform on numbers, the command as typed, YuNet on photographs."""
 
-from __future__ import annotations
-
 import math
 import shutil
 import subprocess
@@ -14,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
-from conftest import command, refused, shared, snapshot
+from conftest import command, refused, shared, snapshot, succeeds
 from datasets import align
 from datasets.aligning.detect import FaceDetector, align_face, align_points
 from datasets.aligning.geometry import (border_mask, eye_tilt, inverse, paste_back, similarity, template, transformed,
@@ -27,18 +25,19 @@ from utils import UserError
 COLORS = {"red": (255, 0, 0), "lime": (0, 255, 0), "blue": (0, 0, 255), "yellow": (255, 255, 0), "cyan": (0, 255, 255)}
 
 
-def run(*words) -> subprocess.CompletedProcess:
-    return command("-m", "datasets.align", *words)
+def run(*argv) -> subprocess.CompletedProcess:
+    return command("-m", "datasets.align", *argv)
 
 
-def motion(angle: float, scale: float, shift) -> numpy.ndarray:
+def similarity_matrix(angle: float, scale: float, shift) -> numpy.ndarray:
+    """Return the matrix (2, 3) of a rotation in degrees, a scale and a shift."""
     cosine, sine = scale * math.cos(math.radians(angle)), scale * math.sin(math.radians(angle))
     return numpy.array([[cosine, -sine, shift[0]], [sine, cosine, shift[1]]])
 
 
 def drawn_face(angle: float, size: int = 300) -> tuple[Image.Image, numpy.ndarray]:
-    """A picture with five colored dots where the points of a tilted face lie."""
-    points = transformed(motion(angle, 0.5, (0, 0)), template(size, 0.3) - size / 2) + size / 2
+    """Return a picture with five colored dots at the points (5, 2) of a face tilted by an angle, and these points."""
+    points = transformed(similarity_matrix(angle, 0.5, (0, 0)), template(size, 0.3) - size / 2) + size / 2
     image = Image.new("RGB", (size, size), "gray")
     for (x, y), color in zip(points, COLORS):
         ImageDraw.Draw(image).ellipse((x - 5, y - 5, x + 5, y + 5), fill=color)
@@ -55,7 +54,7 @@ def points_line(name: str, points: numpy.ndarray) -> str:
 @settings(max_examples=50, deadline=None)
 @given(st.floats(-180, 180), st.floats(0.05, 20), st.floats(-500, 500), st.floats(-500, 500))
 def test_similarity_recovers_known_transforms(angle, scale, x, y):
-    known, points = motion(angle, scale, (x, y)), template(100, 0.2)
+    known, points = similarity_matrix(angle, scale, (x, y)), template(100, 0.2)
     assert numpy.allclose(similarity(points, transformed(known, points)), known, atol=1e-6)
     assert numpy.allclose(transformed(inverse(known), transformed(known, points)), points, atol=1e-6)
 
@@ -63,14 +62,9 @@ def test_similarity_recovers_known_transforms(angle, scale, x, y):
 def test_similarity_is_the_least_squares_optimum_without_reflection():
     source = template(100, 0.2)
     target = source + numpy.random.default_rng(0).normal(0, 5, (5, 2))
-
-    def error(matrix):
-        return ((transformed(matrix, source) - target) ** 2).sum()
-
-    best = similarity(source, target)
-    for x, y in ((-0.5, 0), (0.5, 0), (0, -0.5), (0, 0.5)):
-        assert error(best + [[0, 0, x], [0, 0, y]]) > error(best)
-    assert error(motion(1, 1, (0, 0)) @ numpy.vstack([best, [0, 0, 1]])) > error(best)
+    equations = [row for x, y in source for row in ([x, -y, 1, 0], [y, x, 0, 1])]
+    cosine, sine, right, down = numpy.linalg.lstsq(numpy.array(equations), target.ravel(), rcond=None)[0]
+    assert numpy.allclose(similarity(source, target), [[cosine, -sine, right], [sine, cosine, down]])
     assert numpy.linalg.det(similarity(source, source * (-1, 1))[:, :2]) > 0
     with pytest.raises(ValueError):
         similarity(numpy.ones((5, 2)), target)
@@ -88,24 +82,24 @@ def test_warp_brings_the_points_to_the_template(angle):
     image, points = drawn_face(angle)
     face, matrix = align_points(image, points, 128, 0.3)
     assert face.size == (128, 128)
-    goal = template(128, 0.3)
-    for (x, y), color in zip(goal, COLORS.values()):
+    target = template(128, 0.3)
+    for (x, y), color in zip(target, COLORS.values()):
         assert numpy.abs(numpy.array(face.getpixel((int(x), int(y)))) - color).max() < 40
-    assert numpy.allclose(transformed(matrix, points), goal)
+    assert numpy.allclose(transformed(matrix, points), target)
 
 
 def test_warp_averages_when_it_shrinks():
     stripes = numpy.zeros((512, 512, 3), numpy.uint8)
     stripes[:, ::2] = 255
-    small = numpy.asarray(warp(Image.fromarray(stripes), motion(0, 0.1, (0, 0)), 51))[5:-5, 5:-5]
+    small = numpy.asarray(warp(Image.fromarray(stripes), similarity_matrix(0, 0.1, (0, 0)), 51))[5:-5, 5:-5]
     assert 120 < small.mean() < 135 and small.std() < 10
 
 
 def test_paste_back_restores_the_photograph():
     image, points = drawn_face(20)
     face, matrix = align_points(image, points, 256, 0.3)
-    same = numpy.asarray(paste_back(image, face, matrix), float)
-    assert numpy.abs(same - numpy.asarray(image, float)).mean() < 0.5
+    restored = numpy.asarray(paste_back(image, face, matrix), float)
+    assert numpy.abs(restored - numpy.asarray(image, float)).mean() < 0.5
     white = numpy.asarray(paste_back(image, Image.new("RGB", (256, 256), "white"), matrix))
     x, y = points.mean(0).astype(int)
     assert (white[y, x] == 255).all() and (white[2, 2] == numpy.asarray(image)[2, 2]).all()
@@ -117,22 +111,23 @@ def test_paste_back_restores_the_photograph():
 
 def test_landmarks_tables_and_raf(tmp_path):
     (tmp_path / "p.txt").write_text("a b/c.jpg 10 10 30 10 20 22 12 33 28 33\n")
-    assert Landmarks(tmp_path / "p.txt").of("a b/c.jpg").tolist() == [[10, 10], [30, 10], [20, 22], [12, 33], [28, 33]]
+    points = Landmarks(tmp_path / "p.txt").points_of("a b/c.jpg")
+    assert points.tolist() == [[10, 10], [30, 10], [20, 22], [12, 33], [28, 33]]
     (tmp_path / "train_00001_manu_attri.txt").write_text("10.5\t10\n30\t10\n20\t22\n12\t33\n28\t33\n0\n1\n2\n")
-    assert Landmarks(tmp_path).of("x/train_00001.jpg")[0].tolist() == [10.5, 10]
-    assert Landmarks(tmp_path).of("train_00002.jpg") is None
+    assert Landmarks(tmp_path).points_of("x/train_00001.jpg")[0].tolist() == [10.5, 10]
+    assert Landmarks(tmp_path).points_of("train_00002.jpg") is None
     (tmp_path / "bad.txt").write_text("a.jpg 1 2 3 4 5 6 7 8 9 10\nb.jpg 1 2 x\n")
     with pytest.raises(UserError, match="line 2"):
         Landmarks(tmp_path / "bad.txt")
 
 
-@pytest.mark.parametrize("changed, cause", [
+@pytest.mark.parametrize("change, cause", [
     (lambda p: p[[1, 0, 2, 4, 3]], "in the order left eye, right eye, nose, left mouth corner, right mouth corner;"),
     (lambda p: p[[2, 0, 1, 3, 4]], "in the order nose, right eye, left eye, right mouth corner, left mouth corner;"),
     (lambda p: p[:, ::-1], "with y before x"), (lambda p: p.T.reshape(5, 2), "with all x before all y"),
     (lambda p: p / 300, "shares of the picture's side"), (lambda p: p, None)])
-def test_points_in_another_order_or_unit_are_refused_by_their_likely_cause(tmp_path, changed, cause):
-    faces = [changed(drawn_face(angle)[1]) for angle in (-8, 0, 15)]
+def test_points_in_another_order_or_unit_are_refused_with_the_likely_cause(tmp_path, change, cause):
+    faces = [change(drawn_face(angle)[1]) for angle in (-8, 0, 15)]
     (tmp_path / "p.csv").write_text("image,lx,ly,rx,ry,nx,ny,lmx,lmy,rmx,rmy\n" + "".join(
         f"{i}.jpg," + ",".join(f"{value:.4f}" for value in points.ravel()) + "\n" for i, points in enumerate(faces)))
     if cause is None:
@@ -159,26 +154,25 @@ def landmark_source(tmp_path: Path) -> tuple[Path, Path]:
 def test_the_command_with_landmarks_resumes(tmp_path):
     source, points = landmark_source(tmp_path)
     out = tmp_path / "out"
-    words = (source, out, "--landmarks", points, "--size", 96, "--workers", 2)
-    first = run(*words)
-    assert first.returncode == 0 and "3 of 4 images aligned" in first.stdout, first.stderr
+    argv = source, out, "--landmarks", points, "--size", 96, "--workers", 2
+    assert "3 of 4 images aligned" in succeeds(run(*argv))
     assert (out / "no_face.list").read_text() == "p0/broken.jpg no image\n"
     pictures = [out / f"p{i}" / "face.png" for i in range(3)]
     reference = numpy.asarray(Image.open(pictures[1]), float)
     for path in pictures:
         assert numpy.abs(numpy.asarray(Image.open(path), float) - reference).mean() < 3
-    stamps = [path.stat().st_mtime_ns for path in pictures]
+    times = [path.stat().st_mtime_ns for path in pictures[:2]]
     pictures[2].unlink()
-    assert "(2 of them by an earlier run)" in run(*words).stdout
-    assert [path.stat().st_mtime_ns for path in pictures[:2]] == stamps[:2] and pictures[2].is_file()
+    assert "(2 of them by an earlier run)" in run(*argv).stdout
+    assert [path.stat().st_mtime_ns for path in pictures[:2]] == times and pictures[2].is_file()
     lines = points.read_text().splitlines(keepends=True)
     points.write_text("".join([lines[0], lines[2].replace("p2/", "p1/"), lines[2]]))
-    assert "has changed since; all images are aligned anew" in run(*words).stdout
+    assert "has changed since; all images are aligned anew" in run(*argv).stdout
     assert numpy.abs(numpy.asarray(Image.open(pictures[1]), float) - reference).mean() > 3
     before = snapshot(out)
-    assert "another --size" in refused(run(*words[:4], "--size", 64))
+    assert "another --size" in refused(run(*argv[:4], "--size", 64))
     elsewhere = shutil.copytree(source, tmp_path / "elsewhere")  # the same names, perhaps other faces
-    assert "another source directory" in refused(run(elsewhere, *words[1:]))
+    assert "another source directory" in refused(run(elsewhere, *argv[1:]))
     assert snapshot(out) == before
 
 
@@ -192,22 +186,21 @@ def test_names_with_spaces_keep_their_labels_subjects_and_scenes(tmp_path):
     (source / "images_test.list").write_text("plain.png 1\n")
     (source / "subjects.list").write_text("img 1.png p1 s1\nimg 2.png p2\nplain.png p3\n")
     (source / "expressions.txt").write_text("joy\nneutral\n")
-    words = (source, tmp_path / "out", "--landmarks", tmp_path / "points.txt", "--size", 32)
-    result = run(*words)
-    assert result.returncode == 0, result.stderr
+    argv = source, tmp_path / "out", "--landmarks", tmp_path / "points.txt", "--size", 32
+    assert "subjects.list: 1 lines left out" in succeeds(run(*argv))
     layout = read_layout(tmp_path / "out")
     assert [(s.name, s.label, s.subject, s.scene) for s in layout.split("all")] == [
         ("img 1.png", 0, "p1", "s1"), ("plain.png", 1, "p3", None)]
-    assert Image.open(layout.train[0].path).size == (32, 32) and "subjects.list: 1 lines left out" in result.stdout
+    assert Image.open(layout.train[0].path).size == (32, 32)
     (source / "images.list").write_text("img 1.png\n")
-    assert "images.list, line 1" in refused(run(source, tmp_path / "other", *words[2:]))
-    assert not (tmp_path / "other").exists()  # told before anything is aligned
+    assert "images.list, line 1" in refused(run(source, tmp_path / "other", *argv[2:]))
+    assert not (tmp_path / "other").exists()  # refused before anything is aligned
 
 
 def test_landmarks_of_the_picture_before_its_exif_rotation_are_refused(tmp_path):
     image, points = drawn_face(0)
     exif = Image.Exif()
-    exif[0x0112] = 6        # to be turned by a quarter clockwise
+    exif[0x0112] = 6        # a quarter turn clockwise makes it upright
     (tmp_path / "src").mkdir()
     image.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "src/turned.png", exif=exif)
     assert numpy.array_equal(numpy.asarray(read_picture(tmp_path / "src/turned.png")), numpy.asarray(image))
@@ -217,7 +210,7 @@ def test_landmarks_of_the_picture_before_its_exif_rotation_are_refused(tmp_path)
     assert "before the picture was turned as its EXIF block says" in line
 
 
-@pytest.mark.parametrize("words, message", [
+@pytest.mark.parametrize("argv, message", [
     ("{src} {out}", "--model FILE is needed"), ("{src}/none {out}", "no such directory"),
     ("{src} {src}/p0/out --landmarks {points}", "inside the source"),
     ("{src} {points}/out --landmarks {points}", "is a file"),
@@ -225,16 +218,16 @@ def test_landmarks_of_the_picture_before_its_exif_rotation_are_refused(tmp_path)
     ("{src} {out} --landmarks {points} --size 4", "--size 4"),
     ("{src} {empty}/.. --landmarks {points}", "inside the output"),
     ("{src} {out} --model {points}.onnx", "no such model file")])
-def test_bad_input_writes_nothing(tmp_path, words, message):
+def test_bad_input_writes_nothing(tmp_path, argv, message):
     source, points = landmark_source(tmp_path)
     (tmp_path / "empty").mkdir()
     before = sorted(tmp_path.rglob("*"))
-    places = {"src": source, "out": tmp_path / "out", "points": points, "empty": tmp_path / "empty"}
-    assert message in refused(run(*words.format(**places).split()))
+    paths = {"src": source, "out": tmp_path / "out", "points": points, "empty": tmp_path / "empty"}
+    assert message in refused(run(*argv.format(**paths).split()))
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_detector_without_opencv_or_a_model_says_what_is_needed(monkeypatch, tmp_path):
+def test_a_detector_without_opencv_or_a_model_names_what_is_needed(monkeypatch, tmp_path):
     (tmp_path / "model.onnx").write_bytes(b"nothing of the kind")
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "cv2", None)

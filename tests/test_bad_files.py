@@ -1,6 +1,4 @@
-"""Whatever an option, a JSON file or a checkpoint holds, a command works or ends in one line: no traceback, no hang."""
-
-from __future__ import annotations
+"""Whatever an option, JSON file or checkpoint holds, a command works or ends with one line: no traceback, no hang."""
 
 import contextlib
 import io
@@ -81,7 +79,7 @@ def _mutated(value: Any, draw: random.Random, values: Sequence[Any]) -> Any:
 # --------------------------------------------------------------------------------------------- flags and JSON files
 
 NUMERIC = sorted(name for name, spec in OPTIONS.items() if spec.type in (int, float))
-NOT_ALONE = ["every", "fold", "frames", "judge_epochs", "margin"]  # other modes use them, or with another flag
+NOT_ALONE = ["every", "fold", "frames", "judge_epochs", "margin"]  # used in other modes, or with another flag
 
 
 @cases(140)
@@ -91,9 +89,9 @@ def test_every_numeric_flag(tmp_path, name, word):
     spec = OPTIONS[name]
     valid = spec.default if spec.default is not None else spec.least
     word = str(valid) if word == "valid" else word
-    found: list = []
-    if works_or_is_refused(lambda: found.append(read_config([f"--checkpoint_dir={tmp_path}", f"--{name}={word}"]))):
-        value = found[0].values()[name]
+    configs: list = []
+    if works_or_is_refused(lambda: configs.append(read_config([f"--checkpoint_dir={tmp_path}", f"--{name}={word}"]))):
+        value = configs[0].values()[name]
         value = value[0] if isinstance(value, list) else value
         assert spec.fault_of_one(value) is None and -LARGEST_VALUE <= value <= LARGEST_VALUE
         assert spec.least is None or value >= spec.least
@@ -104,7 +102,7 @@ def test_every_numeric_flag(tmp_path, name, word):
 CONFIG = {"expressions": ["a", "b"], "listed": ["a", "b"], "neutral_name": "b", "image_size": 32, "data_dir": "x",
           "selected_on": "val"}
 ALIGNED = {**vars(Options(32, 0.0, False, 0.6, None, "points")), "source": "photos", "points": "0"}
-JSON_FILES = [  # the file, a valid content, and what reads it from its folder
+JSON_FILES = [  # the file's name, a valid content, and a function that reads it from its folder
     ("options.json", {**DEFAULTS, "attributes": ["a", "b"]},
      lambda folder: read_config(["--restore", "--checkpoint_dir", str(folder)])),
     ("config.json", {**CONFIG, "gan": vars(GANShape(2, 32, 2))},
@@ -128,7 +126,7 @@ def test_changed_json_files(tmp_path, file, seed):
 
 
 @pytest.mark.parametrize("text", ["[" * 100000, '{"a":' * 100000, "9" * 100000, "", "\0", "NaN", "{", "\xff"])
-def test_json_beyond_reason(tmp_path, text):
+def test_extreme_json(tmp_path, text):
     for name, _, read in JSON_FILES:
         (tmp_path / name).write_bytes(text.encode("latin-1"))
         if read is describe:
@@ -145,7 +143,7 @@ def test_options_of_another_program_are_no_run(tmp_path):
 # ------------------------------------------------------------------------------------------- checkpoints of networks
 
 NETWORKS = ["recognizer", "encoder", "decoder", "perceptual"]
-JUDGED = {"expressions": ["a", "b"], "image_size": 32, "images": "x", "content": "y"}
+JUDGE_CONFIG = {"expressions": ["a", "b"], "image_size": 32, "images": "x", "content": "y"}
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +155,7 @@ def networks(tmp_path_factory) -> dict[str, tuple[Path, Callable[[], object]]]:
     save_recognizer(folder / "VGG", recognizer, Encoder(2), 50.0, CONFIG)
     perceptual, judge = folder / "2_max_ckpt.t7", folder / "judge.pth"
     save_checkpoint(perceptual, {"net": on_cpu(VGG(2, 2, 4)), "acc": 1.0, "step": 1, "config": CONFIG})
-    save_judge(judge, ExpressionJudge(2, 32), JUDGED)
+    save_judge(judge, ExpressionJudge(2, 32), JUDGE_CONFIG)
 
     def read_recognizer() -> object:
         return load_recognizer(folder / "VGG", CPU)
@@ -170,26 +168,26 @@ def networks(tmp_path_factory) -> dict[str, tuple[Path, Callable[[], object]]]:
             "decoder": (folder / "model" / "Dec_iter_temp.pth", read_gan),
             "config": (folder / "model" / "config.json", read_gan),
             "perceptual": (perceptual, lambda: read_perceptual(perceptual)),
-            "judge": (judge, lambda: load_judge(judge, JUDGED))}
+            "judge": (judge, lambda: load_judge(judge, JUDGE_CONFIG))}
 
 
 @contextlib.contextmanager
 def replaced(path: Path, content: object, **settings: bool) -> Iterator[None]:
-    """Write other bytes, or another checkpoint, into a file for a while."""
-    whole, buffer = path.read_bytes(), io.BytesIO()
+    """Write other bytes, or another checkpoint, into a file; restore its content at the end."""
+    original, buffer = path.read_bytes(), io.BytesIO()
     if not isinstance(content, bytes):
         torch.save(content, buffer, **settings)
     path.write_bytes(content if isinstance(content, bytes) else buffer.getvalue())
     try:
         yield
     finally:
-        path.write_bytes(whole)
+        path.write_bytes(original)
 
 
 @cases(10)
 @given(st.sampled_from([*NETWORKS, "judge"]), seeds)
 def test_changed_checkpoints(networks, which, seed):
-    """Any of the files, with other types, sizes, nesting, NaN, whole and complex numbers in it."""
+    """Any of the files, with other types, sizes and nesting, NaN, integers and complex numbers in it."""
     path, read = networks[which]
     with replaced(path, mutated(torch.load(path, weights_only=True), seed, [*PLAIN, *TENSORS])):
         works_or_is_refused(read)
@@ -197,19 +195,18 @@ def test_changed_checkpoints(networks, which, seed):
 
 @cases(40)
 @given(st.sampled_from([*NETWORKS, "config"]), st.floats(0, 1), st.integers(0, 7), st.booleans())
-def test_truncated_and_bit_flipped_checkpoints(networks, which, where, bit, cut):
+def test_truncated_and_bit_flipped_checkpoints(networks, which, place, bit, is_truncated):
     path, read = networks[which]
     content = bytearray(path.read_bytes())
-    at = min(int(where * len(content)), len(content) - 1)
-    if not cut:
-        content[at] ^= 1 << bit
-    with replaced(path, bytes(content[:at] if cut else content)):
-        worked = works_or_is_refused(read)
-        assert not (cut and worked and which != "config")
+    position = min(int(place * len(content)), len(content) - 1)
+    content[position] ^= 0 if is_truncated else 1 << bit
+    with replaced(path, bytes(content[:position] if is_truncated else content)):
+        works = works_or_is_refused(read)
+        assert not (is_truncated and works and which != "config")
 
 
 class CreatesAFolder:
-    """A pickle that would run code when it is loaded."""
+    """An object whose pickle runs code when it is loaded."""
 
     def __reduce__(self):
         return os.mkdir, ("created",)
@@ -268,17 +265,17 @@ def test_damaged_training_states(tmp_path, newest, manifest):
     store.newest().write_bytes(content[:int(newest * len(content))])
     if manifest is not None:
         (store.folder / "manifest.json").write_bytes(manifest)
-    found: list[dict] = []
-    if works_or_is_refused(lambda: found.append(store.load())):
-        assert found[0]["step"] == (2 if newest == 1 else 1)
+    states: list[dict] = []
+    if works_or_is_refused(lambda: states.append(store.load())):
+        assert states[0]["step"] == (2 if newest == 1 else 1)
     else:
         assert manifest is not None
 
 
-def test_exploded_networks_are_never_called_good():
-    sound = {"net.weight": torch.ones(3)}
-    assert exploded({"gan": {"generator": sound, "optimizer_g": {"x": torch.tensor(float("nan"))}}}) is None
+def test_exploded_networks_are_reported():
+    finite = {"net.weight": torch.ones(3)}
+    assert exploded({"gan": {"generator": finite, "optimizer_g": {"x": torch.tensor(float("nan"))}}}) is None
     for value in (float("nan"), float("inf"), 1e28, -2 * LARGEST):
-        phase, said = exploded({"perceptual": {"recognizer": {"network": {"w": torch.tensor([0.0, value])}}}})
-        assert phase == "perceptual" and "network: w holds" in said
+        phase, fault = exploded({"perceptual": {"recognizer": {"network": {"w": torch.tensor([0.0, value])}}}})
+        assert phase == "perceptual" and "network: w holds" in fault
     assert fault_of_weights({"w": torch.zeros(1).expand(10 ** 9, 10 ** 3)}) is not None

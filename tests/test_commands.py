@@ -1,11 +1,10 @@
-"""Training and the matrix as a user types them: what they leave, and how they refuse bad input."""
-
-from __future__ import annotations
+"""Training and the matrix as a user types them: the files that they write, and how they reject bad input."""
 
 import csv
 import re
 import shutil
 import subprocess
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy
@@ -14,21 +13,24 @@ import torch
 from PIL import Image
 
 import test_matrix_multi
-from conftest import (EXPRESSIONS, TINY, command, keep_networks, refused, snapshot, succeeds, train_command,
-                      trained)
+from conftest import EXPRESSIONS, TINY, command, keep_networks, refused, snapshot, succeeds, train_command, trained
 from datasets.drawing.data_set import make_dataset
 from datasets.layout import DATA_SETS, read_layout, write_layout
 from options.command_line import build_parser
 from utils import read_json, write_json
 
 
-def matrix(*words: object) -> subprocess.CompletedProcess:
-    return command("test_matrix_multi.py", *words, "--gpu", -1)
+def matrix(*argv: object) -> subprocess.CompletedProcess:
+    return command("test_matrix_multi.py", *argv, "--gpu", -1)
 
 
-# ------------------------------------------------------------------------------------------------- what they leave
+def counts_in(folder: Path) -> list[list[int]]:
+    return read_json(folder / "confusion_matrix.json")["counts"]
 
-def test_a_run_leaves_the_files_of_the_reference_grids_and_all_metrics(finished):
+
+# --------------------------------------------------------------------------------------------------------- results
+
+def test_a_run_writes_the_files_of_the_published_code_grids_and_all_metrics(finished):
     for name in ("Enc", "Dec", "D1", "D2"):
         state = torch.load(finished / "model" / f"{name}_iter_temp.pth", weights_only=True)
         assert all(isinstance(value, torch.Tensor) and value.device.type == "cpu" for value in state.values())
@@ -48,11 +50,11 @@ def test_a_run_leaves_the_files_of_the_reference_grids_and_all_metrics(finished)
     assert speeds == {(phase, "images_per_second") for phase in ("perceptual", "gan", "recognizer")}
 
 
-def test_the_matrix_needs_nothing_but_the_directory_and_shows_every_answer(finished, faces, tmp_path):
+def test_the_matrix_needs_nothing_but_the_directory_and_writes_every_prediction(finished, faces, tmp_path):
     output = succeeds(matrix("--resume_dir", finished / "VGG", "--output_dir", tmp_path))
     report = read_json(tmp_path / "confusion_matrix.json")
     assert report["images"] == 18 and f"accuracy {report['accuracy']:.2f} %" in output
-    assert read_json(finished / "test_result" / "confusion_matrix.json")["counts"] == report["counts"]
+    assert counts_in(finished / "test_result") == report["counts"]
     rows = list(csv.DictReader(open(tmp_path / "predictions.csv")))
     assert list(rows[0]) == ["file", "label", "predicted", *EXPRESSIONS]
     listed = [line.split() for line in (faces / "images_test.list").read_text().splitlines()]
@@ -81,15 +83,15 @@ def test_a_run_knows_its_images_wherever_they_lie(finished, faces, broken, tmp_p
     evaluate = ["--mode", "evaluate", "--restore", "--checkpoint_dir", "run", "--judge_epochs", 1, "--gpu", -1]
     assert "training images are not those of the run in run" in refused(train_command(*evaluate, "--data_dir", "other"))
     assert not (run / "synthesis.json").exists()
-    assert train_command(*evaluate, "--data_dir", "broken").returncode == 0
+    succeeds(train_command(*evaluate, "--data_dir", "broken"))
     assert read_json(run / "synthesis.json")["data_dir"] == str(broken)
-    words = ["--resume_dir", finished / "VGG" / "max_ckpt.t7", "--output_dir", tmp_path / "out"]
-    assert matrix(*words).returncode == 0  # the directory of the file
+    argv = ["--resume_dir", finished / "VGG" / "max_ckpt.t7", "--output_dir", tmp_path / "out"]
+    succeeds(matrix(*argv))  # a file stands for its directory
     faces.rename(tmp_path / "away")
     try:
-        assert "name the directory that they have moved to with --data_dir" in refused(matrix(*words))
+        assert "name the directory that they have moved to with --data_dir" in refused(matrix(*argv))
         other.rename(faces)
-        assert "testing images are not those of the run" in refused(matrix(*words))
+        assert "testing images are not those of the run" in refused(matrix(*argv))
     finally:
         shutil.rmtree(faces, ignore_errors=True)
         (tmp_path / "away").rename(faces)
@@ -101,51 +103,51 @@ def test_the_matrix_knows_the_validation_split_of_the_run(finished, tmp_path, sp
     assert read_json(tmp_path / "confusion_matrix.json")["images"] == images
 
 
-@pytest.mark.parametrize("name, content", [("predictions.csv", "file,rater,label\na.png,me,smile\n"),
-                                           ("confusion_matrix.json", '{"mine": 1}'), ("mistakes.jpg", "mine")])
-def test_the_matrix_overwrites_its_own_results_alone(finished, tmp_path, name, content):
-    words = ["--resume_dir", finished / "VGG", "--output_dir", tmp_path]
-    (tmp_path / name).write_text(content)
-    line = refused(matrix(*words))
-    assert name in line and "--output_dir" in line and ("something else" in line or "move it away" in line)
-    assert snapshot(tmp_path) == {name: content.encode()}
-    (tmp_path / name).unlink()
+def test_the_matrix_overwrites_its_own_results_alone(finished, tmp_path):
+    argv = ["--resume_dir", finished / "VGG", "--output_dir", tmp_path]
+    for name, content in (("predictions.csv", "file,rater,label\na.png,me,smile\n"), ("mistakes.jpg", "mine"),
+                          ("confusion_matrix.json", '{"mine": 1}')):
+        (tmp_path / name).write_text(content)
+        line = refused(matrix(*argv))
+        assert name in line and "--output_dir" in line and ("something else" in line or "move it away" in line)
+        assert snapshot(tmp_path) == {name: content.encode()}
+        (tmp_path / name).unlink()
     (tmp_path / "mistakes.jpg").mkdir()
-    assert "mistakes.jpg: is a directory" in refused(matrix(*words))
+    assert "mistakes.jpg: is a directory" in refused(matrix(*argv))
     (tmp_path / "mistakes.jpg").rmdir()
-    assert [matrix(*words).returncode for _ in range(2)] == [0, 0]
+    for _ in range(2):
+        succeeds(matrix(*argv))
 
 
-def test_the_matrix_reads_the_references_own_files(finished, faces, tmp_path):
-    """PyTorch 1.0's format, DataParallel's prefix, numpy's accuracy, no config."""
-    (tmp_path / "VGG").mkdir()
-    checkpoint = torch.load(finished / "VGG" / "max_ckpt.t7", weights_only=True)
+def test_the_matrix_reads_the_published_codes_own_files(finished, faces, tmp_path):
+    """PyTorch 1.0's format, DataParallel's prefix, a numpy accuracy, no config."""
+    checkpoint, encoder = (torch.load(finished / "VGG" / name, weights_only=True)
+                           for name in ("max_ckpt.t7", "Enc_max.pth"))
     old = {"net": {f"module.{key}": value for key, value in checkpoint["net"].items()}, "acc": numpy.float64(12.5),
            "step": 7}
-    encoder = torch.load(finished / "VGG" / "Enc_max.pth", weights_only=True)
+    (tmp_path / "VGG").mkdir()
     for name, value in (("max_ckpt.t7", old), ("Enc_max.pth", encoder)):
         torch.save(value, tmp_path / "VGG" / name, _use_new_zipfile_serialization=False)
     succeeds(matrix("--data", 2, "--data_dir", faces, "--resume_dir", tmp_path / "VGG", "--output_dir", tmp_path,
                     "--image_size", 32))
-    ours, theirs = (read_json(folder / "confusion_matrix.json") for folder in (tmp_path, finished / "test_result"))
-    assert ours["counts"] == theirs["counts"]
+    assert counts_in(tmp_path) == counts_in(finished / "test_result")
 
 
 def test_the_matrix_of_reordered_expressions_is_that_of_the_run(broken, tmp_path):
-    """images.list numbers the labels; a run with another order of -a must be evaluated in its own."""
+    """images.list numbers the labels; a run with another order of -a must be evaluated in its own order."""
     names, order = broken / "list_attr_x_train.txt", ["neutral", "smile", "disgust"]
     (broken / "expressions.txt").unlink()
-    names.write_text("0\n" + " ".join(EXPRESSIONS) + "\n")  # names the labels, lists nothing
+    names.write_text("0\n" + " ".join(EXPRESSIONS) + "\n")  # names the labels, and lists no images
     trained(broken, tmp_path / "run", "-a", *order)
     names.unlink()
-    assert matrix("--resume_dir", tmp_path / "run" / "VGG", "--output_dir", tmp_path).returncode == 0
-    ours, theirs = (read_json(folder / "confusion_matrix.json") for folder in
-                    (tmp_path, tmp_path / "run" / "test_result"))
-    assert ours["counts"] == theirs["counts"] and ours["expressions"] == order and ours["images"] == 9
+    succeeds(matrix("--resume_dir", tmp_path / "run" / "VGG", "--output_dir", tmp_path))
+    report = read_json(tmp_path / "confusion_matrix.json")
+    assert report["counts"] == counts_in(tmp_path / "run" / "test_result")
+    assert report["expressions"] == order and report["images"] == 9
 
 
-def test_the_matrix_on_another_data_set_reads_that_ones_labels(tmp_path, monkeypatch):
-    """RAF-DB's lists number surprise 0, an MMI recognizer has it last."""
+def test_the_matrix_on_another_data_set_reads_its_labels(tmp_path, monkeypatch):
+    """RAF-DB's lists have surprise as 0, an MMI recognizer has it as the last class."""
     mmi, raf = DATA_SETS[1].expressions, DATA_SETS[3].expressions
     recognizer = SimpleNamespace(config={"listed": list(mmi), "data_dir": str(tmp_path)}, names=list(mmi),
                                  num_classes=6)
@@ -171,8 +173,8 @@ def test_a_sheet_of_other_data_needs_no_validation_split_of_the_run(finished, br
 
 
 @pytest.mark.parametrize("listed", [0, 6])
-def test_without_a_choice_every_image_trains_and_the_last_recognizer_is_kept(broken, tmp_path, listed):
-    """Listed validation images are evaluated nevertheless, and choose nothing."""
+def test_without_selection_every_image_trains_and_the_last_recognizer_is_kept(broken, tmp_path, listed):
+    """Listed validation images are evaluated nevertheless."""
     run, lines = tmp_path / "run", (broken / "images.list").read_text().splitlines(keepends=True)
     if listed:
         (broken / "images_val.list").write_text("".join(lines[:listed]))
@@ -187,13 +189,13 @@ def test_without_a_choice_every_image_trains_and_the_last_recognizer_is_kept(bro
     assert (run / "img" / "epoch_002.jpg").is_file()
 
 
-def test_restore_n_goes_on_behind_epoch_n_with_the_networks_of_then(own):
+def test_restore_n_resumes_after_epoch_n_with_its_networks(own):
     keep_networks(own, 1)
     shutil.rmtree(own / "state")
     rows, best = ((own / "log" / "metrics.csv").read_text(), torch.load(own / "VGG" / "max_ckpt.t7", weights_only=True))
     output = succeeds(train_command("--restore", 1, "--checkpoint_dir", own, "--gpu", -1))
     assert "gan epoch 1" not in output and "gan epoch 2" in output
-    assert "recognizer epoch 1" in output  # the round that is due behind epoch 1 comes first
+    assert "recognizer epoch 1" in output  # the round that is due after epoch 1 comes first
     after = torch.load(own / "VGG" / "max_ckpt.t7", weights_only=True)
     assert after["acc"] >= best["acc"] and (after["step"] > best["step"] or after["acc"] == best["acc"])
     assert (own / "log" / "metrics.csv").read_text().startswith(rows)
@@ -201,26 +203,20 @@ def test_restore_n_goes_on_behind_epoch_n_with_the_networks_of_then(own):
 
 # ------------------------------------------------------------------------------------------------------ bad input
 
-@pytest.mark.parametrize("name, change, words", [
+@pytest.mark.parametrize("name, change, messages", [
     ("images.list", lambda text: text.replace(b"_0002.jpg 1", b"_0002.jpg"), ["line 2", "<file name> <label>"]),
-    ("images.list", lambda text: re.sub(rb".* 3\n", b"", text), ["no training image of squint"]),
-    ("images.list", lambda text: text + b"".join(b"%d.jpg 0\n" % i for i in range(7)),
-     ["7 of 61 listed images", "0.jpg (missing)", "and 2 more"]),
-    ("data/test_0003.jpg", lambda content: b"no image", ["1 of 54 listed images", "test_0003.jpg (no image)"]),
     ("data/train_0005.jpg", lambda content: content[:-200], ["listed images", "train_0005.jpg (cannot be decoded)"]),
     ("images_gan_nature.list", lambda _: b"train_0001_train_0003.jpg 0\n", ["train_0003.jpg is smile", "--neutral"]),
     ("images_test.list", lambda text: re.sub(rb".* [012]\n", b"", text), ["no test image of these expressions"])])
-def test_bad_data_is_refused_before_training(broken, tmp_path, name, change, words):
+def test_bad_data_is_refused_before_training(broken, tmp_path, name, change, messages):
     path = broken / name
     path.write_bytes(change(path.read_bytes() if path.exists() else b""))
     names = [*EXPRESSIONS[:3], "--targets", "any"] if name == "images_test.list" else EXPRESSIONS
     line = refused(train_command("-a", *names, "--data_dir", broken, "--checkpoint_dir", tmp_path / "run", *TINY))
-    assert all(word in line for word in words), line
-    assert not (tmp_path / "run").exists()
+    assert all(message in line for message in messages) and not (tmp_path / "run").exists(), line
 
 
-@pytest.mark.parametrize("options, words", [
-    (["-a", "disgust", "screem", "smile", "squint", "surprise", "neutral"], ["unknown expression screem"]),
+@pytest.mark.parametrize("options, messages", [
     (["--image_size", 48], ["--image_size 48", "multiple of 32"]),
     (["--vgg_width", 8], ["--vgg_width 8", "less than twice"]),
     (["--restore"], ["--restore", "no training state"]),
@@ -229,17 +225,15 @@ def test_bad_data_is_refused_before_training(broken, tmp_path, name, change, wor
     (["--perceptual", "nowhere.t7"], ["--perceptual", "nowhere.t7: no such file"]),
     (["--vgg_init", "imagenet"], ["ImageNet weights only for --vgg_width 64", "--vgg_init none"]),
     (["--batch_size", 0], ["--batch_size 0"]),
-    (["--checkpoint_dir", ""], ["--checkpoint_dir", "must not be empty"]),
-    (["--data_dir", "nowhere"], ["nowhere: no such data directory"])])
-def test_bad_training_options_are_refused(faces, tmp_path, options, words):
+    (["--checkpoint_dir", ""], ["--checkpoint_dir", "must not be empty"])])
+def test_bad_training_options_are_refused(faces, tmp_path, options, messages):
     line = refused(train_command("--data_dir", faces, "--checkpoint_dir", tmp_path / "run", *TINY, *options))
-    assert all(word in line for word in words), line
-    assert not (tmp_path / "run").exists()
+    assert all(message in line for message in messages) and not (tmp_path / "run").exists(), line
 
 
-@pytest.mark.parametrize("name, words", [("nowhere", "no such directory"), ("model", "holds no max_ckpt.t7")])
-def test_a_wrong_resume_dir_is_refused(finished, name, words):
-    assert words in refused(matrix("--resume_dir", finished / name))
+@pytest.mark.parametrize("name, message", [("nowhere", "no such directory"), ("model", "holds no max_ckpt.t7")])
+def test_a_wrong_resume_dir_is_refused(finished, name, message):
+    assert message in refused(matrix("--resume_dir", finished / name))
 
 
 def test_changed_options_are_refused_by_name(finished):
@@ -248,14 +242,14 @@ def test_changed_options_are_refused_by_name(finished):
 
 
 def test_switches_take_both_spellings_of_no():
-    for word, value in (("--no_vgg_loss", False), ("--no-vgg_loss", False), ("--vgg_loss", True)):
-        assert build_parser().parse_args([word]).vgg_loss is value
+    for flag, value in (("--no_vgg_loss", False), ("--no-vgg_loss", False), ("--vgg_loss", True)):
+        assert build_parser().parse_args([flag]).vgg_loss is value
 
 
-def test_flags_of_the_published_code_are_explained_and_an_old_script_goes_on(faces, tmp_path):
+def test_flags_of_the_published_code_are_explained_and_its_scripts_work(faces, tmp_path):
     result = train_command("--data_dir", faces, "--checkpoint_dir", tmp_path / "run", *TINY, "--G_max", 0,
                            "--select_on", "test", "--resume", "--resume_dir", "x", "--VGG", "--vgg_mode", "train")
-    assert result.returncode == 0, result.stderr
+    succeeds(result)
     for flag in ("--resume", "--resume_dir", "--VGG", "--vgg_mode"):
         assert f"note: {flag} has no effect here: " in result.stderr
     assert "raise --G_max" in result.stderr and "  D updated 0 %  " in result.stdout
@@ -271,7 +265,7 @@ FIVE = EXPRESSIONS[:5]
 
 @pytest.fixture(scope="module")
 def expressive(tmp_path_factory):
-    """Drawn faces without their neutral ones: 4 persons to train on and 2 to test on, with 5 expressions each."""
+    """Drawn faces without the neutral ones: 4 persons to train on and 2 to test on, with 5 expressions each."""
     root = tmp_path_factory.mktemp("data") / "faces"
     make_dataset(root, image_size=32, subjects_train=4, subjects_test=2, scenes=1)
     layout = read_layout(root, FIVE)
@@ -284,58 +278,59 @@ def labels_of_targets(generated, faces) -> set[int]:
     return {by_name[line.split()[2]] for line in (generated / "made_from.list").read_text().splitlines()}
 
 
-def test_training_offers_both_ways_in_one_line(expressive, tmp_path):
-    words = ["--data_dir", expressive, "--checkpoint_dir", tmp_path / "run", *TINY]
-    assert refused(train_command(*words)) == (
+def test_training_without_a_neutral_expression_names_both_options(expressive, tmp_path):
+    argv = ["--data_dir", expressive, "--checkpoint_dir", tmp_path / "run", *TINY]
+    assert refused(train_command(*argv)) == (
         f"train.py: {expressive}: no expression is called neutral (disgust scream smile squint surprise) and none is "
         "named; name the one whose faces are targets of synthesis with --neutral NAME, or use the faces of all with "
         "--targets any")
     root = shutil.copytree(expressive, tmp_path / "faces")
     (root / "expressions.txt").write_text("disgust scream smile squint neutral\n")
-    line = refused(train_command(*words, "--data_dir", root, "-a", "smile", "scream"))  # neutral is left out of -a
+    line = refused(train_command(*argv, "--data_dir", root, "-a", "smile", "scream"))  # neutral is left out of -a
     assert "no expression is called neutral (smile scream)" in line and not (tmp_path / "run").exists()
     assert "note: no expression is called neutral: training needs --neutral NAME or --targets any" in succeeds(
         command("-m", "datasets.check", expressive))
 
 
-def test_a_run_with_all_targets_is_used_and_goes_on_without_neutral(expressive, tmp_path):
-    run, made = tmp_path / "run", tmp_path / "made"
+def test_a_run_with_all_targets_is_used_and_resumed_without_neutral(expressive, tmp_path):
+    run, generated = tmp_path / "run", tmp_path / "generated"
     trained(expressive, run, "-a", *FIVE, "--targets", "any")
     for config in (read_json(run / "model" / "config.json"),
                    torch.load(run / "VGG" / "max_ckpt.t7", weights_only=True)["config"]):
         assert config["neutral_name"] is None and config["expressions"] == FIVE
     test = [sample.path for sample in read_layout(expressive).test[:2]]
-    for words in (["generate", "--output", made], ["evaluate", "--judge_epochs", 1], ["grid", "-o", tmp_path / "g.png"],
+    for argv in (["generate", "--output", generated], ["evaluate", "--judge_epochs", 1],
+                  ["grid", "-o", tmp_path / "g.png"],
                   ["test", "--swap_list", 0, 1, "-i", test[0], "-t", test[1], "-o", tmp_path / "swap.png"]):
-        succeeds(train_command("--mode", *words, "--checkpoint_dir", run))
-    layout = read_layout(made)
+        succeeds(train_command("--mode", *argv, "--checkpoint_dir", run))
+    layout = read_layout(generated)
     assert (list(layout.expressions), layout.neutral, layout.counts("test")) == (FIVE, None, [2] * 5)
-    assert labels_of_targets(made, expressive) == set(range(5))
+    assert labels_of_targets(generated, expressive) == set(range(5))
     assert read_json(run / "synthesis.json")["data_dir"] == str(expressive)
     assert Image.open(tmp_path / "swap.png").height >= 32 and Image.open(tmp_path / "g.png").width > 5 * 32
-    assert matrix("--resume_dir", run / "VGG", "--output_dir", tmp_path).returncode == 0
+    succeeds(matrix("--resume_dir", run / "VGG", "--output_dir", tmp_path))
     assert read_json(tmp_path / "confusion_matrix.json")["images"] == 10
     line = refused(train_command("--mode", "generate", "--checkpoint_dir", run, "--targets", "neutral", "--output",
                                  tmp_path / "other"))
     assert "no expression is called neutral" in line and "--targets any" in line
-    assert train_command("--checkpoint_dir", run, "--restore", "--epochs", 2).returncode == 0
+    succeeds(train_command("--checkpoint_dir", run, "--restore", "--epochs", 2))
     assert (run / "img" / "epoch_002.jpg").is_file()
 
 
-def test_an_older_run_keeps_the_last_expression_as_neutral(expressive, tmp_path):
-    run, made = tmp_path / "run", tmp_path / "made"
+def test_a_run_of_an_older_version_keeps_the_last_expression_as_neutral(expressive, tmp_path):
+    run, generated = tmp_path / "run", tmp_path / "generated"
     trained(expressive, run, "--neutral", "surprise")
     write_json(run / "options.json", {**read_json(run / "options.json"), "neutral": None})  # as older versions did
-    succeeds(train_command("--mode", "generate", "--checkpoint_dir", run, "--output", made))
-    assert labels_of_targets(made, expressive) == {4}
-    assert train_command("--checkpoint_dir", run, "--restore", "--epochs", 2).returncode == 0
+    succeeds(train_command("--mode", "generate", "--checkpoint_dir", run, "--output", generated))
+    assert labels_of_targets(generated, expressive) == {4}
+    succeeds(train_command("--checkpoint_dir", run, "--restore", "--epochs", 2))
 
 
 def test_target_only_faces_need_no_neutral_expression(expressive, tmp_path):
     root = shutil.copytree(expressive, tmp_path / "faces")
-    (root / "expressions.txt").write_text("disgust scream smile squint\n")  # surprise, label 4, is in no class now
-    for words in ([], ["--targets", "any"]):
-        assert "4 expressions" in trained(root, tmp_path / f"run{len(words)}", *words)
+    (root / "expressions.txt").write_text("disgust scream smile squint\n")  # surprise, label 4, is in no class
+    for argv in ([], ["--targets", "any"]):
+        assert "4 expressions" in trained(root, tmp_path / f"run{len(argv)}", *argv)
 
 
 def test_a_perceptual_network_near_chance_stops_the_run(tmp_path):
@@ -343,8 +338,8 @@ def test_a_perceptual_network_near_chance_stops_the_run(tmp_path):
     lines = (tmp_path / "faces" / "images.list").read_text().splitlines(keepends=True)
     (tmp_path / "faces" / "images.list").write_text("".join(lines[:66]))
     (tmp_path / "faces" / "images_val.list").write_text("".join(lines[66:]))
-    words = ["--data_dir", tmp_path / "faces", "--checkpoint_dir", tmp_path / "run", *TINY]
-    stopped = train_command(*words, "--perceptual_lr", 0)
+    argv = ["--data_dir", tmp_path / "faces", "--checkpoint_dir", tmp_path / "run", *TINY]
+    stopped = train_command(*argv, "--perceptual_lr", 0)
     assert stopped.returncode == 2 and "near chance" in stopped.stderr and not (tmp_path / "run" / "VGG_loss").exists()
-    assert train_command("--checkpoint_dir", tmp_path / "run", "--restore", "--force", "--gpu", -1).returncode == 0
+    succeeds(train_command("--checkpoint_dir", tmp_path / "run", "--restore", "--force", "--gpu", -1))
     assert (tmp_path / "run" / "VGG_loss" / "6_max_ckpt.t7").is_file()

@@ -1,49 +1,53 @@
-"""Groups of runs compared: paired differences, McNemar's test, the files of a comparison, and what may be pooled."""
-
-from __future__ import annotations
+"""The comparison of groups of runs: paired differences, McNemar's test, its files, and what may be pooled."""
 
 import csv
 import io
-import json
 import shutil
 
 import numpy
 import pytest
 from scipy import stats
 
-from conftest import command, refused
+from conftest import command, refused, succeeds
 from evaluation.comparison import Comparison, Group, McNemar, Paired, RunResult
 from evaluation.metrics import Report
+from utils import read_json, write_json
 
 
-def result(right: int, images: int = 100, shift: int = 0) -> RunResult:
-    """A run that recognizes ``right`` images of the first of two expressions, and all five of the second."""
-    correct = {f"{i}.png": i >= shift and i < shift + right for i in range(images)}
-    return RunResult(Report(numpy.array([[right, images - right], [0, 5]])), correct)
+def result(recognized: int, shift: int = 0) -> RunResult:
+    """Return a run that recognizes so many of 100 images of the first of two expressions, and all five of the other."""
+    correct = {f"{i}.png": shift <= i < shift + recognized for i in range(100)}
+    return RunResult(Report(numpy.array([[recognized, 100 - recognized], [0, 5]])), correct)
 
 
-FIRST = Group("a/slow", {(seed, None): result(right) for seed, right in enumerate((50, 60, 55))})
-OTHER = Group("b_1", {(seed, None): result(right) for seed, right in enumerate((56, 63, 62), start=1)})
+FIRST = Group("a/slow", {(seed, None): result(count) for seed, count in enumerate((50, 60, 55))})
+OTHER = Group("b_1", {(seed, None): result(count) for seed, count in enumerate((56, 63, 62), start=1)})
 
 
 def test_differences_are_those_of_common_seeds():
     paired = Comparison([FIRST, OTHER]).paired(OTHER, "mean class accuracy")
     assert paired.count == 2 and paired.spread.mean == pytest.approx((-4 + 8) / 2 / 2)  # seeds 1 and 2 alone
-    five = Paired.of([1.0, 2, 3, 4, 5], [2.0, 2.5, 5, 4.5, 7])
+    five = Paired.from_values([1.0, 2, 3, 4, 5], [2.0, 2.5, 5, 4.5, 7])
     assert five.p == pytest.approx(stats.ttest_1samp([1, 0.5, 2, 0.5, 2], 0).pvalue)
-    assert numpy.isnan(Paired.of([1.0], [2.0]).p) and Paired.of([1.0, 2], [1.0, 2]).p == 1
-    strangers = Group("c", {(7, None): result(50)})
-    assert Comparison([FIRST, strangers]).paired(strangers, "accuracy") is None
+    assert numpy.isnan(Paired.from_values([1.0], [2.0]).p) and Paired.from_values([1.0, 2], [1.0, 2]).p == 1
+    other_seeds = Group("c", {(7, None): result(50)})
+    assert Comparison([FIRST, other_seeds]).paired(other_seeds, "accuracy") is None
 
 
 def test_mcnemar_counts_images_that_only_one_group_recognizes():
     shifted = Group("c", {(0, None): result(50, shift=10)})
-    found = Comparison([FIRST, shifted]).mcnemar(shifted)
-    assert found == McNemar(10, 10, 100) and found.p == 1
+    mcnemar = Comparison([FIRST, shifted]).mcnemar(shifted)
+    assert mcnemar == McNemar(10, 10, 100) and mcnemar.p == 1
     assert McNemar(1, 9, 50).p == pytest.approx(2 * 11 / 2 ** 10)  # by hand: 0 or 1 of 10, both sides
 
 
-def test_tables_hold_the_same_figures():
+def test_a_group_near_chance_is_named():
+    guessing = Group("guess", {(0, None): RunResult(Report(numpy.full((2, 2), 50)), {})})
+    assert [line for line in Comparison([FIRST, guessing]).as_text().splitlines() if line.startswith("note: ")] == [
+        "note: the mean class accuracy of guess is near chance (50.0 %)"]
+
+
+def test_tables_hold_the_same_values():
     comparison = Comparison([FIRST, OTHER])
     rows = list(csv.DictReader(io.StringIO(comparison.as_csv())))
     assert [row["group"] for row in rows] == ["a/slow"] * 2 + ["b_1"] * 2 and rows[0]["difference"] == ""
@@ -56,14 +60,15 @@ def test_tables_hold_the_same_figures():
 def test_settings_are_compared_and_not_pooled(finished, tmp_path):
     for name, seed, lr in (("A/seed_00", 0, 0.1), ("A/seed_01", 1, 0.1), ("B/seed_00", 0, 0.2), ("B/seed_01", 1, 0.2)):
         shutil.copytree(finished / "VGG", tmp_path / name / "VGG")
-        kept = json.loads((finished / "options.json").read_text())
-        (tmp_path / name / "options.json").write_text(json.dumps({**kept, "seed": seed, "vgg_lr": lr}))
+        options = {**read_json(finished / "options.json"), "seed": seed, "vgg_lr": lr}
+        write_json(tmp_path / name / "options.json", options)
     a, b = ([tmp_path / name / f"seed_0{seed}" for seed in (0, 1)] for name in "AB")
-    words = ["--gpu", -1, "--output_dir", tmp_path / "out"]
-    line = refused(command("test_matrix_multi.py", "--resume_dir", *a, b[0], *words))
+    argv = ["--gpu", -1, "--output_dir", tmp_path / "out"]
+    line = refused(command("test_matrix_multi.py", "--resume_dir", *a, b[0], *argv))
     assert "--vgg_lr 0.1" in line and "--vgg_lr 0.2" in line and "--against" in line and not (tmp_path / "out").exists()
-    compared = command("test_matrix_multi.py", "--resume_dir", *a, "--against", *b, *words)
-    assert compared.returncode == 0, compared.stderr
+    line = refused(command("test_matrix_multi.py", "--resume_dir", *a, "--against", tmp_path / "B", *argv))
+    assert f"holds a series of 2 seeds; name its runs: --against {tmp_path / 'B' / 'seed_*'}" in line
+    output = succeeds(command("test_matrix_multi.py", "--resume_dir", *a, "--against", *b, *argv))
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         f"comparison.{ending}" for ending in ("csv", "png", "tex", "txt")]
-    assert "B against A:" in compared.stdout and "only B is right on 0" in compared.stdout
+    assert "B against A:" in output and "only B is right on 0" in output

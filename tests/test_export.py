@@ -1,6 +1,4 @@
-"""--mode export: the ONNX file gives what the networks give, says how to use it, and is refused where it cannot be."""
-
-from __future__ import annotations
+"""--mode export: the ONNX file computes what the networks compute, tells how to use it, or the export is refused."""
 
 import json
 import sys
@@ -11,25 +9,30 @@ import pytest
 import torch
 from PIL import Image
 
-from conftest import EXPRESSIONS, REPOSITORY, refused, train_command, untrained_run
+from conftest import EXPRESSIONS, REPOSITORY, refused, succeeds, train_command, untrained_run
 from datasets.crops import load_faces
 from models.checkpoints import load_recognizer, load_swap_gan
 from models.swap import Pair
 
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
-    """Networks of the demo's widths and size."""
+    """A run with networks of the demo's widths and size."""
     return untrained_run(tmp_path_factory.mktemp("export") / "run", image_size=64, widths=(16, 8, 256),
                          alignment={"size": 128, "margin": 0.1})
 
 
-def exported(run: Path, path: Path, *words: object):
-    """Return the file as ONNX Runtime opens it."""
+def export(run: Path, *argv: object):
     for package in ("onnx", "onnxscript"):
         pytest.importorskip(package)
+    return train_command("--mode", "export", "--restore", "--checkpoint_dir", run, *argv)
+
+
+def exported(run: Path, path: Path, *argv: object):
+    """Return the exported file as ONNX Runtime opens it."""
     runtime = pytest.importorskip("onnxruntime")
-    result = train_command("--mode", "export", "--restore", "--checkpoint_dir", run, "--output", path, *words)
-    assert result.returncode == 0 and f"wrote {path}" in result.stdout and not result.stderr, result.stderr
+    result = export(run, "--output", path, *argv)
+    assert f"wrote {path}" in succeeds(result) and not result.stderr
     return runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
 
 
@@ -44,19 +47,19 @@ def test_the_exported_recognizer_gives_the_same_probabilities(run, tmp_path):
     assert [(o.name, o.shape) for o in session.get_outputs()] == [("probabilities", ["batch", 6])]
     for count in (1, 2, 7):
         image = images(count, count)
-        said, = session.run(None, {"image": image.numpy()})
-        assert abs(said - trained.recognize(image).numpy()).max() < 1e-4
-    about = session.get_modelmeta().custom_metadata_map
-    assert json.loads(about["expressions"]) == EXPRESSIONS and json.loads(about["image_size"]) == 64
-    assert json.loads(about["alignment"]) == {"size": 128, "margin": 0.1} and "127.5" in about["preprocessing"]
-    # As a program does that has nothing but the file: what the metadata say, with Pillow and numpy.
+        probabilities, = session.run(None, {"image": image.numpy()})
+        assert abs(probabilities - trained.recognize(image).numpy()).max() < 1e-4
+    metadata = session.get_modelmeta().custom_metadata_map
+    assert json.loads(metadata["expressions"]) == EXPRESSIONS and json.loads(metadata["image_size"]) == 64
+    assert json.loads(metadata["alignment"]) == {"size": 128, "margin": 0.1} and "127.5" in metadata["preprocessing"]
+    # As a program that has nothing but the file follows its metadata, with Pillow and numpy:
     picture = Image.open(REPOSITORY / "images" / "smile.jpg")
     picture.draft("RGB", (64, 64))
     pixels = numpy.asarray(picture.convert("RGB").resize((64, 64), Image.Resampling.BICUBIC), numpy.float32)
     pixels = pixels.transpose(2, 0, 1)[None] / 127.5 - 1
-    said, = session.run(None, {"image": pixels})
+    probabilities, = session.run(None, {"image": pixels})
     expected = trained.recognize(load_faces([REPOSITORY / "images" / "smile.jpg"], 64)).numpy()
-    assert abs(said - expected).max() < 1e-4
+    assert abs(probabilities - expected).max() < 1e-4
 
 
 def test_the_exported_swap_gives_the_same_faces(run, tmp_path):
@@ -75,16 +78,14 @@ def test_the_exported_swap_gives_the_same_faces(run, tmp_path):
     assert json.loads(session.get_modelmeta().custom_metadata_map["expressions"]) == EXPRESSIONS
 
 
-@pytest.mark.parametrize("words, said", [
+@pytest.mark.parametrize("argv, message", [
     (["-o", "recognizer.pt"], "must end in .onnx"), (["-o", "images.onnx"], "is a directory"),
     (["--checkpoint_dir", "nowhere"], "nowhere: no such directory"),
     (["--which", "swap", "--restore", 7], "Enc_iter_007.pth is not there")])
-def test_what_cannot_be_exported_is_refused(run, tmp_path, monkeypatch, words, said):
-    for package in ("onnx", "onnxscript"):
-        pytest.importorskip(package)
+def test_what_cannot_be_exported_is_refused(run, tmp_path, monkeypatch, argv, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "images.onnx").mkdir()
-    assert said in refused(train_command("--mode", "export", "--restore", "--checkpoint_dir", run, *words))
+    assert message in refused(export(run, *argv))
 
 
 def test_without_onnx_the_export_is_refused(run, tmp_path, monkeypatch):

@@ -217,7 +217,7 @@ def test_expw(tmp_path, capsys):
     assert layout.expressions == ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
     assert {s.name: s.label for s in layout.split("all")}["x_5_24_0_48_48.png"] == 6
     output = capsys.readouterr().out
-    assert "1 images that are there before" in output and "its box lies outside the picture" in output
+    assert "1 images that are taken already" in output and "its box lies outside the picture" in output
     assert output.splitlines()[-1].endswith("; 31 rows: 28 taken, 3 refused")
 
 
@@ -247,8 +247,8 @@ def test_a_table_without_a_header_loses_no_row(tmp_path, capsys):
 
 def test_landmark_lists_and_aligned_lists_are_read_by_the_same_rules(tmp_path):
     face = "30 40 66 40 48 60 33 78 63 78"
-    points = Landmarks(table(tmp_path / "points.txt", f"P\\One.JPG {face}", f"2_aligned {face}"))
-    assert [points.of(name) is not None for name in ("p/one.jpg", "2.png", "q/one.jpg")] == [True, True, False]
+    points_of = Landmarks(table(tmp_path / "points.txt", f"P\\One.JPG {face}", f"2_aligned {face}")).points_of
+    assert [points_of(name) is not None for name in ("p/one.jpg", "2.png", "q/one.jpg")] == [True, True, False]
     pictures(tmp_path / "d/data", 3)
     table(tmp_path / "d/images.list", "data\\0.png 1", "'1' 0", "2.png 1")
     (tmp_path / "out").mkdir()

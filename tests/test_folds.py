@@ -206,11 +206,11 @@ def test_the_pooled_matrix_is_the_sum_of_the_folds_each_on_its_own_images(whole,
 
 
 def test_mean_deviation_and_interval_by_hand():
-    spread = Spread.of([50.0, 60.0, 70.0])
+    spread = Spread.from_values([50.0, 60.0, 70.0])
     assert (spread.mean, spread.deviation) == (60, 10)
     half = 4.302652729911275 * 10 / 3 ** 0.5  # Student's t of two degrees of freedom at 97.5 %
     assert (spread.low, spread.high) == (pytest.approx(60 - half), pytest.approx(60 + half))
-    assert np.isnan(Spread.of([50.0]).deviation)
+    assert np.isnan(Spread.from_values([50.0]).deviation)
     reports = [Report(np.array([[3, 1], [0, 4]])), Report(np.array([[1, 3], [2, 2]]))]
     pooled = Pooled(["fold_01", "fold_02"], reports)
     assert pooled.report.counts.tolist() == [[4, 4], [2, 6]] and pooled.report.accuracy == 62.5

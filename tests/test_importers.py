@@ -1,9 +1,8 @@
-"""datasets.convert for published data sets without subjects: FER2013, FER+, AffectNet, and all their mistakes."""
-
-from __future__ import annotations
+"""datasets.convert for published data sets without subjects, FER2013, FER+ and AffectNet, and mistakes in them."""
 
 import shutil
 import time
+from argparse import Namespace
 from pathlib import Path
 
 import numpy
@@ -12,8 +11,8 @@ from PIL import Image
 
 from conftest import refused, snapshot
 from datasets import convert
-from datasets.importing.affectnet import read_affectnet
-from test_convert import described, greys, imported, mistake, picture
+from datasets.importing import affectnet
+from test_convert import as_tuples, greys, import_error, import_twice, picture
 
 AFFECTNET = ("neutral", "happy", "sad", "surprise", "fear", "disgust", "anger", "contempt")
 FER2013 = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
@@ -46,10 +45,10 @@ def votes_table(path: Path, usages, votes) -> Path:
 
 def test_fer2013_is_written_as_png_with_the_official_split(tmp_path, capsys):
     table, out = fer_table(tmp_path / "src/fer2013.csv", fer_rows()), tmp_path / "out"
-    layout, left_out = imported(capsys, out, "fer2013", table)
+    layout, left_out = import_twice(capsys, out, "fer2013", table)
     assert layout.expressions == FER2013 and left_out == []
     named = [(f"fer2013_{i:05d}.png", i % 7, None, None) for i in range(28)]
-    assert [described(layout.split(split)) for split in ("train", "val", "test")] == [
+    assert [as_tuples(layout.split(split)) for split in ("train", "val", "test")] == [
         named[:14], named[14:21], named[21:]]
     for i, sample in enumerate(layout.split("all")):
         with Image.open(sample.path) as image:
@@ -58,29 +57,29 @@ def test_fer2013_is_written_as_png_with_the_official_split(tmp_path, capsys):
     convert.main(["fer2013", str(other.parent), "--out", str(tmp_path / "two")])
     assert snapshot(tmp_path / "two") == snapshot(out)
 
-    layout, _ = imported(capsys, tmp_path / "small", "fer2013", table, "--reencode", "32")
+    layout, _ = import_twice(capsys, tmp_path / "small", "fer2013", table, "--reencode", "32")
     with Image.open(layout.train[0].path) as image:
         assert (layout.train[0].name, image.format, image.size) == ("fer2013_00000.jpg", "JPEG", (32, 32))
 
 
-def test_fer2013_replaces_no_image_of_another(tmp_path):
+def test_fer2013_does_not_replace_another_image(tmp_path):
     table, out = fer_table(tmp_path / "src/fer2013.csv", fer_rows()), tmp_path / "out"
     picture(out / "data/fer2013_00003.png", 99)
-    before, words = snapshot(out), ["fer2013", str(table), "--out", str(out)]
-    assert "fer2013_00003.png: another image has this name (1 such)" in refused(lambda: convert.main(words))
+    before, argv = snapshot(out), ["fer2013", str(table), "--out", str(out)]
+    assert "fer2013_00003.png: another image has this name (1 such)" in refused(lambda: convert.main(argv))
     assert snapshot(out) == before
-    convert.main([*words, "--overwrite"])
+    convert.main([*argv, "--overwrite"])
     assert (numpy.asarray(Image.open(out / "data/fer2013_00003.png")) == greys(3)).all()
 
 
-def test_ferplus_takes_what_most_people_saw(tmp_path, capsys):
+def test_ferplus_takes_the_label_with_most_votes(tmp_path, capsys):
     usages = ["Training"] * 12 + ["PublicTest", "PrivateTest"]
     votes = [{FERPLUS[i]: 6, "unknown": 4} for i in range(8)]
     votes += [{"fear": 5, "sadness": 5}, {"unknown": 8, "anger": 2}, {"NF": 10}, {"anger": 4, "fear": 3, "NF": 3},
               {"contempt": 10}, {"disgust": 10}]
     table = fer_table(tmp_path / "fer2013.csv", fer_rows(usages))
     ferplus = votes_table(tmp_path / "fer2013new.csv", usages, votes)
-    layout, left_out = imported(capsys, tmp_path / "out", "fer2013", table, "--ferplus", ferplus)
+    layout, left_out = import_twice(capsys, tmp_path / "out", "fer2013", table, "--ferplus", ferplus)
     assert layout.expressions == FERPLUS
     assert [(s.name, s.label) for s in layout.train + layout.val + layout.test] == [
         *((f"fer2013_{i:05d}.png", i) for i in range(8)), ("fer2013_00011.png", 4), ("fer2013_00012.png", 7),
@@ -93,56 +92,57 @@ def test_ferplus_rows_belong_to_the_images_that_they_name(tmp_path, capsys):
     table = fer_table(tmp_path / "fer2013.csv", fer_rows())
     votes = [{FERPLUS[i % 8]: 10} for i in range(27)] + [{"NF": 10}]
     ferplus = votes_table(tmp_path / "sorted.csv", USAGES, votes)
-    head, *lines = ferplus.read_text().replace("fer0000027.png", "").splitlines()
-    ferplus.write_text("\n".join([head, *reversed(lines)]) + "\n")
-    words = ["fer2013", table, "--ferplus", ferplus]
-    layout, left_out = imported(capsys, tmp_path / "result/out", *words)
+    header, *lines = ferplus.read_text().replace("fer0000027.png", "").splitlines()
+    ferplus.write_text("\n".join([header, *reversed(lines)]) + "\n")
+    argv = ["fer2013", table, "--ferplus", ferplus]
+    layout, left_out = import_twice(capsys, tmp_path / "result/out", *argv)
     assert {s.name: s.label for s in layout.split("all")} == {f"fer2013_{i:05d}.png": i % 8 for i in range(27)}
     assert left_out == ["1 images that no row of FER+ names"]
-    ferplus.write_text("\n".join([head, lines[3], *lines[:3], *lines[4:5], lines[4], *lines[6:]]) + "\n")
-    assert "line 7: the Image name is fer0000004.png, and" in mistake(tmp_path, *words)
+    ferplus.write_text("\n".join([header, lines[3], *lines[:3], *lines[4:5], lines[4], *lines[6:]]) + "\n")
+    assert "line 7: the Image name is fer0000004.png, and" in import_error(tmp_path, *argv)
 
 
 @pytest.mark.parametrize("row, change, message", [
     (4, lambda emotion, pixels, usage: (emotion, pixels + " 7", usage), "line 6: has 2305 pixels, not 48 x 48 = 2304"),
     (4, lambda emotion, pixels, usage: (emotion, pixels.rpartition(" ")[0] + " 256", usage),
-     'line 6: the pixel "256" is no whole number from 0 to 255'),
+     'line 6: the pixel "256" is not a whole number from 0 to 255'),
     (9, lambda emotion, pixels, usage: (7, pixels, usage), 'line 11: the emotion "7" is not one of 0 to 6'),
     (9, lambda emotion, pixels, usage: (emotion, pixels, "Test"),
      'line 11: the Usage "Test" is not one of Training, PublicTest, PrivateTest'),
-    (0, lambda emotion, pixels, usage: (emotion, "1 " * 90000, usage), "line 2: no line of a table")])
+    (0, lambda emotion, pixels, usage: (emotion, "1 " * 90000, usage), "line 2: not a line of a table")])
 def test_a_wrong_row_of_fer2013_is_named(tmp_path, row, change, message):
     rows = fer_rows()
     rows[row] = change(*rows[row])
-    assert f"fer2013.csv, {message}" in mistake(tmp_path, "fer2013", fer_table(tmp_path / "fer2013.csv", rows))
+    assert f"fer2013.csv, {message}" in import_error(tmp_path, "fer2013", fer_table(tmp_path / "fer2013.csv", rows))
 
 
-def test_fer2013_tables_that_are_none(tmp_path):
-    line = mistake(tmp_path, "fer2013", fer_table(tmp_path / "a.csv", fer_rows(), "emotion,pixel,Usage"))
-    assert 'a.csv: has no column "pixels" (it has emotion, pixel, Usage); it must be fer2013.csv' in line
+def test_files_that_are_no_table_of_fer2013(tmp_path):
+    fer_table(tmp_path / "a.csv", fer_rows(), "emotion,pixel,Usage")
     fer_table(tmp_path / "b.csv", fer_rows(["Training"] * 7))
     (tmp_path / "c.csv").write_bytes(b"\xff\xfe\0\0")
     (tmp_path / "d.csv").write_text("")
-    for name, message in (("b.csv", "no images for the test list"), ("c.csv", "not a text file"), ("d.csv", "empty"),
+    for name, message in (("a.csv", 'has no column "pixels" (it has emotion, pixel, Usage); it must be fer2013.csv'),
+                          ("b.csv", "no images for the test list"), ("c.csv", "not a text file"), ("d.csv", "empty"),
                           ("gone.csv", "no such table"), ("", "holds neither fer2013.csv nor icml_face_data.csv")):
-        assert f"{tmp_path / name}: {message}" in mistake(tmp_path, "fer2013", tmp_path / name)
+        assert f"{tmp_path / name}: {message}" in import_error(tmp_path, "fer2013", tmp_path / name)
 
 
 def test_ferplus_mistakes(tmp_path):
     table, ferplus = fer_table(tmp_path / "fer2013.csv", fer_rows()), tmp_path / "fer2013new.csv"
-    votes, words = [{FERPLUS[i % 8]: 10} for i in range(28)], ["fer2013", table, "--ferplus", ferplus]
-    assert "fer2013new.csv: no such table" in mistake(tmp_path, *words)
+    votes, argv = [{FERPLUS[i % 8]: 10} for i in range(28)], ["fer2013", table, "--ferplus", ferplus]
+    assert "fer2013new.csv: no such table" in import_error(tmp_path, *argv)
     for usages, votes, message in (
             (USAGES[1:], votes, f"has 27 rows and {table} 28; they must be the same images"),
             ([USAGES[-1], *USAGES[1:]], votes, "line 2: the Usage is PrivateTest, and Training in"),
-            (USAGES, [*votes[:3], {"fear": "many"}, *votes[4:]], 'line 5: "many" is no number of votes for fear')):
+            (USAGES, [*votes[:3], {"fear": "many"}, *votes[4:]], 'line 5: "many" is not a number of votes for fear')):
         votes_table(ferplus, usages, votes)
-        assert message in mistake(tmp_path, *words)
+        assert message in import_error(tmp_path, *argv)
     ferplus.write_text(ferplus.read_text().replace("contempt", "scorn"))
-    assert 'fer2013new.csv: has no column "contempt"' in mistake(tmp_path, *words)
-    listed = ferplus.rename(tmp_path / "images.list")
-    line = refused(lambda: convert.main(["fer2013", str(table), "--ferplus", str(listed), "--out", str(tmp_path)]))
-    assert "is a file that is read" in line and sorted(tmp_path.iterdir()) == [table, listed]
+    assert 'fer2013new.csv: has no column "contempt"' in import_error(tmp_path, *argv)
+    overwritten = ferplus.rename(tmp_path / "images.list")
+    argv = ["fer2013", str(table), "--ferplus", str(overwritten), "--out", str(tmp_path)]
+    assert "is a file that is read" in refused(lambda: convert.main(argv))
+    assert sorted(tmp_path.iterdir()) == [table, overwritten]
 
 
 # ------------------------------------------------------------------------------------------------- AffectNet
@@ -162,14 +162,14 @@ def test_affectnet_with_annotations_beside_the_images(tmp_path, capsys):
     source, out = affectnet_tree(tmp_path / "src"), tmp_path / "out"
     picture(source / "train_set/images/900.jpg", 900)
     numpy.save(source / "val_set/annotations/901_exp.npy", "3")
-    layout, left_out = imported(capsys, out, "affectnet", source)
+    layout, left_out = import_twice(capsys, out, "affectnet", source)
     assert layout.expressions == AFFECTNET
-    assert sorted(described(layout.train)) == sorted((f"train_{i}.jpg", i % 8, None, None) for i in range(16))
-    assert sorted(described(layout.test)) == sorted((f"test_{i}.jpg", i % 4, None, None) for i in range(500, 516))
+    assert set(as_tuples(layout.train)) == {(f"train_{i}.jpg", i % 8, None, None) for i in range(16)}
+    assert set(as_tuples(layout.test)) == {(f"test_{i}.jpg", i % 4, None, None) for i in range(500, 516)}
     assert layout.val == [] and (out / "data/train_3.jpg").resolve() == source / "train_set/images/3.jpg"
     assert left_out == [f"1 images annotated but missing in {source}/val_set/images", "1 images without an annotation"]
 
-    layout, left_out = imported(capsys, tmp_path / "seven", "affectnet", source, "--classes", 7)
+    layout, left_out = import_twice(capsys, tmp_path / "seven", "affectnet", source, "--classes", 7)
     assert layout.expressions == AFFECTNET[:7] and layout.counts("train") == [2] * 7
     assert "2 images of contempt (--classes 8 takes them)" in left_out
 
@@ -189,9 +189,9 @@ def test_affectnet_with_tables(tmp_path, capsys):
     source = affectnet_tables(tmp_path / "src")
     with open(source / "training.csv", "a") as handle:
         handle.write("9/gone.jpg,1,2,3,4,1\n")
-    layout, left_out = imported(capsys, tmp_path / "out", "affectnet", source)
+    layout, left_out = import_twice(capsys, tmp_path / "out", "affectnet", source)
     assert layout.expressions == AFFECTNET
-    assert sorted(described(layout.train)) == sorted((f"train_{i % 3}_{i}face.jpg", i, None, None) for i in range(8))
+    assert set(as_tuples(layout.train)) == {(f"train_{i % 3}_{i}face.jpg", i, None, None) for i in range(8)}
     assert [(s.name, s.label) for s in layout.test] == [("test_0_33face.jpg", 1), ("test_2_32face.jpg", 0)]
     assert left_out == [f"1 images listed but missing below {source}/Manually_Annotated_Images, e.g. 9/gone.jpg (the "
                         "nearest file: 2/8face.jpg)",
@@ -211,40 +211,41 @@ def test_affectnet_as_its_archives_unpack(tmp_path, capsys):
     (automatic / "automatically_annotated.csv").write_text(  # without a header
         "".join(f"{i % 2}/{i}.jpg,1,2,3,4,1;2,{i}.0,0.1,0.2\n" for i in range(8)))
     for half, count in (("manual", 1), ("automatic", 1), ("both", 2)):
-        layout, _ = imported(capsys, tmp_path / half, "affectnet", source, "--half", half)
+        layout, _ = import_twice(capsys, tmp_path / half, "affectnet", source, "--half", half)
         assert layout.counts("train") == [count] * 8 and layout.counts("test") == [1] * 8
     assert ("train_1_3.jpg", 3) in {(s.name, s.label) for s in layout.train}
     (lists / "training.csv").unlink()
-    assert "--half automatic takes the labels that are there" in mistake(tmp_path, "affectnet", source)
+    assert "--half automatic takes the labels that are there" in import_error(tmp_path, "affectnet", source)
 
 
 def test_wrong_annotations_of_affectnet_are_named_and_run_no_code(tmp_path):
-    class Trap:
+    class Attack:
         def __reduce__(self):
             return Path.touch, (tmp_path / "ran",)
 
     source = affectnet_tree(tmp_path / "src")
     annotation = source / "train_set/annotations/5_exp.npy"
-    for value, message in (("8", '"8", and an expression is one of 0 to 7'), ("joy", '"joy", and an expression'),
-                           (5, "no single text as a NumPy file"), (["1", "2"], "no single text"),
-                           (numpy.array(Trap(), object), "no single text as a NumPy file without pickles"),
-                           ("1" * 5000, "no single text")):
+    for value, message in (("8", 'holds "8", and an expression is one of 0 to 7'), ("joy", 'holds "joy"'),
+                           (5, "not a NumPy file of a single text"), (["1", "2"], "not a NumPy file"),
+                           (numpy.array(Attack(), object), "not a NumPy file of a single text without pickles"),
+                           ("1" * 5000, "not a NumPy file")):
         numpy.save(annotation, value, allow_pickle=True)
-        assert f"{annotation}: holds {message}" in mistake(tmp_path, "affectnet", source)
+        assert f"{annotation}: {message}" in import_error(tmp_path, "affectnet", source)
     assert not (tmp_path / "ran").exists()
     annotation.write_bytes(b"\x93NUMPY\x01\0")
-    assert "5_exp.npy: holds no single text" in mistake(tmp_path, "affectnet", source)
+    assert "5_exp.npy: not a NumPy file" in import_error(tmp_path, "affectnet", source)
     shutil.rmtree(source / "val_set/annotations")
-    assert f"{source}/val_set/annotations is missing" in mistake(tmp_path, "affectnet", source)
+    assert f"{source}/val_set/annotations is missing" in import_error(tmp_path, "affectnet", source)
 
 
 def test_wrong_tables_of_affectnet_are_named(tmp_path):
     source = affectnet_tables(tmp_path / "a", "file,face_x,face_y,face_width,face_height,expression")
-    assert 'training.csv: has no column "subDirectory_filePath"' in mistake(tmp_path, "affectnet", source)
+    assert 'training.csv: has no column "subDirectory_filePath"' in import_error(tmp_path, "affectnet", source)
     source = affectnet_tables(tmp_path / "b", validation=(0, 11))
-    assert 'validation.csv, line 3: the expression "11" is not one of 0 to 10' in mistake(tmp_path, "affectnet", source)
+    line = import_error(tmp_path, "affectnet", source)
+    assert 'validation.csv, line 3: the expression "11" is not one of 0 to 10' in line
     (source / "validation.csv").unlink()
-    assert f"{source}/validation.csv is missing" in mistake(tmp_path, "affectnet", source)
+    assert f"{source}/validation.csv is missing" in import_error(tmp_path, "affectnet", source)
 
 
 def test_affectnet_reads_ten_thousand_annotations_in_seconds(tmp_path):
@@ -254,6 +255,6 @@ def test_affectnet_reads_ten_thousand_annotations_in_seconds(tmp_path):
         shutil.copyfile(annotations / f"{number % 8}_exp.npy", annotations / f"{number}_exp.npy")
         (images / f"{number}.jpg").touch()
     started = time.process_time()
-    found = read_affectnet(source, 8)
+    collection = affectnet.read(Namespace(source=source, out=tmp_path / "out", classes=8, half="manual"))
     assert time.process_time() - started < 2.5
-    assert [sum(s.label == label for s in found.split("train")) for label in range(8)] == [626] * 8
+    assert [sum(s.label == label for s in collection.split("train")) for label in range(8)] == [626] * 8

@@ -1,8 +1,6 @@
-"""Accuracy, precision, recall, F1 and the confusion matrix, by hand; its picture; PSNR, SSIM,
-Fréchet distance; the verdict on a result.
-"""
+"""Metrics of recognizers and images computed by hand or by other libraries, and the verdict on a result."""
 
-from __future__ import annotations
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,103 +8,93 @@ import torch
 
 from evaluation import verdict
 from evaluation.metrics import Predictions, Report, confusion_matrix, frechet_distance, psnr, ssim
-from pictures.matrix import confusion_picture
 
 COUNTS = np.array([[8, 2, 0], [1, 4, 0], [5, 0, 0]])
 
 
 def test_metrics_by_hand():
     counts = confusion_matrix(np.array([0, 0, 1, 2, 2]), np.array([0, 1, 1, 0, 2]), 3)
-    assert counts.tolist() == [[1, 1, 0], [0, 1, 0], [1, 0, 1]]  # the truth in rows
+    assert counts.tolist() == [[1, 1, 0], [0, 1, 0], [1, 0, 1]]  # the rows are the true expressions
     report = Report(COUNTS)
-    assert report.accuracy == pytest.approx(60)
+    assert report.accuracy == pytest.approx(60) and report.mean_class_accuracy == pytest.approx(160 / 3)
     assert report.recall.tolist() == pytest.approx([80, 80, 0])
-    assert report.mean_class_accuracy == pytest.approx(160 / 3)
-    assert report.precision[:2].tolist() == pytest.approx([100 * 8 / 14, 100 * 4 / 6])
-    assert np.isnan(report.precision[2])
+    assert report.precision.tolist() == pytest.approx([100 * 8 / 14, 100 * 4 / 6, np.nan], nan_ok=True)
     assert report.f1.tolist() == pytest.approx([100 * 16 / 24, 100 * 8 / 11, 0])
     assert report.row_percent.tolist() == [[80, 20, 0], [20, 80, 0], [100, 0, 0]]
+    report = Report(np.array([[3, 1], [0, 0]]))  # the mean leaves out an expression without images
+    assert report.mean_class_accuracy == 75 and report.as_dict(["a", "b"])["per_expression"]["b"]["recall"] is None
 
 
-def test_an_expression_without_images_is_left_out_of_the_mean():
-    report = Report(np.array([[3, 1], [0, 0]]))
-    assert report.mean_class_accuracy == 75 and np.isnan(report.recall[1])
-    assert report.as_dict(["a", "b"])["per_expression"]["b"]["recall"] is None
-
-
-def test_text_is_aligned_and_holds_the_figures():
-    text = Report(COUNTS).as_text(["anger", "fear", "a long name"], ["AN", "FE", "AL"])
-    tables = text.split("\n\n")
+def test_tables_are_aligned_and_hold_the_metrics():
+    tables = Report(COUNTS).as_text(["anger", "fear", "a long name"], ["AN", "FE", "AL"]).split("\n\n")
     assert len(tables) == 3
     for table in tables:
         assert len({len(line) for line in table.splitlines() if "rows:" not in line}) == 1
-    assert "    14" not in tables[0] and "57.1" in tables[0] and "–" in tables[0]
+    assert "57.1" in tables[0] and "–" in tables[0]
     assert tables[1].splitlines()[2].split()[-3:] == ["8", "2", "0"]
 
 
-def test_picture_grows_with_the_matrix_and_shades_by_share():
-    picture = confusion_picture(Report(COUNTS), ["anger", "fear", "surprise"], "accuracy 60.0 %")
-    larger = confusion_picture(Report(np.eye(6, dtype=int)), ["anger"] * 6, "accuracy 100 %")
-    assert larger.width - picture.width >= 250 and larger.height - picture.height == 3 * 104
-    pixels = np.asarray(picture.convert("L")).astype(int)
-    cell = pixels[96:106, -32 - 3 * 104 + 8:-32 - 2 * 104 - 8].mean(), pixels[96:106, -32 - 104 + 8:-32 - 8].mean()
-    assert cell[0] < cell[1] - 60  # 80 % is dark, 0 % is paper
+def test_near_chance_is_within_two_standard_deviations_of_guessing():
+    guessing, learned = np.full((2, 2), 50), np.array([[60, 40], [40, 60]])  # the deviation is 3.5 points
+    assert Report(guessing).near_chance and not Report(learned).near_chance
+    assert not Report(np.full((2, 2), 5)).near_chance  # too few images to tell
 
 
-# ------------------------------------------------------------------------------------ of single predictions
+# ---------------------------------------------------------------------------------------------- predictions
 
-def answered(right: np.ndarray, label: np.ndarray, n: int, sure: float = 0.8) -> np.ndarray:
-    """Probabilities (N, n) of answers that are right where it says so, each ``sure`` of itself."""
-    shares = np.full((len(label), n), (1 - sure) / (n - 1))
-    shares[np.arange(len(label)), np.where(right, label, (label + 1) % n)] = sure
-    return shares
+def probabilities(correct: np.ndarray, label: np.ndarray, n: int, confidence: float = 0.8) -> np.ndarray:
+    """Return probabilities (N, n) of predictions with one confidence, which are right where ``correct`` (N,) is."""
+    values = np.full((len(label), n), (1 - confidence) / (n - 1))
+    values[np.arange(len(label)), np.where(correct, label, (label + 1) % n)] = confidence
+    return values
 
 
 def test_intervals_are_those_of_the_binomial_distribution():
-    """4 classes of 100 images, 80 % right: the standard deviation of either accuracy is 2 points."""
-    label, right = np.arange(400) % 4, np.arange(400) // 4 % 5 > 0
-    found = Predictions(label, answered(right, label, 4))
-    assert found.report.accuracy == found.report.mean_class_accuracy == 80
-    for low, high in found.intervals:
+    """4 classes of 100 images, 80 % recognized: the standard deviation of either accuracy is 2 points."""
+    label, correct = np.arange(400) % 4, np.arange(400) // 4 % 5 > 0
+    predictions = Predictions(label, probabilities(correct, label, 4))
+    assert predictions.report.accuracy == predictions.report.mean_class_accuracy == 80
+    for low, high in predictions.intervals:
         assert low == pytest.approx(80 - 1.96 * 2, abs=0.6) and high == pytest.approx(80 + 1.96 * 2, abs=0.6)
-    assert Predictions(label, answered(right, label, 4)).intervals == found.intervals  # the same every time
+    assert Predictions(label, probabilities(correct, label, 4)).intervals == predictions.intervals  # every time
 
 
 def test_pictures_of_one_person_count_as_one_observation():
-    """10 images of each of 40 persons, all right or all wrong: the interval is that of 40, three times as wide."""
+    """10 images of each of 40 persons, all right or all wrong: the interval is that of 40 observations."""
     person = np.arange(400) // 10
-    label, right = np.arange(400) % 2, person % 5 > 0
-    alone, together = (Predictions(label, answered(right, label, 2), group).intervals[0] for group in (None, person))
+    label, correct = np.arange(400) % 2, person % 5 > 0
+    alone, together = (Predictions(label, probabilities(correct, label, 2), group).intervals[0]
+                       for group in (None, person))
     assert together[1] - together[0] == pytest.approx(2 * 196 * (0.16 / 40) ** 0.5, rel=0.1)
     assert together[1] - together[0] > 2.5 * (alone[1] - alone[0])
 
 
-def test_intervals_without_anything_to_draw_from():
+def test_intervals_of_too_few_groups_and_of_rare_expressions():
     label = np.zeros(3, int)
-    assert np.isnan(Predictions(label, answered(label == 0, label, 2), label).intervals).all()
-    alone = Predictions(label[:1], answered(label[:1] == 0, label[:1], 2))
-    assert alone.as_dict(["a", "b"])["accuracy_interval"] == [None, None]
-    assert "accuracy 100.00 % (chance 100.0)   mean class accuracy 100.00 % (chance 100.0)\ncal" in alone.as_text()
-    rare = np.array([0] * 30 + [1])  # often not drawn, and always wrong: 50 % in every resample
-    predictions = Predictions(rare, answered(rare == 0, rare, 2))
+    assert np.isnan(Predictions(label, probabilities(label == 0, label, 2), label).intervals).all()
+    single = Predictions(label[:1], probabilities(label[:1] == 0, label[:1], 2))
+    assert single.as_dict(["a", "b"])["accuracy_interval"] == [None, None]
+    assert "accuracy 100.00 % (chance 100.0)   mean class accuracy 100.00 % (chance 100.0)\ncal" in single.as_text()
+    rare = np.array([0] * 30 + [1])  # often not resampled, and always wrong: 50 % in every resample
+    predictions = Predictions(rare, probabilities(rare == 0, rare, 2))
     assert predictions.intervals[1] == (50, 50)
     assert "chance 96.8" in predictions.as_text() and "resampling 31 images" in predictions.as_text()
 
 
 def test_calibration_error_by_hand():
-    """10 answers at 90 % of which 7 are right, 10 at 60 % of which 6 are: (10·0.2 + 10·0) / 20."""
-    label = np.zeros(20, int)
-    right = np.array([True] * 7 + [False] * 3 + [True] * 6 + [False] * 4)
-    shares = np.concatenate([answered(right[:10], label[:10], 2, 0.9), answered(right[10:], label[10:], 2, 0.6)])
-    assert Predictions(label, shares).calibration_error == pytest.approx(10)
-    certain = Predictions(label, answered(label == 0, label, 2, 1.0))
-    assert certain.calibration_error == pytest.approx(0) and certain.intervals == ((100, 100), (100, 100))
-    assert certain.as_dict(["a", "b"])["expected_calibration_error"] == 0
+    """10 predictions at 90 % of which 7 are right, 10 at 60 % of which 6 are: (10·0.2 + 10·0) / 20."""
+    label, correct = np.zeros(20, int), np.repeat([True, False, True, False], [7, 3, 6, 4])
+    values = np.concatenate([probabilities(correct[part], label[part], 2, confidence)
+                             for part, confidence in ((slice(10), 0.9), (slice(10, 20), 0.6))])
+    assert Predictions(label, values).calibration_error == pytest.approx(10)
+    certain = Predictions(label, probabilities(label == 0, label, 2, 1.0))
+    assert certain.intervals == ((100, 100), (100, 100))
+    assert certain.as_dict(["a", "b"])["expected_calibration_error"] == certain.calibration_error == 0
 
 
-# ---------------------------------------------------------------------------------------------- of pictures
+# --------------------------------------------------------------------------------------------------- images
 
-def test_psnr_is_that_of_the_hand_and_ssim_that_of_scikit_image():
+def test_psnr_is_that_by_hand_and_ssim_that_of_scikit_image():
     assert psnr(torch.zeros(1, 3, 4, 4), torch.full((1, 3, 4, 4), 0.2)).item() == pytest.approx(20)  # 4 / 0.04
     random = torch.Generator().manual_seed(0)
     image = torch.nn.functional.interpolate(torch.rand(4, 3, 8, 8, generator=random) * 2 - 1, size=(40, 40))
@@ -133,34 +121,23 @@ def test_frechet_distance_of_known_distributions():
     assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-6)
 
 
-def test_near_chance_is_within_two_standard_deviations_of_guessing():
-    guessing, learned = np.full((2, 2), 50), np.array([[60, 40], [40, 60]])  # deviation 3.5 points
-    assert Report(guessing).near_chance and not Report(learned).near_chance
-    assert not Report(np.full((2, 2), 5)).near_chance  # too few images to tell
-
-
 # -------------------------------------------------------------------------------------------------- the verdict
 
-NAMES = ["anger", "joy", "calm"]
 LABEL = np.arange(90) % 3
 
 
-def findings(predicted: np.ndarray) -> list[str]:
-    """The verdict on 90 images, 30 of each of three expressions."""
-    return verdict.of_predictions(Predictions(LABEL, np.eye(3)[predicted]), NAMES)
+@pytest.mark.parametrize("predicted, finding", [
+    (LABEL, None), (np.random.default_rng(0).integers(3, size=90), "not shown to be better than chance (33.3 %)"),
+    (np.where(np.arange(90) < 80, 1, LABEL), "92 % of its predictions are joy"),
+    (np.where(LABEL == 2, 1, LABEL), "never predicts calm")])
+def test_predictions_near_chance_or_nearly_constant_are_found(predicted, finding):
+    findings = verdict.of_predictions(Predictions(LABEL, np.eye(3)[predicted]), ["anger", "joy", "calm"])
+    assert len(findings) == (finding is not None) and all(finding in text for text in findings)
 
 
-def test_a_result_near_chance_or_nearly_constant_is_found():
-    random = np.random.default_rng(0)
-    assert findings(LABEL) == []
-    guessed, = findings(random.integers(3, size=90))
-    assert "not shown to be better than chance (33.3 %)" in guessed
-    constant, = findings(np.where(np.arange(90) < 80, 1, LABEL))
-    assert "92 % of its predictions are joy" in constant
-    never, = findings(np.where(LABEL == 2, 1, LABEL))
-    assert "never names calm" in never
-    rare = Predictions(np.zeros(50, int), answered(np.ones(50, bool), np.zeros(50, int), 2))
-    assert not any("predictions are" in finding for finding in verdict.of_predictions(rare, NAMES))  # all are anger
+def test_one_expression_of_all_images_is_no_constant_prediction():
+    anger = Predictions(np.zeros(50, int), probabilities(np.ones(50, bool), np.zeros(50, int), 2))
+    assert not any("predictions are" in finding for finding in verdict.of_predictions(anger, ["anger", "joy"]))
 
 
 def test_weak_judges_and_few_validation_images_are_found():
@@ -168,3 +145,11 @@ def test_weak_judges_and_few_validation_images_are_found():
     assert verdict.of_selection(50) == verdict.of_selection(0) == []
     assert "24 validation images, of which one is 4.2 points" in verdict.of_selection(24)[0]
     assert verdict.of_checkpoint(-1, 6) == verdict.of_checkpoint(25, 6) == [] != verdict.of_checkpoint(24.9, 6)
+
+
+@pytest.mark.parametrize("transfer, gain, judge, expected", [
+    (90, 2.5, 90, []), (90, float("nan"), 90, []), (90, -0.1, 90, ["not nearer to the true pictures"]),
+    (20, 2.5, 90, ["20.0 % of the swaps", "chance (16.7 %)"]), (20, 2.5, 30, [])])
+def test_a_gan_that_has_learned_nothing_is_found(transfer, gain, judge, expected):
+    findings = verdict.of_swaps(SimpleNamespace(transfer=transfer, psnr_gain=gain, judge_accuracy=judge), 6)
+    assert len(findings) == bool(expected) and all(part in text for text in findings for part in expected)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import REPOSITORY, cases, fill, refused, snapshot, succeeds, train_command
-from commands.generate import Names, copied, named_pairs
+from commands.generate import UniqueNames, copy_image, named_pairs
 from datasets import align, check, convert
 from datasets.layout import Sample
 from datasets.loading import Images
@@ -35,7 +35,7 @@ def test_generate_again_gives_the_same_and_continues_after_a_kill(finished, tmp_
 def test_a_copy_of_another_data_set_is_replaced(tmp_path):
     fill(tmp_path / "out", "data/real_a.jpg")
     (tmp_path / "a.jpg").write_bytes(b"an image")
-    copied(Sample("a.jpg", 0, tmp_path / "a.jpg"), tmp_path / "out", "real_a.jpg")
+    copy_image(Sample("a.jpg", 0, tmp_path / "a.jpg"), tmp_path / "out", "real_a.jpg")
     assert (tmp_path / "out" / "data" / "real_a.jpg").read_bytes() == b"an image"
 
 
@@ -43,7 +43,7 @@ def test_images_that_differ_in_their_ending_get_two_names(tmp_path):
     names = "a.png", "a.jpg", "t.jpg", "A.jpg", "x" * 240 + ".jpg"
     samples = [Sample(name, int(name == "t.jpg"), tmp_path / name) for name in names]
     pairs = numpy.array([(0, 2), (1, 2), (3, 2), (0, 2), (4, 2)])
-    named = [sample.name for sample in named_pairs(tmp_path, samples, pairs, Names()).values()]
+    named = [sample.name for sample in named_pairs(tmp_path, samples, pairs, UniqueNames())[0]]
     assert named[:3] == ["a_t.jpg", "a_t-2.jpg", "A_t-3.jpg"] and len(named) == 4 and len(named[3]) < 100
 
 
@@ -109,7 +109,7 @@ def test_aligned_faces_do_not_go_among_foreign_files(faces, tmp_path):
     foreign = fill(out, "a.jpg", "notes.txt")
     argv = [str(photos), str(out), "--landmarks", str(points), "--workers", "1"]
     for flags in ([], ["--overwrite"]):
-        assert "holds something else" in refused(lambda: align.main([*argv, *flags]))
+        assert "holds other files already" in refused(lambda: align.main([*argv, *flags]))
     assert snapshot(out) == foreign
 
 

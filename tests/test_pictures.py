@@ -1,15 +1,22 @@
-"""Pictures: places of tiles, the scale of residuals, and lettering that can be read."""
+"""Pictures: tiles, residuals and lettering of sheets, the matrix, cards, heat maps, boxes, timelines and charts."""
 
-from __future__ import annotations
+import re
 
 import numpy
+import pytest
 import torch
+from PIL import Image
 
+from evaluation.metrics import Report
+from pictures.cards import Card, cards_picture, color_of, heat_over_face, with_boxes
+from pictures.curves import Line, chart
 from pictures.lettering import FAINT, INK, PAPER, contrast, ink_on
+from pictures.matrix import confusion_picture
 from pictures.sheets import residual_picture, sheet
+from pictures.timelines import timeline
 
 
-def test_tiles_stand_under_their_heads_and_are_not_enlarged_without_need():
+def test_tiles_are_drawn_under_their_heads_and_enlarged_only_if_they_are_small():
     red, blue = (torch.tensor(color).view(3, 1, 1).expand(3, 80, 80) for color in ((1.0, -1, -1), (-1.0, -1, 1)))
     picture = numpy.asarray(sheet([[red, None], [blue, red]], ["one", "two"], ["first", "second"]))
     assert picture.shape[0] == 16 + 6 + 2 * 83 + 3
@@ -25,8 +32,65 @@ def test_residuals_are_black_at_no_change_and_white_at_the_end_of_the_scale():
     assert colors == [[0, 0, 0], [1, 0, 0], [1, 1, 1], [1, 1, 1], [1, 1, 1]]
 
 
-def test_lettering_has_enough_contrast_on_every_ground():
+def test_lettering_has_enough_contrast_on_every_background():
     assert contrast((0, 0, 0), PAPER) == 21 and round(contrast((119, 119, 119), PAPER), 2) == 4.48
-    grounds = [(r, g, b) for r in range(0, 256, 15) for g in range(0, 256, 15) for b in range(0, 256, 15)]
-    assert min(contrast(ink_on(ground), ground) for ground in grounds) >= 4.5
+    backgrounds = [(r, g, b) for r in range(0, 256, 15) for g in range(0, 256, 15) for b in range(0, 256, 15)]
+    assert min(contrast(ink_on(background), background) for background in backgrounds) >= 4.5
     assert min(contrast(ink, PAPER) for ink in (INK, FAINT)) >= 4.5
+
+
+def test_the_matrix_grows_with_its_classes_and_shades_by_share():
+    counts = numpy.array([[8, 2, 0], [1, 4, 0], [5, 0, 0]])
+    picture = confusion_picture(Report(counts), ["anger", "fear", "surprise"], "accuracy 60.0 %")
+    larger = confusion_picture(Report(numpy.eye(6, dtype=int)), ["anger"] * 6, "accuracy 100 %")
+    assert larger.width - picture.width >= 250 and larger.height - picture.height == 3 * 104
+    row = numpy.asarray(picture.convert("L")).astype(int)[96:106]
+    first, last = row[:, -32 - 3 * 104 + 8:-32 - 2 * 104 - 8].mean(), row[:, -32 - 104 + 8:-32 - 8].mean()
+    assert first < last - 60  # 80 % is dark, 0 % is white
+
+
+def test_a_card_shows_a_bar_for_each_expression():
+    card = Card(torch.zeros(3, 16, 16), torch.zeros(16, 16), numpy.array([0.25, 0.75]), "x" * 300, true=0)
+    picture = numpy.asarray(cards_picture([card], ["anger", "joy"], ["one face"])).astype(int)
+    lengths = [(abs(picture - color).sum(2) == 0).sum(1).max() for color in ((190, 197, 204), color_of(1))]
+    assert lengths[1] - 1 == pytest.approx(3 * (lengths[0] - 1), abs=3)
+
+
+def test_heat_colors_only_the_hot_places():
+    face = torch.rand(3, 8, 8) * 2 - 1
+    gray = face.mean(0).expand(3, -1, -1)
+    torch.testing.assert_close(heat_over_face(face, torch.zeros(8, 8)), gray)
+    heat = torch.zeros(8, 8)
+    heat[2, 3] = 1
+    red, green, blue = heat_over_face(face, heat)[:, 2, 3]
+    assert red > 0.5 and green < 0.2 and blue < 0
+    assert torch.equal(heat_over_face(face, heat)[:, 5], gray[:, 5])
+
+
+def test_boxes_leave_the_rest_of_the_photograph():
+    photo = Image.new("RGB", (400, 300), "white")
+    copy = with_boxes(photo, [(100, 100, 80, 80)], [numpy.array([0.1, 0.9])], ["anger", "joy"])
+    pixels = numpy.asarray(copy)
+    assert tuple(pixels[140, 100]) == color_of(1) and (pixels[200:] == 255).all() and (pixels[:60] == 255).all()
+    assert (pixels[110:170, 110:170] == 255).all() and (numpy.asarray(photo) == 255).all()
+    edges = with_boxes(photo, [(-20, -10, 500, 400), (380, 290, 30, 30)], [numpy.array([0.5, 0.5])] * 2, ["a", "b"])
+    assert edges.size == (400, 300)
+
+
+def test_a_timeline_draws_each_line_in_its_color_and_breaks_it_in_gaps():
+    seconds = numpy.array([0.0, 1, 2, 8, 9, 10])
+    persons = [("", seconds, numpy.array([[0.9, 0.1]] * 6))]
+    picture = numpy.asarray(timeline(persons, ["anger", "joy"], "title", 2.0)).astype(int)
+    assert picture.shape == (56 + 230 + 36, 1100, 3)
+    columns = [66 + round(t / 10 * (1100 - 66 - 128)) for t in (1, 5, 9)]
+    drawn = [[(abs(picture[56:286, x] - color_of(i)).sum(1) < 60).any() for i in (0, 1)] for x in columns]
+    assert drawn == [[True, True], [False, False], [True, True]]
+
+
+def test_a_chart_places_its_points():
+    svg = chart("loss", [Line("loss", (1, 2, 3), (4.0, 2.0, 0.0))])
+    points = [tuple(map(float, point.split(","))) for point in re.search('points="(.*?)"', svg)[1].split()]
+    (x0, y0), (x1, y1), (x2, y2) = points
+    assert x1 - x0 == pytest.approx(x2 - x1) and y1 - y0 == pytest.approx(y2 - y1) and y0 < y2  # it falls
+    assert "points=\"173.0,90.0\"" in chart("one", [Line("one", (1,), (5.0,))])  # a single epoch is in the middle
+    assert "&lt;b&gt;" in chart("<b>", [Line("x", (1,), (1.0,))])

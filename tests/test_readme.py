@@ -1,6 +1,4 @@
-"""The READMEs are true: their flags are those of the commands, their commands parse, their example runs."""
-
-from __future__ import annotations
+"""The READMEs are true: the flags that they name exist, their commands parse, and their example runs."""
 
 import argparse
 import importlib
@@ -27,32 +25,30 @@ def parser_of(command: str) -> argparse.ArgumentParser:
 
 
 def flags_of(parser: argparse.ArgumentParser) -> set[str]:
-    kinds = [action.choices.values() for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
-    return {flag for each in (parser, *(kind for choices in kinds for kind in choices))
-            for flag in each._option_string_actions}
+    subparsers = [subparser for action in parser._actions if isinstance(action, argparse._SubParsersAction)
+                  for subparser in action.choices.values()]
+    return {flag for each in (parser, *subparsers) for flag in each._option_string_actions}
 
 
 def shown_commands() -> list[tuple[str, list[str]]]:
-    """Every command of ours that a README shows: its name and the words behind it."""
-    found = []
+    """Return every command of this repository that a README shows: its name and its arguments."""
+    commands = []
     for readme in READMES:
         for line in re.findall(r"^    (.*python (?:-m )?(?:train|test_matrix|datasets).*)$", readme.read_text(), re.M):
             for part in line.split("&&"):
-                words = shlex.split(part)
-                names = [word for word in words if word in COMMANDS]
-                if names:
-                    found.append((names[0], words[words.index(names[0]) + 1:]))
-    return found
+                argv = shlex.split(part)
+                commands += [(name, argv[argv.index(name) + 1:]) for name in argv if name in COMMANDS][:1]
+    return commands
 
 
-def test_the_commands_shown_are_commands():
+def test_the_commands_in_the_readmes_parse():
     commands = shown_commands()
     assert {name for name, _ in commands} == set(COMMANDS) and len(commands) > 20
-    for name, words in commands:
-        parser_of(name).parse_args([word for word in words if word != "..."])
+    for name, argv in commands:
+        parser_of(name).parse_args([word for word in argv if word != "..."])
 
 
-def test_every_flag_that_is_named_exists():
+def test_every_flag_in_the_readmes_exists():
     known = set().union(*(flags_of(parser_of(name)) for name in COMMANDS))
     known |= {"--no_<flag>", "--dist", "--hostile-cases", "--compile", "--nproc_per_node", "--standalone", "--nnodes",
               "--node_rank", "--master_addr", "--master_port", "--max_restarts"}  # pytest and torchrun have flags, too
@@ -62,13 +58,13 @@ def test_every_flag_that_is_named_exists():
 
 
 @pytest.mark.parametrize("name", ["align", "check", "convert", "synthetic"])
-def test_every_flag_of_the_data_commands_is_told(name):
+def test_every_flag_of_the_data_commands_is_described(name):
     text = READMES[1].read_text()
     flags = {flag for flag in flags_of(parser_of(f"datasets.{name}")) if flag.startswith("--") and flag != "--help"}
     assert flags and not [flag for flag in flags if not re.search(re.escape(flag) + r"[`, ]", text)]
 
 
-def test_links_lead_somewhere_and_nothing_is_left_to_fill_in():
+def test_links_lead_to_files_and_no_placeholder_is_left():
     for readme in READMES:
         text = readme.read_text()
         links = re.findall(r"\]\(([^)#:]+)[^):]*\)", text)

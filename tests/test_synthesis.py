@@ -1,8 +1,5 @@
-"""Measuring, drawing and writing the swaps of a run: the judge, the metrics, --mode evaluate, grid and generate."""
+"""The swaps of a run measured, drawn and written: the judge, the metrics, --mode evaluate, grid and generate."""
 
-from __future__ import annotations
-
-import json
 import math
 from pathlib import Path
 
@@ -11,16 +8,18 @@ import pytest
 import torch
 from PIL import Image
 
-from conftest import EXPRESSIONS, REPOSITORY, fill, refused, train_command, trained
+from commands.evaluate import all_swaps
+from commands.grid import choose_samples
+from commands.trained import subject_numbers
+from conftest import EXPRESSIONS, REPOSITORY, fill, refused, succeeds, train_command, trained
 from datasets.layout import Sample, read_layout
 from evaluation.judge import ExpressionJudge, blurred, disturbed, shifted, train_judge
 from evaluation.metrics import frechet_distance
+from evaluation.synthesis import Gallery, Trial, evaluate_synthesis, nearest_subject, small_pixels, with_expressions
 from models.swap import Pair
-from options.recipes import GANShape
 from models.swap_gan import SwapGAN
-from evaluation.synthesis import Gallery, Trial, evaluate_synthesis, expressions_of, nearest_subject, shrunk
-from commands.evaluate import all_swaps, subject_numbers
-from commands.grid import choose
+from options.recipes import GANShape
+from utils import read_json
 
 BEYOND = ["--scene_truth", "--mismatched", "--ema", 0.9, "--mirror", "--mix", 1, "--guided", "--balanced",
           "--encode_synthesized", "--vgg_schedule", "cosine"]
@@ -36,15 +35,15 @@ def run(faces, tmp_path_factory) -> Path:
     return folder
 
 
-def used(run: Path, mode: str, *words: object):
-    """Use the finished run in a mode."""
-    return train_command("--mode", mode, "--restore", "--checkpoint_dir", run, "--gpu", -1, *words)
+def used(run: Path, mode: str, *argv: object):
+    """Run a mode on the finished run."""
+    return train_command("--mode", mode, "--restore", "--checkpoint_dir", run, "--gpu", -1, *argv)
 
 
 # ----------------------------------------------------------------------------------------------- the judge
 
 def stripes(label: torch.Tensor, seed: int) -> torch.Tensor:
-    """Noise with bright stripes, upright or level by the label: (N, 3, 32, 32)."""
+    """Return noise (N, 3, 32, 32) with bright stripes, vertical for label 0 and horizontal for 1."""
     image = 0.3 * torch.randn(len(label), 3, 32, 32, generator=torch.Generator().manual_seed(seed))
     wave = torch.sin(torch.arange(32) * math.pi / 4).expand(32, 32)
     return (image + torch.where(label[:, None, None, None] == 0, wave, wave.T)).clamp(-1, 1)
@@ -89,7 +88,7 @@ def test_every_image_meets_every_other_expression_of_another_person():
 
 
 class Copier(SwapGAN):
-    """A "GAN" whose swap returns the partner, and whose reconstruction is off by 0.2 everywhere."""
+    """A GAN whose C is the image B, and whose reconstruction is off by 0.2 everywhere."""
 
     def edits(self, pair: Pair):
         return super().edits(pair)._replace(c=pair.image_b, a_rebuilt=pair.image_a + 0.2)
@@ -100,9 +99,9 @@ def test_metrics_of_a_known_swap():
     label, subject = torch.tensor([0, 1, 0, 1]), torch.tensor([0, 0, 1, 1])
     image = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 1.6 - 0.8
     judge.head = torch.nn.Linear(judge.head.in_features, 2)
-    said = judge(image).argmax(1)
-    gallery = Gallery.of(judge, [(image, label)], subject)
-    a, b = torch.tensor([0, 1, 2, 3]), torch.tensor([1, 2, 3, 0])  # the last two halves: another person
+    predicted = judge(image).argmax(1)
+    gallery = Gallery.from_batches(judge, [(image, label)], subject)
+    a, b = torch.tensor([0, 1, 2, 3]), torch.tensor([1, 2, 3, 0])  # the second and the last: another person
     pair = Pair(image[a], image[b], label[a], label[b])
     truth = image[torch.tensor([1, 0, 3, 2])]  # the same person with the other expression
 
@@ -111,18 +110,18 @@ def test_metrics_of_a_known_swap():
                                   judge.describe(image) + 1.0)
 
     report = evaluated([True, True, True, False])
-    assert report.transfer == pytest.approx(100 * (said[b] == label[b]).float().mean().item())
-    assert report.kept == pytest.approx(100 * (said[b] == label[a]).float().mean().item())
-    back = (said[b] == label[b])[label[a] == 1].float().mean().item()  # from the second expression to the first
+    assert report.transfer == pytest.approx(100 * (predicted[b] == label[b]).float().mean().item())
+    assert report.kept == pytest.approx(100 * (predicted[b] == label[a]).float().mean().item())
+    back = (predicted[b] == label[b])[label[a] == 1].float().mean().item()  # from the second expression to the first
     assert report.transfer_from_to[1][0] == pytest.approx(100 * back)
     assert report.rebuilt_psnr == pytest.approx(20, abs=1e-4) and report.truths == 3
-    assert report.identity == pytest.approx(200 / 3)  # 0 → 1 and 2 → 3 stay with the person, 1 → 2 does not
+    assert report.identity == pytest.approx(200 / 3)  # 0 → 1 and 2 → 3 keep the person, 1 → 2 does not
     assert math.isinf(report.true_psnr) and math.isfinite(report.unchanged_psnr)
     assert report.fid_floor == pytest.approx(frechet_distance(gallery.features, judge.describe(image) + 1.0))
     assert report.fid_floor == pytest.approx(judge.head.in_features, rel=0.01)  # the means are 1 apart in each feature
-    plain = json.loads(json.dumps(report.as_dict(["x", "y"])))
-    assert plain["swaps"] == 4 and plain["judge_accuracy"] == 50 and set(plain["transfer_to"]) == {"x", "y"}
-    assert plain["transfer_from_to"]["y"] == {"x": pytest.approx(100 * back)}  # nobody keeps the expression
+    values = report.as_dict(["x", "y"])
+    assert values["swaps"] == 4 and values["judge_accuracy"] == 50 and set(values["transfer_to"]) == {"x", "y"}
+    assert values["transfer_from_to"]["y"] == {"x": pytest.approx(100 * back)}  # no swap keeps the expression
     assert f"y to x {100 * back:.1f}" in report.as_text(["x", "y"])
     without = evaluated([False] * 4)
     assert without.as_dict(["x", "y"])["identity"] is None and without.as_dict(["x", "y"])["true_psnr"] is None
@@ -131,14 +130,14 @@ def test_metrics_of_a_known_swap():
 
 def test_nearest_subject_looks_among_those_with_the_expression():
     pixels = torch.tensor([0.0, 1.0, 2.0, 3.0])[:, None, None, None].expand(4, 3, 2, 2) / 4
-    gallery = Gallery(shrunk(pixels), np.zeros((4, 1)), torch.tensor([0, 1, 0, 1]), torch.tensor([7, 7, 8, 8]))
-    assert nearest_subject(shrunk(pixels[1:3]), torch.tensor([0, 1]), gallery).tolist() == [7, 7]
+    gallery = Gallery(small_pixels(pixels), np.zeros((4, 1)), torch.tensor([0, 1, 0, 1]), torch.tensor([7, 7, 8, 8]))
+    assert nearest_subject(small_pixels(pixels[1:3]), torch.tensor([0, 1]), gallery).tolist() == [7, 7]
 
 
 def test_a_persons_own_expression_is_the_reconstruction():
     torch.manual_seed(0)
     gan, image = SwapGAN(GANShape(3, 32, 4)), torch.rand(3, 3, 32, 32) * 1.8 - 0.9
-    swapped, residual = expressions_of(gan, image[0], 1, image, torch.tensor([0, 1, 2]))
+    swapped, residual = with_expressions(gan, image[0], 1, image, torch.tensor([0, 1, 2]))
     pair = Pair(image[:1], image[2:], torch.tensor([1]), torch.tensor([2]))
     torch.testing.assert_close(swapped[1], gan.edits(pair).a_rebuilt[0])
     torch.testing.assert_close(swapped[2], gan.edits(pair).c[0])
@@ -148,29 +147,29 @@ def test_a_persons_own_expression_is_the_reconstruction():
 # --------------------------------------------------------------------------------------------- the commands
 
 def test_evaluate_measures_and_keeps_its_judge(run, broken):
-    words = ["evaluate", "--judge_epochs", 2]
-    result = used(run, *words)
-    assert result.returncode == 0, result.stderr
-    figures = json.loads((run / "synthesis.json").read_text())
-    assert figures["swaps"] == figures["truths"] == 18 * 5 and 0 <= figures["transfer"] + figures["kept"] <= 100
-    assert figures["psnr_gain"] == pytest.approx(figures["true_psnr"] - figures["unchanged_psnr"], abs=1e-3)
-    assert f"{figures['transfer']:.1f} %" in result.stdout and "right person is nearest" in result.stdout
-    kept = (run / "judge.pth").read_bytes()
-    assert used(run, *words).returncode == 0 and (run / "judge.pth").read_bytes() == kept
-    repeated = json.loads((run / "synthesis.json").read_text())
-    assert {**repeated, "images_per_second": 0} == {**figures, "images_per_second": 0}
+    argv = ["evaluate", "--judge_epochs", 2]
+    output = succeeds(used(run, *argv))
+    values = read_json(run / "synthesis.json")
+    assert values["swaps"] == values["truths"] == 18 * 5 and 0 <= values["transfer"] + values["kept"] <= 100
+    assert values["psnr_gain"] == pytest.approx(values["true_psnr"] - values["unchanged_psnr"], abs=1e-3)
+    assert f"{values['transfer']:.1f} %" in output and "right person is nearest" in output
+    assert "verdict: the swaps are not nearer to the true pictures" in output and len(values["verdict"]) == 2
+    judge = (run / "judge.pth").read_bytes()
+    succeeds(used(run, *argv))
+    assert (run / "judge.pth").read_bytes() == judge
+    assert {**read_json(run / "synthesis.json"), "images_per_second": 0} == {**values, "images_per_second": 0}
     listed, held_out = (broken / "images.list").read_text(), (run / "splits" / "images_val.list").read_text()
     dropped = next(line for line in listed.splitlines() if line not in held_out)
     (broken / "images.list").write_text(listed.replace(dropped + "\n", ""))
-    assert "its training images are not those of the run" in refused(used(run, *words, "--data_dir", broken))
+    assert "its training images are not those of the run" in refused(used(run, *argv, "--data_dir", broken))
     assert "was not trained on these training images" in refused(
-        used(run, *words, "--data_dir", broken, "--force"))
+        used(run, *argv, "--data_dir", broken, "--force"))
 
 
 def test_training_leaves_a_sheet_and_grid_draws_it(run, tmp_path):
     assert (run / "test_result" / "grid.jpg").is_file()
-    result = used(run, "grid", "--rows", 2, "--output", tmp_path / "grid.png")
-    assert result.returncode == 0 and "2 test persons with 6 expressions" in result.stdout
+    output = succeeds(used(run, "grid", "--rows", 2, "--output", tmp_path / "grid.png"))
+    assert "2 test persons with 6 expressions" in output
     sheet = np.asarray(Image.open(tmp_path / "grid.png"))
     top, left = sheet.shape[0] - 30 - 5 * 67, sheet.shape[1] - 7 * 67
     assert (sheet[top:top + 64, left:left + 64] == 255).all()  # no input beside the references
@@ -178,17 +177,17 @@ def test_training_leaves_a_sheet_and_grid_draws_it(run, tmp_path):
 
 
 def test_sheet_shows_neutral_persons_and_references_of_others(faces):
-    persons, references = choose(read_layout(faces), 2, 0)
+    persons, references = choose_samples(read_layout(faces), 2, 0)
     assert [person.label for person in persons] == [5, 5] and len({person.subject for person in persons}) == 2
     assert [reference.label for reference in references] == list(range(6))
     assert not {person.subject for person in persons} & {reference.subject for reference in references}
 
 
-def test_way_to_several_targets_as_strips_and_as_matrix(run, tmp_path):
+def test_interpolation_to_several_targets_as_strips_and_as_matrix(run, tmp_path):
     smile, neutral = REPOSITORY / "images/smile.jpg", REPOSITORY / "images/neutral.jpg"
-    words = ["test", "--swap_list", 2, 5, 1, "--input", smile, "--target", neutral, smile, "--frames", 3]
-    assert used(run, *words, "--output", tmp_path / "strips.png").returncode == 0
-    assert used(run, *words, "--matrix", "--output", tmp_path / "matrix.png").returncode == 0
+    argv = ["test", "--swap_list", 2, 5, 1, "--input", smile, "--target", neutral, smile, "--frames", 3]
+    succeeds(used(run, *argv, "--output", tmp_path / "strips.png"))
+    succeeds(used(run, *argv, "--matrix", "--output", tmp_path / "matrix.png"))
     strips, matrix = (np.asarray(Image.open(tmp_path / f"{name}.png")).astype(int) for name in ("strips", "matrix"))
 
     def inner(picture, row, column):
@@ -202,28 +201,27 @@ def test_way_to_several_targets_as_strips_and_as_matrix(run, tmp_path):
     assert (inner(matrix, 3, 1) == 255).all() and np.abs(inner(matrix, 3, 0) - inner(strips, 0, 3)).max() <= 1
 
 
-def test_generate_leaves_lists_that_are_not_its_own(run, broken, tmp_path):
+def test_generate_does_not_overwrite_lists_of_the_user(run, broken, tmp_path):
     (broken / "subjects.list").unlink()
-    words = ["generate", "--output", tmp_path / "out", "--data_dir", broken]
-    assert used(run, *words).returncode == 0
+    argv = ["generate", "--output", tmp_path / "out", "--data_dir", broken]
+    succeeds(used(run, *argv))
     (tmp_path / "out" / "subjects.list").write_text("mine\n")
-    assert "subjects.list" in refused(used(run, *words))
+    assert "subjects.list" in refused(used(run, *argv))
     assert (tmp_path / "out" / "subjects.list").read_text() == "mine\n"
 
 
 def test_generate_writes_a_data_set_to_train_on(run, faces, tmp_path):
     out = tmp_path / "made"
-    result = used(run, "generate", "--output", out)
-    assert result.returncode == 0, result.stderr
+    succeeds(used(run, "generate", "--output", out))
     layout, original = read_layout(out), read_layout(faces)
     pairs = (run / "splits" / "images_gan_nature.list").read_text().replace("_train_", ".jpg train_").splitlines()
     contents = {(target, source if label != "5" else target)  # 5 keeps its expression
                 for source, target, label in map(str.split, pairs)}
     assert len(layout.train) == len(contents) and len(layout.test) == 18
-    made = dict(line.split(" ", 1) for line in (out / "made_from.list").read_text().splitlines())
-    known = {sample.name: sample for sample in original.train + original.val}
+    made_from = dict(line.split(" ", 1) for line in (out / "made_from.list").read_text().splitlines())
+    by_name = {sample.name: sample for sample in original.train + original.val}
     for sample in layout.train:
-        source, target = (known[name] for name in made[sample.name].split())
+        source, target = (by_name[name] for name in made_from[sample.name].split())
         assert sample.label == source.label and (sample.subject, sample.scene) == (target.subject, target.scene)
         assert target.label == 5 and Image.open(sample.path).size == (32, 32)
     assert "lies inside the source" in refused(used(run, "generate", "--output", faces / "made"))
@@ -232,9 +230,9 @@ def test_generate_writes_a_data_set_to_train_on(run, faces, tmp_path):
     assert "--output is missing; name the data directory" in refused(used(run, "generate"))
 
 
-def test_a_run_with_an_averaged_generator_goes_on_exactly(run, faces, tmp_path):
-    assert train_command("--checkpoint_dir", run, "--restore", "--epochs", 2).returncode == 0
-    options, whole = json.loads((run / "options.json").read_text()), tmp_path / "whole"
+def test_a_run_with_an_averaged_generator_resumes_exactly(run, faces, tmp_path):
+    succeeds(train_command("--checkpoint_dir", run, "--restore", "--epochs", 2))
+    options, whole = read_json(run / "options.json"), tmp_path / "whole"
     assert options["ema"] == 0.9 and options["epochs"] == 2
     trained(faces, whole, "-a", *EXPRESSIONS, "--epochs", 2, *BEYOND)
     for name in ("Enc", "Dec", "D1"):

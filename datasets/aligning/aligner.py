@@ -12,7 +12,7 @@ import numpy
 from PIL import Image
 
 from datasets.aligning.detect import FaceDetector, NoFace, align_points
-from datasets.aligning.geometry import fit_of
+from datasets.aligning.geometry import measure_fit
 from datasets.aligning.landmarks import LARGEST_TILT, Landmarks
 from datasets.pictures import BLANK, BadPicture, exif_turn, greys_of, is_blank, read_picture
 from utils import UserError, save_picture
@@ -20,10 +20,10 @@ from utils import UserError, save_picture
 
 @dataclass(frozen=True)
 class Options:
-    """What decides how an aligned picture looks.
+    """The options that decide how an aligned picture looks.
 
     ``size`` is the side in pixels, ``margin`` the share of the crop added on each side, ``score`` the least confidence
-    of a face, in 0..1. ``model`` (YuNet's ONNX file) is not needed where ``landmarks`` (a file of points) are given.
+    of a face, in 0..1. ``model`` (YuNet's ONNX file) is not needed if ``landmarks`` (a file of points) are given.
     """
 
     size: int
@@ -35,37 +35,39 @@ class Options:
 
 
 class Aligner:
-    """Aligns single files: ``aligner(name)`` writes the face or faces of one image and returns its fault or None.
+    """Aligns single photographs: ``aligner(name)`` writes the faces of one and returns what is wrong with it, or None.
 
-    ``source`` holds the photographs, ``target`` gets the faces; ``taken`` are the names of all largest faces.
+    Photographs lie below ``source``, faces are written below ``target``; ``used_names`` are the file names of the
+    largest faces of all photographs.
     """
 
-    def __init__(self, source: Path, target: Path, options: Options, taken: frozenset[str]):
-        self._source, self._target, self._options, self._taken = source, target, options, taken
+    def __init__(self, source: Path, target: Path, options: Options, used_names: frozenset[str]):
+        self._source, self._target, self._options, self._used_names = source, target, options, used_names
         self.landmarks = Landmarks(options.landmarks) if options.landmarks else None
         self._detector = None if self.landmarks else FaceDetector(options.model, options.score)
 
     def __call__(self, name: str) -> str | None:
         try:
             photo = read_picture(self._source / name)
-            found = self._points(photo, name)
-            pictures = [align_points(photo, points, self._options.size, self._options.margin)[0] for points in found]
+            faces = [align_points(photo, points, self._options.size, self._options.margin)[0]
+                     for points in self._points(photo, name)]
         except BadPicture as error:
             return error.fault
         except UserError as error:
             return str(error)
-        for number, picture in reversed(list(enumerate(pictures))):  # the first last: it tells that all are there
-            save_picture(picture, self._target / self._face_name(name, number))
+        for number, face in reversed(list(enumerate(faces))):  # the largest last: once it is there, all are
+            save_picture(face, self._target / self._face_name(name, number))
         return None
 
     def _points(self, photo: Image.Image, name: str) -> list[numpy.ndarray]:
+        """Return the five points (5, 2) of each face to cut out. Raises UserError if there are none to be used."""
         if self.landmarks is not None:
-            points = self.landmarks.of(name)
+            points = self.landmarks.points_of(name)
             if points is None:
                 raise UserError("no landmarks given")
             if is_blank(greys_of(photo)):
                 raise BadPicture(name, BLANK)
-            if abs(fit_of(points).tilt) > LARGEST_TILT and exif_turn(self._source / name) is not None:
+            if abs(measure_fit(points).tilt) > LARGEST_TILT and exif_turn(self._source / name) is not None:
                 raise UserError("unusable landmarks: they were found before the picture was turned as its EXIF block "
                                 "says")
             if fault := self.landmarks.fault_of(name, photo.size):
@@ -77,20 +79,20 @@ class Aligner:
         return [face.points for face in faces]
 
     def _face_name(self, name: str, number: int) -> str:
-        stem, ending = output_name(name).rsplit(".", 1)
         if number == 0:
-            return f"{stem}.{ending}"
-        while f"{stem}_{number}.{ending}" in self._taken:   # another photograph has this name
+            return output_name(name)
+        stem, ending = output_name(name).rsplit(".", 1)
+        while f"{stem}_{number}.{ending}" in self._used_names:   # another photograph has this name
             stem += "_face"
         return f"{stem}_{number}.{ending}"
 
 
 def output_name(name: str) -> str:
-    """The name of an aligned picture: the source's, with ``.jpg`` appended unless it is a JPEG or PNG file."""
+    """Return the name of an aligned picture: the source's, with ``.jpg`` appended unless it is a JPEG or PNG file."""
     return name if name.lower().endswith((".jpg", ".jpeg", ".png")) else name + ".jpg"
 
 
-# --------------------------------------------------------------------------------------------- many processes
+# ------------------------------------------------------------------------------------------ several processes
 
 _aligner: Aligner | None = None
 
@@ -106,7 +108,7 @@ def _align_one(name: str) -> tuple[str, str | None]:
 
 
 def align_all(names: list[str], workers: int, *arguments) -> Iterator[tuple[str, str | None]]:
-    """Align images by several processes; yields (name, fault or None) in order.
+    """Align images by several processes, and yield each name in order with what is wrong with its image, or None.
 
     ``arguments`` are those of :class:`Aligner`. Raises UserError if a process dies.
     """
@@ -120,6 +122,6 @@ def align_all(names: list[str], workers: int, *arguments) -> Iterator[tuple[str,
         yield from pool.map(_align_one, names, chunksize=4)
     except BrokenProcessPool:
         raise UserError("a worker process died (out of memory?); run the command again with fewer --workers, "
-                        "it goes on where it stopped") from None
+                        "it continues where it stopped") from None
     finally:
         pool.shutdown(cancel_futures=True)

@@ -15,8 +15,8 @@ from utils import UserError, placeholder
 MODEL_HINT = ("YuNet is published as face_detection_yunet in OpenCV's model zoo (opencv_zoo on GitHub) and as "
               "yunet_n_640_640.onnx in libfacedetection.train")
 
-# Longest side of the picture that the network sees, and the empty border around it as a share of that side: tried
-# in turn until one shows a face. Small faces need the last one, faces that fill the picture the second.
+# The longest side of the picture that the network sees, and the empty border around it as a share of that side. These
+# views are tried in turn until a face is found. Small faces need the last one, faces that fill the picture the second.
 _VIEWS = ((640, 0.0), (320, 0.25), (1280, 0.0))
 
 # YuNet's points are most exact in large upright faces; several sizes, because each has errors of its own.
@@ -40,10 +40,11 @@ class NoFace(UserError):
 
 def align_face(photo: Image.Image, size: int, margin: float, detector: "FaceDetector"
                ) -> tuple[Image.Image, numpy.ndarray]:
-    """Return the largest face of an RGB photograph, upright in ``size`` × ``size`` pixels, and the 2×3 matrix to it.
+    """Return the largest face of an RGB photograph, upright in ``size`` × ``size`` pixels, and its matrix (2, 3).
 
-    The matrix maps points of the photograph to points of the crop; :func:`datasets.aligning.geometry.paste_back` takes
-    it to put an edited face back. Raises :class:`NoFace`.
+    ``margin`` is the share of the crop (forehead to chin) added on each side. The matrix maps points of the photograph
+    to points of the crop; :func:`datasets.aligning.geometry.paste_back` takes it to put an edited face back. Raises
+    NoFace if no face is found.
     """
     faces = detector(photo)
     if not faces:
@@ -53,7 +54,10 @@ def align_face(photo: Image.Image, size: int, margin: float, detector: "FaceDete
 
 def align_points(photo: Image.Image, points: numpy.ndarray, size: int, margin: float
                  ) -> tuple[Image.Image, numpy.ndarray]:
-    """As :func:`align_face`, for known points (5, 2) in pixels. Raises UserError if they are no face of the picture."""
+    """Return what :func:`align_face` returns, for the face with these points (5, 2) in pixels.
+
+    Raises UserError if the points are no face of the photograph.
+    """
     if ((points < -0.5 * max(photo.size)) | (points > 1.5 * max(photo.size))).any():
         raise UserError("unusable landmarks: the points lie outside the picture")
     try:
@@ -64,10 +68,10 @@ def align_points(photo: Image.Image, points: numpy.ndarray, size: int, margin: f
 
 
 class FaceDetector:
-    """Finds faces: ``FaceDetector(model)(photo)`` → list of :class:`Face`, the largest first.
+    """Finds faces: ``FaceDetector(model)(photo)`` returns a list of :class:`Face`, the largest first.
 
     ``model`` is YuNet's ONNX file, ``score`` the least confidence of a face, in 0..1. Raises UserError if OpenCV is not
-    installed and where the file is absent or not the model.
+    installed, and if the file is absent or not the model.
     """
 
     def __init__(self, model: str | Path, score: float = 0.6):
@@ -83,8 +87,8 @@ class FaceDetector:
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
         if not Path(model).is_file():
             raise UserError(f"{model}: no such model file; {MODEL_HINT}")
-        if found := placeholder(model):
-            raise UserError(f"{model}: is {found}; {MODEL_HINT}")
+        if fault := placeholder(model):
+            raise UserError(f"{model}: is {fault}; {MODEL_HINT}")
         self._score = score
         try:
             # All candidates of a face are kept (no suppression): their mean is more exact than the best one.
@@ -94,81 +98,88 @@ class FaceDetector:
             raise UserError(f"{model}: OpenCV cannot use it as a YuNet face detector; {MODEL_HINT}") from None
 
     def __call__(self, photo: Image.Image, every: bool = False) -> list[Face]:
-        """The largest face of an RGB photograph, or with ``every`` all of them by falling size; [] without a face."""
+        """Return the largest face of an RGB photograph, or with ``every`` all of them by falling size; [] if none."""
         for side, border in _VIEWS:
             faces = self._faces_in_view(photo, side, border)
             if faces:
                 faces.sort(key=lambda face: face.box[2] * face.box[3], reverse=True)
-                return [self._refined(photo, face) for face in (faces if every else faces[:1])]
+                return [self._refine(photo, face) for face in (faces if every else faces[:1])]
         return []
 
     def _faces_in_view(self, photo: Image.Image, side: int, border: float) -> list[Face]:
+        """Return the faces that the network sees in the photograph with this longest side and border."""
         longest = max(photo.size)
         if border == 0:
             side = min(side, longest)
         scale = side / longest
         width, height = (max(1, round(scale * length)) for length in photo.size)
-        frame = round(border * side)
-        view = Image.new("RGB", (width + 2 * frame, height + 2 * frame))
-        view.paste(photo.resize((width, height), Image.Resampling.BILINEAR), (frame, frame))
+        border_pixels = round(border * side)
+        view = Image.new("RGB", (width + 2 * border_pixels, height + 2 * border_pixels))
+        view.paste(photo.resize((width, height), Image.Resampling.BILINEAR), (border_pixels, border_pixels))
         stretch = numpy.array(photo.size) / (width, height)
-        return [Face((face.points - frame) * stretch,
-                     numpy.concatenate([(face.box[:2] - frame) * stretch, face.box[2:] * stretch]), face.score)
-                for face in _grouped(self._candidates(view, self._score))]
+        return [Face((face.points - border_pixels) * stretch,
+                     numpy.concatenate([(face.box[:2] - border_pixels) * stretch, face.box[2:] * stretch]), face.score)
+                for face in _merge_candidates(self._candidates(view, self._score))]
 
-    def _refined(self, photo: Image.Image, face: Face) -> Face:
-        """The face with points found again in an upright enlarged crop, until its eyes are found level.
+    def _refine(self, photo: Image.Image, face: Face) -> Face:
+        """Return the face with points that are found again in upright enlarged crops, until its eyes are found level.
 
         In small or tilted faces YuNet's points lean towards an upright face: a tilt of 10° shows as 3° to 9°.
         """
-        points, found = face.points, []
+        points, estimates = face.points, []
         for side in _REFINE_SIDES:
             matrix = similarity(points, template(side, _REFINE_MARGIN))
-            again = self._points_in_crop(warp(photo, matrix, side))
-            if again is None:
+            crop_points = self._points_in_crop(warp(photo, matrix, side))
+            if crop_points is None:
                 break
-            found.append(transformed(inverse(matrix), again))
-            points = numpy.mean(found[1:] or found, axis=0)     # the first crop still had the coarse points
-            if len(found) >= _REFINE_AT_LEAST and abs(eye_tilt(again)) < _REFINE_TILT:
+            estimates.append(transformed(inverse(matrix), crop_points))
+            points = numpy.mean(estimates[1:] or estimates, axis=0)     # the first crop still had the coarse points
+            if len(estimates) >= _REFINE_AT_LEAST and abs(eye_tilt(crop_points)) < _REFINE_TILT:
                 break
         return Face(points, face.box, face.score)
 
     def _points_in_crop(self, crop: Image.Image) -> numpy.ndarray | None:
-        """The points of the face in the middle of a crop: the mean of the crop's and of its mirror image's."""
-        seen = []
+        """Return the points (5, 2) of the face in the middle of a crop, None if there is none.
+
+        They are the mean of those found in the crop and in its mirror image.
+        """
+        estimates = []
         for picture, mirrored in ((crop, False), (crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT), True)):
             candidates = self._candidates(picture, 0.5 * self._score)
-            middle = numpy.abs(candidates[:, 4:14].reshape(-1, 5, 2).mean(1) - crop.width / 2).max(1)
-            faces = _grouped(candidates[middle < crop.width / 5])
+            off_center = numpy.abs(candidates[:, 4:14].reshape(-1, 5, 2).mean(1) - crop.width / 2).max(1)
+            faces = _merge_candidates(candidates[off_center < crop.width / 5])
             if faces:
                 points = faces[0].points
-                seen.append(points[_MIRRORED] * (-1, 1) + (crop.width, 0) if mirrored else points)
-        return numpy.mean(seen, axis=0) if seen else None
+                estimates.append(points[_MIRRORED] * (-1, 1) + (crop.width, 0) if mirrored else points)
+        return numpy.mean(estimates, axis=0) if estimates else None
 
     def _candidates(self, picture: Image.Image, score: float) -> numpy.ndarray:
-        """Rows of box (4), points (10) and score for every place where the network sees a face."""
+        """Return box (4), points (10) and score of every place where the network sees a face: (N, 15)."""
         self._network.setInputSize(picture.size)
         self._network.setScoreThreshold(score)
         rows = self._network.detect(numpy.asarray(picture)[:, :, ::-1].copy())[1]
         return numpy.zeros((0, 15)) if rows is None else rows.astype(float)
 
 
-def _grouped(candidates: numpy.ndarray) -> list[Face]:
-    """Candidates → faces, the surest first: those that overlap the surest by half are averaged by their scores."""
+def _merge_candidates(candidates: numpy.ndarray) -> list[Face]:
+    """Return the faces that candidates (N, 15) show, by falling score.
+
+    Candidates that overlap the best one by half are averaged, weighted by their scores.
+    """
     faces = []
     while len(candidates):
         best = candidates[candidates[:, 14].argmax()]
-        shares = overlap(best, candidates)
-        group = candidates[shares >= 0.5]
-        mean = numpy.average(group[:, :14], axis=0, weights=group[:, 14])
+        overlaps = overlap(best, candidates)
+        same_face = candidates[overlaps >= 0.5]
+        mean = numpy.average(same_face[:, :14], axis=0, weights=same_face[:, 14])
         faces.append(Face(mean[4:].reshape(5, 2), mean[:4], float(best[14])))
-        candidates = candidates[shares < 0.3]
+        candidates = candidates[overlaps < 0.3]
     return faces
 
 
 def overlap(box: numpy.ndarray, boxes: numpy.ndarray) -> numpy.ndarray:
-    """Intersection over union of one box with many (columns left, top, width, height)."""
+    """Return the intersection over union (N,) of a box (left, top, width, height, ...) with the rows of ``boxes``."""
     low = numpy.maximum(box[:2], boxes[:, :2])
     high = numpy.minimum(box[:2] + box[2:4], boxes[:, :2] + boxes[:, 2:4])
-    shared = numpy.clip(high - low, 0, None).prod(1)
-    return shared / (box[2:4].prod() + boxes[:, 2:4].prod(1) - shared)
+    intersection = numpy.clip(high - low, 0, None).prod(1)
+    return intersection / (box[2:4].prod() + boxes[:, 2:4].prod(1) - intersection)

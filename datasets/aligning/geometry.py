@@ -14,11 +14,11 @@ from PIL import Image
 # ArcFace's five points in a crop of side 1, made symmetric, relative to the middle of the crop.
 _TEMPLATE = numpy.array([[-0.1573, -0.0393], [0.1573, -0.0393], [0.0, 0.1404],
                          [-0.1303, 0.3239], [0.1303, 0.3239]])
-_CENTER_Y = 0.06     # raised by this much, so that the chin is inside
+_CENTER_Y = 0.06     # the face is raised by this share of the side, so that the chin is inside
 
 
 def template(size: float, margin: float) -> numpy.ndarray:
-    """Where the five points (5, 2) of an aligned face of ``size`` pixels lie.
+    """Return where the five points (5, 2) of an aligned face of ``size`` pixels lie.
 
     ``margin`` is the share of the tight crop (forehead to chin) that is added on each side.
     """
@@ -26,9 +26,10 @@ def template(size: float, margin: float) -> numpy.ndarray:
 
 
 def similarity(source: numpy.ndarray, target: numpy.ndarray) -> numpy.ndarray:
-    """The rotation, scale and shift (2, 3) that bring ``source`` (k, 2) nearest to ``target`` in least squares.
+    """Return the rotation, scale and shift (2, 3) that bring ``source`` (k, 2) nearest to ``target`` in least squares.
 
-    Umeyama's problem in the plane without reflection, in closed form. ValueError where the source points coincide.
+    This is Umeyama's problem in the plane without reflection, in closed form. Raises ValueError if the source points
+    coincide.
     """
     source, target = numpy.asarray(source, float), numpy.asarray(target, float)
     source_mean, target_mean = source.mean(0), target.mean(0)
@@ -42,7 +43,7 @@ def similarity(source: numpy.ndarray, target: numpy.ndarray) -> numpy.ndarray:
 
 
 class Fit(NamedTuple):
-    """How five points fit an upright face after the best similarity transform.
+    """The fit of five points to an upright face after the best similarity transform.
 
     ``residual`` is the share of the template's spread that stays unexplained, 0 to 1: below 0.1 for most photographs,
     0.3 for a face turned by 75°, 0.5 and more for points in a wrong order. ``side`` is that of the tight crop in the
@@ -54,45 +55,46 @@ class Fit(NamedTuple):
     tilt: float
 
 
-def fit_of(points: numpy.ndarray) -> Fit:
+def measure_fit(points: numpy.ndarray) -> Fit:
     """Measure how five points (5, 2) fit an upright face; points that coincide have the residual 1 and the side 0."""
-    goal = template(1, 0)
+    target = template(1, 0)
     try:
-        matrix = similarity(points, goal)
+        matrix = similarity(points, target)
     except ValueError:
         return Fit(1.0, 0.0, 0.0)
     cosine, sine = matrix[:, 0]
-    spread = ((goal - goal.mean(0)) ** 2).sum()
-    return Fit(float(((transformed(matrix, points) - goal) ** 2).sum() / spread),
+    spread = ((target - target.mean(0)) ** 2).sum()
+    return Fit(float(((transformed(matrix, points) - target) ** 2).sum() / spread),
                1 / max(math.hypot(cosine, sine), 1e-9), math.degrees(math.atan2(-sine, cosine)))
 
 
 def inverse(matrix: numpy.ndarray) -> numpy.ndarray:
-    """The 2×3 matrix of the way back."""
+    """Return the matrix (2, 3) of the inverse transform."""
     linear = numpy.linalg.inv(matrix[:, :2])
     return numpy.column_stack([linear, -linear @ matrix[:, 2]])
 
 
 def transformed(matrix: numpy.ndarray, points: numpy.ndarray) -> numpy.ndarray:
-    """The points (k, 2) after the transform."""
+    """Return points (k, 2) after the transform of a matrix (2, 3)."""
     return points @ matrix[:, :2].T + matrix[:, 2]
 
 
 def eye_tilt(points: numpy.ndarray) -> float:
-    """The angle of the line through the eyes against the horizontal, in degrees."""
+    """Return the angle of the line through the eyes of points (5, 2) against the horizontal, in degrees."""
     across, down = points[1] - points[0]
     return math.degrees(math.atan2(down, across))
 
 
 def warp(photo: Image.Image, matrix: numpy.ndarray, size: int) -> Image.Image:
-    """The crop of ``size`` × ``size`` pixels that ``matrix`` describes, free of aliasing.
+    """Return the crop of ``size`` × ``size`` pixels that ``matrix`` (2, 3) describes, free of aliasing.
 
-    Beyond the edges of the photograph its outermost pixels go on. ValueError where the crop does not touch it.
+    Beyond the edges of the photograph its outermost pixels are repeated. Raises ValueError if the crop does not touch
+    the photograph.
     """
     scale, corners = _scale_and_corners(matrix, size)
-    reach = 3 * max(1, 1 / scale)
-    left, top = numpy.floor(corners.min(0) - reach).astype(int)
-    right, bottom = numpy.ceil(corners.max(0) + reach).astype(int)
+    padding = 3 * max(1, 1 / scale)
+    left, top = numpy.floor(corners.min(0) - padding).astype(int)
+    right, bottom = numpy.ceil(corners.max(0) + padding).astype(int)
     region = _extended_crop(photo, left, top, right, bottom)
     matrix = _from_corner(matrix, left, top)
 
@@ -100,28 +102,27 @@ def warp(photo: Image.Image, matrix: numpy.ndarray, size: int) -> Image.Image:
     if shrink > 1:
         region = region.reduce(shrink)
         matrix = matrix @ numpy.diag([shrink, shrink, 1])
-    finer = 2 if scale * shrink < 1 else 1
-    backwards = inverse(finer * matrix)
-    crop = region.transform((finer * size, finer * size), Image.Transform.AFFINE, backwards.ravel(),
-                            Image.Resampling.BICUBIC)
-    return crop.reduce(finer) if finer > 1 else crop
+    oversampling = 2 if scale * shrink < 1 else 1
+    crop = region.transform((oversampling * size, oversampling * size), Image.Transform.AFFINE,
+                            inverse(oversampling * matrix).ravel(), Image.Resampling.BICUBIC)
+    return crop.reduce(oversampling) if oversampling > 1 else crop
 
 
 def _scale_and_corners(matrix: numpy.ndarray, size: int) -> tuple[float, numpy.ndarray]:
-    """Return the scale of a transform, and where in the photograph the corners (4, 2) of the crop lie."""
+    """Return the scale of a transform, and the corners (4, 2) of the crop in pixels of the photograph."""
     corners = numpy.array([[0, 0], [size, 0], [0, size], [size, size]], float)
     return math.sqrt(abs(numpy.linalg.det(matrix[:, :2]))), transformed(inverse(matrix), corners)
 
 
 def _from_corner(matrix: numpy.ndarray, left: int, top: int) -> numpy.ndarray:
-    """Return the matrix for a part of the photograph that begins at this corner."""
+    """Return the matrix (2, 3) for a part of the photograph that begins at this corner."""
     return numpy.column_stack([matrix[:, :2], transformed(matrix, numpy.array([[left, top]], float))[0]])
 
 
 def _extended_crop(photo: Image.Image, left: int, top: int, right: int, bottom: int) -> Image.Image:
-    """A crop that may reach beyond the photograph, whose outermost pixels go on there.
+    """Return a crop that may reach beyond the photograph, whose outermost pixels are repeated there.
 
-    (Its mirror image would show second mouths.)
+    They are not mirrored, which would show second mouths. Raises ValueError if the crop does not touch the photograph.
     """
     inside = max(left, 0), max(top, 0), min(right, photo.width), min(bottom, photo.height)
     if inside[0] >= inside[2] or inside[1] >= inside[3]:
@@ -131,39 +132,39 @@ def _extended_crop(photo: Image.Image, left: int, top: int, right: int, bottom: 
     rows = (inside[1] - top, bottom - inside[3])
     columns = (inside[0] - left, right - inside[2])
     pixels = numpy.asarray(photo.crop(inside))
-    around = [rows, columns] + [(0, 0)] * (pixels.ndim - 2)
-    return Image.fromarray(numpy.pad(pixels, around, mode="edge"))
+    padding = [rows, columns] + [(0, 0)] * (pixels.ndim - 2)
+    return Image.fromarray(numpy.pad(pixels, padding, mode="edge"))
 
 
 def paste_back(photo: Image.Image, face: Image.Image, matrix: numpy.ndarray, soft: float = 0.12) -> Image.Image:
-    """The photograph with an (edited) aligned face at the place that it was cut from.
+    """Return the photograph as RGB with an (edited) aligned face at the place that it was cut from.
 
-    ``matrix`` is the one that the alignment returned, for a crop of ``face``'s size. The face fades into the
+    ``matrix`` (2, 3) is the one that the alignment returned, for a crop of ``face``'s size. The face fades into the
     photograph over the outer ``soft`` share of its side.
     """
     size, mask = face.width, border_mask(face.width, soft)
     scale, _ = _scale_and_corners(matrix, size)
     if scale > 1:       # the face was enlarged: shrink it properly before it is sampled
-        smaller = max(1, round(size / scale))
-        face, mask = (image.resize((smaller, smaller), Image.Resampling.LANCZOS) for image in (face, mask))
-        matrix = matrix * (smaller / size)
-        size = smaller
+        smaller_size = max(1, round(size / scale))
+        face, mask = (image.resize((smaller_size, smaller_size), Image.Resampling.LANCZOS) for image in (face, mask))
+        matrix = matrix * (smaller_size / size)
+        size = smaller_size
     _, corners = _scale_and_corners(matrix, size)
     left, top = numpy.maximum(numpy.floor(corners.min(0)).astype(int), 0).tolist()
     right, bottom = numpy.minimum(numpy.ceil(corners.max(0)).astype(int), photo.size).tolist()
     result = photo.convert("RGB")
     if left >= right or top >= bottom:
         return result
-    forwards = _from_corner(matrix, left, top)
-    placed, placed_mask = (image.transform((right - left, bottom - top), Image.Transform.AFFINE, forwards.ravel(),
-                                           Image.Resampling.BICUBIC) for image in (face.convert("RGB"), mask))
-    result.paste(placed, (left, top), placed_mask)
+    to_crop = _from_corner(matrix, left, top)
+    patch, patch_mask = (image.transform((right - left, bottom - top), Image.Transform.AFFINE, to_crop.ravel(),
+                                         Image.Resampling.BICUBIC) for image in (face.convert("RGB"), mask))
+    result.paste(patch, (left, top), patch_mask)
     return result
 
 
 def border_mask(size: int, soft: float) -> Image.Image:
-    """A grey mask: 255 in the middle, falling smoothly to 0 over the outer ``soft`` share of every side."""
+    """Return a grey mask: 255 in the middle, falling smoothly to 0 over the outer ``soft`` share of every side."""
     distance = numpy.minimum(numpy.arange(size) + 0.5, size - numpy.arange(size) - 0.5) / max(soft * size, 1e-9)
-    ramp = numpy.clip((distance - 0.5 / max(soft * size, 1e-9)), 0, 1)
+    ramp = numpy.clip(distance - 0.5 / max(soft * size, 1e-9), 0, 1)
     ramp = ramp * ramp * (3 - 2 * ramp)
     return Image.fromarray(numpy.rint(255 * numpy.outer(ramp, ramp)).astype(numpy.uint8))

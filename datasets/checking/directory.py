@@ -5,36 +5,31 @@ from pathlib import Path
 from typing import Sequence
 
 from datasets.checking.findings import Findings, inspect_classes, inspect_lists, inspect_subjects, inspect_unlisted
-from datasets.checking.looks import inspect_pictures, look_at
+from datasets.checking.looks import inspect_pictures, scan_images
 from datasets.checking.overview import contact_sheet, table
 from datasets.files import check_output, is_drawn
-from datasets.layout import build_layout, image_directory
-from datasets.lists import read_lists
+from datasets.layout import build_layout
+from datasets.lists import Lists, image_directory, read_lists
 from utils import UserError, check_picture_name, save_picture
 
-OURS = b"contact sheet of datasets.check"  # the comment by which a sheet is known
+SHEET_COMMENT = b"contact sheet of datasets.check"  # in the file of a sheet, which is then drawn anew
 
 
 def check_directory(root: Path, expressions: Sequence[str] | None = None, neutral: str | None = None,
                     sheet: Path | None = None) -> Findings:
     """Print the table of a data directory, draw its contact sheet and return everything that its check has found.
 
-    ``expressions`` names the labels where the directory does not; ``neutral`` is the expression that serves as
-    neutral. The sheet goes to ``root/check.jpg`` unless ``sheet`` says otherwise; a picture of this name that is no
-    sheet of ours is left alone. Raises UserError if a list is malformed or that of training is absent, or if ``sheet``
-    cannot be written.
+    ``expressions`` names the labels if the directory does not; ``neutral`` is the expression that serves as neutral.
+    The sheet is written to ``root/check.jpg`` unless ``sheet`` names another file; another picture of this name is left
+    alone. Raises UserError if a list is malformed or that of training is absent, or if ``sheet`` cannot be written.
     """
     findings, lists = Findings(), read_lists(root, need_test=False)
-    images, place = image_directory(root), sheet or root / "check.jpg"
-    check_picture_name(place)
-    listed = [path for path in (images / name for name in lists.names()) if path.name == place.name or sheet]
+    path, images = sheet or root / "check.jpg", image_directory(root)
+    check_picture_name(path)
+    listed = [image for image in (images / name for name in lists.names()) if image.name == path.name or sheet]
     if sheet:
         check_output(sheet, "--sheet", trees=[images], inputs=listed)
-    names = lists.expressions or tuple(expressions or ())
-    if not names:  # the labels themselves; one that is far too high is a mistake and has no name
-        highest = max((row.label for row in lists.rows() if row.label < 100), default=0)
-        names = tuple(map(str, range(max(2, 1 + highest))))
-        findings.notes.append("nothing names the expressions: labels are shown as numbers (name them with -a)")
+    names = _expression_names(lists, expressions, findings)
     if not lists.test:
         findings.notes.append("there is no test list: only --folds can train on these images")
     inspect_lists(lists, names, neutral, findings)
@@ -42,18 +37,29 @@ def check_directory(root: Path, expressions: Sequence[str] | None = None, neutra
     print(table(layout), end="\n\n")
     inspect_classes(layout, findings)
     inspect_subjects(layout, lists, findings)
-    looks = look_at(layout)
-    inspect_pictures(looks, findings)
+    scans = scan_images(layout)
+    inspect_pictures(scans, findings)
     inspect_unlisted(lists, findings)
-    if not sheet and os.path.lexists(place) and not is_drawn(place, OURS):
-        findings.notes.append(f"no contact sheet, {place} is another picture: choose a place with --sheet FILE")
+    if not sheet and os.path.lexists(path) and not is_drawn(path, SHEET_COMMENT):
+        findings.notes.append(f"no contact sheet, {path} is another picture: choose a place with --sheet FILE")
         return findings
     try:
-        check_output(place, "--sheet", trees=[images], inputs=listed)
-        save_picture(contact_sheet(layout, {seen.sample for seen in looks if seen.fault}), place, OURS)
-        print(f"contact sheet: {place}")
-    except OSError as error:
+        if not sheet:
+            check_output(path, "--sheet", trees=[images], inputs=listed)
+        save_picture(contact_sheet(layout, {scan.sample for scan in scans if scan.fault}), path, SHEET_COMMENT)
+        print(f"contact sheet: {path}")
+    except (OSError, UserError) as error:
         if sheet:
             raise UserError(f"{sheet}: cannot be written ({error.strerror}); choose another --sheet") from None
-        findings.notes.append(f"no contact sheet, {root} is not writable: choose a place with --sheet FILE")
+        findings.notes.append(f"no contact sheet, {path} cannot be written: choose a place with --sheet FILE")
     return findings
+
+
+def _expression_names(lists: Lists, expressions: Sequence[str] | None, findings: Findings) -> tuple[str, ...]:
+    """Return the names of the labels: the directory's, or ``expressions``, or else the labels themselves."""
+    if names := lists.expressions or tuple(expressions or ()):
+        return names
+    findings.notes.append("nothing names the expressions: labels are shown as numbers (name them with -a)")
+    # A label that is far too high is a mistake and gets no name.
+    highest = max((row.label for row in lists.rows() if row.label < 100), default=0)
+    return tuple(map(str, range(max(2, 1 + highest))))

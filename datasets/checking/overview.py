@@ -7,7 +7,7 @@ from datasets.layout import Layout, Sample
 from datasets.pictures import BadPicture, read_picture
 
 COLUMNS = {"train": 8, "test": 4}  # images of an expression on the contact sheet
-GAP, TOP = 4, 28  # pixels between the images and above them
+SIDE, GAP, TOP = 96, 4, 28  # pixels of an image's side, between the images and above them
 
 
 def table(layout: Layout) -> str:
@@ -24,35 +24,36 @@ def table(layout: Layout) -> str:
     subjects = [{s.subject for s in layout.split(split) if s.subject} for split in splits]
     if any(subjects):
         rows.append(["subjects", *(str(len(part)) for part in subjects), str(len(set().union(*subjects)))])
-    first, *others = [max(map(len, column)) for column in zip(*rows)]
-    return "\n".join("  ".join([name.ljust(first), *map(str.rjust, cells, others)]).rstrip() for name, *cells in rows)
+    name_width, *widths = [max(map(len, column)) for column in zip(*rows)]
+    return "\n".join("  ".join([name.ljust(name_width), *map(str.rjust, cells, widths)]).rstrip()
+                     for name, *cells in rows)
 
 
-def contact_sheet(layout: Layout, broken: set[Sample], side: int = 96) -> Image.Image:
-    """Draw a row of training and of test images per expression, from the first to the last of the lists, with its name.
+def contact_sheet(layout: Layout, broken: set[Sample]) -> Image.Image:
+    """Draw a row per expression: its name, and training and test images evenly spread over the lists.
 
-    ``broken`` images are left out; ``side`` is that of an image in pixels.
+    ``broken`` images are left out.
     """
     rows = [(name, {split: [s for s in layout.split(split) if s.label == label and s not in broken]
                     for split in COLUMNS}) for label, name in enumerate(layout.expressions)]
     if layout.target_only:
         rows.append(("targets only", {"train": [s for s in layout.target_only if s not in broken], "test": []}))
-    notes = [f"{name}\n" + "\n".join(f"{len(part)} {split}" for split, part in parts.items()) for name, parts in rows]
+    captions = ["\n".join([name, *(f"{len(part)} {split}" for split, part in parts.items())]) for name, parts in rows]
     font = ImageFont.load_default(14)
-    starts = {"train": 16 + int(max(font.getlength(line) for note in notes for line in note.split("\n")))}
-    starts["test"] = starts["train"] + COLUMNS["train"] * (side + GAP) + 16
-    sheet = Image.new("RGB", (starts["test"] + COLUMNS["test"] * (side + GAP), TOP + len(rows) * (side + GAP)), "white")
+    starts = {"train": 16 + int(max(font.getlength(line) for caption in captions for line in caption.split("\n")))}
+    starts["test"] = starts["train"] + COLUMNS["train"] * (SIDE + GAP) + 16
+    sheet = Image.new("RGB", (starts["test"] + COLUMNS["test"] * (SIDE + GAP), TOP + len(rows) * (SIDE + GAP)), "white")
     draw = ImageDraw.Draw(sheet)
     for split, start in starts.items():
         draw.text((start, 6), {"train": "training images", "test": "test images"}[split], "black", font)
-        for row, ((_, parts), note) in enumerate(zip(rows, notes)):
-            top = TOP + row * (side + GAP)
-            draw.text((8, top + side / 2), note, "black", font, anchor="lm")
+        for row, ((_, parts), caption) in enumerate(zip(rows, captions)):
+            top = TOP + row * (SIDE + GAP)
+            draw.text((8, top + SIDE / 2), caption, "black", font, anchor="lm")
             count = min(COLUMNS[split], len(parts[split]))
-            for column in range(count):  # evenly spread over the images
+            for column in range(count):
                 try:
                     picture = read_picture(parts[split][column * len(parts[split]) // count].path)
-                except BadPicture:  # changed since it was looked at
+                except BadPicture:  # changed since the check has read it
                     continue
-                sheet.paste(ImageOps.fit(picture, (side, side)), (start + column * (side + GAP), top))
+                sheet.paste(ImageOps.fit(picture, (SIDE, SIDE)), (start + column * (SIDE + GAP), top))
     return sheet

@@ -1,1 +1,1 @@
-"""Data sets that people have → a data directory: one file per kind of data set."""
+"""The import of published data sets, folders and tables into a data directory: one file per kind of data set."""

@@ -1,4 +1,4 @@
-"""AffectNet in both published forms: an annotation file beside every image, or two or three tables of all."""
+"""AffectNet in both published forms: an annotation file beside every image, or tables of all images."""
 
 import argparse
 import io
@@ -8,8 +8,8 @@ from functools import lru_cache
 from itertools import chain, islice
 from pathlib import Path
 
-from datasets.importing.collection import Collection, FoundSample, Importer, source_directory
-from datasets.importing.naming import one_word
+from datasets.importing.collection import Collection, Importer, SourceSample, source_directory
+from datasets.importing.naming import safe_name
 from datasets.importing.rows import check_columns, read_table
 from datasets.lists import is_integer, shortened, whole_number
 from datasets.names import Names, directory_of
@@ -25,56 +25,54 @@ _ANNOTATION = "_exp.npy"
 _LARGEST_ANNOTATION = 4096  # bytes
 
 
-def read(asked: argparse.Namespace) -> Collection:
-    """Return the images that were asked for; the validation set, the only other one with labels, is tested on."""
-    return read_affectnet(source_directory(asked.source, asked.out), asked.classes, asked.half)
+def read(args: argparse.Namespace) -> Collection:
+    """Return all images of the requested expressions, in either form and at any depth.
 
-
-def read_affectnet(source: Path, classes: int, half: str = "manual") -> Collection:
-    """Return all images with one of the first ``classes`` expressions, in whichever form there is, at any depth.
-
-    ``half`` is that of the tables: "manual", "automatic" or "both".
+    The test split is the validation set, the only other one with labels.
     """
-    found = Collection(_EXPRESSIONS[:classes], walk(source))
-    folders = sorted({path.parent.parent for path in found.walk.others if path.name.endswith(_ANNOTATION)})
+    source = source_directory(args.source, args.out)
+    collection = Collection(_EXPRESSIONS[:args.classes], walk(source))
+    folders = sorted({path.parent.parent for path in collection.walk.others if path.name.endswith(_ANNOTATION)})
     root = next((folder.parent for folder in folders if folder.name in _FOLDERS.values()), None)
     if root or any((source / name).is_dir() for name in _FOLDERS.values()):
         root = root or source
-        _check_there(source, [root / name / part for name in _FOLDERS.values() for part in ("images", "annotations")])
+        _check_exist(source, [root / name / part for name in _FOLDERS.values() for part in ("images", "annotations")])
         for split, name in _FOLDERS.items():
-            _read_folder(root / name, split, found)
+            _read_folder(root / name, split, collection)
     else:
-        _read_tables(source, half, found)
-    return found
+        _read_tables(source, args.half, collection)
+    return collection
 
 
-def _check_there(source: Path, parts: list[Path], advice: str = "") -> None:
-    for part in parts:
-        if not part.exists():
-            raise UserError(f"{source}: not an AffectNet tree; {part} is missing{advice}")
+def _check_exist(source: Path, paths: list[Path], advice: str = "") -> None:
+    for path in paths:
+        if not path.exists():
+            raise UserError(f"{source}: not an AffectNet tree; {path} is missing{advice}")
 
 
-def _add(found: Collection, split: str, label: int, name: str, path: Path) -> None:
-    if label < len(found.expressions):
-        found.samples.append(FoundSample(f"{split}_{one_word(name)}", label, path, split=split))
+def _add(collection: Collection, split: str, label: int, name: str, path: Path) -> None:
+    """Add an image under its split and name, or leave it out if its expression is not requested."""
+    if label < len(collection.expressions):
+        collection.samples.append(SourceSample(f"{split}_{safe_name(name)}", label, path, split=split))
     else:
-        found.leave_out(f"of {_EXPRESSIONS[label]} (--classes {len(_EXPRESSIONS)} takes them)", path)
+        collection.leave_out(f"of {_EXPRESSIONS[label]} (--classes {len(_EXPRESSIONS)} takes them)", path)
 
 
 # ------------------------------------------------------------------------- ``images/N.jpg``, ``annotations/N_exp.npy``
 
-def _read_folder(folder: Path, split: str, found: Collection) -> None:
-    images = {path.stem: path for path in found.walk.images if path.parent == folder / "images"}
-    annotated = [path.name.removesuffix(_ANNOTATION) for path in found.walk.others
+def _read_folder(folder: Path, split: str, collection: Collection) -> None:
+    """Add the images of ``train_set`` or ``val_set`` that have an annotation."""
+    images = {path.stem: path for path in collection.walk.images if path.parent == folder / "images"}
+    annotated = [path.name.removesuffix(_ANNOTATION) for path in collection.walk.others
                  if path.parent == folder / "annotations" and path.name.endswith(_ANNOTATION)]
-    known = [stem for stem in annotated if stem in images]
+    present = [stem for stem in annotated if stem in images]
     with ThreadPoolExecutor(8) as pool:
-        labels = pool.map(_read_annotation, [f"{folder}/annotations/{stem}{_ANNOTATION}" for stem in known])
-        for stem, label in zip(known, labels):
-            _add(found, split, label, images[stem].name, images[stem])
-    found.leave_out("without an annotation", *(images[stem] for stem in images.keys() - set(known)))
-    if len(known) < len(annotated):
-        found.left_out[f"annotated but missing in {folder / 'images'}"] += len(annotated) - len(known)
+        labels = pool.map(_read_annotation, [f"{folder}/annotations/{stem}{_ANNOTATION}" for stem in present])
+        for stem, label in zip(present, labels):
+            _add(collection, split, label, images[stem].name, images[stem])
+    collection.leave_out("without an annotation", *(images[stem] for stem in images.keys() - set(present)))
+    if len(present) < len(annotated):
+        collection.left_out[f"annotated but missing in {folder / 'images'}"] += len(annotated) - len(present)
 
 
 def _read_annotation(path: str) -> int:
@@ -86,30 +84,32 @@ def _read_annotation(path: str) -> int:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     text = _text_of(content)
     if text is None:
-        raise UserError(f"{path}: holds no single text as a NumPy file without pickles; restore it from a backup")
+        raise UserError(f"{path}: not a NumPy file of a single text without pickles; restore it from a backup")
     if not re.fullmatch("[0-7]", text):
         raise UserError(f"{path}: holds \"{shortened(text)}\", and an expression is one of 0 to 7")
     return int(text)
 
 
-@lru_cache(64)  # of hundreds of thousands of files eight are different
+@lru_cache(64)  # hundreds of thousands of files have eight different contents
 def _text_of(content: bytes) -> str | None:
-    """Return the one text that a NumPy file holds; None for any other content. Reads no pickle, and so runs nothing."""
-    import numpy  # --help does without it
+    """Return the only text that a NumPy file holds, None for any other content. Pickles, which run code, are not read.
+    """
+    import numpy  # imported here to keep --help fast
 
     try:
         array = numpy.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
         text = array.item() if array.size == 1 and len(content) <= _LARGEST_ANNOTATION else None
         return text.decode("ascii") if isinstance(text, bytes) else text if isinstance(text, str) else None
-    except Exception:  # numpy raises whatever a damaged header leads to
+    except Exception:  # a damaged header leads to errors of many types in numpy
         return None
 
 
 # ---------------------------------------------------------------------------------- tables of paths and expressions
 
-def _read_tables(source: Path, half: str, found: Collection) -> None:
+def _read_tables(source: Path, half: str, collection: Collection) -> None:
+    """Add the images of the validation table and of the ``half`` that trains: manual, automatic or both."""
     tables: dict[str, Path] = {}
-    for path in found.walk.others:
+    for path in collection.walk.others:
         name = path.name.lower()
         if name in _TABLES.values() and tables.setdefault(name, path) != path:
             raise UserError(f"{source}: holds two tables {name}, {tables[name]} and {path}; name a directory with one")
@@ -118,25 +118,25 @@ def _read_tables(source: Path, half: str, found: Collection) -> None:
                         "or training.csv and validation.csv")
     for kind, name in _TABLES.items():
         if kind in (half, "validation") or half == "both":
-            other = next((each for each in ("manual", "automatic") if _TABLES[each] in tables), half)
-            advice = f"; --half {other} takes the labels that are there" if kind == half != other else ""
-            _check_there(source, [tables.get(name, source / name)], advice)
-            _read_rows(tables[name], kind, found, source)
+            present = next((each for each in ("manual", "automatic") if _TABLES[each] in tables), half)
+            advice = f"; --half {present} takes the labels that are there" if kind == half != present else ""
+            _check_exist(source, [tables.get(name, source / name)], advice)
+            _read_rows(tables[name], kind, collection, source)
 
 
-def _read_rows(table: Path, kind: str, found: Collection, source: Path) -> None:
+def _read_rows(table: Path, kind: str, collection: Collection, source: Path) -> None:
     """Add the rows of a table of paths and expressions, 0 to 10."""
     columns, rows = read_table(table, lambda first: _COLUMNS if is_image_name(first[0]) else None)
     check_columns(table, columns, ("subDirectory_filePath", "expression"), "it must be one of AffectNet's tables")
-    first, split = list(islice(rows, 100)), "test" if kind == "validation" else "train"
-    below = {path: path.relative_to(source).as_posix().lower() for path in found.walk.images}
-    half = "automa" if kind == "automatic" else "manual"
-    images = [path for path, name in below.items() if half in name] \
-        or [path for path, name in below.items() if "automatic" not in name]
-    root = directory_of([row["subDirectory_filePath"] for _, row in first], images) or source
-    names = Names.of_files(root, found.walk.images)
-    found.names.append(names)
-    for line, row in chain(first, rows):
+    first_rows, split = list(islice(rows, 100)), "test" if kind == "validation" else "train"
+    relative = {path: path.relative_to(source).as_posix().lower() for path in collection.walk.images}
+    half = "automa" if kind == "automatic" else "manual"  # in the name of the images' directory
+    images = [path for path, name in relative.items() if half in name] \
+        or [path for path, name in relative.items() if "automatic" not in name]
+    root = directory_of([row["subDirectory_filePath"] for _, row in first_rows], images) or source
+    names = Names.of_files(root, collection.walk.images)
+    collection.names.append(names)
+    for line, row in chain(first_rows, rows):
         listed, label = row["subDirectory_filePath"], whole_number(row["expression"])
         if not is_integer(label) or not 0 <= int(label) <= 10:
             raise UserError(f"{table}, line {line}: the expression \"{shortened(label)}\" is not one of 0 to 10")
@@ -144,9 +144,9 @@ def _read_rows(table: Path, kind: str, found: Collection, source: Path) -> None:
             raise UserError(f"{table}, line {line}: names no image")
         name = names.find(listed)
         if name is not None and int(label) >= len(_EXPRESSIONS):
-            found.leave_out("without an expression (none, uncertain or no face)", root / name)
+            collection.leave_out("without an expression (none, uncertain or no face)", root / name)
         elif name is not None:
-            _add(found, split, int(label), name.replace("/", "_"), root / name)
+            _add(collection, split, int(label), name.replace("/", "_"), root / name)
 
 
 AFFECTNET = Importer(

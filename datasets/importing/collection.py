@@ -1,4 +1,4 @@
-"""What an importer is, and what it finds."""
+"""The parts that all importers share: the importer itself, the collection of samples that it returns, and boxes."""
 
 import argparse
 import filecmp
@@ -20,11 +20,11 @@ Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels; right and
 
 
 @dataclass(frozen=True)
-class FoundSample(Sample):
-    """A sample of a source: ``path`` is the source's file, ``name`` the one that its image gets.
+class SourceSample(Sample):
+    """A sample of a source: ``path`` is the source's file, ``name`` the name of its image in the data directory.
 
-    ``split`` is None while it is undecided. ``pixels`` are the greys of a square, by rows, that the table ``path``
-    holds. ``box`` is that of a face in the picture.
+    ``split`` is None while it is undecided. ``pixels`` are the greys of a square picture, row by row, if the table
+    ``path`` holds them. ``box`` is the box of the face, if the picture shows several.
     """
 
     split: str | None = None
@@ -33,46 +33,46 @@ class FoundSample(Sample):
 
     @property
     def is_extracted(self) -> bool:
-        """Whether the image is not the source's file, but is taken out of it and becomes a PNG file."""
+        """True if the image is not the source's file, but is extracted from it and becomes a PNG file."""
         return self.pixels is not None or self.box is not None
 
 
 @dataclass
 class Collection:
-    """What an importer found.
+    """The samples that an importer takes from a source, and an account of those that it leaves out.
 
-    ``walk`` are the files of the source, ``rows`` is how many faces its table lists, ``names`` find the files that its
-    lists mean, ``notes`` are sentences for the user. ``left_out`` counts the images that are not taken by the reason,
-    ``refused`` are their files.
+    ``walk`` holds the files of the source, ``rows`` is the number of faces that its table lists, ``names`` find the
+    files that its lists mean, ``notes`` are sentences for the user. ``left_out`` counts the images that are left out by
+    the reason, ``refused`` are their files.
     """
 
     expressions: tuple[str, ...]
     walk: Walk | None = None
     rows: int = 0
     names: list[Names] = field(default_factory=list)
-    samples: list[FoundSample] = field(default_factory=list)
+    samples: list[SourceSample] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     left_out: Counter = field(default_factory=Counter)
     refused: set[Path] = field(default_factory=set)
 
-    def split(self, split: str | None) -> list[FoundSample]:
-        """Return the samples of a split, or those that are undecided."""
+    def split(self, split: str | None) -> list[SourceSample]:
+        """Return the samples of a split, or the undecided ones for None."""
         return [sample for sample in self.samples if sample.split == split]
 
     def sort_by_split(self) -> None:
-        """Sort the samples by their splits, those that are undecided last."""
+        """Sort the samples by their splits, the undecided ones last."""
         self.samples = [sample for split in ("train", "val", "test", None) for sample in self.split(split)]
 
     def leave_out(self, reason: str, *paths: Path) -> None:
-        """Count images of the source that are not taken, each with the reason."""
+        """Count images of the source that are left out, with the reason."""
         if paths:
             self.left_out[reason] += len(paths)
             self.refused.update(paths)
 
     def images_named(self, pattern: re.Pattern, example: str) -> Iterator[tuple[Path, re.Match]]:
-        """Yield the images of the source whose file names match a pattern; the others are left out.
+        """Yield the images of the source whose file names match a pattern, with the match; leave out the others.
 
-        Copies of one file are taken once. Raises UserError if two different files have one name.
+        Of several copies of one file the first is yielded. Raises UserError if two different files have one name.
         """
         first: dict[tuple, Path] = {}
         for path in self.walk.images:
@@ -86,7 +86,7 @@ class Collection:
             elif filecmp.cmp(known, path, shallow=False):
                 self.leave_out("that are copies of others", path)
             else:
-                raise UserError(f"{known} and {path} are one picture by their names, and differ; name the directory of "
+                raise UserError(f"{known} and {path} have names of the same picture and differ; name the directory of "
                                 "one of them as the source, or move the other away")
 
 
@@ -94,10 +94,10 @@ class Collection:
 class Importer:
     """One kind of data set of ``python -m datasets.convert KIND SOURCE``.
 
-    ``meaning`` and ``source_meaning`` explain kind and source in the help. ``read`` turns what was asked for into a
-    :class:`Collection`: it reads names and lists, no image files, writes nothing, and raises UserError for a source
-    that is no such data set. ``options`` are the kind's own, by flag: what argparse needs to know of them. ``out`` is
-    where the data directory goes by default, ``datasets/KIND`` if it is empty.
+    ``meaning`` and ``source_meaning`` explain kind and source in the help. ``read`` returns the :class:`Collection` for
+    the command's arguments: it reads names and lists, no image files, writes nothing, and raises UserError for a source
+    that is no such data set. ``options`` are the kind's own options by flag, as argparse takes them. ``out`` is the
+    default data directory, ``datasets/KIND`` if it is empty.
     """
 
     kind: str
@@ -110,7 +110,7 @@ class Importer:
 
 
 def source_directory(source: Path, out: Path) -> Path:
-    """Return the directory to import from. Raises UserError if it is absent, or lies in the output or around it."""
+    """Return the directory to import from. Raises UserError if it is absent, or if it and the output overlap."""
     if not source.is_dir():
         raise UserError(f"{source}: no such directory")
     for written in (out, out / "data"):
@@ -119,7 +119,7 @@ def source_directory(source: Path, out: Path) -> Path:
 
 
 def source_table(table: Path, out: Path, *others: Path) -> Path:
-    """Return the table to import from. Raises UserError if it is absent, or a list would replace it or ``others``."""
+    """Return the table to import from. Raises UserError if it is absent, or if lists would replace it or ``others``."""
     if not table.is_file():
         raise UserError(f"{table}: no such table")
     for name in LISTS:
@@ -128,9 +128,9 @@ def source_table(table: Path, out: Path, *others: Path) -> Path:
 
 
 def read_box(values: Sequence[str], sized: bool, where: str) -> Box:
-    """Read left, top, right and bottom in pixels from a list's values; the last two are width and height if ``sized``.
+    """Return the box of a list's values: left, top, right and bottom, or width and height as the last two if ``sized``.
 
-    Fractions of pixels are rounded outwards. Raises UserError if the values are no box.
+    Fractions of pixels are rounded outwards. Raises UserError, with ``where`` the values stand, if they are no box.
     """
     try:
         left, top, right, bottom = map(float, values)

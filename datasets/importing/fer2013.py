@@ -1,4 +1,4 @@
-"""FER2013, a table of pixels: ``fer2013.csv`` or ``icml_face_data.csv``; with FER+'s votes instead of its labels."""
+"""FER2013, a table of pixels: ``fer2013.csv`` or ``icml_face_data.csv``; with its own labels or those of FER+."""
 
 import argparse
 import re
@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Iterator, NamedTuple, Sequence
 
-from datasets.importing.collection import Collection, FoundSample, Importer, source_table
+from datasets.importing.collection import Collection, Importer, SourceSample, source_table
 from datasets.importing.rows import check_columns, read_table
 from datasets.lists import is_integer, shortened, whole_number
 from utils import UserError
@@ -22,7 +22,7 @@ _NAME = re.compile(r"fer(\d{1,9})\.png", re.IGNORECASE)
 
 
 class ImageRow(NamedTuple):
-    """A row of FER2013; ``where`` is its place for a message."""
+    """A row of FER2013; ``where`` names its table and line in a message."""
 
     usage: str
     label: int
@@ -31,7 +31,10 @@ class ImageRow(NamedTuple):
 
 
 class VoteRow(NamedTuple):
-    """A row of FER+: the label that most of ten people gave, or why there is none; ``row`` is FER2013's, from 0."""
+    """A row of FER+. ``label`` is the one that most of ten people gave, or the reason why there is none.
+
+    ``row`` is the position of its image in FER2013, from 0, or None if the row does not name it.
+    """
 
     row: int | None
     usage: str
@@ -39,43 +42,43 @@ class VoteRow(NamedTuple):
     where: str
 
 
-def read(asked: argparse.Namespace) -> Collection:
-    """Return all rows of the table with its split; with ``--ferplus`` those on whose expression most voters agree."""
-    table, ferplus = asked.source, asked.ferplus
+def read(args: argparse.Namespace) -> Collection:
+    """Return the images of all rows with the official split; with ``--ferplus`` those on which its voters agree."""
+    table, ferplus = args.source, args.ferplus
     if table.is_dir():
-        inside = [table / name for name in _TABLES if (table / name).is_file()]
-        if not inside:
+        tables = [table / name for name in _TABLES if (table / name).is_file()]
+        if not tables:
             raise UserError(f"{table}: holds neither {_TABLES[0]} nor {_TABLES[1]}; name the table (if directories "
                             "hold the pictures: python -m datasets.convert folders)")
-        table = inside[0]
+        table = tables[0]
     if ferplus and not ferplus.is_file():
         raise UserError(f"--ferplus {ferplus}: no such table")
-    source_table(table, asked.out, *filter(None, [ferplus]))
-    votes = _read_votes(ferplus) if ferplus else None
+    source_table(table, args.out, *filter(None, [ferplus]))
+    votes = ferplus and _read_votes(ferplus)
     images = list(read_images(table, len(_EXPRESSIONS)))
     if votes is None:
-        return collected(images, [image.label for image in images], _EXPRESSIONS, table)
-    return collected(images, _labels_by_row(votes, images, ferplus, table), _VOTED, table)
+        return collect_rows(images, [image.label for image in images], _EXPRESSIONS, table)
+    return collect_rows(images, _labels_by_row(votes, images, ferplus, table), _VOTED, table)
 
 
-def collected(images: Sequence[ImageRow], labels: Sequence[int | str], expressions: tuple[str, ...], table: Path,
-              name: str = "fer2013") -> Collection:
-    """Collect the rows of a table of pixels, called ``name_00000.png`` and so on.
+def collect_rows(images: Sequence[ImageRow], labels: Sequence[int | str], expressions: tuple[str, ...], table: Path,
+                 name: str = "fer2013") -> Collection:
+    """Return the collection of a table's rows, whose images are called ``name_00000.png`` and so on.
 
-    A label that is a text is the reason for which the row is left out.
+    A label that is a text is the reason why the row is left out.
     """
-    found = Collection(expressions, rows=len(images))
+    collection = Collection(expressions, rows=len(images))
     for number, (image, label) in enumerate(zip(images, labels)):
         if isinstance(label, str):
-            found.left_out[label] += 1
+            collection.left_out[label] += 1
         else:
-            found.samples.append(FoundSample(f"{name}_{number:05d}.png", label, table, split=_SPLITS[image.usage],
-                                             pixels=image.pixels))
-    return found
+            collection.samples.append(SourceSample(f"{name}_{number:05d}.png", label, table,
+                                                   split=_SPLITS[image.usage], pixels=image.pixels))
+    return collection
 
 
 def read_images(table: Path, emotions: int) -> Iterator[ImageRow]:
-    """Read the rows of a table one after the other. Raises UserError that names the line of a mistake."""
+    """Yield the rows of a table, whose labels are 0 to ``emotions`` - 1. Raises UserError that names a wrong line."""
     columns, rows = read_table(table)
     check_columns(table, columns, ("emotion", "pixels", "Usage"), "it must be fer2013.csv or icml_face_data.csv")
     for line, row in rows:
@@ -89,13 +92,14 @@ def read_images(table: Path, emotions: int) -> Iterator[ImageRow]:
 
 
 def _pixels(text: str, where: str) -> bytes:
-    words = text.split()
-    if len(words) != _SIDE * _SIDE:
-        raise UserError(f"{where}: has {len(words)} pixels, not {_SIDE} x {_SIDE} = {_SIDE * _SIDE}")
+    values = text.split()
+    if len(values) != _SIDE * _SIDE:
+        raise UserError(f"{where}: has {len(values)} pixels, not {_SIDE} x {_SIDE} = {_SIDE * _SIDE}")
     try:
-        return bytes(map(_GREYS.__getitem__, words))
+        return bytes(map(_GREYS.__getitem__, values))
     except KeyError as error:
-        raise UserError(f"{where}: the pixel \"{shortened(error.args[0])}\" is no whole number from 0 to 255") from None
+        pixel = shortened(error.args[0])
+        raise UserError(f"{where}: the pixel \"{pixel}\" is not a whole number from 0 to 255") from None
 
 
 # ---------------------------------------------------------------------------------------------------- FER+
@@ -103,16 +107,16 @@ def _pixels(text: str, where: str) -> bytes:
 def _labels_by_row(votes: Sequence[VoteRow], images: Sequence[ImageRow], ferplus: Path, table: Path) -> list[int | str]:
     """Return for each row of FER2013 the label of the row of FER+ whose "Image name" means it, or why there is none.
 
-    Where all names stand at their places, a row without a name means its own place; elsewhere it means no row. Raises
-    UserError if two rows mean one, or a row's Usage is not its image's.
+    If all names are in the order of FER2013's rows, a row of FER+ without a name belongs to the row at its own
+    position; else it belongs to none. Raises UserError if two rows belong to one image, or if Usages differ.
     """
     if len(votes) != len(images):
         raise UserError(f"--ferplus {ferplus}: has {len(votes)} rows and {table} {len(images)}; they must be the same "
                         "images")
-    in_order = all(vote.row in (None, place) for place, vote in enumerate(votes))
+    in_order = all(vote.row in (None, position) for position, vote in enumerate(votes))
     by_row: dict[int, VoteRow] = {}
-    for place, vote in enumerate(votes):
-        row = place if in_order else vote.row
+    for position, vote in enumerate(votes):
+        row = position if in_order else vote.row
         if row is None and isinstance(vote.label, int):
             raise UserError(f"{vote.where}: has no Image name, and the rows are not in their order; take FER+'s "
                             "fer2013new.csv as published")
@@ -137,7 +141,7 @@ def _read_votes(ferplus: Path) -> list[VoteRow]:
 
 
 def _vote(row: dict[str, str], choices: tuple[str, ...], where: str) -> VoteRow:
-    """Read a row of FER+: the expression with most votes, unless another has as many."""
+    """Return a row of FER+ with the expression that has most votes, unless another has as many."""
     name = _NAME.fullmatch(row["Image name"])
     if row["Image name"] and not name:
         raise UserError(f"{where}: the Image name \"{shortened(row['Image name'])}\" is not like fer0000000.png")
@@ -151,7 +155,7 @@ def _vote(row: dict[str, str], choices: tuple[str, ...], where: str) -> VoteRow:
 def _count(text: str, choice: str, where: str) -> int:
     number = whole_number(text)
     if not is_integer(number) or int(number) < 0:
-        raise UserError(f"{where}: \"{shortened(text)}\" is no number of votes for {choice}")
+        raise UserError(f"{where}: \"{shortened(text)}\" is not a number of votes for {choice}")
     return int(number)
 
 

@@ -4,15 +4,15 @@ import argparse
 from pathlib import Path
 from typing import NamedTuple, Sequence
 
-from datasets.importing.collection import Collection, FoundSample, Importer, source_directory
-from datasets.importing.naming import (NAMING, NamePatterns, asked_labels, decide_test, neutral_last, one_word,
-                                       split_of)
+from datasets.importing.collection import Collection, Importer, SourceSample, source_directory
+from datasets.importing.naming import (NAMING, NamePatterns, assign_test_split, expression_key, safe_name,
+                                       select_labels, split_of)
 from datasets.walking import walk
 from utils import UserError
 
 
 class Place(NamedTuple):
-    """Where an image lies: its split and expression, or None, and its name below their directories."""
+    """An image by its directories: its split and expression, or None, and its name below their directories."""
 
     split: str | None
     expression: str | None
@@ -20,92 +20,102 @@ class Place(NamedTuple):
     path: Path
 
 
-def read(asked: argparse.Namespace) -> Collection:
-    """Return all images of some directories, with the splits that there are; without them if none is tested on."""
-    source, target_only = source_directory(asked.source, asked.out), asked.target_only
-    patterns = NamePatterns(asked)
-    found = Collection((), walk(source))
-    places = _find_places(found, source, asked.ignore)
-    names = sorted({place.expression for place in places if place.expression}, key=neutral_last)
+def read(args: argparse.Namespace) -> Collection:
+    """Return the images of all directories or of the requested expressions, with the splits of the source.
+
+    The splits are undecided if the source has no test split.
+    """
+    source, target_only = source_directory(args.source, args.out), args.target_only
+    patterns = NamePatterns(args)
+    collection = Collection((), walk(source))
+    places = _find_places(collection, source, args.ignore)
+    names = sorted({place.expression for place in places if place.expression}, key=expression_key)
     if not names:
         raise UserError(f"{source}: no images in it; it needs one directory per expression, with or without "
                         "train/ and test/ above")
-    chosen = _chosen_directories(names, asked.expressions, target_only, f"{source}: has no directory with images named")
-    found.expressions = tuple(map(one_word, asked.expressions or chosen))
-    for split, name, below, path in places:
-        if name is None:
-            found.leave_out("outside the expressions' directories", path)
-        elif name not in chosen and name != target_only:
-            found.leave_out(f"in a directory that is not asked for ({name})", path)
+    classes = _class_directories(names, args.expressions, target_only, f"{source}: has no directory with images named")
+    collection.expressions = tuple(map(safe_name, args.expressions or classes))
+    for split, expression, name, path in places:
+        if expression is None:
+            collection.leave_out("outside the expressions' directories", path)
+        elif expression not in classes and expression != target_only:
+            collection.leave_out(f"in a directory that is not asked for ({expression})", path)
         else:
-            label = len(chosen) if name == target_only else chosen.index(name)
-            target = one_word("_".join(filter(None, (split, name, *below.split("/")))))
-            found.samples.append(FoundSample(target, label, path, **patterns.read(below),
-                                             split="train" if name == target_only else split))
-    patterns.check(found)
-    decide_test(found, asked.val_as_test, sum(place.split == "test" for place in places))
-    return found
+            label = len(classes) if expression == target_only else classes.index(expression)
+            target = safe_name("_".join(filter(None, (split, expression, *name.split("/")))))
+            collection.samples.append(SourceSample(target, label, path, **patterns.read(name),
+                                                   split="train" if expression == target_only else split))
+    patterns.check(collection)
+    assign_test_split(collection, args.val_as_test, sum(place.split == "test" for place in places))
+    return collection
 
 
-def _chosen_directories(names: Sequence[str], expressions: Sequence[str] | None, target_only: str | None, what: str
-                        ) -> list[str]:
+def _class_directories(names: Sequence[str], expressions: Sequence[str] | None, target_only: str | None, missing: str
+                       ) -> list[str]:
     """Return the directories of the expressions, in the order of their labels (METHOD §7, row 15: target-only faces).
 
-    Raises UserError, which begins with ``what`` where a directory is not there.
+    Raises UserError, which begins with ``missing`` if a directory is absent.
     """
     if target_only and target_only not in names:
-        raise UserError(f"{what} {target_only}; it has {', '.join(names)}")
+        raise UserError(f"{missing} {target_only}; it has {', '.join(names)}")
     if target_only in (expressions or ()):
         raise UserError(f"--target_only {target_only}: is one of --expressions too, and its faces can be in no class; "
                         "leave it out of one of them")
-    chosen = asked_labels([name for name in names if name != target_only], expressions, what)
-    if target_only and any(name.lower() == "neutral" for name in expressions or chosen):
+    classes = select_labels([name for name in names if name != target_only], expressions, missing)
+    if target_only and any(name.lower() == "neutral" for name in expressions or classes):
         raise UserError(f"--target_only {target_only}: \"neutral\" is one of the expressions already")
-    return chosen
+    return classes
 
 
-def _find_places(found: Collection, source: Path, ignored: Sequence[str]) -> list[Place]:
-    """Find the split and the expression of all images of the source; those in ``ignored`` directories are left out.
+def _find_places(collection: Collection, source: Path, ignored: Sequence[str]) -> list[Place]:
+    """Return the split and the expression of all images of the source, but for those in ``ignored`` directories.
 
     Splits are directories above those of the expressions or below them. Raises UserError if directories with images lie
-    beside them and are none, or if two are the same split.
+    beside them and are no splits, or if two are the same split.
     """
     files = []
-    for path in found.walk.images:
+    for path in collection.walk.images:
         folders = path.relative_to(source).parts[:-1]
         if set(folders) & set(ignored):
-            found.leave_out("in directories that --ignore names", path)
+            collection.leave_out("in directories that --ignore names", path)
         else:
             files.append((path, folders))
-    level = next((level for level in (0, 1) if any(map(split_of, [folders[level] for _, folders in files
-                                                                  if len(folders) > level]))), None)
+    level = next((level for level in (0, 1) if any(_split_at(level, folders) for _, folders in files)), None)
     if level is None:
         return [Place(None, folders[0] if folders else None, "/".join((*folders, path.name)[1:]), path)
                 for path, folders in files]
     if level and all(len(folders) > 2 for _, folders in files):
         raise UserError(f"{source}: the splits are in {files[0][1][0]}, above the expressions; name it as the source")
     _check_splits(source, [folders[:level + 1] for _, folders in files], level)
-    places, spelled = [], {}
+    places, spelling = [], {}
     for path, folders in files:
-        split = split_of(folders[level]) if len(folders) > level else None
-        name = folders[1 - level] if len(folders) > 1 else None
-        name = name and spelled.setdefault(name.casefold(), name)  # Happy of one split is happy of another
-        places.append(Place(split, name, "/".join((*folders, path.name)[2:]), path))
+        expression = folders[1 - level] if len(folders) > 1 else None
+        if expression:  # Happy of one split is happy of another
+            expression = spelling.setdefault(expression.casefold(), expression)
+        places.append(Place(_split_at(level, folders), expression, "/".join((*folders, path.name)[2:]), path))
     return places
 
 
+def _split_at(level: int, folders: tuple[str, ...]) -> str | None:
+    """Return the split that the directory at a level names, or None."""
+    return split_of(folders[level]) if len(folders) > level else None
+
+
 def _check_splits(source: Path, folders: list[tuple[str, ...]], level: int) -> None:
-    """Raise UserError unless all directories with images, at a ``level`` below the source, are different splits."""
+    """Check that all directories with images, at a ``level`` below the source, are different splits.
+
+    Raises UserError if one is no split, or if two are the same.
+    """
     splits: dict[tuple, str] = {}
     for folder in filter(None, dict.fromkeys(folders)):
-        split = split_of(folder[level]) if len(folder) > level else None
+        split = _split_at(level, folder)
         if split is None:
-            known = ", ".join(sorted({each[level] for each in folders if len(each) > level and split_of(each[level])}))
+            names = ", ".join(sorted({each[level] for each in folders if _split_at(level, each)}))
             raise UserError(f"{source}: {'/'.join(folder)} holds {folders.count(folder)} images beside the splits "
-                            f"{known} and is none; leave it out with --ignore NAME, or rename it")
-        other = splits.setdefault((*folder[:level], split), folder[level])
-        if other != folder[level]:
-            raise UserError(f"{source}: {other} and {folder[level]} are both the {split} split; leave one out "
+                            f"{names} and is none; leave it out with --ignore NAME, or rename it")
+        first = splits.setdefault((*folder[:level], split), folder[level])
+        if first != folder[level]:
+            raise UserError(f"{source}: {first} and {folder[level]} are both the {split} split; leave one out "
                             "with --ignore NAME")
 
 

@@ -1,4 +1,4 @@
-"""Images of a data set → the images of a data directory: as links, as copies or as smaller JPEG files.
+"""The images of a data set → those of a data directory: as links, as copies or as smaller JPEG files.
 
 Pixels that a table lists, and faces in boxes, become PNG files.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy
 from PIL import Image
 
-from datasets.importing.collection import FoundSample
+from datasets.importing.collection import SourceSample
 from datasets.pictures import BLANK, BadPicture, fault_when_decoded, greys_of, is_blank, read_picture
 from utils import UserError, atomic_file, encoded_picture, may_be_refused, save_picture
 
@@ -22,49 +22,49 @@ MOST_APART = 16  # gray levels between the 8 x 8 cells of a picture and of its s
 
 @dataclass(frozen=True)
 class ImageWriter:
-    """Brings images into a data directory, as symbolic links unless something else is asked for.
+    """Writes images into a data directory: as copies, as smaller JPEG files or, by default, as symbolic links.
 
-    ``copy`` copies them; ``reencode`` makes upright JPEG files with a shorter side of at most so many pixels.
+    ``copy`` makes copies; ``reencode`` makes upright JPEG files with a shorter side of at most so many pixels.
     """
 
     copy: bool
     reencode: int | None
 
-    def name(self, sample: FoundSample) -> str:
-        """Return the name that an image gets."""
+    def name(self, sample: SourceSample) -> str:
+        """Return the file name of a sample's image in the data directory."""
         return str(Path(sample.name).with_suffix(".jpg")) if self.reencode else sample.name
 
-    def is_current(self, target: Path, sample: FoundSample) -> bool:
-        """Return whether an earlier run has written the image in the way that is asked for."""
+    def is_current(self, target: Path, sample: SourceSample) -> bool:
+        """Return whether an earlier run has written the image in the same form."""
         source = sample.path
         if not target.exists():
             return False
         if sample.is_extracted and not self.reencode:
-            return _shows(target, sample)
+            return _holds_pixels(target, sample)
         if not self.copy and not self.reencode:
             return target.samefile(source)
         if target.is_symlink() or target.samefile(source):
             return False
         if self.copy:
             return filecmp.cmp(target, source, shallow=False)
-        if not _same_time(target, source):  # the source has changed, or the file system keeps no times
-            return target.read_bytes() == encoded_picture(self._smaller(sample), target)
+        if not _has_time_of(target, source):  # the source has changed, or the file system keeps no times
+            return target.read_bytes() == encoded_picture(self._reencoded(sample), target)
         with Image.open(target) as image:
-            as_asked = image.format == "JPEG" and min(image.size) == min(self.reencode, *_whole(sample).size)
-        return as_asked and _same_picture(target, sample)
+            same_form = image.format == "JPEG" and min(image.size) == min(self.reencode, *_picture_of(sample).size)
+        return same_form and _shows_picture_of(target, sample)
 
-    def write(self, sample: FoundSample, target: Path) -> None:
-        """Write one image, whole or not at all."""
+    def write(self, sample: SourceSample, target: Path) -> None:
+        """Write one image, completely or not at all."""
         if self.reencode:
-            save_picture(self._smaller(sample), target)
+            save_picture(self._reencoded(sample), target)
             _keep_time(sample.path, target)
         elif sample.is_extracted:
-            save_picture(_whole(sample), target)
+            save_picture(_picture_of(sample), target)
         else:
             (_copy if self.copy else _link)(sample.path.resolve(), target)
 
-    def _smaller(self, sample: FoundSample) -> Image.Image:
-        image = _whole(sample)
+    def _reencoded(self, sample: SourceSample) -> Image.Image:
+        image = _picture_of(sample)
         scale = self.reencode / min(image.size)
         if scale < 1:
             size = tuple(max(self.reencode, round(scale * length)) for length in image.size)
@@ -72,29 +72,29 @@ class ImageWriter:
         return image
 
 
-def fault_of(sample: FoundSample) -> str | None:
-    """Return what is wrong with a sample's image, all of it read, or None."""
+def fault_of(sample: SourceSample) -> str | None:
+    """Return what is wrong with a sample's image, which is decoded, or None."""
     if not sample.is_extracted:
         return fault_when_decoded(sample.path)
     try:
-        return BLANK if is_blank(greys_of(_whole(sample))) else None
+        return BLANK if is_blank(greys_of(_picture_of(sample))) else None
     except BadPicture as bad:
         return bad.fault
 
 
-def is_foreign(target: Path, sample: FoundSample) -> bool:
-    """Return whether a file is neither a link to a sample's image nor a copy of it in any of the ways."""
+def is_foreign(target: Path, sample: SourceSample) -> bool:
+    """Return whether a file is neither a link to a sample's image nor a copy of it in any form."""
     if not target.exists():
         return False
     if sample.is_extracted and target.suffix == ".png":
-        return not _shows(target, sample)
+        return not _holds_pixels(target, sample)
     if target.samefile(sample.path) or filecmp.cmp(target, sample.path, shallow=False):
         return False
-    return not (_same_time(target, sample.path) and _same_picture(target, sample))
+    return not (_has_time_of(target, sample.path) and _shows_picture_of(target, sample))
 
 
-def _whole(sample: FoundSample) -> Image.Image:
-    """Return a sample's picture, of a face in a box what lies inside the picture; BadPicture if nothing does."""
+def _picture_of(sample: SourceSample) -> Image.Image:
+    """Return a sample's picture, cropped to the part of its box that lies inside. Raises BadPicture if none does."""
     if sample.pixels is not None:
         side = math.isqrt(len(sample.pixels))
         return Image.frombytes("L", (side, side), sample.pixels)
@@ -108,26 +108,26 @@ def _whole(sample: FoundSample) -> Image.Image:
     return picture.crop(inside)
 
 
-def _shows(target: Path, sample: FoundSample) -> bool:
+def _holds_pixels(target: Path, sample: SourceSample) -> bool:
     """Return whether a file holds exactly the pixels of an extracted sample."""
     try:
         with Image.open(target) as image:
-            whole = _whole(sample)
-            return image.format == "PNG" and image.mode == whole.mode and image.tobytes() == whole.tobytes()
-    except Exception:  # Pillow's format plugins raise whatever they stumble over
+            picture = _picture_of(sample)
+            return image.format == "PNG" and image.mode == picture.mode and image.tobytes() == picture.tobytes()
+    except Exception:  # Pillow's format plugins raise errors of many types for a damaged file
         return False
 
 
 def _link(source: Path, target: Path) -> None:
-    """Make a symbolic link: it works across file systems and shows where the image is. Windows may refuse: a copy."""
-    part = target.with_name(f".{target.name}.part")
-    part.unlink(missing_ok=True)
+    """Make a symbolic link, which works across file systems; or a copy if links are refused, as on Windows."""
+    unfinished = target.with_name(f".{target.name}.part")
+    unfinished.unlink(missing_ok=True)
     try:
-        os.symlink(source, part)
+        os.symlink(source, unfinished)
     except (OSError, NotImplementedError):
         _copy(source, target)
     else:
-        os.replace(part, target)
+        os.replace(unfinished, target)
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -142,15 +142,18 @@ def _keep_time(source: Path, target: Path) -> None:
         os.utime(target, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
-def _same_time(target: Path, source: Path) -> bool:
+def _has_time_of(target: Path, source: Path) -> bool:
     return abs(target.stat().st_mtime - source.stat().st_mtime) < 2     # copies keep the time; FAT rounds it
 
 
-def _same_picture(target: Path, sample: FoundSample) -> bool:
-    """Return whether a file shows a sample's picture at any size: unpacked archives may give all files one time."""
+def _shows_picture_of(target: Path, sample: SourceSample) -> bool:
+    """Return whether a file shows a sample's picture at any size.
+
+    Equal times do not say so: all files of an unpacked archive may have the same one.
+    """
     try:
-        one, other = (numpy.asarray(picture.convert("L").resize((8, 8), Image.Resampling.BOX), numpy.int16)
-                      for picture in (read_picture(target), _whole(sample)))
+        written, original = (numpy.asarray(picture.convert("L").resize((8, 8), Image.Resampling.BOX), numpy.int16)
+                             for picture in (read_picture(target), _picture_of(sample)))
     except (UserError, OSError):
         return False
-    return bool(numpy.abs(one - other).max() <= MOST_APART)
+    return bool(numpy.abs(written - original).max() <= MOST_APART)

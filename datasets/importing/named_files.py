@@ -1,9 +1,9 @@
-"""Data sets whose file names tell everything: Multi-PIE, JAFFE and KDEF, in any tree of directories."""
+"""Data sets whose labels are in the file names: Multi-PIE, JAFFE and KDEF, in any tree of directories."""
 
 import argparse
 import re
 
-from datasets.importing.collection import Collection, FoundSample, Importer, source_directory
+from datasets.importing.collection import Collection, Importer, SourceSample, source_directory
 from datasets.importing.naming import TEST_SUBJECTS
 from datasets.layout import DATA_SETS
 from datasets.walking import walk
@@ -12,38 +12,39 @@ from utils import UserError
 # ---------------------------------------------------------------------------------------------- Multi-PIE
 
 _MULTIPIE = DATA_SETS[2].expressions
-_RECORDED = {        # by session and recording (METHOD §6)
+_EXPRESSION_OF_RECORDING = {        # by session and recording (METHOD §6)
     (1, 1): "neutral", (2, 1): "neutral", (3, 1): "neutral", (4, 1): "neutral", (4, 3): "neutral",
     (1, 2): "smile", (3, 2): "smile", (2, 2): "surprise", (2, 3): "squint", (3, 3): "disgust", (4, 2): "scream"}
 _MULTIPIE_NAME = re.compile(r"(\d{3})_(\d\d)_(\d\d)_(\d{3})_(\d\d)(?:_[a-z]\w*)?\.\w+", re.IGNORECASE)
 
 
-def _read_multipie(asked: argparse.Namespace) -> Collection:
-    """Return all images of some cameras and illuminations; the scene is session, camera and illumination."""
-    source = source_directory(asked.source, asked.out)
-    for word in asked.cameras:
-        if not re.fullmatch(r"\d\d_?\d", word):
-            raise UserError(f"--cameras {word}: a camera is named like 05_1")
-    for word in asked.illuminations:
-        if not re.fullmatch(r"\d\d", word):
-            raise UserError(f"--illuminations {word}: an illumination is named by two digits, 00 to 19")
-    cameras, found = {word.replace("_", "") for word in asked.cameras}, Collection(_MULTIPIE, walk(source))
-    for path, match in found.images_named(_MULTIPIE_NAME, "001_01_01_051_07.png"):
+def _read_multipie(args: argparse.Namespace) -> Collection:
+    """Return the images of the requested cameras and illuminations; the scene is session, camera and illumination."""
+    source = source_directory(args.source, args.out)
+    for name in args.cameras:
+        if not re.fullmatch(r"\d\d_?\d", name):
+            raise UserError(f"--cameras {name}: a camera is named like 05_1")
+    for name in args.illuminations:
+        if not re.fullmatch(r"\d\d", name):
+            raise UserError(f"--illuminations {name}: an illumination is named by two digits, 00 to 19")
+    collection = Collection(_MULTIPIE, walk(source))
+    cameras = {name.replace("_", "") for name in args.cameras}
+    for path, match in collection.images_named(_MULTIPIE_NAME, "001_01_01_051_07.png"):
         subject, session, recording, camera, illumination = match.groups()
-        expression = _RECORDED.get((int(session), int(recording)))
+        expression = _EXPRESSION_OF_RECORDING.get((int(session), int(recording)))
         if camera not in cameras:
-            found.leave_out("of another camera", path)
-        elif illumination not in asked.illuminations:
-            found.leave_out("of another illumination", path)
+            collection.leave_out("of another camera", path)
+        elif illumination not in args.illuminations:
+            collection.leave_out("of another illumination", path)
         elif expression is None:
-            found.leave_out("of a recording without a known expression", path)
+            collection.leave_out("of a recording without a known expression", path)
         else:
             scene = f"s{int(session)}_{camera}_{illumination}"
-            found.samples.append(FoundSample(path.name, _MULTIPIE.index(expression), path, subject, scene))
-    if set(found.left_out) <= {"not named like 001_01_01_051_07.png"} and not found.samples:
+            collection.samples.append(SourceSample(path.name, _MULTIPIE.index(expression), path, subject, scene))
+    if set(collection.left_out) <= {"not named like 001_01_01_051_07.png"} and not collection.samples:
         raise UserError(f"{source}: not a Multi-PIE tree; no image is named like 001_01_01_051_07.png or "
                         "001_01_01_051_07_crop_128.png")
-    return found
+    return collection
 
 
 MULTIPIE = Importer(
@@ -60,13 +61,13 @@ _JAFFE = {"AN": "anger", "DI": "disgust", "FE": "fear", "HA": "happiness", "SA":
 _JAFFE_NAME = re.compile(rf"([A-Z]{{2}})\.({'|'.join(_JAFFE)})(\d+\.\d+)\.\w+", re.IGNORECASE)
 
 
-def _read_jaffe(asked: argparse.Namespace) -> Collection:
-    """Return all images; a person was photographed in one studio, which is the scene."""
-    found = Collection(tuple(_JAFFE.values()), walk(source_directory(asked.source, asked.out)))
-    for path, match in found.images_named(_JAFFE_NAME, "KA.AN1.39.tiff"):
+def _read_jaffe(args: argparse.Namespace) -> Collection:
+    """Return all images; the scene is the person, since everybody was photographed in one studio."""
+    collection = Collection(tuple(_JAFFE.values()), walk(source_directory(args.source, args.out)))
+    for path, match in collection.images_named(_JAFFE_NAME, "KA.AN1.39.tiff"):
         subject, label = match[1].upper(), list(_JAFFE).index(match[2].upper())
-        found.samples.append(FoundSample(path.name, label, path, subject, subject))
-    return found
+        collection.samples.append(SourceSample(path.name, label, path, subject, subject))
+    return collection
 
 
 JAFFE = Importer("jaffe", "JAFFE (KA.AN1.39.tiff, ...)", "the directory of its images", _read_jaffe, TEST_SUBJECTS)
@@ -80,17 +81,17 @@ _KDEF_NAME = re.compile(rf"([AB])([FM](?:0[1-9]|[12]\d|3[0-5]))({'|'.join(_KDEF)
                         re.IGNORECASE)
 
 
-def _read_kdef(asked: argparse.Namespace) -> Collection:
-    """Return all images of some angles; the scene is session and angle."""
-    found = Collection(tuple(_KDEF.values()), walk(source_directory(asked.source, asked.out)))
-    for path, match in found.images_named(_KDEF_NAME, "AF01ANS.JPG"):
+def _read_kdef(args: argparse.Namespace) -> Collection:
+    """Return the images of the requested angles; the scene is session and angle."""
+    collection = Collection(tuple(_KDEF.values()), walk(source_directory(args.source, args.out)))
+    for path, match in collection.images_named(_KDEF_NAME, "AF01ANS.JPG"):
         session, subject, code, angle = (part.upper() for part in match.groups())
-        if angle in asked.angles:
+        if angle in args.angles:
             label = list(_KDEF).index(code)
-            found.samples.append(FoundSample(path.name, label, path, subject, f"{session}_{angle}"))
+            collection.samples.append(SourceSample(path.name, label, path, subject, f"{session}_{angle}"))
         else:
-            found.leave_out("of another angle", path)
-    return found
+            collection.leave_out("of another angle", path)
+    return collection
 
 
 KDEF = Importer(

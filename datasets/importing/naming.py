@@ -1,4 +1,4 @@
-"""What importers have in common: names of splits, expressions, subjects and scenes, and the options for them."""
+"""Names of splits, expressions, subjects and scenes, as several importers read them, and the options for them."""
 
 import argparse
 import re
@@ -15,8 +15,8 @@ _SPLIT_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "v
                 "test": "test", "testing": "test", "publictest": "val", "privatetest": "test",
                 "fertrain": "train", "fervalid": "val", "fertest": "test"}  # FER2013's PublicTest, FER+'s FER2013Train
 
-# Options by flag, as argparse knows them: where there may be no test split, where all subjects are known, and for data
-# without a standard.
+# Options by flag, as argparse takes them: TEST_SHARE for sources that may have no test split, TEST_SUBJECTS for those
+# whose subjects are all known, NAMING for those whose names follow no standard.
 TEST_SHARE = {"--test_share": dict(type=float, default=0.2, metavar="SHARE", help="without a test split: the share to "
                                    "test on, whole subjects where they are known (default: 0.2)")}
 TEST_SUBJECTS = {"--test_subjects": dict(nargs="+", default=["0.2"], metavar="SHARE|ID|FILE", help="a share of the "
@@ -25,30 +25,31 @@ NAMING = {
     "--expressions": dict(nargs="+", metavar="NAME", help="the expressions to take, in the order of their labels "
                           "(default: all, by name, neutral last); where the data number them, a name for each number, "
                           "in ascending order"),
-    "--subject_regex": dict(metavar="REGEX", help="the part of a file name that tells the subject, or its first group, "
+    "--subject_regex": dict(metavar="REGEX", help="the part of a file name that is the subject, or its first group, "
                             "e.g. '^(S[0-9]+)_'"),
-    "--scene_regex": dict(metavar="REGEX", help="the part of a file name that tells the scene, or its first group: a "
-                          "subject's images of one scene are each other's true swaps"),
-    "--val_as_test": dict(action="store_true", help="test on the validation split, where the test split has no labels"),
+    "--scene_regex": dict(metavar="REGEX", help="the part of a file name that is the scene, or its first group: a "
+                          "subject's images of one scene are each other's ground-truth swaps"),
+    "--val_as_test": dict(action="store_true", help="test on the validation split, if the test split has no labels"),
     **TEST_SHARE}
 
 
-def asked_test(asked: argparse.Namespace) -> float | set[str]:
-    """Return what is tested on where a data set has no test split: a share, or subjects.
+def read_test_selection(args: argparse.Namespace) -> float | set[str]:
+    """Return the share of the images, or the subjects, that are tested on if a data set has no test split.
 
-    Raises UserError for what is neither.
+    Raises UserError if ``--test_subjects`` or ``--test_share`` is no such selection.
     """
-    words = getattr(asked, "test_subjects", [str(getattr(asked, "test_share", 0.2))])
-    if len(words) == 1 and Path(words[0]).is_file():
-        return set(read_lines(Path(words[0]), as_words=True))
-    if len(words) > 1 or "." not in words[0] and hasattr(asked, "test_subjects"):
-        return set(words)
-    try:
-        share = float(words[0])
-    except ValueError:
-        raise UserError(f"--test_subjects {words[0]}: no share, no subject's number and no file") from None
+    share = getattr(args, "test_share", 0.2)
+    if subjects := getattr(args, "test_subjects", None):
+        if len(subjects) == 1 and Path(subjects[0]).is_file():
+            return set(read_lines(Path(subjects[0]), as_words=True))
+        if len(subjects) > 1 or "." not in subjects[0]:
+            return set(subjects)
+        try:
+            share = float(subjects[0])
+        except ValueError:
+            raise UserError(f"--test_subjects {subjects[0]}: no share, no subject's number and no file") from None
     if not 0 < share < 1:
-        raise UserError(f"the share to test on must lie between 0 and 1, not {words[0]}")
+        raise UserError(f"the share to test on must lie between 0 and 1, not {share}")
     return share
 
 
@@ -57,42 +58,43 @@ def split_of(name: str) -> str | None:
     return _SPLIT_NAMES.get(re.sub("[^a-z]|set$", "", name.lower()))
 
 
-def decide_test(found: Collection, val_as_test: bool, tests: int) -> None:
-    """Leave training samples undecided where there is no test split; ``tests`` is how many images belong to one.
+def assign_test_split(collection: Collection, val_as_test: bool, test_images: int) -> None:
+    """Make training samples undecided if there is no test split; ``test_images`` of the source belong to one.
 
-    With ``val_as_test`` the validation split is tested on. Raises UserError if all images of the test split lack a
-    label or a file, and nothing says what is tested on.
+    With ``val_as_test`` the validation split becomes the test split. Raises UserError if it cannot, and if all images
+    of the test split lack a label or a file.
     """
-    val, test = len(found.split("val")), len(found.split("test"))
+    val, test = len(collection.split("val")), len(collection.split("test"))
     if val_as_test and (test or not val):
         raise UserError(f"--val_as_test: there are {test} labelled images of the test split and {val} of the "
                         "validation split; leave it out")
-    if tests and not test and not val_as_test:
+    if test_images and not test and not val_as_test:
         advice = "test on the validation images with --val_as_test" if val else \
             "leave them out (directories with --ignore NAME), and training images are tested on"
-        raise UserError(f"none of the {tests} test images can be tested on, since they have no label or no file; "
+        raise UserError(f"none of the {test_images} test images can be tested on, since they have no label or no file; "
                         f"{advice}")
-    moved = {"val": "test"} if val_as_test else {}
-    moved |= {None: "train"} if test or val_as_test else {"train": None}
-    found.samples = [sample if sample.label == len(found.expressions) else  # target-only faces always train
-                     replace(sample, split=moved.get(sample.split, sample.split)) for sample in found.samples]
+    new_split = {"val": "test"} if val_as_test else {}
+    new_split |= {None: "train"} if test or val_as_test else {"train": None}
+    collection.samples = [sample if sample.label == len(collection.expressions)  # target-only faces always train
+                          else replace(sample, split=new_split.get(sample.split, sample.split))
+                          for sample in collection.samples]
 
 
-def one_word(text: str) -> str:
-    """Return a name without white space and without letters that a file system or a list could trip over."""
+def safe_name(text: str) -> str:
+    """Return a name without white space, leading dots, and characters that a file system or a list cannot hold."""
     return re.sub(r"[^\w.+-]+", "_", text.strip()).lstrip(".")
 
 
-def neutral_last(name: str) -> tuple:
+def expression_key(name: str) -> tuple:
     """Return the key that sorts expressions by number or name, with neutral last."""
     return name.lower() == "neutral", natural_key(name)
 
 
-def asked_labels(present: Sequence[str], expressions: Sequence[str] | None, what: str) -> list[str]:
-    """Return which of the labels ``present`` are taken, in label order: all, or those that ``expressions`` name.
+def select_labels(present: Sequence[str], expressions: Sequence[str] | None, missing: str) -> list[str]:
+    """Return the labels to import, in label order: all that are ``present``, or those that ``expressions`` name.
 
-    Where all are numbers, ``expressions`` may name each of them, in ascending order. ``what`` says in a UserError who
-    lacks a label, e.g. "faces.csv: has no label".
+    If all are numbers, ``expressions`` may name each of them, in ascending order. Raises UserError, which begins with
+    ``missing`` (such as "faces.csv: has no label"), if a label is absent.
     """
     if not expressions or set(expressions) <= set(present):
         return list(expressions or present)
@@ -100,47 +102,49 @@ def asked_labels(present: Sequence[str], expressions: Sequence[str] | None, what
     if numbered and len(present) == len(expressions):
         return sorted(present, key=int)
     absent = ", ".join(name for name in expressions if name not in present)
-    raise UserError(f"{what} {absent}; it has {', '.join(present)}"
+    raise UserError(f"{missing} {absent}; it has {', '.join(present)}"
                     + (f": give each of these {len(present)} a name, or take some of them" if numbered else ""))
 
 
 class NamePatterns:
-    """``--subject_regex`` and ``--scene_regex``: what file names tell of subjects and scenes.
+    """The patterns ``--subject_regex`` and ``--scene_regex``, which read subjects and scenes from file names.
 
     Raises UserError if one is no regular expression.
     """
 
-    def __init__(self, asked: argparse.Namespace) -> None:
-        self._typed = {"subject": asked.subject_regex, "scene": asked.scene_regex}
+    def __init__(self, args: argparse.Namespace) -> None:
         self._patterns: dict[str, re.Pattern] = {}
-        for what, pattern in self._typed.items():
-            try:
-                self._patterns |= {what: re.compile(pattern)} if pattern else {}
-            except re.error as error:
-                raise UserError(f"--{what}_regex {pattern}: not a regular expression ({error})") from None
+        for attribute in ("subject", "scene"):
+            if pattern := getattr(args, f"{attribute}_regex"):
+                try:
+                    self._patterns[attribute] = re.compile(pattern)
+                except re.error as error:
+                    raise UserError(f"--{attribute}_regex {pattern}: not a regular expression ({error})") from None
 
     def read(self, name: str) -> dict[str, str]:
-        """Return the subject and the scene that a name tells: the first group, or all, of the pattern's first match.
+        """Return the subject and the scene of a name: the first group, or all, of each pattern's first match.
 
-        It is looked for in the file name, then in the path.
+        The pattern is searched in the file name, then in the path.
         """
-        matches = {what: pattern.search(name.rsplit("/", 1)[-1]) or pattern.search(name)
-                   for what, pattern in self._patterns.items()}
-        words = {what: one_word(next(filter(None, match.groups()), match.group()))
-                 for what, match in matches.items() if match}
-        return {what: word for what, word in words.items() if word}
+        values = {}
+        for attribute, pattern in self._patterns.items():
+            match = pattern.search(name.rsplit("/", 1)[-1]) or pattern.search(name)
+            if match and (value := safe_name(next(filter(None, match.groups()), match.group()))):
+                values[attribute] = value
+        return values
 
-    def check(self, found: Collection) -> None:
-        """Raise UserError if a pattern does not match all names, or if there are scenes and no subjects."""
-        samples = found.samples
-        for what in self._patterns:
-            silent = [sample.path.name for sample in samples if not getattr(sample, what)]
-            typed = f"--{what}_regex {self._typed[what]}"
-            if silent and len(silent) == len(samples):
-                raise UserError(f"{typed}: matches no file name, e.g. not {silent[0]}")
-            if silent:
-                raise UserError(f"{typed}: matches {len(samples) - len(silent)} of {len(samples)} file names and not "
-                                f"{' and '.join(silent[:2])}; write one that matches all ((?i) in front ignores case)")
+    def check(self, collection: Collection) -> None:
+        """Check that the patterns match all names. Raises UserError if not, or if there are scenes and no subjects."""
+        samples = collection.samples
+        for attribute, pattern in self._patterns.items():
+            unmatched = [sample.path.name for sample in samples if not getattr(sample, attribute)]
+            option = f"--{attribute}_regex {pattern.pattern}"
+            if unmatched and len(unmatched) == len(samples):
+                raise UserError(f"{option}: matches no file name, e.g. not {unmatched[0]}")
+            if unmatched:
+                raise UserError(f"{option}: matches {len(samples) - len(unmatched)} of {len(samples)} file names and "
+                                f"not {' and '.join(unmatched[:2])}; write one that matches all ((?i) in front ignores "
+                                "case)")
         if any(sample.scene for sample in samples) and not any(sample.subject for sample in samples):
-            raise UserError("--scene_regex: a scene is one of a subject, and no subject is known; tell the subjects "
+            raise UserError("--scene_regex: a scene is one of a subject, and no subject is known; name the subjects "
                             "with --subject_regex")

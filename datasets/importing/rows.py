@@ -1,4 +1,4 @@
-"""A table (CSV), row by row: whatever its size, and every mistake with its line."""
+"""The reader of tables (CSV): row by row, so that they may have any size, and with the line of every mistake."""
 
 import csv
 import re
@@ -12,11 +12,11 @@ from utils import UserError
 
 def read_table(table: Path, without_header: Callable[[list[str]], Sequence[str] | None] = lambda first: None
                ) -> tuple[list[str], Iterator[tuple[int, dict[str, str]]]]:
-    """Return the columns that a table's first line names, and its rows while they are read: (line, {column: value}).
+    """Return the columns that a table's first line names, and an iterator of its rows: (line, {column: value}).
 
-    ``without_header`` gets the first line and names the columns if it is a row already, or returns None. Blanks around
-    names and values do not count; a row that ends early has empty values. Raises UserError, at once or when the rows
-    get there, for what is no table.
+    ``without_header`` is called with the first line, and returns the columns' names if it is a row already, else None.
+    Spaces around names and values are removed; a row that ends early has empty values. Raises UserError if the file is
+    no table, at once or when the iterator reaches the mistake.
     """
     lines = text_lines(table, newline="")
     first = next(lines, "")
@@ -25,11 +25,11 @@ def read_table(table: Path, without_header: Callable[[list[str]], Sequence[str] 
     delimiter = max(",;\t", key=first.count) if re.search("[,;\t]", first) else " "
     rows = csv.reader(chain([first], lines), delimiter=delimiter, skipinitialspace=True)
     values = _values(table, rows)
-    head = next(values)
-    columns = without_header(head)
+    first_row = next(values)
+    columns = without_header(first_row)
     if columns:
-        values = chain([head], values)
-    columns = list(columns or head)
+        values = chain([first_row], values)
+    columns = list(columns or first_row)
 
     def read() -> Iterator[tuple[int, dict[str, str]]]:
         for row in values:
@@ -43,7 +43,7 @@ def read_table(table: Path, without_header: Callable[[list[str]], Sequence[str] 
 
 
 def check_columns(table: Path, columns: Sequence[str], needed: Sequence[str], advice: str) -> None:
-    """Raise UserError with ``advice`` if a column that is needed is absent, or there are several of its name."""
+    """Check that a table has the needed columns. Raises UserError if one is absent (with ``advice``) or not unique."""
     for name in needed:
         if name not in columns:
             raise UserError(f"{table}: has no column \"{name}\" (it has {', '.join(columns)}); {advice}")
@@ -52,8 +52,9 @@ def check_columns(table: Path, columns: Sequence[str], needed: Sequence[str], ad
 
 
 def _values(table: Path, rows: "csv._reader") -> Iterator[list[str]]:
+    """Yield the values of each row. Raises UserError for a row that csv cannot read."""
     try:
         for row in rows:
             yield [value.strip() for value in row]
     except csv.Error as error:
-        raise UserError(f"{table}, line {rows.line_num}: no line of a table ({error}); correct it") from None
+        raise UserError(f"{table}, line {rows.line_num}: not a line of a table ({error}); correct it") from None

@@ -5,9 +5,9 @@ import re
 from pathlib import Path
 from typing import Sequence
 
-from datasets.importing.collection import Collection, FoundSample, Importer, face_name, read_box, source_table
-from datasets.importing.naming import (NAMING, NamePatterns, asked_labels, decide_test, neutral_last, one_word,
-                                       split_of)
+from datasets.importing.collection import Collection, Importer, SourceSample, face_name, read_box, source_table
+from datasets.importing.naming import (NAMING, NamePatterns, assign_test_split, expression_key, safe_name,
+                                       select_labels, split_of)
 from datasets.importing.rows import check_columns, read_table
 from datasets.lists import whole_number
 from datasets.names import Names, shortened
@@ -16,98 +16,104 @@ from utils import UserError
 
 _COLUMNS = {"file": "file names", "label": "labels", "split": "train, val or test; optional",
             "subject": "subjects; optional"}
-_ALSO_CALLED = {"split": ("usage", "subset", "partition", "set"),
+_OTHER_NAMES = {"split": ("usage", "subset", "partition", "set"),
                 "subject": ("subject_id", "subjectid", "person", "person_id", "participant", "identity")}
 
 
-def read(asked: argparse.Namespace) -> Collection:
-    """Return the rows of a table as samples; without a split if no row is of the test split."""
-    table = source_table(asked.source, asked.out)
-    root = asked.root or table.parent
-    patterns, names = NamePatterns(asked), Names(root)
-    records = _read_records(table, names, asked)
-    present = sorted({record["label"] for _, record in records if record["label"]}, key=neutral_last)
-    labels = asked_labels(present, asked.expressions, f"{table}: has no label")
-    found = Collection(tuple(map(one_word, asked.expressions or labels)), rows=len(records), names=[names])
+def read(args: argparse.Namespace) -> Collection:
+    """Return the rows of a table as samples. Their splits are undecided if no row is of the test split."""
+    table = source_table(args.source, args.out)
+    root = args.root or table.parent
+    patterns, names = NamePatterns(args), Names(root)
+    records = _read_records(table, names, args)
+    present = sorted({record["label"] for _, record in records if record["label"]}, key=expression_key)
+    labels = select_labels(present, args.expressions, f"{table}: has no label")
+    collection = Collection(tuple(map(safe_name, args.expressions or labels)), rows=len(records), names=[names])
     for line, record in records:
-        split, box = split_of(record["split"]), record.get("box")
+        label, split, box = record["label"], split_of(record["split"]), record.get("box")
         if record["split"] and split is None:
             raise UserError(f"{table}, line {line}: the split \"{record['split']}\" is not train, val or test")
         name = names.find(record["file"]) if record["file"] else None
         if not record["file"]:
-            found.left_out["without a file name"] += 1
-        elif name and not record["label"]:
-            found.leave_out("without a label", root / name)
-        elif name and record["label"] not in labels:
-            found.leave_out(f"with a label that is not asked for ({record['label']})", root / name)
+            collection.left_out["without a file name"] += 1
+        elif name and not label:
+            collection.leave_out("without a label", root / name)
+        elif name and label not in labels:
+            collection.leave_out(f"with a label that is not asked for ({label})", root / name)
         elif name:
-            told = patterns.read(name)
-            if subject := one_word(record["subject"]):
-                told["subject"] = subject
-            target = one_word("_".join(part for part in Path(name).parts if part not in ("..", "/")))
-            found.samples.append(FoundSample(face_name(target, box) if box else target, labels.index(record["label"]),
-                                             root / name, **told, split=split, box=box))
-    patterns.check(found)
-    decide_test(found, asked.val_as_test, sum(split_of(record["split"]) == "test" for _, record in records))
-    folders = sorted({sample.path.parent for sample in found.samples})
-    found.walk = walk(*folders, below=False)
-    images = (asked.out / "data").resolve()
+            attributes = patterns.read(name)
+            if subject := safe_name(record["subject"]):
+                attributes["subject"] = subject
+            target = safe_name("_".join(part for part in Path(name).parts if part not in ("..", "/")))
+            collection.samples.append(SourceSample(face_name(target, box) if box else target, labels.index(label),
+                                                   root / name, **attributes, split=split, box=box))
+    patterns.check(collection)
+    test_rows = sum(split_of(record["split"]) == "test" for _, record in records)
+    assign_test_split(collection, args.val_as_test, test_rows)
+    folders = sorted({sample.path.parent for sample in collection.samples})
+    collection.walk = walk(*folders, below=False)
+    _check_apart(folders, args.out)
+    return collection
+
+
+def _check_apart(folders: Sequence[Path], out: Path) -> None:
+    """Check that a data directory's images and those of a table lie apart. Raises UserError if they do not."""
+    images = (out / "data").resolve()
     for folder in (folder.resolve() for folder in folders):
         if folder == images or images in folder.parents or folder in images.parents:
-            raise UserError(f"--out {asked.out}: its images and those of the table in {folder} would lie in one place; "
+            raise UserError(f"--out {out}: its images and those of the table in {folder} would lie in one place; "
                             "choose another --out")
-    return found
 
 
-def _read_records(table: Path, names: Names, asked: argparse.Namespace) -> list[tuple[int, dict]]:
-    """Read the rows with their lines: {"file", "label", "split", "subject": a text, perhaps an empty one}.
+def _read_records(table: Path, names: Names, args: argparse.Namespace) -> list[tuple[int, dict]]:
+    """Return the rows with their lines: {"file", "label", "split", "subject": a text, perhaps an empty one}.
 
     With ``--box_columns`` each also has a "box".
     """
-    header, rows = read_table(table, lambda first: [str(i + 1) for i in range(len(first))] if asked.no_header else None)
-    if not asked.no_header:
+    header, rows = read_table(table, lambda first: [str(i + 1) for i in range(len(first))] if args.no_header else None)
+    if not args.no_header:
         _check_header(table, header, any(is_image_name(cell) or cell and names.is_file(cell) for cell in header))
-    rows, box = list(rows), asked.box_columns
-    columns = {key: getattr(asked, f"{key}_column") or _usual_column(key, header, rows, asked.no_header)
+    rows, box = list(rows), args.box_columns
+    columns = {key: getattr(args, f"{key}_column") or _usual_column(key, header, rows, args.no_header)
                for key in _COLUMNS}
     for key, column in columns.items():
         check_columns(table, header, [column] if column else [], f"name the right one with --{key}_column, or read a "
                       "table whose first line is a row already with --no_header")
     check_columns(table, header, box or (), "name the right ones with --box_columns")
-    if not asked.no_header:
+    if not args.no_header:
         _check_header(table, header, any(row[columns["label"]] == columns["label"] for _, row in rows))
     sized = box and all(re.search(f"(?:^|[^a-z])(?:{word[0]}|{word})$", name, re.IGNORECASE)
                         for word, name in zip(("width", "height"), box[2:]))
     records = []
     for line, row in rows:
-        record = {key: row[name] if name else "" for key, name in columns.items()}
+        record = {key: row[column] if column else "" for key, column in columns.items()}
         record["label"] = whole_number(record["label"])
         if box:
-            record["box"] = read_box([row[name] for name in box], sized, f"{table}, line {line}")
+            record["box"] = read_box([row[column] for column in box], sized, f"{table}, line {line}")
         records.append((line, record))
     return records
 
 
 def _check_header(table: Path, header: Sequence[str], is_row: bool) -> None:
-    """Raise UserError if the first line is a row, which would be lost if it were read as names."""
+    """Check the first line. Raises UserError if it is a row, which would be lost if it were read as names."""
     if is_row:
         raise UserError(f"{table}: has no header, its first line ({shortened(','.join(header))}) is a row; read it "
                         "with --no_header, which names the columns by position: --file_column 1 --label_column 2")
 
 
-def _usual_column(key: str, header: Sequence[str], rows: Sequence[tuple[int, dict]], by_position: bool) -> str:
-    """Return the column of files, labels, splits or subjects by its usual name in any case.
+def _usual_column(key: str, header: Sequence[str], rows: Sequence[tuple[int, dict]], no_header: bool) -> str:
+    """Return the column of files, labels, splits or subjects by its usual name in any case, or by its position.
 
-    Files and labels must have one; "" if splits or subjects have none.
+    Files and labels must have one; splits or subjects without one give "".
     """
     if key in ("file", "label"):
         position = {"file": "1", "label": "2"}[key]
-        return position if by_position else next((name for name in header if name.lower() == key), key)
-    found = [name for name in header if name.lower() in (key, *_ALSO_CALLED[key])]
-    if key == "split":
-        found = [name for name in found
-                 if name == key or all(split_of(row[name]) for _, row in rows if row[name])]
-    return found[0] if found else ""
+        return position if no_header else next((name for name in header if name.lower() == key), key)
+    candidates = [name for name in header if name.lower() in (key, *_OTHER_NAMES[key])]
+    if key == "split":  # a column of another meaning may have such a name
+        candidates = [name for name in candidates
+                      if name == key or all(split_of(row[name]) for _, row in rows if row[name])]
+    return candidates[0] if candidates else ""
 
 
 TABLE = Importer(
