@@ -35,7 +35,7 @@ def agreed_config(config: Config, restoring: bool, processes: Processes) -> Conf
         processes.check_same({"options": fingerprint(shared)}, SAME_COMMAND)
     theirs = processes.first(lambda: values)
     own = {name: values[name] for name in OWN if values[name] is not None}
-    return Config.of({**theirs, **own})
+    return Config.from_values({**theirs, **own})
 
 
 def share_file(path: Path, processes: Processes, folder: Path, trained: bool = False) -> None:
