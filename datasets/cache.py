@@ -22,7 +22,7 @@ from datasets.layout import Sample, report_broken
 from datasets.parallel import by_processes
 from datasets.pictures import is_blank, read_image
 from system.devices import installed_memory
-from system.processes import main_process, processes_here, runs_side_by_side
+from system.processes import main_process, number_of_processes, processes_here, runs_side_by_side
 from utils import UserError, atomic_file, digest_of_ends, fingerprint
 
 GIB = 2 ** 30
@@ -44,13 +44,15 @@ def bytes_of(samples: Sequence[Sample], image_size: int) -> int:
 def chosen_cache(cache: str, needed: int, folder: Path) -> str:
     """Return ``cache``, or what "auto" means for so many bytes.
 
-    That is "ram" or "disk" if a third of the free memory or disk space suffices, else "none".
+    That is "ram" or "disk" if a third of the free memory or disk space suffices, else "none". Several processes of one
+    machine prefer "disk": one of them decodes, and the others map its file.
     """
     if cache != "auto":
         return cache
-    if fits_memory(needed):
-        return "ram"
-    return "disk" if needed < free_disk(folder) / 3 / runs_side_by_side() else "none"
+    in_memory, on_disk = fits_memory(needed), needed < free_disk(folder) / 3 / runs_side_by_side()
+    if on_disk and (not in_memory or 1 < processes_here() == number_of_processes()):
+        return "disk"
+    return "ram" if in_memory else "none"
 
 
 def fits_memory(needed: int) -> bool:

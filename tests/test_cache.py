@@ -17,6 +17,7 @@ from datasets.layout import Sample
 from datasets.loading import Images, load
 from datasets.plans import Batch
 from system.processes import SIDE_BY_SIDE
+from test_devices import as_started_by_torchrun
 from test_loading import sample_images
 from test_processes import torchrun
 from test_resume import assert_same
@@ -85,6 +86,11 @@ def test_auto_chooses_memory_then_disk_then_no_cache(tmp_path, monkeypatch):
     monkeypatch.setattr(cache, "installed_memory", lambda: 30)  # a container's limit counts
     monkeypatch.setattr(cache, "free_disk", lambda folder: 100)
     assert [chosen_cache("auto", needed, tmp_path) for needed in (9, 11, 33, 34)] == ["ram", "disk", "disk", "none"]
+    as_started_by_torchrun(monkeypatch, LOCAL_WORLD_SIZE=2)
+    assert [chosen_cache("auto", needed, tmp_path) for needed in (4, 33, 34)] == ["disk", "disk", "none"]
+    as_started_by_torchrun(monkeypatch, LOCAL_WORLD_SIZE=1)  # two machines, perhaps without a common disk
+    assert [chosen_cache("auto", needed, tmp_path) for needed in (4, 33, 34)] == ["ram", "disk", "none"]
+    monkeypatch.setenv("WORLD_SIZE", "1")
     monkeypatch.setenv(SIDE_BY_SIDE, "2")  # as with --jobs 2
     assert [chosen_cache("auto", needed, tmp_path) for needed in (4, 6, 16, 17)] == ["ram", "disk", "disk", "none"]
     assert chosen_cache("none", 1, tmp_path) == "none" and chosen_cache("disk", 1000, tmp_path) == "disk"
