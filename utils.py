@@ -1,9 +1,7 @@
-"""Errors, seeds, files and digests: what every room needs and that knows nothing of faces.
+"""Errors, seeds, files and digests, which every room needs; nothing here knows of faces.
 
-No torch here at import, so that ``--help`` answers at once.
+torch is not imported with this module, so that ``--help`` answers at once.
 """
-
-from __future__ import annotations
 
 import contextlib
 import errno
@@ -33,11 +31,12 @@ class Stopped(Exception):
         self.signum = signum
 
 
-def progress(iterable: Iterable, what: str, total: int | None = None, unit: str = "step", **settings: Any) -> "tqdm":
-    """Return a tqdm bar, which shows itself on a terminal alone: a log file gets only the summary lines."""
+def progress(iterable: Iterable | None, description: str, total: int | None = None, unit: str = "step",
+             **settings: Any) -> "tqdm":
+    """Return a tqdm bar, which is shown only on a terminal, so that log files hold no bars."""
     from tqdm import tqdm
 
-    return tqdm(iterable, what, total, unit=unit, leave=False, dynamic_ncols=True,
+    return tqdm(iterable, description, total, unit=unit, leave=False, dynamic_ncols=True,
                 **{"disable": None, **settings})
 
 
@@ -46,8 +45,8 @@ def progress(iterable: Iterable, what: str, total: int | None = None, unit: str 
 def derived_seed(seed: int, *stream: int | str) -> int:
     """Return the 63-bit seed of one named stream of random numbers, e.g. ``derived_seed(0, "noise", step)``.
 
-    Every random draw of a training is a function of the seed and of *where* it is drawn, so a run that is
-    resumed at any step needs no saved random state, and no stream shifts when another one draws more.
+    Every random draw of a training is a function of the seed and of *where* it is drawn. A run that is resumed at any
+    step therefore needs no saved random state, and no stream shifts when another one draws more.
     """
     text = repr((int(seed), *stream)).encode()
     return int.from_bytes(hashlib.sha256(text).digest()[:8], "big") >> 1
@@ -67,9 +66,9 @@ REFUSALS = errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENO
 
 @contextlib.contextmanager
 def may_be_refused() -> Iterator[None]:
-    """Ignore that a file system refuses an operation which it does not support (SMB, S3 and FUSE mounts).
+    """Ignore the error of a file system that does not support an operation (SMB, S3 and FUSE mounts).
 
-    Use it for permissions and times alone: errors that lose data, such as a full disk, are raised.
+    It is meant for permissions, times and synchronization. Errors that lose data, such as a full disk, are raised.
     """
     try:
         yield
@@ -79,7 +78,7 @@ def may_be_refused() -> Iterator[None]:
 
 
 def placeholder(path: str | os.PathLike) -> str | None:
-    """Return what a file is that was saved in place of the real one, such as a web page; None for any other file."""
+    """Return what a file is if it was saved in place of the real one, such as a web page; None for any other file."""
     try:
         with open(path, "rb") as handle:
             start = handle.read(256).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
@@ -98,22 +97,22 @@ def atomic_file(path: str | os.PathLike, mode: str = "wb") -> Iterator[Any]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     encoding = None if "b" in mode else "utf-8"
-    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
-        with open(unfinished, mode.replace("w", "x"), encoding=encoding) as handle:
+        with open(temporary, mode.replace("w", "x"), encoding=encoding) as handle:
             yield handle
             handle.flush()
             with may_be_refused():
                 os.fsync(handle.fileno())
-        os.replace(unfinished, path)
+        os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
-            unfinished.unlink()
+            temporary.unlink()
         raise
 
 
 def write_text(path: str | os.PathLike, text: str | Iterable[str]) -> None:
-    """Write a text, or its parts one after the other, into a file, atomically."""
+    """Write a text, or its parts one after the other, to a file, atomically."""
     with atomic_file(path, "w") as handle:
         handle.writelines([text] if isinstance(text, str) else text)
 
@@ -135,7 +134,10 @@ MOST_JSON = 1 << 26  # bytes; larger than any JSON file that this program writes
 
 
 def read_json(path: str | os.PathLike) -> Any:
-    """Return the content of a JSON file. Raises UserError if it is absent, not JSON or larger than :data:`MOST_JSON`."""
+    """Return the content of a JSON file.
+
+    Raises UserError if the file is absent, not JSON or larger than :data:`MOST_JSON`.
+    """
     try:
         if Path(path).stat().st_size > MOST_JSON:
             raise UserError(f"{path}: too large to be a file of this program; restore it from a backup")
@@ -158,7 +160,7 @@ def check_picture_name(path: str | os.PathLike) -> None:
 
 
 def save_picture(image, path: str | os.PathLike, comment: bytes | None = None) -> None:
-    """Write a PIL image atomically in the format of the name's suffix, with a comment if it is a JPEG or a PNG."""
+    """Write a PIL image atomically in the format of the name's suffix, with a comment if that is JPEG or PNG."""
     content = encoded_picture(image, path, comment)
     with atomic_file(path) as handle:
         handle.write(content)
@@ -171,11 +173,13 @@ def encoded_picture(image, path: str | os.PathLike, comment: bytes | None = None
     from PIL.PngImagePlugin import PngInfo
 
     check_picture_name(path)
-    buffer, info, kind = io.BytesIO(), PngInfo(), PICTURE_FORMATS[Path(path).suffix.lower()]
-    if comment:
-        info.add_text("comment", comment.decode())
-    more = {} if not comment else {"pnginfo": info} if kind == "PNG" else {"comment": comment}
-    image.save(buffer, format=kind, quality=95, **more)
+    buffer, file_format, settings = io.BytesIO(), PICTURE_FORMATS[Path(path).suffix.lower()], {}
+    if comment and file_format == "PNG":
+        settings["pnginfo"] = PngInfo()
+        settings["pnginfo"].add_text("comment", comment.decode())
+    elif comment:
+        settings["comment"] = comment
+    image.save(buffer, format=file_format, quality=95, **settings)
     return buffer.getvalue()
 
 
@@ -187,9 +191,9 @@ def sha256(path: str | os.PathLike) -> str:
         return _digest(iter(lambda: handle.read(1 << 20), b""))
 
 
-def digest_of_ends(handle: BinaryIO, part: int = 1 << 19) -> bytes:
-    """Return a SHA-256 of an open file's size, first ``part`` bytes and last ``part`` bytes."""
-    size = handle.seek(0, os.SEEK_END)
+def digest_of_ends(handle: BinaryIO) -> bytes:
+    """Return a SHA-256 of an open file's size, and of its first and last 512 KiB."""
+    size, part = handle.seek(0, os.SEEK_END), 1 << 19
     handle.seek(0)
     digest = hashlib.sha256(str(size).encode() + handle.read(part))
     handle.seek(max(handle.tell(), size - part))
@@ -199,7 +203,7 @@ def digest_of_ends(handle: BinaryIO, part: int = 1 << 19) -> bytes:
 
 def fingerprint(values: Iterable[Any]) -> str:
     """Return a SHA-256 of plain values in their order; an iterator has the digest of the list of its values."""
-    return _digest(part.encode() for part in _written(iter(values)))
+    return _digest(part.encode() for part in _list_repr(iter(values)))
 
 
 def _digest(parts: Iterable[bytes]) -> str:
@@ -209,11 +213,11 @@ def _digest(parts: Iterable[bytes]) -> str:
     return digest.hexdigest()
 
 
-def _written(values: Iterator[Any]) -> Iterator[str]:
+def _list_repr(values: Iterator[Any]) -> Iterator[str]:
     """Yield the ``repr`` of a list of these values in parts, so that millions of them are never in memory at once."""
-    before = "["
-    while some := list(islice(values, 1000)):
-        yield before + ", ".join("".join(_written(value)) if isinstance(value, Iterator) else repr(value)
-                                 for value in some)
-        before = ", "
-    yield "]" if before == ", " else "[]"
+    separator = "["
+    while chunk := list(islice(values, 1000)):
+        yield separator + ", ".join("".join(_list_repr(value)) if isinstance(value, Iterator) else repr(value)
+                                    for value in chunk)
+        separator = ", "
+    yield "]" if separator == ", " else "[]"

@@ -112,7 +112,7 @@ def find_judge(path: Path, epochs: int, layout: Layout, train: Images, test: Ima
     """
     trained_on = {"expressions": list(layout.expressions), "image_size": train.image_size,
                   "images": fingerprint([sample.name, sample.label] for sample in layout.train),
-                  "content": train.content()}
+                  "content": train.content_digest()}
     if path.is_file():
         judge = load_judge(path, trained_on).to(device)
     else:

@@ -65,7 +65,7 @@ def evaluate_split(trained: TrainedRecognizer, layout: Layout, split: str, image
     if not samples:
         raise UserError(f"{layout.root}: no image in the split \"{split}\"; choose another --split")
     check_images(samples)
-    images = decoded.of(samples) if decoded else Images(samples, image_size, cache="none")
+    images = decoded.subset(samples) if decoded else Images(samples, image_size, cache="none")
     batches = images.evaluation_batches(batch_size, trained.recognizer.device, num_workers)
     label, probabilities = map(numpy.concatenate, zip(*predictions_of(trained.recognizer, trained.encoder, batches)))
     subjects = subject_numbers(samples) if any(sample.subject for sample in samples) else None

@@ -8,7 +8,7 @@ from typing import Any, Mapping
 import utils
 from datasets.files import check_output, check_table
 from evaluation.verdict import chance_level
-from options.command_line import absolute, kept_options
+from options.command_line import absolute, read_run_options
 from options.config import DEFAULTS, OPTIONS, Config
 from options.presets import PRESETS
 from pictures.curves import charts
@@ -39,7 +39,7 @@ def save_report(run: Path, results: Path) -> None:
     path = run / NAME
     check_output(path, "--checkpoint_dir")
     check_table(path, f"--checkpoint_dir {run}", HEAD)
-    options = kept_options(run / "options.json")
+    options = read_run_options(run / "options.json")
     test, swaps = read(results / "confusion_matrix.json"), read(run / "synthesis.json")
     findings = [*test.get("verdict", []), *swaps.get("verdict", [])]
     no_finding = ("This run has tested no recognizer yet." if not test

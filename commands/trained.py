@@ -12,7 +12,7 @@ from datasets.aligning.directory import alignment_of
 from datasets.crops import Preparation
 from datasets.folds import with_kept_fold
 from datasets.layout import DATA_SETS, Layout, Sample, check_images, check_not_moved, image_directory, read_layout
-from datasets.loading import contents
+from datasets.loading import content_digests
 from datasets.splits import with_kept_validation
 from models import checkpoints
 from models.checkpoints import TrainedRecognizer, TrainedSwap, load_recognizer
@@ -118,7 +118,7 @@ def check_contents(layout: Layout, metadata: dict[str, Any], run: Path, advice: 
     Nothing is checked for runs of older versions, whose checkpoints do not tell.
     """
     expected = metadata.get("content")
-    digests = contents(layout, metadata.get("selected_on", "val"), splits) if expected else {}
+    digests = content_digests(layout, metadata.get("selected_on", "val"), splits) if expected else {}
     for split, digest in digests.items():
         if digest != expected[split]:
             raise UserError(f"{layout.root}: its {split}ing images are not those of the run in {run}; {advice}")

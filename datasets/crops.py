@@ -1,4 +1,4 @@
-"""Pictures of any number → faces as a recognizer wants them, with no more than a few pictures in memory."""
+"""Any number of pictures → faces as a recognizer takes them, with only a few pictures in memory at a time."""
 
 import glob
 import threading
@@ -25,7 +25,7 @@ VIDEO_ENDINGS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg
 
 
 class Picture(NamedTuple):
-    """A picture file, or a ``frame`` of a video (from 0) with its ``image`` in hand, ``seconds`` from the start."""
+    """A picture file, or a ``frame`` of a video (from 0): its ``image``, and its time in ``seconds`` from the start."""
 
     path: Path
     frame: int | None = None
@@ -34,55 +34,56 @@ class Picture(NamedTuple):
 
 
 class Crop(NamedTuple):
-    """A face (3, S, S) uint8, and the box (left, top, width, height) where it was found; None for a whole picture."""
+    """A face (3, S, S) uint8, and the box (left, top, width, height) in which it was found, None for a whole picture.
+    """
 
     pixels: Tensor
     box: tuple[int, int, int, int] | None = None
 
 
 def is_video_name(path: str | Path) -> bool:
-    """Whether a file is a video by its name."""
+    """Return whether a file is a video by its name."""
     return Path(path).suffix.lower() in VIDEO_ENDINGS
 
 
 def find_pictures(inputs: Sequence[str | Path]) -> tuple[list[Path], Counter]:
-    """The files that names, directories (with all below them) and patterns like ``*.jpg`` stand for, each once.
+    """Return the files that names, directories (with all below them) and patterns like ``*.jpg`` mean, each once.
 
     Directories give their images alone, or their videos if they hold no images; the number of their other files is
-    returned by the reason or by their ending. A file that is named is taken whatever its name. Raises UserError for
-    what is not there and for directories and patterns without images.
+    returned by the reason or by their ending. A file that is named itself is taken whatever its ending. Raises
+    UserError if a file or directory does not exist, or if a directory or pattern gives no images.
     """
-    found: dict[Path, None] = {}
+    chosen: dict[Path, None] = {}
     passed_over: Counter = Counter()
     for name in inputs:
         path = Path(name)
         if path.is_dir():
             files = walk(path)
-            some = files.images or list(filter(is_video_name, files.others))
-            files.others = [file for file in files.others if file not in set(some)]
+            pictures = files.images or list(filter(is_video_name, files.others))
+            files.others = [file for file in files.others if file not in set(pictures)]
             passed_over += files.passed_over()
-            if not some:
+            if not pictures:
                 raise UserError(f"--input {name}: holds no images ({' '.join(ENDINGS)}); "
                                 f"{describe(files.passed_over())}")
         elif path.exists():
-            some = [path]
+            pictures = [path]
         elif glob.has_magic(str(name)):
-            some = sorted(path for path in map(Path, glob.glob(str(name), recursive=True)) if path.is_file())
-            if not some:
+            pictures = sorted(path for path in map(Path, glob.glob(str(name), recursive=True)) if path.is_file())
+            if not pictures:
                 raise UserError(f"--input {name}: no file has such a name")
         else:
             raise UserError(f"--input {name}: no such file or directory")
-        found.update(dict.fromkeys(some))
-    return list(found), passed_over
+        chosen.update(dict.fromkeys(pictures))
+    return list(chosen), passed_over
 
 
 def load_faces(paths: Iterable[str | Path], image_size: int, device: torch.device | str = "cpu") -> Tensor:
     """Return image files of faces as (N, 3, S, S) in [-1, 1] on a device. Raises UserError if one is broken."""
-    return to_float(torch.stack([_shown(path, read_image(path, image_size)) for path in paths]), device)
+    return to_float(torch.stack([_pixels_of(path, read_image(path, image_size)) for path in paths]), device)
 
 
-def _shown(path: str | Path, picture: Image.Image) -> Tensor:
-    """Return a picture (3, H, W) uint8. Raises BadPicture if it shows nothing."""
+def _pixels_of(path: str | Path, picture: Image.Image) -> Tensor:
+    """Return a picture as (3, H, W) uint8. Raises BadPicture if it is nearly one color."""
     if is_blank(greys_of(picture)):
         raise BadPicture(path, BLANK)
     return to_uint8(picture)
@@ -92,9 +93,9 @@ def _shown(path: str | Path, picture: Image.Image) -> Tensor:
 
 @dataclass(frozen=True)
 class Preparation:
-    """How training made faces of pictures: the side S, and ``size`` and ``margin`` of the alignment before it.
+    """How pictures become faces, as in training: the side S, and ``size`` and ``margin`` of the alignment before it.
 
-    ``model`` is YuNet's ONNX file, with which all faces are found and aligned; None takes whole pictures.
+    ``model`` is YuNet's ONNX file, with which all faces are found and aligned; None uses whole pictures.
     """
 
     image_size: int
@@ -106,27 +107,27 @@ class Preparation:
 class Cutter:
     """Finds the faces of a picture: ``cutter(picture)`` → its crops, the largest face first.
 
-    Networks take ``datasets.loading.to_float(torch.stack([crop.pixels for crop in crops]))``. Raises UserError if a
-    picture is broken, :class:`datasets.aligning.detect.NoFace` if it shows none, and at its making UserError if the
-    detector cannot be used. Threads may share it.
+    Networks take ``datasets.loading.to_float(torch.stack([crop.pixels for crop in crops]))``. The call raises UserError
+    if a picture is broken and :class:`datasets.aligning.detect.NoFace` if it shows no face; the constructor raises
+    UserError if the detector cannot be used. Threads may share one cutter.
     """
 
     def __init__(self, preparation: Preparation) -> None:
-        self.preparation, self._own = preparation, threading.local()
+        self.preparation, self._thread = preparation, threading.local()
         if preparation.model:
             self._detector()
 
     def __call__(self, picture: Picture) -> list[Crop]:
         side = self.preparation.image_size
         if self.preparation.model:
-            return self._found(picture.image or read_picture(picture.path))
+            return self._cut_faces(picture.image or read_picture(picture.path))
         if picture.image is None:
             whole = read_image(picture.path, side)
         else:
             whole = picture.image.resize((side, side), Image.Resampling.BICUBIC)
-        return [Crop(_shown(picture.path, whole))]
+        return [Crop(_pixels_of(picture.path, whole))]
 
-    def _found(self, photo: Image.Image) -> list[Crop]:
+    def _cut_faces(self, photo: Image.Image) -> list[Crop]:
         faces = self._detector()(photo, every=True)
         if not faces:
             raise NoFace("no face found")
@@ -140,19 +141,20 @@ class Cutter:
         return crops
 
     def _detector(self) -> FaceDetector:
-        """Return the face detector of this thread: OpenCV's keeps a state."""
-        if not hasattr(self._own, "detector"):
-            self._own.detector = FaceDetector(self.preparation.model)
-        return self._own.detector
+        """Return the face detector of this thread, since OpenCV's has a state of its own."""
+        if not hasattr(self._thread, "detector"):
+            self._thread.detector = FaceDetector(self.preparation.model)
+        return self._thread.detector
 
 
 def cut_in_batches(pictures: Iterable[Picture], cut: Callable[[Picture], list[Crop]], threads: int,
                    size: int, ahead: bool = False) -> Iterator[list[tuple[Picture, list[Crop] | UserError]]]:
-    """Yield the pictures in order, ``size`` at a time and without their images, with their crops or what is wrong.
+    """Yield the pictures in order, ``size`` at a time and without their images, with their crops or their error.
 
-    Threads read a batch ``ahead`` of the one that is used, or rest, since a network on the CPU needs the cores.
+    With ``ahead`` threads read the next batch while the caller uses this one; without it they rest, since a network on
+    the CPU needs the cores.
     """
-    def tried(picture: Picture) -> list[Crop] | UserError:
+    def crops_or_error(picture: Picture) -> list[Crop] | UserError:
         try:
             return cut(picture)
         except UserError as error:
@@ -161,15 +163,14 @@ def cut_in_batches(pictures: Iterable[Picture], cut: Callable[[Picture], list[Cr
     pictures = iter(pictures)
     with ThreadPoolExecutor(max(1, threads)) as pool:
         waiting: deque[tuple[list[Picture], Iterator[list[Crop] | UserError]]] = deque()
-        for some in chain(batches(pictures, size), [[]] * ahead):
-            waiting.append((some, pool.map(tried, some)))
+        for batch in chain(batches(pictures, size), [[]] * ahead):
+            waiting.append((batch, pool.map(crops_or_error, batch)))
             if len(waiting) > ahead:
-                read, found = waiting.popleft()
-                yield [(picture._replace(image=None), crops) for picture, crops in zip(read, found)]
+                yield [(picture._replace(image=None), crops) for picture, crops in zip(*waiting.popleft())]
 
 
 def batches(items: Iterable, size: int) -> Iterator[list]:
-    """Lists of ``size`` items, the last one of what is left."""
+    """Yield lists of ``size`` items; the last list may be shorter."""
     items = iter(items)
-    while some := list(islice(items, size)):
-        yield some
+    while batch := list(islice(items, size)):
+        yield batch

@@ -8,18 +8,18 @@ from torch import Tensor
 from datasets.layout import Sample
 from datasets.loading import Images
 
-COUNT, LOOKED_AT = 3, 100  # exemplars of an expression, and the images of it that they are chosen from
+COUNT, CANDIDATES = 3, 100  # exemplars of an expression, and the images of it that they are chosen from
 
 
 def typical_images(images: Images, num_classes: int) -> tuple[Tensor, list[int]]:
     """Return up to three images of each expression, (E, 3, S, S) uint8, and their expressions.
 
-    They are those nearest to the expression's mean image, each of another person where there are several.
+    They are the images nearest to the expression's mean image, of different persons if there are several.
     """
     chosen: list[tuple[Tensor, int]] = []
     for label in range(num_classes):
         rows = [i for i, sample in enumerate(images.samples) if sample.label == label]
-        rows = rows[::-(-len(rows) // LOOKED_AT)] if rows else []
+        rows = rows[::-(-len(rows) // CANDIDATES)] if rows else []
         if rows:
             pixels = images[rows]
             chosen += [(pixels[i], label) for i in _nearest(pixels, [images.samples[row] for row in rows])]
@@ -27,8 +27,8 @@ def typical_images(images: Images, num_classes: int) -> tuple[Tensor, list[int]]
 
 
 def _nearest(pixels: Tensor, samples: Sequence[Sample]) -> list[int]:
-    """The positions of the images (N, 3, S, S) that are nearest to their mean, of different persons first."""
+    """Return the positions of the images (N, 3, S, S) that are nearest to their mean, of different persons first."""
     flat = pixels.flatten(1).float()
     order = (flat - flat.mean(0)).square().mean(1).argsort(stable=True).tolist()
-    first = list({samples[i].subject or samples[i].name: i for i in reversed(order)}.values())  # each person's nearest
-    return sorted(order, key=lambda i: (i not in first, order.index(i)))[:COUNT]
+    nearest_of_person = {samples[i].subject or samples[i].name: i for i in reversed(order)}.values()
+    return sorted(order, key=lambda i: i not in nearest_of_person)[:COUNT]

@@ -1,4 +1,4 @@
-"""Where a command may write."""
+"""Checks of where a command may write, and figures that this program knows as its own."""
 
 import os
 from pathlib import Path
@@ -6,58 +6,67 @@ from typing import Iterable
 
 from utils import UserError, save_picture
 
-FIGURE = b"drawn by JESRL-FER"  # the comment in the file of a figure
+FIGURE = b"drawn by JESRL-FER"  # the comment in the files of figures
 
 
-def check_output(out: str | os.PathLike, flag: str, *, inputs: Iterable[str | os.PathLike] = (),
-                 trees: Iterable[str | os.PathLike] = (), apart: Iterable[str | os.PathLike] = (),
+Paths = Iterable[str | os.PathLike]
+
+
+def check_output(out: str | os.PathLike, flag: str, *, inputs: Paths = (), trees: Paths = (), apart: Paths = (),
                  directory: bool = False) -> None:
-    """Raise UserError unless a command may write its output there, all links followed. Writes nothing.
+    """Check that a command may write its output to ``out``, with all links followed. Raises UserError if it may not.
 
-    ``out`` is a file or, with ``directory``, a directory, named by ``flag``. It must be none of ``inputs``, lie in none
-    of ``trees``, and neither in nor around any of the directories ``apart``: what a command reads stays untouched.
+    ``out`` is a file or, with ``directory``, a directory, named by ``flag``. What a command reads must stay untouched:
+    ``out`` must be none of ``inputs``, lie in none of ``trees``, and neither lie in nor hold a directory of ``apart``.
     """
     out = Path(out)
     try:
-        target = out.resolve()
-        for path in map(Path, inputs):
-            if path.resolve() == target or out.exists() and path.exists() and out.samefile(path):
-                raise UserError(f"{flag} {out}: is a file that is read ({path}), which stays untouched; choose another")
-        for tree in (*trees, *apart):
-            if Path(tree).resolve() in (target, *target.parents):
-                raise UserError(f"{flag} {out}: lies inside the source {tree}, which stays untouched; choose another")
-        for tree in apart:
-            if target in Path(tree).resolve().parents:
-                raise UserError(f"{flag} {out}: the source {tree} lies inside the output; choose another")
-    except (OSError, RuntimeError) as error:  # a circle of links, a name that is too long
-        raise UserError(f"{flag} {out}: cannot be written to ({getattr(error, 'strerror', error)}); choose another"
-                        ) from None
+        fault = _conflict_with_sources(out, inputs, trees, apart) or _fault_of_place(out.resolve(), directory)
+    except (OSError, RuntimeError) as error:  # links that lead in a circle, a name that is too long
+        fault = f"cannot be written to ({getattr(error, 'strerror', error)}); choose another"
+    if fault:
+        raise UserError(f"{flag} {out}: {fault}")
+
+
+def _conflict_with_sources(out: Path, inputs: Paths, trees: Paths, apart: Paths) -> str | None:
+    target = out.resolve()
+    for path in map(Path, inputs):
+        if path.resolve() == target or out.exists() and path.exists() and out.samefile(path):
+            return f"is a file that is read ({path}), which stays untouched; choose another"
+    for tree in (*trees, *apart):
+        if Path(tree).resolve() in (target, *target.parents):
+            return f"lies inside the source {tree}, which stays untouched; choose another"
+    return next((f"the source {tree} lies inside the output; choose another" for tree in apart
+                 if target in Path(tree).resolve().parents), None)
+
+
+def _fault_of_place(target: Path, directory: bool) -> str | None:
     if not directory and target.is_dir():
-        raise UserError(f"{flag} {out}: is a directory; name a file")
+        return "is a directory; name a file"
     existing = next(path for path in ((target, *target.parents) if directory else target.parents) if path.exists())
     if not existing.is_dir():
-        raise UserError(f"{flag} {out}: {existing} is a file; choose another place")
+        return f"{existing} is a file; choose another place"
     if not os.access(existing, os.W_OK | os.X_OK):
-        raise UserError(f"{flag} {out}: {existing} is not writable; choose another place")
+        return f"{existing} is not writable; choose another place"
     longest = max(len(os.fsencode(part)) for part in target.parts)
-    if longest > 255 - len("..12345678.part"):  # room for the name under which a file is begun
-        raise UserError(f"{flag} {str(out)[:60]}...: a name is too long; choose another")
+    is_too_long = longest > 255 - len("..12345678.part")  # the name of the temporary file must fit as well
+    return "a name is too long; choose another" if is_too_long else None
 
 
 def check_table(path: Path, flag: str, *heads: str) -> None:
-    """Raise UserError if a text file whose name nobody typed would be replaced and begins with none of ``heads``.
+    """Check that a text file whose name was not typed is absent or empty, or begins with one of ``heads``.
 
-    ``flag`` is the option, with its value, that leads there.
+    Raises UserError if not, since it would be replaced; ``flag`` is the option, with its value, that leads there.
     """
     if path.is_file():
         with open(path, encoding="utf-8", errors="replace") as handle:
-            begin = handle.read(max(map(len, heads)))
-            if begin and not begin.startswith(heads):
+            start = handle.read(max(map(len, heads)))
+            if start and not start.startswith(heads):
                 raise UserError(f"{flag}: {path} would be written, and holds something else; choose another place")
 
 
 def save_figure(image, path: str | os.PathLike) -> None:
-    """Write a picture with the comment by which :func:`is_drawn` knows what this program has drawn."""
+    """Write a picture with the comment by which :func:`is_drawn` recognizes this program's figures."""
     save_picture(image, path, FIGURE)
 
 
@@ -73,10 +82,10 @@ def is_drawn(path: str | os.PathLike, comment: bytes = FIGURE) -> bool:
 
 
 def check_figure(path: str | os.PathLike, flag: str) -> None:
-    """Raise UserError if a picture whose name nobody typed would replace one that this program has not drawn.
+    """Check that a picture whose name was not typed is absent or was drawn by this program.
 
-    ``flag`` is the option that leads elsewhere.
+    Raises UserError if not, since it would be replaced; ``flag`` is the option that leads elsewhere.
     """
     if os.path.lexists(path) and not is_drawn(path):
-        raise UserError(f"{path}: is there, and nothing says that this program drew it; move it away, or choose "
+        raise UserError(f"{path}: exists, and nothing shows that this program drew it; move it away, or choose "
                         f"another place ({flag})")

@@ -47,7 +47,7 @@ class Layout:
 
     ``neutral`` is the label of the neutral faces that synthesis takes as targets, or None; it is ``len(expressions)``
     if these are ``target_only``: in no class and no test (METHOD §7, row 15). ``left_out`` are listed images of other
-    expressions, or of the fold that is tested; ``listed`` names the labels as the lists number them.
+    expressions, or of the fold that is tested. ``listed`` are the names of the labels in the order of the lists.
     """
 
     root: Path
@@ -61,21 +61,22 @@ class Layout:
     listed: tuple[str, ...] = ()
 
     def split(self, name: str) -> list[Sample]:
-        """The samples of ``train``, ``val`` or ``test``, or of ``all`` three."""
+        """Return the samples of ``train``, ``val`` or ``test``, or of ``all`` three."""
         return self.train + self.val + self.test if name == "all" else getattr(self, name)
 
     def counts(self, name: str) -> list[int]:
-        """Images per expression in a split."""
+        """Return the number of images of each expression in a split."""
         counted = Counter(sample.label for sample in self.split(name))
         return [counted[label] for label in range(len(self.expressions))]
 
     def targets(self) -> list[Sample]:
-        """The neutral training faces that synthesis paints expressions onto."""
+        """Return the neutral training faces that synthesis gives other expressions."""
         return self.target_only or [sample for sample in self.train if sample.label == self.neutral]
 
 
 def short_names(expressions: Sequence[str]) -> list[str]:
-    """Two-letter names for tables (``DI SC SM SQ SU NE``, METHOD §6); longer where two letters are not enough."""
+    """Return two-letter names for tables (``DI SC SM SQ SU NE``, METHOD §6), longer ones if two letters are ambiguous.
+    """
     for length in range(2, max(map(len, expressions)) + 1):
         names = [name[:length].upper() for name in expressions]
         if len(set(names)) == len(names):
@@ -89,28 +90,29 @@ def read_layout(root: str | Path, expressions: Sequence[str] | None = None, *,
                 known: Sequence[str] | None = None, neutral: str | None = None, need_test: bool = True) -> Layout:
     """Read the lists of a data directory (METHOD §6, §7 row 15).
 
-    ``expressions`` are the names asked for, in the order of the labels to give out; by default those of the directory,
-    or ``known`` from elsewhere, some of which they may leave out. ``neutral`` names the expression whose faces are the
-    targets of synthesis; by default the one called "neutral", if any. Without ``need_test`` the test list may be
-    absent. Raises UserError if a list is absent or malformed, or has a label that is none of the expressions.
+    ``expressions`` are the names in the order of the layout's labels, which may leave some of the directory's out; by
+    default they are those of the directory, or ``known``. ``neutral`` names the expression whose faces are the targets
+    of synthesis; by default it is the one called "neutral", if any. Without ``need_test`` the test list may be absent.
+    Raises UserError if a list is absent or malformed, or has a label that is none of the expressions.
     """
     lists = read_lists(Path(root), need_test=need_test)
     names = lists.expressions or (tuple(known) if known else None)
     expressions = tuple(expressions) if expressions else names
     if expressions is None:
         raise UserError(f"{root}: nothing names its expressions; give them with -a, in the order of the labels")
-    same = {name: name for name in names or ()}  # equal names as one object: a checkpoint's bytes tell them apart
-    expressions = tuple(same.get(name, name) for name in expressions)
+    interned = {name: name for name in names or ()}  # equal names become one object, since pickle stores each object
+    expressions = tuple(interned.get(name, name) for name in expressions)
     _check_names(expressions, names, lists.root)
     for mistake in label_mistakes(lists, names or expressions, neutral):
         raise UserError(mistake)
-    return arranged(lists, names or expressions, expressions, neutral)
+    return build_layout(lists, names or expressions, expressions, neutral)
 
 
-def arranged(lists: Lists, names: tuple[str, ...], expressions: tuple[str, ...], neutral: str | None = None) -> Layout:
-    """The samples of some lists whose labels have ``names``, with labels that are positions in ``expressions``.
+def build_layout(lists: Lists, names: tuple[str, ...], expressions: tuple[str, ...], neutral: str | None = None
+                 ) -> Layout:
+    """Return the layout of lists whose labels have ``names``, with labels that are positions in ``expressions``.
 
-    Rows whose label has no name are left out; :func:`label_mistakes` tells of them.
+    Rows whose label has no name are ignored; :func:`label_mistakes` reports them.
     """
     n, images = len(expressions), image_directory(lists.root)
     position = {label: expressions.index(name) if name in expressions else -1 for label, name in enumerate(names)}
@@ -127,7 +129,10 @@ def arranged(lists: Lists, names: tuple[str, ...], expressions: tuple[str, ...],
 
 
 def neutral_label(expressions: Sequence[str], neutral: str | None = None) -> int | None:
-    """The position of the neutral expression: ``neutral`` by name, else the one called "neutral", else None."""
+    """Return the position of the neutral expression: the one named ``neutral``, else the one called "neutral", or None.
+
+    Raises UserError if ``neutral`` is none of the expressions.
+    """
     lowered = [name.lower() for name in expressions]
     if neutral is None:
         return lowered.index("neutral") if "neutral" in lowered else None
@@ -137,43 +142,43 @@ def neutral_label(expressions: Sequence[str], neutral: str | None = None) -> int
 
 
 def target_only_label(names: Sequence[str], neutral: str | None = None) -> int | None:
-    """The label of lists that marks target-only neutral faces, one too high (METHOD §7, row 15).
+    """Return the label, one above the expressions', that marks target-only neutral faces (METHOD §7, row 15).
 
-    None where one of the expressions is the neutral one.
+    It is None if one of the expressions is the neutral one.
     """
     return len(names) if neutral is None and "neutral" not in (name.lower() for name in names) else None
 
 
 def _check_names(expressions: tuple[str, ...], names: tuple[str, ...] | None, root: Path) -> None:
-    """Raise UserError if the expressions asked for are fewer than two, repeated or none of the directory's."""
+    """Check the expressions of -a. Raises UserError if there are fewer than two, or some are repeated or unknown."""
     if len(expressions) < 2:
         raise UserError("-a: at least two expressions are needed to swap one for another")
-    double = [name for name, count in Counter(expressions).items() if count > 1]
-    if double:
-        raise UserError(f"-a: {' '.join(double)} named twice")
+    repeated = [name for name, count in Counter(expressions).items() if count > 1]
+    if repeated:
+        raise UserError(f"-a: {' '.join(repeated)} named twice")
     unknown = [name for name in expressions if names is not None and name not in names]
     if unknown:
         raise UserError(f"-a: unknown expression {' '.join(unknown)}; {root} has {' '.join(names)} "
-                        f"(other names? write them, in the order of the labels, into {root / 'expressions.txt'})")
+                        f"(to use other names, write them in the order of the labels into {root / 'expressions.txt'})")
 
 
 # ------------------------------------------------------------------------------------------------- checking
 
 def label_mistakes(lists: Lists, names: Sequence[str], neutral: str | None = None) -> list[str]:
-    """A sentence for every label that is none of the named expressions, at the first line that has it."""
+    """Return a sentence for every label that is none of the named expressions, at the first line that has it."""
     known = {*range(len(names)), target_only_label(names, neutral)}
-    strange: dict[int, list[Row]] = {}
+    unknown: dict[int, list[Row]] = {}
     shown = " ".join(map(shortened, names[:20])) + (" ..." if len(names) > 20 else "")
     for row in lists.rows():
         if row.label not in known:
-            strange.setdefault(row.label, []).append(row)
+            unknown.setdefault(row.label, []).append(row)
     return [f"{rows[0].where}: label {label} is out of range, the {len(names)} expressions ({shown}) have "
             f"the labels 0 to {len(names) - 1}" + (f"; {len(rows)} images have it" if len(rows) > 1 else "")
-            for label, rows in strange.items()]
+            for label, rows in unknown.items()]
 
 
 def class_mistakes(layout: Layout, any_target: bool = False) -> list[str]:
-    """A sentence for expressions without a training image, and one where the neutral one has none to be a target.
+    """Return a sentence if expressions have no training image, and one if synthesis has no neutral target.
 
     With ``any_target`` synthesis needs no neutral targets.
     """
@@ -189,7 +194,10 @@ def class_mistakes(layout: Layout, any_target: bool = False) -> list[str]:
 
 
 def check_classes(layout: Layout, any_target: bool = False) -> None:
-    """Raise UserError if an expression has no training image, or synthesis no neutral target and needs one."""
+    """Check that every expression has a training image, and that synthesis has neutral targets if it needs them.
+
+    Raises UserError if not. With ``any_target`` synthesis needs no neutral targets.
+    """
     mistakes = class_mistakes(layout, any_target)
     if mistakes:
         raise UserError(f"{layout.root}: {'; '.join(mistakes)}")
@@ -198,16 +206,16 @@ def check_classes(layout: Layout, any_target: bool = False) -> None:
 
 
 def check_neutral(layout: Layout) -> None:
-    """Raise UserError if no expression is neutral, so that synthesis does not know whose faces to paint onto."""
+    """Check that one expression is neutral, whose faces are the targets of synthesis. Raises UserError if none is."""
     if layout.neutral is None:
         raise UserError(f"{layout.root}: no expression is called neutral ({' '.join(layout.expressions)}) and none is "
-                        "named; name the one whose faces are targets of synthesis with --neutral NAME, or take the "
+                        "named; name the one whose faces are targets of synthesis with --neutral NAME, or use the "
                         "faces of all with --targets any")
 
 
 def check_images(samples: Iterable[Sample]) -> None:
-    """Raise UserError if files are missing or no images, judged by their headers."""
-    from datasets.parallel import by_processes  # lists alone are read without torch, Pillow and numpy
+    """Check by the files' headers that all are images. Raises UserError if some are not, or are missing."""
+    from datasets.parallel import by_processes  # commands that only read lists import no torch, Pillow and numpy
     from datasets.pictures import image_fault
 
     samples = list(samples)
@@ -215,23 +223,23 @@ def check_images(samples: Iterable[Sample]) -> None:
 
 
 def check_not_moved(root: str | Path, known: str | None) -> None:
-    """Raise UserError if a data directory that a run knows is gone."""
+    """Check that the data directory ``known`` to a run still exists if it is ``root``. Raises UserError if not."""
     if known and not Path(root).is_dir() and Path(root).absolute() == Path(known).absolute():
         raise UserError(f"{root}: the run's images were here and are not any more; name the directory that they have "
                         "moved to with --data_dir")
 
 
 def check_splits(layout: Layout) -> None:
-    """Raise UserError if images that choose the best network are tested on as well."""
-    tested = {sample.name for sample in layout.test}
-    both = [sample.name for sample in layout.val if sample.name in tested]
+    """Check that no image is both in the validation and in the test split. Raises UserError if one is."""
+    test_names = {sample.name for sample in layout.test}
+    both = [sample.name for sample in layout.val if sample.name in test_names]
     if both:
         raise UserError(f"{layout.root}: {len(both)} of {len(layout.val)} images of images_val.list are in "
-                        f"images_test.list too, e.g. {shortened(both[0])}; take them out of one of them")
+                        f"images_test.list too, e.g. {shortened(both[0])}; remove them from one of the lists")
 
 
 def report_broken(samples: Sequence[Sample], faults: Sequence[str | None]) -> None:
-    """Raise UserError if any sample has a fault: all are counted, the first five are named."""
+    """Raise a UserError that counts the samples with a fault and names the first five, unless there are none."""
     broken = [(sample, fault) for sample, fault in zip(samples, faults) if fault]
     if not broken:
         return
@@ -244,18 +252,18 @@ def report_broken(samples: Sequence[Sample], faults: Sequence[str | None]) -> No
         for sample in missing[:2]:
             names.find(sample.name)
         hint = f"; missing are {names.explain_missing()}" if names.missing else ""
-    raise UserError(f"{len(broken)} of {len(samples)} listed images cannot be used: {first}{more}{hint}; take them out "
-                    "of the lists or replace them")
+    raise UserError(f"{len(broken)} of {len(samples)} listed images cannot be used: {first}{more}{hint}; remove them "
+                    "from the lists or replace them")
 
 
 # ------------------------------------------------------------------------------------------------- writing
 
 def write_layout(root: str | Path, expressions: Sequence[str], splits: dict[str, Sequence[Sample]],
                  remove: bool = False) -> None:
-    """Write the lists of a data directory, each whole or not at all, ``images.list`` last.
+    """Write the lists of a data directory, each atomically, ``images.list`` last.
 
-    ``splits`` maps ``train``, ``test`` and optionally ``val`` to samples; ``subjects.list`` is written where any
-    sample has a subject. With ``remove`` a list that has nothing to say, but lies there, goes.
+    ``splits`` maps ``train``, ``test`` and optionally ``val`` to samples; ``subjects.list`` is written if any sample
+    has a subject. With ``remove``, existing lists that would be empty now are removed.
     """
     root = Path(root)
     write_text(root / "expressions.txt", "\n".join(expressions) + "\n")
@@ -267,13 +275,17 @@ def write_layout(root: str | Path, expressions: Sequence[str], splits: dict[str,
 
 
 def foreign_lists(root: Path, splits: dict[str, Sequence[Sample]]) -> list[Path]:
-    """The lists in a directory that :func:`write_layout` would not write: whoever reads the others reads them too."""
+    """Return the lists in a directory that :func:`write_layout` would not replace, but that would be read as well."""
     return [root / name for name, text in _list_texts(splits).items() if not text and (root / name).exists()]
 
 
+def list_text(samples: Sequence[Sample]) -> str:
+    """Return the text of a list: ``<file name> <label>`` per line."""
+    return "".join(f"{sample.name} {sample.label}\n" for sample in samples)
+
+
 def _list_texts(splits: dict[str, Sequence[Sample]]) -> dict[str, str]:
+    """Return the text of each list by its file name, in the order in which they are to be written."""
     everything = [sample for name in ("train", "val", "test") for sample in splits.get(name, ())]
     texts = {"subjects.list": "".join(subject_line(s.name, s.subject, s.scene) for s in everything if s.subject)}
-    for split in ("val", "test", "train"):
-        texts[LIST_NAMES[split]] = "".join(f"{s.name} {s.label}\n" for s in splits.get(split, ()))
-    return texts
+    return texts | {LIST_NAMES[split]: list_text(splits.get(split, ())) for split in ("val", "test", "train")}

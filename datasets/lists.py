@@ -1,6 +1,6 @@
 """The lists of a data directory: lines of text → labels and subjects by file name (METHOD §6).
 
-Which samples follow from them, :mod:`datasets.layout` says.
+:mod:`datasets.layout` turns them into samples.
 """
 
 import re
@@ -18,7 +18,7 @@ LISTS = ("expressions.txt", "subjects.list", "images_val.list", "images_test.lis
 
 
 class Row(NamedTuple):
-    """A line of a list: the label that it gives, and ``where`` it stands, such as ``images.list, line 3``."""
+    """A line of a list: its label, and ``where`` it stands, such as ``images.list, line 3``."""
 
     label: int
     where: str
@@ -26,11 +26,12 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Lists:
-    """What the lists of a data directory say, by file name.
+    """The content of a data directory's lists, by file name.
 
-    ``expressions`` names the labels, or is None where nothing does. ``train`` lacks the names of the training list that
-    the validation or test list has too; these are ``held_out``, and ``contradicted`` if the labels differ. ``subjects``
-    are (subject, scene or None). ``adapted`` maps names that are written differently from their files' to these.
+    ``expressions`` are the names of the labels, or None if the directory does not name them. ``train`` lacks the names
+    of the training list that the validation or test list has too; these are ``held_out``, and ``contradicted`` if the
+    labels differ. ``subjects`` are (subject, scene or None). ``adapted`` maps listed names that differ from their
+    files' names to these.
     """
 
     root: Path
@@ -53,44 +54,48 @@ class Lists:
 
 
 def read_lists(root: Path, *, complete: bool = True, need_test: bool = True) -> Lists:
-    """Read the lists of a data directory. Raises UserError if one is malformed or, if ``complete``, absent.
+    """Read the lists of a data directory.
 
-    Without ``need_test`` the test list may be absent.
+    Raises UserError if a list is malformed, and with ``complete`` if the training or test list is absent; without
+    ``need_test`` the test list may be absent.
     """
     if not root.is_dir():
         raise UserError(f"{root}: no such data directory; put your faces there as datasets/README.md says, "
                         "import a data set with python -m datasets.convert (rafdb, folders, ...), or see it work "
                         "with: python train.py --preset demo")
     files = Names(image_directory(root))
-    names = {split: files.another() for split in LIST_NAMES}
+    names = {split: files.for_another_list() for split in LIST_NAMES}
     train = _read_split(root, "train", complete, names["train"])
     test = _read_split(root, "test", complete and need_test, names["test"])
     val = _read_split(root, "val", False, names["val"])
     held_out = train.keys() & (val.keys() | test.keys())
     contradicted = {name for name in held_out
-                    if any(name in part and part[name].label != train[name].label for part in (val, test))}
+                    if any(name in split and split[name].label != train[name].label for split in (val, test))}
     return Lists(root, declared_expressions(root), {name: row for name, row in train.items() if name not in held_out},
                  val, test, held_out, contradicted, _read_subjects(root, {*train, *val, *test}, files),
-                 {listed: name for part in names.values() for listed, name in part.adapted.items()})
+                 {listed: name for split in names.values() for listed, name in split.adapted.items()})
 
 
 def declared_expressions(root: Path) -> tuple[str, ...] | None:
-    """Return the names that a data directory gives its labels (``expressions.txt`` or ``list_attr_*``), or None."""
+    """Return the names that a data directory gives its labels (``expressions.txt`` or ``list_attr_*``), or None.
+
+    Raises UserError if ``expressions.txt`` is empty, names an expression twice or names a thousand or more.
+    """
     names_file = root / "expressions.txt"
     if names_file.is_file():
         names = tuple(read_lines(names_file, as_words=True))
-        wrong = "names no expression" if not names else \
+        fault = "names no expression" if not names else \
             f"names {len(names)} expressions" if len(names) >= 1000 else \
             next((f"names {shortened(name)} twice" for name in names if names.count(name) > 1), None)
-        if wrong:
-            raise UserError(f"{names_file}: {wrong}; it must name each expression once, in the labels' order")
+        if fault:
+            raise UserError(f"{names_file}: {fault}; it must name each expression once, in the order of the labels")
         return names
     path = _attribute_list(root, "train") or _attribute_list(root, "test")
     return path and _attribute_names(path)
 
 
 def image_directory(root: Path) -> Path:
-    """Return where the images of a data directory lie: the reference's ``align_5p/`` if it is there, else ``data/``."""
+    """Return the directory of a data directory's images: the reference's ``align_5p/`` if it exists, else ``data/``."""
     return root / "align_5p" if (root / "align_5p").is_dir() else root / "data"
 
 
@@ -103,14 +108,14 @@ def _read_split(root: Path, split: str, required: bool, names: Names) -> dict[st
         return _read_attribute_list(attributes, names)
     if required:
         raise UserError(f"{path}: no such list (nor a list_attr_*_{split}.txt); "
-                        + (f"{root} looks like folders of images, import them with python -m datasets.convert folders "
-                           f"{root} --out OUT" if _holds_folders_of_images(root) else
+                        + (f"{root} seems to hold folders of images; import them with python -m datasets.convert "
+                           f"folders {root} --out OUT" if _holds_folders_of_images(root) else
                            "it needs one line \"<file name> <label>\" per image"))
     return {}
 
 
 def _holds_folders_of_images(root: Path) -> bool:
-    """Return whether images lie in folders of a directory, or in folders of its ``train`` and the like."""
+    """Return whether the folders of a directory, or the folders in them, hold images."""
     folders = [path for path in root.glob("*") if path.is_dir() and path.name not in ("data", "align_5p")]
     return any(is_image_name(file.name) for folder in folders for pattern in ("*.*", "*/*.*")
                for file in islice(folder.glob(pattern), 100))
@@ -119,7 +124,7 @@ def _holds_folders_of_images(root: Path) -> bool:
 def read_label_list(path: Path, names: Names | None = None) -> dict[str, Row]:
     """Read lines ``<file name> <label>`` into {file name: row}; ``names`` finds the files that the list means.
 
-    Raises UserError that names the line of a mistake, and if no image is listed.
+    Raises UserError that names the line of a mistake, and raises it if no image is listed.
     """
     rows: dict[str, Row] = {}
     for number, line in numbered_lines(path):
@@ -133,21 +138,22 @@ def read_label_list(path: Path, names: Names | None = None) -> dict[str, Row]:
 
 
 def _add_row(rows: dict[str, Row], name: str, row: Row, names: Names | None) -> None:
-    name = _meant(name, names)
+    name = _file_name(name, names)
     if rows.setdefault(name, row).label != row.label:
         raise UserError(f"{row.where}: {shortened(name)} has the label {row.label} here and {rows[name].label} before")
 
 
-def _meant(name: str, names: Names | None) -> str:
-    return (names.find(name) if names else None) or canonical(name.strip())
+def _file_name(listed: str, names: Names | None) -> str:
+    """Return the name of the file that a listed name means, or the listed name in one spelling if there is none."""
+    return (names.find(listed) if names else None) or canonical(listed.strip())
 
 
 def _attribute_list(root: Path, split: str) -> Path | None:
-    found = sorted(root.glob(f"list_attr_*_{split}.txt"))
-    if len(found) > 1:
-        raise UserError(f"{root}: more than one list_attr_*_{split}.txt ({', '.join(p.name for p in found)}); "
+    paths = sorted(root.glob(f"list_attr_*_{split}.txt"))
+    if len(paths) > 1:
+        raise UserError(f"{root}: more than one list_attr_*_{split}.txt ({', '.join(path.name for path in paths)}); "
                         "keep one")
-    return found[0] if found else None
+    return paths[0] if paths else None
 
 
 def _attribute_names(path: Path) -> tuple[str, ...]:
@@ -158,28 +164,29 @@ def _attribute_names(path: Path) -> tuple[str, ...]:
 
 
 def _read_attribute_list(path: Path, files: Names) -> dict[str, Row]:
-    """Read the reference's ``list_attr_*``: count, names, then ``<file name>`` and one of n values 1, the others -1."""
+    """Read the reference's ``list_attr_*``: count, names, then lines of a file name and n values, one 1, the others -1.
+    """
     names, lines = _attribute_names(path), read_lines(path)
     rows: dict[str, Row] = {}
     for number, line in enumerate(lines[2:], 3):
         if not line.strip():
             continue
         name, *values = line.rsplit(None, len(names))
-        shown = [value in ("1", "+1") for value in values]
-        if len(values) != len(names) or sum(shown) != 1 or not {*values} <= {"1", "+1", "-1", "0"}:
+        is_one = [value in ("1", "+1") for value in values]
+        if len(values) != len(names) or sum(is_one) != 1 or not {*values} <= {"1", "+1", "-1", "0"}:
             raise UserError(f"{path}, line {number}: needs a file name and {len(names)} values, "
                             "one of them 1 and the others -1")
-        _add_row(rows, name, Row(shown.index(True), f"{path}, line {number}"), files)
+        _add_row(rows, name, Row(is_one.index(True), f"{path}, line {number}"), files)
     if len(rows) != int(lines[0]):
         raise UserError(f"{path}: announces {lines[0].strip()} images in its first line and lists {len(rows)}")
     return rows
 
 
 def _read_subjects(root: Path, listed: Collection[str], names: Names) -> dict[str, tuple[str, str | None]]:
-    """Read lines ``<file name> <subject> [<scene>]`` into {file name: (subject, scene)}; {} where there is no list.
+    """Read lines ``<file name> <subject> [<scene>]`` into {file name: (subject, scene)}; {} if there is no list.
 
-    ``listed`` are the file names of the other lists: they tell where a name with spaces ends. Raises UserError for a
-    malformed line, a file with two subjects, and if no name is listed.
+    ``listed`` are the file names of the other lists, which tell where a name with spaces ends. Raises UserError if a
+    line is malformed, a file has two subjects, or none of the names is ``listed``.
     """
     path = root / "subjects.list"
     if not path.is_file():
@@ -188,17 +195,17 @@ def _read_subjects(root: Path, listed: Collection[str], names: Names) -> dict[st
     for number, line in numbered_lines(path):
         choices = [line.strip().rsplit(None, 1), line.strip().rsplit(None, 2)]
         parts = next((parts for parts in choices if canonical(parts[0]) in listed), None) \
-            or next((parts for parts in choices if _meant(parts[0], names) in listed), line.split())
+            or next((parts for parts in choices if _file_name(parts[0], names) in listed), line.split())
         if len(parts) not in (2, 3):
             raise UserError(f"{path}, line {number}: \"{shortened(line)}\" is not "
                             "\"<file name> <subject> [<scene>]\"")
-        name, subject = _meant(parts[0], names), (parts[1], parts[2] if len(parts) == 3 else None)
+        name, subject = _file_name(parts[0], names), (parts[1], parts[2] if len(parts) == 3 else None)
         if subjects.setdefault(name, subject) != subject:
-            here, before = (" ".join(filter(None, words)) for words in (subject, subjects[name]))
+            here, before = (" ".join(filter(None, pair)) for pair in (subject, subjects[name]))
             raise UserError(f"{path}, line {number}: {shortened(name)} has the subject {here} here and {before} before")
     if subjects and listed and subjects.keys().isdisjoint(listed):
         raise UserError(f"{path}: names none of the listed images, but {shortened(next(iter(subjects)))}; write the "
-                        "names as in images.list, or move it away")
+                        "names as in images.list, or move the file away")
     return subjects
 
 
@@ -210,12 +217,12 @@ def subject_line(name: str, subject: str, scene: str | None) -> str:
 # ------------------------------------------------------------------------------------------------ any text file
 
 def text_lines(path: Path, newline: str | None = None) -> Iterator[str]:
-    """Read a text file line by line, with the ends of the lines; ``newline`` as of ``open``.
+    """Yield the lines of a text file with their line endings; ``newline`` is that of ``open``.
 
-    Raises UserError if it is unreadable or not text.
+    Raises UserError if the file is unreadable or not text.
     """
-    if found := placeholder(path):
-        raise UserError(f"{path}: is {found}")
+    if kind := placeholder(path):
+        raise UserError(f"{path}: is {kind}")
     try:
         with open(path, encoding="utf-8-sig", newline=newline) as handle:
             for line in handle:
@@ -229,13 +236,13 @@ def text_lines(path: Path, newline: str | None = None) -> Iterator[str]:
 
 
 def read_lines(path: Path, *, as_words: bool = False) -> list[str]:
-    """Return the lines, or the words, of a text file; raises the errors of :func:`text_lines`."""
+    """Return the lines, or the words, of a text file. Raises UserError as :func:`text_lines` does."""
     text = "".join(text_lines(path))
     return text.split() if as_words else text.splitlines()
 
 
 def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield the lines of a text file that are not empty, with their numbers from 1, under a progress bar."""
+    """Yield the lines of a text file that are not empty, with their numbers from 1, and show a progress bar."""
     lines = read_lines(path)
     for number, line in enumerate(progress(lines, f"reading {path.name}", len(lines), "line"), 1):
         if line.strip():
@@ -243,11 +250,12 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def is_integer(text: str) -> bool:
-    """Return whether a word of a list is a whole number of a sensible length."""
+    """Return whether a text is a whole number of at most nine digits."""
     return re.fullmatch(r"[+-]?[0-9]{1,9}", text) is not None
 
 
 def whole_number(text: str) -> str:
-    """Return a word that is a whole number, such as ``3.0`` or ``3.0000000e+00``, as ``3``; any other word as it is."""
+    """Return ``3`` for other forms of a whole number, such as ``3.0`` or ``3.0000000e+00``; any other text unchanged.
+    """
     match = re.fullmatch(r"([+-]?[0-9]{1,9})(?:\.0*)?(?:e[+-]?0+)?", text, re.IGNORECASE)
     return match[1] if match else text

@@ -1,4 +1,4 @@
-"""File names as lists write them → the files that they mean: one set of rules for all lists."""
+"""Names in lists → the files that they mean, by one set of rules for all lists."""
 
 import difflib
 import os
@@ -11,11 +11,11 @@ from datasets.walking import is_image_name, walk
 from utils import UserError
 
 _QUOTES = "\"'`“”‘’"
-_MOST_COMPARED = 20_000  # names among which the nearest one is looked for
+_MOST_COMPARED = 20_000  # names that are compared to find the most similar one
 
 
 def canonical(name: str) -> str:
-    """Return one spelling of each name: ``./a.jpg`` and ``p1/../a.jpg`` are ``a.jpg``."""
+    """Return a name in one spelling: ``./a.jpg`` and ``p1/../a.jpg`` are ``a.jpg``."""
     return posixpath.normpath(name) if "/" in name else name
 
 
@@ -28,27 +28,27 @@ def cleaned(name: str) -> str:
 
 
 class Names:
-    """Finds the files that a list means, where it writes their names a little differently.
+    """Finds the files that a list means, even if it spells their names a little differently.
 
-    ``names.find(listed)`` is the name of an existing file below ``root``. Files are the images below ``root``, or
-    ``known``, some names relative to it. A name that is no file's is compared without regard to case, ``_aligned``,
-    Unicode composition, an absent ending and leading directories; it is taken where one file alone is nearest.
-    ``adapted`` maps such names to their files (but for ``_aligned``), ``missing`` maps names that mean no file or
-    several to these.
+    ``names.find(listed)`` is the name of an existing file below ``root``. The files are the images below ``root``, or
+    ``known``, names relative to it. A name that no file has is compared without regard to case, ``_aligned``, Unicode
+    composition, a missing ending and leading directories, and is resolved if a single file is nearest. ``adapted`` maps
+    such names to their files, unless they differ in ``_aligned`` alone; ``missing`` maps names that mean no file or
+    several files to these.
     """
 
     def __init__(self, root: Path, known: Iterable[str] | None = None) -> None:
         self.root, self.adapted, self.missing = root, {}, {}
         self._files = _Files(root, known)
-        self._meant: dict[str, str] = {}
+        self._listed_by_file: dict[str, str] = {}
 
     @classmethod
     def of_files(cls, root: Path, files: Iterable[Path]) -> "Names":
-        """Return the names of those of some files that lie below ``root``."""
+        """Return the names of the given files that lie below ``root``."""
         return cls(root, [path.relative_to(root).as_posix() for path in files if root in path.parents])
 
-    def another(self) -> "Names":
-        """Return names of the same files for another list, which may write them in another way."""
+    def for_another_list(self) -> "Names":
+        """Return a finder of the same files for another list, which may spell their names in another way."""
         other = Names(self.root)
         other._files = self._files
         return other
@@ -58,7 +58,10 @@ class Names:
         return self._files.has(canonical(name))
 
     def find(self, listed: str) -> str | None:
-        """Return the name of the file that is meant, or None. Raises UserError if two different names mean one file."""
+        """Return the name of the file that a listed name means, or None.
+
+        Raises UserError if two different names mean one file.
+        """
         listed = listed.strip()
         name = next((name for name in (canonical(listed), cleaned(listed)) if self._files.has(name)), None)
         if name is None:
@@ -69,15 +72,15 @@ class Names:
             name = nearest[0]
         if name.replace("_aligned", "") != canonical(listed).replace("_aligned", ""):
             self.adapted[listed] = name
-        before = self._meant.setdefault(name, listed)
+        before = self._listed_by_file.setdefault(name, listed)
         if before != listed and cleaned(before) != cleaned(listed):
             raise UserError(f"\"{shortened(before)}\" and \"{shortened(listed)}\" are both listed, and "
-                            f"{self.root / name} is the only file that they can mean; correct the names, or put the "
-                            "other file there")
+                            f"{self.root / name} is the only file that they can mean; correct the names, or add the "
+                            "other file")
         return name
 
     def explain_missing(self) -> str:
-        """Describe the names that mean no single file: ``e.g. a.jpg and b.jpg (the nearest file: c.jpg)``."""
+        """Describe names that do not mean a single file: ``e.g. a.jpg and b.jpg (the nearest file: c.jpg)``."""
         first, *more = self.missing
         files = self.missing[first][:2]
         near = f"it may be {' or '.join(map(shortened, files))}" if files else self._files.hint(cleaned(first))
@@ -91,7 +94,7 @@ def explain_adapted(adapted: dict[str, str], listed: str) -> str:
 
 
 class _Files:
-    """The names of the files below a directory, read when they are needed: the images there, or those ``known``."""
+    """The names of the images below a directory, which are read when they are needed, or the ``known`` names."""
 
     def __init__(self, root: Path, known: Iterable[str] | None) -> None:
         self._root, self._known = root, None if known is None else list(known)
@@ -116,8 +119,9 @@ class _Files:
         return self._known
 
     def nearest(self, name: str) -> list[str]:
-        """Return the files that a name may mean: one alone if it agrees with the name better in some respect than all
-        others, and worse in none.
+        """Return the files that a name may mean.
+
+        It is a single file if one agrees with the name better than all others in some respect, and worse in none.
         """
         if self._by_stem is None:
             self._by_stem = {}
@@ -126,14 +130,14 @@ class _Files:
         rated = [(agreement, file) for file in self._by_stem.get(_stem(name), ())
                  if (agreement := _agreement(name, file)) is not None]
         best = [file for agreement, file in rated
-                if all(all(map(int.__ge__, agreement, other)) and agreement != other
-                       for other, another in rated if another != file)]
+                if all(all(map(int.__ge__, agreement, other_agreement)) and agreement != other_agreement
+                       for other_agreement, other in rated if other != file)]
         return best or [file for _, file in rated]
 
     def hint(self, name: str) -> str:
-        """Return the existing file whose name is most like one, for a message."""
-        near = difflib.get_close_matches(name, self.all()[:_MOST_COMPARED], 1, 0)
-        return f"the nearest file: {shortened(near[0])}" if near else "there is no image at all"
+        """Return a phrase for a message that names the existing file whose name is most similar."""
+        similar = difflib.get_close_matches(name, self.all()[:_MOST_COMPARED], 1, 0)
+        return f"the nearest file: {shortened(similar[0])}" if similar else "there is no image at all"
 
 
 def _files_in(folder: Path) -> set[str]:
@@ -152,26 +156,29 @@ def _stem(name: str) -> str:
 
 
 def _agreement(listed: str, file: str) -> tuple[int, ...] | None:
-    """Return how well a name and a file of one stem agree, in four respects; None if one cannot mean the other."""
-    (*above, last), (*around, other) = ([part.casefold() for part in cleaned(name).split("/") if part]
-                                        for name in (listed, file))
-    common = min(len(above), len(around))
-    if above[len(above) - common:] != around[len(around) - common:]:
+    """Rate how well a listed name and a file with the same stem agree: directories, ending, ``_aligned`` and case.
+
+    Returns None if the name cannot mean the file.
+    """
+    (*listed_folders, listed_base), (*folders, base) = (
+        [part.casefold() for part in cleaned(name).split("/") if part] for name in (listed, file))
+    common = min(len(listed_folders), len(folders))
+    if listed_folders[len(listed_folders) - common:] != folders[len(folders) - common:]:
         return None
-    same_ending = last.rpartition(".")[2] == other.rpartition(".")[2]
-    if is_image_name(last) and is_image_name(other) and not same_ending and above != around:
+    same_ending = listed_base.rpartition(".")[2] == base.rpartition(".")[2]
+    if is_image_name(listed_base) and is_image_name(base) and not same_ending and listed_folders != folders:
         return None
-    same_name = cleaned(listed).rpartition("/")[2] == cleaned(file).rpartition("/")[2]
-    return 2 * common - len(above) - len(around), same_ending, ("_aligned" in last) == ("_aligned" in other), same_name
+    same_case = cleaned(listed).rpartition("/")[2] == cleaned(file).rpartition("/")[2]
+    return (2 * common - len(listed_folders) - len(folders), same_ending,
+            ("_aligned" in listed_base) == ("_aligned" in base), same_case)
 
 
 def directory_of(listed: Iterable[str], files: Iterable[Path]) -> Path | None:
-    """Return the directory among those around some files to which listed names are relative: the first that holds one.
-    """
+    """Return the first directory around the files in which a listed name exists; the names are relative to it."""
     folders = sorted({parent for path in {path.parent for path in files} for parent in (path, path.parent)})
     return next((folder for name in listed for folder in folders if (folder / cleaned(name)).is_file()), None)
 
 
 def shortened(line: str) -> str:
-    """Return a name or a line as a message shows it."""
+    """Return a name or a line, cut to 60 characters for a message."""
     return line.strip() if len(line.strip()) <= 60 else line.strip()[:57] + "..."

@@ -1,4 +1,4 @@
-"""One function of very many files: by a process per core, in order, under a bar."""
+"""One function applied to very many files: a process per core, results in order, a progress bar."""
 
 from typing import Any, Callable, Iterator, Sequence, TypeVar
 
@@ -9,39 +9,42 @@ from system.processes import processes_here
 from utils import UserError, progress
 
 Item, Result = TypeVar("Item"), TypeVar("Result")
-LEAST = 256  # items that are worth a process of their own: it takes a while to start
+ITEMS_PER_PROCESS = 256  # fewer items are not worth the time that a process takes to start
 
 
-def by_processes(function: Callable[[Item], Result], items: Sequence[Item], what: str, together: int = 64
+def by_processes(function: Callable[[Item], Result], items: Sequence[Item], description: str, chunk_size: int = 64
                  ) -> Iterator[Result]:
-    """``function`` of each item in order. What it raises of UserError and OSError is raised here.
+    """Yield ``function(item)`` of each item in order, and raise a UserError or OSError that it raises.
 
-    Each process gets ``together`` items at a time; at most two such parts of each wait to be taken.
+    Each process gets ``chunk_size`` items at a time; at most two finished chunks of each process wait in memory.
     """
-    workers = min(usable_cores() // processes_here(), len(items) // LEAST)
+    workers = min(usable_cores() // processes_here(), len(items) // ITEMS_PER_PROCESS)
     workers = workers if workers > 1 else 0
-    loader = torch.utils.data.DataLoader(_Parts(function, items, together), batch_size=None, num_workers=workers,
-                                         collate_fn=_as_it_is, generator=torch.Generator())
-    with progress(None, what, len(items), "image") as bar:
-        for part in loader:
-            for result in part:
+    loader = torch.utils.data.DataLoader(_Chunks(function, items, chunk_size), batch_size=None, num_workers=workers,
+                                         collate_fn=_unchanged, generator=torch.Generator())
+    with progress(None, description, len(items), "image") as bar:
+        for chunk in loader:
+            for result in chunk:
                 if isinstance(result, Exception):
                     raise result
                 yield result
-            bar.update(len(part))
+            bar.update(len(chunk))
 
 
-class _Parts(torch.utils.data.Dataset):
-    """The results of ``together`` items at a time; an error stands in its item's place, since processes hide it."""
+class _Chunks(torch.utils.data.Dataset):
+    """The results of ``chunk_size`` items at a time.
 
-    def __init__(self, function: Callable[[Item], Result], items: Sequence[Item], together: int) -> None:
-        self.function, self.items, self.together = function, items, together
+    An error takes the place of its item's result, since a worker process would raise it as another error.
+    """
+
+    def __init__(self, function: Callable[[Item], Result], items: Sequence[Item], chunk_size: int) -> None:
+        self.function, self.items, self.chunk_size = function, items, chunk_size
 
     def __len__(self) -> int:
-        return -(-len(self.items) // self.together)
+        return -(-len(self.items) // self.chunk_size)
 
     def __getitem__(self, i: int) -> list[Any]:
-        return [self._result(item) for item in self.items[i * self.together:(i + 1) * self.together]]
+        return [self._result(item) for item in self.items[i * self.chunk_size:(i + 1) * self.chunk_size]]
 
     def _result(self, item: Item) -> Any:
         try:
@@ -50,5 +53,5 @@ class _Parts(torch.utils.data.Dataset):
             return error
 
 
-def _as_it_is(part: list[Any]) -> list[Any]:
-    return part
+def _unchanged(chunk: list[Any]) -> list[Any]:
+    return chunk

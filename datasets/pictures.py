@@ -1,4 +1,4 @@
-"""Image files → RGB pictures: the one reader that all commands use."""
+"""Image files → RGB pictures: the reader of all commands."""
 
 import io
 import os
@@ -21,15 +21,15 @@ except ImportError:
 else:
     pillow_heif.register_heif_opener()
 
-# Pillow warns of odd metadata, which does no harm, and of very large pictures, which are refused here in one line.
+# Pillow warns of unusual metadata, which are harmless, and of very large pictures, which are refused here in one line.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
-ORIENTATION = 0x0112  # of EXIF: how a picture is turned to be upright
+ORIENTATION = 0x0112  # the EXIF tag that says how to turn a picture upright
 TURNS = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
          5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
          8: Image.Transpose.ROTATE_90}
-DEPTHS = 8, 10, 12, 14, 16  # bits of a grey value that cameras and files have
-BLANK_SIDE, BLANK_DEVIATION = 32, 1.0  # a picture that varies less at this size, in grey levels, shows nothing
+DEPTHS = 8, 10, 12, 14, 16  # bits of a grey value, as cameras and files use them
+BLANK_SIDE, BLANK_DEVIATION = 32, 1.0  # a picture shows nothing if its grey levels at this side deviate less
 BLANK = "nearly one color, it shows nothing"
 PNG_START = b"\x89PNG\r\n\x1a\n"
 
@@ -43,16 +43,16 @@ class BadPicture(UserError):
 
     def __str__(self) -> str:
         if self.fault == "missing":
-            return f"{self.path}: no such image; look where it is, or take another"
+            return f"{self.path}: no such image; check its path, or choose another"
         return f"{self.path}: cannot be read as an image ({self.fault}); replace it"
 
 
 def read_picture(path: str | Path, least: int | None = None, handle: BinaryIO | None = None) -> Image.Image:
     """Read any image file as RGB at its own size: turned as EXIF says, transparency on white, deep greys scaled.
 
-    With ``least`` a JPEG file may come smaller, down to this many pixels a side, which is faster. ``handle`` is the
-    file where it is open already. Metadata that cannot be read is ignored. Raises :class:`BadPicture` if the file is
-    missing, too large, animated, of an unknown depth or cannot be decoded.
+    With ``least`` a JPEG file may be decoded at a smaller size of at least so many pixels a side, which is faster.
+    ``handle`` is the file if it is open already. Metadata that cannot be read are ignored. Raises :class:`BadPicture`
+    if the file is missing, too large, animated, of an unknown depth or cannot be decoded.
     """
     try:
         return _decoded(path, handle or path, least)
@@ -60,20 +60,20 @@ def read_picture(path: str | Path, least: int | None = None, handle: BinaryIO | 
         raise
     except MemoryError:
         raise BadPicture(path, "too large") from None
-    except Exception:  # Pillow's format plugins raise whatever they stumble over
+    except Exception:  # Pillow's format plugins raise errors of many kinds
         fault = image_fault(Path(path))
     if fault:
         raise BadPicture(path, fault)
     try:
-        return _decoded(path, _pixels_alone(path), least)
+        return _decoded(path, _without_metadata(path), least)
     except BadPicture:
         raise
-    except Exception:  # the pixels are damaged, and not the metadata alone
+    except Exception:  # the pixels are damaged, not only the metadata
         raise BadPicture(path, "damaged") from None
 
 
 def read_image(path: str | Path, image_size: int, handle: BinaryIO | None = None) -> Image.Image:
-    """:func:`read_picture` at image_size × image_size."""
+    """Read an image file as :func:`read_picture` does, and resize it to image_size × image_size."""
     return read_picture(path, image_size, handle).resize((image_size, image_size), Image.Resampling.BICUBIC)
 
 
@@ -91,18 +91,18 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def greys_of(picture: Image.Image) -> numpy.ndarray:
-    """The grey values of a picture at 32 × 32 pixels: (1024,) float32."""
+    """Return the grey values of a picture at 32 × 32 pixels: (1024,) float32."""
     small = picture.convert("L").resize((BLANK_SIDE, BLANK_SIDE), Image.Resampling.BOX)
     return numpy.asarray(small, numpy.float32).ravel()
 
 
 def is_blank(greys: numpy.ndarray) -> bool:
-    """Whether grey values (N,) are nearly constant, like those of a black picture."""
+    """Return whether grey values (any shape) are nearly constant, like those of a black picture."""
     return bool(greys.std() < BLANK_DEVIATION)
 
 
 def image_fault(path: Path) -> str | None:
-    """What is wrong with an image file, judged by its header, or None."""
+    """Return what is wrong with an image file, according to its header, or None."""
     if not os.path.isfile(path):
         return "missing"
     try:
@@ -112,12 +112,12 @@ def image_fault(path: Path) -> str | None:
         return "too large"
     except PermissionError:
         return "not readable"
-    except Exception:  # Pillow's format plugins raise whatever they stumble over
+    except Exception:  # Pillow's format plugins raise errors of many kinds
         return _fault_without_metadata(path)
 
 
 def fault_when_decoded(path: Path) -> str | None:
-    """What is wrong with an image file, judged by all of it, or None."""
+    """Return what is wrong with an image file, according to all of its content, or None."""
     try:
         picture = read_picture(path, least=BLANK_SIDE)
     except BadPicture as bad:
@@ -126,10 +126,10 @@ def fault_when_decoded(path: Path) -> str | None:
 
 
 def exif_turn(path: str | Path) -> Image.Transpose | None:
-    """How a picture is turned when it is read, as its EXIF block says; None where it is not."""
-    with suppress(Exception):  # metadata that cannot be read turns nothing
+    """Return how a picture is turned when it is read, as its EXIF block says; None if it is not turned."""
+    with suppress(Exception):  # a file that cannot be opened is not turned
         with Image.open(path) as opened:
-            return TURNS.get(opened.getexif().get(ORIENTATION))
+            return _turn(opened)
     return None
 
 
@@ -143,9 +143,7 @@ def _decoded(path: str | Path, source: BinaryIO | str | Path, least: int | None)
         if least:
             opened.draft("RGB", (least, least))
         opened.load()
-        turn = None
-        with suppress(Exception):  # metadata that cannot be read turns nothing
-            turn = TURNS.get(opened.getexif().get(ORIENTATION))
+        turn = _turn(opened)
         image = opened.transpose(turn) if turn is not None else opened
         try:
             if deep and len(opened.getbands()) > 1:
@@ -155,24 +153,30 @@ def _decoded(path: str | Path, source: BinaryIO | str | Path, least: int | None)
             raise BadPicture(path, str(error)) from None
 
 
+def _turn(opened: Image.Image) -> Image.Transpose | None:
+    with suppress(Exception):  # metadata that cannot be read turn nothing
+        return TURNS.get(opened.getexif().get(ORIENTATION))
+    return None
+
+
 def _fault_of(opened: Image.Image) -> str | None:
-    """What is wrong with an opened image file: too many pixels, or several pictures in one file."""
+    """Return what is wrong with an opened image file (too many pixels, several pictures in one file), or None."""
     if opened.width * opened.height > (Image.MAX_IMAGE_PIXELS or float("inf")):
         return "too large"
-    if opened.format == "MPO" or not getattr(opened, "is_animated", False):  # a phone's further views are no frames
+    if opened.format == "MPO" or not getattr(opened, "is_animated", False):  # MPO holds further views of one picture
         return None
     size = opened.size
     opened.seek(1)
-    same, _ = opened.size == size, opened.seek(0)  # a page of another size is a preview
-    return f"it holds {opened.n_frames} pictures and not one" if same else None
+    same_size, _ = opened.size == size, opened.seek(0)  # a page of another size is a preview
+    return f"it holds {opened.n_frames} pictures and not one" if same_size else None
 
 
 def _fault_without_metadata(path: Path) -> str | None:
-    """What is wrong with a file that Pillow does not open, or None where only its metadata are broken."""
+    """Return what is wrong with a file that Pillow does not open, or None if only its metadata are broken."""
     try:
-        with Image.open(_pixels_alone(path)) as opened:
+        with Image.open(_without_metadata(path)) as opened:
             return _fault_of(opened)
-    except Exception:  # Pillow's format plugins raise whatever they stumble over
+    except Exception:  # Pillow's format plugins raise errors of many kinds
         pass
     with open(path, "rb") as handle:
         start = handle.read(12)
@@ -184,9 +188,9 @@ def _fault_without_metadata(path: Path) -> str | None:
 # --------------------------------------------------------------------------------------------- deep greys
 
 def _as_bytes(values: numpy.ndarray, is_float: bool) -> numpy.ndarray:
-    """Grey values of any depth as uint8; ValueError if the depth is unknown."""
+    """Return grey values of any depth as uint8. Raises ValueError if the depth is unknown."""
     low, high = float(values.min(initial=0)), float(values.max(initial=0))
-    if is_float and -0.05 <= low and high <= 1.05:  # resampling leaves the range by a little
+    if is_float and -0.05 <= low and high <= 1.05:  # resampling may exceed the range a little
         top = 1.0
     else:
         top = next((2.0 ** bits - 1 for bits in DEPTHS if 0 <= low and high < 2 ** bits), None)
@@ -196,7 +200,7 @@ def _as_bytes(values: numpy.ndarray, is_float: bool) -> numpy.ndarray:
 
 
 def _check_deep_colors(image: Image.Image) -> None:
-    """ValueError for 16-bit colors that use the lower bits alone, of which Pillow keeps nothing."""
+    """Check that 16-bit colors use the upper 8 bits, which Pillow keeps. Raises ValueError if they do not."""
     high = max(high for _, high in image.convert("RGB").getextrema())
     if high < 64:
         raise ValueError(f"its 16-bit colors reach {high * 256 + 255} at most, an unknown depth: scale them to 8 bits")
@@ -204,8 +208,11 @@ def _check_deep_colors(image: Image.Image) -> None:
 
 # --------------------------------------------------------------------------------- pixels without metadata
 
-def _pixels_alone(path: str | Path) -> BinaryIO:
-    """A JPEG, PNG or WebP file without EXIF, XMP, ICC profile and comments; ValueError for any other file."""
+def _without_metadata(path: str | Path) -> BinaryIO:
+    """Return a JPEG, PNG or WebP file without EXIF, XMP, ICC profile and comments.
+
+    Raises ValueError if the file has another format.
+    """
     content = Path(path).read_bytes()
     if content.startswith(b"\xff\xd8"):
         return io.BytesIO(b"".join(_jpeg_parts(content)))
@@ -214,37 +221,37 @@ def _pixels_alone(path: str | Path) -> BinaryIO:
     if content.startswith(b"RIFF") and content[8:12] == b"WEBP":
         body = b"WEBP" + b"".join(_webp_chunks(content))
         return io.BytesIO(b"RIFF" + struct.pack("<I", len(body)) + body)
-    raise ValueError("no format whose metadata stand apart")
+    raise ValueError("no format whose metadata can be removed")
 
 
 def _jpeg_parts(content: bytes) -> Iterator[bytes]:
-    """The segments of a JPEG file but for APP1 to APP13, APP15 and comments; APP14 says how the colors are coded."""
-    place = 2
+    """Yield the segments of a JPEG file without APP1 to APP13, APP15 and comments; APP14 says how colors are coded."""
+    offset = 2
     yield content[:2]
-    while content[place + 1] != 0xda:  # where the pixels begin
-        end = place + 2 + struct.unpack_from(">H", content, place + 2)[0]
-        if content[place + 1] not in (*range(0xe1, 0xee), 0xef, 0xfe):
-            yield content[place:end]
-        place = re.compile(rb"\xff[\xc0-\xfe]").search(content, end).start()
-    yield content[place:]
+    while content[offset + 1] != 0xda:  # the marker before the pixels
+        end = offset + 2 + struct.unpack_from(">H", content, offset + 2)[0]
+        if content[offset + 1] not in (*range(0xe1, 0xee), 0xef, 0xfe):
+            yield content[offset:end]
+        offset = re.compile(rb"\xff[\xc0-\xfe]").search(content, end).start()
+    yield content[offset:]
 
 
 def _png_chunks(content: bytes) -> Iterator[bytes]:
-    place = len(PNG_START)
-    while place + 8 <= len(content):
-        length, kind = struct.unpack_from(">I4s", content, place)
+    offset = len(PNG_START)
+    while offset + 8 <= len(content):
+        length, kind = struct.unpack_from(">I4s", content, offset)
         if kind in (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"):
-            yield content[place:place + 12 + length]
-        place += 12 + length
+            yield content[offset:offset + 12 + length]
+        offset += 12 + length
 
 
 def _webp_chunks(content: bytes) -> Iterator[bytes]:
-    place = 12
-    while place + 8 <= len(content):
-        kind, length = struct.unpack_from("<4sI", content, place)
+    offset = 12
+    while offset + 8 <= len(content):
+        kind, length = struct.unpack_from("<4sI", content, offset)
         length += 8 + length % 2
         if kind in (b"VP8 ", b"VP8L", b"ALPH"):
-            yield content[place:place + length]
-        elif kind == b"VP8X":  # the flag of transparency alone is kept
-            yield content[place:place + 8] + bytes([content[place + 8] & 0x10]) + content[place + 9:place + length]
-        place += length
+            yield content[offset:offset + length]
+        elif kind == b"VP8X":  # of its flags, only the one for transparency is kept
+            yield content[offset:offset + 8] + bytes([content[offset + 8] & 0x10]) + content[offset + 9:offset + length]
+        offset += length

@@ -7,14 +7,14 @@ from system.command import run_command
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command."""
+    """Draw the data set that the command line describes. Raises UserError for values out of range."""
     options = build_parser().parse_args(arguments)
     check_ranges(options, subjects_train=(1, 100000), subjects_test=(1, 100000), scenes=(1, 1000), seed=(0, LARGEST))
     from datasets.drawing.data_set import EXPRESSIONS, make_dataset
 
-    asked = vars(options)
-    out, train, test = asked.pop("out"), asked["subjects_train"], asked["subjects_test"]
-    make_dataset(out, **asked)
+    out, train, test = options.out, options.subjects_train, options.subjects_test
+    make_dataset(out, image_size=options.image_size, subjects_train=train, subjects_test=test, scenes=options.scenes,
+                 seed=options.seed)
     print(f"{out}: {(train + test) * options.scenes * len(EXPRESSIONS)} faces of {train} + {test} persons; "
           f"train on them with --data_dir {out} -a {' '.join(EXPRESSIONS)}")
 

@@ -1,4 +1,4 @@
-"""Videos → frames, through OpenCV, which is an optional package; and which face of a frame is which person."""
+"""Videos → frames, read with OpenCV, which is an optional package; and faces → persons from frame to frame."""
 
 import math
 import os
@@ -12,13 +12,13 @@ from datasets.aligning.detect import overlap
 from datasets.crops import Picture
 from utils import UserError, placeholder
 
-FAILURES = 100  # attempts to read a frame that may fail one after the other, before the video counts as ended
+FAILURES = 100  # failed attempts in a row to read a frame, after which the video counts as ended
 
 
 class Video:
-    """A video file of about ``frames`` frames; ``times`` are those of the frames that have been read, in seconds.
+    """A video file of about ``frames`` frames; ``times`` are those of the frames read so far, in seconds.
 
-    Raises UserError if OpenCV is not installed or cannot read it.
+    The constructor raises UserError if OpenCV is not installed or cannot read the file.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -27,48 +27,48 @@ class Video:
         except ImportError:
             raise UserError(f"--input {path}: reading a video needs OpenCV, which is not installed; "
                             "pip install -r requirements-optional.txt") from None
-        os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # what FFmpeg has to say is not for users
+        os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # FFmpeg's messages do not help users
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
         self.path = Path(path)
         self._opened, self._time_property = cv2.VideoCapture(str(path)), cv2.CAP_PROP_POS_MSEC
         self.times, self._gaps = [], 0
         if not self._opened.isOpened() or not self._grab():
-            found = placeholder(path)
-            fault = f"is {found}" if found else "OpenCV cannot read it as a video; convert it to MP4 (H.264)"
+            kind = placeholder(path)
+            fault = f"is {kind}" if kind else "OpenCV cannot read it as a video; convert it to MP4 (H.264)"
             raise UserError(f"--input {path}: {fault}")
         rate = self._opened.get(cv2.CAP_PROP_FPS)
         self._rate = rate if 0 < rate < 1e5 else 25.0
         self.frames = max(1, int(self._opened.get(cv2.CAP_PROP_FRAME_COUNT)))
 
     def __call__(self, every: int = 1) -> Iterator[Picture]:
-        """Every ``every``-th frame that can be read, from the first on, at the container's times."""
-        number, here = 0, True
-        while here:
+        """Yield every ``every``-th frame that can be read, from the first on, at the container's times."""
+        number, is_frame = 0, True
+        while is_frame:
             self.times.append(self._time())
             if number % every == 0:
-                whole, frame = self._opened.retrieve()
-                if whole:
+                is_decoded, frame = self._opened.retrieve()
+                if is_decoded:
                     image = Image.fromarray(numpy.ascontiguousarray(frame[:, :, ::-1]))
                     yield Picture(self.path, number, self.times[-1], image)
                 else:
                     self._gaps += 1
-            number, here = number + 1, self._grab()
+            number, is_frame = number + 1, self._grab()
         self._opened.release()
 
     @property
     def step(self) -> float:
-        """The seconds from one frame to the next, but for the longest gaps."""
+        """The seconds from one frame to the next, without the longest gaps."""
         return float(numpy.quantile(numpy.diff(self.times), 0.95)) if len(self.times) > 1 else 1 / self._rate
 
     @property
     def missing(self) -> int:
-        """How many frames could not be read, of those that the file announces; 0 for a video without a gap."""
-        lacking = self.frames - len(self.times)
-        too_early = self.frames / self._rate - self.times[-1] > 2.5 * max(self.step, 1 / self._rate)
-        return max(lacking, self._gaps) if self._gaps or lacking > 1 and too_early else 0
+        """The number of announced frames that could not be read; 0 for a video without a gap."""
+        missing = self.frames - len(self.times)
+        ends_early = self.frames / self._rate - self.times[-1] > 2.5 * max(self.step, 1 / self._rate)
+        return max(missing, self._gaps) if self._gaps or missing > 1 and ends_early else 0
 
     def _grab(self) -> bool:
-        """Go to the next frame, past damaged ones; False at the end."""
+        """Go to the next frame, past damaged ones. Return False at the end of the video."""
         for failures in range(FAILURES):
             if self._opened.grab():
                 self._gaps += bool(failures)
@@ -76,16 +76,16 @@ class Video:
         return False
 
     def _time(self) -> float:
-        """The time of the frame at hand in seconds; by the nominal rate where the container tells none."""
+        """Return the current frame's time in seconds, derived from the nominal rate if the container has none."""
         seconds = self._opened.get(self._time_property) / 1000
         if not self.times:
             return seconds if math.isfinite(seconds) and seconds >= 0 else 0.0
-        known = math.isfinite(seconds) and seconds > self.times[-1]
-        return seconds if known else self.times[-1] + 1 / self._rate
+        is_valid = math.isfinite(seconds) and seconds > self.times[-1]
+        return seconds if is_valid else self.times[-1] + 1 / self._rate
 
 
 class Persons:
-    """Numbers for the faces of one frame after another, from 1: the face that lies where one was keeps its number.
+    """Numbers for the faces of successive frames, from 1: a face that overlaps an earlier one gets its number.
 
     A face that has not been seen for ``patience`` frames is forgotten.
     """
@@ -96,12 +96,15 @@ class Persons:
         self.patience, self._known, self._count = patience, {}, 0
 
     def __call__(self, boxes: Sequence[tuple[float, float, float, float] | None]) -> list[int]:
-        """Boxes (left, top, width, height) of a frame → their persons; None, the whole frame, is always person 1."""
+        """Return the persons' numbers for boxes (left, top, width, height) of a frame.
+
+        None, the whole frame, is always person 1.
+        """
         if any(box is None for box in boxes):
             return [1] * len(boxes)
         self._known = {person: (box, age + 1) for person, (box, age) in self._known.items() if age < self.patience}
         numbers = [0] * len(boxes)
-        for _, face, person in sorted(self._pairs(boxes), reverse=True):
+        for _, face, person in sorted(self._candidates(boxes), reverse=True):
             if not numbers[face] and person not in numbers:
                 numbers[face] = person
         for face, box in enumerate(boxes):
@@ -111,8 +114,8 @@ class Persons:
             self._known[numbers[face]] = (box, 0)
         return numbers
 
-    def _pairs(self, boxes: Sequence) -> Iterator[tuple[float, int, int]]:
-        """Overlap, face and person of all that may be the same."""
+    def _candidates(self, boxes: Sequence) -> Iterator[tuple[float, int, int]]:
+        """Yield overlap, face and person for all faces that may be a known person."""
         for person, (known, _) in self._known.items():
-            shares = overlap(numpy.asarray(known, float), numpy.asarray(boxes, float).reshape(-1, 4))
-            yield from ((share, face, person) for face, share in enumerate(shares) if share >= self.LEAST_OVERLAP)
+            overlaps = overlap(numpy.asarray(known, float), numpy.asarray(boxes, float).reshape(-1, 4))
+            yield from ((value, face, person) for face, value in enumerate(overlaps) if value >= self.LEAST_OVERLAP)

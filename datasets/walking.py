@@ -1,4 +1,4 @@
-"""Which files below a directory belong to the user's data: the one walk of all commands."""
+"""The files below a directory that belong to the user's data, as all commands find them."""
 
 import os
 import re
@@ -10,12 +10,12 @@ from utils import UserError
 
 ENDINGS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".jp2",
            ".avif", ".heic", ".heif")
-_OF_TOOLS = re.compile(r"[.@#$~].*|__.*|lost\+found|System Volume Information|Network Trash Folder|Temporary Items",
-                       re.IGNORECASE)
+_TOOL_DIRECTORY = re.compile(
+    r"[.@#$~].*|__.*|lost\+found|System Volume Information|Network Trash Folder|Temporary Items", re.IGNORECASE)
 
 
 def is_image_name(name: str) -> bool:
-    """Return whether a file is an image by its name; hidden files are not."""
+    """Return whether a file is an image by its name. Hidden files are not."""
     return name.lower().endswith(ENDINGS) and not name.startswith(".")
 
 
@@ -28,10 +28,10 @@ def natural_key(text: str) -> tuple:
 
 @dataclass
 class Walk:
-    """The files below some directories, by their natural keys.
+    """The files below some directories, sorted by their natural keys.
 
-    ``images`` are those with the ending of an image, ``others`` all other visible ones. ``hidden`` counts the files
-    that are hidden, or in directories that are hidden or that tools have made, by the reason.
+    ``images`` are those with the ending of an image, ``others`` all other visible ones. ``hidden`` counts by the reason
+    the files that are hidden, or lie in hidden directories or those of tools.
     """
 
     images: list[Path] = field(default_factory=list)
@@ -39,40 +39,40 @@ class Walk:
     hidden: Counter = field(default_factory=Counter)
 
     def passed_over(self) -> Counter:
-        """Return the number of files that are no images, by the reason or by their ending."""
+        """Return the numbers of files that are no images, by the reason or by their ending."""
         return self.hidden + Counter(path.suffix.lower() or "without an ending" for path in self.others)
 
 
 def walk(*roots: Path, below: bool = True) -> Walk:
-    """Find the files in some directories, and ``below`` them.
+    """Find the files in some directories, and with ``below`` in all directories below them.
 
-    A directory is visited once, however many links lead to it, and rather by its own name than by a link.
-    Raises UserError if one cannot be read.
+    A directory is visited once, however many links lead to it, and by its own name rather than by a link. Raises
+    UserError if a directory cannot be read.
     """
-    found, visited, waiting, links = Walk(), set(), list(roots), []
+    walked, visited, waiting, links = Walk(), set(), list(roots), []
     while waiting or links:
         folder = waiting.pop() if waiting else links.pop(0)
         real = os.path.realpath(folder)
         if real in visited:
-            found.hidden["links to a directory that is read already"] += 1
+            walked.hidden["links to a directory that is read already"] += 1
             continue
         visited.add(real)
         for entry in _entries(folder):
             kind = _kind(entry)
-            if kind == "directory" and _OF_TOOLS.fullmatch(entry.name):
-                found.hidden[f"in {entry.name}"] += sum(len(files) for _, _, files in os.walk(entry.path))
+            if kind == "directory" and _TOOL_DIRECTORY.fullmatch(entry.name):
+                walked.hidden[f"in {entry.name}"] += sum(len(files) for _, _, files in os.walk(entry.path))
             elif kind == "directory" and below:
                 (links if entry.is_symlink() else waiting).append(Path(entry.path))
             elif kind == "file" and entry.name.startswith("."):
-                found.hidden["hidden"] += 1
+                walked.hidden["hidden"] += 1
             elif kind == "file":
-                (found.images if is_image_name(entry.name) else found.others).append(Path(entry.path))
+                (walked.images if is_image_name(entry.name) else walked.others).append(Path(entry.path))
             elif kind != "directory":
-                found.hidden[kind] += 1
-    for files in (found.images, found.others):
+                walked.hidden[kind] += 1
+    for files in (walked.images, walked.others):
         files.sort(key=lambda path: natural_key(str(path)))
-    found.hidden += Counter()  # without directories that hold no file
-    return found
+    walked.hidden += Counter()  # removes the zero counts of directories without files
+    return walked
 
 
 def _entries(folder: Path) -> list[os.DirEntry]:
@@ -88,11 +88,11 @@ def _kind(entry: os.DirEntry) -> str:
         if entry.is_dir():
             return "directory"
         return "file" if entry.is_file() else "broken links" if entry.is_symlink() else "no regular files"
-    except OSError:  # a circle of links
+    except OSError:  # links that lead in a circle
         return "broken links"
 
 
 def describe(counts: Counter) -> str:
-    """Return the number of files and what it is made of: ``7 passed over (5 in .ipynb_checkpoints, 2 .txt)``."""
+    """Return the number of files and its parts as text: ``7 passed over (5 in .ipynb_checkpoints, 2 .txt)``."""
     parts = ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
     return f"{counts.total()} passed over" + (f" ({parts})" if parts else "")

@@ -1,1 +1,1 @@
-"""What may be chosen: one line per option, presets, checks, and the files that hold options."""
+"""The options of train.py: their definitions, presets and checks, and the files that hold them."""

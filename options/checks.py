@@ -1,6 +1,4 @@
-"""Checks of train.py's options before any work: values that are each allowed, but not together. They change nothing."""
-
-from __future__ import annotations
+"""Checks of train.py's options before any work: values that are each allowed, but not together."""
 
 import os
 from pathlib import Path
@@ -10,22 +8,22 @@ from options.config import Config, FaceOptions, JudgeOptions, SwapOptions, UseOp
 from options.option import options_of
 from utils import UserError
 
-
-USED_BY_ALL = {"mode", "preset", "checkpoint_dir", "restore", "gpu", "attributes", "data", "data_dir", "neutral",
-               "image_size", "folds", "fold", "seeds"}  # they find the run and tell what its files do not
-FACES = {"input", "align", "margin", "output"}
-USED = {  # a mode → the other options that it uses
-    "test": FACES | {"target", *(own.name for own in options_of(SwapOptions))},
-    "grid": {"output", "rows", "seed", "force"}, "grid of --input": FACES | {"target", "swap_list"},
+COMMON_OPTIONS = {"mode", "preset", "checkpoint_dir", "restore", "gpu", "attributes", "data", "data_dir", "neutral",
+                  "image_size", "folds", "fold", "seeds"}  # of all modes: they find the run and describe its data
+FACE_OPTIONS = {"input", "align", "margin", "output"}
+MODE_OPTIONS = {  # a mode → the further options that it uses
+    "test": FACE_OPTIONS | {"target", *(option.name for option in options_of(SwapOptions))},
+    "grid": {"output", "rows", "seed", "force"}, "grid of --input": FACE_OPTIONS | {"target", "swap_list"},
     "evaluate": {"judge", "judge_epochs", "num_workers", "cache", "force"},
     "generate": {"output", "seed", "pairs_per_image", "targets", "num_workers", "cache", "force"},
-    "recognize": FACES | {"every", "num_workers"}, "export": {"which", "output"}, "report": set(),
+    "recognize": FACE_OPTIONS | {"every", "num_workers"}, "export": {"which", "output"}, "report": set(),
 }
 
 
 def check_config(config: Config, typed: frozenset[str]) -> None:
-    """Raises UserError for values that are each allowed, but not together; ``typed`` are the options on the command
-    line.
+    """Check that the options fit together. Raises UserError if they do not.
+
+    ``typed`` are the names of the options on the command line.
     """
     mode, output = config.task.mode, config.output.output
     check_uses(config, typed)
@@ -33,7 +31,7 @@ def check_config(config: Config, typed: frozenset[str]) -> None:
     check_networks(config)
     check_gan_from(config)
     if mode == "generate" and not output:
-        raise UserError("--mode generate: --output DIR is missing, the data directory to write")
+        raise UserError("--mode generate: --output is missing; name the data directory to write")
     if mode == "export" and Path(output).suffix.lower() != ".onnx":
         raise UserError(f"--output {output}: the name of an export must end in .onnx")
     if mode not in ("generate", "export"):
@@ -47,24 +45,24 @@ def check_config(config: Config, typed: frozenset[str]) -> None:
     if mode == "test":
         check_swap(config)
     elif mode == "train" and config.run.restore is not None and config.run.overwrite:
-        raise UserError("--restore and --overwrite: choose one, resume or start anew")
+        raise UserError("--restore and --overwrite: choose one, to resume or to start anew")
 
 
 def check_uses(config: Config, typed: frozenset[str]) -> None:
-    """Raises UserError for an option on the command line that the mode does not use."""
+    """Check that the mode uses every option on the command line. Raises UserError if it does not."""
     mode = config.task.mode
     if mode == "train":
         parts = JudgeOptions, FaceOptions, SwapOptions, UseOptions
-        found = sorted(typed & {"output", *(own.name for part in parts for own in options_of(part))})
+        unused = sorted(typed & {"output", *(option.name for part in parts for option in options_of(part))})
     else:
         kind = "grid of --input" if mode == "grid" and config.faces.input else mode
-        found = sorted(typed - USED_BY_ALL - USED[kind])
-    if found:
-        raise UserError(f"--mode {mode}: --{found[0]} is not used; leave it out")
+        unused = sorted(typed - COMMON_OPTIONS - MODE_OPTIONS[kind])
+    if unused:
+        raise UserError(f"--mode {mode}: --{unused[0]} is not used; leave it out")
 
 
 def check_gan_from(config: Config) -> None:
-    """Raises UserError if a recognizer is to be trained alone, and there is no round of it."""
+    """Check that a recognizer that is trained alone has at least one round. Raises UserError if it has none."""
     rounds = config.gan.epochs // config.recognizer.round_every
     if config.run.gan_from and not rounds * config.recognizer.round_epochs:
         raise UserError(f"--gan_from {config.run.gan_from}: no recognizer round in {config.gan.epochs} epochs; lower "
@@ -72,7 +70,7 @@ def check_gan_from(config: Config) -> None:
 
 
 def check_networks(config: Config) -> None:
-    """Raises UserError for sizes that do not fit each other, and for files of weights that are not there."""
+    """Check sizes of networks and files of weights. Raises UserError if they do not fit, or a file does not exist."""
     size, width, base_width = config.shape.image_size, config.recognizer_shape.vgg_width, config.shape.base_width
     if size % 32:
         raise UserError(f"--image_size {size}: must be a multiple of 32 (five halvings), like 64 or 256")
@@ -80,11 +78,11 @@ def check_networks(config: Config) -> None:
         raise UserError(f"--vgg_width {width}: must be less than twice --base_width {base_width}, since one "
                         "convolution mixes the features of both")
     if config.perceptual.vgg_init == "imagenet" and width != 64:
-        raise UserError(f"--vgg_width {width}: there are ImageNet weights for --vgg_width 64 alone; add "
+        raise UserError(f"--vgg_width {width}: there are ImageNet weights only for --vgg_width 64; add "
                         "--vgg_init none")
     if config.recognizer_shape.backbone != "vgg19_bn" and config.perceptual.vgg_init == "stage0":
         raise UserError(f"--vgg_init stage0: the perceptual network is a VGG, from which --backbone "
-                        f"{config.recognizer_shape.backbone} cannot start; take imagenet, none or a file of its own")
+                        f"{config.recognizer_shape.backbone} cannot start; use imagenet, none or a file of its own")
     if config.task.mode == "train" and config.run.restore is None:
         for name, path in (("perceptual", config.perceptual.perceptual), ("vgg_init", config.perceptual.vgg_init)):
             if path and path not in ("imagenet", "none", "stage0") and not Path(path).is_file():
@@ -92,19 +90,19 @@ def check_networks(config: Config) -> None:
 
 
 def check_swap(config: Config) -> None:
-    """Raises UserError for a swap with too few options, or with some that contradict each other."""
+    """Check the options of ``--mode test``. Raises UserError if some are missing or contradict each other."""
     faces, swap = config.faces, config.swap
     for name, value in (("swap_list", swap.swap_list), ("input", faces.input), ("target", faces.target)):
         if value is None:
             raise UserError(f"--mode test: --{name} is missing; it needs --swap_list I T, --input FILE and "
                             "--target FILE")
     if len(faces.input) > 1:
-        raise UserError(f"--input {' '.join(faces.input)}: a swap needs one face here; further ones are for --target")
+        raise UserError(f"--input {' '.join(faces.input)}: a swap needs one face here; name further ones with --target")
     if len(swap.swap_list) != 1 + len(faces.target):
         raise UserError(f"--swap_list {' '.join(map(str, swap.swap_list))}: needs the expressions of --input and of "
                         f"each --target, {1 + len(faces.target)} names or positions in -a")
     if len(faces.target) > 1 and not swap.frames:
-        raise UserError("--target: several targets are for a strip or a matrix; add --frames K")
+        raise UserError("--target: several targets need a strip or a matrix; add --frames K")
     if swap.matrix and (len(faces.target) != 2 or not swap.frames):
         raise UserError("--matrix: needs two targets and --frames K")
     if swap.matrix and swap.frames > 20:
@@ -114,10 +112,10 @@ def check_swap(config: Config) -> None:
 
 
 def check_series(config: Config) -> None:
-    """Raises UserError for folds and seeds that cannot be."""
+    """Check folds, seeds and jobs. Raises UserError if they contradict each other or the mode."""
     series, restore = config.series, config.run.restore
     if series.fold is not None and series.folds is None:
-        raise UserError(f"--fold {series.fold}: of how many? add --folds K")
+        raise UserError(f"--fold {series.fold}: the number of folds is missing; add --folds K")
     if series.fold is not None and series.fold > series.folds:
         raise UserError(f"--fold {series.fold}: there are {series.folds} folds, from 1 to {series.folds}")
     if series.folds and series.seeds:
@@ -126,10 +124,10 @@ def check_series(config: Config) -> None:
     if config.task.mode != "train":
         if config.is_series:
             folder = config.run.checkpoint_dir
-            raise UserError(f"--checkpoint_dir {folder}: holds several runs; name one of them, like "
+            raise UserError(f"--checkpoint_dir {folder}: holds several runs; name one of them, such as "
                             f"{Path(folder) / ('fold_01' if series.folds else 'seed_00')}")
     elif series.jobs > 1 and not config.is_series:
-        raise UserError(f"--jobs {series.jobs}: is for all of --folds K or --seeds N; a single run is one job")
+        raise UserError(f"--jobs {series.jobs}: a single run is one job; leave it out, or add --folds K or --seeds N")
     elif series.jobs > 1 and os.environ.get("WORLD_SIZE", "1") != "1":
         raise UserError(f"--jobs {series.jobs}: torchrun's processes train together, one fold or seed after the "
                         "other; leave one of the two out")

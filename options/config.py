@@ -1,7 +1,7 @@
 """All options of train.py as typed, frozen values: one dataclass for each part of the program that needs them.
 
-An option's line gives its name, default, meaning, range and what it does to a run that is resumed; the parser, the
-checks, the schema of ``options.json`` and ``--help`` all come from it.
+An option's line gives its name, default, meaning, range and effect on a run that is resumed. The parser, the checks,
+the schema of ``options.json`` and ``--help`` are all derived from it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MODES = ("train", "test", "evaluate", "grid", "generate", "recognize", "export",
 
 @dataclass(frozen=True)
 class Task:
-    """What to do."""
+    """The mode of the command, and its presets."""
 
     mode: str = option("train", "train; test: swap two faces' expressions; evaluate: measure the swaps of the test "
                        "images; grid: draw a sheet of them; generate: write the synthesized training set; recognize: "
@@ -37,7 +37,7 @@ class Task:
 
 @dataclass(frozen=True)
 class DataOptions:
-    """Which images, and what their labels mean."""
+    """The images, and the meaning of their labels."""
 
     attributes: tuple[str, ...] | None = option(None, "names of the expressions in the order of the labels (default: "
                                                 "the data set's)", short="-a", nargs="+", metavar="NAME",
@@ -51,7 +51,7 @@ class DataOptions:
 
 @dataclass(frozen=True)
 class RunOptions:
-    """Where a training writes, and whether it starts or is resumed."""
+    """The directory of a training, and whether it is started or resumed."""
 
     checkpoint_dir: str | None = option(None, "where the run writes (default: checkpoint/checkpoint_multipie for "
                                         "--data 2, checkpoint/checkpoint_NAME for another data set or directory)",
@@ -67,35 +67,35 @@ class RunOptions:
     split_seed: int | None = option(None, "seed of the cut of the validation images; -1 moves it with each seed of "
                                     "--seeds (default: --seed, so that all of --seeds share one cut)", least=-1,
                                     restore="fixed")
-    gan_from: str | None = option(None, "train a recognizer alone, on the GAN of the run in this directory, whose "
-                                  "options are the defaults; of a series, each on that of the same name", metavar="RUN",
-                                  restore="fixed")
+    gan_from: str | None = option(None, "train only a recognizer, with the GAN of the run in this directory, whose "
+                                  "options are the defaults; in a series, each run with the GAN of its own seed or "
+                                  "fold, if there is one", metavar="RUN", restore="fixed")
     save_minutes: float = option(10.0, "save the training state at least this often", least=0, restore="free")
     log_every: int = option(10, "steps between two rows of log/metrics.csv", least=1, restore="free")
 
 
 @dataclass(frozen=True)
 class LoadingOptions:
-    """How images are decoded and kept."""
+    """The decoding and caching of images."""
 
     num_workers: int = option(2, "threads that decode images, or read them from --cache disk", least=0, most=256,
                               restore="free")
     cache: str = option("auto", "keep decoded images in memory, or in one file in --checkpoint_dir (only --mode "
-                        "train); auto takes memory or disk if a third of what is free suffices", restore="free",
+                        "train); auto chooses memory or disk if a third of its free space suffices", restore="free",
                         choices=("auto", "ram", "disk", "none"))
 
 
 @dataclass(frozen=True)
 class HardwareOptions:
-    """On what the networks are computed, and how."""
+    """The device that computes the networks, and its precision."""
 
     gpu: tuple[int, ...] | None = option(None, "GPU to use, several to train on all of them, -1 for the CPU "
                                          "(default: the first GPU, if any)", short="-g", nargs="+", least=-1, most=1023,
                                          restore="momentary")
     amp: str = option("auto", "mixed precision; auto is bf16 on GPUs that have it, and on CPUs that have it if it is "
                       "faster there; a run keeps what was chosen at its start", choices=("auto", "off", "bf16", "fp16"))
-    compile: bool = option(False, "let torch.compile make the networks faster, after minutes of compiling")
-    deterministic: bool = option(False, "the same files again on a GPU too, at some cost in speed")
+    compile: bool = option(False, "speed the networks up with torch.compile, which compiles for minutes at the start")
+    deterministic: bool = option(False, "write the same files again on a GPU as well, at some cost in speed")
 
 
 @dataclass(frozen=True)
@@ -105,21 +105,22 @@ class SeriesOptions:
     folds: int | None = option(None, "cross-validation: cut all listed images into K folds with no person in two of "
                                "them; train on the others and test on itself, each in its directory fold_01, "
                                "fold_02, ...", least=2, most=1000, metavar="K", restore="fixed")
-    fold: int | None = option(None, "only this one of the folds, from 1", least=1, most=1000, metavar="I",
+    fold: int | None = option(None, "train only this fold, from 1", least=1, most=1000, metavar="I",
                               restore="fixed")
-    folds_by: str = option("subject", "what folds do not share: persons, or images alone", choices=("subject", "image"),
+    folds_by: str = option("subject", "what folds do not share: persons, or only images", choices=("subject", "image"),
                            restore="fixed")
     seeds: int | None = option(None, "the same training with N seeds from --seed on, each in its directory seed_00, "
                                "seed_01, ...", least=2, most=1000, metavar="N", restore="fixed")
     jobs: int = option(1, "folds or seeds that are trained side by side, with their output in fold_01.txt, ...; "
-                       "several of --gpu are dealt out to them", least=1, most=256, restore="momentary")
+                       "several GPUs of --gpu are distributed among them", least=1, most=256, restore="momentary")
 
 
 @dataclass(frozen=True)
 class PerceptualOptions:
     """Stage 0: the perceptual network (METHOD §1)."""
 
-    perceptual: str | None = option(None, "take a trained VGG19-bn from here instead of training it", metavar="FILE")
+    perceptual: str | None = option(None, "use the trained VGG19-bn in this file instead of training one",
+                                    metavar="FILE")
     perceptual_epochs: int = option(20, "epochs of its training on the real training images", least=0, most=100000,
                                     restore="fixed")
     perceptual_lr: float = option(1e-4, "AdamW's learning rate there; it falls to zero", least=0, most=1000)
@@ -130,7 +131,7 @@ class PerceptualOptions:
 
 @dataclass(frozen=True)
 class GANSchedule:
-    """How long the GAN is trained (METHOD §3)."""
+    """The length of the GAN's training (METHOD §3)."""
 
     epochs: int = option(50, "GAN epochs; one is images / batch size steps", least=1, most=100000, restore="free")
     batch_size: int = option(10, "pairs per step", least=1, most=65536)
@@ -138,14 +139,15 @@ class GANSchedule:
 
 @dataclass(frozen=True)
 class RecognizerSchedule:
-    """When the recognizer is trained, and on which batches (METHOD §5)."""
+    """The rounds of the recognizer's training, and its batches (METHOD §5)."""
 
     round_every: int = option(5, "GAN epochs between two recognizer rounds", least=1, most=100000)
     round_epochs: int = option(4, "recognizer epochs in a round", least=0, most=100000)
     vgg_batch_size: int = option(12, "images per step", least=2, most=65536)
-    multi_add_gan: bool = option(False, "add synthesized batches little by little: 1 real, then 2, 3, 6 ones")
-    gan_raw: int = option(6, "synthesized batches after each real one without --multi_add_gan; 0 puts real images in "
-                          "the place of all synthesized ones, also with --mix", least=0, most=1000)
+    multi_add_gan: bool = option(False, "add batches after each real one step by step: for ten recognizer epochs each "
+                                 "1 further real one, then 2, 3 and 6 synthesized ones")
+    gan_raw: int = option(6, "synthesized batches after each real one without --multi_add_gan; 0 replaces all "
+                          "synthesized images by real ones, also with --mix", least=0, most=1000)
     pairs_per_image: int = option(6, "targets per training image", least=1, most=1000)
     ablation: bool = option(False, "use a random third of the synthesized images, another in every recognizer epoch")
     select_on: str = option("val", "images that choose the best recognizer; test is the reference's protocol and "
@@ -153,13 +155,13 @@ class RecognizerSchedule:
                             choices=("val", "test", "none"))
     mix: float = option(0.0, "synthesized images per real one in every batch, in place of whole synthesized batches "
                         "between real ones; 0 is the paper's way", least=0, most=100, group=BEYOND_RECOGNIZER)
-    balanced: bool = option(False, "draw all expressions equally often, those of the GAN's partners and stage 0's "
-                            "images too, and choose the best recognizer by mean class accuracy",
-                            group=BEYOND_RECOGNIZER)
-    vgg_schedule: str = option("step", "SGD's rate: times 0.97 now and then, or falling to zero over all planned "
-                               "steps, along a half cosine", choices=("step", "cosine"), group=BEYOND_RECOGNIZER)
-    targets: str = option("neutral", "whose faces get other expressions", choices=("neutral", "any"),
-                          group=BEYOND_RECOGNIZER)
+    balanced: bool = option(False, "draw all expressions equally often, also as B in the GAN's pairs and in stage 0, "
+                            "and choose the best recognizer by mean class accuracy", group=BEYOND_RECOGNIZER)
+    vgg_schedule: str = option("step", "SGD's learning rate: multiplied by 0.97 every --vgg_lr_decay_steps, or falling "
+                               "to zero over all planned steps along a half cosine", choices=("step", "cosine"),
+                               group=BEYOND_RECOGNIZER)
+    targets: str = option("neutral", "the faces that synthesis gives other expressions: neutral ones, or any",
+                          choices=("neutral", "any"), group=BEYOND_RECOGNIZER)
     encode_synthesized: bool = option(False, "give the recognizer the codes of the synthesized images themselves: "
                                       "their swapped codes show what was swapped", group=BEYOND_RECOGNIZER)
 
@@ -176,7 +178,7 @@ class JudgeOptions:
 
 @dataclass(frozen=True)
 class FaceOptions:
-    """The pictures that a command is given, and how faces are cut out of them."""
+    """The pictures that a command is given, and the alignment of the faces in them."""
 
     input: tuple[str, ...] | None = option(None, "face with the first expression; for --mode grid faces that get every "
                                            "expression; for --mode recognize pictures, directories, patterns or videos",
@@ -192,22 +194,22 @@ class FaceOptions:
 
 @dataclass(frozen=True)
 class SwapOptions:
-    """``--mode test``."""
+    """The options of ``--mode test``."""
 
     swap_list: tuple[str, ...] | None = option(None, "expressions of --input and of each --target: names, or "
                                                "positions in -a from 0; for --mode grid that of --input alone "
                                                "suffices", nargs="+", metavar=("I", "T"), restore="momentary")
-    frames: int | None = option(None, "the way from no swap to full swap in K pictures instead: a strip per target",
+    frames: int | None = option(None, "draw K steps from no swap to full swap instead, as a strip per target",
                                 metavar="K", least=2, most=100, restore="momentary")
-    matrix: bool = option(False, "with --frames and two targets: both expressions at once, one down, one to the right",
-                          restore="momentary")
+    matrix: bool = option(False, "with --frames and two targets: draw both expressions in one matrix, one increasing "
+                          "downwards, one to the right", restore="momentary")
     paste: bool = option(False, "also put the swapped faces back into the whole photographs: result_input.jpg, "
                          "result_target.jpg", restore="momentary")
 
 
 @dataclass(frozen=True)
 class UseOptions:
-    """``--mode recognize`` and ``--mode export``."""
+    """The options of ``--mode recognize`` and ``--mode export``."""
 
     every: int = option(1, "recognize every N-th frame of a video", least=1, metavar="N", restore="momentary")
     which: str = option("recognizer", "what to export: image to probabilities, or two faces and their labels to both "
@@ -216,7 +218,7 @@ class UseOptions:
 
 @dataclass(frozen=True)
 class OutputOptions:
-    """What is written."""
+    """The path and the size of what is written."""
 
     output: str | None = option(None, "the picture of --mode test, grid and recognize, the file of export (default: "
                                 "result.jpg, grid.jpg, recognized.jpg, recognizer.onnx or swap.onnx), the data "
@@ -228,7 +230,7 @@ class OutputOptions:
 class Config:
     """All options of one command. A function takes the parts that it needs.
 
-    ``shape.num_classes`` is 0 here: only the data tell it (:meth:`gan_shape`).
+    ``shape.num_classes`` is 0 here, since only the data tell it (:meth:`gan_shape`).
     """
 
     task: Task
@@ -251,7 +253,7 @@ class Config:
     output: OutputOptions
 
     @classmethod
-    def of(cls, values: Mapping[str, Any]) -> "Config":
+    def from_values(cls, values: Mapping[str, Any]) -> "Config":
         """Return the configuration with these values by option name; every option must be there."""
         return cls(**{name: from_options(part, values, **({"num_classes": 0} if part is GANShape else {}))
                       for name, part in PARTS.items()})
@@ -261,8 +263,8 @@ class Config:
         return {name: value for part in PARTS for name, value in to_options(getattr(self, part)).items()}
 
     def replaced(self, **values: Any) -> "Config":
-        """Return the same configuration but for some values by option name."""
-        return Config.of({**self.values(), **values})
+        """Return the configuration with other values for some options."""
+        return Config.from_values({**self.values(), **values})
 
     def gan_shape(self, num_classes: int) -> GANShape:
         """Return the shape of the GAN for this number of expressions."""
@@ -270,20 +272,19 @@ class Config:
 
     def members(self) -> list["Config"]:
         """Return the configuration of each run of a series; with ``--restore`` each is resumed if it has begun."""
-        found = []
+        members = []
         for position in range(self.series.folds or self.series.seeds):
             kind, number = ("fold", position + 1) if self.series.folds else ("seed", self.run.seed + position)
-            own, name = {kind: number}, member_name(kind, number)
+            name = member_name(kind, number)
             source = Path(self.run.gan_from or "") / name
-            if self.run.gan_from and source.is_dir():
-                own["gan_from"] = str(source)
-            found.append(self.replaced(seeds=None, jobs=1, auto_restore=self.resumes, restore=None,
-                                       checkpoint_dir=str(Path(self.run.checkpoint_dir) / name), **own))
-        return found
+            gan_from = str(source) if self.run.gan_from and source.is_dir() else self.run.gan_from
+            members.append(self.replaced(seeds=None, jobs=1, auto_restore=self.resumes, restore=None, gan_from=gan_from,
+                                         checkpoint_dir=str(Path(self.run.checkpoint_dir) / name), **{kind: number}))
+        return members
 
     @property
     def is_series(self) -> bool:
-        """Whether several runs are asked for: all folds, or several seeds."""
+        """True for several runs: all folds, or several seeds."""
         return bool(self.series.folds) and self.series.fold is None or bool(self.series.seeds)
 
     @property
@@ -293,7 +294,7 @@ class Config:
 
     @property
     def resumes(self) -> bool:
-        """Whether this training is to be resumed rather than started, if there is something to resume."""
+        """True if this training resumes a run, as far as there is one, rather than starts one."""
         return self.run.restore is not None or self.run.auto_restore
 
     @property
@@ -302,7 +303,7 @@ class Config:
         return self.run.restore if self.run.restore is not None and self.run.restore >= 0 else None
 
 
-PARTS: dict[str, type] = get_type_hints(Config)  # by the name that a part has in Config
+PARTS: dict[str, type] = get_type_hints(Config)  # the dataclasses by their names in Config
 GROUPS = {  # the titles of --help → the parts below them
     "what to do": ("task",), "data": ("data", "loading"), "run": ("run",), "folds and seeds": ("series",),
     "networks": ("shape", "recognizer_shape", "hardware"), "perceptual network (stage 0)": ("perceptual",),
@@ -318,15 +319,16 @@ def member_name(kind: str, number: int) -> str:
 
 
 def grouped_options() -> dict[str, list[Option]]:
-    """Return every option by the title of its group, in the order of the help."""
-    found: dict[str, list[Option]] = {}
+    """Return the options of each group by its title, in the order of the help."""
+    groups: dict[str, list[Option]] = {}
     for title, parts in GROUPS.items():
-        found.setdefault(title, [])
-        for own in (own for part in parts for own in options_of(PARTS[part])):
-            found.setdefault(own.group or title, []).append(own)
-    return found
+        groups.setdefault(title, [])
+        for part in parts:
+            for entry in options_of(PARTS[part]):
+                groups.setdefault(entry.group or title, []).append(entry)
+    return groups
 
 
-OPTIONS = {own.name: own for group in grouped_options().values() for own in group}
-DEFAULTS = {name: own.default for name, own in OPTIONS.items()}
-RUN_KEYS = {"checkpoint_dir", "image_size", "batch_size", "epochs"}  # these tell a run's options.json from other files
+OPTIONS = {entry.name: entry for group in grouped_options().values() for entry in group}
+DEFAULTS = {name: entry.default for name, entry in OPTIONS.items()}
+RUN_KEYS = {"checkpoint_dir", "image_size", "batch_size", "epochs"}  # by which a run's options.json is recognized

@@ -1,6 +1,4 @@
-"""Options: dataclass fields that are also options of a command, with meaning, type and range in one line each."""
-
-from __future__ import annotations
+"""Options: dataclass fields that are also options of a command, each with its meaning, type and range in one line."""
 
 import argparse
 import dataclasses
@@ -18,7 +16,7 @@ class OneLineParser(argparse.ArgumentParser):
     """A parser that reports a mistake in one line."""
 
     def error(self, message: str) -> NoReturn:
-        """Raises UserError instead of printing the usage and exiting."""
+        """Raise UserError instead of printing the usage and exiting."""
         unknown = message.partition("unrecognized arguments: ")[2].split()
         near = unknown and get_close_matches(unknown[0].partition("=")[0], self._option_string_actions, 1)
         raise UserError(message + (f"; did you mean {near[0]}?" if near else "") + " (see --help)")
@@ -26,11 +24,12 @@ class OneLineParser(argparse.ArgumentParser):
 
 @dataclasses.dataclass(frozen=True)
 class Option:
-    """What an option means and which values it takes; name, type and default are those of its dataclass field.
+    """The meaning of an option and the values that it accepts; name, type and default are those of its dataclass field.
 
     ``restore`` says what another value does to a run that is resumed: it "changes" the run (refused without --force),
-    it cannot take effect any more ("fixed"), it does not matter ("free"), or it belongs to one command alone
-    ("momentary"). ``name`` is the ``flag`` if there is one. """
+    it can have no effect any more ("fixed"), it does not matter ("free"), or it belongs to a single command
+    ("momentary"). ``name`` is the ``flag`` if there is one.
+    """
 
     help: str
     least: float | None = None
@@ -81,26 +80,26 @@ def option(default: Any, help: str, **settings: Any) -> Any:
 def options_of(part: type) -> list[Option]:
     """Return the options of a dataclass, in order."""
     types = {"int": int, "float": float, "bool": bool, "str": str, "tuple[int, ...]": int, "tuple[str, ...]": str}
-    return [dataclasses.replace(found, field=field.name, name=found.flag or field.name, default=field.default,
+    return [dataclasses.replace(entry, field=field.name, name=entry.flag or field.name, default=field.default,
                                 type=types[field.type.split(" |")[0]])
-            for field in dataclasses.fields(part) if (found := field.metadata.get("option"))]
+            for field in dataclasses.fields(part) if (entry := field.metadata.get("option"))]
 
 
 def from_options(part: type, values: Mapping[str, Any], **others: Any) -> Any:
     """Return an instance of a dataclass of options, from values by option name; lists become tuples."""
-    chosen = {own.field: values[own.name] for own in options_of(part)}
-    chosen = {name: tuple(value) if isinstance(value, list) else value for name, value in chosen.items()}
-    return part(**chosen, **others)
+    fields = {entry.field: values[entry.name] for entry in options_of(part)}
+    fields = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+    return part(**fields, **others)
 
 
 def to_options(part: Any) -> dict[str, Any]:
     """Return the values of an instance by option name, as JSON writes them: the inverse of :func:`from_options`."""
-    values = {own.name: getattr(part, own.field) for own in options_of(type(part))}
+    values = {entry.name: getattr(part, entry.field) for entry in options_of(type(part))}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
 def check_ranges(options: argparse.Namespace, **ranges: tuple[float, float]) -> None:
-    """Raises UserError if one of a command's numbers is outside its range (least, most); None is accepted."""
+    """Check that a command's numbers are in their ranges (least, most) or None. Raises UserError if one is not."""
     for name, (least, most) in ranges.items():
         value = getattr(options, name)
         for one in value if isinstance(value, list) else [value]:

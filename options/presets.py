@@ -1,6 +1,4 @@
-"""Presets: other defaults for all options. The paper's recipe is that of the options' own defaults."""
-
-from __future__ import annotations
+"""Presets: other defaults for all options. The options' own defaults are the paper's recipe."""
 
 from typing import Any
 

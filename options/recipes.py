@@ -1,6 +1,6 @@
 """Shapes of the networks and recipes of their training, as plain values: one field, one option (METHOD §1, §3, §5).
 
-No torch here: the command reads its options from these fields before it imports anything heavy.
+torch is not imported here, since the command reads its options from these fields before all heavy imports.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ class GANShape:
     num_classes: int
     image_size: int = option(256, "image side S, a multiple of 32", least=32, most=2048, restore="fixed")
     base_width: int = option(64, "width w of the GAN's first layer", least=1, most=1024, restore="fixed")
-    decoder_label: bool = option(True, "tell the decoder which expressions are swapped", restore="fixed")
+    decoder_label: bool = option(True, "give the decoder a label of the swapped expressions", restore="fixed")
     label_copy: int = option(20, "copies of the decoder's label", least=1, most=1000, restore="fixed")
     exp_label: bool = option(False, "lengthen the decoder's label by an entry for \"reconstruct only\" (this "
                              "project's own meaning: the published code ignores the flag)", restore="fixed")
 
     @property
     def label_chans(self) -> int:
-        """Return the number of label planes that the decoder takes."""
+        """The number of label planes that the decoder takes."""
         return self.label_copy * (self.num_classes + self.exp_label) if self.decoder_label else 0
 
 
@@ -44,7 +44,7 @@ class RecognizerShape:
 
 @dataclass(frozen=True)
 class GANRecipe:
-    """How the GAN is trained: the weights and rates of METHOD §3, each with its switch.
+    """The recipe of the GAN's training: the weights and rates of METHOD §3, each with its switch.
 
     What METHOD does not have stands in the group :data:`BEYOND` and is off by default.
     """
@@ -53,11 +53,11 @@ class GANRecipe:
     lr_decay: float = option(0.97, "factor on the learning rate ...", least=0, most=1)
     lr_decay_steps: int = option(300, "... after this many steps", least=1)
     weight_decay: float = option(1e-5, "Adam's weight decay", least=0, most=1, restore="fixed")
-    alpha5: bool = option(True, "the discriminators also judge the half-way images C5 and D5")
+    alpha5: bool = option(True, "the discriminators also see the interpolated images C5 and D5")
     std: float = option(0.2, "noise on the targets of the adversarial loss", least=0, most=10)
     lambda_D: float = option(0.25, "weight of the discriminators' loss", least=0, most=1e6)
     G_max: float = option(22.0, "skip the discriminators' update after a generator loss of this or more; each epoch's "
-                          "D_updated tells in which share of the steps they were updated", least=0, most=1e9)
+                          "D_updated is the fraction of its steps with an update", least=0, most=1e9)
     vgg_loss: bool = option(True, "use the perceptual loss")
     lambda_vgg_loss: float = option(15.0, "weight of the perceptual loss", least=0, most=1e6)
     l1_loss: bool = option(True, "use the (A+B) - (C+D) loss")
@@ -69,29 +69,28 @@ class GANRecipe:
     lambda_adv_loss: float = option(1.0, "weight of the generator's adversarial loss", least=0, most=1e6, group=BEYOND)
     mismatched: bool = option(False, "discriminators also see real faces with a wrong label, as fakes; not those of "
                               "persons of whom several images show one expression alone", group=BEYOND)
-    scene_truth: bool = option(False, "learn from the true swaps as well: the images of the same person and scene with "
-                               "the other's expression, where subjects.list has scenes", group=BEYOND)
-    lambda_truth_loss: float = option(600.0, "weight of the squared distance of C and D to their true swaps",
+    scene_truth: bool = option(False, "learn from ground-truth swaps as well: the images of the same person and scene "
+                               "with the other's expression, where subjects.list has scenes", group=BEYOND)
+    lambda_truth_loss: float = option(600.0, "weight of the squared distance of C and D to their ground-truth swaps",
                                       least=0, most=1e6, group=BEYOND)
     lambda_coarse_loss: float = option(0.0, "weight of the squared distance of C to A, and of D to B, in a picture "
-                                       "of 8 x 8 cells: keeps light, hair and glasses", least=0, most=1000000.0,
-                                       group=BEYOND)
+                                       "of 8 x 8 cells: keeps light, hair and glasses", least=0, most=1e6, group=BEYOND)
     lambda_gray_loss: float = option(0.0, "weight of the squared color in the swaps of gray photographs",
                                      least=0, most=1e6, group=BEYOND)
-    lazy: int = option(1, "compute the perceptual and the reconstruction loss for every Nth pair of a batch alone",
+    lazy: int = option(1, "compute the perceptual and the reconstruction loss only for every Nth pair of a batch",
                        least=1, most=100, metavar="N", group=BEYOND)
-    zero_biases: bool = option(False, "start the GAN's convolutions with zero biases, which else hide the faces at "
-                               "first", group=BEYOND, restore="fixed")
-    d_lr_ratio: float = option(1.0, "the discriminators' learning rate, as a share of the generator's", least=0,
+    zero_biases: bool = option(False, "start the GAN's convolutions with zero biases, since random ones hide the faces "
+                               "at first", group=BEYOND, restore="fixed")
+    d_lr_ratio: float = option(1.0, "the discriminators' learning rate, as a multiple of the generator's", least=0,
                                most=1000, group=BEYOND)
-    d_gain: float = option(1.0, "gain that the discriminators' last normalization starts with: at small sizes 1 "
-                           "keeps their logits small for hundreds of steps", least=0.001, most=1000, group=BEYOND,
+    d_gain: float = option(1.0, "initial gain of the discriminators' last normalization; at small sizes, 1 keeps their "
+                           "logits small for hundreds of steps", least=0.001, most=1000, group=BEYOND,
                            restore="fixed")
-    even_phases: int = option(0, "let plain areas come out of the decoder's last N layers plain, without a grid of "
-                              "dots", least=0, most=5, metavar="N", group=BEYOND)
+    even_phases: int = option(0, "keep uniform areas uniform in the decoder's last N layers, without a grid of dots",
+                              least=0, most=5, metavar="N", group=BEYOND)
     mirror: bool = option(False, "mirror half of the pairs", group=BEYOND)
-    ema: float = option(0.0, "use the generator's moving average, of which this share stays in every step",
-                        least=0, most=1, group=BEYOND, restore="fixed")
+    ema: float = option(0.0, "use a moving average of the generator, with this decay in every step; 0 is off", least=0,
+                        most=1, group=BEYOND, restore="fixed")
 
     def rate(self, step: int) -> float:
         """Return the generator's learning rate in a step, counted from 0 (METHOD §3)."""
@@ -100,15 +99,16 @@ class GANRecipe:
 
 @dataclass(frozen=True)
 class RecognizerRecipe:
-    """How a recognizer is trained: SGD with stepwise decay (METHOD §5).
+    """The recipe of a recognizer's training: SGD with stepwise decay (METHOD §5).
 
-    Not in METHOD: ``falling_steps`` lets the rate fall to zero over so many steps, along a half cosine, instead;
-    ``adam`` takes AdamW, which gets a deep network with random weights going (METHOD leaves open how the perceptual
-    network is trained); ``guided`` is for batches of real and synthesized images. """
+    Not in METHOD: ``falling_steps`` lets the rate fall to zero over so many steps along a half cosine instead; ``adam``
+    uses AdamW, with which a deep network learns from random weights (METHOD leaves open how the perceptual network is
+    trained); ``guided`` is for batches of real and synthesized images.
+    """
 
     lr: float = option(1e-3, "SGD's learning rate", flag="vgg_lr", least=0, most=1000)
     lr_decay_steps: int = option(1800, "steps after which it is multiplied by 0.97", flag="vgg_lr_decay_steps", least=1)
-    guided: bool = option(False, "take out what of the synthesized images' gradient points against the real ones' "
+    guided: bool = option(False, "remove the part of the synthesized images' gradient that opposes the real ones' "
                           "(gradient projection)", group=BEYOND_RECOGNIZER)
     momentum: float = 0.9
     weight_decay: float = 5e-4
@@ -124,5 +124,5 @@ class RecognizerRecipe:
 
 
 def half_cosine(rate: float, step: int, steps: int) -> float:
-    """A learning rate that falls from ``rate`` to zero over so many steps along a half cosine, then stays there."""
+    """Return the learning rate in a step: it falls from ``rate`` to zero over ``steps`` along a half cosine."""
     return rate * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))

@@ -1,10 +1,8 @@
-"""What a JSON file or checkpoint must hold, as data: one schema per file, checked where the file is read.
+"""Schemas of JSON files and checkpoints, which are checked where a file is read.
 
-A schema is a dict of keys and their schemas, or a function that returns what is wrong with a value, as words that
-follow its name, or None. Ranges are those of the command line.
+A schema is a dict of keys and their schemas, or a function that returns what is wrong with a value, as a phrase that
+follows its name, or None. Ranges are those of the command line.
 """
-
-from __future__ import annotations
 
 import re
 from typing import Any, Callable, Union
@@ -28,7 +26,7 @@ def number(least: float, most: float) -> Schema:
 
 
 def text(most: int = 4096, pattern: str = "") -> Schema:
-    """Return the schema of a text of at most ``most`` letters without zero bytes, which matches a ``pattern``."""
+    """Return the schema of a text of at most ``most`` letters without zero bytes that matches ``pattern``, if given."""
     def fault(value: Any) -> str | None:
         if not isinstance(value, str) or "\0" in value or len(value) > most:
             return f"must be a text of at most {most} letters"
@@ -37,12 +35,12 @@ def text(most: int = 4096, pattern: str = "") -> Schema:
 
 
 def true_or_false(value: Any) -> str | None:
-    """Return what is wrong with a value that must be true or false."""
+    """Return what is wrong with a value that must be true or false, or None."""
     return None if isinstance(value, bool) else "must be true or false"
 
 
 def anything(value: Any) -> str | None:
-    """Return what is wrong with a value that is checked elsewhere: it is absent."""
+    """Return what is wrong with a value that must be given and is checked elsewhere, or None."""
     return "must be there" if value is None else None
 
 
@@ -52,12 +50,12 @@ def optional(item: Schema) -> Schema:
 
 
 def list_of(item: Schema, least: int = 0, distinct: bool = False) -> Schema:
-    """Return the schema of a list of at least so many items, which all fit a schema."""
+    """Return the schema of a list of at least ``least`` items that fit a schema, with ``distinct`` all different."""
     def fault(value: Any) -> str | None:
         if not isinstance(value, (list, tuple)) or len(value) < least:
             return f"must be a list of at least {least}"
-        for position, one in enumerate(value):
-            if wrong := fault_of(one, item):
+        for position, entry in enumerate(value):
+            if wrong := fault_of(entry, item):
                 return f"item {position} {wrong}"
         return "names something twice" if distinct and len(set(value)) < len(value) else None
     return fault
@@ -67,7 +65,7 @@ NAMES = list_of(text(200), least=2, distinct=True)
 
 
 def fault_of(value: Any, schema: Schema) -> str | None:
-    """Return what is wrong with a value, as words that follow its name, or None."""
+    """Return what is wrong with a value, as a phrase that follows its name, or None."""
     if not isinstance(schema, dict):
         return schema(value)
     if not isinstance(value, dict):

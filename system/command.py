@@ -1,9 +1,7 @@
 """What every command does around its work: one line for an error, its exit status, streams and signals.
 
-No torch here: what the functions for several processes need of it is imported inside them.
+torch is not imported with this module; functions for several processes import it when they run.
 """
-
-from __future__ import annotations
 
 import contextlib
 import ctypes
@@ -22,7 +20,7 @@ from utils import Stopped, UserError
 
 
 def run_command(main: Callable[[], None]) -> None:
-    """Call ``main`` as a program: a mistake in the input is one line on stderr and exit status 2.
+    """Call ``main`` as a program: a mistake in the input becomes one line on stderr and exit status 2.
 
     If one of several processes fails, the first error is reported once on each machine, and all processes exit.
     """
@@ -44,7 +42,7 @@ def run_command(main: Callable[[], None]) -> None:
         sys.exit(status)
 
 
-REQUIRED = "torch", "torchvision", "numpy", "scipy", "PIL", "tqdm"  # as they are imported
+REQUIRED = "torch", "torchvision", "numpy", "scipy", "PIL", "tqdm"  # names of modules
 
 
 def line_and_status(error: BaseException) -> tuple[str | None, int]:
@@ -82,21 +80,22 @@ def _line_of_runtime_error(error: MemoryError | RuntimeError) -> str | None:
     if isinstance(error, MemoryError) or OUT_OF_MEMORY.search(text):
         where = "GPU memory" if re.search("cud|cublas", text, re.IGNORECASE) else "memory"
         return f"not enough {where}; lower --batch_size, --vgg_batch_size, --image_size, --base_width, --vgg_width " \
-               "or --fc_width" + (", or take --amp bf16" if where != "memory" else "")
+               "or --fc_width" + (", or use --amp bf16" if where != "memory" else "")
     if started_by_torchrun() and LOST_PROCESS.search(text):
-        return "another process has ended without an error message (killed, or its machine is gone); resume with --restore"
+        return "another process has ended without an error message (killed, or its machine is gone); resume with " \
+               "--restore"
     return None
 
 
 def _print_error(line: str, rank: str = "0") -> None:
-    who = "" if rank == "0" else f"process {rank}: "
+    process = "" if rank == "0" else f"process {rank}: "
     line = re.sub(r"\S{301,}", lambda word: f"{word[0][:120]}...", line)
     with contextlib.suppress(OSError, ValueError):  # stderr is closed
-        print(f"{who}{Path(sys.argv[0]).name}: {line if len(line) <= 1500 else line[:1500] + '...'}\n",
+        print(f"{process}{Path(sys.argv[0]).name}: {line if len(line) <= 1500 else line[:1500] + '...'}\n",
               end="", file=sys.stderr, flush=True)  # in one write, since other processes write there too
 
 
-SECONDS_FOR_THE_LINE = 15  # that a process waits for the line of the one that met the error
+ERROR_TIMEOUT = 15  # seconds that a process waits for the line of the process that met the error
 
 
 def _leave_together(error: BaseException, line: str | None, status: int) -> NoReturn:
@@ -104,17 +103,17 @@ def _leave_together(error: BaseException, line: str | None, status: int) -> NoRe
 
     The other processes may wait in a collective operation, and an ordinary exit would wait for them.
     """
-    rank, spoken = os.environ.get("RANK", "0"), line
-    if line is None:
-        spoken = f"{type(error).__name__}: {error} (see the traceback)"
+    rank = os.environ.get("RANK", "0")
+    text = f"{type(error).__name__}: {error} (see the traceback)" if line is None else line
     if not isinstance(error, Stopped):
-        first = _first_error(f"{rank} {spoken}" if spoken else "")
+        first = _first_error(f"{rank} {text}" if text else "")
     else:
-        first = f"0 {spoken}" if rank == "0" else None
-    if first == f"{rank} {spoken}" and line is None:
+        first = f"0 {text}" if rank == "0" else None
+    if first == f"{rank} {text}" and line is None:
         traceback.print_exception(error)
     elif first:
-        _print_error(first.partition(" ")[2], first.partition(" ")[0])
+        first_rank, _, first_text = first.partition(" ")
+        _print_error(first_text, first_rank)
     else:
         time.sleep(1)  # torchrun kills all processes once one has ended; the reporting one must end first
     for stream in (sys.stdout, sys.stderr):
@@ -123,27 +122,27 @@ def _leave_together(error: BaseException, line: str | None, status: int) -> NoRe
     os._exit(status)
 
 
-def _first_error(own: str) -> str | None:
+def _first_error(own_error: str) -> str | None:
     """Return the first error of all processes ("rank line") in one process of each machine, None in the others.
 
-    Without a store that all processes reach, it is ``own``, which is empty if another process met the error.
+    Without a store that all processes reach, it is ``own_error``, which is empty if another process met the error.
     """
     from datetime import timedelta
 
     try:
         store = process_store() if _store_is_near() else None
         if store is None:
-            return own or None
-        if not own:
-            store.wait(["error"], timedelta(seconds=SECONDS_FOR_THE_LINE))
-        first = store.compare_set("error", "", own).decode()
+            return own_error or None
+        if not own_error:
+            store.wait(["error"], timedelta(seconds=ERROR_TIMEOUT))
+        first = store.compare_set("error", "", own_error).decode()
         return first if store.add(f"reported on {os.environ.get('GROUP_RANK', '0')}", 1) == 1 else None
     except (ImportError, RuntimeError, ValueError):
-        return own or None
+        return own_error or None
 
 
 def _store_is_near() -> bool:
-    """Return whether the store of all processes answers at once: it is torchrun's, or it has been used before."""
+    """Return whether the store of all processes answers without delay: it is torchrun's, or has been used before."""
     return process_store.cache_info().currsize > 0 or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
 
 
@@ -152,7 +151,7 @@ def open_standard_streams() -> None:
     for name, number in (("stdin", 0), ("stdout", 1), ("stderr", 2)):
         stream = getattr(sys, name)
         if stream is None:
-            opened = os.open(os.devnull, os.O_RDWR)  # else the next file gets the number of the closed stream
+            opened = os.open(os.devnull, os.O_RDWR)  # otherwise the next file gets the number of the closed stream
             if opened != number:
                 os.dup2(opened, number)
             setattr(sys, name, open(number, "r" if number == 0 else "w", closefd=False))
@@ -163,7 +162,7 @@ def open_standard_streams() -> None:
 def keep_freed_memory() -> None:
     """Let glibc reuse the memory of freed tensors; do nothing on other systems.
 
-    By default the system maps new pages for every large tensor and takes them back, which was a third of the time of
+    By default it maps new pages for every large tensor and returns them to the system, which was a third of the time of
     a step on the CPU at 256 px.
     """
     M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
@@ -176,29 +175,30 @@ def keep_freed_memory() -> None:
 
 
 def sleep_while_waiting() -> None:
-    """Let the threads of one operation sleep instead of spin while they wait for each other; call it before torch's import.
+    """Let the threads of one operation sleep instead of spin while they wait for each other.
 
-    On cores that other processes use as well, spinning made recognizing 64 px faces several times slower, since it
-    keeps the core from the thread that is waited for.
+    It must be called before torch is imported. On cores that other processes use as well, spinning made recognizing
+    64 px faces several times slower, since it keeps the core from the thread that is waited for.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 @contextlib.contextmanager
 def noted_signals() -> Iterator[Callable[[], int]]:
-    """Record SIGINT and SIGTERM instead of acting on them; yields a function that returns the signal, or 0.
+    """Record SIGINT and SIGTERM instead of acting on them; yield a function that returns the last signal, or 0.
 
     A second signal of the same kind acts at once, so that a program that hangs can still be stopped.
     """
-    arrived = [0]
+    received = 0
 
-    def note(signum, frame):
-        arrived[0] = signum
+    def record(signum, frame):
+        nonlocal received
+        received = signum
         signal.signal(signum, signal.SIG_DFL)
 
-    before = {signum: signal.signal(signum, note) for signum in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {signum: signal.signal(signum, record) for signum in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield lambda: arrived[0]
+        yield lambda: received
     finally:
-        for signum, handler in before.items():
+        for signum, handler in handlers.items():
             signal.signal(signum, handler)

@@ -1,7 +1,5 @@
 """The device that a command computes on, and how much memory and how many cores there are."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import sys
@@ -19,7 +17,7 @@ def pick_device(gpu: list[int] | None) -> "torch.device":
     """Return the requested GPU and make it torch's current one, or the CPU, with a warning if no GPU is available.
 
     ``gpu`` is None (a GPU if there is one) or a list of indices, where -1 means the CPU. Of several processes on a
-    machine, each takes its own GPU. Raises UserError for an index that this machine does not have, and if the
+    machine, each uses its own GPU. Raises UserError if this machine does not have a GPU of an index, and if the
     processes outnumber the GPUs.
     """
     import torch
@@ -32,15 +30,15 @@ def pick_device(gpu: list[int] | None) -> "torch.device":
                   + " ".join(map(str, gpu)), file=sys.stderr)
         return torch.device("cpu")
     local_rank = int(os.environ["LOCAL_RANK"]) if number_of_processes() > 1 else 0
-    here = max(local_rank + 1, processes_here()) if "LOCAL_WORLD_SIZE" in os.environ else local_rank + 1
-    if gpu is not None and here > 1 and len(set(gpu)) < here:
-        raise UserError(f"--gpu {' '.join(map(str, gpu))}: {here} processes here need {here} different GPUs; "
+    count = max(local_rank + 1, processes_here()) if "LOCAL_WORLD_SIZE" in os.environ else local_rank + 1
+    if gpu is not None and count > 1 and len(set(gpu)) < count:
+        raise UserError(f"--gpu {' '.join(map(str, gpu))}: {count} processes here need {count} different GPUs; "
                         "name as many, or leave --gpu out")
     index = local_rank if gpu is None else gpu[local_rank]
     if index >= torch.cuda.device_count():
         raise UserError(f"--gpu {index}: this machine has {torch.cuda.device_count()} GPU(s), numbered from 0"
                         + visible_gpus_note())
-    torch.cuda.set_device(index)  # else a context is opened on GPU 0 as well
+    torch.cuda.set_device(index)  # otherwise a context is opened on GPU 0 as well
     return torch.device("cuda", index)
 
 
@@ -58,7 +56,7 @@ def visible_gpus_note() -> str:
 
 
 def to_device(value: "torch.Tensor", device: "torch.device | str") -> "torch.Tensor":
-    """Return a CPU tensor on a device; a copy to a GPU starts from pinned memory, so that nothing waits for it."""
+    """Return a CPU tensor on a device; a copy to a GPU starts from pinned memory, so that it is asynchronous."""
     on_gpu = str(device).startswith("cuda") and value.device.type == "cpu"
     return (value.pin_memory() if on_gpu else value).to(device, non_blocking=True)
 
@@ -78,10 +76,10 @@ def usable_cores() -> int:
 
 def installed_memory() -> int:
     """Return the bytes of memory of the machine or of its container, whichever is less; 0 if unknown."""
-    known = []
+    sizes = []
     with contextlib.suppress(ValueError, OSError, AttributeError):
-        known.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+        sizes.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         with contextlib.suppress(ValueError, OSError):
-            known.append(int(Path(path).read_text()))
-    return min((size for size in known if size > 0), default=0)
+            sizes.append(int(Path(path).read_text()))
+    return min((size for size in sizes if size > 0), default=0)

@@ -1,6 +1,5 @@
-"""Which of several processes this one is, as ``torchrun`` and ``--jobs`` tell it in the environment."""
-
-from __future__ import annotations
+"""The number and rank of the processes that work together, as ``torchrun`` and ``--jobs`` set them in the environment.
+"""
 
 import os
 import re
@@ -9,7 +8,7 @@ from typing import Any
 
 from utils import UserError
 
-SIDE_BY_SIDE = "JESRL_FER_SIDE_BY_SIDE"  # the environment's word for :func:`runs_side_by_side`
+SIDE_BY_SIDE = "JESRL_FER_SIDE_BY_SIDE"  # the environment variable of :func:`runs_side_by_side`
 
 
 def main_process() -> bool:
@@ -18,7 +17,7 @@ def main_process() -> bool:
 
 
 def started_by_torchrun() -> bool:
-    """Return whether ``torchrun`` has started several processes, as far as the environment tells."""
+    """Return whether ``torchrun`` has started several processes, according to the environment."""
     return os.environ.get("WORLD_SIZE", "1") != "1" and {"RANK", "MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys()
 
 
@@ -36,8 +35,8 @@ def process_store() -> Any:
 
 def processes_here() -> int:
     """Return how many of the processes that work together share this machine."""
-    here, world = os.environ.get("LOCAL_WORLD_SIZE", ""), number_of_processes()
-    return int(here) if re.fullmatch("[0-9]+", here) and 0 < int(here) <= world else world
+    local, world = os.environ.get("LOCAL_WORLD_SIZE", ""), number_of_processes()
+    return int(local) if re.fullmatch("[0-9]+", local) and 0 < int(local) <= world else world
 
 
 def number_of_processes() -> int:

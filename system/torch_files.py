@@ -1,6 +1,4 @@
-"""Files that ``torch.save`` writes: written whole or not at all, and read without running code from them."""
-
-from __future__ import annotations
+"""Files of ``torch.save``, which are written atomically and read without running code from them."""
 
 import codecs
 import os
@@ -36,8 +34,8 @@ def load_checkpoint(path: str | os.PathLike) -> Any:
 
     if not Path(path).is_file():
         raise UserError(f"{path}: no such checkpoint file")
-    if found := placeholder(path):
-        raise UserError(f"{path}: is {found}")
+    if kind := placeholder(path):
+        raise UserError(f"{path}: is {kind}")
     torch.serialization.add_safe_globals(_numpy_scalars())
     try:
         with warnings.catch_warnings():
@@ -55,7 +53,10 @@ def load_checkpoint(path: str | os.PathLike) -> Any:
 
 
 def _numpy_scalars() -> list:
-    """Return what unpickling numpy's scalars needs, under its names in numpy 1 and 2: the reference stores one."""
+    """Return the functions and types that unpickling numpy's scalars needs, under their names in numpy 1 and 2.
+
+    The reference's checkpoints hold such a scalar.
+    """
     import numpy
 
     core = numpy._core if numpy.lib.NumpyVersion(numpy.__version__) >= "2.0.0" else numpy.core

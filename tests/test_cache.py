@@ -1,9 +1,6 @@
-"""Images that are decoded once, into memory or into a file of the run: found again, made anew, and trained on alike."""
-
-from __future__ import annotations
+"""Images that are decoded once, into memory or into a file of the run: reused, replaced, and trained on alike."""
 
 import os
-import pickle
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,20 +10,18 @@ import pytest
 import torch
 from PIL import Image
 
-from conftest import TINY, WHILE_WRITING, train_command, trained, train_until
+from conftest import TINY, WHILE_WRITING, succeeds, train_command, trained, train_until
 from datasets import cache
 from datasets.cache import DiskCache, chosen_cache
 from datasets.layout import Sample
 from datasets.loading import Images, load
 from datasets.plans import Batch
 from system.processes import SIDE_BY_SIDE
+from test_devices import as_started_by_torchrun
+from test_loading import sample_images
 from test_processes import torchrun
 from test_resume import assert_same
 from utils import UserError
-
-
-def words(faces: Path, folder: Path, *more: object) -> list[object]:
-    return ["--data_dir", faces, "--checkpoint_dir", folder, *TINY, *more]
 
 
 @pytest.fixture(scope="module")
@@ -36,87 +31,88 @@ def run_on_disk(faces, tmp_path_factory) -> Path:
     return folder
 
 
-def samples_in(folder: Path, count: int = 6) -> list[Sample]:
-    for i in range(count):
-        Image.fromarray(np.full((40, 40, 3), 20 * i, np.uint8)).save(folder / f"{i}.png")
-    return [Sample(f"{i}.png", i % 3, folder / f"{i}.png") for i in range(count)]
-
-
 def store_of(samples: list[Sample], folder: Path, image_size: int = 32) -> DiskCache:
     store = DiskCache(folder / "cache", samples, image_size)
-    if not store.is_made():
-        store.make()
+    if not store.is_complete():
+        store.write()
     return store
 
 
-def left(folder: Path) -> list[str]:
+def cache_files(folder: Path) -> list[str]:
     return sorted(path.name for path in (folder / "cache").iterdir())
 
 
 # ------------------------------------------------------------------------------------------------- the file
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_file_gives_the_images_and_contents_that_the_files_have(tmp_path, workers):
-    samples = samples_in(tmp_path)
+def test_the_cache_file_gives_the_images_and_digests_of_the_image_files(tmp_path, workers):
+    samples = sample_images(tmp_path)
     images = Images(samples, 32, "none", store_of(samples, tmp_path))
-    part = images.of(samples[3:5])
-    assert part.file == images.file and torch.equal(part[[1, 0]], Images(samples, 32, "none")[[4, 3]])
-    assert part.content() == Images(samples[3:5], 32, "none").content() == Images(samples[3:5], 32, "ram").content()
+    part = images.subset(samples[3:5])
+    assert torch.equal(part[[1, 0]], Images(samples, 32, "none")[[4, 3]])
+    assert {Images(samples[3:5], 32, mode).content_digest() for mode in ("none", "ram")} == {part.content_digest()}
     batch, = load(part, [Batch.of(np.array([1]), np.array([0]))], workers)
-    assert (batch.first.unique().tolist(), batch.second.unique().tolist()) == ([80], [60])
-    assert torch.equal(pickle.loads(pickle.dumps(images))[[2]], images[[2]])
-    assert len(pickle.dumps(images.pixels)) < images.file.stat().st_size / 2  # the name travels, not the images
+    assert (batch.first[:, 0].unique().tolist(), batch.second[:, 0].unique().tolist()) == ([40], [30])
 
 
-def test_a_file_is_found_again_until_something_changes(tmp_path, capsys):
-    samples = samples_in(tmp_path)
+def test_the_cache_file_is_reused_until_something_changes(tmp_path, capsys):
+    samples = sample_images(tmp_path)
     store = store_of(samples, tmp_path)
     before = store.path.stat().st_mtime_ns
     assert store_of(samples, tmp_path).path.stat().st_mtime_ns == before and capsys.readouterr().out == ""
     os.utime(samples[2].path, ns=(1, 1))
     touched = store_of(samples, tmp_path)
-    assert left(tmp_path) == [touched.path.name] != [store.path.name]
+    assert cache_files(tmp_path) == [touched.path.name] != [store.path.name]
     assert capsys.readouterr().out.count("decoded anew") == 1
-    for others, size in ((samples, 64), (samples[::-1], 32)):
-        changed = store_of(others, tmp_path, size)
-        assert left(tmp_path) == [changed.path.name]
+    for changed_samples, size in ((samples, 64), (samples[::-1], 32)):
+        changed = store_of(changed_samples, tmp_path, size)
+        assert cache_files(tmp_path) == [changed.path.name]
     changed.path.write_bytes(changed.path.read_bytes()[:-1])
-    assert not changed.is_made()
+    assert not changed.is_complete()
 
 
 def test_no_room_and_broken_images_leave_nothing(tmp_path, monkeypatch):
-    samples = samples_in(tmp_path)
+    samples = sample_images(tmp_path)
     samples[1].path.write_bytes(samples[1].path.read_bytes()[:60])
     with pytest.raises(UserError, match=r"1 of 6 .*1\.png \(cannot be decoded\)"):
         store_of(samples, tmp_path)
     monkeypatch.setattr(cache.shutil, "disk_usage", lambda path: SimpleNamespace(free=5000))
     with pytest.raises(UserError, match="--cache disk needs .* free some space"):
         store_of(samples, tmp_path)
-    assert left(tmp_path) == []
+    assert cache_files(tmp_path) == []
 
 
-def test_auto_takes_memory_then_disk_then_nothing(tmp_path, monkeypatch):
+def test_auto_chooses_memory_then_disk_then_no_cache(tmp_path, monkeypatch):
     monkeypatch.setattr(cache, "installed_memory", lambda: 30)  # a container's limit counts
     monkeypatch.setattr(cache, "free_disk", lambda folder: 100)
     assert [chosen_cache("auto", needed, tmp_path) for needed in (9, 11, 33, 34)] == ["ram", "disk", "disk", "none"]
+    as_started_by_torchrun(monkeypatch, LOCAL_WORLD_SIZE=2)
+    assert [chosen_cache("auto", needed, tmp_path) for needed in (4, 33, 34)] == ["disk", "disk", "none"]
+    as_started_by_torchrun(monkeypatch, LOCAL_WORLD_SIZE=1)  # two machines, perhaps without a common disk
+    assert [chosen_cache("auto", needed, tmp_path) for needed in (4, 33, 34)] == ["ram", "disk", "none"]
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    monkeypatch.setenv(SIDE_BY_SIDE, "2")  # as with --jobs 2
+    assert [chosen_cache("auto", needed, tmp_path) for needed in (4, 6, 16, 17)] == ["ram", "disk", "disk", "none"]
     assert chosen_cache("none", 1, tmp_path) == "none" and chosen_cache("disk", 1000, tmp_path) == "disk"
-
-
-def test_runs_side_by_side_share_the_memory(monkeypatch):
-    monkeypatch.setattr(cache, "installed_memory", lambda: 300)
-    assert cache.fits_memory(99) and not cache.fits_memory(101)
-    monkeypatch.setenv(SIDE_BY_SIDE, "2")  # as of --jobs 2
-    assert cache.fits_memory(49) and not cache.fits_memory(51)
-    monkeypatch.delenv(SIDE_BY_SIDE)
-    monkeypatch.setattr(cache, "installed_memory", lambda: 0)  # nothing tells of one
+    monkeypatch.setattr(cache, "installed_memory", lambda: 0)  # unknown
     assert cache.fits_memory(101)
+
+
+def test_images_of_one_color_are_counted_in_a_warning(tmp_path, capsys):
+    samples = sample_images(tmp_path)
+    image = Image.new("RGB", (32, 32))
+    image.paste("white", (0, 3, 32, 6))  # between the pixels that are looked at first
+    image.save(samples[0].path)
+    Images(samples, 32, "ram")
+    assert capsys.readouterr().err.startswith(
+        f"warning: 5 of 6 images are nearly one color and show nothing: {samples[1].path}, ")
 
 
 # ---------------------------------------------------------------------------------------------- whole runs
 
 @pytest.mark.parametrize("choice", ["ram", "none"])
 def test_all_caches_train_to_the_same_bytes(faces, run_on_disk, tmp_path, choice):
-    assert len(left(run_on_disk)) == 1
+    assert len(cache_files(run_on_disk)) == 1
     trained(faces, tmp_path / "run", "--cache", choice)
     assert not (tmp_path / "run" / "cache").exists()
     assert_same(tmp_path / "run", run_on_disk)
@@ -124,26 +120,26 @@ def test_all_caches_train_to_the_same_bytes(faces, run_on_disk, tmp_path, choice
 
 def test_killed_while_it_decodes(faces, run_on_disk, tmp_path):
     folder = tmp_path / "run"
-    argv = words(faces, folder, "--cache", "disk")
-    killed = train_until(argv, WHILE_WRITING, 2)  # the first file is the run's mark
-    assert killed.returncode == -9 and all(name.endswith(".part") for name in left(folder))
-    assert train_command(*argv).returncode == 0
-    assert left(folder) == left(run_on_disk)
+    argv = ["--data_dir", faces, "--checkpoint_dir", folder, *TINY, "--cache", "disk"]
+    killed = train_until(argv, WHILE_WRITING, 2)  # the first file marks the directory as a run's
+    assert killed.returncode == -9 and all(name.endswith(".part") for name in cache_files(folder))
+    succeeds(train_command(*argv))
+    assert cache_files(folder) == cache_files(run_on_disk)
     assert_same(folder, run_on_disk)
 
 
 def test_folds_share_one_file(faces, tmp_path):
     folder = tmp_path / "folds"
     trained(faces, folder, "--cache", "disk", "--folds", 2)
-    assert len(left(folder)) == 1 and not (folder / "fold_01" / "cache").exists()
+    assert len(cache_files(folder)) == 1 and not (folder / "fold_01" / "cache").exists()
 
 
 def test_one_of_several_processes_decodes(faces, run_on_disk, tmp_path):
-    result = torchrun(2, "train.py", *words(faces, tmp_path / "run", "--cache", "disk"))
-    assert result.returncode == 0, result.stderr
-    assert left(tmp_path / "run") == left(run_on_disk)
-    shutil.rmtree(tmp_path / "run" / "cache")
-    (tmp_path / "run" / "cache").write_text("a file where the folder belongs")
-    result = torchrun(2, "train.py", "--restore", "--checkpoint_dir", tmp_path / "run", "--gpu", "-1")
+    run = tmp_path / "run"
+    succeeds(torchrun(2, "train.py", "--data_dir", faces, "--checkpoint_dir", run, *TINY, "--cache", "disk"))
+    assert cache_files(run) == cache_files(run_on_disk)
+    shutil.rmtree(run / "cache")
+    (run / "cache").write_text("a file where the folder belongs")
+    result = torchrun(2, "train.py", "--restore", "--checkpoint_dir", run, "--gpu", "-1")
     assert result.returncode != 0
     assert len([line for line in result.stderr.splitlines() if "train.py: " in line]) == 1

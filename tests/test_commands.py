@@ -224,7 +224,7 @@ def test_bad_data_is_refused_before_training(broken, tmp_path, name, change, mes
     (["--restore", 30], ["--restore 30", "Enc_iter_030.pth"]),
     (["--neutral", "calm"], ["--neutral calm"]),
     (["--perceptual", "nowhere.t7"], ["--perceptual", "nowhere.t7: no such file"]),
-    (["--vgg_init", "imagenet"], ["ImageNet weights for --vgg_width 64 alone", "--vgg_init none"]),
+    (["--vgg_init", "imagenet"], ["ImageNet weights only for --vgg_width 64", "--vgg_init none"]),
     (["--batch_size", 0], ["--batch_size 0"]),
     (["--checkpoint_dir", ""], ["--checkpoint_dir", "must not be empty"])])
 def test_bad_training_options_are_refused(faces, tmp_path, options, messages):
@@ -283,7 +283,7 @@ def test_training_without_a_neutral_expression_names_both_options(expressive, tm
     argv = ["--data_dir", expressive, "--checkpoint_dir", tmp_path / "run", *TINY]
     assert refused(train_command(*argv)) == (
         f"train.py: {expressive}: no expression is called neutral (disgust scream smile squint surprise) and none is "
-        "named; name the one whose faces are targets of synthesis with --neutral NAME, or take the faces of all with "
+        "named; name the one whose faces are targets of synthesis with --neutral NAME, or use the faces of all with "
         "--targets any")
     root = shutil.copytree(expressive, tmp_path / "faces")
     (root / "expressions.txt").write_text("disgust scream smile squint neutral\n")

@@ -1,6 +1,4 @@
-"""Which files belong to a data set, and which files a list means: one test for each kind of trouble."""
-
-from __future__ import annotations
+"""The files that belong to a data set and those that a list means, one test for each kind of difficulty."""
 
 import unicodedata
 from pathlib import Path
@@ -28,18 +26,18 @@ def class_tree(root: Path, splits=("",), each: int = 5) -> Path:
     return root
 
 
-def converted(capsys, tmp_path: Path, *words: object) -> tuple[dict[str, list[str]], str]:
-    """The names of each split after a conversion, and the line that accounts for the source."""
+def converted(capsys, tmp_path: Path, *argv: object) -> tuple[dict[str, list[str]], str]:
+    """Return the names of each split after a conversion, and the last line of the output, which counts the files."""
     out = tmp_path / "out"
-    convert.main([*map(str, words), "--out", str(out)])
+    convert.main([*map(str, argv), "--out", str(out)])
     layout = read_layout(out)
     return ({split: sorted(sample.name for sample in layout.split(split)) for split in ("train", "val", "test")},
             capsys.readouterr().out.splitlines()[-1])
 
 
-# ------------------------------------------------------------------------------------------------- which files
+# ------------------------------------------------------------------------------------------------- finding files
 
-def test_a_walk_passes_over_what_tools_leave_and_follows_links_once(tmp_path):
+def test_a_walk_ignores_the_files_of_tools_and_follows_links_once(tmp_path):
     source = class_tree(tmp_path / "faces", each=2)
     for name in ("happy/.ipynb_checkpoints/0-checkpoint.jpg", "happy/@eaDir/0.jpg", "__MACOSX/happy/0.jpg"):
         picture(source / name, 900)
@@ -50,16 +48,16 @@ def test_a_walk_passes_over_what_tools_leave_and_follows_links_once(tmp_path):
     (source / "angry/again").symlink_to(tmp_path / "elsewhere")
     (source / "angry/loop").symlink_to(source)
     (source / "angry/gone.jpg").symlink_to(source / "gone")
-    found = walk(source)
-    assert [path.relative_to(source).as_posix() for path in found.images] == [
+    files = walk(source)
+    assert [path.relative_to(source).as_posix() for path in files.images] == [
         "angry/0.jpg", "angry/1.jpg", "angry/again/10.jpg", "happy/0.jpg", "happy/1.jpg", "neutral/0.jpg",
         "neutral/1.jpg"]
-    assert found.passed_over() == {"in .ipynb_checkpoints": 1, "in @eaDir": 1, "in __MACOSX": 1, "hidden": 1, ".db": 1,
+    assert files.passed_over() == {"in .ipynb_checkpoints": 1, "in @eaDir": 1, "in __MACOSX": 1, "hidden": 1, ".db": 1,
                                    "without an ending": 1, "broken links": 1,
                                    "links to a directory that is read already": 2}
 
 
-def test_every_file_of_the_source_is_accounted_for(tmp_path, capsys):
+def test_every_file_of_the_source_is_counted(tmp_path, capsys):
     source = class_tree(tmp_path / "faces")
     picture(source / "happy/.ipynb_checkpoints/0.jpg", 900)
     picture(source / "loose.jpg", 901)
@@ -69,56 +67,52 @@ def test_every_file_of_the_source_is_accounted_for(tmp_path, capsys):
     assert line == f"{source}: 19 files: 15 taken, 1 passed over (1 in .ipynb_checkpoints), 3 refused"
 
 
-def test_split_directories_are_known_and_others_beside_them_refused(tmp_path, capsys):
-    source = class_tree(tmp_path / "fer", ("Training", "PublicTest", "PrivateTest"), each=2)
+def test_split_directories_are_known_above_and_below_the_expressions(tmp_path, capsys):
+    source = class_tree(tmp_path / "above", ("Training", "PublicTest", "PrivateTest"), each=2)
     names, _ = converted(capsys, tmp_path, "folders", source)
-    assert [len(names[split]) for split in ("train", "val", "test")] == [6, 6, 6]
-    assert names["test"][0] == "test_angry_0.jpg"
-    inside = class_tree(tmp_path / "inside", ("a",), each=1)
-    for name in CLASSES:
-        for split in ("train", "test"):
-            picture(inside / "b" / name / split / "0.jpg", 1000 + len(name) + len(split))
-    assert [len(part) for part in converted(capsys, tmp_path / "b", "folders", inside / "b")[0].values()] == [3, 0, 3]
-    picture(source / "Extra/angry/0.jpg", 950)
-    line = refused(lambda: convert.main(["folders", str(source), "--out", str(tmp_path / "two")]))
-    assert "Extra holds 1 images beside the splits PrivateTest, PublicTest, Training" in line and "--ignore" in line
+    assert list(map(len, names.values())) == [6, 6, 6] and names["test"][0] == "test_angry_0.jpg"
+    for i, name in enumerate(CLASSES):
+        for j, split in enumerate(("train", "test")):
+            picture(tmp_path / "below" / name / split / "0.jpg", 1000 + 2 * i + j)
+    names, _ = converted(capsys, tmp_path / "b", "folders", tmp_path / "below")
+    assert list(map(len, names.values())) == [3, 0, 3]
 
 
 def test_an_unlabelled_test_split_can_be_replaced_by_validation(tmp_path, capsys):
     source = class_tree(tmp_path / "sfew", ("Train", "Val"), each=2)
     picture(source / "Test/0.jpg", 950)
-    words = ["folders", str(source), "--out", str(tmp_path / "out")]
-    assert "none of the 1 test images can be tested on" in refused(lambda: convert.main(words))
+    argv = ["folders", str(source), "--out", str(tmp_path / "out")]
+    assert "none of the 1 test images can be tested on" in refused(lambda: convert.main(argv))
     names, line = converted(capsys, tmp_path, "folders", source, "--val_as_test")
-    assert [len(part) for part in names.values()] == [6, 0, 6] and line.endswith("12 taken, 0 passed over, 1 refused")
+    assert list(map(len, names.values())) == [6, 0, 6] and line.endswith("12 taken, 0 passed over, 1 refused")
 
 
-# ------------------------------------------------------------------------------------------------- which file is meant
+# ------------------------------------------------------------------------------------------------- names in lists
 
-@pytest.mark.parametrize("listed, meant", [
+@pytest.mark.parametrize("listed, file", [
     ("p\\Bild1.JPG", "p/Bild1.JPG"), ("'p/Bild1.JPG'", "p/Bild1.JPG"), ("P/bild1.jpg", "p/Bild1.JPG"),
     ("p/Bild1", "p/Bild1.JPG"), ("p/Bild1.png", "p/Bild1.JPG"), ("data/p/Bild1.JPG", "p/Bild1.JPG"),
     ("C:\\me\\p\\Bild1.JPG", "p/Bild1.JPG"), ("Bild1_aligned.JPG", "p/Bild1.JPG"), ("p/Bild1.JPG", "p/Bild1.JPG"),
     (unicodedata.normalize("NFD", "q/\u00e9.png"), "q/\u00e9.png"), ("both.png", None), ("q/both.png", "q/both.png"),
     ("p/Bild2.JPG", None), ("r/Bild1.JPG", None), ("x/both.jpg", None)])
-def test_names_are_taken_where_one_meaning_is_possible(listed, meant):
+def test_names_are_resolved_if_a_single_file_can_be_meant(listed, file):
     known = ["p/Bild1.JPG", "q/\u00e9.png", "q/both.png", "r/both.png", "q/both.jpg"]
-    assert Names(Path("root"), known).find(listed) == meant
+    assert Names(Path("root"), known).find(listed) == file
 
 
-def test_names_that_cannot_be_told_apart_or_found_are_explained():
+def test_ambiguous_and_missing_names_are_explained():
     names = Names(Path("root"), ["1.png", "a/2.png", "b/2.png"])
     assert names.find("a/1.png") == "1.png"
     assert "\"a/1.png\" and \"b/1.png\" are both listed, and root/1.png is the only file" in refused(
         lambda: names.find("b/1.png"))
     assert names.find("2.png") is None and names.find("gone.png") is None
     assert names.explain_missing() == "e.g. 2.png and gone.png (it may be a/2.png or b/2.png)"
-    other = names.another()
+    other = names.for_another_list()
     assert other.find("c/3.png") is None
     assert other.explain_missing() == "e.g. c/3.png (the nearest file: b/2.png)"
 
 
-def test_the_lists_of_a_data_directory_are_read_alike(tmp_path, capsys):
+def test_all_lists_of_a_data_directory_follow_the_same_rules(tmp_path, capsys):
     root = tmp_path / "data_set"
     pictures(root / "data", 6)
     (root / "images.list").write_text("".join(f"data\\{i}.PNG {i % 2}.0\n" for i in range(4)))
@@ -130,24 +124,24 @@ def test_the_lists_of_a_data_directory_are_read_alike(tmp_path, capsys):
     assert [s.name for s in layout.test] == ["4.png", "5.png"] and all(s.path.is_file() for s in layout.split("all"))
     with pytest.raises(SystemExit, match="1"):
         check.main([str(root)])
-    said = capsys.readouterr().out
-    assert "leak: 2 subjects are in train and test, e.g. P0, P1" in said
-    assert "5 listed names are written differently" in said
+    output = capsys.readouterr().out
+    assert "leak: 2 subjects are in train and test, e.g. P0, P1" in output
+    assert "5 listed names are written differently" in output
     (root / "subjects.list").write_text("0.png A\n./0.png B\n")
     assert "0.png has the subject B here and A before" in refused(lambda: read_layout(root))
 
 
-# ------------------------------------------------------------------------------------------------- evidence
+# ------------------------------------------------------------------------------------------------- subjects and labels
 
-def test_a_pattern_must_fit_all_names_and_cases_are_one_person(tmp_path, capsys):
+def test_a_pattern_must_match_all_names_and_ignoring_case_unites_persons(tmp_path, capsys):
     source = tmp_path / "faces"
     for i, name in enumerate(CLASSES):
         for person in range(10):
             picture(source / name / f"{'sS'[person % 2]}{person // 2}_{i}.png", 20 * i + person)
-    words = ["folders", str(source), "--out", str(tmp_path / "out"), "--subject_regex"]
-    line = refused(lambda: convert.main([*words, "^(S.)_"]))
+    argv = ["folders", str(source), "--out", str(tmp_path / "out"), "--subject_regex"]
+    line = refused(lambda: convert.main([*argv, "^(S.)_"]))
     assert "matches 15 of 30 file names and not s0_0.png and s1_0.png" in line
-    convert.main([*words, "(?i)^(s.)_"])
+    convert.main([*argv, "(?i)^(s.)_"])
     assert "5 subjects are written in two ways" in capsys.readouterr().out
     layout = read_layout(tmp_path / "out")
     assert len({s.subject for s in layout.split("all")}) == 5
@@ -176,17 +170,17 @@ def test_two_labels_and_mirrored_copies_are_problems(tmp_path, capsys):
         handle.write("f.png 0\n")
     with pytest.raises(SystemExit, match="1"):
         check.main([str(root)])
-    said = capsys.readouterr().out
-    for words in ("PROBLEM: leak: 1 pairs of images that are nearly each other's mirror image in two splits: a.png "
-                  "(train) = e.png (test)", "PROBLEM: 1 pairs of byte-identical images have two labels: c.png = d.png",
-                  "PROBLEM: 1 names have one label in the training list and another in the validation or test list: f"):
-        assert words in said, said
+    output = capsys.readouterr().out
+    for problem in ("PROBLEM: leak: 1 pairs of images that are nearly each other's mirror image in two splits: a.png "
+                    "(train) = e.png (test)", "PROBLEM: 1 pairs of byte-identical images have two labels: c.png = "
+                    "d.png", "PROBLEM: 1 names have one label in the training list and another in the validation or "
+                    "test list: f"):
+        assert problem in output
 
 
 # ------------------------------------------------------------------------------------------------- tables
 
 def table(path: Path, *lines: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(line + "\n" for line in lines))
     return path
 
@@ -222,38 +216,33 @@ def test_expw(tmp_path, capsys):
     layout = read_layout(tmp_path / "out")
     assert layout.expressions == ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
     assert {s.name: s.label for s in layout.split("all")}["x_5_24_0_48_48.png"] == 6
-    said = capsys.readouterr().out
-    assert "1 images that are taken already" in said and "its box lies outside the picture" in said
-    assert said.splitlines()[-1].endswith("; 31 rows: 28 taken, 3 refused")
+    output = capsys.readouterr().out
+    assert "1 images that are taken already" in output and "its box lies outside the picture" in output
+    assert output.splitlines()[-1].endswith("; 31 rows: 28 taken, 3 refused")
 
 
-def test_numbered_labels_are_in_the_order_of_numbers(tmp_path):
+def test_labels_are_sorted_as_numbers_and_columns_are_known_by_usual_names(tmp_path):
     pictures(tmp_path / "src", 33)
-    path = table(tmp_path / "src/t.csv", ",file,label", *(f"{i},{i}.png,{float(i % 11)}" for i in range(33)))
+    rows = [f"{i},{i}.png,{float(i % 11)},{'test' if i > 21 else 'train'},p{i}" for i in range(33)]
+    path = table(tmp_path / "src/t.csv", ",file,label,Usage,Person", *rows)
     convert.main(["csv", str(path), "--out", str(tmp_path / "out"), "--expressions", *"abcdefghijk"])
-    assert read_layout(tmp_path / "out").expressions == tuple("abcdefghijk")
-    assert {(int(s.name.split(".")[0]) % 11, s.label) for s in read_layout(tmp_path / "out").split("all")} == {
-        (i, i) for i in range(11)}
+    layout = read_layout(tmp_path / "out")
+    assert layout.expressions == tuple("abcdefghijk")
+    for split, numbers in (("train", range(22)), ("test", range(22, 33))):
+        assert {(s.name, s.label, s.subject) for s in layout.split(split)} == {
+            (f"{i}.png", i % 11, f"p{i}") for i in numbers}
 
 
 def test_a_table_without_a_header_loses_no_row(tmp_path, capsys):
     pictures(tmp_path / "src", 12)
     rows = [f"{i}.png,{i % 3},{'PrivateTest' if i > 8 else 'Training'}" for i in range(12)]
     path = table(tmp_path / "src/t.csv", *rows)
-    for words in ([], ["--file_column", "0.png", "--label_column", "0"]):
-        line = refused(lambda: convert.main(["csv", str(path), "--out", str(tmp_path / "out"), *words]))
+    for flags in ([], ["--file_column", "0.png", "--label_column", "0"]):
+        line = refused(lambda: convert.main(["csv", str(path), "--out", str(tmp_path / "out"), *flags]))
         assert "has no header, its first line (0.png,0,Training) is a row; read it with --no_header" in line
     names, line = converted(capsys, tmp_path, "csv", path, "--no_header", "--split_column", "3")
     assert len(names["train"]) == 9 and names["test"] == ["10.png", "11.png", "9.png"]
     assert line.endswith("12 rows: 12 taken, 0 refused")
-
-
-def test_columns_of_splits_and_subjects_are_found_by_their_usual_names(tmp_path, capsys):
-    pictures(tmp_path / "src", 8)
-    rows = [f"{i}.png,{i % 2},{'test' if i > 5 else 'train'},p{i}" for i in range(8)]
-    names, _ = converted(capsys, tmp_path, "csv", table(tmp_path / "src/t.csv", "file,label,Usage,Person", *rows))
-    assert names["test"] == ["6.png", "7.png"]
-    assert (tmp_path / "out/subjects.list").read_text().splitlines()[0].split()[1].startswith("p")
 
 
 def test_landmark_lists_and_aligned_lists_are_read_by_the_same_rules(tmp_path):

@@ -263,7 +263,7 @@ def test_images_without_a_subject_are_refused(broken, tmp_path):
 @pytest.mark.parametrize("flags, message", [
     (["--fold", 3], "add --folds K"), (["--folds", 5, "--fold", 6], "from 1 to 5"),
     (["--folds", 5, "--seeds", 2], "choose one"), (["--folds", 10], "only 9 subjects"),
-    (["--jobs", 2], "is for all of --folds K or --seeds N"), (["--folds", 5, "--restore"], "no folds or seeds"),
+    (["--jobs", 2], "a single run is one job"), (["--folds", 5, "--restore"], "no folds or seeds"),
     (["--folds", 5, "--restore", 3], "names an epoch of a single run"), (["--folds", 1], "must be from 2")])
 def test_impossible_series_are_refused_before_any_work(faces, tmp_path, flags, message):
     assert message in refused(train_command(*arguments(faces, tmp_path / "run", *flags)))

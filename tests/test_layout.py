@@ -1,6 +1,4 @@
-"""Lists → samples, splits, pairs: the layout of METHOD §6 and what is derived from it."""
-
-from __future__ import annotations
+"""Lists → samples, splits and pairs (METHOD §6)."""
 
 from collections import Counter
 from pathlib import Path
@@ -12,14 +10,13 @@ from PIL import Image
 from conftest import command, shared
 from datasets.layout import Sample, check_classes, check_images, read_layout, short_names, write_layout
 from datasets.lists import declared_expressions
-from datasets.splits import (pair_lines, read_pairs, sample_pairs, with_kept_validation, with_validation,
-                             with_validation_names)
+from datasets.splits import pair_lines, read_pairs, sample_pairs, with_kept_validation, with_validation
 from utils import UserError
 
 NAMES = ("happy", "sad", "neutral")
 
 
-def make(root: Path, train: str, test: str = "t.jpg 0\n", **files: str) -> Path:
+def write_lists(root: Path, train: str, test: str = "t.jpg 0\n", **files: str) -> Path:
     (root / "data").mkdir(parents=True)
     for name, text in {"images.list": train, "images_test.list": test, **files}.items():
         (root / name.replace("__", ".")).write_text(text)
@@ -27,19 +24,17 @@ def make(root: Path, train: str, test: str = "t.jpg 0\n", **files: str) -> Path:
 
 
 def test_training_is_what_is_in_no_other_list(tmp_path):
-    root = make(tmp_path / "d", "a.jpg 0\nb c.jpg 1\nt.jpg 0\nv.jpg 2\n", images_val__list="v.jpg 2\n",
-                subjects__list="a.jpg p1 s1\nv.jpg p2\nb c.jpg p3\n")
+    root = write_lists(tmp_path / "d", "a.jpg 0\nb c.jpg 1\nt.jpg 0\nv.jpg 2\n", images_val__list="v.jpg 2\n",
+                       subjects__list="a.jpg p1 s1\nv.jpg p2\nb c.jpg p3\n")
     layout = read_layout(root, NAMES)
-    assert layout.train[1].subject == "p3"
-    assert [(s.name, s.label) for s in layout.train] == [("a.jpg", 0), ("b c.jpg", 1)]
-    assert [s.name for s in layout.val] == ["v.jpg"] and [s.name for s in layout.test] == ["t.jpg"]
-    assert (layout.train[0].subject, layout.train[0].scene, layout.val[0].scene) == ("p1", "s1", None)
-    assert layout.train[0].path == root / "data" / "a.jpg"
-    assert layout.counts("train") == [1, 1, 0]
+    assert layout.train == [Sample("a.jpg", 0, root / "data" / "a.jpg", "p1", "s1"),
+                            Sample("b c.jpg", 1, root / "data" / "b c.jpg", "p3")]
+    assert layout.val == [Sample("v.jpg", 2, root / "data" / "v.jpg", "p2")]
+    assert [s.name for s in layout.test] == ["t.jpg"] and layout.counts("train") == [1, 1, 0]
 
 
 def test_declared_names_may_be_reordered_and_left_out(tmp_path):
-    root = make(tmp_path / "d", "a.jpg 0\nb.jpg 1\nc.jpg 2\n", "t.jpg 2\n", expressions__txt="happy sad neutral\n")
+    root = write_lists(tmp_path / "d", "a.jpg 0\nb.jpg 1\nc.jpg 2\n", expressions__txt="happy sad neutral\n")
     assert declared_expressions(root) == NAMES
     layout = read_layout(root, ["neutral", "happy"])
     assert [(s.name, s.label) for s in layout.train] == [("a.jpg", 1), ("c.jpg", 0)]
@@ -51,23 +46,23 @@ def test_reference_directory_works_as_it_is(tmp_path):
     (tmp_path / "align_5p").mkdir()
     (tmp_path / "list_attr_mine_train.txt").write_text("2\nhappy sad\na.jpg 1 -1\nb.jpg -1 1\n")
     (tmp_path / "list_attr_mine_test.txt").write_text("1\nhappy sad\nc.jpg -1 1\n")
+    (tmp_path / "data").mkdir()  # where the published code keeps other pictures
     layout = read_layout(tmp_path, ["happy", "sad"])
     assert [(s.name, s.label) for s in layout.train + layout.test] == [("a.jpg", 0), ("b.jpg", 1), ("c.jpg", 1)]
-    (tmp_path / "data").mkdir()  # where the published code keeps other pictures
-    assert read_layout(tmp_path, ["happy", "sad"]).train[0].path == tmp_path / "align_5p" / "a.jpg"
+    assert layout.train[0].path == tmp_path / "align_5p" / "a.jpg"
 
 
 def test_label_n_marks_target_only_neutral_faces(tmp_path):
-    layout = read_layout(make(tmp_path / "d", "a.jpg 0\nb.jpg 1\nn.jpg 2\nm.jpg 2\n"), ["anger", "surprise"])
-    everyone = layout.train + layout.target_only
-    assert layout.neutral == 2 and [s.name for s in everyone] == ["a.jpg", "b.jpg", "n.jpg", "m.jpg"]
-    assert {everyone[target].name for _, target in sample_pairs(layout, 0)} == {"n.jpg", "m.jpg"}
+    layout = read_layout(write_lists(tmp_path / "d", "a.jpg 0\nb.jpg 1\nn.jpg 2\nm.jpg 2\n"), ["anger", "surprise"])
+    training = layout.train + layout.target_only
+    assert layout.neutral == 2 and [s.name for s in training] == ["a.jpg", "b.jpg", "n.jpg", "m.jpg"]
+    assert {training[target].name for _, target in sample_pairs(layout, 0)} == {"n.jpg", "m.jpg"}
 
 
 @pytest.mark.parametrize("expressions, neutral, label", [
     (NAMES, None, 2), (("Neutral", "happy"), None, 0), (("AN", "NE"), None, None), (NAMES, "sad", 1)])
-def test_neutral_is_the_one_called_so_or_named(tmp_path, expressions, neutral, label):
-    root = make(tmp_path / "d", "a.jpg 0\nb.jpg 1\n")
+def test_neutral_is_the_expression_called_so_or_named(tmp_path, expressions, neutral, label):
+    root = write_lists(tmp_path / "d", "a.jpg 0\nb.jpg 1\n")
     assert read_layout(root, expressions, neutral=neutral).neutral == label
 
 
@@ -84,24 +79,24 @@ def test_neutral_is_the_one_called_so_or_named(tmp_path, expressions, neutral, l
 ])
 def test_a_wrong_line_is_named(tmp_path, files, message):
     with pytest.raises(UserError, match=message):
-        read_layout(make(tmp_path / "d", **files), NAMES)
+        read_layout(write_lists(tmp_path / "d", **files), NAMES)
 
 
-@pytest.mark.parametrize("place, expressions, message", [
+@pytest.mark.parametrize("folder, expressions, message", [
     ("d", ["happy", "angry", "neutral"], "unknown expression angry.*has happy sad neutral"),
     ("d", ["happy"], "at least two"), ("d", ["happy", "happy"], "happy named twice"),
     ("nowhere", NAMES, "no such data directory"), ("", NAMES, r"images\.list: no such list")])
-def test_wrong_names_and_absent_lists_are_refused(tmp_path, place, expressions, message):
-    make(tmp_path / "d", "a.jpg 0\n", expressions__txt="happy sad neutral")
+def test_wrong_names_and_absent_lists_are_refused(tmp_path, folder, expressions, message):
+    write_lists(tmp_path / "d", "a.jpg 0\n", expressions__txt="happy sad neutral")
     with pytest.raises(UserError, match=message):
-        read_layout(tmp_path / place, expressions)
+        read_layout(tmp_path / folder, expressions)
 
 
 def test_an_empty_class_is_named_and_a_missing_neutral_names_the_flag(tmp_path):
     with pytest.raises(UserError, match="no training image of sad, neutral.*--neutral"):
-        check_classes(read_layout(make(tmp_path / "d", "a.jpg 0\n"), NAMES))
+        check_classes(read_layout(write_lists(tmp_path / "d", "a.jpg 0\n"), NAMES))
     with pytest.raises(UserError, match="no training image of happy: (?!.*--neutral)"):
-        check_classes(read_layout(make(tmp_path / "e", "a.jpg 1\nb.jpg 2\n"), NAMES))
+        check_classes(read_layout(write_lists(tmp_path / "e", "a.jpg 1\nb.jpg 2\n"), NAMES))
 
 
 def test_missing_and_broken_images_are_counted_and_five_named(tmp_path):
@@ -114,7 +109,7 @@ def test_missing_and_broken_images_are_counted_and_five_named(tmp_path):
     check_images(samples[:1])
 
 
-# ------------------------------------------------------------------------------------------- what is derived
+# ------------------------------------------------------------------------------------------- splits and pairs
 
 def people(count: int, scenes: int = 2) -> list[Sample]:
     return [Sample(f"p{p}_{s}_{label}.jpg", label, Path("x"), f"p{p}", f"s{s}")
@@ -134,14 +129,10 @@ def test_validation_is_a_tenth_by_subject_and_stratified(tmp_path):
     assert layout.counts("val") == [8, 8, 8] and layout.counts("train") == [72, 72, 72]
     again, other = (with_validation(read_layout(layout.root), seed) for seed in (3, 4))
     assert again.val == layout.val != other.val
-    kept = with_validation_names(read_layout(layout.root), [s.name for s in layout.val])
-    assert kept.val == layout.val
-    with pytest.raises(UserError, match="1 images of the run's validation split"):
-        with_validation_names(read_layout(layout.root), ["gone.jpg"])
 
 
-def test_a_runs_validation_split_is_found_again_unless_the_data_have_their_own(tmp_path):
-    root = make(tmp_path / "d", "a.jpg 0\nb.jpg 1\nc.jpg 2\n", expressions__txt="happy sad neutral")
+def test_a_runs_validation_split_is_used_unless_the_data_have_their_own(tmp_path):
+    root = write_lists(tmp_path / "d", "a.jpg 0\nb.jpg 1\nc.jpg 2\n", expressions__txt="happy sad neutral")
     run = tmp_path / "run"
     assert with_kept_validation(read_layout(root), run) == read_layout(root)
     (run / "splits").mkdir(parents=True)
@@ -150,6 +141,9 @@ def test_a_runs_validation_split_is_found_again_unless_the_data_have_their_own(t
     (run / "splits" / "images_val.list").write_text("b.jpg 1\n")
     kept = with_kept_validation(read_layout(root), run)
     assert [s.name for s in kept.val] == ["b.jpg"] and [s.name for s in kept.train] == ["a.jpg", "c.jpg"]
+    (run / "splits" / "images_val.list").write_text("b.jpg 1\ngone.jpg 1\n")
+    with pytest.raises(UserError, match="1 images of the run's validation split"):
+        with_kept_validation(read_layout(root), run)
     (root / "images_val.list").write_text("c.jpg 2\n")
     assert [s.name for s in with_kept_validation(read_layout(root), run).val] == ["c.jpg"]
 
@@ -174,7 +168,7 @@ def test_pairs_have_distinct_neutral_targets_and_come_back_from_their_file(tmp_p
         read_pairs(path, layout.train)
 
 
-def test_reference_lists_have_the_counts_of_the_method(tmp_path):
+def test_reference_lists_have_the_counts_that_METHOD_states(tmp_path):
     root = shared("data/reference/lists")
     layout = read_layout(root)
     assert layout.expressions == ("disgust", "scream", "smile", "squint", "surprise", "neutral")
@@ -189,10 +183,10 @@ def test_reference_lists_have_the_counts_of_the_method(tmp_path):
     assert [(s.name, s.label) for s in by_attribute.split("all")] == [(s.name, s.label) for s in layout.split("all")]
 
 
-def test_commands_and_lists_are_imported_without_anything_heavy():
-    words = ", ".join(f"datasets.{name}" for name in ("align", "check", "convert", "synthetic", "layout"))
-    told = command("-c", f"import sys, {words}; print({{'torch', 'numpy', 'PIL', 'cv2'}} & sys.modules.keys())")
-    assert told.stdout == "set()\n", told
+def test_commands_and_lists_are_imported_without_heavy_packages():
+    modules = ", ".join(f"datasets.{name}" for name in ("align", "check", "convert", "synthetic", "layout"))
+    result = command("-c", f"import sys, {modules}; print({{'torch', 'numpy', 'PIL', 'cv2'}} & sys.modules.keys())")
+    assert result.stdout == "set()\n", result
 
 
 def test_short_names_are_two_letters_where_that_is_enough():

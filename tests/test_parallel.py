@@ -12,7 +12,7 @@ from utils import UserError
 
 @pytest.fixture(params=[1, 2], ids=["one process", "two processes"])
 def processes(request, monkeypatch) -> int:
-    monkeypatch.setattr(parallel, "LEAST", 1)
+    monkeypatch.setattr(parallel, "ITEMS_PER_PROCESS", 1)
     monkeypatch.setattr(parallel, "usable_cores", lambda: request.param)
     return request.param
 
@@ -24,7 +24,7 @@ def square_and_process(number: int) -> tuple[int, int]:
 def test_results_come_in_order_from_all_processes(processes):
     torch.manual_seed(0)
     before = torch.get_rng_state()
-    results = list(by_processes(square_and_process, range(25), "squaring", together=2))
+    results = list(by_processes(square_and_process, range(25), "squaring", chunk_size=2))
     assert [square for square, _ in results] == [number ** 2 for number in range(25)]
     assert len({process for _, process in results}) == processes
     assert (os.getpid() in {process for _, process in results}) == (processes == 1)

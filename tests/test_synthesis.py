@@ -227,7 +227,7 @@ def test_generate_writes_a_data_set_to_train_on(run, faces, tmp_path):
     assert "lies inside the source" in refused(used(run, "generate", "--output", faces / "made"))
     fill(tmp_path / "other", "images.list")
     assert "was generated here" in refused(used(run, "generate", "--output", tmp_path / "other"))
-    assert "--output DIR is missing" in refused(used(run, "generate"))
+    assert "--output is missing; name the data directory" in refused(used(run, "generate"))
 
 
 def test_a_run_with_an_averaged_generator_resumes_exactly(run, faces, tmp_path):

@@ -1,6 +1,4 @@
-"""Time left, the line of an epoch, --dry_run, --size, --gan_from, what a resumed run says, and when it saves."""
-
-from __future__ import annotations
+"""Remaining time, the line of an epoch, --dry_run, --size, --gan_from, and what a resumed run prints and saves."""
 
 import itertools
 import json
@@ -8,7 +6,7 @@ from types import SimpleNamespace
 
 import torch
 
-from conftest import TINY, refused, succeeds, train_command, trained
+from conftest import TINY, refused, snapshot, succeeds, train_command, trained
 from datasets.lists import read_label_list
 from options.command_line import read_config
 from options.config import DEFAULTS
@@ -22,19 +20,20 @@ PHASES = {name: SimpleNamespace(steps=lambda epoch, count=count: count * (epoch 
           for name, count in (("perceptual", 5), ("gan", 10), ("recognizer", 2))}
 
 
-def test_time_left_is_that_of_the_phases_that_were_timed():
-    left = TimeLeft()
-    left.measure("perceptual", 10.0, 5)
+def test_time_left_is_that_of_the_timed_phases():
+    time_left = TimeLeft()
+    time_left.measure("perceptual", 10.0, 5)
     stages = all_stages(3, 4, 2, 1)
-    assert left.estimate(stages, PHASES) == (2 * 5 * (1 + 2 + 3), ["gan", "recognizer"])
-    left.measure("gan", 30.0, 10)
-    assert left.estimate(stages[3:], PHASES) == (3 * 10 * (1 + 2 + 3 + 4), ["recognizer"])
-    assert left.as_text(stages[3:], PHASES) == "5 min + recognizer left" and left.as_text([], PHASES) == "training done"
+    assert time_left.estimate(stages, PHASES) == (2 * 5 * (1 + 2 + 3), ["gan", "recognizer"])
+    time_left.measure("gan", 30.0, 10)
+    assert time_left.estimate(stages[3:], PHASES) == (3 * 10 * (1 + 2 + 3 + 4), ["recognizer"])
+    assert time_left.as_text(stages[3:], PHASES) == "5 min + recognizer left"
+    assert time_left.as_text([], PHASES) == "training done"
     durations = [duration(seconds) for seconds in (0.4, 89, 91, 5400, 36240)]
     assert durations == ["0 s", "89 s", "2 min", "1 h 30 min", "10 h 4 min"]
 
 
-def test_the_line_of_an_epoch_tells_where_the_run_is_in_100_columns():
+def test_the_line_of_an_epoch_names_stage_and_metrics_in_100_columns():
     stages = all_stages(3, 120, 2, 1)
     metrics = {"G": 123.456, "D": 0.98765, "adv": 1.0, "val_acc": 66.6667}
     line = epoch_line(Stage("gan", 98), stages, metrics, {"images_per_second": 123.45}, "10 h 4 min + recognizer left")
@@ -42,7 +41,7 @@ def test_the_line_of_an_epoch_tells_where_the_run_is_in_100_columns():
     assert "adv" not in line and 90 < len(line) <= 100 and line.endswith("10 h 4 min + recognizer left")
 
 
-def test_a_size_goes_with_any_preset_and_gives_way_to_what_is_typed(tmp_path, monkeypatch):
+def test_typed_options_override_a_size_and_a_size_overrides_a_preset(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = read_config(["--preset", "tuned", "--size", "small", "--data_dir", "d", "--batch_size", "5"])
     values = config.values()
@@ -50,60 +49,57 @@ def test_a_size_goes_with_any_preset_and_gives_way_to_what_is_typed(tmp_path, mo
     assert all(DEFAULTS[name] == value for name, value in SIZES["paper"].items())
 
 
-def test_seeds_share_a_validation_cut_unless_asked(tmp_path, monkeypatch):
+def test_seeds_share_a_validation_cut_without_split_seed_minus_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    shared, moving = (read_config(["--seeds", "3", "--seed", "5", "--data_dir", "d", *more]).members()
-                      for more in ([], ["--split_seed", "-1"]))
-    assert [member.run.seed for member in shared] == [5, 6, 7] == [member.validation_seed for member in moving]
+    shared, separate = (read_config(["--seeds", "3", "--seed", "5", "--data_dir", "d", *more]).members()
+                        for more in ([], ["--split_seed", "-1"]))
+    assert [member.run.seed for member in shared] == [5, 6, 7] == [member.validation_seed for member in separate]
     assert [member.validation_seed for member in shared] == [5, 5, 5]
 
 
-def test_a_dry_run_tells_the_time_and_writes_nothing(faces, tmp_path, monkeypatch):
+def test_a_dry_run_prints_the_time_and_writes_nothing(faces, tmp_path, monkeypatch):
     monkeypatch.setattr("evaluation.metrics.Report.near_chance", True)  # as after a few steps of stage 0
-    before = sorted(path.name for path in faces.rglob("*"))
+    before = snapshot(faces)
     output = succeeds(train_command("--data_dir", faces, "--checkpoint_dir", tmp_path / "run", *TINY, "--epochs", 3,
                                     "--seeds", 2, "--dry_run"))
     assert "30 training, 6 validation and 18 test images" in output and "for 2 runs" in output
     lines = "perceptual: 1 epochs", "gan: 3 epochs of 5 steps", "recognizer: 3 epochs"
     assert all(line in output for line in lines)
-    assert list(tmp_path.iterdir()) == [] and sorted(path.name for path in faces.rglob("*")) == before
+    assert list(tmp_path.iterdir()) == [] and snapshot(faces) == before
 
 
 def test_a_recognizer_is_trained_alone_on_the_gan_of_another_run(finished, tmp_path):
-    words = ["--gan_from", finished, "--gan_raw", 0, "--gpu", -1]
-    arm = train_command(*words, "--checkpoint_dir", tmp_path / "arm", "--seed", 3, "--vgg_init", "stage0")
-    output = succeeds(arm)
+    argv, run = ["--gan_from", finished, "--gan_raw", 0, "--gpu", -1], tmp_path / "run"
+    output = succeeds(train_command(*argv, "--checkpoint_dir", run, "--seed", 3, "--vgg_init", "stage0"))
     assert "gan epoch" not in output and "stage 1 of 1, recognizer epoch 2 of 2" in output
     for name in ("Enc", "Dec", "D1"):
-        ours, theirs = (torch.load(folder / "model" / f"{name}_iter_temp.pth", weights_only=True) for folder in
-                        (tmp_path / "arm", finished))
+        ours, theirs = (torch.load(folder / "model" / f"{name}_iter_temp.pth", weights_only=True)
+                        for folder in (run, finished))
         assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
-    kept = json.loads((tmp_path / "arm" / "options.json").read_text())
-    assert kept["gan_from"] == str(finished) and kept["base_width"] == 2
-    assert kept["seed"] == 3 and kept["vgg_init"] == "stage0"
-    cuts = [read_label_list(folder / "splits" / "images_val.list").keys() for folder in (tmp_path / "arm", finished)]
-    assert cuts[0] == cuts[1]  # the GAN has not seen these
-    line = refused(train_command(*words, "--checkpoint_dir", tmp_path / "other", "--lr", 5))
+    options = json.loads((run / "options.json").read_text())
+    assert options.items() > {"gan_from": str(finished), "base_width": 2, "seed": 3, "vgg_init": "stage0"}.items()
+    cuts = [read_label_list(folder / "splits" / "images_val.list").keys() for folder in (run, finished)]
+    assert cuts[0] == cuts[1]  # the GAN was not trained on these images
+    line = refused(train_command(*argv, "--checkpoint_dir", tmp_path / "other", "--lr", 5))
     assert "its GAN was trained with --lr 0.0002" in line and not (tmp_path / "other").exists()
-    assert "--checkpoint_dir" in refused(train_command(*words))
+    assert "--checkpoint_dir" in refused(train_command(*argv))
     assert "options.json: no such file" in refused(train_command("--gan_from", tmp_path, "--checkpoint_dir", "x"))
 
 
-def test_a_resumed_run_says_where_it_is_and_keeps_its_options(finished_copy):
-    words = ["--restore", "--checkpoint_dir", finished_copy, "--gpu", -1]
-    for wrong, said in ((["--preset", "tuned"], "--preset paper"), (["--epochs", 1], "already trained more")):
-        assert said in refused(train_command(*words, *wrong))
+def test_a_resumed_run_prints_its_position_and_keeps_its_options(finished_copy):
+    argv = ["--restore", "--checkpoint_dir", finished_copy, "--gpu", -1]
+    for wrong, message in ((["--preset", "tuned"], "--preset paper"), (["--epochs", 1], "already trained more")):
+        assert message in refused(train_command(*argv, *wrong))
     assert json.loads((finished_copy / "options.json").read_text())["epochs"] == 2
-    assert "the run is complete, its 5 epochs are trained" in succeeds(train_command(*words))
-    result = train_command(*words, "--epochs", 3)
-    assert "resuming in gan epoch 3 of 3, after 0 of its 5 steps" in result.stdout, result.stderr
+    assert "the run is complete, its 5 epochs are trained" in succeeds(train_command(*argv))
+    assert "resuming in gan epoch 3 of 3, after 0 of its 5 steps" in succeeds(train_command(*argv, "--epochs", 3))
     assert json.loads((finished_copy / "options.json").read_text())["epochs"] == 3
 
 
 def test_states_are_saved_at_the_end_of_phases_and_of_stages_that_take_minutes(faces, tmp_path, monkeypatch):
     saved, save = [], StateStore.save
     monkeypatch.setattr(StateStore, "save", lambda self, state: saved.append(state["stage"]) or save(self, state))
-    for folder, seconds in (("quick", 0), ("slow", 40)):  # from one look at the clock to the next
+    for folder, seconds in (("quick", 0), ("slow", 40)):  # between two calls of the clock
         monkeypatch.setattr("time.monotonic", itertools.count(0, seconds).__next__)
         trained(faces, tmp_path / folder, "--perceptual_epochs", 3, "--epochs", 2, "--round_every", 2)
     assert saved == [0, 3, 5, 6, *range(7)]

@@ -1,6 +1,4 @@
-"""Errors, seeds and files: what every command stands on."""
-
-from __future__ import annotations
+"""Errors, seeds and files, which all commands use."""
 
 import errno
 import hashlib
@@ -17,32 +15,31 @@ import torch
 
 import utils
 from conftest import REPOSITORY, ended
-from evaluation.metrics import Report
 from system.command import run_command
 from system.torch_files import load_checkpoint
 from utils import UserError, fingerprint
 
 
-@pytest.mark.parametrize("error, code, words", [
+@pytest.mark.parametrize("error, code, message", [
     (UserError("what\nis   wrong"), 2, "what is wrong"), (utils.Stopped(15, "stopped"), 143, "stopped"),
     (KeyboardInterrupt(), 130, "interrupted"), (MemoryError(), 2, "not enough memory"),
     (OSError(errno.ENOSPC, "No space left on device", "x.pth"), 2, "x.pth: No space left on device"),
     (UnicodeEncodeError("utf-8", "\udcff", 0, 1, "surrogates not allowed"), 2, "not valid Unicode")])
-def test_a_users_trouble_is_one_line(error, code, words):
+def test_a_users_mistake_is_one_line(error, code, message):
     def fail() -> None:
         raise error
 
     status, text = ended(fail)
-    assert status == code and words in text and len(text.splitlines()) == 1
+    assert status == code and message in text and len(text.splitlines()) == 1
 
 
-@pytest.mark.parametrize("words, package", [(["train.py"], "tqdm"), (["train.py"], "torch"),
-                                             (["-m", "datasets.check", "x"], "numpy"),
-                                             (["-m", "datasets.synthetic", "x"], "PIL")])
-def test_a_package_that_is_not_installed_is_one_line(tmp_path, words, package):
+@pytest.mark.parametrize("argv, package", [(["train.py"], "tqdm"), (["train.py"], "torch"),
+                                            (["-m", "datasets.check", "x"], "numpy"),
+                                            (["-m", "datasets.synthetic", "x"], "PIL")])
+def test_a_package_that_is_not_installed_is_one_line(tmp_path, argv, package):
     (tmp_path / "sitecustomize.py").write_text(f"import sys\nsys.modules[{package!r}] = None\n")
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    result = subprocess.run([sys.executable, *words], cwd=REPOSITORY, env=environment, capture_output=True, text=True)
+    result = subprocess.run([sys.executable, *argv], cwd=REPOSITORY, env=environment, capture_output=True, text=True)
     assert result.returncode == 2 and result.stderr.count("\n") == 1
     assert f"the package {package} is not installed; pip install -r requirements.txt" in result.stderr
 
@@ -62,7 +59,7 @@ PRINTER = ("import sys; sys.path.insert(0, {0!r}); import utils; from system.com
 
 
 @pytest.mark.parametrize("redirect", ["", "2>&-", ">&-", ">&- 2>&-", "<&- >&- 2>&-"])
-def test_terminals_without_letters_and_closed_streams(redirect):
+def test_ascii_terminals_and_closed_streams(redirect):
     program = PRINTER.format(str(REPOSITORY), "x" * 10000)
     environment = {**os.environ, "PYTHONIOENCODING": "ascii", "LC_ALL": "C"}
     result = subprocess.run(["bash", "-c", f'"$0" -c "$1" {redirect}', sys.executable, program], env=environment,
@@ -70,7 +67,7 @@ def test_terminals_without_letters_and_closed_streams(redirect):
     assert result.returncode == 2 and "Traceback" not in result.stdout + result.stderr and len(result.stderr) < 500
 
 
-def test_a_bug_of_ours_is_not_hidden():
+def test_a_bug_is_not_hidden():
     with pytest.raises(ZeroDivisionError):
         run_command(lambda: 1 / 0)
 
@@ -97,7 +94,7 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path):
 
 @pytest.mark.parametrize("module", [None, "numpy.core.multiarray", "numpy._core.multiarray"])
 def test_numpy_scalars_of_either_numpy_are_read(tmp_path, module):
-    """In the zip format, and in PyTorch's older one as either version of numpy writes it."""
+    """Scalars in the zip format, and in PyTorch's older format as either version of numpy writes it."""
     path = tmp_path / "x.t7"
     torch.save({"acc": numpy.float64(12.5)}, path, _use_new_zipfile_serialization=module is None)
     if module:
@@ -106,15 +103,12 @@ def test_numpy_scalars_of_either_numpy_are_read(tmp_path, module):
     assert load_checkpoint(path)["acc"] == 12.5
 
 
-def test_json_holds_no_bare_nan(tmp_path):
-    report = Report(numpy.array([[3, 1], [0, 0]]))
-    utils.write_json(tmp_path / "x.json", {**report.as_dict(["a", "b"]), "nan": float("nan"),
-                                           "in": [float("inf"), (1.5,)]})
-    found = json.loads((tmp_path / "x.json").read_text(), parse_constant=lambda word: pytest.fail(word))
-    assert found["nan"] is None and found["in"] == [None, [1.5]]
+def test_json_files_hold_null_instead_of_nan_and_infinity(tmp_path):
+    utils.write_json(tmp_path / "x.json", {"a": float("nan"), "b": [float("inf"), (1.5,)]})
+    assert json.loads((tmp_path / "x.json").read_text(), parse_constant=pytest.fail) == {"a": None, "b": [None, [1.5]]}
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's allocator alone can be told")
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's allocator can be configured")
 @pytest.mark.parametrize("kept", [False, True])
 def test_freed_memory_is_kept_for_the_next_array(kept):
     program = f"""
@@ -125,13 +119,13 @@ if {kept}:
 numpy.ones(2 ** 25)  # 256 MiB, freed at once
 print(next(line for line in open("/proc/self/status") if line.startswith("VmRSS")).split()[1])
 """
-    left = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=True)
-    assert (int(left.stdout) > 256 * 1024) == kept
+    result = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert (int(result.stdout) > 256 * 1024) == kept
 
 
 @pytest.mark.parametrize("values", [[], [1], [None, [["a", 2]], [[1, 2], [3, 4]]], ["ö", [], [[]] * 2500]])
-def test_a_fingerprint_is_that_of_the_list_at_whatever_length(values):
-    """Iterators count as lists. Earlier versions hashed the text of the whole list at once: their states stay valid."""
+def test_a_fingerprint_is_the_digest_of_the_lists_text_at_any_length(values):
+    """Iterators count as lists. Earlier versions hashed the text of the whole list, so their states stay valid."""
     flat = [iter(value) if isinstance(value, list) else value for value in values]
     whole = hashlib.sha256(repr(values).encode()).hexdigest()
     assert fingerprint(values) == fingerprint(flat) == whole

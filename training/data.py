@@ -10,7 +10,7 @@ from datasets.aligning.directory import alignment_of
 from datasets.cache import DiskCache, bytes_of, chosen_cache
 from datasets.drawing.data_set import make_dataset
 from datasets.files import check_output
-from datasets.folds import check_kept_fold, described_fold, fold_list, with_fold
+from datasets.folds import check_kept_fold, fold_list, fold_metadata, with_fold
 from datasets.layout import (DATA_SETS, Layout, Sample, check_classes, check_images, check_not_moved, check_splits,
                              read_layout)
 from datasets.loading import Images
@@ -92,7 +92,7 @@ def check_overwrite(config: Config, layout: Layout) -> None:
 def checkpoint_metadata(config: Config, layout: Layout) -> dict[str, Any]:
     """Return the metadata with which a checkpoint's weights can be used alone."""
     names, select_on, series = layout.expressions, config.recognizer.select_on, config.series
-    fold = described_fold(layout.test, series.fold, series.folds, series.folds_by, config.run.seed) \
+    fold = fold_metadata(layout.test, series.fold, series.folds, series.folds_by, config.run.seed) \
         if series.fold else None
     return {"expressions": list(names), "listed": list(layout.listed),
             "neutral_name": dict(enumerate(names)).get(layout.neutral), "image_size": config.shape.image_size,
@@ -121,11 +121,11 @@ def decoded_images(config: Config, samples: Sequence[Sample], directory: RunDire
 
     def write() -> None:
         directory.claim()
-        if anew or not store.is_made():
-            store.make()
+        if anew or not store.is_complete():
+            store.write()
 
     processes.run_on_main(write)
-    if processes.any(not store.is_made()):  # a machine does not see the main process's files
+    if processes.any(not store.is_complete()):  # a machine does not see the main process's files
         if config.loading.cache == "auto":
             return Images(samples, size, "none")
         raise UserError(f"{store.path}: not there; several machines need a --checkpoint_dir that all of them see, or "

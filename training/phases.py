@@ -241,7 +241,7 @@ class GANPhase:
         """Draw A, B, C, D, A', B' of eight pairs, the same in every epoch, of selection images if there are any."""
         context, images = self.context, self.context.selection_images
         if not images.samples:
-            images = context.images.of(context.layout.train)
+            images = context.images.subset(context.layout.train)
         if len({sample.label for sample in images.samples}) > 1:
             batch = next(load(images, gan_plan(images.samples, 8, context.seed, -1)[:1]))
             pair = pair_of(batch.to(context.device))

@@ -11,9 +11,9 @@ from commands.matrix import evaluate_split, write_report
 from commands.report import save_report
 from commands.swap import swap
 from datasets.exemplars import typical_images
-from datasets.folds import fold_list, list_text
-from datasets.layout import Layout
-from datasets.loading import Images, contents
+from datasets.folds import fold_list
+from datasets.layout import Layout, list_text
+from datasets.loading import Images, content_digests
 from datasets.splits import pair_lines, training_pairs
 from models.checkpoints import gan_config, load_gan_networks, load_recognizer, save_exemplars, save_gan
 from models.parallel import Processes
@@ -66,7 +66,7 @@ def train_run(config: Config, device: torch.device, processes: Processes, all_da
         processes.run_on_main(directory.move_aside)
         processes.run_on_each_machine(directory.move_aside)
     samples = layout.train + layout.target_only + selection(layout, config.recognizer.select_on)
-    images = all_images.of(samples) if all_images is not None else decoded_images(
+    images = all_images.subset(samples) if all_images is not None else decoded_images(
         config, samples, directory, not restoring, device, processes)
     config = with_perceptual_of_gan(config, len(layout.expressions))
     run, pairs = build_run(config, layout, images, device, amp, processes, restoring)
@@ -87,7 +87,7 @@ def build_run(config: Config, layout: Layout, images: Images, device: torch.devi
               processes: Processes, restoring: bool) -> tuple[Run, numpy.ndarray]:
     """Return a run at its beginning, and the pairs (P, 2) of images whose swaps its recognizer is trained on."""
     select_on = config.recognizer.select_on
-    content = images.content()
+    content = images.content_digest()
     pairs = training_pairs(layout, config.run.seed, config.recognizer.pairs_per_image,
                            config.recognizer.targets == "any")
     if config.perceptual.vgg_init == "imagenet" and not restoring:
@@ -96,8 +96,8 @@ def build_run(config: Config, layout: Layout, images: Images, device: torch.devi
     images = images.on(device)
     context = TrainingContext(
         folder=Path(config.run.checkpoint_dir), seed=config.run.seed, layout=layout,
-        images=images.of(layout.train + layout.target_only),
-        selection_images=images.of(selection(layout, select_on)), select_on=select_on,
+        images=images.subset(layout.train + layout.target_only),
+        selection_images=images.subset(selection(layout, select_on)), select_on=select_on,
         balanced=config.recognizer.balanced, num_workers=config.loading.num_workers, device=device, amp=amp,
         processes=processes, compile=config.hardware.compile, restoring=restoring, force=config.run.force,
         metadata=metadata)
@@ -207,7 +207,7 @@ def write_run_files(run: Run, config: Config, pairs: numpy.ndarray) -> None:
         utils.write_text(splits / fold_list(fold), list_text(layout.test))
     utils.write_text(splits / "images_val.list", list_text(layout.val))
     utils.write_text(splits / "images_gan_nature.list", pair_lines(layout.train + layout.target_only, pairs))
-    save_exemplars(folder / "model", *typical_images(run.context.images.of(layout.train), run.context.num_classes))
+    save_exemplars(folder / "model", *typical_images(run.context.images.subset(layout.train), run.context.num_classes))
     if config.run.gan_from and not run.context.restoring:
         save_gan(folder / "model", run.phases["gan"].gan, run.context.metadata, config.gan.epochs)
     utils.write_json(folder / "options.json", {**config.values(), "attributes": list(layout.expressions)})

@@ -12,12 +12,12 @@ import torch
 
 import utils
 from commands.matrix import write_pooled
-from datasets.folds import fold_list, list_text
-from datasets.layout import Layout
+from datasets.folds import fold_list
+from datasets.layout import Layout, list_text
 from evaluation.metrics import Report
 from evaluation.pooled import Pooled
 from models.parallel import Processes
-from options.command_line import adopted
+from options.command_line import with_run_options
 from options.config import Config
 from options.schema import check, list_of, whole_number
 from system.devices import gpus
@@ -90,7 +90,7 @@ def check_members(config: Config, directory: SeriesDirectory, members: Sequence[
         run = RunDirectory(member.run.checkpoint_dir)
         if should_resume(member, run) and (run.folder / "options.json").is_file():
             values = {name: value for name, value in member.values().items() if value is not None}
-            adopted(member.values(), values, run.folder / "options.json")
+            with_run_options(member.values(), values, run.folder / "options.json")
             check_fold(member, layout)
 
 

@@ -135,7 +135,7 @@ def carry_lists(source: Path, out: Path, aligned: set[str], subjects: dict[str, 
     for path in (*sorted(source.glob("list_attr_*_t*.txt")), source / "images_val.list", source / "images_test.list",
                  source / "images.list"):
         if path.is_file():
-            lists[path.name] = _carry_list(path, aligned, names.another())
+            lists[path.name] = _carry_list(path, aligned, names.for_another_list())
     for name, (lines, left_out) in lists.items():
         write_text(out / name, lines)
         if left_out:

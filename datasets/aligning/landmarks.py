@@ -76,7 +76,7 @@ class Landmarks:
                                 "the paths below the source directory into the list")
 
     def _key(self, name: str) -> str | None:
-        return self._names.another().find(name)  # a new look-up each time: :meth:`check_names` finds shared lines
+        return self._names.for_another_list().find(name)  # a new look-up: :meth:`check_names` finds shared lines
 
 
 # ------------------------------------------------------------------------------------------- checking points

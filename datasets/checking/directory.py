@@ -8,7 +8,7 @@ from datasets.checking.findings import Findings, inspect_classes, inspect_lists,
 from datasets.checking.looks import inspect_pictures, scan_images
 from datasets.checking.overview import contact_sheet, table
 from datasets.files import check_output, is_drawn
-from datasets.layout import arranged
+from datasets.layout import build_layout
 from datasets.lists import Lists, image_directory, read_lists
 from utils import UserError, check_picture_name, save_picture
 
@@ -33,7 +33,7 @@ def check_directory(root: Path, expressions: Sequence[str] | None = None, neutra
     if not lists.test:
         findings.notes.append("there is no test list: only --folds can train on these images")
     inspect_lists(lists, names, neutral, findings)
-    layout = arranged(lists, names, names, neutral)
+    layout = build_layout(lists, names, names, neutral)
     print(table(layout), end="\n\n")
     inspect_classes(layout, findings)
     inspect_subjects(layout, lists, findings)

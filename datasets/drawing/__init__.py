@@ -1,1 +1,1 @@
-"""The built-in faces: persons, scenes and expressions as numbers, and how they are drawn."""
+"""The built-in faces: the parameters of persons, scenes and expressions, and the drawing of them."""

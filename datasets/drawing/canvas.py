@@ -4,8 +4,6 @@ The canvas is ``SUPERSAMPLING`` times as large as the picture and is averaged do
 the light falls on the finished drawing as on an ellipsoid. Shapes are arrays of points (K, 2).
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np
@@ -21,17 +19,17 @@ WARM_SHADOWS = (0.80, 1.0, 1.12)
 class Canvas:
     """A supersampled picture that is drawn on in face units, through the pose."""
 
-    def __init__(self, size: int, pose: Pose, person: Person, place: Scene) -> None:
-        self.size, self.pose, self.place = size, pose, place
+    def __init__(self, size: int, pose: Pose, person: Person, scene: Scene) -> None:
+        self.size, self.pose, self.scene = size, pose, scene
         self.side = size * SUPERSAMPLING
         self._axes = np.array([person.width, person.chin * 0.9])
-        self.image = _background(place, size).resize((self.side, self.side), Image.Resampling.BILINEAR)
-        self._pencil = ImageDraw.Draw(self.image, "RGBA")
+        self.image = _background(scene, size).resize((self.side, self.side), Image.Resampling.BILINEAR)
+        self._image_draw = ImageDraw.Draw(self.image, "RGBA")
         self._silhouette = Image.new("L", self.image.size)
-        self._cutter = ImageDraw.Draw(self._silhouette)
+        self._silhouette_draw = ImageDraw.Draw(self._silhouette)
 
     def pixels(self, points: np.ndarray, side: int) -> list[float]:
-        """Points (K, 2) in face units → x, y, x, y, … in pixels of a square picture of ``side``."""
+        """Convert points (K, 2) in face units to x, y, x, y, … in pixels of a square picture of ``side``."""
         pose = self.pose
         x, y = points[:, 0], points[:, 1]
         radius = (x / self._axes[0]) ** 2 + ((y - SKULL_Y) / self._axes[1]) ** 2
@@ -42,28 +40,28 @@ class Canvas:
         return (placed * (side / 2)).ravel().tolist()
 
     def fill(self, points: np.ndarray, color: Color, opacity: float = 1.0, *, outline: bool = False) -> None:
-        """Fill a polygon; ``outline`` marks it as a part of the person's silhouette."""
+        """Fill a polygon; with ``outline`` it becomes a part of the person's silhouette."""
         corners = self.pixels(points, self.side)
-        self._pencil.polygon(corners, fill=_ink(color, opacity))
+        self._image_draw.polygon(corners, fill=_rgba(color, opacity))
         if outline:
-            self._cutter.polygon(corners, fill=255)
+            self._silhouette_draw.polygon(corners, fill=255)
 
     def stroke(self, points: np.ndarray, width: float | np.ndarray, color: Color, opacity: float = 1.0) -> None:
-        """A line of the given width (one number, or one per point)."""
+        """Draw a line of the given width (one number, or one per point)."""
         self.fill(ribbon(points, width), color, opacity)
 
     def shade(self, shapes: list[tuple[np.ndarray, float]], color: Color, blur: float) -> None:
-        """Soft shapes (polygon, opacity) in one color, blurred by ``blur`` face units."""
+        """Draw soft shapes (polygon, opacity) in one color, blurred by ``blur`` face units."""
         mask = Image.new("L", (self.size, self.size))
-        pencil = ImageDraw.Draw(mask)
+        mask_draw = ImageDraw.Draw(mask)
         for points, opacity in shapes:
-            pencil.polygon(self.pixels(points, self.size), fill=int(255 * opacity))
+            mask_draw.polygon(self.pixels(points, self.size), fill=int(255 * opacity))
         mask = mask.filter(ImageFilter.GaussianBlur(blur * self.size / 2))
-        self.image.paste(_ink(color)[:3], mask=mask.resize(self.image.size, Image.Resampling.BILINEAR))
+        self.image.paste(_rgba(color)[:3], mask=mask.resize(self.image.size, Image.Resampling.BILINEAR))
 
     def finish(self) -> Image.Image:
-        """The picture at its size, lit."""
-        place = self.place
+        """Return the picture at its final size, with the scene's light on the person."""
+        scene = self.scene
         drawn = np.asarray(self.image.reduce(SUPERSAMPLING), dtype=np.float32)
         person = np.asarray(self._silhouette.reduce(SUPERSAMPLING), dtype=np.float32)[..., None] / 255
         grid = (np.arange(self.size, dtype=np.float32) + 0.5) * (2 / self.size) - 1
@@ -72,17 +70,17 @@ class Canvas:
         radius = np.sqrt(x ** 2 + y ** 2)
         bend = np.minimum(1, 0.92 / np.maximum(radius, 1e-6))
         x, y = x * bend, y * bend
-        facing = x * place.light[0] + y * place.light[1] + np.sqrt(1 - x ** 2 - y ** 2) * place.light[2]
-        light = 1.05 - place.contrast * (1 - np.clip(facing, 0, 1))
+        facing = x * scene.light[0] + y * scene.light[1] + np.sqrt(1 - x ** 2 - y ** 2) * scene.light[2]
+        light = 1.05 - scene.contrast * (1 - np.clip(facing, 0, 1))
         light = light[..., None] ** np.array(WARM_SHADOWS, dtype=np.float32)
-        lit = drawn * (1 + person * (light - 1)) * np.asarray(place.light_color, dtype=np.float32)
+        lit = drawn * (1 + person * (light - 1)) * np.asarray(scene.light_color, dtype=np.float32)
         return Image.fromarray(np.clip(lit + 0.5, 0, 255).astype(np.uint8))
 
 
 # ------------------------------------------------------------------------------------------------ geometry
 
 def curve(*points: tuple[float, float], closed: bool = False) -> np.ndarray:
-    """A smooth curve (Catmull-Rom, 6 pieces from point to point) through the given points: (K, 2)."""
+    """Return a smooth curve (K, 2) through the points: a Catmull-Rom spline of 6 pieces from point to point."""
     p = np.asarray(points, dtype=float)
     p = np.concatenate([p[-1:], p, p[:2]]) if closed else np.concatenate([p[:1], p, p[-1:]])
     segments = np.stack([p[:-3], p[1:-2], p[2:-1], p[3:]], axis=1)
@@ -98,12 +96,12 @@ _CIRCLE = np.stack([np.cos(_TURN), np.sin(_TURN)], axis=1)
 
 
 def ellipse(x: float, y: float, rx: float, ry: float) -> np.ndarray:
-    """An ellipse as a polygon (28, 2)."""
+    """Return an ellipse as a polygon (28, 2)."""
     return _CIRCLE * (rx, ry) + (x, y)
 
 
 def ribbon(points: np.ndarray, width: float | np.ndarray) -> np.ndarray:
-    """The outline of a line with a width (one number, or one per point)."""
+    """Return the outline of a line with a width (one number, or one per point)."""
     along = np.empty_like(points)
     along[1:-1] = points[2:] - points[:-2]
     along[0], along[-1] = points[1] - points[0], points[-1] - points[-2]
@@ -113,40 +111,40 @@ def ribbon(points: np.ndarray, width: float | np.ndarray) -> np.ndarray:
 
 
 def tapered(points: np.ndarray, width: float, start: float = 0.0, end: float = 0.0) -> np.ndarray:
-    """Widths of a line that is ``width`` wide in its middle and a share of it at its start and its end."""
+    """Return widths (K,) of a line: ``width`` in its middle, and ``start`` and ``end`` times that at its ends."""
     t = np.linspace(0, 1, len(points))
-    end_share = np.where(t < 0.5, start, end)
-    return width * (end_share + (1 - end_share) * np.sin(np.pi * t))
+    end_width = np.where(t < 0.5, start, end)
+    return width * (end_width + (1 - end_width) * np.sin(np.pi * t))
 
 
-def between(inner: np.ndarray, outer: np.ndarray, share: float | np.ndarray) -> np.ndarray:
-    """Points a share of the way from one curve to another of the same length."""
-    return inner + (outer - inner) * np.reshape(share, (-1, 1))
+def between(inner: np.ndarray, outer: np.ndarray, weight: float | np.ndarray) -> np.ndarray:
+    """Return points between two curves of the same length: ``inner`` for the weight 0, ``outer`` for 1."""
+    return inner + (outer - inner) * np.reshape(weight, (-1, 1))
 
 
 def column(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Two vectors of coordinates as points (K, 2)."""
+    """Return two vectors of coordinates as points (K, 2)."""
     return np.stack([x, y], axis=1)
 
 
 def clamped(points: np.ndarray, x: np.ndarray, top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
-    """A shape held between two curves over increasing ``x``: an iris between lids, teeth between lips."""
+    """Return a shape limited by two curves over increasing ``x``, such as an iris by the lids."""
     return column(points[:, 0], np.clip(points[:, 1], np.interp(points[:, 0], x, top),
                                         np.interp(points[:, 0], x, bottom)))
 
 
-def _ink(color: Color, opacity: float = 1.0) -> tuple[int, int, int, int]:
+def _rgba(color: Color, opacity: float = 1.0) -> tuple[int, int, int, int]:
     r, g, b = color
     return int(r + 0.5), int(g + 0.5), int(b + 0.5), int(255 * opacity + 0.5)
 
 
-def _background(place: Scene, size: int) -> Image.Image:
+def _background(scene: Scene, size: int) -> Image.Image:
     grid = np.linspace(-1, 1, size, dtype=np.float32)
-    slope = grid[None, :] * np.cos(place.wall_angle) + grid[:, None] * np.sin(place.wall_angle)
-    share = np.clip(0.5 + 0.4 * slope, 0, 1)[..., None]
-    first, second = (np.asarray(color, dtype=np.float32) for color in place.wall)
-    wall = first + (second - first) * share
-    for x, y, radius, gain in place.spots:
+    slope = grid[None, :] * np.cos(scene.wall_angle) + grid[:, None] * np.sin(scene.wall_angle)
+    weight = np.clip(0.5 + 0.4 * slope, 0, 1)[..., None]
+    first, second = (np.asarray(color, dtype=np.float32) for color in scene.wall)
+    wall = first + (second - first) * weight
+    for x, y, radius, gain in scene.spots:
         distance = np.hypot(grid[None, :] - x, grid[:, None] - y)
         wall *= 1 + gain * np.clip((radius - distance) / 0.08 + 0.5, 0, 1)[..., None]
     return Image.fromarray(np.clip(wall, 0, 255).astype(np.uint8))

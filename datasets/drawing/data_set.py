@@ -5,8 +5,6 @@ Persons and scenes are functions of the seed and of their names in ``subjects.li
 session, every scene of a person holds all six expressions.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +26,10 @@ SCHEMA = {"drawing": whole_number(), "seed": whole_number(-LARGEST), "image_size
 
 
 def truth(subject: str, scene: str, expression: int | str, size: int, seed: int = 0) -> Image.Image:
-    """The true picture of a subject and scene of ``subjects.list`` with an expression (name or label).
+    """Draw the picture of a subject and scene of ``subjects.list`` with an expression (name or label).
 
-    RGB, ``size`` × ``size``; what :func:`make_dataset` wrote is this picture at the data set's size and seed, as a
-    JPEG. Raises UserError for an unknown expression and for a size outside 32 to 512.
+    It is RGB, ``size`` × ``size``. What :func:`make_dataset` wrote is this picture at the data set's size and seed, as
+    a JPEG. Raises UserError for an unknown expression and for a size outside 32 to 512.
     """
     return draw(derived_seed(seed, "person", subject), derived_seed(seed, "scene", subject, scene), expression, size)
 
@@ -40,30 +38,28 @@ def make_dataset(root: str | Path, *, image_size: int = 64, subjects_train: int 
                  scenes: int = 2, seed: int = 0) -> None:
     """Draw a data set into ``root`` (METHOD §6).
 
-    ``subjects_train + subjects_test`` persons, none in both splits, ``scenes`` scenes of each, six pictures of every
-    scene. The same arguments write the same bytes. The lists are written last: a directory without them holds an
-    unfinished drawing, and a new call starts over. Raises UserError for sizes out of range and for a directory that
-    holds something else. """
+    It has ``subjects_train + subjects_test`` persons, none in both splits, ``scenes`` scenes of each, and six pictures
+    of every scene. The same arguments write the same bytes. The lists are written last: a directory without them holds
+    an unfinished drawing, which a new call replaces. Raises UserError if the image size is out of range or ``root``
+    holds anything else.
+    """
     root = Path(root)
     description = {"drawing": DRAWING, "seed": seed, "image_size": image_size, "subjects_train": subjects_train,
                    "subjects_test": subjects_test, "scenes": scenes, "expressions": list(EXPRESSIONS)}
     faces.check_size(image_size)
-    for name in ("subjects_train", "subjects_test", "scenes"):
-        if description[name] < 1:
-            raise UserError(f"{name} {description[name]}: at least 1 is needed")
     if not root.is_file():
         check_output(root, "OUT", directory=True)
     _clear(root)
     write_json(root / DESCRIPTION, description)
     splits = _plan(root, subjects_train, subjects_test, scenes)
-    everything = [sample for samples in splits.values() for sample in samples]
-    for sample in progress(everything, "drawing faces", len(everything), "face"):
+    all_samples = [sample for samples in splits.values() for sample in samples]
+    for sample in progress(all_samples, "drawing faces", len(all_samples), "face"):
         save_picture(truth(sample.subject, sample.scene, sample.label, image_size, seed), sample.path)
     write_layout(root, EXPRESSIONS, splits)
 
 
 def describe(root: str | Path) -> dict[str, Any] | None:
-    """The description of a finished built-in data set (``seed``, ``image_size``, …), None for anything else."""
+    """Return the description of a finished built-in data set (``seed``, ``image_size``, …), None for anything else."""
     root = Path(root)
     return _description(root) if (root / LIST_NAMES["train"]).is_file() else None
 
@@ -77,7 +73,7 @@ def _description(root: Path) -> dict[str, Any] | None:
 
 
 def _clear(root: Path) -> None:
-    """Make room in ``root``: an own drawing loses its lists and pictures, anything else is left alone."""
+    """Remove the lists and pictures of an earlier drawing. Raises UserError if ``root`` holds anything else."""
     if root.exists() and not root.is_dir():
         raise UserError(f"{root}: is no directory; name a directory to draw into")
     if not root.is_dir() or not any(not entry.name.startswith(".") for entry in root.iterdir()):
@@ -93,13 +89,13 @@ def _clear(root: Path) -> None:
 
 
 def _plan(root: Path, subjects_train: int, subjects_test: int, scenes: int) -> dict[str, list[Sample]]:
-    """The samples of both splits, by subject, scene and expression."""
+    """Return the samples of both splits, by subject, scene and expression."""
     plan: dict[str, list[Sample]] = {}
     test = range(subjects_train, subjects_train + subjects_test)
     for split, numbers in (("train", range(subjects_train)), ("test", test)):
-        shots = [(f"p{number + 1:04d}", f"c{scene + 1}", label) for number in numbers for scene in range(scenes)
-                 for label in range(len(EXPRESSIONS))]
-        names = [f"{split}_{number:04d}.jpg" for number in range(1, len(shots) + 1)]
+        pictures = [(f"p{number + 1:04d}", f"c{scene + 1}", label) for number in numbers for scene in range(scenes)
+                    for label in range(len(EXPRESSIONS))]
+        names = [f"{split}_{number:04d}.jpg" for number in range(1, len(pictures) + 1)]
         plan[split] = [Sample(name, label, root / "data" / name, subject, scene)
-                       for name, (subject, scene, label) in zip(names, shots)]
+                       for name, (subject, scene, label) in zip(names, pictures)]
     return plan

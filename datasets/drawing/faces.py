@@ -1,10 +1,8 @@
-"""What a drawn face is made of: a person, a scene, an expression. Numbers only; ``portrait`` draws them.
+"""The parameters of a drawn face: a person, a scene and an expression, as numbers that ``portrait`` draws.
 
 Lengths are in face units: half the side of the picture is 1, x points right, y points down, the middle of the
 picture is (0, 0). Colors are RGB in [0, 255].
 """
-
-from __future__ import annotations
 
 from types import SimpleNamespace
 from typing import NamedTuple
@@ -31,7 +29,7 @@ WALLS = ((176, 198, 214), (214, 204, 188), (188, 204, 178), (206, 188, 204), (15
 LONG_HAIR = ("long", "wavy", "bob", "fringe", "bun", "ponytail", "curly")
 SHORT_HAIR = ("crop", "side part", "quiff", "spiky", "buzz", "receding", "bald", "curly short")
 
-# How a face departs from rest: lengths in face units, the others in parts of the person's own measure.
+# Parameters of expressions: lengths in face units, the others relative to the person's own measures.
 REST = {"eye_open": 1.0, "lower_lid": 0.0, "brow_raise": 0.0, "brow_furrow": 0.0, "brow_worry": 0.0,
         "mouth_width": 1.0, "mouth_shift": 0.0, "corner": 0.0, "open_up": 0.0, "open_down": 0.0, "roundness": 0.75,
         "sneer": 0.0, "lips": 1.0, "teeth": 0.0, "tongue": 0.0, "jaw_drop": 0.0, "cheeks": 0.0, "wrinkles": 0.0,
@@ -128,9 +126,10 @@ class Scene:
 
 
 def moment(person: Person, scene: Scene, expression: int | str) -> tuple[SimpleNamespace, Pose]:
-    """The one picture of a scene that shows an expression: the expression at its intensity, the pose of that moment.
+    """Return the parameters of an expression and the pose, as one picture of a scene shows them.
 
-    A function of the three alone, so that a picture can be drawn again. Raises UserError for an unknown expression.
+    Both are functions of the three arguments alone, so that a picture can be drawn again. Raises UserError for an
+    unknown expression.
     """
     name = EXPRESSIONS[expression] if expression in range(len(EXPRESSIONS)) else expression
     if name not in EXPRESSIONS:
@@ -145,14 +144,14 @@ def moment(person: Person, scene: Scene, expression: int | str) -> tuple[SimpleN
 
 
 def check_size(size: int) -> None:
-    """Raises UserError if faces are not drawn at this size, in pixels."""
+    """Check that faces can be drawn at this size, in pixels. Raises UserError if they cannot."""
     if not SIZES[0] <= size <= SIZES[1]:
         raise UserError(f"image size {size}: faces are drawn from {SIZES[0]} to {SIZES[1]} pixels")
 
 
-def mix(first: Color, second: Color, share: float) -> Color:
-    """A color a share of the way from one to another."""
-    return tuple(a + (b - a) * share for a, b in zip(first, second))
+def mix(first: Color, second: Color, weight: float) -> Color:
+    """Return the mixture of two colors: ``first`` for the weight 0, ``second`` for 1."""
+    return tuple(a + (b - a) * weight for a, b in zip(first, second))
 
 
 def _rng(seed: int, *stream: int | str) -> np.random.Generator:
@@ -160,6 +159,6 @@ def _rng(seed: int, *stream: int | str) -> np.random.Generator:
 
 
 def _varied(rng: np.random.Generator, color: Color, spread: float) -> Color:
-    """A color made lighter or darker, and a fifth of that in each channel."""
+    """Return a color with a random change of its lightness, and a fifth of that in each channel."""
     gain = (1 + rng.normal(0, spread)) * (1 + rng.normal(0, spread / 5, 3))
     return tuple(np.clip(np.asarray(color) * gain, 8, 252).tolist())

@@ -1,7 +1,5 @@
 """Draws the hair of one face, behind and in front of the head."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from datasets.drawing.canvas import SKULL_Y, Canvas, between, column, curve, ellipse, tapered
@@ -22,7 +20,7 @@ class Hair:
         self.covers_ears = self.style in self.FALLS
 
     def back(self) -> None:
-        """What lies behind head and neck."""
+        """Draw what lies behind head and neck."""
         person, canvas, style = self.person, self.canvas, self.style
         wide = person.width + person.volume
         if style in ("long", "wavy", "fringe", "bob"):
@@ -48,7 +46,7 @@ class Hair:
             canvas.fill(tail * (side, 1), self.dark, outline=True)
 
     def outer(self) -> np.ndarray:
-        """The outer edge of the hair on the head, from the left ear over the top to the right ear (61, 2)."""
+        """Return the outer edge of the hair on the head, from the left ear over the top to the right ear (61, 2)."""
         person, style = self.person, self.style
         turn = np.linspace(np.pi + 0.10, -0.10, STEPS)
         c, s = np.cos(turn), np.sin(turn)
@@ -65,7 +63,7 @@ class Hair:
         return column(wide * c, SKULL_Y - (person.forehead + top) * s)
 
     def hairline(self) -> np.ndarray:
-        """The inner edge of the hair on the head, point by point opposite ``outer`` (61, 2)."""
+        """Return the inner edge of the hair on the head, point by point opposite ``outer`` (61, 2)."""
         a, style, side = self.person.width, self.style, self.person.side
         shapes = {  # from the left ear to the middle, or to the right ear
             "round": ((-0.975, 0.02), (-0.92, -0.20), (-0.76, -0.40), (-0.40, -0.51), (0, -0.53)),
@@ -89,7 +87,7 @@ class Hair:
         return column(np.interp(at, t, line[:, 0]), np.interp(at, t, line[:, 1]))
 
     def front(self) -> None:
-        """What lies on the head: cap, strands, and locks beside the face."""
+        """Draw what lies on the head: cap, strands, and locks beside the face."""
         person, canvas, style = self.person, self.canvas, self.style
         if style == "bald":
             return
@@ -105,14 +103,14 @@ class Hair:
                 strand = between(inner[root:root + 1], crown[None], np.linspace(0.04, 0.94, 7))
                 canvas.stroke(strand, tapered(strand, 0.013), self.dark, 0.5)
         elif style != "buzz":
-            for share in (0.35, 0.62):
-                strand = between(inner, outer, share + 0.10 * np.sin(np.linspace(0, 9, STEPS)))[10:51]
+            for weight in (0.35, 0.62):
+                strand = between(inner, outer, weight + 0.10 * np.sin(np.linspace(0, 9, STEPS)))[10:51]
                 canvas.stroke(strand, tapered(strand, 0.012), self.dark, 0.45)
             shine = between(inner, outer, 0.75)[16:46] if person.side > 0 else between(inner, outer, 0.75)[14:40]
             canvas.stroke(shine, tapered(shine, 0.040), self.light, 0.75)
 
     def locks(self, color: Color) -> None:
-        """Hair that falls in front of the ears, on both sides."""
+        """Draw the hair that falls in front of the ears, on both sides."""
         person = self.person
         fall = min(self.FALLS[self.style], 1.2) - 0.04
         y = np.linspace(SKULL_Y, fall, 40)

@@ -1,6 +1,4 @@
-"""Draws one face: ``draw(identity, scene, expression, size)``, from back to front, with Pillow."""
-
-from __future__ import annotations
+"""Draws one face: ``draw(person, scene, expression, size)``, from back to front, with Pillow."""
 
 from functools import cached_property
 from types import SimpleNamespace
@@ -23,9 +21,9 @@ TEETH: Color = (250, 248, 242)
 
 
 def draw(person_seed: int, scene_seed: int, expression: int | str, size: int) -> Image.Image:
-    """The picture of this person in this scene with an expression, a name or a label: RGB, ``size`` × ``size`` pixels.
+    """Draw a person in a scene with an expression (name or label), as RGB of ``size`` × ``size`` pixels.
 
-    The same arguments give the same pixels; at another size, the same picture. Raises UserError for an unknown
+    The same arguments give the same pixels, and another size shows the same picture. Raises UserError for an unknown
     expression and for a size outside 32 to 512.
     """
     faces.check_size(size)
@@ -39,15 +37,15 @@ def draw(person_seed: int, scene_seed: int, expression: int | str, size: int) ->
 class Portrait:
     """One face on one canvas, part by part."""
 
-    def __init__(self, canvas: Canvas, person: Person, place: Scene, shown: SimpleNamespace) -> None:
-        self.canvas, self.person, self.place, self.shown = canvas, person, place, shown
+    def __init__(self, canvas: Canvas, person: Person, scene: Scene, shown: SimpleNamespace) -> None:
+        self.canvas, self.person, self.scene, self.shown = canvas, person, scene, shown
         self.shadow = mix(person.skin, (96, 34, 30), 0.34)
         self.line = mix(person.skin, (60, 22, 20), 0.62)
         self.light_hair = mix(person.hair, (255, 236, 200), 0.20)
         self.dark_hair = mix(person.hair, (12, 8, 10), 0.35)
 
     def draw(self) -> None:
-        """All parts, from back to front."""
+        """Draw all parts, from back to front."""
         hair = Hair(self.canvas, self.person, self.dark_hair, self.light_hair)
         hair.back()
         self.neck_and_clothes()
@@ -67,7 +65,7 @@ class Portrait:
     # ------------------------------------------------------------------------------------- head and body
 
     def head_outline(self, grow: float = 0.0) -> np.ndarray:
-        """The outline of the head with the jaw as far down as the expression takes it."""
+        """Return the outline of the head, with the jaw as far down as the expression takes it."""
         person = self.person
         turn = np.linspace(0, np.pi, 33)
         c, s = np.cos(turn), np.sin(turn)
@@ -80,8 +78,8 @@ class Portrait:
         return np.concatenate([skull, column(x, SKULL_Y + chin * s ** power)])
 
     def neck_and_clothes(self) -> None:
-        """Neck with the shadow of the chin, shoulders and a collar."""
-        canvas, person, clothes = self.canvas, self.person, self.place.clothes
+        """Draw the neck with the shadow of the chin, the shoulders and a collar."""
+        canvas, person, clothes = self.canvas, self.person, self.scene.clothes
         dark = mix(clothes, (20, 20, 30), 0.3)
         neck = NECK + 0.35 * (person.width - 0.5) + (0.02 if person.beard != "none" else 0)
         canvas.fill(curve((-neck, 0.3), (-neck, 0.80), (-neck - 0.12, 0.96), (-0.3, 1.5), (0.3, 1.5),
@@ -91,21 +89,21 @@ class Portrait:
         chin = outline[len(outline) // 2:]
         canvas.fill(column(np.clip(chin[:, 0], -neck, neck), np.minimum(chin[:, 1] + 0.085, 1.0)), self.shadow, 0.75)
         shoulders = curve((-1.6, 1.35), (-1.15, 1.02), (-0.72, 0.92), (-neck - 0.10, 0.87), (-neck - 0.005, 0.82))
-        low = {"round": 0.99, "v-neck": 1.12, "shirt": 1.10}[self.place.collar]
-        if self.place.collar == "round":
+        low = {"round": 0.99, "v-neck": 1.12, "shirt": 1.10}[self.scene.collar]
+        if self.scene.collar == "round":
             opening = curve((-neck, 0.84), (-neck * 0.65, low - 0.04), (0, low), (neck * 0.65, low - 0.04),
                             (neck, 0.84))
         else:
             opening = np.array([(-neck, 0.82), (0, low), (neck, 0.82)])
         canvas.fill(np.concatenate([shoulders, opening, shoulders[::-1] * (-1, 1)]), clothes, outline=True)
         canvas.stroke(opening, 0.045, dark)
-        if self.place.collar == "shirt":
+        if self.scene.collar == "shirt":
             for side in (-1, 1):
                 flap = np.array([(neck - 0.01, 0.79), (neck + 0.13, 0.88), (neck * 0.75, 1.06), (0.0, low)])
                 canvas.fill(flap * (side, 1), mix(clothes, (255, 255, 255), 0.25), outline=True)
 
     def ears(self) -> None:
-        """Both ears, half behind the head."""
+        """Draw both ears, half behind the head."""
         person = self.person
         for side in (-1, 1):
             x, ry = side * (person.width + 0.015), 0.115 * person.ear
@@ -115,7 +113,7 @@ class Portrait:
                 self.canvas.fill(ellipse(x + side * 0.012, ry + 0.015, 0.022, 0.022), (240, 214, 130))
 
     def head(self) -> None:
-        """Skin, blush, soft shadows, freckles and the lines that an expression makes."""
+        """Draw skin, blush, soft shadows, freckles and the lines that an expression makes."""
         canvas, person, shown = self.canvas, self.person, self.shown
         canvas.fill(self.head_outline(), person.skin, outline=True)
         cheek_y = 0.20 - 0.03 * shown.cheeks
@@ -137,7 +135,7 @@ class Portrait:
         self.lines()
 
     def lines(self) -> None:
-        """Folds from nose to mouth, crow's feet, wrinkles of the nose and between the brows, forehead lines."""
+        """Draw folds from nose to mouth, crow's feet, wrinkles of the nose and between the brows, forehead lines."""
         person, shown = self.person, self.shown
         fold = max(shown.folds, 0.45 * (person.age - 0.3))
         raised = min(0.4, max(4 * shown.brow_raise, 0.5 * (person.age - 0.55)))
@@ -158,14 +156,14 @@ class Portrait:
             self.wrinkle(curve((-0.2, y + 0.012), (0, y - 0.008), (0.2, y + 0.012)), 0.012, raised)
 
     def wrinkle(self, line: np.ndarray, width: float, depth: float) -> None:
-        """A line in the skin, left out where it is too faint to see."""
+        """Draw a line in the skin, unless it is too faint to see."""
         if depth > 0.04:
             self.canvas.stroke(line, tapered(line, width), self.line, depth)
 
     # ------------------------------------------------------------------------------------------- the eyes
 
     def eye(self, side: int) -> None:
-        """One eye: white, iris, pupil, highlight and lids; a line where the lids meet."""
+        """Draw one eye: white, iris, pupil, highlight and lids, and a line where the lids meet."""
         canvas, person, shown = self.canvas, self.person, self.shown
         x = person.eye_gap + ALONG * person.eye_width
         tilt = EYE_Y - person.eye_slant * ALONG * person.eye_width
@@ -189,7 +187,7 @@ class Portrait:
             canvas.stroke(bag, tapered(bag, 0.012), self.line, 0.6 * shown.lower_lid)
 
     def eyeball(self, side: int, x: np.ndarray, top: np.ndarray, bottom: np.ndarray) -> None:
-        """What is seen of an eyeball between the lids ``top`` and ``bottom`` over ``x``."""
+        """Draw what is seen of an eyeball between the lids ``top`` and ``bottom`` over ``x``."""
         canvas, iris = self.canvas, self.person.iris
         canvas.fill(np.concatenate([column(x, top), column(x, bottom)[::-1]]), (250, 248, 246))
         order = slice(None, None, side)
@@ -203,7 +201,7 @@ class Portrait:
         canvas.fill(shade, (90, 70, 80), 0.35)
 
     def brow(self, side: int) -> None:
-        """One brow."""
+        """Draw one brow."""
         person, shown = self.person, self.shown
         y = EYE_Y - person.brow_height - shown.brow_raise
         inner, outer = person.eye_gap - 0.125 - 0.15 * shown.brow_furrow, person.eye_gap + 0.155
@@ -215,7 +213,7 @@ class Portrait:
         self.canvas.stroke(line, tapered(line, person.brow_thickness * 1.9, 0.75, 0.15), person.brow, 0.95)
 
     def glasses(self) -> None:
-        """A frame around the eyes, with a bridge and temples to the ears."""
+        """Draw a frame around the eyes, with a bridge and temples to the ears."""
         person, canvas = self.person, self.canvas
         if person.glasses == "none":
             return
@@ -235,7 +233,7 @@ class Portrait:
     # -------------------------------------------------------------------------------------- nose and mouth
 
     def nose(self) -> None:
-        """Wings, nostrils and the shadow of one side; wrinkling pulls it up and broadens it."""
+        """Draw wings, nostrils and the shadow of one side; wrinkling pulls the nose up and broadens it."""
         canvas, person, shown = self.canvas, self.person, self.shown
         y = person.nose_y - 0.03 * shown.wrinkles
         w = person.nose_width * (1 + 0.15 * max(shown.wrinkles, shown.cheeks))
@@ -251,18 +249,18 @@ class Portrait:
 
     @cached_property
     def mouth_x(self) -> np.ndarray:
-        """Where the mouth's curves are, from corner to corner."""
+        """The x coordinates of the mouth's curves, from corner to corner."""
         return ALONG * self.person.mouth_width * self.shown.mouth_width
 
     @cached_property
     def mouth_line(self) -> np.ndarray:
-        """Where the closed mouth's lips would meet."""
+        """The line on which the closed mouth's lips would meet."""
         y = self.person.mouth_y + self.shown.mouth_shift - self.shown.corner * ALONG ** 2
         return column(self.mouth_x, y)
 
     @cached_property
     def _curl(self) -> np.ndarray:
-        """How far one half of the upper lip is pulled up."""
+        """The height by which one half of the upper lip is pulled up."""
         return self.shown.sneer * np.exp(-np.square((ALONG - 0.40 * self.person.side) / 0.46)) * DOME ** 0.5
 
     @cached_property
@@ -288,7 +286,7 @@ class Portrait:
         return self.lower_inner + column(0 * ALONG, self.person.lower_lip * self.shown.lips * DOME ** 0.65)
 
     def mouth(self) -> None:
-        """Inside, tongue, teeth, then lips and the line between them."""
+        """Draw inside, tongue, teeth, then lips and the line between them."""
         canvas, person, shown = self.canvas, self.person, self.shown
         dark = mix(person.lip, (60, 14, 22), 0.75)
         lips = np.concatenate([self.upper_outer, self.lower_outer[::-1]])
@@ -313,7 +311,7 @@ class Portrait:
             canvas.fill(ellipse(*self.mouth_line[side], 0.013, 0.013), dark, 0.8)
 
     def beard(self) -> None:
-        """Beard and mustache, around the mouth as it is."""
+        """Draw beard and mustache, around the mouth in its present shape."""
         canvas, style = self.canvas, self.person.beard
         color = mix(self.person.brow, self.person.hair, 0.5)
         if style == "stubble":
@@ -330,11 +328,11 @@ class Portrait:
 
     @cached_property
     def lip_middle(self) -> float:
-        """Half-way from the nose to the upper lip, where a mustache grows."""
+        """The height between the nose and the upper lip, where a mustache grows."""
         return float(self.person.nose_y + 0.05 + self.upper_outer[12, 1]) / 2
 
     def full_beard(self, grow: float) -> np.ndarray:
-        """The outline of a full beard: along the jaw from ear to ear, and back under the nose."""
+        """Return the outline of a full beard: along the jaw from ear to ear, and back under the nose."""
         jaw = self.head_outline(grow)[33:]
         jaw = jaw[jaw[:, 1] > 0.02]
         jaw[:, 0] *= 1 - 0.045 * np.clip(1 - (jaw[:, 1] - 0.02) / 0.25, 0, 1)
@@ -344,7 +342,7 @@ class Portrait:
         return np.concatenate([jaw, half, half[::-1] * (-1, 1)])
 
     def goatee(self) -> np.ndarray:
-        """The outline of a goatee: from under the nose around the mouth to the chin."""
+        """Return the outline of a goatee: from under the nose around the mouth to the chin."""
         chin = float(self.head_outline()[:, 1].max())
         mouth, low, top = self.mouth_line[0, 1], float(self.lower_outer[12, 1]), self.lip_middle
         corner = self.mouth_x[-1] + 0.05
