@@ -92,7 +92,7 @@ def build_run(config: Config, layout: Layout, images: Images, device: torch.devi
                            config.recognizer.targets == "any")
     if config.perceptual.vgg_init == "imagenet" and not restoring:
         download_imagenet_weights(processes, config.recognizer_shape.backbone)
-    metadata = {**checkpoint_metadata(config, layout), "content": contents(layout, select_on, images=images)}
+    metadata = {**checkpoint_metadata(config, layout), "content": content_digests(layout, select_on, images=images)}
     images = images.on(device)
     context = TrainingContext(
         folder=Path(config.run.checkpoint_dir), seed=config.run.seed, layout=layout,
