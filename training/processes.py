@@ -33,7 +33,8 @@ def agreed_config(config: Config, restoring: bool, processes: Processes) -> Conf
         shared = sorted((name, repr(value)) for name, value in values.items() if name not in LOCAL_OPTIONS)
         processes.check_same({"options": fingerprint(shared)}, SAME_COMMAND)
     main_values = processes.run_on_main(lambda: values)
-    return Config.from_values({**main_values, **{name: values[name] for name in LOCAL_OPTIONS if values[name] is not None}})
+    local_values = {name: values[name] for name in LOCAL_OPTIONS if values[name] is not None}
+    return Config.from_values({**main_values, **local_values})
 
 
 def copy_to_machines(path: Path, processes: Processes, folder: Path, trained: bool = False) -> None:
