@@ -6,8 +6,6 @@
     python train.py --preset demo
 """
 
-from __future__ import annotations
-
 from importlib import import_module
 from typing import Sequence
 

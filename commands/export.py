@@ -70,7 +70,7 @@ def portable(config: Config) -> tuple[PortableRecognizer | PortableSwap, dict[st
         network, size = PortableRecognizer(trained.encoder, trained.recognizer.network), trained.image_size
     else:
         trained = load_gan(config)
-        network, size = PortableSwap(trained.swapper.used), trained.swapper.shape.image_size
+        network, size = PortableSwap(trained.swapper.inference_generator), trained.swapper.shape.image_size
     metadata = {"which": config.use.which, "expressions": trained.names, "image_size": size,
                 "preprocessing": PREPARATION.format(size)}
     return network, {**metadata, "alignment": trained.alignment} if trained.alignment else metadata

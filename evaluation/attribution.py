@@ -37,7 +37,7 @@ def heat_maps(network: RecognizerNetwork, encoder: Encoder, image: Tensor, expre
     network.eval()
     with torch.inference_mode(False), torch.enable_grad():
         image = image.clone()
-        layers = network.layers_to(explained_halvings(image.shape[-1]))
+        layers = network.layers_before_downsampling(explained_halvings(image.shape[-1]))
         with torch.no_grad():
             maps = network.features[:layers](image)
         maps = maps.detach().requires_grad_()

@@ -1,20 +1,19 @@
-"""How fast each part of a training is, and how near to what the machine can do.
+"""Measure the speed of each part of a training, also relative to the machine's peak.
 
     python experiments/benchmark.py --sizes demo
     python experiments/benchmark.py --sizes demo --imitate_reference
     python experiments/benchmark.py --sizes demo --compile --phases gan_step recognizer_step synthesis evaluation
     python experiments/benchmark.py --sizes paper --phases gan_step --batch_size 4
 
-Per phase: median and quartiles of the time, images/s, GFLOP per image (torch.utils.flop_counter), the share of the
-peak that large matrix products and convolutions of the same dtype reach at best between the runs (above 1 it is
-refused: the peak then saw worse moments than the phase), the process's peak memory (the GPU's on a GPU), and the
-bytes written to files. ``--imitate_reference`` does the GAN step and the round in the reference's way as well (see
-experiments/imitation.py), with the same networks, in float32: in turn with ours, so that a machine that is busier for
-a while is so for both, and in a process of its own, with the system's allocator as it is. ``--compile`` does each
-phase with compiled networks too, in turn as well; the time of its first run, in which they are compiled, has a
-column. """
+It prints for each phase: median and quartiles of the time, images/s, GFLOP per image (torch.utils.flop_counter), the
+FLOP/s as a part of the peak, the process's peak memory (the GPU's on a GPU), and the bytes written to files. The peak
+is the most that large matrix products and convolutions of the same dtype reach between the runs; a phase above it is
+an error, since the machine was then busier while the peak was measured.
 
-from __future__ import annotations
+``--imitate_reference`` also measures the GAN step and the round as the published code works (experiments/imitation.py),
+with the same networks in float32. Both take turns, so that other load on the machine affects both, and the imitation
+has a process of its own with the system's default allocator. ``--compile`` also measures each phase with compiled
+networks, in turns too; the time of the first run, which compiles them, has a column. """
 
 import argparse
 import multiprocessing
@@ -25,7 +24,7 @@ from dataclasses import asdict, dataclass
 from functools import cache, cached_property
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Callable, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -63,14 +62,14 @@ SIZES = {"paper": {"image_size": 256, "base_width": 64, "vgg_width": 64, "fc_wid
 PHASES = ("gan_step", "synthesis", "recognizer_step", "evaluation", "loading", "recognize", "round")
 IMITATED = ("gan_step", "round")
 COMPILED = ("gan_step", "synthesis", "recognizer_step", "evaluation")
-HALVES = ("_gan", "_recognizer")  # of a round
+HALVES = ("_gan", "_recognizer")  # the two parts of a round
 BLOCKS = 4
 EVALUATED = 64
 
 
 @dataclass(frozen=True)
 class Figures:
-    """What was measured of a phase; None where it does not apply."""
+    """The measured values of a phase; None where one does not apply."""
 
     phase: str
     images: int
@@ -86,7 +85,7 @@ class Figures:
 
 
 class Block(NamedTuple):
-    """Some runs of a phase: seconds of each, peak memory, bytes per run, and FLOP/s of the device's peak after them."""
+    """Consecutive runs of a phase: seconds of each, peak memory, bytes per run, and the device's peak FLOP/s."""
 
     seconds: list[float]
     peak_gib: float
@@ -95,7 +94,7 @@ class Block(NamedTuple):
 
 
 class Bench:
-    """The networks and images of one size on a device, and the phases as functions."""
+    """The networks and images of one size on a device, with a method for each phase."""
 
     def __init__(self, options: argparse.Namespace, folder: Path, compiled: bool = False) -> None:
         self.options, self.device, self.folder, self.compiled = options, torch.device(options.device), folder, compiled
@@ -112,7 +111,7 @@ class Bench:
             self.recognizer.compile()
         self.pair = self._pair(options.batch_size)
         self.vgg_pair = self._pair(options.vgg_batch_size)
-        self.many = self._pair(EVALUATED)
+        self.evaluated = self._pair(EVALUATED)
 
     @cached_property
     def imitated(self) -> SwapGAN:
@@ -145,12 +144,12 @@ class Bench:
         self.recognizer.step(Examples(self.vgg_pair.b, (image, real_features(self.gan.encoder, image))))
 
     def evaluation(self) -> None:
-        evaluate(self.recognizer, self.gan.encoder, [(self.many.image_a, self.many.b)], 6)
+        evaluate(self.recognizer, self.gan.encoder, [(self.evaluated.image_a, self.evaluated.b)], 6)
 
     # ------------------------------------------------------------------------------------------ with files
 
     def layout(self) -> Layout:
-        """Drawn faces of ``--persons`` persons, drawn once."""
+        """Return the lists of drawn faces of ``--persons`` persons; draw them at the first call."""
         root = self.folder / "faces"
         if not (root / "images.list").is_file():
             make_dataset(root, image_size=self.options.image_size, subjects_train=self.options.persons,
@@ -161,7 +160,7 @@ class Bench:
         Images(self.layout().train, self.options.image_size, cache="ram")
 
     def recognize(self) -> None:
-        """``--mode recognize`` on all training images, from their files to probabilities."""
+        """Recognize all training images like ``--mode recognize``, from their files to probabilities."""
         paths = [sample.path for sample in self.layout().train]
         cutter = Cutter(Preparation(self.options.image_size, None, None, 0.0))
         config = {"expressions": self.layout().expressions}
@@ -171,12 +170,12 @@ class Bench:
 
     @cache
     def images(self) -> list[Images]:
-        """Training and test images, decoded once, as in a training; the phase ``loading`` has their time."""
+        """Return training and test images, decoded once as in a training; the phase ``loading`` measures that."""
         layout = self.layout()
         return [Images(samples, self.options.image_size, "ram") for samples in (layout.train, layout.test)]
 
     def round_gan(self) -> None:
-        """The first half of a round: one GAN epoch."""
+        """Do the first half of a round: one GAN epoch."""
         options, layout, pinned = self.options, self.layout(), self.device.type == "cuda"
         images, _ = self.images()
         for step, batch in enumerate(load(images, gan_plan(layout.train, options.batch_size, 0, 0), 0, pinned)):
@@ -185,7 +184,7 @@ class Bench:
             self.gan.step(pair, utils.generator(0, step))
 
     def round_recognizer(self) -> None:
-        """The second half: one recognizer epoch with six synthesized batches after each real one, one evaluation."""
+        """Do the second half: a recognizer epoch with six synthesized batches after each real one, an evaluation."""
         options, layout, pinned = self.options, self.layout(), self.device.type == "cuda"
         images, test = self.images()
         pairs = training_pairs(layout, 0, 6)
@@ -205,7 +204,7 @@ class Bench:
     # ------------------------------------------------------------------------------------------- measuring
 
     def images_of(self, phase: str) -> int:
-        """How many images a phase works on; of a round, those of all its steps."""
+        """Return the number of images that a phase processes; for a round, those of all its steps."""
         if phase == "round":
             train, batch = len(self.layout().train), self.options.vgg_batch_size
             return train // self.options.batch_size * self.options.batch_size + train + -(-train // batch) * 6 * batch
@@ -213,8 +212,8 @@ class Bench:
             return len(self.layout().train)
         return {"gan_step": self.options.batch_size, "evaluation": EVALUATED}.get(phase, self.options.vgg_batch_size)
 
-    def first(self, phase: str) -> int:
-        """The first run, and its operations, 0 where the networks are compiled; a round takes no first run: 0."""
+    def first_run(self, phase: str) -> int:
+        """Run a phase once and return its operations; 0 for compiled networks, and for a round, which is not run."""
         if phase.endswith("round"):
             return 0
         if self.compiled:
@@ -229,107 +228,104 @@ class Bench:
         written, seconds = bytes_written(), []
         while not seconds or sum(seconds) < budget:
             synchronize(self.device)
-            begun = time.perf_counter()
+            began = time.perf_counter()
             getattr(self, phase)()
             synchronize(self.device)
-            seconds.append(time.perf_counter() - begun)
+            seconds.append(time.perf_counter() - began)
         return Block(seconds, peak_memory(self.device), (bytes_written() - written) // len(seconds),
                      peak_flops(self.device, self.amp or torch.float32, repeats=6))
 
 
-class Beside:
-    """The imitated phases of a :class:`Bench` in a process of its own, to be started before anything is computed."""
+class BenchProcess:
+    """A process that runs the imitated phases of a :class:`Bench`; to be started before anything is computed."""
 
     def __init__(self, options: argparse.Namespace, folder: Path) -> None:
-        self._pipe, theirs = multiprocessing.Pipe()
-        new = multiprocessing.get_context("spawn")  # a forked process cannot use CUDA
-        new.Process(target=_serve, args=(options, folder, theirs)).start()
-        theirs.close()  # an end of the process then ends the waiting for its answer
+        self._pipe, child_pipe = multiprocessing.Pipe()
+        context = multiprocessing.get_context("spawn")  # a forked process cannot use CUDA
+        context.Process(target=_serve, args=(options, folder, child_pipe)).start()
+        child_pipe.close()  # so that recv() fails when the child process ends
 
-    def first(self, phase: str) -> int:
-        """:meth:`Bench.first` there."""
-        return self._ask("first", phase)
+    def first_run(self, phase: str) -> int:
+        """Call :meth:`Bench.first_run` in the process."""
+        return self._call("first_run", phase)
 
     def block(self, phase: str, budget: float) -> Block:
-        """:meth:`Bench.block` there."""
-        return self._ask("block", phase, budget)
+        """Call :meth:`Bench.block` in the process."""
+        return self._call("block", phase, budget)
 
     def end(self) -> None:
-        """Let the process end."""
+        """End the process."""
         self._pipe.send(None)
 
-    def _ask(self, *what: str | float) -> Any:
-        self._pipe.send(what)
+    def _call(self, *method_and_arguments: str | float) -> Any:
+        self._pipe.send(method_and_arguments)
         return self._pipe.recv()
 
 
 def _serve(options: argparse.Namespace, folder: Path, pipe: Connection) -> None:
     bench = Bench(options, folder)
-    _ = bench.imitated, bench.imitated_recognizer  # made before anything is timed
-    for method, *settings in iter(pipe.recv, None):
-        pipe.send(getattr(bench, method)(*settings))
+    _ = bench.imitated, bench.imitated_recognizer  # built before anything is timed
+    for method, *arguments in iter(pipe.recv, None):
+        pipe.send(getattr(bench, method)(*arguments))
 
 
-def measure(phase: str, bench: Bench, beside: Beside | None, compiled: Bench | None) -> list[Figures]:
-    """Run a phase in blocks, in turn with those of the imitated or compiled one where there is one.
+def measure(phase: str, bench: Bench, imitation_bench: BenchProcess | None, compiled: Bench | None) -> list[Figures]:
+    """Run a phase in blocks, in turns with the imitated or compiled one if there is one; return their figures.
 
-    A round is done once, in halves: so both sides see the same neighbors on the machine.
+    A round is run once, in halves, so that both variants see the same other load on the machine.
     """
-    sides: dict[str, tuple[Bench | Beside, str]] = {phase: (bench, phase)}
-    if beside and phase in IMITATED:
-        sides = {f"imitated_{phase}": (beside, f"imitated_{phase}"), **sides}
+    variants: dict[str, tuple[Bench | BenchProcess, str]] = {phase: (bench, phase)}
+    if imitation_bench and phase in IMITATED:
+        variants = {f"imitated_{phase}": (imitation_bench, f"imitated_{phase}"), **variants}
     if compiled and phase in COMPILED:
-        sides[f"compiled_{phase}"] = compiled, phase
-    first, blocks = {name: timed(side.first, of) for name, (side, of) in sides.items()}, {name: [] for name in sides}
+        variants[f"compiled_{phase}"] = compiled, phase
+    first, blocks = {}, {name: [] for name in variants}
+    for name, (runner, method) in variants.items():
+        began = time.perf_counter()
+        first[name] = runner.first_run(method), time.perf_counter() - began
     for half in HALVES if phase == "round" else [""] * BLOCKS:
-        for name, (side, of) in sides.items():
-            blocks[name].append(side.block(of + half, 0 if half else bench.options.seconds / BLOCKS))
+        for name, (runner, method) in variants.items():
+            blocks[name].append(runner.block(method + half, 0 if half else bench.options.seconds / BLOCKS))
     if phase == "round":
-        blocks = {name: [whole(halves)] for name, halves in blocks.items()}
-    peak = max(block.peak for some in blocks.values() for block in some)
-    return [_figures(name, bench.images_of(phase), blocks[name], *first[name], peak) for name in sides]
+        blocks = {name: [join_halves(halves)] for name, halves in blocks.items()}
+    peak = max(block.peak for of_variant in blocks.values() for block in of_variant)
+    return [_figures(name, bench.images_of(phase), blocks[name], *first[name], peak) for name in variants]
 
 
-def whole(halves: list[Block]) -> Block:
-    """A round of its two halves."""
+def join_halves(halves: list[Block]) -> Block:
+    """Return the two halves of a round as one block."""
     return Block([sum(half.seconds[0] for half in halves)], max(half.peak_gib for half in halves),
                  sum(half.written for half in halves), max(half.peak for half in halves))
 
 
-def timed(action: Callable[[str], int], phase: str) -> tuple[int, float]:
-    """What it returns, and its seconds."""
-    begun = time.perf_counter()
-    return action(phase), time.perf_counter() - begun
-
-
 def _figures(phase: str, images: int, blocks: list[Block], flops: int, first_seconds: float, peak: float) -> Figures:
-    seconds = [each for block in blocks for each in block.seconds]
+    seconds = [run for block in blocks for run in block.seconds]
     median = float(np.median(seconds))
-    share = flops / median / peak if flops else None
-    if share and share > 1:
-        raise SystemExit(f"{phase}: {share:.2f} of the peak is a mistake; measure again, on a machine without other "
-                         "work")
+    peak_share = flops / median / peak if flops else None
+    if peak_share and peak_share > 1:
+        raise SystemExit(f"{phase}: {peak_share:.2f} of the peak is a mistake; measure again, on a machine without "
+                         "other work")
     return Figures(phase, images, 1e3 * median, tuple(1e3 * np.quantile(seconds, (0.25, 0.75))), images / median,
-                   flops / images / 1e9 if flops else None, share,
+                   flops / images / 1e9 if flops else None, peak_share,
                    max(block.peak_gib for block in blocks), blocks[-1].written, peak, first_seconds)
 
 
 def table(rows: list[Figures]) -> str:
-    """The figures as a Markdown table."""
+    """Return the figures as a Markdown table."""
     lines = ["| phase | images | first run s | ms (quartiles) | images/s | GFLOP/image | of the peak | peak GiB | "
              "bytes written |", "|---|---|---|---|---|---|---|---|---|"]
     for row in rows:
         gflop = "" if row.gflop_per_image is None else f"{row.gflop_per_image:.3g}"
-        share = "" if row.peak_share is None else f"{row.peak_share:.2f}"
+        peak_share = "" if row.peak_share is None else f"{row.peak_share:.2f}"
         low, high = row.quartiles
         lines.append(f"| {row.phase.replace('_', ' ')} | {row.images} | {row.first_seconds:.1f} | "
-                     f"{row.milliseconds:.0f} ({low:.0f}–{high:.0f}) | {row.images_per_second:.1f} | {gflop} | {share} | "
-                     f"{row.peak_gib:.2f} | {row.bytes_written:,} |")
+                     f"{row.milliseconds:.0f} ({low:.0f}–{high:.0f}) | {row.images_per_second:.1f} | {gflop} | "
+                     f"{peak_share} | {row.peak_gib:.2f} | {row.bytes_written:,} |")
     return "\n".join(lines)
 
 
-def parse(words: list[str] | None = None) -> argparse.Namespace:
-    """The options, with the sizes filled in."""
+def parse() -> argparse.Namespace:
+    """Return the options, with the values of ``--sizes`` filled in."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", choices=tuple(SIZES), default="demo", help="the paper's sizes, or the demo's")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda")
@@ -338,13 +334,13 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=10,
                         help=f"time for each phase, in {BLOCKS} blocks of one run at least")
     parser.add_argument("--persons", type=int, help="drawn persons of all that reads files (70; paper on a CPU: 2)")
-    parser.add_argument("--alpha5", action="store_true", help="with half-way images")
-    parser.add_argument("--imitate_reference", action="store_true", help="also the reference's way of working")
+    parser.add_argument("--alpha5", action="store_true", help="with interpolated images")
+    parser.add_argument("--imitate_reference", action="store_true", help="also as the published code works")
     parser.add_argument("--compile", action="store_true", help="also with compiled networks (--compile of train.py)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here as well")
     for name in SIZES["demo"]:
         parser.add_argument(f"--{name}", type=int, help="instead of that of --sizes")
-    options = parser.parse_args(words)
+    options = parser.parse_args()
     for name, value in SIZES[options.sizes].items():
         if getattr(options, name) is None:
             setattr(options, name, value)
@@ -354,10 +350,10 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
 
 
 def main() -> None:
-    """Measure, print the table, write the JSON file."""
+    """Measure the phases, print the table and write the JSON file."""
     options = parse()
     with tempfile.TemporaryDirectory() as folder:
-        beside = Beside(options, Path(folder)) if options.imitate_reference else None
+        imitation_bench = BenchProcess(options, Path(folder)) if options.imitate_reference else None
         keep_freed_memory()
         bench = Bench(options, Path(folder))
         compiled = Bench(options, Path(folder), compiled=True) if options.compile else None
@@ -368,19 +364,19 @@ def main() -> None:
         rows: list[Figures] = []
         try:
             for phase in options.phases:
-                rows += measure(phase, bench, beside, compiled)
+                rows += measure(phase, bench, imitation_bench, compiled)
                 print("\n".join(table(rows).splitlines()[2:]), file=sys.stderr)
         finally:
-            if beside:
-                beside.end()
+            if imitation_bench:
+                imitation_bench.end()
     peak = max(row.peak for row in rows)
     name = torch.cuda.get_device_name() if bench.device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
     settings: dict[str, Any] = {key: getattr(options, key) for key in ("sizes", "dtype", "persons", *SIZES["demo"])}
     print(f"{name}, torch {torch.__version__}, at best {peak / 1e9:.0f} GFLOP/s; {settings}\n\n{table(rows)}")
     for phase in IMITATED:
-        both = {row.phase: row.milliseconds for row in rows if row.phase.endswith(phase)}
-        if f"imitated_{phase}" in both:
-            print(f"\n{phase.replace('_', ' ')}: {both[f'imitated_{phase}'] / both[phase]:.1f} times faster than the "
+        times = {row.phase: row.milliseconds for row in rows if row.phase.endswith(phase)}
+        if f"imitated_{phase}" in times:
+            print(f"\n{phase.replace('_', ' ')}: {times[f'imitated_{phase}'] / times[phase]:.1f} times faster than the "
                   "reference's way")
     if options.json:
         utils.write_json(options.json, {"device": name, "torch": torch.__version__, "peak_flops": peak,

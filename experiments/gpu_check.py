@@ -1,14 +1,12 @@
-"""Everything that only a GPU can show, in one command of less than eight minutes.
+"""Check on a GPU, in less than eight minutes, everything that cannot be tested without one.
 
     python experiments/gpu_check.py
     python experiments/gpu_check.py --size tiny --device cpu --checks device fidelity training
 
-It prints one Markdown table for the README, and writes it to ``--output``: whether losses and swaps are those of the
-CPU, one epoch of each phase in float32, bf16 and fp16, exact resume, compiled networks, speed and memory at the paper's
-size with and without the reference's way, and two GPUs. What could not be tried stands there as "not tested".
+It prints a Markdown table and writes it to ``--output``: whether losses and swaps equal those of the CPU, one epoch of
+each phase in float32, bf16 and fp16, exact resume, compiled networks, speed and memory at the paper's size, also of the
+published code's way of working, and two GPUs. Checks that are not possible are listed as "not tested".
 """
-
-from __future__ import annotations
 
 import argparse
 import csv
@@ -41,7 +39,7 @@ MINUTES = 8.0
 WIDTHS = {"tiny": {"image_size": 32, "base_width": 4, "vgg_width": 4, "fc_width": 16, "batch_size": 4,
                    "vgg_batch_size": 8},
           "paper": {"image_size": 64, "base_width": 32, "vgg_width": 32, "fc_width": 512, "batch_size": 8,
-                    "vgg_batch_size": 12}}  # of the short trainings; the benchmark has the paper's own
+                    "vgg_batch_size": 12}}  # of the short trainings; the benchmark uses the paper's
 AMPS = {"float32": "off", "bf16": "bf16", "fp16": "fp16"}
 AIMS = {"gan_step": "≥ 25 % of the peak", "recognizer_step": "≥ 35 % of the peak", "evaluation": "≥ 2,000 images/s"}
 
@@ -55,15 +53,15 @@ class Row(NamedTuple):
 
 
 class NotTested(Exception):
-    """Why a check could not be made."""
+    """The reason why a check is not possible."""
 
 
 class Failed(Exception):
-    """What a command said that failed."""
+    """The error of a command that failed."""
 
 
 class Checks:
-    """The checks on one device; each yields the rows of its part of the table."""
+    """The checks on one device; each yields its rows of the table."""
 
     def __init__(self, size: str, device: torch.device, folder: Path) -> None:
         self.size, self.device, self.folder = size, device, folder
@@ -71,27 +69,27 @@ class Checks:
         self.gpu = "-1" if device.type == "cpu" else str(device.index or 0)
 
     def device_row(self) -> Iterator[Row]:
-        """What the table is about."""
+        """Describe the device and the versions."""
         versions = f"torch {torch.__version__}, Python {sys.version.split()[0]}"
         if self.device.type == "cpu":
             yield Row("device", "CPU", f"{torch.get_num_threads()} threads, {versions}")
             return
-        known = torch.cuda.get_device_properties(self.device)
-        yield Row("device", known.name, f"{known.total_memory / 2 ** 30:.0f} GiB, capability "
-                  f"{known.major}.{known.minor}, CUDA {torch.version.cuda}, {versions}")
+        properties = torch.cuda.get_device_properties(self.device)
+        yield Row("device", properties.name, f"{properties.total_memory / 2 ** 30:.0f} GiB, capability "
+                  f"{properties.major}.{properties.minor}, CUDA {torch.version.cuda}, {versions}")
 
     def fidelity(self) -> Iterator[Row]:
-        """The same step on the CPU and on the device, without TF32."""
+        """Compare the same step on the CPU and on the device, without TF32."""
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-        here, there = one_step(torch.device("cpu")), one_step(self.device)
+        on_cpu, on_device = one_step(torch.device("cpu")), one_step(self.device)
         torch.backends.cudnn.allow_tf32 = True
-        worst = max(here, key=lambda name: difference(here[name], there[name]))
-        gap = difference(here[worst], there[worst])
-        yield Row("losses and swaps of a step equal the CPU's", verdict(gap < 1e-3),
-                  f"largest difference {gap:.1e}, {worst}")
+        differences = {name: difference(on_cpu[name], on_device[name]) for name in on_cpu}
+        name = max(differences, key=differences.get)
+        yield Row("losses and swaps of a step equal the CPU's", verdict(differences[name] < 1e-3),
+                  f"largest difference {differences[name]:.1e}, {name}")
 
     def training(self) -> Iterator[Row]:
-        """One epoch of each phase in each precision."""
+        """Train one epoch of each phase in each precision."""
         for name, amp in AMPS.items():
             if name == "fp16" and self.device.type == "cpu":
                 yield Row(f"training in {name}", "not tested", "needs a GPU")
@@ -105,46 +103,46 @@ class Checks:
                       ", ".join(f"{phase} {speed:.0f} images/s" for phase, speed in speeds.items()))
 
     def resume(self) -> Iterator[Row]:
-        """A run that is stopped and resumed against one that is not."""
+        """Compare a run that is stopped and resumed with one that is not."""
         whole, stopped = self.folder / "whole", self.folder / "stopped"
-        more = ["--epochs", "2", "--deterministic", "--log_every", "1"]
-        self.train(whole, *more)
-        process = subprocess.Popen([*self.command(stopped), *more], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True,
+        flags = ["--epochs", "2", "--deterministic", "--log_every", "1"]
+        self.train(whole, *flags)
+        process = subprocess.Popen([*self.command(stopped), *flags], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True,
                                    stderr=subprocess.DEVNULL)
         for line in process.stdout:
             if "gan epoch 1 " in line:
                 process.send_signal(signal.SIGTERM)
         if process.wait() != 128 + signal.SIGTERM:
-            raise Failed(f"the run did not stop as asked (status {process.returncode})")
+            raise Failed(f"the run did not stop at the signal (status {process.returncode})")
         self.train(stopped, "--restore", new=False)
         ours, theirs = (torch.load(run / "model" / "Dec_iter_temp.pth", weights_only=True) for run in (whole, stopped))
-        gap = max(float((ours[key] - theirs[key]).abs().max()) for key in ours)
-        yield Row("resumed run ends like an undisturbed one", verdict(gap == 0),
-                  "bit for bit" if gap == 0 else f"weights differ by up to {gap:.1e}")
+        largest = max(float((ours[key] - theirs[key]).abs().max()) for key in ours)
+        yield Row("resumed run ends like an undisturbed one", verdict(largest == 0),
+                  "bit for bit" if largest == 0 else f"weights differ by up to {largest:.1e}")
 
     def benchmark(self) -> Iterator[Row]:
-        """Speed at the paper's size, with and without the reference's way, and what it takes."""
+        """Measure speed and memory at the paper's size, also of the published code's way of working."""
         for dtype in ("float32", "bf16"):
-            more = ["--imitate_reference"] if dtype == "float32" else []
-            rows, peak = self.measured("--dtype", dtype, *more)
+            flags = ["--imitate_reference"] if dtype == "float32" else []
+            rows, peak = self.measured("--dtype", dtype, *flags)
             for phase in ("gan_step", "recognizer_step", "evaluation"):
                 yield speed_row(phase, dtype, rows[phase], peak)
-            if more:
-                times = rows["imitated_gan_step"]["milliseconds"] / rows["gan_step"]["milliseconds"]
-                yield Row("GAN step against the reference's way, float32", f"{times:.1f} times faster", "aim: 4 times")
+            if flags:
+                factor = rows["imitated_gan_step"]["milliseconds"] / rows["gan_step"]["milliseconds"]
+                yield Row("GAN step against the reference's way, float32", f"{factor:.1f} times faster", "aim: 4 times")
             yield Row(f"memory of a GAN step, {dtype}", f"{rows['gan_step']['peak_gib']:.1f} GiB", "aim: under 10 GiB")
 
     def compile(self) -> Iterator[Row]:
-        """The same with compiled networks."""
+        """Measure the speed of compiled networks."""
         if self.size == "tiny":
             raise NotTested("at the paper's size alone")
         rows, _ = self.measured("--dtype", "bf16", "--compile", "--phases", "gan_step")
-        times = rows["gan_step"]["milliseconds"] / rows["compiled_gan_step"]["milliseconds"]
-        yield Row("compiled GAN step, bf16", f"{times:.2f} times faster",
+        factor = rows["gan_step"]["milliseconds"] / rows["compiled_gan_step"]["milliseconds"]
+        yield Row("compiled GAN step, bf16", f"{factor:.2f} times faster",
                   f"{rows['compiled_gan_step']['first_seconds']:.0f} s of compiling")
 
     def two_gpus(self) -> Iterator[Row]:
-        """A run on two GPUs."""
+        """Train a run on two GPUs."""
         if self.device.type == "cpu" or torch.cuda.device_count() < 2:
             raise NotTested("there are no two GPUs")
         run = self.folder / "two"
@@ -153,55 +151,55 @@ class Checks:
         yield Row("training on two GPUs", "works",
                   ", ".join(f"{phase} {speed:.0f} images/s" for phase, speed in speeds.items()))
 
-    # ------------------------------------------------------------------------------------------------- how
+    # -------------------------------------------------------------------------------------------- commands
 
     def command(self, run: Path) -> list[str]:
-        """A short training of all phases on drawn faces."""
+        """Return the command of a short training of all phases on drawn faces."""
         faces = self.folder / "faces"
         if not faces.is_dir():
             make_dataset(faces, image_size=WIDTHS[self.size]["image_size"], subjects_test=2, scenes=1,
                          subjects_train=4 if self.size == "tiny" else 20)
-        words = [f"--{name}={value}" for name, value in WIDTHS[self.size].items()]
-        return [sys.executable, "train.py", "--data_dir", str(faces), "--checkpoint_dir", str(run), *words,
+        widths = [f"--{name}={value}" for name, value in WIDTHS[self.size].items()]
+        return [sys.executable, "train.py", "--data_dir", str(faces), "--checkpoint_dir", str(run), *widths,
                 "--vgg_init=none", "--perceptual_epochs=1", "--epochs=1", "--round_every=1", "--round_epochs=1",
                 "--force", "--gpu", self.gpu]
 
-    def train(self, run: Path, *more: str, new: bool = True) -> None:
-        """Do the short training, or go on with it."""
-        words = self.command(run) if new else \
+    def train(self, run: Path, *flags: str, new: bool = True) -> None:
+        """Run the short training from its start, or resume it."""
+        command = self.command(run) if new else \
             [sys.executable, "train.py", "--checkpoint_dir", str(run), "--force", "--gpu", self.gpu]
-        self.call([*words, *more])
+        self.call([*command, *flags])
 
-    def measured(self, *more: str) -> tuple[dict[str, dict[str, Any]], float]:
-        """The benchmark's rows by phase, and the peak in FLOP/s."""
+    def measured(self, *flags: str) -> tuple[dict[str, dict[str, Any]], float]:
+        """Run the benchmark, and return its rows by phase and the peak in FLOP/s."""
         json_file = self.folder / "benchmark.json"
         sizes = ["--sizes", "paper"] if self.size == "paper" else \
             ["--sizes", "demo", *(f"--{name}={value}" for name, value in WIDTHS["tiny"].items())]
-        phases = [] if "--phases" in more else ["--phases", "gan_step", "recognizer_step", "evaluation"]
+        phases = [] if "--phases" in flags else ["--phases", "gan_step", "recognizer_step", "evaluation"]
         seconds = "0" if self.size == "tiny" else "4"
         self.call([sys.executable, "experiments/benchmark.py", *sizes, *phases, "--seconds", seconds, "--device",
-                   self.device.type, "--json", str(json_file), *more])
-        found = json.loads(json_file.read_text())
-        return {row["phase"]: row for row in found["phases"]}, found["peak_flops"]
+                   self.device.type, "--json", str(json_file), *flags])
+        report = json.loads(json_file.read_text())
+        return {row["phase"]: row for row in report["phases"]}, report["peak_flops"]
 
-    def call(self, words: list[str]) -> None:
-        """Run a command within the time that is left. Raises NotTested if it takes longer, Failed if it fails."""
-        left = self.ends - time.monotonic()
-        if left < 10:
+    def call(self, command: list[str]) -> None:
+        """Run a command within the remaining time. Raises NotTested if it takes longer, Failed if it fails."""
+        remaining = self.ends - time.monotonic()
+        if remaining < 10:
             raise NotTested(f"the {MINUTES:g} minutes are over")
-        own = {} if self.device.type == "cuda" else {"CUDA_VISIBLE_DEVICES": ""}
+        environment = {**os.environ, **({} if self.device.type == "cuda" else {"CUDA_VISIBLE_DEVICES": ""})}
         try:
-            done = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True, timeout=left,
-                                  env={**os.environ, **own})
+            result = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=remaining,
+                                    env=environment)
         except subprocess.TimeoutExpired:
-            raise NotTested(f"took longer than the {left:.0f} s that were left") from None
-        if done.returncode:
-            lines = [line for line in done.stderr.splitlines() if line.strip()] or ["no output"]
-            raise Failed(f"{words[1]} ended with status {done.returncode}: {lines[-1][:200]}")
+            raise NotTested(f"took longer than the {remaining:.0f} s that were left") from None
+        if result.returncode:
+            lines = [line for line in result.stderr.splitlines() if line.strip()] or ["no output"]
+            raise Failed(f"{command[1]} ended with status {result.returncode}: {lines[-1][:200]}")
 
 
 def one_step(device: torch.device) -> dict[str, torch.Tensor]:
-    """Losses of one GAN and one recognizer step, and the swaps after it, which are to be the same on every device."""
+    """Return the losses of one GAN and one recognizer step by name, and the swaps after the step."""
     torch.manual_seed(0)
     gan = SwapGAN(GANShape(3, 64, 8), GANRecipe(G_max=1e9), Perceptual(VGG(3, 8, 16).features), device)
     network = VGG_fx(3, 8, 32, 8)
@@ -212,44 +210,41 @@ def one_step(device: torch.device) -> dict[str, torch.Tensor]:
     faces = (2 * torch.rand(2, 6, 3, 64, 64, generator=torch.Generator().manual_seed(0)) - 1).to(device)
     a = torch.arange(6, device=device) % 3
     pair = Pair(*(images.contiguous(memory_format=torch.channels_last) for images in faces), a, (a + 1) % 3)
-    found = {f"loss {name}": value for name, value in gan.step(pair, torch.Generator().manual_seed(0)).items()}
+    values = {f"loss {name}": value for name, value in gan.step(pair, torch.Generator().manual_seed(0)).items()}
     examples = Examples(a, (faces[0], real_features(gan.encoder, faces[0])))
-    found["loss of the recognizer"] = recognizer.step(examples)["loss"]
-    found["swap"] = gan.swap(pair)[0]
-    return {name: value.detach().float().cpu() for name, value in found.items()}
+    values["loss of the recognizer"] = recognizer.step(examples)["loss"]
+    values["swap"] = gan.swap(pair)[0]
+    return {name: value.detach().float().cpu() for name, value in values.items()}
 
 
-def difference(one: torch.Tensor, other: torch.Tensor) -> float:
-    """The largest difference, as a share of the largest value if that is above 1."""
-    return float((one - other).abs().max() / one.abs().max().clamp(min=1))
+def difference(a: torch.Tensor, b: torch.Tensor) -> float:
+    """Return the largest difference, divided by the largest value of ``a`` if that is above 1."""
+    return float((a - b).abs().max() / a.abs().max().clamp(min=1))
 
 
 def speed_row(phase: str, dtype: str, row: dict[str, Any], peak: float) -> Row:
-    """A phase of the benchmark."""
-    share = f", {100 * row['peak_share']:.0f} % of {peak / 1e12:.1f} TFLOP/s" if row["peak_share"] else ""
-    aim = f"; aim in bf16: {AIMS[phase]}"
+    """Return the row of a phase of the benchmark."""
+    peak_share = f", {100 * row['peak_share']:.0f} % of {peak / 1e12:.1f} TFLOP/s" if row["peak_share"] else ""
     return Row(f"{phase.replace('_', ' ')}, {dtype}", f"{row['milliseconds']:.1f} ms",
-               f"{row['images_per_second']:.0f} images/s{share}{aim}")
+               f"{row['images_per_second']:.0f} images/s{peak_share}; aim in bf16: {AIMS[phase]}")
 
 
-def verdict(fine: bool) -> str:
-    """``yes`` or ``NO``."""
-    return "yes" if fine else "NO"
+def verdict(passed: bool) -> str:
+    return "yes" if passed else "NO"
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file."""
     with open(path, newline="") as handle:
         return list(csv.DictReader(handle))
 
 
 def table(rows: list[Row]) -> str:
-    """The rows as a Markdown table."""
+    """Return the rows as a Markdown table."""
     return "\n".join(["| check | result | |", "|---|---|---|", *(f"| {' | '.join(row)} |" for row in rows)])
 
 
 def main() -> None:
-    """Make the checks and print the table."""
+    """Run the checks and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", choices=("paper", "tiny"), default="paper", help="tiny: to try this program itself")
     parser.add_argument("--device", default="cuda", help="cuda, cuda:1 or cpu")
@@ -273,7 +268,7 @@ def main() -> None:
                     print(f"| {' | '.join(row)} |", file=sys.stderr, flush=True)
             except NotTested as reason:
                 rows.append(Row(name.replace("_", " "), "not tested", str(reason)))
-            except (Failed, RuntimeError) as error:  # also torch's own, on a device that was never seen
+            except (Failed, RuntimeError) as error:  # also torch's own errors, on untested devices
                 rows.append(Row(name.replace("_", " "), "FAILED", " ".join(str(error).split())[:200]))
     utils.write_text(options.output, table(rows) + "\n")
     print(table(rows))

@@ -1,12 +1,10 @@
-"""The reference's way of working, imitated for the benchmark: the same networks, used as the published code uses them.
+"""The published code's way of working, imitated for the benchmark with the same networks.
 
-One pass per image group where this project batches them, ordinary memory format, layers written down as METHOD §1
-says them, discriminators that collect gradients in the generator's step, a Python loop over the samples of a swap,
-and rounds that write every synthesized image and feature to disk, read them back, and start new worker processes for
-every real batch (METHOD §7, rows 8 and 9). At the paper's width a GAN step takes as long as one of the published
-classes, within 10 % (experiments/README.md has the figures); at smaller widths nobody has compared them. """
-
-from __future__ import annotations
+It uses a pass for each image group where this project batches them, the ordinary memory format, layers in the plain
+form of METHOD §1, discriminators that collect gradients in the generator's step, a Python loop over the samples of a
+swap, and rounds that write every synthesized image and feature to disk, read them back, and start new worker processes
+for every real batch (METHOD §7, rows 8 and 9). At the paper's width a GAN step takes as long as one of the published
+classes, within 10 % (experiments/README.md); at smaller widths they were not compared. """
 
 import argparse
 import copy
@@ -74,67 +72,67 @@ class _PlainRecognition(VGG_fx):
 PLAIN = {kind.__base__: kind for kind in (_PlainNormalization, _PlainLabelledConv, _PlainEditConv, _PlainRecognition)}
 
 
-def _made_plain(network: nn.Module) -> None:
-    """Plain layers in the ordinary memory format, with the weights that they have."""
+def _make_plain(network: nn.Module) -> None:
+    """Replace a network's layers by plain ones in the ordinary memory format, with the same weights."""
     network.to(memory_format=torch.contiguous_format)
     for layer in network.modules():
         layer.__class__ = PLAIN.get(type(layer), type(layer))
 
 
 def imitated_gan(gan: SwapGAN, features: nn.Sequential) -> SwapGAN:
-    """The same networks with the same weights, of plain layers; ``features`` are those of its perceptual network."""
+    """Return a copy of a GAN with plain layers; ``features`` are those of its perceptual network."""
     gan = copy.deepcopy(gan)
     gan.perceptual = _PlainPerceptual(copy.deepcopy(features))
     adam = {"lr": gan.recipe.lr, "betas": (0.5, 0.999), "weight_decay": gan.recipe.weight_decay}
     gan.optimizer_g = torch.optim.Adam(gan.generator.parameters(), **adam)
     gan.optimizer_d = torch.optim.Adam(gan.discriminators.parameters(), **adam)
     for network in (gan.generator, gan.discriminators, gan.perceptual):
-        _made_plain(network)
+        _make_plain(network)
     return gan
 
 
 def imitated_recognizer(recognizer: Recognizer) -> Recognizer:
-    """The same network with the same weights, of plain layers."""
+    """Return a copy of a recognizer with plain layers."""
     recognizer, recipe = copy.deepcopy(recognizer), recognizer.recipe
-    _made_plain(recognizer.network)
+    _make_plain(recognizer.network)
     recognizer.optimizer = torch.optim.SGD(recognizer.network.parameters(), recipe.lr, recipe.momentum,
                                            weight_decay=recipe.weight_decay)
     return recognizer
 
 
 def gan_step(gan: SwapGAN, pair: Pair, random: torch.Generator) -> None:
-    """A step of the discriminators and of the generator, every image group in a pass of its own (without alpha5)."""
+    """Do a step of the discriminators and of the generator, with a pass for each image group (without alpha5)."""
     recipe, n = gan.recipe, gan.shape.num_classes
     image_a, image_b = pair.image_a.contiguous(), pair.image_b.contiguous()
     label_a, label_b = one_hot(pair.a, n), one_hot(pair.b, n)
     (code_a, skips_a), (code_b, skips_b) = gan.generator.encoder(image_a), gan.generator.encoder(image_b)
     code_c, code_d = swapped_one_by_one(code_a, code_b, pair, n)
-    both, nothing = gan.generator.label(torch.maximum(label_a, label_b)), gan.generator.label(0 * label_a)
+    swap_label, no_label = gan.generator.label(torch.maximum(label_a, label_b)), gan.generator.label(0 * label_a)
     c, d, a_rebuilt, b_rebuilt = (
-        (face + gan.generator.decoder(code, own, skips, label)).clamp(-1, 1)
-        for face, code, own, skips, label in ((image_a, code_c, code_a, skips_a, both),
-                                              (image_b, code_d, code_b, skips_b, both),
-                                              (image_a, code_a, code_a, skips_a, nothing),
-                                              (image_b, code_b, code_b, skips_b, nothing)))
+        (face + gan.generator.decoder(edited, code, skips, label)).clamp(-1, 1)
+        for face, edited, code, skips, label in ((image_a, code_c, code_a, skips_a, swap_label),
+                                                 (image_b, code_d, code_b, skips_b, swap_label),
+                                                 (image_a, code_a, code_a, skips_a, no_label),
+                                                 (image_b, code_b, code_b, skips_b, no_label)))
 
-    def judged(discriminator: torch.nn.Module, image: Tensor, label: Tensor, mean: float) -> Tensor:
+    def adversarial(discriminator: torch.nn.Module, image: Tensor, label: Tensor, mean: float) -> Tensor:
         logits = discriminator(image, label)
         return losses.soft_bce(logits, mean, recipe.std * torch.randn(len(logits), generator=random).to(logits.device))
 
-    parts = []
-    for discriminator in (gan.discriminators.d1, gan.discriminators.d2):
-        parts.append(judged(discriminator, image_a, label_a, 1) + judged(discriminator, image_b, label_b, 1)
-                     + judged(discriminator, c.detach(), label_b, 0) + judged(discriminator, d.detach(), label_a, 0))
+    discriminator_losses = [
+        adversarial(discriminator, image_a, label_a, 1) + adversarial(discriminator, image_b, label_b, 1)
+        + adversarial(discriminator, c.detach(), label_b, 0) + adversarial(discriminator, d.detach(), label_a, 0)
+        for discriminator in (gan.discriminators.d1, gan.discriminators.d2)]
     gan.optimizer_d.zero_grad()
-    (0.25 * (parts[0] + 0.5 * parts[1])).backward()
+    (0.25 * (discriminator_losses[0] + 0.5 * discriminator_losses[1])).backward()
     gan.optimizer_d.step()
 
-    total = sum(weight * (judged(discriminator, c, label_b, 1) + judged(discriminator, d, label_a, 1))
+    total = sum(weight * (adversarial(discriminator, c, label_b, 1) + adversarial(discriminator, d, label_a, 1))
                 for weight, discriminator in ((1.0, gan.discriminators.d1), (0.5, gan.discriminators.d2)))
-    for ours, wanted in ((d, image_a), (c, image_b)):
+    for swapped, target in ((d, image_a), (c, image_b)):
         total = total + recipe.lambda_vgg_loss * sum(
             weight * (x - y.detach()).abs().mean()
-            for weight, x, y in zip(gan.perceptual.weights, gan.perceptual(ours), gan.perceptual(wanted)))
+            for weight, x, y in zip(gan.perceptual.weights, gan.perceptual(swapped), gan.perceptual(target)))
     total = total + recipe.lambda_l1_loss * ((image_a + image_b) - (c + d)).abs().mean()
     total = total + recipe.lambda_l2_loss * (F.mse_loss(a_rebuilt, image_a) + F.mse_loss(b_rebuilt, image_b))
     for image in (c, d):
@@ -143,12 +141,12 @@ def gan_step(gan: SwapGAN, pair: Pair, random: torch.Generator) -> None:
     gan.optimizer_g.zero_grad()
     total.backward()
     gan.optimizer_g.step()
-    for value in (*parts, total):
-        value.item()
+    for loss in (*discriminator_losses, total):
+        loss.item()
 
 
 def swapped_one_by_one(code_a: Tensor, code_b: Tensor, pair: Pair, n: int) -> tuple[Tensor, Tensor]:
-    """The codes of C and D, sample by sample and block by block."""
+    """Return the codes of C and D, swapped sample by sample and block by block."""
     cuts, code_c, code_d = block_cuts(code_a.shape[1], n), code_a.clone(), code_b.clone()
     for i in range(len(code_a)):
         for e in (int(pair.a[i]), int(pair.b[i])):
@@ -158,7 +156,7 @@ def swapped_one_by_one(code_a: Tensor, code_b: Tensor, pair: Pair, n: int) -> tu
 
 
 class _Files(Dataset):
-    """Images decoded from their files whenever they are asked for: (3, S, S) uint8, label and position."""
+    """Images that are decoded at each access: (3, S, S) uint8, label and position."""
 
     def __init__(self, samples: list[Sample], image_size: int) -> None:
         self.samples, self.image_size = samples, image_size
@@ -171,7 +169,7 @@ class _Files(Dataset):
 
 
 class _Synthesized(Dataset):
-    """What a round has written: a JPEG and a feature file for each pair."""
+    """The files that a round has written: a JPEG and a feature file for each pair."""
 
     def __init__(self, folder: Path, labels: list[int], image_size: int) -> None:
         self.folder, self.labels, self.image_size = folder, labels, image_size
@@ -185,7 +183,7 @@ class _Synthesized(Dataset):
 
 
 def gan_epoch(gan: SwapGAN, layout: Layout, options: argparse.Namespace) -> None:
-    """One GAN epoch."""
+    """Train one GAN epoch."""
     device = gan.device
     files = _Files(layout.train, options.image_size)
     order = [position for batch in gan_plan(layout.train, options.batch_size, 0, 0)
@@ -199,20 +197,20 @@ def gan_epoch(gan: SwapGAN, layout: Layout, options: argparse.Namespace) -> None
 
 def recognizer_epoch(gan: SwapGAN, recognizer: Recognizer, layout: Layout, options: argparse.Namespace,
                      folder: Path) -> None:
-    """The refreshing of the synthesized set on disk, and one recognizer epoch with evaluations between."""
+    """Write the synthesized set to disk, and train one recognizer epoch with evaluations in between."""
     device, files = gan.device, _Files(layout.train, options.image_size)
     pairs = training_pairs(layout, 0, 6)
     write_synthesized(gan, files, pairs, layout.neutral, options, folder)
     labels = [layout.train[source].label for source in pairs[:, 0]]
     real = np.array([sample.label for sample in layout.train])
     plan = recognizer_plan(real, pairs, options.vgg_batch_size, 6, True, 0, 0)
-    further = [i for _ in range(2) for i in np.random.default_rng(0).permutation(len(pairs))]
-    made = iter(DataLoader(_Synthesized(folder, labels, options.image_size), options.vgg_batch_size,
-                           sampler=further, num_workers=WORKERS))
+    order = [i for _ in range(2) for i in np.random.default_rng(0).permutation(len(pairs))]
+    synthesized = iter(DataLoader(_Synthesized(folder, labels, options.image_size), options.vgg_batch_size,
+                                  sampler=order, num_workers=WORKERS))
     real = iter(real_plan(len(layout.train), options.vgg_batch_size, 0, "recognizer", 0))
     for step, batch in enumerate(plan):
         if (batch.second >= 0).all():
-            pixels, label, fx = next(made)
+            pixels, label, fx = next(synthesized)
             fx = fx.to(device)
         else:  # a new loader with new workers for every real batch
             pixels, label, _ = next(iter(DataLoader(torch.utils.data.Subset(files, next(real).first),
@@ -232,7 +230,7 @@ def recognizer_epoch(gan: SwapGAN, recognizer: Recognizer, layout: Layout, optio
 @torch.no_grad()
 def write_synthesized(gan: SwapGAN, files: _Files, pairs: np.ndarray, neutral: int, options: argparse.Namespace,
                       folder: Path) -> None:
-    """Every pair's image and feature file; of six decodings one is used."""
+    """Write every pair's image and feature file; of six decodings one is used."""
     folder.mkdir()
     decoder, n, count = gan.generator.decoder, gan.shape.num_classes, 0
     for source, target in two_by_two(files, pairs, options.batch_size, gan.device):
@@ -240,9 +238,9 @@ def write_synthesized(gan: SwapGAN, files: _Files, pairs: np.ndarray, neutral: i
         (code_a, skips_a), (code_b, skips_b) = gan.generator.encoder(source[0]), gan.generator.encoder(target[0])
         code_c, code_d = swapped_one_by_one(code_a, code_b, Pair(source[0], target[0], a, b), n)
         label = gan.generator.label(torch.maximum(one_hot(a, n), one_hot(b, n)))
-        for code, own, skips in ((code_c, code_a, skips_a), (code_a, code_a, skips_a), (code_b, code_b, skips_b),
-                                 ((code_a + code_c) / 2, code_a, skips_a), ((code_b + code_d) / 2, code_b, skips_b)):
-            decoder(code, own, skips, label)
+        for edited, code, skips in ((code_c, code_a, skips_a), (code_a, code_a, skips_a), (code_b, code_b, skips_b),
+                                    ((code_a + code_c) / 2, code_a, skips_a), ((code_b + code_d) / 2, code_b, skips_b)):
+            decoder(edited, code, skips, label)
         image = (target[0] + decoder(code_d, code_b, skips_b, label)).clamp(-1, 1)
         fx = torch.cat([code_d, code_b], 1)
         for picture, features in zip(image.cpu(), fx.cpu()):
@@ -253,7 +251,7 @@ def write_synthesized(gan: SwapGAN, files: _Files, pairs: np.ndarray, neutral: i
 
 def two_by_two(files: _Files, pairs: np.ndarray, batch_size: int, device: torch.device
                ) -> Iterator[tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]]:
-    """Sources and targets of the pairs in batches, each with images (N, 3, S, S) and labels (N,)."""
+    """Yield sources and targets of the pairs in batches, each with images (N, 3, S, S) and labels (N,)."""
     loaders = [DataLoader(files, batch_size, sampler=column.tolist(), num_workers=WORKERS // 2) for column in pairs.T]
-    for both in zip(*loaders):
-        yield tuple((to_float(pixels, device).contiguous(), label.to(device)) for pixels, label, _ in both)
+    for batch in zip(*loaders):
+        yield tuple((to_float(pixels, device).contiguous(), label.to(device)) for pixels, label, _ in batch)

@@ -1,12 +1,10 @@
-"""How level are the eyes after alignment? Detects the faces again in aligned images and prints their tilt.
+"""Measure how level the eyes are after alignment: detect the faces of aligned images again and print the eyes' tilt.
 
     python experiments/measure_alignment.py aligned/data --model yunet_n_640_640.onnx
 
-Two figures: by the project's own detector (which averages and refines YuNet's points, as the alignment did), and by
-one plain YuNet pass at 400 px (independent of the alignment's refinement, but noisier on small faces).
+It prints two figures: one by the project's detector (which averages and refines YuNet's points, as the alignment does),
+and one by one plain YuNet pass at 400 px (independent of that refinement, but noisier on small faces).
 """
-
-from __future__ import annotations
 
 import argparse
 import sys
@@ -24,7 +22,7 @@ PLAIN_SIDE = 400
 
 
 def start_worker(model: str) -> None:
-    """Give each process its two detectors."""
+    """Create the two detectors of a worker process."""
     global refined, plain
     import cv2
 
@@ -34,7 +32,7 @@ def start_worker(model: str) -> None:
 
 
 def tilts(path: Path) -> tuple[float, float]:
-    """The eyes' tilt in degrees by the refined and by the plain detection; NaN where no face is found."""
+    """Return the eyes' tilt in degrees by the refined and by the plain detection; NaN if no face is found."""
     photo = read_picture(path)
     faces = refined(photo)
     _, rows = plain.detect(numpy.array(photo.resize((PLAIN_SIDE, PLAIN_SIDE)))[:, :, ::-1].copy())
@@ -44,7 +42,7 @@ def tilts(path: Path) -> tuple[float, float]:
 
 
 def main() -> None:
-    """The command."""
+    """Measure all images and print both figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="aligned images")
     parser.add_argument("--model", required=True, help="YuNet's ONNX file")
@@ -52,11 +50,12 @@ def main() -> None:
     options = parser.parse_args()
     paths = sorted(path for path in options.folder.iterdir() if path.suffix.lower() in (".jpg", ".png"))
     with ProcessPoolExecutor(options.workers, initializer=start_worker, initargs=(options.model,)) as pool:
-        measured = numpy.array(list(pool.map(tilts, paths, chunksize=8)))
-    for name, values in zip(("refined detection", "one plain pass"), measured.T):
-        median, most, top = numpy.nanpercentile(values, [50, 95, 100])
+        degrees = numpy.array(list(pool.map(tilts, paths, chunksize=8)))
+    for name, values in zip(("refined detection", "one plain pass"), degrees.T):
+        median, percentile, largest = numpy.nanpercentile(values, [50, 95, 100])
         print(f"{name}: {(values <= 2).sum()} of {len(values)} within 2 degrees ({100 * (values <= 2).mean():.1f} %), "
-              f"median {median:.2f}, 95 % {most:.2f}, largest {top:.1f}, not found again {numpy.isnan(values).sum()}")
+              f"median {median:.2f}, 95 % {percentile:.2f}, largest {largest:.1f}, not found again "
+              f"{numpy.isnan(values).sum()}")
 
 
 if __name__ == "__main__":

@@ -1,20 +1,20 @@
-"""The paper's claim, tested: does joint training help recognition? Joint against real images alone, over several seeds.
+"""Test the paper's claim that joint training helps recognition, against real images alone, over several seeds.
 
-    python -m datasets.align ../shared/data/wild_longtail aligned --model ../shared/data/yunet/yunet_n_640_640.onnx --size 128
+    python -m datasets.align ../shared/data/wild_longtail aligned --size 128 \\
+        --model ../shared/data/yunet/yunet_n_640_640.onnx
     python experiments/measure_claim.py --data longtail --faces aligned --first_seed 30 --seeds 8 --jobs 2
     python experiments/measure_claim.py --data drawn --first_seed 30 --seeds 8 --jobs 2
     python experiments/measure_claim.py --data neutral --persons 5 10 --first_seed 30 --seeds 8 5 --jobs 2
 
-``drawn`` are ten drawn persons with all expressions; ``neutral`` the same and sixty more of whom only neutral faces are
-known (``--persons`` draws the curve over the number of those with expressions); ``wild`` and ``longtail`` photographs.
+``drawn`` are ten drawn persons with all expressions; ``neutral`` the same and sixty more persons with neutral faces
+only (``--persons`` draws the curve over the number of persons with all expressions); ``wild`` and ``longtail`` are
+photographs.
 
-Every seed has a perceptual network and a GAN of its own, and from there two recognizers with the same balancing,
-falling rate and number of images: of the joint one's batches one half is synthesized, in those of real images alone
-further real images take their places (``--gan_raw 0``). They are compared on test images that neither training nor
-the choice of the best state has seen: the mean of the paired differences with its 95 % interval, and a paired t test.
-What is finished is not done again. """
-
-from __future__ import annotations
+Every seed has a perceptual network, a GAN and two recognizers with the same balancing, learning rates and number of
+images: half of each batch of the joint one is synthesized, for which the other one has further real images
+(``--gan_raw 0``). They are compared on test images that were used neither for training nor for choosing the best
+state: the mean of the paired differences with its 95 % interval, and a paired t test. Finished runs of an earlier call
+are not repeated. """
 
 import argparse
 import csv
@@ -40,47 +40,47 @@ SMALL = ("--preset tuned --data_dir {faces} --image_size 64 --base_width 16 --vg
 DRAWN = SMALL + ("--lambda_adv_loss 0.15 --no_vgg_loss --lambda_l2_loss 60 --lambda_coarse_loss 0 --lambda_gray_loss 0 "
                  "--even_phases 0 --perceptual_epochs 60 ")
 PHOTOGRAPHS = SMALL + "-a anger disgust happiness sadness surprise neutral --perceptual_epochs 18 "
-SETTINGS = {"drawn": DRAWN, "neutral": DRAWN + "--select_on none ",  # of few persons, none is spared for the choice
+SETTINGS = {"drawn": DRAWN, "neutral": DRAWN + "--select_on none ",  # too few persons for a validation split
             "wild": PHOTOGRAPHS, "longtail": PHOTOGRAPHS}
-GAN_STEPS = {"drawn": 1200, "neutral": 1000, "wild": 1000, "longtail": 1200}  # an epoch's last part is left out
-IMAGES = {"drawn": 20000, "neutral": 20000, "wild": 16000, "longtail": 22000}  # that a recognizer sees
+GAN_STEPS = {"drawn": 1200, "neutral": 1000, "wild": 1000, "longtail": 1200}  # rounded to whole epochs
+IMAGES = {"drawn": 20000, "neutral": 20000, "wild": 16000, "longtail": 22000}  # in all steps of a recognizer
 SIDES = {"real": "--gan_raw 0", "joint": ""}
 NEUTRAL_ONLY = 60
 
 
-def run(words: list[str], folder: Path, threads: int) -> None:
-    """``python train.py`` on a run's directory, with its output beside that."""
-    train(["--checkpoint_dir", str(folder), *words], folder.with_name(folder.name + ".txt"), threads)
+def run(argv: list[str], folder: Path, threads: int) -> None:
+    """Run ``python train.py`` on a run's directory, with its output in a file beside the directory."""
+    train(["--checkpoint_dir", str(folder), *argv], folder.with_name(folder.name + ".txt"), threads)
 
 
 def accuracies(seed: int, persons: int, options: argparse.Namespace) -> dict[str, tuple[float, float]]:
-    """Accuracy and mean class accuracy in % on the test images, of every recognizer of a seed."""
+    """Return accuracy and mean class accuracy in percent on the test images, of every recognizer of a seed."""
     faces, name = faces_of(options, persons), f"{options.data}{persons or ''}_{seed}"
-    base, found = options.out / f"{name}_gan", {}
+    base, results = options.out / f"{name}_gan", {}
     count = len((faces / "images.list").read_text().splitlines())
-    trained = count if options.data == "neutral" else 0.9 * count
-    epochs = max(1, round(GAN_STEPS[options.data] * 16 / trained))
-    round_epochs = max(1, round(IMAGES[options.data] / (2 * trained)))
+    images = count if options.data == "neutral" else 0.9 * count  # without those of the validation split
+    epochs = max(1, round(GAN_STEPS[options.data] * 16 / images))
+    round_epochs = max(1, round(IMAGES[options.data] / (2 * images)))
     settings = [*SETTINGS[options.data].format(faces=faces).split(), "--seed", str(seed), "--epochs", str(epochs),
                 "--round_every", str(epochs)]
     if not (base / "finished").is_file():
         run([*settings, "--round_epochs", "0", "--overwrite"], base, options.threads)
         (base / "finished").touch()
-    for side, more in SIDES.items():
+    for side, flags in SIDES.items():
         folder = options.out / f"{name}_{side}"
-        result = folder / "test_result" / "confusion_matrix.json"
-        if not result.is_file():
+        matrix = folder / "test_result" / "confusion_matrix.json"
+        if not matrix.is_file():
             shutil.rmtree(folder, ignore_errors=True)
             shutil.copytree(base, folder)
-            run(["--restore", "--force", "--round_epochs", str(round_epochs), *more.split()], folder, options.threads)
-        figures = json.loads(result.read_text())
-        found[side] = figures["accuracy"], figures["mean_class_accuracy"]
-    return found
+            run(["--restore", "--force", "--round_epochs", str(round_epochs), *flags.split()], folder,
+                options.threads)
+        metrics = json.loads(matrix.read_text())
+        results[side] = metrics["accuracy"], metrics["mean_class_accuracy"]
+    return results
 
 
 def faces_of(options: argparse.Namespace, persons: int) -> Path:
-    """The data directory: photographs, or drawn persons of whom sixty more may have lost all but their neutral faces.
-    """
+    """Return the data directory of photographs or drawn persons."""
     if options.faces:
         return options.faces.resolve()
     if options.data in ("wild", "longtail"):
@@ -89,13 +89,13 @@ def faces_of(options: argparse.Namespace, persons: int) -> Path:
 
 
 def draw(options: argparse.Namespace, persons: int) -> None:
-    """Draw the faces of ``--data`` if they are absent."""
+    """Draw the faces of ``--data`` if they are absent; with ``neutral`` list only neutral ones of the last persons."""
     root = faces_of(options, persons)
     if options.data not in ("drawn", "neutral") or (root / "complete").is_file():
         return
     labelled = persons or 10
-    everyone = labelled + (NEUTRAL_ONLY if options.data == "neutral" else 0)
-    subprocess.run([sys.executable, "-m", "datasets.synthetic", str(root), "--subjects_train", str(everyone)],
+    total = labelled + (NEUTRAL_ONLY if options.data == "neutral" else 0)
+    subprocess.run([sys.executable, "-m", "datasets.synthetic", str(root), "--subjects_train", str(total)],
                    cwd=REPOSITORY, check=True, stdout=subprocess.DEVNULL)
     subject_of = dict(line.split()[:2] for line in (root / "subjects.list").read_text().splitlines())
     lines = (root / "images.list").read_text().splitlines(keepends=True)
@@ -104,23 +104,23 @@ def draw(options: argparse.Namespace, persons: int) -> None:
     (root / "complete").touch()
 
 
-def compared(found: list[dict[str, tuple[float, float]]], first_seed: int) -> tuple[numpy.ndarray, numpy.ndarray]:
-    """Print the table and the comparison of both sides.
+def compare(results: list[dict[str, tuple[float, float]]], first_seed: int) -> tuple[numpy.ndarray, numpy.ndarray]:
+    """Print the table of all seeds and the comparison of both sides.
 
-    Returns the mean class accuracies (seeds,) of real images alone and of joint training.
+    Return the mean class accuracies (seeds,) of real images alone and of joint training.
     """
     print("| seed | " + " | ".join(SIDES) + " |\n|---" + "|---" * len(SIDES) + "|")
-    for seed, sides in enumerate(found, first_seed):
+    for seed, sides in enumerate(results, first_seed):
         print(f"| {seed} | " + " | ".join(f"{acc:.1f} / {mean:.1f}" for acc, mean in sides.values()) + " |")
     for i, title in enumerate(("accuracy", "mean class accuracy")):
-        real, joint = (numpy.array([sides[side][i] for sides in found]) for side in SIDES)
+        real, joint = (numpy.array([sides[side][i] for sides in results]) for side in SIDES)
         print(f"\n{title}: joint {joint.mean():.1f} %, real alone {real.mean():.1f} %, difference "
-              f"{Paired.from_values(real, joint).as_text()} (paired t, {len(found)} seeds)")
+              f"{Paired.from_values(real, joint).as_text()} (paired t, {len(results)} seeds)")
     return real, joint
 
 
-def curve(sides: dict[int, tuple[numpy.ndarray, numpy.ndarray]], path: Path) -> None:
-    """``PATH.csv`` and ``PATH.png``: mean class accuracy over the number of persons with all expressions.
+def write_curve(sides: dict[int, tuple[numpy.ndarray, numpy.ndarray]], path: Path) -> None:
+    """Write the mean class accuracy over the number of persons with all expressions, as ``PATH.csv`` and ``PATH.png``.
 
     ``sides`` are, for each number of persons, the accuracies (seeds,) of real images alone and of joint training. A dot
     is a seed, a line goes through the means.
@@ -147,15 +147,15 @@ def curve(sides: dict[int, tuple[numpy.ndarray, numpy.ndarray]], path: Path) -> 
         pen.text((place, bottom + 20), str(persons), black, font, anchor="mm")
     pen.text(((left + right) / 2, bottom + 45), "persons with all expressions", black, font, anchor="mm")
     ends = [level(side.mean()) for side in list(sides.values())[-1]]
-    apart = max(0, 18 - abs(ends[1] - ends[0])) / 2 * (1 if ends[1] > ends[0] else -1)
+    spread = max(0, 18 - abs(ends[1] - ends[0])) / 2 * (1 if ends[1] > ends[0] else -1)  # the names do not overlap
     for i, (name, ink) in enumerate((("real alone", (130, 138, 145)), ("joint", (8, 69, 148)))):
-        aside = (-6, 6)[i]  # the two sides' dots stand beside each other
-        pen.line([(place + aside, level(both[i].mean())) for place, both in zip(places, sides.values())], ink, 3)
+        shift = (-6, 6)[i]  # the two sides' dots do not overlap
+        pen.line([(place + shift, level(both[i].mean())) for place, both in zip(places, sides.values())], ink, 3)
         for place, both in zip(places, sides.values()):
             for value in both[i]:
-                x, y = place + aside, level(value)
+                x, y = place + shift, level(value)
                 pen.ellipse((x - 4, y - 4, x + 4, y + 4), "white", ink, 2)
-        pen.text((right - 14, ends[i] + (-apart, apart)[i]), name, ink, font, anchor="lm")
+        pen.text((right - 14, ends[i] + (-spread, spread)[i]), name, ink, font, anchor="lm")
     picture.save(path.with_suffix(".png"))
 
 
@@ -181,13 +181,13 @@ def main() -> None:
     for persons, seeds in zip(options.persons, counts):
         draw(options, persons)
         with ThreadPoolExecutor(options.jobs) as pool:
-            found = list(pool.map(lambda seed: accuracies(seed, persons, options),
-                                  range(options.first_seed, options.first_seed + seeds)))
+            results = list(pool.map(lambda seed: accuracies(seed, persons, options),
+                                    range(options.first_seed, options.first_seed + seeds)))
         if persons:
             print(f"\n{persons} persons with all expressions\n")
-        sides[persons] = compared(found, options.first_seed)
+        sides[persons] = compare(results, options.first_seed)
     if len(sides) > 1:
-        curve(sides, options.out / "curve")
+        write_curve(sides, options.out / "curve")
         print(f"\nwrote {options.out / 'curve.csv'} and {options.out / 'curve.png'}")
 
 

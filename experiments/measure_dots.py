@@ -1,14 +1,12 @@
-"""How much of what the swaps change are dots, specks and color? A table, a row for each run.
+"""Measure dots, specks and color in the changes that swaps and reconstructions make, for each run.
 
     python experiments/measure_dots.py checkpoint/claim/wild_0_gan checkpoint/checkpoint_demo
 
-What the swaps and the reconstructions of the test images add to them, as power over frequency: what it has at a period
-of two pixels, across, down and both, over the median of the frequencies around. 1 is no grid; a row of the test images
-themselves says what real faces have. Specks are the share of the power at periods below three pixels, color that of
-what differs between the channels.
+The power spectrum of the change of the test images is compared at a period of two pixels, across, down and both, with
+the median of the neighboring frequencies: 1 means no grid of dots. A row of the test images themselves shows the values
+of real faces. Specks are the part of the power at periods below three pixels, color the part that differs between the
+channels.
 """
-
-from __future__ import annotations
 
 import argparse
 import sys
@@ -30,20 +28,21 @@ from commands.trained import subject_numbers  # noqa: E402
 
 
 def peaks(images: Tensor) -> list[float]:
-    """Power (across, down, both) at a period of two pixels in (N, 3, S, S), over the median of the frequencies
-    around.
+    """Return the power of images (N, 3, S, S) at a period of two pixels (across, down, both).
+
+    It is relative to the median of the neighboring frequencies.
     """
     power, half = torch.fft.fft2(images).abs().square().mean((0, 1)), images.shape[-1] // 2
-    around = [(i, j) for i in range(-2, 3) for j in range(-2, 3) if max(abs(i), abs(j)) == 2]
-    found = []
+    offsets = [(i, j) for i in range(-2, 3) for j in range(-2, 3) if max(abs(i), abs(j)) == 2]
+    relative = []
     for y, x in ((0, half), (half, 0), (half, half)):
-        beside = torch.stack([power[(y + i) % len(power), (x + j) % len(power)] for i, j in around])
-        found.append(float(power[y, x] / beside.median()))
-    return found
+        neighbors = torch.stack([power[(y + i) % len(power), (x + j) % len(power)] for i, j in offsets])
+        relative.append(float(power[y, x] / neighbors.median()))
+    return relative
 
 
 def specks(images: Tensor) -> float:
-    """The share in % of the power of (N, 3, S, S), without its mean, at periods below three pixels."""
+    """Return the percentage of the power of images (N, 3, S, S) without mean at periods below three pixels."""
     power = torch.fft.fft2(images).abs().square().mean((0, 1))
     power[0, 0] = 0
     frequency = torch.fft.fftfreq(len(power))
@@ -51,12 +50,12 @@ def specks(images: Tensor) -> float:
 
 
 def color(images: Tensor) -> float:
-    """The share in % of the power of (N, 3, S, S) that is not common to its channels."""
+    """Return the percentage of the power of images (N, 3, S, S) that differs between the channels."""
     return float(100 * (images - images.mean(1, keepdim=True)).square().mean() / images.square().mean())
 
 
-def measured(run: Path) -> dict[str, list[float]]:
-    """The figures of a run's test images, and of what its swaps and reconstructions add to them."""
+def measure(run: Path) -> dict[str, list[float]]:
+    """Return the figures of a run's test images, and of the changes by its swaps and reconstructions."""
     config = gan_config(run / "model")
     names, device = config["expressions"], torch.device("cpu")
     gan = load_swap_gan(run / "model", None, names, config["image_size"], device)
@@ -67,8 +66,8 @@ def measured(run: Path) -> dict[str, list[float]]:
         faces.append(face)
         swapped.append(edits.c - face)
         rebuilt.append(edits.a_rebuilt - face)
-    found = {"the images": torch.cat(faces), "swaps": torch.cat(swapped), "reconstructions": torch.cat(rebuilt)}
-    return {what: [*peaks(images), specks(images), color(images)] for what, images in found.items()}
+    changes = {"the images": torch.cat(faces), "swaps": torch.cat(swapped), "reconstructions": torch.cat(rebuilt)}
+    return {kind: [*peaks(images), specks(images), color(images)] for kind, images in changes.items()}
 
 
 def main() -> None:
@@ -78,8 +77,8 @@ def main() -> None:
     options = parser.parse_args()
     print("| run | | across | down | both | specks % | color % |\n|---|---|---|---|---|---|---|")
     for run in options.runs:
-        for what, found in measured(run).items():
-            print(f"| {run.name} | {what} | " + " | ".join(f"{value:.1f}" for value in found) + " |", flush=True)
+        for kind, figures in measure(run).items():
+            print(f"| {run.name} | {kind} | " + " | ".join(f"{value:.1f}" for value in figures) + " |", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,12 @@
-"""How often do synthesized training images show what their label says? A table by expression, for runs and epochs.
+"""Measure how often synthesized training images show the expression of their label, for runs and epochs.
 
     python experiments/measure_labels.py checkpoint/claim/drawn_?_gan --judge checkpoint/checkpoint_demo/judge.pth
-    python experiments/measure_labels.py checkpoint/claim/neutral_4_gan --judge checkpoint/checkpoint_demo/judge.pth --epochs 40 70
+    python experiments/measure_labels.py checkpoint/claim/neutral_4_gan --epochs 40 70 \\
+        --judge checkpoint/checkpoint_demo/judge.pth
 
 The judge is that of ``--mode evaluate`` of a run on other persons, here the demo's; its expressions and image side must
-be the runs'. Counted are swaps onto neutral faces, as a recognizer is taught by, whose source is not neutral itself.
+be the runs'. Swaps onto neutral faces, which the recognizer is trained on, are counted if their source is not neutral.
 """
-
-from __future__ import annotations
 
 import argparse
 import sys
@@ -35,7 +34,7 @@ BATCH = 64
 
 
 def labels_shown(run: Path, epoch: int | None, judge: ExpressionJudge, names: list[str]) -> numpy.ndarray:
-    """Counts (n, n), rows the labels of a run's synthesized training images, columns what the judge sees in them."""
+    """Return counts (n, n): rows are the labels of a run's synthesized training images, columns the judge's answers."""
     config = gan_config(run / "model")
     if config.get("expressions") != names:
         raise UserError(f"{run}: no run with the judge's expressions ({' '.join(names)}); name a run's directory")
@@ -60,16 +59,16 @@ def main() -> None:
     parser.add_argument("--judge", type=Path, required=True, metavar="FILE", help="a judge of other persons")
     parser.add_argument("--epochs", type=int, nargs="+", default=[None], metavar="N", help="GAN epochs (default: last)")
     options = parser.parse_args()
-    trained_on = load_checkpoint(options.judge)["config"]
-    judge, names = load_judge(options.judge, trained_on), trained_on["expressions"]
-    shown = [i for i, name in enumerate(names) if name != "neutral"]
-    print("| run | epoch | all | " + " | ".join(names[i] for i in shown) + " |\n|---" + "|---" * (2 + len(shown)) + "|")
+    config = load_checkpoint(options.judge)["config"]
+    judge, names = load_judge(options.judge, config), config["expressions"]
+    rows = [i for i, name in enumerate(names) if name != "neutral"]
+    print("| run | epoch | all | " + " | ".join(names[i] for i in rows) + " |\n|---" + "|---" * (2 + len(rows)) + "|")
     for run in options.runs:
         for epoch in options.epochs:
-            counts = labels_shown(run, epoch, judge, names)[shown]
-            right, of = counts[range(len(shown)), shown], counts.sum(1)
-            shares = [100 * right.sum() / of.sum(), *(100 * right / of)]
-            print(f"| {run.name} | {epoch or 'last'} | " + " | ".join(f"{share:.1f} %" for share in shares) + " |")
+            counts = labels_shown(run, epoch, judge, names)[rows]
+            correct, total = counts[range(len(rows)), rows], counts.sum(1)
+            rates = [100 * correct.sum() / total.sum(), *(100 * correct / total)]
+            print(f"| {run.name} | {epoch or 'last'} | " + " | ".join(f"{rate:.1f} %" for rate in rates) + " |")
 
 
 if __name__ == "__main__":

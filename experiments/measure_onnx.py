@@ -1,13 +1,11 @@
-"""The exported networks beside torch's: the largest difference, and the time of both on this CPU.
+"""Compare exported networks with torch's: the largest difference, and the time of both on this CPU.
 
     python experiments/measure_onnx.py --sizes demo
     python experiments/measure_onnx.py --sizes paper --which recognizer
 
-Networks with random weights, whose batch norm has seen the images: times do not depend on what was learned. Both sides
-take turns, so that a machine that is busier for a while is so for both. Needs onnx, onnxscript and onnxruntime.
+The networks have random weights, since times do not depend on the training; only batch norm has processed images. Both
+sides take turns, so that other load on the machine affects both. Needs onnx, onnxscript and onnxruntime.
 """
-
-from __future__ import annotations
 
 import argparse
 import sys
@@ -35,38 +33,38 @@ SIZES = {"paper": (256, 64, 64, 4096), "demo": (64, 16, 8, 256)}
 NAMES = 6
 
 
-def network_of(which: str, image_size: int, base_width: int, vgg_width: int, fc_width: int
-               ) -> PortableRecognizer | PortableSwap:
-    """A network of these sizes."""
+def build_network(kind: str, image_size: int, base_width: int, vgg_width: int, fc_width: int
+                  ) -> PortableRecognizer | PortableSwap:
+    """Return a network of a kind (recognizer or swap) and these sizes."""
     torch.manual_seed(0)
     generator = Generator(GANShape(NAMES, image_size, base_width))
-    if which == "swap":
+    if kind == "swap":
         return PortableSwap(generator)
     network = VGG_fx(NAMES, vgg_width, fc_width, base_width)
     faces = torch.rand(4, 3, image_size, image_size) * 2 - 1
     with torch.no_grad():
         for _ in range(20):
             network(faces, real_features(generator.encoder, faces))
-        network.new_fc.weight.mul_(50)  # answers that differ
+        network.new_fc.weight.mul_(50)  # so that the probabilities differ between images
     return PortableRecognizer(generator.encoder, network)
 
 
-def inputs_of(network: PortableRecognizer | PortableSwap, image_size: int, count: int) -> tuple[torch.Tensor, ...]:
-    """Random images, and expressions."""
+def random_inputs(network: PortableRecognizer | PortableSwap, image_size: int, count: int) -> tuple[torch.Tensor, ...]:
+    """Return ``count`` random images for each input of a network, and expressions for a swap."""
     face, target = torch.rand(2, count, 3, image_size, image_size) * 2 - 1
     expressions = torch.arange(count) % NAMES
     return (face,) if len(network.INPUTS) == 1 else (face, target, expressions, (expressions + 1) % NAMES)
 
 
 def seconds_of(run: Callable[[], object]) -> float:
-    """The time of one run."""
-    started = time.perf_counter()
+    """Return the seconds of one call."""
+    began = time.perf_counter()
     run()
-    return time.perf_counter() - started
+    return time.perf_counter() - began
 
 
 def main() -> None:
-    """The command."""
+    """Compare the networks and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", choices=tuple(SIZES), default="demo", help="the paper's sizes, or the demo's")
     parser.add_argument("--which", choices=("recognizer", "swap"), nargs="+", default=["recognizer", "swap"])
@@ -80,14 +78,14 @@ def main() -> None:
     side = SIZES[options.sizes][0]
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = torch.get_num_threads()
-    for which in options.which:
-        network = network_of(which, *SIZES[options.sizes])
+    for kind in options.which:
+        network = build_network(kind, *SIZES[options.sizes])
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "network.onnx"
             path.write_bytes(to_onnx(network, side).SerializeToString())
             session = onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
         for count in options.batches:
-            inputs = inputs_of(network, side, count)
+            inputs = random_inputs(network, side, count)
             arrays = {name: value.numpy() for name, value in zip(network.INPUTS, inputs)}
             inputs = tuple(value.contiguous(memory_format=torch.channels_last) if value.ndim == 4 else value
                            for value in inputs)
@@ -96,9 +94,9 @@ def main() -> None:
                 theirs = session.run(None, arrays)
                 ours = ours if isinstance(ours, tuple) else (ours,)
                 difference = max(float(abs(a.numpy() - b).max()) for a, b in zip(ours, theirs))
-                sides = (lambda: network(*inputs)), (lambda: session.run(None, arrays))
-                times = 1e3 * numpy.median([[seconds_of(side) for side in sides] for _ in range(options.repeats)], 0)
-            print(f"| {which} | {count} | {difference:.1e} | {times[0]:.1f} | {times[1]:.1f} |", flush=True)
+                runs = (lambda: network(*inputs)), (lambda: session.run(None, arrays))
+                times = 1e3 * numpy.median([[seconds_of(run) for run in runs] for _ in range(options.repeats)], 0)
+            print(f"| {kind} | {count} | {difference:.1e} | {times[0]:.1f} | {times[1]:.1f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,11 @@
-"""The table of GAN recipes in experiments/README.md: trains each on the demo's data and measures its swaps.
+"""Train each GAN recipe of the table in experiments/README.md on the demo's data, and measure its swaps.
 
     python experiments/measure_recipes.py --jobs 2
     python experiments/measure_recipes.py --jobs 2 --seed 1
 
 The recipes are flags of train.py on top of ``--preset demo``; every run of a seed has the same data, judge and
-perceptual network. No recognizer is trained. What is finished is not done again.
+perceptual network. No recognizer is trained. Finished runs of an earlier call are not repeated.
 """
-
-from __future__ import annotations
 
 import argparse
 import json
@@ -30,18 +28,18 @@ RECIPES = {
 
 
 def measure(name: str, options: argparse.Namespace) -> dict:
-    """Train and evaluate one recipe, or read what an earlier call has measured."""
+    """Return the measures of one recipe, which is trained and evaluated unless an earlier call has done so."""
     folder = options.out.resolve() / "".join(letter if letter.isalnum() else "_" for letter in name)
-    left = [folder / "synthesis.json", folder / "minutes.json"]
-    if all(path.is_file() for path in left):
-        return {key: value for path in left for key, value in json.loads(path.read_text()).items()}
+    results = [folder / "synthesis.json", folder / "minutes.json"]
+    if all(path.is_file() for path in results):
+        return {key: value for path in results for key, value in json.loads(path.read_text()).items()}
     folder.mkdir(parents=True, exist_ok=True)
     recipe, common = RECIPES[name].split(), ["--preset", "demo", "--checkpoint_dir", str(folder)]
     shared = ["--perceptual", str(options.out.resolve() / "perceptual.t7"), "--seed", str(options.seed)]
-    started = time.monotonic()
+    began = time.monotonic()
     train([*common, *shared, "--epochs", str(options.epochs), "--round_every", "1000", "--overwrite", *recipe],
           folder / "log.txt", options.threads)
-    minutes = (time.monotonic() - started) / 60
+    minutes = (time.monotonic() - began) / 60
     train([*common, "--mode", "evaluate", "--restore", "--judge", str(options.out.resolve() / "judge.pth")],
           folder / "log.txt", options.threads)
     (folder / "minutes.json").write_text(json.dumps({"minutes": minutes}))

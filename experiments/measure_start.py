@@ -1,11 +1,10 @@
-"""How much of the first codes' power differs between faces, with torch's biases and with zero ones?
+"""Measure how much of the power of an untrained encoder's codes differs between faces, with and without biases.
 
     python experiments/measure_start.py datasets/demo
 
-An encoder at its start (seed 0, base width 16) looks at the first 120 test images at 64 px.
+The encoder (seed 0, base width 16) encodes the first 120 test images at 64 px with torch's initial biases and with zero
+ones.
 """
-
-from __future__ import annotations
 
 import argparse
 import sys
@@ -28,14 +27,14 @@ IMAGES, SIDE, WIDTH = 120, 64, 16
 
 
 @torch.inference_mode()
-def differing(encoder: Encoder, faces: Tensor) -> float:
-    """The share in % of the power of the codes of faces (N, 3, S, S) that is not their mean's."""
+def differing_power(encoder: Encoder, faces: Tensor) -> float:
+    """Return the percentage of the power of the codes of faces (N, 3, S, S) that differs from their mean."""
     code, _ = encoder(faces)
     return float(100 * (code - code.mean(0)).square().mean() / code.square().mean())
 
 
 def main() -> None:
-    """Print both shares."""
+    """Print the percentage with both kinds of biases."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path, metavar="DIR", help="a data directory, like the demo's")
     options = parser.parse_args()
@@ -43,9 +42,9 @@ def main() -> None:
     faces = torch.cat([image for image, _ in images.evaluation_batches(IMAGES, torch.device("cpu"))])
     torch.manual_seed(0)
     encoder = Encoder(WIDTH)
-    print(f"torch's biases: {differing(encoder, faces):.1f} %")
+    print(f"torch's biases: {differing_power(encoder, faces):.1f} %")
     zero_biases(encoder)
-    print(f"zero biases: {differing(encoder, faces):.1f} %")
+    print(f"zero biases: {differing_power(encoder, faces):.1f} %")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,10 @@
-"""The table of start-up in experiments/README.md: seconds and memory up to the first GAN step, by ``--cache``.
+"""Measure seconds and memory up to the first GAN step, by ``--cache``: the table of start-up in experiments/README.md.
 
     python experiments/measure_startup.py --images 290000
 
-The images are hard links to a few drawn faces, each with a name and every six with a person of their own. The run with
-``disk`` is started twice: the second time it goes on, and finds what the first has made.
+The images are hard links with different names to a few drawn faces; six of them form a person. The run with ``disk`` is
+started twice: the second time it is resumed, and finds the file that the first has written.
 """
-
-from __future__ import annotations
 
 import argparse
 import json
@@ -30,20 +28,20 @@ import train
 from system.command import run_command
 from training.phases import GANPhase
 step = GANPhase.step
-def first(phase, batch):
+def first_step(phase, batch):
     step(phase, batch)
-    own = resource.getrusage(resource.RUSAGE_SELF)
-    print(json.dumps([time.time() - {started}, own.ru_utime + own.ru_stime, own.ru_maxrss]))
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    print(json.dumps([time.time() - {began}, usage.ru_utime + usage.ru_stime, usage.ru_maxrss]))
     sys.stdout.flush()
     os._exit(0)
-GANPhase.step = first
+GANPhase.step = first_step
 sys.argv = {argv!r}
 run_command(train.main)
 """
 
 
-def linked(out: Path, images: int, image_size: int) -> Path:
-    """A data directory of ``images`` links to drawn faces, every tenth for the test; made once."""
+def link_faces(out: Path, images: int, image_size: int) -> Path:
+    """Return a data directory of ``images`` links to drawn faces, every tenth person for the test; create it once."""
     faces = out / f"faces_{images}_{image_size}"
     if (faces / "images.list").is_file():
         return faces
@@ -64,32 +62,32 @@ def linked(out: Path, images: int, image_size: int) -> Path:
     return faces
 
 
-def measured(words: list[str]) -> list[float]:
+def measure(argv: list[str]) -> list[float]:
     """Return seconds, CPU seconds and peak memory in KiB of the main process up to the end of the first GAN step."""
-    program = PROGRAM.format(repository=str(REPOSITORY), started=time.time(), argv=["train.py", *words])
-    done = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(words)}: exit status {done.returncode}")
-    return json.loads(done.stdout.splitlines()[-1])
+    program = PROGRAM.format(repository=str(REPOSITORY), began=time.time(), argv=["train.py", *argv])
+    result = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
+    if result.returncode:
+        raise SystemExit(f"{' '.join(argv)}: exit status {result.returncode}")
+    return json.loads(result.stdout.splitlines()[-1])
 
 
 def main() -> None:
-    """The command line."""
+    """Measure every cache and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=290000, help="how many files")
     parser.add_argument("--image_size", type=int, default=64, help="their side, and that of the training")
     parser.add_argument("--cache", nargs="+", default=["none", "ram", "disk"], help="which to measure")
     parser.add_argument("--out", type=Path, default=Path("checkpoint/startup"), help="where links and runs go")
     options, more = parser.parse_known_args()
-    faces = linked(options.out.resolve(), options.images, options.image_size)
+    faces = link_faces(options.out.resolve(), options.images, options.image_size)
     print("| `--cache` | seconds | main process: CPU seconds | its GiB |\n" + 4 * "|---" + "|")
     for cache in options.cache:
         folder = options.out.resolve() / f"run_{cache}"
         run = ["--data_dir", str(faces), "--checkpoint_dir", str(folder), "--image_size", str(options.image_size),
                "--cache", cache, *TINY, *more]
-        for name, words in ((cache, ["--overwrite"]), *([("disk, found again", ["--restore"])] * (cache == "disk"))):
-            seconds, processor, own = measured([*run, *words])
-            print(f"| {name} | {seconds:.1f} | {processor:.1f} | {own / 2 ** 20:.2f} |", flush=True)
+        for name, flag in ((cache, "--overwrite"), *([("disk, found again", "--restore")] * (cache == "disk"))):
+            seconds, cpu_seconds, kibibytes = measure([*run, flag])
+            print(f"| {name} | {seconds:.1f} | {cpu_seconds:.1f} | {kibibytes / 2 ** 20:.2f} |", flush=True)
 
 
 if __name__ == "__main__":

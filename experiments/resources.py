@@ -1,14 +1,13 @@
-"""What a process has used so far: bytes written to files, and its peak memory."""
+"""The resources that a process has used so far: bytes written to files, and peak memory."""
 
-from __future__ import annotations
-
+import contextlib
 from pathlib import Path
 
 import torch
 
 
 def bytes_written() -> int:
-    """Bytes that this process and its finished children have handed over to files so far; 0 where nobody counts."""
+    """Return the bytes that this process and its finished children have written so far; 0 if the system counts none."""
     try:
         return int(dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())["wchar"])
     except OSError:
@@ -16,18 +15,16 @@ def bytes_written() -> int:
 
 
 def reset_peak_memory(device: torch.device) -> None:
-    """Forget the peak so far, where the system can."""
+    """Reset the peak memory, if the system supports that."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     else:
-        try:
+        with contextlib.suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5")
-        except OSError:
-            pass
 
 
 def peak_memory(device: torch.device) -> float:
-    """Peak memory in GiB since :func:`reset_peak_memory`: of the GPU's tensors, or of this process."""
+    """Return the peak memory in GiB since :func:`reset_peak_memory`: of the GPU's tensors, or of this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2 ** 30
     status = Path("/proc/self/status")

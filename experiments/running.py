@@ -1,6 +1,4 @@
-"""How the measurements call ``train.py``: as a user does, in a process of its own, with the output in a file."""
-
-from __future__ import annotations
+"""Run ``train.py`` for a measurement, in a process of its own with its output in a file."""
 
 import os
 import subprocess
@@ -11,14 +9,14 @@ from typing import Sequence
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
-def train(words: Sequence[str], output: Path, threads: int | None = None) -> None:
-    """``python train.py`` with these words, its output behind what ``output`` already holds.
+def train(argv: Sequence[str], output: Path, threads: int | None = None) -> None:
+    """Run ``python train.py`` with options, and append its output to a file.
 
-    ``threads`` are those of the run; None: as many as it takes by itself. SystemExit where it fails.
+    ``threads`` limits the threads of the run. Raises SystemExit if the run fails.
     """
-    own = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
+    environment = {**os.environ, **({} if threads is None else {"OMP_NUM_THREADS": str(threads)})}
     with open(output, "a") as log:
-        done = subprocess.run([sys.executable, "train.py", *words], cwd=REPOSITORY, stdout=log, stderr=log,
-                              env={**os.environ, **own})
-    if done.returncode:
-        raise SystemExit(f"train.py {' '.join(words)}: exit status {done.returncode}, see {output}")
+        result = subprocess.run([sys.executable, "train.py", *argv], cwd=REPOSITORY, stdout=log, stderr=log,
+                                env=environment)
+    if result.returncode:
+        raise SystemExit(f"train.py {' '.join(argv)}: exit status {result.returncode}, see {output}")

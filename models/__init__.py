@@ -1,1 +1,1 @@
-"""Tensors in, tensors out. Knows no command lines, and files in checkpoints.py alone."""
+"""Networks, losses and learners: tensors in, tensors out. Only checkpoints.py knows files."""

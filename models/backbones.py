@@ -1,10 +1,8 @@
 """The recognizer's network: a backbone's maps and the GAN's codes, mixed by one shared 1×1 convolution (METHOD §1).
 
 The published backbone is VGG-19 with batch norm. A further one is a subclass of :class:`RecognizerNetwork` with
-``weights``, ``classify``, ``layers_to`` and ``load_backbone``, and a name in :data:`BACKBONES`.
+``weights``, ``classify``, ``layers_before_downsampling`` and ``load_backbone``, and a name in :data:`BACKBONES`.
 """
-
-from __future__ import annotations
 
 from typing import Mapping
 
@@ -19,15 +17,15 @@ from models.vgg import classify, init_vgg, load_vgg, vgg_classifier, vgg_feature
 
 
 class RecognizerNetwork(nn.Module):
-    """What all backbones share: how their maps meet the codes.
+    """The base class of all backbones: it combines their maps with the codes.
 
     ``features`` is a sequence of layers, (N, 3, S, S) → (N, map_chans, S/32, S/32). ``fx_linear`` is used twice, so
-    its output has ``16·base_width − map_chans`` channels (512 at the paper's widths): ``map_chans`` must be less than
-    16 times ``base_width``, else ValueError. Subclasses add
+    its output has ``16·base_width − map_chans`` channels (512 at the paper's widths). Raises ValueError if
+    ``map_chans`` is not less than 16 times ``base_width``. Subclasses add
 
     - ``weights``: the address of torchvision's ImageNet weights, for backbones of width 64
-    - ``classify``: mixed maps (N, mixed_chans, S/32, S/32) → what ``new_fc`` takes
-    - ``layers_to``: how many of ``features`` come before the halving after the first ``halvings`` (0 to 4) ones
+    - ``classify``: mixed maps (N, mixed_chans, S/32, S/32) → the input of ``new_fc``
+    - ``layers_before_downsampling(index)``: the number of ``features`` before downsampling step ``index`` (0 to 4)
     - ``load_backbone``: copy the backbone alone from a state dict of torchvision's network """
 
     def __init__(self, features: nn.Sequential, map_chans: int, base_width: int) -> None:
@@ -43,24 +41,24 @@ class RecognizerNetwork(nn.Module):
         self.new_fc = nn.Linear(out_chans, num_classes)
 
     def forward(self, image: Tensor, fx: Tensor) -> Tensor:
-        """(N, 3, S, S) in [-1, 1] and codes fx (N, 16w, S/32, S/32) → (N, n) logits."""
+        """Return the logits (N, n) of images (N, 3, S, S) in [-1, 1] with codes fx (N, 16w, S/32, S/32)."""
         return self.head(self.features(image), fx)
 
     def head(self, maps: Tensor, fx: Tensor) -> Tensor:
-        """The maps of ``features`` (N, map_chans, S/32, S/32) and fx → (N, n) logits."""
+        """Return the logits (N, n) of the maps of ``features`` (N, map_chans, S/32, S/32) and fx."""
         mixed = self.fx_linear(torch.cat([maps, self.fx_linear(fx)], dim=1))
         return self.new_fc(self.classify(mixed))
 
     @classmethod
     def fitting(cls, state: Mapping[str, Tensor]) -> "RecognizerNetwork":
-        """Return a network of the widths that a state dict has. Raises ValueError if it lacks a layer."""
+        """Return a network with the widths of a state dict. Raises ValueError if the state dict lacks a layer."""
         head, first, mixing = (entry(state, f"{name}.weight").shape for name in ("new_fc", "features.0", "fx_linear.0"))
         return cls(head[0], first[0], head[1], mixing[1] // 16)
 
     def start_from(self, state: Mapping[str, Tensor]) -> None:
         """Copy the backbone from a state dict of torchvision's network. Raises ValueError if it does not fit.
 
-        ``fx_linear`` and ``new_fc``, which it does not have, then start as PyTorch starts such layers, biases included.
+        ``fx_linear`` and ``new_fc``, which torchvision's network lacks, get PyTorch's default initialization.
         """
         self.load_backbone(state)
         self.fx_linear[0].reset_parameters()
@@ -79,12 +77,12 @@ class VGG_fx(RecognizerNetwork):
         self.apply(init_vgg)
 
     def classify(self, mixed: Tensor) -> Tensor:
-        """(N, mixed_chans, S/32, S/32) → (N, fc_width)."""
+        """Return what ``new_fc`` takes: mixed maps (N, mixed_chans, S/32, S/32) → (N, fc_width)."""
         return classify(self.classifier, mixed)
 
-    def layers_to(self, halvings: int) -> int:
-        """Return the number of layers before the pooling that follows the first ``halvings`` ones."""
-        return [index for index, layer in enumerate(self.features) if isinstance(layer, nn.MaxPool2d)][halvings]
+    def layers_before_downsampling(self, index: int) -> int:
+        """Return the number of layers before pooling layer ``index``."""
+        return [i for i, layer in enumerate(self.features) if isinstance(layer, nn.MaxPool2d)][index]
 
     def load_backbone(self, state: Mapping[str, Tensor]) -> None:
         """Copy ``features``, and the ``classifier`` layers whose shapes agree."""
@@ -95,29 +93,30 @@ class ResNet18_fx(RecognizerNetwork):
     """torchvision's ResNet-18 in VGG's place; not in METHOD. ``vgg_width`` is the width of its first layer."""
 
     weights = ResNet18_Weights.IMAGENET1K_V1.url
-    PARTS = {"conv1": 0, "bn1": 1, "layer1": 4, "layer2": 5, "layer3": 6, "layer4": 7}  # torchvision's names → features
+    LAYERS = {"conv1": 0, "bn1": 1, "layer1": 4, "layer2": 5, "layer3": 6, "layer4": 7}  # torchvision's name → index
 
     def __init__(self, num_classes: int, vgg_width: int = 64, fc_width: int = 4096, base_width: int = 64) -> None:
         super().__init__(nn.Sequential(*_resnet18_layers(vgg_width)), 8 * vgg_width, base_width)
         self._add_head(self.mixed_chans, num_classes)
 
     def classify(self, mixed: Tensor) -> Tensor:
-        """(N, mixed_chans, S/32, S/32) → (N, mixed_chans): the mean over the positions, as ResNet takes it."""
+        """Return what ``new_fc`` takes: mixed maps (N, mixed_chans, S/32, S/32), averaged over their positions."""
         return mixed.mean((2, 3))
 
-    def layers_to(self, halvings: int) -> int:
-        """Return the number of layers before the next halving; ResNet halves in its first layer."""
-        return (3, 3, 5, 6, 7)[halvings]
+    def layers_before_downsampling(self, index: int) -> int:
+        """Return the number of layers before a downsampling step; 3 for the first, which is the very first layer."""
+        return (3, 3, 5, 6, 7)[index]
 
     def load_backbone(self, state: Mapping[str, Tensor]) -> None:
         """Copy ``features``. Raises ValueError that names what is missing or of another shape."""
         split = ((*key.partition("."), value) for key, value in state.items())
-        renamed = {f"features.{self.PARTS[part]}.{rest}": value for part, _, rest, value in split if part in self.PARTS}
+        renamed = {f"features.{self.LAYERS[layer]}.{rest}": value
+                   for layer, _, rest, value in split if layer in self.LAYERS}
         load_vgg(self, renamed or state)
 
 
 def _resnet18_layers(width: int) -> list[nn.Module]:
-    """torchvision's ResNet-18 without its last two layers, of any width; its own class knows one width alone."""
+    """Return torchvision's ResNet-18 without its last two layers, in any width; torchvision's class has a fixed one."""
     def stage(in_chans: int, out_chans: int, stride: int) -> nn.Sequential:
         shortcut = None if stride == 1 else nn.Sequential(nn.Conv2d(in_chans, out_chans, 1, stride, bias=False),
                                                           nn.BatchNorm2d(out_chans))

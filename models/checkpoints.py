@@ -1,11 +1,9 @@
-"""The checkpoint files of METHOD §6 ↔ networks: the one place in models that knows files.
+"""Read and write the checkpoint files of METHOD §6; no other module of models/ knows files.
 
-State dicts are plain, without a ``module.`` prefix and on the CPU; shapes are read off them if a checkpoint carries no
-config (the published code's own). A file is read once, its weights are scanned once, and a network is built once, with
-the loaded tensors as its parameters. Every function raises UserError that names the file and what does not fit in it.
+State dicts are plain: without a ``module.`` prefix, and on the CPU. Shapes are read off them if a checkpoint has no
+config (those of the published code). A file is read once, its weights are scanned once, and a network is built once,
+with the loaded tensors as its parameters. Every function raises UserError that names the file and the fault in it.
 """
-
-from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
@@ -20,7 +18,7 @@ import utils
 from models.backbones import BACKBONES, RecognizerNetwork
 from models.generator import Encoder, Generator
 from models.recognizer import Recognizer, real_features
-from models.state_dicts import built_from, entry, load_into, naming, net_of, on_cpu, plain, take_over
+from models.state_dicts import assign, built_from, entry, load_into, naming, on_cpu, plain, state_dict_in
 from models.swap_gan import SwapGAN
 from models.swapper import Swapper
 from models.vgg import VGG, Perceptual
@@ -36,7 +34,7 @@ Backbone = TypeVar("Backbone", VGG, RecognizerNetwork)
 
 GAN_SHAPE = {option.name: option.fault for option in options_of(GANShape)}
 IMAGE_SIZE = GAN_SHAPE["image_size"]
-CONFIG = {  # what travels with a recognizer and beside a GAN
+CONFIG = {  # the metadata in a recognizer's file and beside a GAN's
     "expressions": NAMES, "listed": optional(list_of(text(200))), "neutral_name": optional(text(200)),
     "image_size": optional(IMAGE_SIZE), "data_dir": optional(text()), "selected_on": optional(text(20)),
     "alignment": optional({"size": whole_number(1, 16384), "margin": number(-0.5, 10)}),
@@ -45,7 +43,7 @@ CONFIG = {  # what travels with a recognizer and beside a GAN
     "fold": optional({"number": whole_number(1), "of": whole_number(2), "by": text(20), "seed": whole_number(),
                       "images": text(200)})}
 GAN_CONFIG = {"gan": {"num_classes": whole_number(2, 1000), **GAN_SHAPE}}
-FROM_ELSEWHERE = {**CONFIG, "expressions": optional(NAMES)}  # files of others may say less
+FOREIGN_CONFIG = {**CONFIG, "expressions": optional(NAMES)}  # other programs' files may lack the names
 
 
 # ------------------------------------------------------------------------------------------------- the GAN
@@ -53,7 +51,7 @@ FROM_ELSEWHERE = {**CONFIG, "expressions": optional(NAMES)}  # files of others m
 def save_gan(folder: Path, gan: SwapGAN, config: dict[str, Any], epochs_done: int) -> None:
     """Write ``{Enc,Dec,D1,D2}_iter_temp.pth``, after every tenth epoch ``…_iter_010.pth`` too, and ``config.json``."""
     names = ["temp"] + ([f"{epochs_done:03d}"] if epochs_done % 10 == 0 else [])
-    for network in gan.STATES:
+    for network in gan.NETWORKS:
         state = on_cpu(gan.network(network))
         for name in names:
             save_checkpoint(folder / f"{network}_iter_{name}.pth", state)
@@ -66,7 +64,7 @@ def gan_file(folder: Path, network: str, epoch: int | None) -> Path:
 
 
 def load_gan_networks(folder: Path, gan: SwapGAN, epoch: int | None, networks: tuple[str, ...]) -> None:
-    """Load some of a GAN's networks in place."""
+    """Load the named ``networks`` of a GAN (Enc, Dec, D1, D2) in place: the newest, or those of a GAN epoch."""
     for name in networks:
         path = gan_file(folder, name, epoch)
         state = read_weights(path)
@@ -76,7 +74,7 @@ def load_gan_networks(folder: Path, gan: SwapGAN, epoch: int | None, networks: t
 
 @dataclass(frozen=True)
 class TrainedSwap:
-    """A generator for use; ``metadata`` is empty for the published code's own files, which name nothing."""
+    """A trained generator, its metadata (empty for files of the published code) and its expressions' names."""
 
     swapper: Swapper
     metadata: dict[str, Any]
@@ -84,44 +82,44 @@ class TrainedSwap:
 
     @property
     def alignment(self) -> dict[str, Any] | None:
-        """The ``size`` and ``margin`` with which its training faces were aligned; None if they were not."""
+        """The ``size`` and ``margin`` with which the training faces were aligned; None if they were not."""
         return self.metadata.get("alignment")
 
 
 def load_trained_swap(folder: Path, epoch: int | None, expressions: Sequence[str], image_size: int,
                       device: torch.device) -> TrainedSwap:
-    """Load encoder and decoder for use; ``expressions`` and ``image_size`` count if no ``config.json`` is there."""
+    """Load encoder and decoder for inference; ``expressions`` and ``image_size`` are used without a ``config.json``."""
     metadata = gan_config(folder)
     names = list(metadata.get("expressions") or expressions)
     paths = [gan_file(folder, name, epoch) for name in ("Enc", "Dec")]
     encoder, decoder = map(read_weights, paths)
     with naming(paths[1]):
-        shape = GANShape(**metadata["gan"]) if metadata else shape_of(encoder, decoder, len(names), image_size)
+        shape = GANShape(**metadata["gan"]) if metadata else infer_shape(encoder, decoder, len(names), image_size)
     discriminator = gan_file(folder, "D1", epoch)
-    if not metadata and discriminator.is_file():  # the one published file that tells the number for certain
+    if not metadata and discriminator.is_file():  # no other published file shows the number of expressions for certain
         state = read_weights(discriminator)
         with naming(discriminator):
-            known = entry(state, "conv.0.weight").shape[1] - 3
-            if known != len(names):
-                raise ValueError(f"it was trained with {known} expressions, not {len(names)}; name them with -a")
+            num_classes = entry(state, "conv.0.weight").shape[1] - 3
+            if num_classes != len(names):
+                raise ValueError(f"it was trained with {num_classes} expressions, not {len(names)}; name them with -a")
     with torch.device("meta"):
         generator = Generator(shape)
     for path, network, state in zip(paths, (generator.encoder, generator.decoder), (encoder, decoder)):
         with naming(path):
-            take_over(network, state)
+            assign(network, state)
     return TrainedSwap(Swapper(generator.eval().requires_grad_(False), device), metadata, names)
 
 
 def load_swap_gan(folder: Path, epoch: int | None, expressions: Sequence[str], image_size: int, device: torch.device
                   ) -> Swapper:
-    """Load encoder and decoder for use, as :func:`load_trained_swap`, without what else the files tell."""
+    """Load encoder and decoder like :func:`load_trained_swap`, without metadata and names."""
     return load_trained_swap(folder, epoch, expressions, image_size, device).swapper
 
 
 def with_reconstruct_planes(decoder: Mapping[str, Tensor], shape: GANShape) -> Mapping[str, Tensor]:
-    """Return a decoder's state dict as ``--exp_label`` needs it: weights of zero for the label's further entry.
+    """Return a decoder's state dict with zero weights for the additional label entry of ``--exp_label``.
 
-    The published code ignores the flag, so its decoders lack that entry; any other state dict is returned as it is.
+    The published code ignores the flag, so its decoders lack that entry; any other state dict is returned unchanged.
     """
     key, n, copies = "main.0.0.weight", shape.num_classes, shape.label_copy
     codes = 16 * shape.base_width
@@ -132,11 +130,11 @@ def with_reconstruct_planes(decoder: Mapping[str, Tensor], shape: GANShape) -> M
     return {**decoder, key: torch.cat([for_codes, for_label.flatten(0, 1)])}
 
 
-def shape_of(encoder: Mapping[str, Tensor], decoder: Mapping[str, Tensor], num_classes: int, image_size: int
-             ) -> GANShape:
-    """Read the shape off state dicts that come without one (the reference's checkpoints).
+def infer_shape(encoder: Mapping[str, Tensor], decoder: Mapping[str, Tensor], num_classes: int, image_size: int
+                ) -> GANShape:
+    """Return the shape of a GAN, from the state dicts of files without metadata (the published code's).
 
-    Raises ValueError where the decoder's label does not fit ``num_classes`` expressions.
+    Raises ValueError if the decoder's label does not fit ``num_classes`` expressions.
     """
     width = entry(encoder, "main.0.0.weight").shape[0]
     planes, copies = entry(decoder, "main.0.0.weight").shape[0] - 16 * width, 20
@@ -155,20 +153,20 @@ def save_exemplars(folder: Path, image: Tensor, expression: Sequence[int]) -> No
 
 
 def load_exemplars(folder: Path, shape: GANShape) -> tuple[Tensor, list[int]] | None:
-    """Read what :func:`save_exemplars` wrote; None if there is no such file. Raises UserError if it does not fit."""
+    """Return the images and expressions of ``exemplars.pth``, None without it. Raises UserError if they do not fit."""
     path = folder / "exemplars.pth"
     if not path.is_file():
         return None
     schema = {"image": anything, "expression": list_of(whole_number(0, shape.num_classes - 1), least=1)}
-    found = check(load_checkpoint(path), schema, path, "delete it, or name faces with --target")
-    image, expected = found["image"], (len(found["expression"]), 3, shape.image_size, shape.image_size)
+    exemplars = check(load_checkpoint(path), schema, path, "delete it, or name faces with --target")
+    image, expected = exemplars["image"], (len(exemplars["expression"]), 3, shape.image_size, shape.image_size)
     if not isinstance(image, Tensor) or image.dtype != torch.uint8 or image.shape != expected:
         raise UserError(f"{path}: damaged, it holds no images {expected}; delete it, or name faces with --target")
-    return image, found["expression"]
+    return image, exemplars["expression"]
 
 
 def gan_config(folder: Path) -> dict[str, Any]:
-    """Return what ``config.json`` says beside the GAN's networks; empty for the reference's own checkpoints."""
+    """Return the ``config.json`` beside the GAN's networks; empty if there is none (the published code's files)."""
     path = folder / "config.json"
     if not path.is_file():
         return {}
@@ -176,10 +174,10 @@ def gan_config(folder: Path) -> dict[str, Any]:
     unknown = sorted(config["gan"].keys() - GAN_CONFIG["gan"].keys())
     if unknown:
         raise UserError(f"{path}: damaged, \"gan\" has an unknown \"{str(unknown[0])[:60]}\"; restore it from a backup")
-    known, size = len(config["expressions"]), config["gan"]["image_size"]
-    if config["gan"]["num_classes"] != known or size % 32:
-        raise UserError(f"{path}: damaged, \"gan\" says {config['gan']['num_classes']} classes of side {size}, for "
-                        f"{known} expressions; restore it from a backup")
+    num_classes, size = config["gan"]["num_classes"], config["gan"]["image_size"]
+    if num_classes != len(config["expressions"]) or size % 32:
+        raise UserError(f"{path}: damaged, \"gan\" says {num_classes} classes of side {size}, for "
+                        f"{len(config['expressions'])} expressions; restore it from a backup")
     return config
 
 
@@ -187,9 +185,9 @@ def gan_config(folder: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class TrainedRecognizer:
-    """A recognizer with its encoder, as a directory holds it; ``config`` is empty for the reference's own files.
+    """A trained recognizer with its encoder, its accuracy ``acc`` in percent on the selection images, and its step.
 
-    ``config`` says what is needed to use it alone: ``expressions``, ``image_size``, ``alignment`` and more.
+    ``config`` holds ``expressions``, ``image_size``, ``alignment`` and more; the published code's files have none.
     """
 
     recognizer: Recognizer
@@ -200,22 +198,22 @@ class TrainedRecognizer:
 
     @property
     def num_classes(self) -> int:
-        """The number of expressions that it tells apart."""
+        """The number of expressions."""
         return self.recognizer.network.new_fc.out_features
 
     @property
     def names(self) -> list[str]:
-        """The names of its expressions, in the order of the probabilities; empty where nothing says them."""
+        """The names of the expressions, in the order of the probabilities; empty if they are unknown."""
         return list(self.config.get("expressions") or ())
 
     @property
     def image_size(self) -> int:
-        """The side S of the images that it was trained on; the paper's where nothing says it."""
+        """The side S of the training images in pixels; the paper's 256 if it is unknown."""
         return self.config.get("image_size") or 256
 
     @property
     def alignment(self) -> dict[str, Any] | None:
-        """The ``size`` and ``margin`` with which its training faces were aligned; None where they were not."""
+        """The ``size`` and ``margin`` with which the training faces were aligned; None if they were not."""
         return self.config.get("alignment")
 
     def recognize(self, image: Tensor) -> Tensor:
@@ -225,24 +223,24 @@ class TrainedRecognizer:
             return self.recognizer.predict(image, real_features(self.encoder, image))
 
     def heat_maps(self, image: Tensor, expression: Tensor) -> Tensor:
-        """Return where it looked in images (N, 3, S, S) for expressions (N,): maps (N, S, S) in [0, 1]."""
-        from evaluation.attribution import heat_maps  # evaluation imports models: not before it is needed
+        """Return the evidence for expressions (N,) in images (N, 3, S, S), as maps (N, S, S) in [0, 1]."""
+        from evaluation.attribution import heat_maps  # evaluation imports models, so that this comes late
 
         device = self.recognizer.device
         return heat_maps(self.recognizer.network, self.encoder, image.to(device), expression.to(device))
 
 
 def save_recognizer(folder: Path, recognizer: Recognizer, encoder: Encoder, acc: float, config: dict[str, Any]) -> None:
-    """Write ``max_ckpt.t7`` ({net, acc in %, step, config}), and beside it ``Enc_max.pth``."""
+    """Write ``max_ckpt.t7`` ({net, acc in percent, step, config}), and beside it ``Enc_max.pth``."""
     save_checkpoint(folder / "Enc_max.pth", on_cpu(encoder))
-    save_checkpoint(folder / "max_ckpt.t7", {"net": on_cpu(recognizer.network), "acc": acc,
-                                                   "step": recognizer.steps, "config": config})
+    save_checkpoint(folder / "max_ckpt.t7",
+                    {"net": on_cpu(recognizer.network), "acc": acc, "step": recognizer.steps, "config": config})
 
 
 def load_recognizer(folder: Path, device: torch.device) -> TrainedRecognizer:
-    """Read ``max_ckpt.t7`` and ``Enc_max.pth``; the widths are read off the state dicts.
+    """Load ``max_ckpt.t7`` and ``Enc_max.pth``, with the widths of their state dicts.
 
-    Raises UserError for files that are absent, damaged, of another kind or not of one run.
+    Raises UserError if the files are absent, damaged, of another kind or from different runs.
     """
     path = folder / "max_ckpt.t7"
     if not path.is_file():
@@ -250,12 +248,12 @@ def load_recognizer(folder: Path, device: torch.device) -> TrainedRecognizer:
                         "checkpoint/checkpoint_multipie/VGG")
     checkpoint = load_checkpoint(path)
     if not isinstance(checkpoint, dict):
-        raise UserError(f"{path}: damaged, it holds no table with \"net\"; take another copy")
+        raise UserError(f"{path}: damaged, it holds no table with \"net\"; use another copy of it")
     config = config_in(checkpoint, path)
     progress = {name: plain_number(checkpoint.get(name)) for name in ("acc", "step")}
     check(progress, {"acc": optional(number(-1, 100)), "step": optional(whole_number(most=10 ** 12))}, path)
     with naming(path):
-        state = plain(net_of(checkpoint))
+        state = plain(state_dict_in(checkpoint))
         network = built_from(state, BACKBONES[config.get("backbone", "vgg19_bn")].fitting, state)
     encoder_state = read_weights(folder / "Enc_max.pth")
     with naming(folder / "Enc_max.pth"):
@@ -264,8 +262,8 @@ def load_recognizer(folder: Path, device: torch.device) -> TrainedRecognizer:
             raise ValueError(f"its base width is {encoder.base_width} and {path.name} needs {network.base_width}; "
                              "they are not of one run")
     encoder.to(device, memory_format=torch.channels_last).requires_grad_(False)
-    named = config.get("expressions")
-    if named is not None and len(named) != network.new_fc.out_features:
+    names = config.get("expressions")
+    if names is not None and len(names) != network.new_fc.out_features:
         raise UserError(f"{path}: damaged, its config does not name its {network.new_fc.out_features} expressions")
     acc, step = progress["acc"], progress["step"]
     return TrainedRecognizer(Recognizer(network.eval(), device=device), encoder.eval(), config,
@@ -276,24 +274,24 @@ def load_recognizer(folder: Path, device: torch.device) -> TrainedRecognizer:
 
 @dataclass(frozen=True)
 class TrainedPerceptual:
-    """The perceptual network in a file, with what the file says of its training; empty if it comes from elsewhere."""
+    """A perceptual network with its metadata (empty for files of other programs) and the width of its first layer."""
 
     network: Perceptual
     metadata: dict[str, Any]
     width: int
 
     def fingerprint(self) -> str:
-        """Return a SHA-256 of the weights, whatever else the file says."""
+        """Return a SHA-256 of the weights alone, as hexadecimal digits."""
         return fingerprint((name, hashlib.sha256(value.cpu().contiguous().numpy().tobytes()).hexdigest())
                            for name, value in self.network.state_dict().items())
 
 
 def read_perceptual(path: Path) -> TrainedPerceptual:
-    """Read the perceptual network from ``<n>_max_ckpt.t7`` or from any VGG19-bn state dict."""
+    """Load the perceptual network from ``<n>_max_ckpt.t7`` or from any VGG19-bn state dict."""
     checkpoint = load_checkpoint(path)
     metadata = config_in(checkpoint, path) if isinstance(checkpoint, dict) else {}
     with naming(path):
-        state = plain(net_of(checkpoint))
+        state = plain(state_dict_in(checkpoint))
         width = entry(state, "features.0.weight").shape[0]
         deepest = max((len(value) for key, value in state.items() if key.startswith("features.") and value.ndim),
                       default=0)
@@ -305,38 +303,44 @@ def read_perceptual(path: Path) -> TrainedPerceptual:
 
 
 def config_in(checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:
-    """Return the config that a checkpoint carries; {} if it carries none, or comes from another program."""
+    """Return the config in a checkpoint; {} if it has none, or comes from another program.
+
+    Raises UserError if the config is damaged.
+    """
     config = checkpoint.get("config")
     if config is None or config == {} or "net" not in checkpoint:
         return {}
-    check(config, FROM_ELSEWHERE, f"{path}, config", "take another copy")
+    check(config, FOREIGN_CONFIG, f"{path}, config", "use another copy of it")
     if config.get("image_size") and config["image_size"] % 32:
-        raise UserError(f"{path}, config: damaged, \"image_size\" must be a multiple of 32; take another copy")
+        raise UserError(f"{path}, config: damaged, \"image_size\" must be a multiple of 32; use another copy of it")
     return {key: value for key, value in config.items() if value is not None}
 
 
 def plain_number(value: Any) -> Any:
-    """Return a number of numpy's or a tensor as Python's own, a whole one as int; anything else as it is."""
-    single = isinstance(value, numpy.generic) or isinstance(value, Tensor) and value.numel() == 1
-    value = value.item() if single else value
+    """Return a numpy or tensor scalar as a Python number, a whole one as int; any other value unchanged."""
+    is_scalar = isinstance(value, numpy.generic) or isinstance(value, Tensor) and value.numel() == 1
+    value = value.item() if is_scalar else value
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def initialize(network: Backbone, vgg_init: str | Path) -> Backbone:
-    """Start a backbone from torchvision's ImageNet weights or from a file, or leave it as it is (``--vgg_init``)."""
+    """Initialize a backbone from torchvision's ImageNet weights or from a file, as ``--vgg_init`` says, and return it.
+
+    ``none`` and ``stage0`` leave it unchanged.
+    """
     if vgg_init in ("none", "stage0"):
         return network
     checkpoint = imagenet_weights(network.weights) if vgg_init == "imagenet" else load_checkpoint(vgg_init)
     with naming(f"--vgg_init {vgg_init}"):
-        network.start_from(plain(net_of(checkpoint)))
+        network.start_from(plain(state_dict_in(checkpoint)))
     return network
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read a state dict from a file, whatever wraps it."""
+    """Return the state dict in a file, without any wrapper."""
     checkpoint = load_checkpoint(path)
     with naming(path):
-        return plain(net_of(checkpoint))
+        return plain(state_dict_in(checkpoint))
 
 
 def imagenet_weights(url: str) -> dict[str, Tensor]:

@@ -1,6 +1,4 @@
-"""``torch.compile`` for networks that meet batches of several sizes, with and without gradients."""
-
-from __future__ import annotations
+"""``torch.compile`` for networks whose batches have several sizes, with and without gradients."""
 
 from torch import nn
 
@@ -8,7 +6,7 @@ VARIANTS = 64  # torch counts them for all networks together, and computes witho
 
 
 def compile_networks(*networks: nn.Module) -> None:
-    """Compile each network when it is first called; names in state dicts stay as they are.
+    """Compile each network at its first call; names in state dicts stay unchanged.
 
     A second size of batches compiles once more, for all sizes from then on.
     """

@@ -1,31 +1,29 @@
-"""Discriminator: is this a real face of this expression? At two sizes (METHOD §1)."""
-
-from __future__ import annotations
+"""The discriminators, which tell real faces of an expression from synthesized ones at two sizes (METHOD §1)."""
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.layers import constant_planes, down_layers, full_precision, halved, init_weights
+from models.layers import average_pool_2x2, constant_planes, down_layers, full_precision, init_weights
 from options.recipes import GANShape
 
 
 class LabelledConv(nn.Conv2d):
-    """The first convolution, of an image with a label's constant planes beside it, without making the planes.
+    """The convolution of an image concatenated with a label's constant planes, computed without the planes.
 
-    Its map of the planes is one vector inside, and another in the first row and column, where padding is seen.
+    The response to the planes is constant but for the first row and column, which see the padding.
     """
 
     def forward(self, image: Tensor, label: Tensor) -> Tensor:
-        """(N, 3, S, S), (N, n) → (N, w, S/2, S/2)."""
+        """Return the maps (N, w, S/2, S/2) of images (N, 3, S, S) and labels (N, n)."""
         for_image, for_label = self.weight.split([image.shape[1], label.shape[1]], dim=1)
         corner = F.conv2d(constant_planes(label.to(image.dtype), (4, 4)), for_label, None, 2, padding=1)
         x = F.conv2d(image, for_image, self.bias, 2, padding=1)
-        return x + _stretched(_stretched(corner, 2, x.shape[2]), 3, x.shape[3])
+        return x + _repeat_last(_repeat_last(corner, 2, x.shape[2]), 3, x.shape[3])
 
 
-def _stretched(maps: Tensor, dim: int, size: int) -> Tensor:
-    """Maps whose last row (``dim`` 2) or column (3) is repeated until there are ``size`` of them."""
+def _repeat_last(maps: Tensor, dim: int, size: int) -> Tensor:
+    """Return maps whose last row (``dim`` 2) or column (3) is repeated until there are ``size`` of them."""
     first, last = maps.split([maps.shape[dim] - 1, 1], dim)
     shape = list(last.shape)
     shape[dim] = size - first.shape[dim]
@@ -33,7 +31,7 @@ def _stretched(maps: Tensor, dim: int, size: int) -> Tensor:
 
 
 class Discriminator(nn.Module):
-    """Judges images at one size: they are average-pooled until their side is ``size`` (METHOD §1)."""
+    """The discriminator of one size: images are average-pooled until their side is ``size`` (METHOD §1)."""
 
     def __init__(self, num_classes: int, size: int, base_width: int = 64) -> None:
         super().__init__()
@@ -45,9 +43,9 @@ class Discriminator(nn.Module):
         self.apply(init_weights)
 
     def forward(self, image: Tensor, label: Tensor) -> Tensor:
-        """(N, 3, S, S) in [-1, 1], S = size·2^k, and one-hot labels (N, n) → (N,) logits (before the sigmoid)."""
+        """Return the logits (N,) of images (N, 3, S, S) in [-1, 1], S = size·2^k, with one-hot labels (N, n)."""
         while image.shape[-1] > self.size:
-            image = halved(image)
+            image = average_pool_2x2(image)
         maps = self.conv[1:](self.conv[0](image, label))
         return full_precision(self.linear(maps.flatten(1)).squeeze(1))
 
@@ -61,5 +59,5 @@ class Discriminators(nn.Module):
         self.d2 = Discriminator(shape.num_classes, shape.image_size // 2, shape.base_width)
 
     def forward(self, image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, 3, S, S), one-hot (N, n) → the two logits (N,)."""
+        """Return the logits (N,) of both for images (N, 3, S, S) in [-1, 1] with one-hot labels (N, n)."""
         return self.d1(image, label), self.d2(image, label)

@@ -1,8 +1,6 @@
-"""Encoder and Decoder: a face → code and skips → a residual to add to the face; Generator: a swap between (METHOD §1,
-§2).
+"""The generator: an encoder (face → code and skips), the swap of codes, and a decoder (codes → residual to add to the
+face) (METHOD §1, §2).
 """
-
-from __future__ import annotations
 
 from itertools import chain
 from typing import NamedTuple
@@ -13,12 +11,12 @@ from torch.nn import functional as F
 
 from models.layers import (UP, add_to_each, constant_planes, down_layers, every_nth, full_precision, init_weights,
                            up_layers)
+from models.swap import Pair, decoder_label, swap_codes, swap_label
 from options.recipes import GANShape
-from models.swap import Pair, decoder_label, half_way, swap_codes, swap_label
 
 
 class Encoder(nn.Module):
-    """(N, 3, S, S) in [-1, 1] → code (N, 8w, S/32, S/32) and four skips, largest first (METHOD §1).
+    """The encoder: images (N, 3, S, S) in [-1, 1] → code (N, 8w, S/32, S/32) and four skips, largest first (METHOD §1).
 
     The skips are (N, w, S/2, S/2), (N, 2w, S/4, S/4), (N, 4w, S/8, S/8) and (N, 8w, S/16, S/16).
     """
@@ -39,13 +37,13 @@ class Encoder(nn.Module):
 
 
 class EditConv(nn.ConvTranspose2d):
-    """The decoder's first layer, of cat(edited code, source code, the label's planes again and again).
+    """The decoder's first layer, of cat(edited code, source code, the copies of the label's planes).
 
-    What several edits share is done once: the source's part for all edits of it, and the label's for all its copies.
+    What several edits have in common is computed once: the source's part for all its edits, the label's for all copies.
     """
 
     def forward(self, edited: Tensor, source: Tensor, label: Tensor | None) -> Tensor:
-        """(K·N, 8w, h, w), (N, 8w, h, w)[, (K·N, n)] → (K·N, 8w, 2h, 2w)."""
+        """Return maps (K·N, 8w, 2h, 2w) of edited (K·N, 8w, h, w) and source codes (N, 8w, h, w), labels (K·N, n)."""
         chans = edited.shape[1]
         for_edited, for_source, for_copies = self.weight.split([chans, chans, self.in_channels - 2 * chans])
         x = add_to_each(F.conv_transpose2d(edited, for_edited, **UP),
@@ -57,7 +55,7 @@ class EditConv(nn.ConvTranspose2d):
 
 
 class Decoder(nn.Module):
-    """Edited code, source code, label and the source's skips → a residual in [-2, 2] (METHOD §1).
+    """The decoder: edited code, source code, label and the source's skips → a residual in [-2, 2] (METHOD §1).
 
     ``label_chans`` is the length of the label with its copies (``n·label_copy``), 0 for the plain decoder.
     """
@@ -72,9 +70,10 @@ class Decoder(nn.Module):
         self.apply(init_weights)
 
     def forward(self, edited: Tensor, source: Tensor, skips: list[Tensor], label: Tensor | None = None) -> Tensor:
-        """(K·N, 8w, h, w), (N, 8w, h, w), skips of N images[, label (K·N, n)] → (K·N, 3, S, S) in [-2, 2].
+        """Return the residuals (K·N, 3, S, S) in [-2, 2] of edited codes (K·N, 8w, h, w) of N source images.
 
-        K edits of the same N source images may be decoded at once: edit k of image i is row k·N + i.
+        ``source`` (N, 8w, h, w) and ``skips`` are those of the source images, ``label`` is (K·N, n). Edit k of image i
+        is row k·N + i.
         """
         x = self.main[0][1:](self.main[0][0](edited, source, label))
         for block, skip in zip(self.main[1:], reversed(skips)):
@@ -83,14 +82,14 @@ class Decoder(nn.Module):
 
 
 class Edits(NamedTuple):
-    """What the generator makes of a :class:`Pair`: images (N, 3, S, S) in [-1, 1], None those that nobody asked for."""
+    """The images C, D, A', B', C5, D5 of a :class:`Pair`, (N, 3, S, S) in [-1, 1]; None if they were not requested."""
 
     c: Tensor
     d: Tensor
     a_rebuilt: Tensor | None = None
     b_rebuilt: Tensor | None = None
-    c_half: Tensor | None = None
-    d_half: Tensor | None = None
+    c_interpolated: Tensor | None = None
+    d_interpolated: Tensor | None = None
 
 
 class Codes(NamedTuple):
@@ -114,44 +113,44 @@ class Generator(nn.Module):
         self.decoder = Decoder(shape.base_width, shape.label_chans)
 
     def forward(self, pair: Pair, alpha5: bool = False, rebuild: int = 1) -> Edits:
-        """A and B → C, D, A', B' and, with ``alpha5``, the half-way images C5, D5.
+        """Return C, D, A', B' and, with ``alpha5``, the interpolated images C5, D5 of a pair.
 
-        A', B' are made of every ``rebuild``-th pair, with 0 of none.
+        A', B' are reconstructed of every ``rebuild``-th pair, of none if it is 0.
         """
-        coded = self.encoded(pair.image_a, pair.image_b, pair.a, pair.b)
-        code, both = torch.cat([coded.code_a, coded.code_b]), torch.cat([coded.code_c, coded.code_d])
-        label = torch.cat([coded.label, coded.label])
-        edits = {("c", "d"): (both, self.label(label))}
+        codes = self.encode_pair(pair.image_a, pair.image_b, pair.a, pair.b)
+        code, swapped = torch.cat([codes.code_a, codes.code_b]), torch.cat([codes.code_c, codes.code_d])
+        label = torch.cat([codes.label, codes.label])
+        edits = {("c", "d"): (swapped, self.label(label))}
         if rebuild == 1:
             edits["a_rebuilt", "b_rebuilt"] = code, self.label(torch.zeros_like(label), reconstruct=1.0)
         if alpha5:
-            edits["c_half", "d_half"] = half_way(code, both), self.label(label)
-        codes, labels = zip(*edits.values())
+            edits["c_interpolated", "d_interpolated"] = code + 0.5 * (swapped - code), self.label(label)
+        edited, labels = zip(*edits.values())
         faces = torch.cat([pair.image_a, pair.image_b])
-        images = self.edit(faces, torch.cat(codes), code, coded.skips, torch.cat(labels)).chunk(2 * len(codes))
-        made = dict(zip(chain(*edits), images))
+        decoded = self.edit(faces, torch.cat(edited), code, codes.skips, torch.cat(labels)).chunk(2 * len(edited))
+        images = dict(zip(chain(*edits), decoded))
         if rebuild > 1:
-            some, of_some, *skips = (every_nth(maps, rebuild) for maps in (faces, code, *coded.skips))
-            unswapped = self.label(torch.zeros_like(every_nth(label, rebuild)), reconstruct=1.0)
-            made["a_rebuilt"], made["b_rebuilt"] = self.edit(some, of_some, of_some, skips, unswapped).chunk(2)
-        return Edits(**made)
+            faces, code, label, *skips = (every_nth(maps, rebuild) for maps in (faces, code, label, *codes.skips))
+            unswapped = self.label(torch.zeros_like(label), reconstruct=1.0)
+            images["a_rebuilt"], images["b_rebuilt"] = self.edit(faces, code, code, skips, unswapped).chunk(2)
+        return Edits(**images)
 
-    def encoded(self, image_a: Tensor, image_b: Tensor, a: Tensor, b: Tensor) -> Codes:
-        """Encode faces (N, 3, S, S) with expressions a (N,) and partners with b, and exchange their blocks."""
+    def encode_pair(self, image_a: Tensor, image_b: Tensor, a: Tensor, b: Tensor) -> Codes:
+        """Return the codes of faces (N, 3, S, S) with expressions a (N,), of partners with b, and of their swaps."""
         code, skips = self.encoder(torch.cat([image_a, image_b]))
         code_a, code_b = code.chunk(2)
         label = swap_label(a, b, self.shape.num_classes)
         return Codes(code_a, code_b, *swap_codes(code_a, code_b, label), skips, label)
 
     def label(self, multi_hot: Tensor, reconstruct: float | Tensor = 0.0) -> Tensor:
-        """(N, n) → the decoder's label (N, n), or (N, n + 1) with ``exp_label``."""
+        """Return the decoder's label (N, n), or (N, n + 1) with ``exp_label``, of a multi-hot label (N, n)."""
         return decoder_label(multi_hot, self.shape.exp_label, reconstruct)
 
     def edit(self, faces: Tensor, edited: Tensor, code: Tensor, skips: list[Tensor], label: Tensor) -> Tensor:
-        """clamp(face + Dec(edited, code, label, skips of the face), -1, 1), K edits of N faces: (K·N, 3, S, S)."""
+        """Return K edits of N faces, (K·N, 3, S, S): clamp(face + Dec(edited, code, label, its skips), -1, 1)."""
         residual = self.residual(edited, code, skips, label)
         return add_to_each(residual, faces).clamp(-1, 1)
 
     def residual(self, edited: Tensor, code: Tensor, skips: list[Tensor], label: Tensor) -> Tensor:
-        """Dec(edited, code, label, skips of the face), K edits of N faces: (K·N, 3, S, S) in [-2, 2]."""
+        """Return Dec(edited, code, label, skips of the face) of K edits of N faces: (K·N, 3, S, S) in [-2, 2]."""
         return self.decoder(edited, code, skips, label if self.shape.decoder_label else None)

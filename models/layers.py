@@ -1,6 +1,4 @@
-"""Normalization, and the down- and upsampling blocks that all of the GAN is made of (METHOD §1)."""
-
-from __future__ import annotations
+"""Normalization, and the down- and upsampling blocks of the GAN's networks (METHOD §1)."""
 
 from typing import Any, Sequence
 
@@ -14,7 +12,7 @@ UP = {"stride": 2, "padding": 1, "output_padding": 1}  # a transposed 3×3 kerne
 class _ScaledDirection(torch.autograd.Function):
     """``F.normalize(x) * alpha + beta`` in half as many passes over the maps, forward and backward.
 
-    Maps of half precision come in, stay saved and go out as they are; between that all is float32.
+    Input, saved maps and output keep their half precision; the computation is in float32.
     """
 
     @staticmethod
@@ -27,19 +25,19 @@ class _ScaledDirection(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        saved, alpha, norm = ctx.saved_tensors
-        x, gradient = full_precision(saved), full_precision(gradient)
-        along = (gradient * x).sum(1, keepdim=True) / norm
-        of_x = torch.addcmul(gradient, x, -along / norm).mul_(alpha / norm)
-        of_alpha, of_beta = (maps.sum().reshape(1) if needed else None
-                             for maps, needed in zip((along, gradient), ctx.needs_input_grad[1:]))
-        return of_x.to(saved.dtype), of_alpha, of_beta
+        saved_x, alpha, norm = ctx.saved_tensors
+        x, gradient = full_precision(saved_x), full_precision(gradient)
+        projection = (gradient * x).sum(1, keepdim=True) / norm
+        grad_x = torch.addcmul(gradient, x, -projection / norm).mul_(alpha / norm)
+        grad_alpha, grad_beta = (maps.sum().reshape(1) if needed else None
+                                 for maps, needed in zip((projection, gradient), ctx.needs_input_grad[1:]))
+        return grad_x.to(saved_x.dtype), grad_alpha, grad_beta
 
 
 class Normalization(nn.Module):
-    """Divide by the L2 norm over channels at each position, then one learned gain and one offset (METHOD §1).
+    """Division by the L2 norm over channels at each position, with one learned gain and one offset (METHOD §1).
 
-    (N, C, H, W) → (N, C, H, W) of the same type, computed in float32 also where autocast takes a smaller one.
+    Maps (N, C, H, W) keep their shape and type. The computation is in float32, also under autocast.
     """
 
     def __init__(self) -> None:
@@ -58,22 +56,22 @@ def autocast(device: torch.device, dtype: torch.dtype | None) -> torch.autocast:
 
 
 def full_precision(x: Tensor) -> Tensor:
-    """A tensor of half precision as float32; float32 and float64 as they are."""
+    """Return a tensor of half precision as float32, one of float32 or float64 unchanged."""
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
 def down_layers(in_chans: int, out_chans: int, conv: type[nn.Conv2d] = nn.Conv2d) -> list[nn.Module]:
-    """Conv 3×3 stride 2, Normalization, LeakyReLU 0.2: (N, in, H, W) → (N, out, H/2, W/2)."""
+    """Return conv 3×3 stride 2, Normalization, LeakyReLU 0.2: (N, in, H, W) → (N, out, H/2, W/2)."""
     return [conv(in_chans, out_chans, 3, stride=2, padding=1), Normalization(), nn.LeakyReLU(0.2, inplace=True)]
 
 
 def up_layers(in_chans: int, out_chans: int, conv: type[nn.ConvTranspose2d] = nn.ConvTranspose2d) -> list[nn.Module]:
-    """Transposed conv 3×3 stride 2, Normalization, ReLU: (N, in, H, W) → (N, out, 2H, 2W)."""
+    """Return transposed conv 3×3 stride 2, Normalization, ReLU: (N, in, H, W) → (N, out, 2H, 2W)."""
     return [conv(in_chans, out_chans, 3, **UP), Normalization(), nn.ReLU(inplace=True)]
 
 
 def init_weights(module: nn.Module) -> None:
-    """The method's start for ``module.apply``: conv and linear weights N(0, 0.02), linear bias 0 (METHOD §1)."""
+    """Initialize one module, for ``network.apply``: conv and linear weights N(0, 0.02), linear bias 0 (METHOD §1)."""
     if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
         nn.init.normal_(module.weight, 0.0, 0.02)
     if isinstance(module, nn.Linear):
@@ -81,26 +79,26 @@ def init_weights(module: nn.Module) -> None:
 
 
 def add_to_each(edits: Tensor, source: Tensor) -> Tensor:
-    """(K·N, C, H, W) + (N, C, H, W), the source's map to each of its K edits (edit k of source i is row k·N + i).
+    """Return (K·N, C, H, W) + (N, C, H, W): the source's map is added to each of its K edits, rows i, N + i, ….
 
-    Channels come last in between, so that maps which have them there keep them, and so do the sums of their gradients.
+    The sum is computed with the channels last, so that channels-last maps and their gradients keep that memory format.
     """
     edits, source = (maps.permute(0, 2, 3, 1) for maps in (edits, source))
     return (edits.unflatten(0, (-1, source.shape[0])) + source).flatten(0, 1).permute(0, 3, 1, 2)
 
 
-def halved(image: Tensor) -> Tensor:
-    """Average-pool 2×2: (N, C, H, W) → (N, C, H/2, W/2). Torch's pooling of a few channels that lie last is slow."""
+def average_pool_2x2(image: Tensor) -> Tensor:
+    """Pool (N, C, H, W) → (N, C, H/2, W/2) by averages; torch's own is slow for few channels in channels-last."""
     upper, lower = image.permute(0, 2, 3, 1).unflatten(1, (-1, 2)).unbind(2)
     left, right = (upper + lower).unflatten(2, (-1, 2)).unbind(3)
     return (left + right).mul(0.25).permute(0, 3, 1, 2)
 
 
 def every_nth(maps: Tensor, n: int) -> Tensor:
-    """Of what belongs to A and B of N pairs, (2N, …), that of every nth pair, the first among them."""
+    """Return the rows of every ``n``-th pair, from the first on, of maps of A and B of all pairs (2N, …)."""
     return maps if n == 1 else torch.cat([half[::n] for half in maps.chunk(2)])
 
 
 def constant_planes(label: Tensor, size: Sequence[int]) -> Tensor:
-    """A label (N, K) as K constant planes of a size (H, W): (N, K, H, W)."""
+    """Return a label (N, K) as K constant planes of a size (H, W): (N, K, H, W)."""
     return label[:, :, None, None].expand(-1, -1, *size)

@@ -1,6 +1,4 @@
-"""Several processes training one set of networks: slices of a batch, averaged gradients, synchronized batch norm."""
-
-from __future__ import annotations
+"""Training with several processes: slices of a batch, averaged gradients, synchronized batch norm."""
 
 import gc
 import inspect
@@ -26,29 +24,30 @@ from utils import UserError
 Module = TypeVar("Module", bound=nn.Module)
 Result = TypeVar("Result")
 FAILED = "failed"
-CHUNK = 1 << 26  # bytes that are sent at once
+CHUNK = 1 << 26  # bytes of one broadcast
 
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among all that train together: number ``rank`` of ``world``. One alone needs no communication.
+    """The processes that train together, of which this one has number ``rank`` of ``world``.
 
-    Of a batch of ``total`` samples, process r works on the samples r, r + world, …: no sample twice. Its losses are
-    means over its own samples; weighted with :meth:`weight`, the average of the gradients over the processes is that
-    of the whole batch, also where the slices differ by one. At the end of a ``with`` of them they leave each other.
+    A single process needs no communication. Of a batch of ``total`` samples, process r works on the samples r,
+    r + world, …, so that no sample is used twice. Its losses are means over its own samples; weighted with
+    :meth:`weight`, the average of the gradients over the processes is that of the whole batch, also where the slices
+    differ by one. The end of a ``with`` block ends the communication.
 
-    Tensors travel by NCCL or gloo, small plain values by the ``store`` of ``torchrun``.
+    Tensors are sent with NCCL or gloo, small plain values through the key-value ``store`` of ``torchrun``.
     """
 
     rank: int = 0
     world: int = 1
     device: torch.device = torch.device("cpu")
     store: Any = field(default=None, repr=False, compare=False)
-    _turns: Iterator[int] = field(default_factory=itertools.count, repr=False, compare=False)
+    _counter: Iterator[int] = field(default_factory=itertools.count, repr=False, compare=False)
 
     @classmethod
     def join(cls, device: torch.device) -> "Processes":
-        """Join those that ``torchrun`` has started (NCCL on GPUs, gloo on CPUs), or be alone.
+        """Join the processes that ``torchrun`` has started (NCCL on GPUs, gloo on CPUs), if there are any.
 
         Raises UserError if some of them have a GPU and others have none.
         """
@@ -57,7 +56,7 @@ class Processes:
             return cls(device=device)
         store = process_store()
         joined = cls(int(os.environ["RANK"]), world, device, store)
-        joined.check_same({"kind of device": device.type}, "start all with --gpu -1, or mend the machine whose GPU "
+        joined.check_same({"kind of device": device.type}, "start all with --gpu -1, or repair the machine whose GPU "
                           "does not work")
         if not distributed.is_initialized():
             distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", rank=joined.rank,
@@ -69,51 +68,51 @@ class Processes:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
                  ) -> None:
-        """Wait for the others and end the communication with its threads; after an error leave without either.
+        """Wait for the other processes and end the communication with its threads; after an error do neither.
 
-        The others may wait in a collective operation: ``destroy_process_group`` would then wait for them. A wrapped
-        network that anyone still holds keeps gloo's threads, and one that outlives the interpreter may end the process
-        with a signal.
+        After an error the others may wait in a collective operation, and ``destroy_process_group`` would wait for them.
+        A wrapped network that is still referenced keeps gloo's threads alive, and one that outlives the interpreter may
+        end the process with a signal.
         """
-        in_order = kind is None or issubclass(kind, utils.Stopped)
-        if self.world > 1 and distributed.is_initialized() and in_order:
+        without_error = kind is None or issubclass(kind, utils.Stopped)
+        if self.world > 1 and distributed.is_initialized() and without_error:
             traceback.clear_frames(trace)
-            gc.collect()  # wrapped networks that nobody holds may lie in cycles
-            self.any(False)  # until all are here
+            gc.collect()  # wrapped networks may lie in reference cycles
+            self.any(False)  # waits for all processes
             distributed.destroy_process_group()
 
     @property
-    def main(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this is the one process that writes and prints."""
         return self.rank == 0
 
     @property
-    def share(self) -> slice:
-        """This process's part of anything that is in the order of the whole batch."""
+    def rank_slice(self) -> slice:
+        """This process's part of any sequence in the order of the whole batch."""
         return slice(self.rank, None, self.world)
 
-    def weight(self, own: int, total: int | None) -> float:
-        """Return the weight of a mean over ``own`` samples in an average over the processes: own · world / total."""
-        return 1.0 if total is None else own * self.world / total
+    def weight(self, count: int, total: int | None) -> float:
+        """Return the weight of a mean over ``count`` samples in a mean over the processes: count · world / total."""
+        return 1.0 if total is None else count * self.world / total
 
-    def first(self, work: Callable[[], Result]) -> Result:
-        """Let the main process do something while the others wait, and return its result in each process.
+    def run_on_main(self, work: Callable[[], Result]) -> Result:
+        """Call ``work`` in the main process while the others wait, and return its result in every process.
 
-        The result is None or made of values that JSON knows. Where the work fails, the main process alone raises what
-        went wrong, and the others an empty UserError.
+        The result must be None or a JSON value. If the work fails, the main process raises the error, and every other
+        process an empty UserError.
         """
-        return self._first(work, self.main, "all")
+        return self._run_on_one(work, self.is_main, "all")
 
-    def first_here(self, work: Callable[[], Result]) -> Result:
-        """:meth:`first`, with one process of each machine in place of the main process."""
-        return self._first(work, os.environ.get("LOCAL_RANK", "0") == "0", os.environ.get("GROUP_RANK", "0"))
+    def run_on_each_machine(self, work: Callable[[], Result]) -> Result:
+        """Call ``work`` in one process of each machine, else like :meth:`run_on_main`."""
+        return self._run_on_one(work, os.environ.get("LOCAL_RANK", "0") == "0", os.environ.get("GROUP_RANK", "0"))
 
-    def _first(self, work: Callable[[], Result], chosen: bool, where: str) -> Result:
+    def _run_on_one(self, work: Callable[[], Result], is_this: bool, group: str) -> Result:
         if self.world == 1:
             return work()
-        key = f"first {next(self._turns)} {where}"
-        if not chosen:
-            result = self._awaited(key)
+        key = f"result {next(self._counter)} {group}"
+        if not is_this:
+            result = self._wait_for(key)
             if result == FAILED:
                 raise UserError("")
             return json.loads(result)
@@ -125,8 +124,8 @@ class Processes:
         self.store.set(key, json.dumps(result))
         return result
 
-    def _awaited(self, key: str) -> str:
-        """Return the value of a key once another process has set it, however long that takes."""
+    def _wait_for(self, key: str) -> str:
+        """Return the value of a key of the store once another process has set it, however long that takes."""
         pause = 0.005
         while not self.store.check([key]):
             time.sleep(pause)
@@ -134,36 +133,39 @@ class Processes:
         return self.store.get(key).decode()
 
     def check_same(self, facts: dict[str, str], advice: str) -> None:
-        """Raise UserError in all processes unless all have the same facts: what is compared → a value or its digest."""
+        """Check that ``facts``, a name → a value or its digest, are the same in all processes.
+
+        Raises UserError in all processes if they are not; ``advice`` ends its text.
+        """
         if self.world == 1:
             return
-        turn = next(self._turns)
-        self.store.set(f"facts {turn} {self.rank}", json.dumps([socket.gethostname(), facts]))
-        host, first = json.loads(self._awaited(f"facts {turn} 0"))
+        number = next(self._counter)
+        self.store.set(f"facts {number} {self.rank}", json.dumps([socket.gethostname(), facts]))
+        host, first = json.loads(self._wait_for(f"facts {number} 0"))
         for rank in range(1, self.world):
-            other_host, other = json.loads(self._awaited(f"facts {turn} {rank}"))
+            other_host, other = json.loads(self._wait_for(f"facts {number} {rank}"))
             for name, value in first.items():
                 if other.get(name) != value:
                     raise UserError(f"process {rank} on {other_host} has another {name} ({str(other.get(name))[:16]}) "
                                     f"than process 0 on {host} ({str(value)[:16]}); {advice}")
 
-    def send(self, value: Any) -> Any:
+    def broadcast(self, value: Any) -> Any:
         """Return the main process's value in every process: tensors (which arrive on the CPU) and plain values."""
         if self.world == 1:
             return value
         buffer = io.BytesIO()
-        if self.main:
+        if self.is_main:
             torch.save(value, buffer)
         size = self.max(torch.tensor(buffer.tell(), device=self.device)).item()
         for start in range(0, size, CHUNK):
-            part = torch.empty(min(CHUNK, size - start), dtype=torch.uint8, device=self.device)
-            if self.main:
-                part.copy_(torch.frombuffer(buffer.getbuffer()[start:start + CHUNK], dtype=torch.uint8))
-            distributed.broadcast(part, 0)
-            if not self.main:
-                buffer.write(part.cpu().numpy())
+            chunk = torch.empty(min(CHUNK, size - start), dtype=torch.uint8, device=self.device)
+            if self.is_main:
+                chunk.copy_(torch.frombuffer(buffer.getbuffer()[start:start + CHUNK], dtype=torch.uint8))
+            distributed.broadcast(chunk, 0)
+            if not self.is_main:
+                buffer.write(chunk.cpu().numpy())
         buffer.seek(0)
-        return value if self.main else torch.load(buffer, map_location="cpu", weights_only=True)
+        return value if self.is_main else torch.load(buffer, map_location="cpu", weights_only=True)
 
     def sum(self, value: Tensor) -> Tensor:
         """Return the sum over the processes, the same in each."""
@@ -172,7 +174,7 @@ class Processes:
         return value
 
     def average(self, values: Sequence[Tensor]) -> Sequence[Tensor]:
-        """Return the means over the processes of some tensors, the same in each."""
+        """Return the mean of each tensor over the processes, the same in each process."""
         if self.world == 1:
             return values
         flat = self.sum(torch.cat([value.flatten() for value in values])) / self.world
@@ -189,14 +191,14 @@ class Processes:
         return bool(self.max(torch.tensor(int(fact), device=self.device)))
 
     def mean(self, metrics: dict[str, Tensor], weight: float = 1.0) -> dict[str, Tensor]:
-        """Return scalars of the whole batch, left on the device, from those of this process's samples."""
+        """Return the scalars of the whole batch, which stay on the device, given those of this process's samples."""
         values = torch.stack([value.detach().float() for value in metrics.values()]) * (weight / self.world)
         return dict(zip(metrics, self.sum(values).unbind()))
 
     def wrap(self, network: Module) -> Module:
         """Return the network to call in training, whose gradients are averaged over the processes.
 
-        Buffers are not sent around: those of batch norm are the same in each process (:class:`SyncBatchNorm2d`).
+        Buffers are not broadcast: those of batch norm are the same in each process (:class:`SyncBatchNorm2d`).
         """
         if self.world == 1:
             return network
@@ -204,11 +206,11 @@ class Processes:
         for parameter in network.parameters():
             if parameter.ndim == 4 and parameter.shape[2:] == (1, 1):
                 parameter.register_hook(partial(with_strides, parameter.stride()))
-        newer = "forward_sync_buffers" in inspect.signature(kind).parameters
-        return kind(network, devices, **{"forward_sync_buffers" if newer else "broadcast_buffers": False})
+        is_newer = "forward_sync_buffers" in inspect.signature(kind).parameters
+        return kind(network, devices, **{"forward_sync_buffers" if is_newer else "broadcast_buffers": False})
 
     def synchronize_batch_norm(self, network: Module) -> Module:
-        """Batch norm over the whole batch instead of each process's part; the state dict stays the same."""
+        """Let batch norm use the whole batch instead of each process's part; the state dict stays the same."""
         for module in network.modules() if self.world > 1 else ():
             if isinstance(module, nn.BatchNorm2d):
                 module.__class__ = SyncBatchNorm2d
@@ -218,24 +220,25 @@ class Processes:
 def with_strides(strides: tuple[int, ...], gradient: Tensor) -> Tensor:
     """Return the gradient of a 1×1 convolution's weights with the strides of the weights.
 
-    Where channels come last, cuDNN gives the two dimensions of size 1 other strides; the order in memory is the same,
+    In channels-last format cuDNN gives the two dimensions of size 1 other strides; the order in memory is the same,
     but DistributedDataParallel warns about it in every process. """
     return gradient.as_strided(gradient.shape, strides) if gradient.stride()[:2] == strides[:2] else gradient
 
 
 class SumOverProcesses(torch.autograd.Function):
-    """The sum over the processes, whose gradient is the sum of theirs."""
+    """The sum of a tensor over the processes.
+
+    The gradient is summed too, since each process's loss depends on every process's value.
+    """
 
     @staticmethod
-    def forward(ctx, value: Tensor) -> Tensor:
-        """Any shape → the same."""
+    def forward(ctx: Any, value: Tensor) -> Tensor:
         value = value.clone()
         distributed.all_reduce(value)
         return value
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> Tensor:
-        """Each process's loss depends on every process's value."""
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         return SumOverProcesses.forward(ctx, gradient)
 
 
@@ -247,13 +250,12 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) → (N, C, H, W)."""
         if not self.training:
             return super().forward(x)
         exact = x.double() if x.device.type == "cpu" else x.float()  # few GPUs compute fast in float64
-        own_var, own_mean = (moment.double() for moment in torch.var_mean(exact, (0, 2, 3), correction=0))
-        size = own_mean.new_full((1,), x.numel() / x.shape[1])
-        sums = SumOverProcesses.apply(torch.cat([size * own_mean, size * (own_var + own_mean.square()), size]))
+        local_var, local_mean = (moment.double() for moment in torch.var_mean(exact, (0, 2, 3), correction=0))
+        size = local_mean.new_full((1,), x.numel() / x.shape[1])
+        sums = SumOverProcesses.apply(torch.cat([size * local_mean, size * (local_var + local_mean.square()), size]))
         count = sums[-1]
         mean, square = (sums[:-1] / count).chunk(2)
         var = (square - mean.square()).clamp_min(0)
@@ -263,5 +265,5 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
             self.running_var.lerp_((var * count / (count - 1)).float(), self.momentum)
         scale = self.weight.double() / (var + self.eps).sqrt()
         shift = self.bias.double() - mean * scale
-        scale, shift = (each.to(exact.dtype)[:, None, None] for each in (scale, shift))
+        scale, shift = (vector.to(exact.dtype)[:, None, None] for vector in (scale, shift))
         return (exact * scale + shift).to(x.dtype)

@@ -1,17 +1,15 @@
-"""Trained networks as single modules that need nothing of this project around them: what goes into one ONNX graph."""
-
-from __future__ import annotations
+"""Trained networks as self-contained modules with tensors as inputs and outputs, for export to ONNX."""
 
 import torch
 from torch import Tensor, nn
 
+from models.backbones import RecognizerNetwork
 from models.generator import Encoder, Generator
 from models.swap import swap_codes, swap_label
-from models.backbones import RecognizerNetwork
 
 
 class PortableRecognizer(nn.Module):
-    """Encoder and recognizer: ``image`` (N, 3, S, S) in [-1, 1] → ``probabilities`` (N, n)."""
+    """An encoder with its recognizer: ``image`` (N, 3, S, S) in [-1, 1] → ``probabilities`` (N, n)."""
 
     INPUTS, OUTPUTS = ("image",), ("probabilities",)
 
@@ -21,20 +19,20 @@ class PortableRecognizer(nn.Module):
         self.eval()
 
     def forward(self, image: Tensor) -> Tensor:
-        """(N, 3, S, S) in [-1, 1] → (N, n)."""
+        """Return the probabilities (N, n) of images (N, 3, S, S) in [-1, 1]."""
         code, _ = self.encoder(image)
         return self.network(image, torch.cat([code, code], dim=1)).softmax(1)
 
     def example(self, image_size: int) -> tuple[Tensor, ...]:
-        """Inputs of the right shapes."""
+        """Return inputs of the right shapes, for tracing."""
         return torch.zeros(3, 3, image_size, image_size),
 
 
 class PortableSwap(nn.Module):
-    """The swap of two faces: ``input``, ``target`` (N, 3, S, S) in [-1, 1] and their expressions (N,) int64 → both.
+    """The swap of two faces: ``input``, ``target`` (N, 3, S, S) in [-1, 1] and their expressions (N,) int64 → C and D.
 
-    ``input_swapped`` is the input's person with the target's expression, ``target_swapped`` the other one (METHOD §2:
-    C and D). Each face is encoded and decoded on its own: in a graph the number of faces is not known.
+    ``input_swapped`` (C) is the input's person with the target's expression, ``target_swapped`` (D) the other one
+    (METHOD §2). Each face is encoded and decoded on its own, since the number of faces is not known in a graph.
     """
 
     INPUTS = ("input", "target", "input_expression", "target_expression")
@@ -47,16 +45,16 @@ class PortableSwap(nn.Module):
 
     def forward(self, input: Tensor, target: Tensor, input_expression: Tensor,
                 target_expression: Tensor) -> tuple[Tensor, Tensor]:
-        """Faces (N, 3, S, S) in [-1, 1] and expressions (N,) → C and D, (N, 3, S, S) in [-1, 1]."""
+        """Return C and D, (N, 3, S, S) in [-1, 1]."""
         generator = self.generator
-        (code, skips), (other, other_skips) = (generator.encoder(face) for face in (input, target))
+        (code_a, skips_a), (code_b, skips_b) = (generator.encoder(face) for face in (input, target))
         label = swap_label(input_expression, target_expression, generator.shape.num_classes)
-        swapped, other_swapped = swap_codes(code, other, label)
+        code_c, code_d = swap_codes(code_a, code_b, label)
         planes = generator.label(label)
-        return (generator.edit(input, swapped, code, skips, planes),
-                generator.edit(target, other_swapped, other, other_skips, planes))
+        return (generator.edit(input, code_c, code_a, skips_a, planes),
+                generator.edit(target, code_d, code_b, skips_b, planes))
 
     def example(self, image_size: int) -> tuple[Tensor, ...]:
-        """Inputs of the right shapes."""
+        """Return inputs of the right shapes, for tracing."""
         face = torch.zeros(3, 3, image_size, image_size)
         return face, face.clone(), torch.zeros(3, dtype=torch.long), torch.ones(3, dtype=torch.long)

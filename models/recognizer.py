@@ -1,6 +1,4 @@
-"""Recognizer: a network that names expressions, with the optimizer that trains it (METHOD §5)."""
-
-from __future__ import annotations
+"""Recognizer: a network that classifies expressions, with the optimizer that trains it (METHOD §5)."""
 
 from typing import Any, Iterable, NamedTuple
 
@@ -16,10 +14,10 @@ from options.recipes import RecognizerRecipe
 
 
 class Examples(NamedTuple):
-    """What a recognizer learns from in one step: labels (N,) and the network's inputs, (N, 3, S, S) in [-1, 1][, fx].
+    """A batch of the recognizer: labels (N,) and the network's inputs, images (N, 3, S, S) in [-1, 1] and maybe fx.
 
-    The first ``real`` images are real and the others synthesized; None: all are real. ``totals`` are the numbers of
-    both in the whole batch, of which this may be one process's part; None where it is the whole.
+    The first ``real`` images are real and the others synthesized; all are real if it is None. ``totals`` are the
+    numbers of real and synthesized images in the whole batch if this is one process's part of it, else None.
     """
 
     label: Tensor
@@ -35,13 +33,14 @@ def optimizer(recipe: RecognizerRecipe, parameters: Iterable[nn.Parameter]) -> t
     sgd = torch.optim.SGD(parameters, lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay,
                           fused=True)
     for parameter in sgd.param_groups[0]["params"]:
-        # torch makes it uninitialized in the first step, and leaves it so where a gradient scaler skips that step
+        # torch allocates it uninitialized in the first step, and leaves it so if a gradient scaler skips that step
         sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
     return sgd
 
 
 class Recognizer:
-    """Trains and uses :class:`models.backbones.VGG_fx` (images and fx) or :class:`models.vgg.VGG` (images alone)."""
+    """A network with its optimizer, on a device: a recognizer of ``models.backbones`` (images and fx) or a
+    :class:`models.vgg.VGG` (images alone)."""
 
     def __init__(self, network: nn.Module, recipe: RecognizerRecipe = RecognizerRecipe(),
                  device: torch.device | str = "cpu", amp: torch.dtype | None = None,
@@ -49,25 +48,25 @@ class Recognizer:
         self.recipe, self.device, self.amp, self.processes = recipe, torch.device(device), amp, processes
         network = network.to(self.device, memory_format=torch.channels_last)
         self.network = processes.synchronize_batch_norm(network)
-        self._trained = processes.wrap(self.network)
+        self._wrapped = processes.wrap(self.network)
         self.optimizer = optimizer(recipe, self.network.parameters())
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=amp is torch.float16)
         self.steps = 0
 
     def step(self, examples: Examples) -> dict[str, Tensor]:
-        """Do one step on a batch; return loss and accuracy in %, which stay on the device until they are read."""
+        """Do one step on a batch; return loss and accuracy in percent, which stay on the device until they are read."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.rate(self.steps)
         self.network.train()
         label = examples.label
-        own = len(label) if examples.real is None else examples.real
-        real, synthesized = examples.totals or (own, len(label) - own)
-        guided = self.recipe.guided and real > 0 and synthesized > 0
+        real = len(label) if examples.real is None else examples.real
+        total_real, total_synthesized = examples.totals or (real, len(label) - real)
+        guided = self.recipe.guided and total_real > 0 and total_synthesized > 0
         with autocast(self.device, self.amp):
-            logits = (self.network if guided else self._trained)(*examples.inputs)
-        each = F.cross_entropy(logits.float(), label, reduction="none")
-        share = self.processes.world / (real + synthesized)
-        real_loss, synthetic_loss = share * each[:own].sum(), share * each[own:].sum()
+            logits = (self.network if guided else self._wrapped)(*examples.inputs)
+        per_sample = F.cross_entropy(logits.float(), label, reduction="none")
+        weight = self.processes.world / (total_real + total_synthesized)  # of a sample in the mean over all processes
+        real_loss, synthetic_loss = weight * per_sample[:real].sum(), weight * per_sample[real:].sum()
         self.optimizer.zero_grad(set_to_none=True)
         if guided:
             self._set_guided_gradients(real_loss, synthetic_loss)
@@ -76,24 +75,24 @@ class Recognizer:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.steps += 1
-        correct = (logits.argmax(1) == label).sum() * share
+        correct = (logits.argmax(1) == label).sum() * weight
         return self.processes.mean({"loss": real_loss + synthetic_loss, "acc": 100 * correct})
 
     def _set_guided_gradients(self, real_loss: Tensor, synthetic_loss: Tensor) -> None:
-        """Set the gradients of both losses, without the part of the second that points against the first."""
+        """Set the sum of both gradients, without the component of the synthetic one that opposes the real one."""
         parameters = list(self.network.parameters())
         real = torch.autograd.grad(self.scaler.scale(real_loss), parameters, retain_graph=True)
         synthetic = torch.autograd.grad(self.scaler.scale(synthetic_loss), parameters)
         real, synthetic = self.processes.average(real), self.processes.average(synthetic)
-        along = sum((a * b).sum() for a, b in zip(real, synthetic))
+        product = sum((a * b).sum() for a, b in zip(real, synthetic))
         square = sum(a.square().sum() for a in real)
-        kept = 1 - along.clamp(max=0) / square.clamp(min=1e-30)
+        factor = 1 - product.clamp(max=0) / square.clamp(min=1e-30)
         for parameter, a, b in zip(parameters, real, synthetic):
             parameter.grad = torch.empty_like(parameter)  # a fused optimizer needs the parameter's memory format
-            torch.addcmul(b, a, kept, out=parameter.grad)
+            torch.addcmul(b, a, factor, out=parameter.grad)
 
     def compile(self) -> None:
-        """Let torch.compile make the network faster, when it is first called."""
+        """Compile the network with ``torch.compile`` at its first call."""
         compile_networks(self.network)
 
     @torch.inference_mode()
@@ -107,7 +106,7 @@ class Recognizer:
         return logits.float().softmax(1)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything that a training needs to go on exactly."""
+        """Return everything that training needs to continue exactly."""
         return {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict(),
                 "scaler": self.scaler.state_dict(), "steps": self.steps}
 
@@ -120,10 +119,10 @@ class Recognizer:
 
 @torch.no_grad()
 def real_features(encoder: Encoder, image: Tensor, amp: torch.dtype | None = None) -> Tensor:
-    """fx = cat(z, z) of real images: (N, 3, S, S) in [-1, 1] → (N, 16w, S/32, S/32), without gradients (METHOD §5).
+    """Return fx = cat(z, z) (N, 16w, S/32, S/32) of real images (N, 3, S, S) in [-1, 1], no gradients (METHOD §5).
 
-    ``amp`` is the dtype in which they are encoded, as those of synthesized images are: another one would be a
-    signature that tells both apart. None is float32.
+    ``amp`` is the dtype in which they are encoded, None is float32. It must be that of the synthesized images, since a
+    recognizer could tell real from synthesized ones by the dtype's rounding.
     """
     with autocast(image.device, amp):
         code, _ = encoder(image)

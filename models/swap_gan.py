@@ -1,6 +1,4 @@
-"""SwapGAN: the expression-swap GAN as it is trained: networks, optimizers and the training step (METHOD §3)."""
-
-from __future__ import annotations
+"""SwapGAN: the networks of the expression-swap GAN, their losses, optimizers and training step (METHOD §3)."""
 
 import copy
 from typing import Any, Sequence
@@ -23,14 +21,14 @@ from system.devices import to_device
 
 def discriminator_loss(real: tuple[Tensor, Tensor], fake: tuple[Tensor, Tensor], noise: Tensor, groups: int,
                        weight: float = 0.25) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return weight·(L(D1) + 0.5·L(D2)) and both parts, from the logits on A, B and on ``groups`` groups of fakes
-    (METHOD §3).
+    """Return weight·(L(D1) + 0.5·L(D2)) and both losses by name (METHOD §3).
 
-    ``real`` (2N,) and ``fake`` (groups·N,) for D1 and D2; ``noise`` (2, (2 + groups)·N), real first.
+    ``real`` are the logits (2N,) of D1 and D2 on A and B, ``fake`` those (groups·N,) on ``groups`` groups of fakes;
+    ``noise`` (2, (2 + groups)·N), real first.
     """
-    parts = [losses.adversarial(r, 1.0, e[:len(r)], 2) + losses.adversarial(f, 0.0, e[len(r):], groups)
-             for r, f, e in zip(real, fake, noise)]
-    return weight * (parts[0] + 0.5 * parts[1]), {"D1": parts[0], "D2": parts[1]}
+    d1, d2 = (losses.adversarial(r, 1.0, e[:len(r)], 2) + losses.adversarial(f, 0.0, e[len(r):], groups)
+              for r, f, e in zip(real, fake, noise))
+    return weight * (d1 + 0.5 * d2), {"D1": d1, "D2": d2}
 
 
 def generator_loss(pair: Pair, edits: Edits, fake: tuple[Tensor, Tensor], noise: Tensor, groups: int,
@@ -39,8 +37,8 @@ def generator_loss(pair: Pair, edits: Edits, fake: tuple[Tensor, Tensor], noise:
 
     ``fake`` are the logits (groups·N,) of D1 and D2 on the fakes, ``noise`` (2, groups·N).
     """
-    adversarial = [losses.adversarial(f, 1.0, e, groups) for f, e in zip(fake, noise)]
-    terms = {"adv": recipe.lambda_adv_loss * (adversarial[0] + 0.5 * adversarial[1])}
+    d1, d2 = (losses.adversarial(f, 1.0, e, groups) for f, e in zip(fake, noise))
+    terms = {"adv": recipe.lambda_adv_loss * (d1 + 0.5 * d2)}
     swapped = torch.cat([edits.d, edits.c])
     if recipe.vgg_loss and recipe.lambda_vgg_loss:
         target = torch.cat([pair.image_a, pair.image_b])
@@ -58,13 +56,13 @@ def generator_loss(pair: Pair, edits: Edits, fake: tuple[Tensor, Tensor], noise:
 
 
 class SwapGAN(Swapper):
-    """The GAN with what trains it. ``perceptual`` is needed only for :meth:`step` with ``vgg_loss``.
+    """The GAN with its optimizers. ``perceptual`` is needed only for :meth:`step` with ``vgg_loss``.
 
     ``amp`` is None (float32), torch.bfloat16 or torch.float16; ``processes`` are those that train it together.
     """
 
-    STATES = {"Enc": "encoder", "Dec": "decoder", "D1": "d1", "D2": "d2"}
-    PARTS = ("generator", "discriminators", "optimizer_g", "optimizer_d", "scaler")
+    NETWORKS = {"Enc": "encoder", "Dec": "decoder", "D1": "d1", "D2": "d2"}  # the names in files → attributes
+    WITH_STATE = ("generator", "discriminators", "optimizer_g", "optimizer_d", "scaler")
 
     def __init__(self, shape: GANShape, recipe: GANRecipe = GANRecipe(), perceptual: Perceptual | None = None,
                  device: torch.device | str = "cpu", amp: torch.dtype | None = None,
@@ -78,8 +76,8 @@ class SwapGAN(Swapper):
         beyond.start_with_gain(self.discriminators, recipe.d_gain)
         self._even_phases()
         self.averaged = copy.deepcopy(self.generator).requires_grad_(False) if recipe.ema else None
-        self._trained_generator = processes.wrap(self.generator)
-        self._trained_discriminators = processes.wrap(self.discriminators)
+        self._wrapped_generator = processes.wrap(self.generator)
+        self._wrapped_discriminators = processes.wrap(self.discriminators)
         self.perceptual: Perceptual | None = None
         self.compiled = False
         if perceptual is not None:
@@ -90,22 +88,22 @@ class SwapGAN(Swapper):
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=amp is torch.float16)
         self.steps = 0
         self.last_g_loss = torch.zeros((), device=self.device)
-        # A GPU is not asked whether the discriminators' update is skipped: the answer would have to be waited for.
+        # On a GPU, reading whether the discriminators' update is skipped would make the host wait for the device.
         self.device_decides = self.device.type == "cuda" and amp is not torch.float16
 
     @property
-    def used(self) -> Generator:
+    def inference_generator(self) -> Generator:
         """The generator for all use but training: the averaged one if there is one."""
         return self.generator if self.averaged is None else self.averaged
 
     def set_perceptual(self, perceptual: Perceptual) -> None:
-        """Give the perceptual network of ``vgg_loss``, which is not part of the GAN's own state."""
+        """Set the perceptual network of ``vgg_loss``, which is not part of the GAN's own state."""
         self.perceptual = perceptual.to(self.device, memory_format=torch.channels_last)
         if self.compiled:
             compile_networks(self.perceptual)
 
     def compile(self) -> None:
-        """Let torch.compile make all networks faster, each when it is first called: in training and in all use."""
+        """Compile all networks with ``torch.compile``, each at its first call, for training and inference."""
         self.compiled = True
         for generator in filter(None, (self.generator, self.averaged)):
             compile_networks(generator.encoder, generator.decoder)
@@ -116,15 +114,15 @@ class SwapGAN(Swapper):
     def step(self, pair: Pair, random: torch.Generator, total: int | None = None) -> dict[str, Tensor]:
         """Do one step of the discriminators and one of the generator on a pair; return the losses by name (METHOD §3).
 
-        ``random`` (on the CPU) gives the noise of the targets; ``total`` is the number of pairs in all processes. The
+        ``random`` (on the CPU) draws the noise of the targets; ``total`` is the number of pairs in all processes. The
         discriminators' update is skipped if the generator's loss of the step before was ``G_max`` or more; their losses
-        are then missing, or, if the device decides, those of an update that was not made. Losses stay on the device.
+        are then missing, or computed without an update if ``device_decides``. Losses stay on the device.
         """
         self._set_learning_rates()
         weight = self.processes.weight(len(pair.a), total)
         with autocast(self.device, self.amp):
-            edits = self._trained_generator(pair, self.recipe.alpha5, self.recipe.lazy if self.recipe.l2_loss else 0)
-        fakes = [image for image in (edits.c, edits.d, edits.c_half, edits.d_half) if image is not None]
+            edits = self._wrapped_generator(pair, self.recipe.alpha5, self.recipe.lazy if self.recipe.l2_loss else 0)
+        fakes = [image for image in (edits.c, edits.d, edits.c_interpolated, edits.d_interpolated) if image is not None]
         a, b = one_hot(pair.a, self.shape.num_classes), one_hot(pair.b, self.shape.num_classes)
         real, real_label = torch.cat([pair.image_a, pair.image_b]), torch.cat([a, b])
         fake, fake_label = torch.cat(fakes), torch.cat([b, a] * (len(fakes) // 2))
@@ -153,9 +151,9 @@ class SwapGAN(Swapper):
             images.append(real)
             labels.append(real_label.roll(len(real) // 2, 0))
         with autocast(self.device, self.amp):
-            logits = self._trained_discriminators(torch.cat(images), torch.cat(labels))
-        real_logits, fake_logits, *mismatched_logits = zip(*(each.split([len(part) for part in images])
-                                                             for each in logits))
+            logits = self._wrapped_discriminators(torch.cat(images), torch.cat(labels))
+        sizes = [len(group) for group in images]
+        real_logits, fake_logits, *mismatched_logits = zip(*(logits_of_one.split(sizes) for logits_of_one in logits))
         total, terms = discriminator_loss(real_logits, fake_logits, noise[0], 2 * len(fake) // len(real),
                                           self.recipe.lambda_D)
         if mismatch is not None:
@@ -163,13 +161,13 @@ class SwapGAN(Swapper):
             terms["mismatched"] = self.recipe.lambda_D * further
             total = total + terms["mismatched"]
         if self.device_decides:
-            self.optimizer_d.found_inf = skip.float()  # a fused optimizer then leaves everything as it is
+            self.optimizer_d.found_inf = skip.float()  # a fused optimizer then changes nothing
         self._update(self.optimizer_d, weight * total)
         return {"D": total, **terms}
 
     def _step_generator(self, pair: Pair, edits: Edits, fake: Tensor, fake_label: Tensor,
                         noise: Tensor, weight: float) -> dict[str, Tensor]:
-        self.discriminators.requires_grad_(False)  # no gradients that nobody uses (METHOD §7, row 8)
+        self.discriminators.requires_grad_(False)  # without unused gradients (METHOD §7, row 8)
         with autocast(self.device, self.amp):
             fake_logits = self.discriminators(fake, fake_label)
             total, terms = generator_loss(pair, edits, fake_logits, noise, len(fake) // len(pair.a), self.perceptual,
@@ -184,13 +182,13 @@ class SwapGAN(Swapper):
             beyond.even_phases(self.generator.decoder.main[-self.recipe.even_phases:])
 
     def _noise(self, fakes: int, total: int, random: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Noise (2, fakes·N) for the generator's loss, (2, (2 + fakes)·N) and (2, 2·N) for the discriminators'.
+        """Return noise (2, fakes·N) of the generator's loss, (2, (2 + fakes)·N) and (2, 2·N) of the discriminators'.
 
-        It is drawn for all ``total`` pairs and shared out, so that it does not depend on the number of processes.
+        It is drawn for all ``total`` pairs and then sliced, so that it does not depend on the number of processes.
         """
         noise = torch.cat([torch.randn(2, count, total, generator=random) for count in (2 + 2 * fakes, 2)], 1)
-        own = to_device(self.recipe.std * noise[:, :, self.processes.share], self.device)
-        return tuple(part.flatten(1) for part in own.split([fakes, 2 + fakes, 2], 1))
+        noise = to_device(self.recipe.std * noise[:, :, self.processes.rank_slice], self.device)
+        return tuple(part.flatten(1) for part in noise.split([fakes, 2 + fakes, 2], 1))
 
     def _update(self, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
         optimizer.zero_grad(set_to_none=True)
@@ -199,30 +197,30 @@ class SwapGAN(Swapper):
 
     def _set_learning_rates(self) -> None:
         rate = self.recipe.rate(self.steps)
-        for optimizer, share in ((self.optimizer_g, 1.0), (self.optimizer_d, self.recipe.d_lr_ratio)):
+        for optimizer, factor in ((self.optimizer_g, 1.0), (self.optimizer_d, self.recipe.d_lr_ratio)):
             for group in optimizer.param_groups:
-                group["lr"] = share * rate
+                group["lr"] = factor * rate
 
     # --------------------------------------------------------------------------------------------- states
 
     def network(self, name: str) -> nn.Module:
-        """Return the network in use behind one of the reference's file names: Enc, Dec, D1, D2 (METHOD §6)."""
-        owner = self.used if name in ("Enc", "Dec") else self.discriminators
-        return getattr(owner, self.STATES[name])
+        """Return a network for inference by its name in files: Enc, Dec, D1, D2 (METHOD §6)."""
+        owner = self.inference_generator if name in ("Enc", "Dec") else self.discriminators
+        return getattr(owner, self.NETWORKS[name])
 
-    def start_from_used(self) -> None:
-        """Let training go on from the networks in use: the averaged ones, where files give no others."""
-        self.generator.load_state_dict(self.used.state_dict())
+    def start_from_average(self) -> None:
+        """Copy the averaged generator into the trained one, after it was loaded from files, which hold no other."""
+        self.generator.load_state_dict(self.inference_generator.state_dict())
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything that a training needs to go on exactly."""
-        return {**{name: getattr(self, name).state_dict() for name in self.PARTS},
+        """Return everything that training needs to continue exactly."""
+        return {**{name: getattr(self, name).state_dict() for name in self.WITH_STATE},
                 "averaged": None if self.averaged is None else self.averaged.state_dict(), "steps": self.steps,
                 "last_g_loss": self.last_g_loss.cpu()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what :meth:`state_dict` returned."""
-        for name in self.PARTS:
+        for name in self.WITH_STATE:
             getattr(self, name).load_state_dict(state[name])
         if self.averaged is not None:
             self.averaged.load_state_dict(state["averaged"])

@@ -1,6 +1,4 @@
-"""Swapper: what a trained generator is used for: swap, blend and synthesize expressions (METHOD §2, §4)."""
-
-from __future__ import annotations
+"""Swapper: swap, blend and synthesize expressions with a trained generator (METHOD §2, §4)."""
 
 import torch
 from torch import Tensor
@@ -19,62 +17,61 @@ class Swapper:
         self.generator = generator.to(self.device, memory_format=torch.channels_last)
 
     @property
-    def used(self) -> Generator:
-        """The generator that is used."""
+    def inference_generator(self) -> Generator:
+        """The generator that swaps; a subclass may train another one."""
         return self.generator
 
     @property
     def encoder(self) -> Encoder:
-        """The encoder that is used: the recognizer sees faces through it."""
-        return self.used.encoder
+        """The encoder whose codes the recognizer takes."""
+        return self.inference_generator.encoder
 
     @torch.inference_mode()
     def edits(self, pair: Pair) -> Edits:
-        """C, D, A', B' of a pair, without gradients (METHOD §2)."""
+        """Return C, D, A', B' of a pair, without gradients (METHOD §2)."""
         with autocast(self.device, self.amp):
-            return self.used(pair)
+            return self.inference_generator(pair)
 
     @torch.inference_mode()
     def swap(self, pair: Pair) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """C and D of a pair, and the residuals behind them (METHOD §2).
-
-        Images are (N, 3, S, S) in [-1, 1], residuals in [-2, 2].
-        """
-        faces = torch.cat([pair.image_a, pair.image_b])
+        """Return C and D of a pair, (N, 3, S, S) in [-1, 1], and their residuals in [-2, 2] (METHOD §2)."""
+        generator, faces = self.inference_generator, torch.cat([pair.image_a, pair.image_b])
         with autocast(self.device, self.amp):
-            coded = self.used.encoded(pair.image_a, pair.image_b, pair.a, pair.b)
-            label = self.used.label(torch.cat([coded.label, coded.label]))
-            residual = self.used.residual(torch.cat([coded.code_c, coded.code_d]),
-                                          torch.cat([coded.code_a, coded.code_b]), coded.skips, label)
+            codes = generator.encode_pair(pair.image_a, pair.image_b, pair.a, pair.b)
+            label = generator.label(torch.cat([codes.label, codes.label]))
+            residual = generator.residual(torch.cat([codes.code_c, codes.code_d]),
+                                          torch.cat([codes.code_a, codes.code_b]), codes.skips, label)
         return *(faces + residual).clamp(-1, 1).chunk(2), *residual.chunk(2)
 
     @torch.inference_mode()
-    def blend(self, face: Tensor, a: Tensor, targets: Tensor, b: Tensor, shares: Tensor) -> Tensor:
-        """One face with expression a, parts of the way to the expressions of T target faces at once.
+    def blend(self, face: Tensor, a: Tensor, targets: Tensor, b: Tensor, weights: Tensor) -> Tensor:
+        """Return K images (K, 3, S, S) of a face, interpolated towards the expressions of T target faces at once.
 
-        ``face`` (1, 3, S, S), ``a`` (1,), ``targets`` (T, 3, S, S), ``b`` (T,), ``shares`` (K, T) in [0, 1], where 0
-        is the reconstruction and 1 the swap → K images (K, 3, S, S). Codes and labels both go part of the way.
+        ``face`` (1, 3, S, S) with expression ``a`` (1,), ``targets`` (T, 3, S, S) with ``b`` (T,), ``weights`` (K, T)
+        in [0, 1], where 0 is the reconstruction and 1 the swap. Codes and labels are both interpolated.
         """
+        generator = self.inference_generator
         with autocast(self.device, self.amp):
-            coded = self.used.encoded(face.expand_as(targets), targets, a.expand_as(b), b)
-            own = coded.code_a[:1]
-            edited = own + torch.einsum("kt,tchw->kchw", shares.to(own), coded.code_c - own)
-            planes = self.used.label((shares @ coded.label).clamp(max=1), 1 - shares.max(1, keepdim=True).values)
-            return self.used.edit(face, edited, own, [skip[:1] for skip in coded.skips], planes)
+            codes = generator.encode_pair(face.expand_as(targets), targets, a.expand_as(b), b)
+            code = codes.code_a[:1]
+            edited = code + torch.einsum("kt,tchw->kchw", weights.to(code), codes.code_c - code)
+            planes = generator.label((weights @ codes.label).clamp(max=1), 1 - weights.max(1, keepdim=True).values)
+            return generator.edit(face, edited, code, [skip[:1] for skip in codes.skips], planes)
 
     @torch.no_grad()
-    def synthesize(self, source: Tensor, target: Tensor, expression: Tensor, shown: Tensor) -> tuple[Tensor, Tensor]:
-        """The target persons with the sources' expressions, and their features fx (METHOD §4).
+    def synthesize(self, source: Tensor, target: Tensor, source_label: Tensor, target_label: Tensor
+                   ) -> tuple[Tensor, Tensor]:
+        """Return the target persons with the sources' expressions, (N, 3, S, S), and their features fx (METHOD §4).
 
-        ``source``, ``target`` (N, 3, S, S) in [-1, 1]; ``expression`` (N,) of the sources and ``shown`` (N,) of the
-        targets, neutral in METHOD, or ``num_classes`` where they are in no class (METHOD §7, row 15). A source with the
-        target's expression gives the target itself. Returns images (N, 3, S, S) and fx = cat(swapped code, target's
-        code) (N, 16w, S/32, S/32).
+        ``source``, ``target`` (N, 3, S, S) in [-1, 1] have expressions ``source_label`` (N,) and ``target_label`` (N,),
+        which is neutral in METHOD, or ``num_classes`` for targets of no class (METHOD §7, row 15). A source with the
+        target's expression gives the target itself. fx = cat(swapped code, target's code) is (N, 16w, S/32, S/32).
         """
+        generator = self.inference_generator
         with autocast(self.device, self.amp):
-            coded = self.used.encoded(source, target, expression, shown)
-            unchanged = (expression == shown)[:, None, None, None]
-            swapped = torch.where(unchanged, coded.code_b, coded.code_d)
-            skips = [skip.chunk(2)[1] for skip in coded.skips]
-            image = self.used.edit(target, swapped, coded.code_b, skips, self.used.label(coded.label))
-        return torch.where(unchanged, target, image), torch.cat([swapped, coded.code_b], dim=1).float()
+            codes = generator.encode_pair(source, target, source_label, target_label)
+            unchanged = (source_label == target_label)[:, None, None, None]
+            swapped = torch.where(unchanged, codes.code_b, codes.code_d)
+            skips = [skip.chunk(2)[1] for skip in codes.skips]
+            image = generator.edit(target, swapped, codes.code_b, skips, generator.label(codes.label))
+        return torch.where(unchanged, target, image), torch.cat([swapped, codes.code_b], dim=1).float()

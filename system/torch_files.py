@@ -49,7 +49,7 @@ def load_checkpoint(path: str | os.PathLike) -> Any:
             raise UserError(f"{path}: refused, it holds more than tensors and plain values, "
                             "which could run code; save it again as a plain state dict") from None
         raise UserError(f"{path}: damaged or not a PyTorch checkpoint"
-                        f"{'' if unpickled else f' ({type(error).__name__})'}; take another copy") from None
+                        f"{'' if unpickled else f' ({type(error).__name__})'}; use another copy of it") from None
 
 
 def _numpy_scalars() -> list:

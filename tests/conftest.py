@@ -1,6 +1,4 @@
-"""What the tests share: commands in this process, drawn faces, a finished run, and helpers for damaged input."""
-
-from __future__ import annotations
+"""Shared helpers and fixtures: commands in this process, drawn faces, a finished run, damaged input."""
 
 import contextlib
 import importlib
@@ -43,65 +41,58 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Tell the tests before they are collected: their decorators read it."""
+    """Set the number of cases before the tests are collected, since their decorators read it."""
     os.environ["HOSTILE_CASES"] = str(max(1, config.getoption("--hostile-cases")))
-    if hasattr(config.option, "loadscopereorder"):  # xdist: files of few, long tests are not to come last, alone
+    if hasattr(config.option, "loadscopereorder"):  # else xdist starts files of few, long tests last
         config.option.loadscopereorder = False
 
 
 def shared(path: str) -> Path:
-    """Return a file of the shared folder; the test is skipped if the folder does not lie beside the clone."""
-    found = SHARED / path
-    if not found.exists():
+    """Return a file of the shared folder; skip the test if the folder does not lie beside the clone."""
+    if not (SHARED / path).exists():
         pytest.skip(f"shared/{path} does not lie beside this clone")
-    return found
+    return SHARED / path
 
 
 # ---------------------------------------------------------------------------------------------------- commands
 
 def command(*argv: object, cwd: str | Path = REPOSITORY) -> subprocess.CompletedProcess:
-    """Run ``python <argv>`` on the CPU, as a user types it; the project's own commands in this process."""
-    words = list(map(str, argv))
-    if not re.match(r"(train|test_matrix_multi)\.py |-m datasets\.", " ".join(words) + " "):
+    """Run ``python <argv>`` on the CPU, as a user types it; the project's commands run in this process."""
+    argv = list(map(str, argv))
+    if not re.match(r"(train|test_matrix_multi)\.py |-m datasets\.", " ".join(argv) + " "):
         return new_process(*argv, cwd=cwd)
-    name, words = (words[1], words[2:]) if words[0] == "-m" else (words[0].removesuffix(".py"), words[1:])
+    name, options = (argv[1], argv[2:]) if argv[0] == "-m" else (argv[0].removesuffix(".py"), argv[1:])
     main = importlib.import_module(name).main
-    out, err, status = io.StringIO(), io.StringIO(), 0
     with contextlib.chdir(cwd), mock.patch("torch.cuda.is_available", return_value=False), \
-            mock.patch("sys.argv", [f"{name}.py", *words]), \
-            contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            run_command(lambda: main(words))
-        except SystemExit as end:
-            status = end.code or 0
-    return subprocess.CompletedProcess(argv, status, out.getvalue(), err.getvalue())
+            mock.patch("sys.argv", [f"{name}.py", *options]):
+        return call(lambda: main(options))
 
 
-def train_command(*words: object) -> subprocess.CompletedProcess:
-    """Run ``python train.py <words>`` in this process, in the test's own working directory."""
-    return command("train.py", *words, cwd=".")
+def train_command(*argv: object) -> subprocess.CompletedProcess:
+    """Run ``python train.py <argv>`` in this process, in the test's working directory."""
+    return command("train.py", *argv, cwd=".")
 
 
 def succeeds(result: subprocess.CompletedProcess) -> str:
-    """Return what a command has printed; the test fails unless its exit status is 0."""
+    """Return the output of a command; the test fails unless its exit status is 0."""
     assert result.returncode == 0, result.stderr
     return result.stdout
 
 
-def trained(data: Path, folder: Path, *more: object) -> str:
-    """Train a run as small as can be, or go on with it; return what it prints."""
-    return succeeds(train_command("--data_dir", data, "--checkpoint_dir", folder, *TINY, *more))
+def trained(data: Path, folder: Path, *flags: object) -> str:
+    """Train a tiny run, or resume it; return its output."""
+    return succeeds(train_command("--data_dir", data, "--checkpoint_dir", folder, *TINY, *flags))
 
 
 def new_process(*argv: object, cwd: str | Path = REPOSITORY, timeout: float = 300) -> subprocess.CompletedProcess:
-    """Run ``python <argv>`` in a process of its own, on the CPU; output as text."""
+    """Run ``python <argv>`` in a new process, on the CPU; output as text."""
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(REPOSITORY)}
     return subprocess.run([sys.executable, *map(str, argv)], cwd=cwd, env=environment, timeout=timeout,
                           capture_output=True, text=True)
 
 
 def forked(action: Callable[[], Any]) -> subprocess.CompletedProcess:
-    """Call a function as a command in a copy of this process, which has torch already and may be killed."""
+    """Call a function like a command in a fork of this process, which need not import torch and may be killed."""
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         child = os.fork()
         if not child:
@@ -125,9 +116,9 @@ def forked(action: Callable[[], Any]) -> subprocess.CompletedProcess:
 AT_A_STEP, WHILE_WRITING, BEFORE_SYNC = "training.trainer.Run._save_if_due", "os.replace", "os.fsync"
 
 
-def train_until(words: Sequence[object], target: str, limit: int, signum: int = signal.SIGKILL
+def train_until(argv: Sequence[object], target: str, limit: int, signum: int = signal.SIGKILL
                 ) -> subprocess.CompletedProcess:
-    """Run ``train.py <words>`` in a process that gets a signal at the ``limit``-th call of the function ``target``."""
+    """Run ``train.py <argv>`` in a process that gets a signal at the ``limit``-th call of the function ``target``."""
     import train
 
     owner, _, name = target.rpartition(".")
@@ -139,18 +130,18 @@ def train_until(words: Sequence[object], target: str, limit: int, signum: int = 
         return original(*arguments, **settings)
 
     with mock.patch(target, counted), mock.patch("sys.argv", ["train.py"]):
-        return forked(lambda: train.main(list(map(str, words))))
+        return forked(lambda: train.main(list(map(str, argv))))
 
 
 def refused(result: subprocess.CompletedProcess | Callable[[], Any]) -> str:
-    """Return the one line with which a command, or a function called as one, refuses bad input with exit status 2.
+    """Return the one line with which a command, or a function called like one, ends with exit status 2.
 
-    A function must end within 10 seconds of work.
+    A function must end within 10 seconds of CPU time.
     """
     if callable(result):
-        started = time.process_time()
+        began = time.process_time()
         result = call(result)
-        assert time.process_time() - started < 10
+        assert time.process_time() - began < 10
     lines = [line for line in result.stderr.splitlines() if line.strip() and not line.startswith("warning:")]
     assert result.returncode == 2, (result.returncode, result.stdout, result.stderr)
     assert len(lines) == 1 and len(lines[0]) < 2000 and "Traceback" not in result.stderr, result.stderr
@@ -158,7 +149,7 @@ def refused(result: subprocess.CompletedProcess | Callable[[], Any]) -> str:
 
 
 def call(action: Callable[[], Any]) -> subprocess.CompletedProcess:
-    """Call a function as a command is called; a traceback fails the test."""
+    """Call a function like a command; a traceback fails the test."""
     out, err, status = io.StringIO(), io.StringIO(), 0
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
@@ -169,13 +160,13 @@ def call(action: Callable[[], Any]) -> subprocess.CompletedProcess:
 
 
 def ended(action: Callable[[], Any]) -> tuple[int, str]:
-    """Return the exit status and stderr of a function called as a command."""
+    """Return the exit status and stderr of a function called like a command."""
     result = call(action)
     return result.returncode, result.stderr
 
 
 def works_or_is_refused(action: Callable[[], Any]) -> bool:
-    """Return whether a function works; the test fails unless it does or ends in one line."""
+    """Return whether a function succeeds; the test fails if it ends in another way than with one line."""
     result = call(action)
     if result.returncode:
         refused(result)
@@ -183,7 +174,7 @@ def works_or_is_refused(action: Callable[[], Any]) -> bool:
 
 
 def cases(count: int) -> Callable:
-    """Return hypothesis's settings for so many cases, times ``--hostile-cases``."""
+    """Return hypothesis's settings for ``count`` cases, times ``--hostile-cases``."""
     from hypothesis import HealthCheck, settings
 
     return settings(max_examples=count * int(os.environ.get("HOSTILE_CASES", 1)), deadline=None, database=None,
@@ -193,21 +184,22 @@ def cases(count: int) -> Callable:
 # ------------------------------------------------------------------------------------------------- files and data
 
 def snapshot(folder: Path) -> dict[str, bytes]:
-    """Return every file below a folder with its content; links by where they point."""
+    """Return the content of every file below a folder by its path, and the target of every link."""
     return {path.relative_to(folder).as_posix(): str(path.readlink()).encode() if path.is_symlink()
             else path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_symlink() or path.is_file()}
 
 
 def fill(folder: Path, *names: str) -> dict[str, bytes]:
-    """Write files of the user's under some names; return their content by name."""
-    for name in names:
+    """Write files with these names that no program of the project writes; return their content by name."""
+    contents = {name: f"mine: {name}".encode() for name in names}
+    for name, content in contents.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(f"mine: {name}".encode())
-    return {name: f"mine: {name}".encode() for name in names}
+        (folder / name).write_bytes(content)
+    return contents
 
 
 def keep_networks(run: Path, epoch: int) -> None:
-    """Give the GAN's newest networks the names of those of an epoch, from which ``--restore N`` goes on."""
+    """Copy the GAN's newest networks to the names of those of an epoch, which ``--restore N`` loads."""
     for name in ("Enc", "Dec", "D1", "D2"):
         shutil.copy(run / "model" / f"{name}_iter_temp.pth", run / "model" / f"{name}_iter_{epoch:03d}.pth")
 
@@ -221,16 +213,16 @@ def first_layer(checkpoint: Path) -> bytes:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Let another process hold the lock of a run's directory."""
+    """Hold the lock of a run's directory in another process."""
     program = ("import fcntl, time\n"
-               f"held = open({str(folder / 'run.lock')!r}, 'a'); fcntl.lockf(held, fcntl.LOCK_EX | fcntl.LOCK_NB)\n"
+               f"file = open({str(folder / 'run.lock')!r}, 'a'); fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)\n"
                "print('locked', flush=True); time.sleep(600)")
-    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as other:
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
         try:
-            assert other.stdout.readline() == "locked\n"
+            assert process.stdout.readline() == "locked\n"
             yield
         finally:
-            other.kill()
+            process.kill()
 
 
 @pytest.fixture(scope="session")
@@ -245,7 +237,7 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def finished(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run of two GAN epochs on :func:`faces`. Tests that change it take :func:`own`."""
+    """A finished run of two GAN epochs on :func:`faces`. Tests that change it use :func:`finished_copy`."""
     folder = tmp_path_factory.mktemp("finished") / "run"
     before = snapshot(faces)
     output = trained(faces, folder, "-a", *EXPRESSIONS, "--epochs", 2, "--gan_raw", 3, "--log_every", 1)
@@ -254,33 +246,33 @@ def finished(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def own(finished: Path, tmp_path: Path) -> Path:
+def finished_copy(finished: Path, tmp_path: Path) -> Path:
     """A copy of the finished run."""
-    return Path(shutil.copytree(finished, tmp_path / "own"))
+    return Path(shutil.copytree(finished, tmp_path / "finished"))
 
 
 @pytest.fixture
 def broken(faces: Path, tmp_path: Path) -> Path:
-    """A copy of the data directory to spoil."""
+    """A copy of the data directory, for tests that damage it."""
     return Path(shutil.copytree(faces, tmp_path / "broken"))
 
 
 def untrained_run(folder: Path, names: list[str] = EXPRESSIONS, image_size: int = 32, alignment: dict | None = None,
                   widths: tuple[int, int, int] = (4, 4, 16)) -> Path:
-    """Write the files of a run whose networks have learned nothing: enough for all that only uses them.
+    """Write the files of a run with untrained networks, which is enough for tests of their use; return the folder.
 
-    Batch norm knows some drawn faces, so that answers differ from face to face.
+    Batch norm has processed some drawn faces, so that the answers differ from face to face.
     """
     import torch
 
     from datasets.drawing.data_set import truth
     from datasets.drawing.faces import EXPRESSIONS as DRAWN
     from datasets.loading import to_float, to_uint8
+    from models.backbones import VGG_fx
     from models.checkpoints import save_gan, save_recognizer
     from models.recognizer import Recognizer, real_features
     from models.swap_gan import SwapGAN
     from options.recipes import GANShape
-    from models.backbones import VGG_fx
 
     torch.manual_seed(0)
     base, vgg, fc = widths

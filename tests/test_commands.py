@@ -189,16 +189,17 @@ def test_without_selection_every_image_trains_and_the_last_recognizer_is_kept(br
     assert (run / "img" / "epoch_002.jpg").is_file()
 
 
-def test_restore_n_resumes_after_epoch_n_with_its_networks(own):
-    keep_networks(own, 1)
-    shutil.rmtree(own / "state")
-    rows, best = ((own / "log" / "metrics.csv").read_text(), torch.load(own / "VGG" / "max_ckpt.t7", weights_only=True))
-    output = succeeds(train_command("--restore", 1, "--checkpoint_dir", own, "--gpu", -1))
+def test_restore_n_resumes_after_epoch_n_with_its_networks(finished_copy):
+    keep_networks(finished_copy, 1)
+    shutil.rmtree(finished_copy / "state")
+    rows = (finished_copy / "log" / "metrics.csv").read_text()
+    best = torch.load(finished_copy / "VGG" / "max_ckpt.t7", weights_only=True)
+    output = succeeds(train_command("--restore", 1, "--checkpoint_dir", finished_copy, "--gpu", -1))
     assert "gan epoch 1" not in output and "gan epoch 2" in output
     assert "recognizer epoch 1" in output  # the round that is due after epoch 1 comes first
-    after = torch.load(own / "VGG" / "max_ckpt.t7", weights_only=True)
+    after = torch.load(finished_copy / "VGG" / "max_ckpt.t7", weights_only=True)
     assert after["acc"] >= best["acc"] and (after["step"] > best["step"] or after["acc"] == best["acc"])
-    assert (own / "log" / "metrics.csv").read_text().startswith(rows)
+    assert (finished_copy / "log" / "metrics.csv").read_text().startswith(rows)
 
 
 # ------------------------------------------------------------------------------------------------------ bad input

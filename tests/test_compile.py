@@ -1,6 +1,4 @@
-"""``--compile``: the same training with inductor, and few compilations whatever the sizes of the batches."""
-
-from __future__ import annotations
+"""``--compile``: the same training with inductor, and few compilations for all sizes of batches."""
 
 import copy
 import json
@@ -11,14 +9,14 @@ import torch
 from torch._dynamo.utils import counters
 
 import utils
-from conftest import new_process
+from conftest import new_process, succeeds
+from models.backbones import VGG_fx
 from models.compiling import VARIANTS, compile_networks
-from options.recipes import GANRecipe, GANShape, RecognizerRecipe
 from models.recognizer import Examples, Recognizer, real_features
 from models.swap import Extras, Pair
 from models.swap_gan import SwapGAN
-from models.backbones import VGG_fx
 from models.vgg import VGG, Perceptual
+from options.recipes import GANRecipe, GANShape, RecognizerRecipe
 
 pytestmark = pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++", "c++"))), reason="no C++ compiler")
 SIZE = 32
@@ -43,7 +41,7 @@ def learners(compiled: bool) -> tuple[SwapGAN, Recognizer]:
 
 
 def trained(gan: SwapGAN, recognizer: Recognizer) -> list[float]:
-    """The losses of ten steps of both, the last ones with batches of other sizes."""
+    """Return the losses of ten steps of both, the last ones with batches of other sizes."""
     losses = []
     for step in range(10):
         pair = pair_of(4 if step < 6 else 9 - step % 4)
@@ -57,12 +55,12 @@ def trained(gan: SwapGAN, recognizer: Recognizer) -> list[float]:
     return losses
 
 
-def used(gan: SwapGAN, recognizer: Recognizer, count: int) -> torch.Tensor:
-    """What all that is not training makes of a batch, in one row."""
+def inference(gan: SwapGAN, recognizer: Recognizer, count: int) -> torch.Tensor:
+    """Return the outputs of all inference on a batch, in one row."""
     pair = pair_of(count)
     edits, swapped = gan.edits(pair), gan.swap(pair)
-    said = recognizer.predict(pair.image_a, real_features(gan.encoder, pair.image_a))
-    return torch.cat([said.flatten(), edits.c.flatten(), edits.a_rebuilt.flatten(), swapped[1].flatten()])
+    probabilities = recognizer.predict(pair.image_a, real_features(gan.encoder, pair.image_a))
+    return torch.cat([probabilities.flatten(), edits.c.flatten(), edits.a_rebuilt.flatten(), swapped[1].flatten()])
 
 
 class Small(torch.nn.Module):
@@ -74,8 +72,8 @@ class Small(torch.nn.Module):
         return self.linear(x).tanh()
 
 
-def test_a_compiled_network_gives_the_same_and_meets_other_sizes_without_compiling_again():
-    """One small layer, twice backward as guided gradients go; the whole networks are compiled with ``--compile``."""
+def test_a_compiled_network_equals_the_plain_one_and_compiles_once_more_for_all_other_sizes():
+    """A small network with two backward passes, as guided gradients need; ``--compile`` compiles whole networks."""
     torch._dynamo.reset()
     torch.manual_seed(0)
     plain = Small()
@@ -84,42 +82,41 @@ def test_a_compiled_network_gives_the_same_and_meets_other_sizes_without_compili
     assert fast.state_dict().keys() == plain.state_dict().keys()
     before = counters["stats"]["unique_graphs"]
     for count in (2, 3, 5, 7, 9):
-        x = torch.rand(count, 4)
+        x, results = torch.rand(count, 4), []
         for network in (plain, fast):
             output = network(x)
             first, second = (torch.autograd.grad(output.pow(power).sum(), list(network.parameters()), retain_graph=True)
                              for power in (1, 2))
-            network.found = [output, *first, *second]
-        torch.testing.assert_close(fast.found, plain.found)
-    assert 0 < counters["stats"]["unique_graphs"] - before <= 2  # the first size, and all others
+            results.append([output, *first, *second])
+        torch.testing.assert_close(*results)
+    assert 0 < counters["stats"]["unique_graphs"] - before <= 2  # for the first size, and for all others
 
 
 @pytest.mark.skipif("not config.getoption('--compile')", reason="takes up to 15 minutes; add --compile")
-def test_ten_steps_and_all_use_equal_those_without_and_other_sizes_do_not_compile_again():
+def test_compiled_training_and_inference_equal_eager_ones_and_other_sizes_do_not_compile_again():
     torch._dynamo.reset()
     plain, fast = learners(compiled=False), learners(compiled=True)
-    for recognizer in (plain[1], fast[1]):  # a compiled dropout draws other numbers
+    for recognizer in (plain[1], fast[1]):  # compiled dropout draws other numbers
         for layer in recognizer.network.modules():
             if isinstance(layer, torch.nn.Dropout):
                 layer.p = 0.0
     expected, before = trained(*plain), counters["stats"]["unique_graphs"]
     assert trained(*fast) == pytest.approx(expected, rel=2e-2, abs=2e-2)
-    torch.testing.assert_close(used(*fast, 3), used(*plain, 3), rtol=1e-2, atol=1e-2)
-    used(*fast, 5)
+    torch.testing.assert_close(inference(*fast, 3), inference(*plain, 3), rtol=1e-2, atol=1e-2)
+    inference(*fast, 5)
     graphs = counters["stats"]["unique_graphs"]
     assert 0 < graphs - before < VARIANTS / 2
     trained(*fast)
     for count in (4, 6, 7, 8, 10, 11):
-        used(*fast, count)
+        inference(*fast, count)
     assert counters["stats"]["unique_graphs"] == graphs
 
 
 @pytest.mark.skipif("not config.getoption('--compile')", reason="takes minutes; add --compile")
 def test_benchmark_measures_compiled_networks_beside_eager_ones(tmp_path):
-    result = new_process("experiments/benchmark.py", "--image_size", SIZE, "--base_width", 4, "--vgg_width", 4,
+    succeeds(new_process("experiments/benchmark.py", "--image_size", SIZE, "--base_width", 4, "--vgg_width", 4,
                          "--fc_width", 16, "--phases", "evaluation", "--compile", "--seconds", 0, "--device", "cpu",
-                         "--json", tmp_path / "figures.json")
-    assert result.returncode == 0, result.stderr
+                         "--json", tmp_path / "figures.json"))
     eager, compiled = json.loads((tmp_path / "figures.json").read_text())["phases"]
     assert (eager["phase"], compiled["phase"]) == ("evaluation", "compiled_evaluation")
     assert eager["gflop_per_image"] > 0 and compiled["gflop_per_image"] is None  # operations are counted eagerly alone

@@ -1,6 +1,4 @@
-"""GPUs without a GPU: stubbed devices, tensors that cannot be read, processes that are threads with a store."""
-
-from __future__ import annotations
+"""Devices and processes without a GPU: stubbed devices, tensors that cannot be read, threads as processes."""
 
 import contextlib
 from concurrent.futures import ThreadPoolExecutor
@@ -30,15 +28,15 @@ from system.devices import gpus, pick_device
 from system.processes import number_of_processes, processes_here
 from training import precision, processes as agreement
 from training.launch import check_compiler
-from training.memory import check_memory, needed
-from training.precision import amp_dtype, computes_bf16, with_precision
+from training.memory import check_memory, estimate_memory
+from training.precision import amp_dtype, supports_bf16, with_precision
 from utils import UserError
 
 CUDA, CPU = torch.device("cuda", 1), torch.device("cpu")
 
 
 def on_threads(count: int, work) -> list:
-    """What ``work(processes)`` returns or raises in each of some processes, which are threads with one store."""
+    """Return what ``work(processes)`` returns or raises in each of ``count`` processes, which are threads."""
     store = torch.distributed.HashStore()
 
     def outcome(rank: int):
@@ -52,25 +50,25 @@ def on_threads(count: int, work) -> list:
 
 
 def as_started_by_torchrun(monkeypatch, **values: int) -> None:
-    """Set the environment of a process of torchrun on this machine."""
+    """Set the environment of a process that torchrun has started on this machine."""
     for name, value in {"WORLD_SIZE": 2, "RANK": 1, "LOCAL_RANK": 0, "LOCAL_WORLD_SIZE": 2, **values}.items():
         monkeypatch.setenv(name, str(value))
     monkeypatch.setenv("MASTER_ADDR", "localhost")
     monkeypatch.setenv("MASTER_PORT", "1")
 
 
-# -------------------------------------------------------------------------------------------- one device, several
+# ------------------------------------------------------------------------------------------------------- devices
 
 def test_the_chosen_gpu_is_the_current_one_and_its_capability_decides_on_bf16(monkeypatch):
     current, capabilities = [], {0: (9, 0), 1: (7, 5)}
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "set_device", current.append)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *_: True)  # emulation counts there
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *_: True)  # true for emulation too
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capabilities[device.index])
     device = pick_device([1])
     assert (device, current) == (CUDA, [1])
-    assert not computes_bf16(device) and computes_bf16(torch.device("cuda", 0))
+    assert not supports_bf16(device) and supports_bf16(torch.device("cuda", 0))
     assert gpus() == [0, 1]
     as_started_by_torchrun(monkeypatch)
     assert pick_device([1, 0]).index == 1
@@ -78,15 +76,15 @@ def test_the_chosen_gpu_is_the_current_one_and_its_capability_decides_on_bf16(mo
         pick_device([1])
 
 
-def test_a_cpu_takes_bf16_where_it_has_it_and_it_pays_and_the_run_keeps_the_choice(monkeypatch, tmp_path):
-    with_it, without = tmp_path / "with", tmp_path / "without"
-    with_it.write_text("processor: 0\nflags\t\t: fpu avx512f avx512_bf16 fma\n")
-    without.write_text("processor: 0\nflags\t\t: fpu avx512f fma\n")
-    assert computes_bf16(CPU, with_it) and not computes_bf16(CPU, without) and not computes_bf16(CPU, tmp_path / "none")
-    monkeypatch.setattr(precision, "computes_bf16", lambda device: True)
-    monkeypatch.setattr(precision, "steps_of", lambda config, n, amp: amp)
+def test_auto_chooses_bf16_on_a_cpu_that_supports_it_and_is_faster_and_the_run_keeps_the_choice(monkeypatch, tmp_path):
+    for flags, supported in (("avx512f avx512_bf16 fma", True), ("avx512f fma", False)):
+        (tmp_path / "cpuinfo").write_text(f"processor: 0\nflags\t\t: fpu {flags}\n")
+        assert supports_bf16(CPU, tmp_path / "cpuinfo") == supported
+    assert not supports_bf16(CPU, tmp_path / "none")
+    monkeypatch.setattr(precision, "supports_bf16", lambda device: True)
+    monkeypatch.setattr(precision, "build_step", lambda config, n, amp: amp)
     seconds = {None: 1.0, torch.bfloat16: 0.5}
-    monkeypatch.setattr(precision, "fastest", lambda steps, budget: [seconds[step] for step in steps])
+    monkeypatch.setattr(precision, "least_seconds", lambda steps, budget: [seconds[step] for step in steps])
     wide, narrow = read_config(["--base_width=32", "--vgg_width=16"]), read_config(["--base_width=16", "--vgg_width=8"])
     assert with_precision(wide, 6, CPU, Processes()).hardware.amp == "bf16"
     assert with_precision(narrow, 6, CPU, Processes()).hardware.amp == "off"
@@ -101,40 +99,40 @@ def test_a_cpu_takes_bf16_where_it_has_it_and_it_pays_and_the_run_keeps_the_choi
 
 def test_timed_steps_run_in_both_precisions():
     config = read_config(["--image_size=32", "--base_width=4", "--vgg_width=4", "--fc_width=16", "--vgg_init=none"])
-    seconds = precision.fastest([precision.steps_of(config, 3, amp) for amp in (None, torch.bfloat16)], 0)
-    assert all(0 < each < 60 for each in seconds)
+    seconds = precision.least_seconds([precision.build_step(config, 3, amp) for amp in (None, torch.bfloat16)], 0)
+    assert all(0 < value < 60 for value in seconds)
 
 
 @pytest.mark.parametrize("text, where", [("CUDA out of memory. Tried to allocate 2 GiB", "GPU memory"),
                                          ("cuDNN error: CUDNN_STATUS_ALLOC_FAILED", "GPU memory"),
                                          ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling", "GPU memory"),
                                          ("DefaultCPUAllocator: can't allocate memory: you tried", "memory")])
-def test_what_does_not_fit_is_one_line_with_the_flags(text, where):
+def test_out_of_memory_is_one_line_with_the_flags(text, where):
     line, status = line_and_status(RuntimeError(text))
     assert status == 2 and line.startswith(f"not enough {where}; lower --batch_size, --vgg_batch_size, --image_size")
     assert line_and_status(RuntimeError("shapes do not match")) == (None, 2)
 
 
-def test_what_exceeds_the_machine_is_refused_with_the_figure(faces):
+def test_runs_that_need_more_memory_than_the_machine_has_are_refused(faces):
     layout = read_layout(faces)
-    for words in (["--base_width=1024", "--vgg_width=1024", "--fc_width=65536"], ["--batch_size=65536"],
+    for flags in (["--base_width=1024", "--vgg_width=1024", "--fc_width=65536"], ["--batch_size=65536"],
                   ["--vgg_batch_size=65536"], ["--image_size=2048", "--batch_size=1000"]):
-        config = read_config(["--vgg_init=none", *words])
+        config = read_config(["--vgg_init=none", *flags])
         assert "GiB of memory are needed" in refused(lambda: check_memory(config, layout, False, 1))
     check_memory(read_config(["--image_size=64", "--vgg_width=8", "--base_width=16"]), layout, False, 1)
     cached = read_config(["--cache=ram", "--image_size=32"])
-    assert needed(cached, layout)[2] == 3 * 32 ** 2 * len(layout.train) and layout.test  # those that training looks at
+    assert estimate_memory(cached, layout)[2] == 3 * 32 ** 2 * len(layout.train) and layout.test  # without test images
 
 
-def test_a_machine_without_a_compiler(monkeypatch):
-    def compiled(function):
+def test_compile_without_a_compiler_is_refused(monkeypatch):
+    def failing(function):
         raise RuntimeError("\nno compiler\nfound")
 
-    monkeypatch.setattr(torch, "compile", compiled)
+    monkeypatch.setattr(torch, "compile", failing)
     assert "--compile" in refused(lambda: check_compiler(CPU))
 
 
-# ------------------------------------------------------------------------------------------- what trains on them
+# ----------------------------------------------------------------------------------------------- mixed precision
 
 def test_a_gradient_scaler_that_skips_the_first_step_leaves_a_momentum_of_zero():
     recognizer = Recognizer(VGG(3, 4, 8), RecognizerRecipe(lr=0.1))
@@ -147,14 +145,14 @@ def test_a_gradient_scaler_that_skips_the_first_step_leaves_a_momentum_of_zero()
         scaler.step(recognizer.optimizer)
         scaler.update()
     torch.testing.assert_close(recognizer.network.new_fc.bias, before - 0.1 * (2.0 + 5e-4 * before))
-    saved = recognizer.state_dict()
-    saved["optimizer"]["state"] = {}  # as before its first step in earlier versions
-    recognizer.load_state_dict(saved)
+    state = recognizer.state_dict()
+    state["optimizer"]["state"] = {}  # that of an earlier version before its first step
+    recognizer.load_state_dict(state)
     assert not any(state["momentum_buffer"].any() for state in recognizer.optimizer.state.values())
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_maps_of_half_precision_stay_so_and_are_computed_in_float32(dtype):
+def test_maps_of_half_precision_keep_their_type_and_are_computed_in_float32(dtype):
     torch.manual_seed(0)
     layer = Normalization()
     maps = (40 * torch.randn(2, 8, 4, 4)).to(dtype)
@@ -176,7 +174,7 @@ def test_maps_of_half_precision_stay_so_and_are_computed_in_float32(dtype):
 # ----------------------------------------------------------------------------------- devices that cannot be read
 
 class Transfers(TorchDispatchMode):
-    """Counts copies from the CPU to a device. Tensors of the meta device, and fake ones, refuse to be read at all."""
+    """A counter of copies from the CPU to a device. Reading a tensor of the meta device, or a fake one, raises."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -193,9 +191,9 @@ class Transfers(TorchDispatchMode):
 
 @pytest.fixture
 def unreadable(monkeypatch) -> torch.device:
-    """A device whose tensors have shapes alone; like a GPU, it lets the host run ahead where nothing is read."""
-    monkeypatch.setattr(torch, "autocast", lambda *_, **__: contextlib.nullcontext())  # which knows no meta device
-    for name in ("Adam", "SGD"):  # whose fused forms do not know it either: they are torch's, and not looked at here
+    """A device whose tensors have only shapes, so that a test fails if anything is read from it."""
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: contextlib.nullcontext())  # it supports no meta device
+    for name in ("Adam", "SGD"):  # nor do the fused optimizers of torch, which are not tested here
         kind = getattr(torch.optim, name)
         monkeypatch.setattr(torch.optim, name,
                             lambda parameters, fused, kind=kind, **settings: kind(parameters, **settings))
@@ -212,12 +210,12 @@ def test_steps_read_nothing_from_a_device_and_copy_only_noise_to_it(unreadable):
     images = (torch.zeros(4, 3, 32, 32, device=unreadable).to(memory_format=torch.channels_last) for _ in range(2))
     labels = (torch.zeros(4, dtype=torch.long, device=unreadable) for _ in range(2))
     pair = Pair(*images, *labels)
-    with Transfers() as of_gan:
+    with Transfers() as gan_transfers:
         metrics = gan.step(pair, torch.Generator())
-    with Transfers() as of_recognizer:
+    with Transfers() as recognizer_transfers:
         recognizer.step(Examples(pair.a, (pair.image_a, real_features(gan.encoder, pair.image_a))))
     assert metrics["G"].device == unreadable
-    assert (of_gan.copies, of_recognizer.copies) == (1, 0)
+    assert (gan_transfers.copies, recognizer_transfers.copies) == (1, 0)
 
 
 def test_decoded_images_that_fit_stay_on_the_gpu_and_are_gathered_there(monkeypatch):
@@ -228,9 +226,9 @@ def test_decoded_images_that_fit_stay_on_the_gpu_and_are_gathered_there(monkeypa
     images = Images([], 32, "none")
     images.samples, images.pixels = samples, torch.zeros(12, 3, 32, 32, dtype=torch.uint8)
     with FakeTensorMode(allow_non_fake_inputs=True):
-        near = images.on(torch.device("cuda"))
-        assert near.pixels.is_cuda and images.on(CPU) is images and not images.pixels.is_cuda
-        batch = next(load(near, gan_plan(samples, 4, 0, 0, mirror=True), 2, pin_memory=True))
+        on_gpu = images.on(torch.device("cuda"))
+        assert on_gpu.pixels.is_cuda and images.on(CPU) is images and not images.pixels.is_cuda
+        batch = next(load(on_gpu, gan_plan(samples, 4, 0, 0, mirror=True), 2, pin_memory=True))
         assert batch.first.is_cuda and batch.second.is_cuda and batch.first.dtype is torch.uint8
         with Transfers() as transfers:
             image = batch.to("cuda").first
@@ -244,13 +242,13 @@ def test_decoded_images_that_fit_stay_on_the_gpu_and_are_gathered_there(monkeypa
 
 def test_gradients_of_1x1_convolutions_keep_the_strides_of_their_weights():
     weight, gradient = torch.rand(8, 4, 1, 1), torch.rand(8, 4, 1, 1).as_strided((8, 4, 1, 1), (4, 1, 4, 4))
-    same = with_strides(weight.stride(), gradient)
-    assert same.stride() == weight.stride() and torch.equal(same, gradient)
+    result = with_strides(weight.stride(), gradient)
+    assert result.stride() == weight.stride() and torch.equal(result, gradient)
 
 
 @pytest.mark.parametrize("environment", [{"WORLD_SIZE": "2"}, {"WORLD_SIZE": "x"}, {"WORLD_SIZE": "2", "RANK": "0"},
                                          {"WORLD_SIZE": "-1", "RANK": "0", "LOCAL_RANK": "0"}])
-def test_several_processes_without_torchrun(monkeypatch, environment):
+def test_several_processes_without_torchrun_are_refused(monkeypatch, environment):
     for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
@@ -258,7 +256,7 @@ def test_several_processes_without_torchrun(monkeypatch, environment):
     assert "torchrun has not started" in refused(number_of_processes)
 
 
-def test_a_process_without_gpu_does_not_join_those_that_have_one(monkeypatch):
+def test_a_process_without_gpu_does_not_join_processes_with_gpus(monkeypatch):
     store = torch.distributed.HashStore()
     store.set("facts 0 0", '["host0", {"kind of device": "cuda"}]')
     monkeypatch.setattr("models.parallel.process_store", lambda: store)
@@ -267,8 +265,8 @@ def test_a_process_without_gpu_does_not_join_those_that_have_one(monkeypatch):
         Processes.join(CPU)
 
 
-def test_other_options_than_those_of_process_0_are_refused_and_a_resumed_run_takes_its_own():
-    configs = [read_config(words) for words in (["--lr=0.1", "--gpu", "0"], ["--lr=0.2", "--gpu", "1"])]
+def test_different_options_are_refused_in_a_new_run_and_replaced_by_those_of_process_0_in_a_resumed_one():
+    configs = [read_config(argv) for argv in (["--lr=0.1", "--gpu", "0"], ["--lr=0.2", "--gpu", "1"])]
     errors = on_threads(2, lambda processes: agreement.agreed_config(configs[processes.rank], False, processes))
     assert all("another options" in str(error) for error in errors)
     agreed = on_threads(2, lambda processes: agreement.agreed_config(configs[processes.rank], True, processes))
@@ -283,7 +281,7 @@ def test_one_process_of_each_machine_downloads_and_memory_is_that_of_the_machine
     agreement.download_imagenet_weights(Processes(2, 4, CPU, torch.distributed.HashStore()), "vgg19_bn")
     assert len(downloads) == 1 and "vgg19_bn" in downloads[0]
     store = torch.distributed.HashStore()
-    store.set("first 0 0", "null")
+    store.set("result 0 0", "null")
     monkeypatch.setenv("LOCAL_RANK", "1")
     agreement.download_imagenet_weights(Processes(3, 4, CPU, store), "vgg19_bn")
     assert len(downloads) == 1 and "vgg19_bn" in downloads[0]
@@ -291,7 +289,7 @@ def test_one_process_of_each_machine_downloads_and_memory_is_that_of_the_machine
     assert (number_of_processes(), processes_here()) == (16, 2)
 
 
-def test_digests_tell_networks_apart():
-    one, other = ({"steps": 3, "net": {"w": torch.full((3,), value)}} for value in (1.0, 1.0000001))
-    assert agreement.digest_of(one) != agreement.digest_of(other)
-    assert agreement.digest_of(one) == agreement.digest_of({"steps": 3, "net": {"w": torch.ones(3)}})
+def test_digests_of_different_networks_differ():
+    digests = [agreement.digest_of({"steps": 3, "net": {"w": torch.full((3,), value)}})
+               for value in (1.0, 1.0, 1.0000001)]
+    assert digests[0] == digests[1] != digests[2]

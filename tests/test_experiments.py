@@ -1,6 +1,4 @@
-"""What the experiments measure: operations, rates, the benchmark at tiny sizes, and the check for those with a GPU."""
-
-from __future__ import annotations
+"""The experiments: counted operations, rates, the benchmark at tiny sizes, and the GPU check."""
 
 import json
 import sys
@@ -17,7 +15,7 @@ from gpu_check import Checks, Failed, NotTested, Row, difference, one_step, spee
 from peak import flops_of  # noqa: E402
 
 
-def test_operations_are_those_of_the_hand():
+def test_operations_equal_those_counted_by_hand():
     a, b = torch.rand(3, 5), torch.rand(5, 7)
     result, flops = flops_of(lambda: a @ b)
     assert flops == 2 * 3 * 5 * 7 and torch.equal(result, a @ b)
@@ -25,30 +23,29 @@ def test_operations_are_those_of_the_hand():
     assert flops_of(lambda: conv(image))[1] == 2 * 2 * 4 * 8 * 8 * 3 * 9
 
 
-def test_training_measures_images_per_second_alone(monkeypatch):
+def test_images_per_second_are_measured_without_the_first_step(monkeypatch):
     monkeypatch.setattr("time.perf_counter", iter([10.0, 14.0]).__next__)
     meter = Speedometer(torch.device("cpu"))
     assert meter.metrics() == {}
     for _ in range(6):
-        meter.count(8)  # the first step chooses algorithms, and is not timed
+        meter.count(8)
     assert meter.metrics(processes=2) == {"images_per_second": 2 * 5 * 8 / 4.0}
 
 
 def test_benchmark_at_tiny_sizes(tmp_path):
-    result = new_process("experiments/benchmark.py", "--image_size", 32, "--base_width", 4, "--vgg_width", 4,
-                         "--fc_width", 16, "--batch_size", 4, "--vgg_batch_size", 6, "--persons", 1, "--seconds", 0,
-                         "--phases", "gan_step", "synthesis", "evaluation", "loading", "--imitate_reference",
-                         "--device", "cpu", "--json", tmp_path / "figures.json")
-    assert result.returncode == 0, result.stderr
+    output = succeeds(new_process(
+        "experiments/benchmark.py", "--image_size", 32, "--base_width", 4, "--vgg_width", 4, "--fc_width", 16,
+        "--batch_size", 4, "--vgg_batch_size", 6, "--persons", 1, "--seconds", 0, "--phases", "gan_step", "synthesis",
+        "evaluation", "loading", "--imitate_reference", "--device", "cpu", "--json", tmp_path / "figures.json"))
     phases = {row["phase"]: row for row in json.loads((tmp_path / "figures.json").read_text())["phases"]}
     assert phases.keys() == {"gan_step", "imitated_gan_step", "synthesis", "evaluation", "loading"}
     assert 0 < phases["gan_step"]["peak_share"] < 1 and phases["loading"]["gflop_per_image"] is None
     ours, theirs = (phases[name]["gflop_per_image"] for name in ("gan_step", "imitated_gan_step"))
-    assert 0.7 < ours / theirs < 1  # the same work, less the gradients that nobody uses
-    assert "times faster than the reference's way" in result.stdout
+    assert 0.7 < ours / theirs < 1  # ours computes no unused gradients
+    assert "times faster than the reference's way" in output
 
 
-def test_the_table_says_what_was_not_tested(tmp_path):
+def test_the_table_lists_checks_that_were_not_possible(tmp_path):
     output = succeeds(new_process("experiments/gpu_check.py", "--size", "tiny", "--device", "cpu", "--output",
                                   tmp_path / "table.md", "--checks", "device", "fidelity", "two_gpus", "compile"))
     lines = (tmp_path / "table.md").read_text().splitlines()
@@ -59,12 +56,12 @@ def test_the_table_says_what_was_not_tested(tmp_path):
                          "| compile | not tested | at the paper's size alone |"]
 
 
-def test_without_a_gpu_it_says_so_in_one_line():
+def test_the_gpu_check_without_a_gpu_ends_with_one_line():
     result = new_process("experiments/gpu_check.py")
     assert result.returncode == 2 and result.stderr.count("\n") == 1 and "torch finds no GPU here" in result.stderr
 
 
-def test_commands_that_fail_or_take_too_long_are_told_apart():
+def test_commands_that_fail_differ_from_those_that_take_too_long():
     checks = Checks("tiny", torch.device("cpu"), Path("."))
     checks.call([sys.executable, "-c", "pass"])
     with pytest.raises(Failed, match="status 3: the reason"):

@@ -1,10 +1,8 @@
-"""The published code's own figures: names and shapes, outputs for weights by formula, and all losses of a GAN step.
+"""Agreement with the published code: names and shapes, outputs for weights by formula, and all losses of a GAN step.
 
-The step is in float64: some of its activations lie so near zero that float32's rounding decides their sign, and with it
-some of the gradients.
+The step is computed in float64, since some activations are so near zero that rounding in float32 decides their sign,
+and with it some of the gradients.
 """
-
-from __future__ import annotations
 
 import json
 import math
@@ -29,7 +27,7 @@ GOLDEN = numpy.load(DATA / "golden_losses.npz")
 
 
 def picture(step: float, offset: float = 0.0) -> torch.Tensor:
-    """cos(step·k + offset) over the flattened (2, 3, 64, 64)."""
+    """Return cos(step·k + offset) over the flattened (2, 3, 64, 64)."""
     return torch.from_numpy(numpy.cos(step * numpy.arange(2 * 3 * 64 * 64) + offset)).view(2, 3, 64, 64)
 
 
@@ -85,7 +83,7 @@ def test_outputs_are_the_golden_ones():
 
 
 def gan_by_formula(alpha5: bool) -> SwapGAN:
-    """The GAN and the perceptual network of the golden step: weights by formula, no noise on the targets."""
+    """Return the GAN of the golden step with its perceptual network: weights by formula, no noise on the targets."""
     gan = SwapGAN(GANShape(6, image_size=64), GANRecipe(alpha5=alpha5, std=0.0))
     for network in (gan.generator.encoder, gan.generator.decoder, gan.discriminators.d1, gan.discriminators.d2):
         set_by_formula(network).train()
@@ -103,27 +101,22 @@ def pair() -> Pair:
 
 
 def assert_close(ours, golden: numpy.ndarray, name: str, tolerance: float = 1e-4) -> None:
-    """Asserts agreement to ``tolerance`` of the largest value."""
+    """Assert agreement to ``tolerance`` times the largest value."""
     ours = numpy.asarray(ours, dtype=numpy.float64)
     assert ours.shape == golden.shape, name
     assert numpy.abs(ours - golden).max() <= tolerance * numpy.abs(golden).max(), name
 
 
 @pytest.mark.parametrize("prefix", ["alpha5", "plain"])
-def test_images_of_a_step_are_the_references(pair, prefix):
+def test_images_losses_and_gradients_of_a_step_equal_the_published_codes(pair, prefix):
     gan = gan_by_formula(prefix == "alpha5")
     with torch.no_grad():
         edits = gan.generator(pair, gan.recipe.alpha5)
     images = {"C": edits.c, "D": edits.d, "A1": edits.a_rebuilt, "B1": edits.b_rebuilt}
     if prefix == "alpha5":
-        images.update(C5=edits.c_half, D5=edits.d_half)
+        images.update(C5=edits.c_interpolated, D5=edits.d_interpolated)
     for name, image in images.items():
         assert_close(image[:, :, ::4, ::4], GOLDEN[f"{prefix}_{name}"], name)
-
-
-@pytest.mark.parametrize("prefix", ["alpha5", "plain"])
-def test_losses_and_gradients_of_a_step_are_the_references(pair, prefix):
-    gan = gan_by_formula(prefix == "alpha5")
     losses = {name: float(value) for name, value in gan.step(pair, torch.Generator()).items()}
     names = {"D1_loss": "D1", "D2_loss": "D2", "D_loss": "D", "adv_loss": "adv", "vgg_loss": "vgg", "l1_loss": "l1",
              "l2_loss": "l2", "tv_loss": "tv", "G_loss": "G"}
@@ -137,7 +130,7 @@ def test_losses_and_gradients_of_a_step_are_the_references(pair, prefix):
         assert numpy.median(numpy.abs(numpy.array(norms) / expected - 1)[visible]) < 2e-5, golden
 
 
-def test_the_recognizers_own_layers_start_as_pytorch_starts_them_if_the_backbone_starts_from_weights():
+def test_layers_that_the_weights_of_a_backbone_lack_get_pytorchs_initialization():
     torch.manual_seed(0)
     network = VGG_fx(6, vgg_width=16, fc_width=64, base_width=16)
     network.start_from(VGG_fx(6, vgg_width=16, fc_width=64, base_width=16).state_dict())
@@ -147,7 +140,7 @@ def test_the_recognizers_own_layers_start_as_pytorch_starts_them_if_the_backbone
             assert 0.8 * bound < values.abs().max() <= bound
 
 
-def test_a_recognizer_whose_step_is_a_float_is_loaded(tmp_path):
+def test_a_recognizer_with_a_float_as_step_is_loaded(tmp_path):
     path = untrained_run(tmp_path) / "VGG" / "max_ckpt.t7"
     checkpoint = torch.load(path, weights_only=True)
     for step in (600.0, numpy.float64(600), torch.tensor(600.0)):
@@ -155,10 +148,9 @@ def test_a_recognizer_whose_step_is_a_float_is_loaded(tmp_path):
         assert load_recognizer(path.parent, torch.device("cpu")).step == 600
 
 
-def test_a_published_decoder_is_loaded_with_exp_label_and_does_the_same(tmp_path, pair):
-    plain, longer = (SwapGAN(GANShape(6, 64, 2, label_copy=3, exp_label=longer)) for longer in (False, True))
+def test_a_published_decoder_loaded_with_exp_label_gives_the_same_swaps(tmp_path, pair):
+    plain, labelled = (SwapGAN(GANShape(6, 64, 2, label_copy=3, exp_label=exp_label)) for exp_label in (False, True))
     save_gan(tmp_path, plain, {}, 1)
-    load_gan_networks(tmp_path, longer, None, ("Enc", "Dec"))
+    load_gan_networks(tmp_path, labelled, None, ("Enc", "Dec"))
     pair = Pair(*(image.float() for image in pair[:2]), pair.a, pair.b)
-    for ours, theirs in zip(longer.swap(pair), plain.swap(pair)):
-        torch.testing.assert_close(ours, theirs)
+    torch.testing.assert_close(labelled.swap(pair), plain.swap(pair))

@@ -1,6 +1,4 @@
-"""Folds and seeds as one run: who is in which fold, the same networks however they are trained, and pooled results."""
-
-from __future__ import annotations
+"""Series of folds and seeds: the split into folds, the same networks however they are trained, and pooled results."""
 
 import os
 import random
@@ -33,55 +31,56 @@ from utils import UserError, read_json
 FOLDS = ["fold_01", "fold_02", "fold_03"]
 
 
-def words(faces: Path, folder: Path, *more: object) -> list[object]:
-    return ["--data_dir", faces, "--checkpoint_dir", folder, *TINY, "--batch_size", 24, "--vgg_batch_size", 24, *more]
+def arguments(faces: Path, folder: Path, *flags: object) -> list[object]:
+    return ["--data_dir", faces, "--checkpoint_dir", folder, *TINY, "--batch_size", 24, "--vgg_batch_size", 24, *flags]
 
 
 @pytest.fixture(scope="module")
-def whole(faces, tmp_path_factory) -> Path:
-    """Three folds of the nine persons, undisturbed."""
-    folder = tmp_path_factory.mktemp("whole") / "run"
-    output = succeeds(train_command(*words(faces, folder, "--folds", 3)))
+def series(faces, tmp_path_factory) -> Path:
+    """A finished series of three folds of the nine persons."""
+    folder = tmp_path_factory.mktemp("series") / "run"
+    output = succeeds(train_command(*arguments(faces, folder, "--folds", 3)))
     assert "95 % interval" in output and "fold_03, 3 of 3" in output
     return folder
 
 
 def networks(run: Path) -> dict[str, bytes]:
-    """Return every network of a run, as bytes."""
-    found, further = {}, ["VGG/Enc_max.pth", "VGG/max_ckpt.t7", "VGG_loss/6_max_ckpt.t7"]
-    for path in [*sorted((run / "model").glob("*_iter_*.pth")), *(run / name for name in further)]:
+    """Return the weights of every network of a run, as bytes."""
+    weights = {}
+    for path in [*sorted((run / "model").glob("*_iter_*.pth")), run / "VGG/Enc_max.pth", run / "VGG/max_ckpt.t7",
+                 run / "VGG_loss/6_max_ckpt.t7"]:
         state = torch.load(path, weights_only=True)
         for name, value in state.get("net", state).items():
-            found[f"{path.name} {name}"] = value.numpy().tobytes()
-    assert len(found) > 100
-    return found
+            weights[f"{path.name} {name}"] = value.numpy().tobytes()
+    assert len(weights) > 100
+    return weights
 
 
 def matrix(folder: Path) -> dict:
     return read_json(folder / "test_result" / "confusion_matrix.json")
 
 
-def matrix_command(*given: object) -> subprocess.CompletedProcess:
-    return command("test_matrix_multi.py", *given, "--gpu", -1)
+def matrix_command(*argv: object) -> subprocess.CompletedProcess:
+    return command("test_matrix_multi.py", *argv, "--gpu", -1)
 
 
-def listed(path: Path) -> dict[str, int]:
-    return {line.split()[0]: int(line.split()[1]) for line in path.read_text().splitlines()}
+def names_in(path: Path) -> set[str]:
+    return {line.split()[0] for line in path.read_text().splitlines()}
 
 
-# --------------------------------------------------------------------------------------------------- the cut
+# --------------------------------------------------------------------------------------------------- the split
 
-def test_no_person_is_on_two_sides_and_every_image_is_tested_once(faces, whole):
+def test_no_person_is_in_two_splits_and_every_image_is_tested_once(faces, series):
     subject, tested = {s.name: s.subject for s in read_layout(faces).split("all")}, []
-    for name in FOLDS:
-        splits = whole / name / "splits"
-        test, val = listed(splits / f"{name}.list"), listed(splits / "images_val.list")
-        assert test == listed(whole / "splits" / f"{name}.list")
+    for fold in FOLDS:
+        splits = series / fold / "splits"
+        assert (splits / f"{fold}.list").read_text() == (series / "splits" / f"{fold}.list").read_text()
+        test, val = names_in(splits / f"{fold}.list"), names_in(splits / "images_val.list")
         train = re.findall(r"(?:train|test)_\d{4}", (splits / "images_gan_nature.list").read_text())
-        tested_on, chosen_on, trained_on = ({subject[image] for image in part} for part in (
+        test_persons, val_persons, train_persons = ({subject[image] for image in split} for split in (
             test, val, {f"{stem}.jpg" for stem in train}))
-        assert len(tested_on) == 3 and tested_on | chosen_on | trained_on == set(subject.values())
-        assert not tested_on & chosen_on and not (tested_on | chosen_on) & trained_on
+        assert len(test_persons) == 3 and test_persons | val_persons | train_persons == set(subject.values())
+        assert not test_persons & val_persons and not (test_persons | val_persons) & train_persons
         tested += test
     assert sorted(tested) == sorted(subject)
 
@@ -89,8 +88,9 @@ def test_no_person_is_on_two_sides_and_every_image_is_tested_once(faces, whole):
 @cases(30)
 @given(st.lists(st.tuples(st.integers(0, 12), st.integers(0, 3)), min_size=1, max_size=80), st.integers(2, 6),
        st.integers(0, 3))
-def test_folds_are_parts_without_a_common_person(faces_of, count, seed):
-    samples = [Sample(f"{i}.jpg", label, Path(f"{i}.jpg"), f"p{person}") for i, (person, label) in enumerate(faces_of)]
+def test_folds_are_parts_without_a_common_person(persons_and_labels, count, seed):
+    samples = [Sample(f"{i}.jpg", label, Path(f"{i}.jpg"), f"p{person}")
+               for i, (person, label) in enumerate(persons_and_labels)]
     persons = {sample.subject for sample in samples}
     if len(persons) < count:
         with pytest.raises(UserError, match=f"only {len(persons)} subjects"):
@@ -104,7 +104,7 @@ def test_folds_are_parts_without_a_common_person(faces_of, count, seed):
     assert [set(fold) for fold in cut_folds(shuffled, count, seed)] == [set(fold) for fold in folds]
 
 
-def test_expressions_are_spread_evenly_also_where_persons_show_few():
+def test_expressions_are_spread_evenly_also_if_persons_show_few():
     draw = random.Random(0)
     samples = [Sample(f"{person}_{i}.jpg", draw.choice([0, 0, 0, 1, 1, 2]), Path("x"), f"p{person}")
                for person in range(300) for i in range(draw.randint(1, 3))]
@@ -115,7 +115,7 @@ def test_expressions_are_spread_evenly_also_where_persons_show_few():
     assert cut_folds(samples, 5, 0) != cut_folds(samples, 5, 1)
 
 
-def test_target_only_faces_train_but_for_those_of_tested_persons(tmp_path):
+def test_target_only_faces_are_trained_on_except_those_of_test_persons(tmp_path):
     (tmp_path / "data").mkdir()
     rows = [(f"{person}{label}.jpg", label, person) for person in "abcdef" for label in (0, 1, 2)]
     (tmp_path / "images.list").write_text("".join(f"{name} {label}\n" for name, label, _ in rows))
@@ -123,42 +123,42 @@ def test_target_only_faces_train_but_for_those_of_tested_persons(tmp_path):
     layout = read_layout(tmp_path, ["happy", "sad"], need_test=False)
     assert len(layout.target_only) == 6 and layout.test == []
     fold = with_fold(layout, 3, 2, seed=0)
-    tested = {sample.subject for sample in fold.test}
-    assert len(tested) == 2 and len(fold.test) == 4 and len(fold.train) == 8 and fold.val == []
-    assert {sample.subject for sample in fold.target_only} == set("abcdef") - tested
+    test_persons = {sample.subject for sample in fold.test}
+    assert len(test_persons) == 2 and len(fold.test) == 4 and len(fold.train) == 8 and fold.val == []
+    assert {sample.subject for sample in fold.target_only} == set("abcdef") - test_persons
 
 
 # ---------------------------------------------------------------------------------- the same networks, always
 
-def test_killed_in_the_second_fold_and_restored_it_ends_the_same(faces, whole, tmp_path):
+def test_a_series_killed_in_its_second_fold_and_restored_ends_the_same(faces, series, tmp_path):
     folder = tmp_path / "run"
-    result = train_until(words(faces, folder, "--folds", 3, "--save_minutes", 0), AT_A_STEP, 16)
+    result = train_until(arguments(faces, folder, "--folds", 3, "--save_minutes", 0), AT_A_STEP, 16)
     assert result.returncode == -signal.SIGKILL and "gan epoch 1 of 1" in result.stdout.rstrip().splitlines()[-1]
     assert (folder / "fold_01" / "test_result" / "Con_Matrix.png").is_file() and not (folder / "fold_03").exists()
     assert not (folder / "fold_02" / "test_result").exists() and any((folder / "fold_02" / "state").glob("*.pth"))
     output = succeeds(train_command("--restore", "--checkpoint_dir", folder, "--gpu", -1))
-    assert output.count("perceptual epoch 1") == 1  # of the third fold alone
-    for name in FOLDS:
-        assert networks(folder / name) == networks(whole / name)
-    assert {**matrix(folder), "title": ""} == {**matrix(whole), "title": ""}
+    assert output.count("perceptual epoch 1") == 1  # that of the third fold
+    assert all(networks(folder / fold) == networks(series / fold) for fold in FOLDS)
+    assert {**matrix(folder), "title": ""} == {**matrix(series), "title": ""}
 
 
-def test_one_fold_alone_is_that_of_the_whole(faces, whole, tmp_path):
-    succeeds(train_command(*words(faces, tmp_path / "run", "--folds", 3, "--fold", 2)))
-    assert networks(tmp_path / "run" / "fold_02") == networks(whole / "fold_02")
-    again = train_command("--restore", "--checkpoint_dir", tmp_path / "run" / "fold_02", "--gpu", -1)
-    assert "gan epoch" not in succeeds(again)
+def test_a_single_fold_equals_that_of_the_series(faces, series, tmp_path):
+    succeeds(train_command(*arguments(faces, tmp_path / "run", "--folds", 3, "--fold", 2)))
+    assert networks(tmp_path / "run" / "fold_02") == networks(series / "fold_02")
+    resumed = train_command("--restore", "--checkpoint_dir", tmp_path / "run" / "fold_02", "--gpu", -1)
+    assert "gan epoch" not in succeeds(resumed)
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["fold_02"]
 
 
-def test_side_by_side_stopped_and_restored_they_are_the_same(faces, whole, tmp_path):
+def test_folds_side_by_side_that_are_stopped_and_restored_end_the_same(faces, series, tmp_path):
     """SIGTERM reaches the processes of the folds: they save and stop."""
     folder = tmp_path / "run"
-    process = subprocess.Popen([sys.executable, "train.py", *map(str, words(faces, folder, "--folds", 3, "--jobs", 2))],
-                               cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    log, started = folder / "fold_01.txt", time.monotonic()
+    argv = map(str, arguments(faces, folder, "--folds", 3, "--jobs", 2))
+    process = subprocess.Popen([sys.executable, "train.py", *argv], cwd=REPOSITORY, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True)
+    log, began = folder / "fold_01.txt", time.monotonic()
     while not (log.is_file() and "perceptual epoch 1" in log.read_text()):
-        assert time.monotonic() - started < 120
+        assert time.monotonic() - began < 120
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=120)
@@ -167,45 +167,45 @@ def test_side_by_side_stopped_and_restored_they_are_the_same(faces, whole, tmp_p
     assert "the state is saved" in log.read_text() and not (folder / "fold_03").exists()
     output = succeeds(train_command("--restore", "--checkpoint_dir", folder, "--gpu", -1))
     assert "perceptual epoch 1" not in output.split("fold_02, 2 of 3")[0]
-    assert all(networks(folder / name) == networks(whole / name) for name in FOLDS)
-    assert matrix(folder)["counts"] == matrix(whole)["counts"]
+    assert all(networks(folder / fold) == networks(series / fold) for fold in FOLDS)
+    assert matrix(folder)["counts"] == matrix(series)["counts"]
 
 
-def test_a_failing_fold_does_not_keep_the_others_from_their_end(faces, tmp_path):
+def test_a_failing_fold_does_not_stop_the_others(faces, tmp_path):
     directory = SeriesDirectory(tmp_path / "run")
     directory.claim()
     directory.unlock()
     fill(directory.folder / "fold_01", "VGG_loss/6_max_ckpt.t7")
-    line = refused(train_command(*words(faces, directory.folder, "--folds", 2, "--jobs", 2)))
+    line = refused(train_command(*arguments(faces, directory.folder, "--folds", 2, "--jobs", 2)))
     assert "1 of 2 runs failed" in line and str(directory.folder / "fold_01.txt") in line and "--restore" in line
     assert "6_max_ckpt.t7: refused" in (directory.folder / "fold_01.txt").read_text()
     assert matrix(directory.folder / "fold_02")["images"] in (24, 30)
 
 
 def test_several_processes_train_one_fold_after_the_other(faces, tmp_path):
-    output = succeeds(torchrun(2, "train.py", *words(faces, tmp_path / "run", "--folds", 2)))
+    output = succeeds(torchrun(2, "train.py", *arguments(faces, tmp_path / "run", "--folds", 2)))
     assert output.count("on 2 x cpu") == 2 and output.count("2 folds of") == 1
     assert sum(map(sum, matrix(tmp_path / "run")["counts"])) == 54
 
 
 # ----------------------------------------------------------------------------------------------- the results
 
-def test_the_pooled_matrix_is_the_sum_of_the_folds_each_on_its_own_images(whole, tmp_path):
-    pooled, runs = matrix(whole), [matrix(whole / name) for name in FOLDS]
+def test_the_pooled_matrix_is_the_sum_of_the_folds_each_on_its_test_images(series, tmp_path):
+    pooled, runs = matrix(series), [matrix(series / fold) for fold in FOLDS]
     assert pooled["counts"] == np.sum([run["counts"] for run in runs], 0).tolist() and pooled["images"] == 54
     accuracies = [run["accuracy"] for run in runs]
     assert [(run["run"], run["accuracy"]) for run in pooled["runs"]] == list(zip(FOLDS, accuracies))
     assert pooled["over_runs"]["accuracy"]["mean"] == pytest.approx(np.mean(accuracies), abs=1e-3)
-    assert (whole / "test_result" / "Con_Matrix.png").is_file()
-    folders = [whole / name / "VGG" for name in FOLDS]
+    assert (series / "test_result" / "Con_Matrix.png").is_file()
+    folders = [series / fold / "VGG" for fold in FOLDS]
     succeeds(matrix_command("--resume_dir", *folders, "--output_dir", tmp_path))
-    again = read_json(tmp_path / "confusion_matrix.json")
-    assert again["counts"] == pooled["counts"] and again["over_runs"] == pooled["over_runs"]
+    repeated = read_json(tmp_path / "confusion_matrix.json")
+    assert repeated["counts"] == pooled["counts"] and repeated["over_runs"] == pooled["over_runs"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["Con_Matrix.png", "confusion_matrix.json"]
     assert "named twice" in refused(matrix_command("--resume_dir", folders[0], folders[1], folders[0]))
 
 
-def test_mean_deviation_and_interval_by_hand():
+def test_mean_deviation_and_interval_equal_those_computed_by_hand():
     spread = Spread.from_values([50.0, 60.0, 70.0])
     assert (spread.mean, spread.deviation) == (60, 10)
     half = 4.302652729911275 * 10 / 3 ** 0.5  # Student's t of two degrees of freedom at 97.5 %
@@ -218,96 +218,96 @@ def test_mean_deviation_and_interval_by_hand():
     assert "62.50 ± 35.36" in pooled.as_text() and "62.5 ± 35.4 %" in pooled.heading
 
 
-def test_a_fold_is_never_evaluated_on_what_it_was_trained_on(whole, faces, broken, tmp_path):
+def test_a_fold_is_never_evaluated_on_its_training_images(series, faces, broken, tmp_path):
     run, out = tmp_path / "fold_02", tmp_path / "out"
-    shutil.copytree(whole / "fold_02", run)
+    shutil.copytree(series / "fold_02", run)
+    fold_list = run / "splits" / "fold_02.list"
     for data in ([], ["--data_dir", faces], ["--data_dir", broken]):
         succeeds(matrix_command("--resume_dir", run / "VGG", *data, "--output_dir", out))
         assert read_json(out / "confusion_matrix.json")["counts"] == matrix(run)["counts"]
         tested = [line.split(",")[0] for line in (out / "predictions.csv").read_text().splitlines()[1:]]
-        assert set(tested) == set(listed(run / "splits" / "fold_02.list")) and len(tested) == 18
-    lists = run / "splits" / "fold_02.list"
-    lists.write_text("\n".join(lists.read_text().splitlines()[1:]) + "\n")
+        assert set(tested) == names_in(fold_list) and len(tested) == 18
+    fold_list.write_text("\n".join(fold_list.read_text().splitlines()[1:]) + "\n")
     assert "does not list the images" in refused(matrix_command("--resume_dir", run / "VGG"))
-    lists.unlink()
+    fold_list.unlink()
     assert "from a backup" in refused(matrix_command("--resume_dir", run / "VGG"))
     grid = train_command("--mode", "grid", "--restore", "--checkpoint_dir", run, "--gpu", -1)
     assert "from a backup" in refused(grid)
 
 
-@pytest.mark.parametrize("mode", [["grid", "--output", "grid.jpg"], ["generate", "--output", "made"],
+@pytest.mark.parametrize("mode", [["grid", "--output", "grid.jpg"], ["generate", "--output", "generated"],
                                   ["evaluate", "--judge_epochs", 1]])
-def test_modes_use_a_fold_as_any_other_run(whole, tmp_path, mode, monkeypatch):
+def test_modes_use_a_fold_like_any_other_run(series, tmp_path, mode, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    shutil.copytree(whole / "fold_03", "fold_03")
+    shutil.copytree(series / "fold_03", "fold_03")
     succeeds(train_command("--mode", *mode, "--restore", "--checkpoint_dir", "fold_03", "--gpu", -1))
     if mode[0] == "generate":
-        held = {line.split()[0] for line in Path("made/images_test.list").read_text().splitlines()}
-        assert {f"real_test_{name}" for name in listed(whole / "splits" / "fold_03.list")} == held
+        assert {f"real_test_{name}" for name in names_in(series / "splits" / "fold_03.list")} \
+            == names_in(Path("generated/images_test.list"))
     if mode[0] == "evaluate":
         assert read_json("fold_03/synthesis.json")["swaps"] == 18 * 5
-    line = refused(train_command("--mode", *mode, "--restore", "--checkpoint_dir", whole, "--gpu", -1))
+    line = refused(train_command("--mode", *mode, "--restore", "--checkpoint_dir", series, "--gpu", -1))
     assert "holds several runs" in line and "fold_01" in line
 
 
-# ---------------------------------------------------------------------------------------------- one line each
+# ---------------------------------------------------------------------------------------------- refusals
 
 def test_images_without_a_subject_are_refused(broken, tmp_path):
     lines = (broken / "subjects.list").read_text().splitlines(keepends=True)
     (broken / "subjects.list").write_text("".join(lines[2:]))
-    line = refused(train_command(*words(broken, tmp_path / "run", "--folds", 5)))
+    line = refused(train_command(*arguments(broken, tmp_path / "run", "--folds", 5)))
     assert "2 of 54 listed images have no subject" in line and "--folds_by image" in line
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("flags, said", [
+@pytest.mark.parametrize("flags, message", [
     (["--fold", 3], "add --folds K"), (["--folds", 5, "--fold", 6], "from 1 to 5"),
     (["--folds", 5, "--seeds", 2], "choose one"), (["--folds", 10], "only 9 subjects"),
     (["--jobs", 2], "a single run is one job"), (["--folds", 5, "--restore"], "no folds or seeds"),
     (["--folds", 5, "--restore", 3], "names an epoch of a single run"), (["--folds", 1], "must be from 2")])
-def test_what_cannot_be_is_one_line_before_any_work(faces, tmp_path, flags, said):
-    assert said in refused(train_command(*words(faces, tmp_path / "run", *flags)))
+def test_impossible_series_are_refused_before_any_work(faces, tmp_path, flags, message):
+    assert message in refused(train_command(*arguments(faces, tmp_path / "run", *flags)))
     assert not (tmp_path / "run").exists()
 
 
-def test_several_processes_are_no_several_jobs(faces, tmp_path, monkeypatch):
+def test_jobs_of_several_processes_are_refused(faces, tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    line = refused(train_command(*words(faces, tmp_path, "--folds", 2, "--jobs", 2)))
+    line = refused(train_command(*arguments(faces, tmp_path, "--folds", 2, "--jobs", 2)))
     assert "--jobs 2: torchrun's processes train together" in line
 
 
-def test_a_series_another_and_a_run_do_not_mix(faces, whole):
-    before = {path: path.stat().st_mtime_ns for path in whole.rglob("*")}
-    for flags, said in (([], "holds the folds or seeds"), (["--folds", 3], "already holds a run"),
-                        (["--seeds", 2], "holds the runs of another series"),
-                        (["--seeds", 2, "--restore"], "with no --seeds; leave the options as they were")):
-        assert said in refused(train_command(*words(faces, whole, *flags)))
-    assert "holds a single run" in refused(train_command(*words(faces, whole / "fold_01", "--folds", 5)))
-    assert {path: path.stat().st_mtime_ns for path in whole.rglob("*")} == before
+def test_other_series_and_single_runs_in_the_directory_are_refused(faces, series):
+    before = {path: path.stat().st_mtime_ns for path in series.rglob("*")}
+    for flags, message in (([], "holds the folds or seeds"), (["--folds", 3], "already holds a run"),
+                           (["--seeds", 2], "holds the runs of another series"),
+                           (["--seeds", 2, "--restore"], "with no --seeds; leave the options as they were")):
+        assert message in refused(train_command(*arguments(faces, series, *flags)))
+    assert "holds a single run" in refused(train_command(*arguments(faces, series / "fold_01", "--folds", 5)))
+    assert {path: path.stat().st_mtime_ns for path in series.rglob("*")} == before
 
 
-def test_two_series_in_one_directory_keep_each_other_out(faces, whole, tmp_path):
+def test_a_series_does_not_start_while_another_process_uses_its_directory(faces, series, tmp_path):
     (tmp_path / "run").mkdir()
     with locked(tmp_path / "run"):
-        assert "another run is writing here" in refused(train_command(*words(faces, tmp_path / "run", "--folds", 3)))
-        assert os.listdir(tmp_path / "run") == ["run.lock"]
-    with locked(whole / "fold_01"):
-        before = snapshot(whole)
-        line = refused(train_command(*words(faces, whole, "--seeds", 2, "--overwrite")))
-        assert "another run is writing here" in line and snapshot(whole) == before
+        line = refused(train_command(*arguments(faces, tmp_path / "run", "--folds", 3)))
+        assert "another run is writing here" in line and os.listdir(tmp_path / "run") == ["run.lock"]
+    with locked(series / "fold_01"):
+        before = snapshot(series)
+        line = refused(train_command(*arguments(faces, series, "--seeds", 2, "--overwrite")))
+        assert "another run is writing here" in line and snapshot(series) == before
 
 
-def test_overwriting_moves_the_whole_series_aside_and_seeds_are_the_runs_of_their_seeds(faces, whole, tmp_path):
-    folder = Path(shutil.copytree(whole, tmp_path / "run"))
+def test_overwrite_moves_the_series_aside_and_its_seeds_equal_single_runs(faces, series, tmp_path):
+    folder = Path(shutil.copytree(series, tmp_path / "run"))
     fill(folder, "notes.txt", "fold_03/model/mine.pth", "fold_09/mine.txt")
     before = snapshot(folder)
-    output = succeeds(train_command(*words(faces, folder, "--seed", 3, "--seeds", 2, "--overwrite")))
+    output = succeeds(train_command(*arguments(faces, folder, "--seed", 3, "--seeds", 2, "--overwrite")))
     moved = next(tmp_path.glob("run.old-*"))
     assert snapshot(moved) == before and f"moved what was in {folder} to {moved}" in output
     assert output.count("perceptual epoch 1") == 2 and not (folder / "fold_01").exists()
     assert "seed_04, 2 of 2" in output
-    succeeds(train_command(*words(faces, tmp_path / "alone", "--seed", 4)))
-    assert networks(folder / "seed_04") == networks(tmp_path / "alone")
+    succeeds(train_command(*arguments(faces, tmp_path / "single", "--seed", 4)))
+    assert networks(folder / "seed_04") == networks(tmp_path / "single")
     runs = [matrix(folder / name) for name in ("seed_03", "seed_04")]
     assert matrix(folder)["counts"] == np.sum([run["counts"] for run in runs], 0).tolist()
     assert [run["images"] for run in runs] == [18, 18]  # all on the test list

@@ -1,6 +1,4 @@
-"""One function of very many files, by several processes."""
-
-from __future__ import annotations
+"""``by_processes``: a function of very many files in several processes."""
 
 import os
 
@@ -30,10 +28,10 @@ def test_results_come_in_order_from_all_processes(processes):
     assert [square for square, _ in results] == [number ** 2 for number in range(25)]
     assert len({process for _, process in results}) == processes
     assert (os.getpid() in {process for _, process in results}) == (processes == 1)
-    assert torch.equal(torch.get_rng_state(), before)  # no draw of a training is moved
+    assert torch.equal(torch.get_rng_state(), before)  # a training's random numbers do not change
 
 
-def opened(name: str) -> str:
+def read(name: str) -> str:
     if name == "bad":
         raise UserError("bad: take another")
     return open(name).read()
@@ -41,7 +39,7 @@ def opened(name: str) -> str:
 
 def test_errors_are_those_of_the_function(processes, tmp_path):
     with pytest.raises(UserError, match="^bad: take another$"):
-        list(by_processes(opened, ["bad"] * 3, "opening"))
+        list(by_processes(read, ["bad"] * 3, "reading"))
     with pytest.raises(FileNotFoundError) as raised:
-        list(by_processes(opened, [str(tmp_path / "none")], "opening"))
+        list(by_processes(read, [str(tmp_path / "none")], "reading"))
     assert raised.value.filename == str(tmp_path / "none") and raised.value.errno

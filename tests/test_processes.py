@@ -1,6 +1,4 @@
-"""Several processes (torchrun, gloo) train as one does: gradients, batch norm, evaluation, resume."""
-
-from __future__ import annotations
+"""Several processes (torchrun, gloo) train like one: gradients, batch norm, evaluation, resume."""
 
 import csv
 import json
@@ -14,10 +12,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from conftest import REPOSITORY, TINY, new_process, train_command
+from conftest import REPOSITORY, TINY, new_process, succeeds, train_command
 from datasets.drawing.data_set import make_dataset
 from options.command_line import read_config
-from training.data import checked_data
+from training.data import read_training_data
 from training.run_directory import RunDirectory
 from utils import UserError
 
@@ -50,22 +48,22 @@ def steps(processes):
     recognizer = Recognizer(network, RecognizerRecipe(lr=0.01), processes=processes)
     data = torch.Generator().manual_seed(1)
     metrics = []
-    total = 7  # an odd number: the processes' shares differ
+    total = 7  # an odd number, so that the processes have batches of different sizes
     for step in range(4):
         images = torch.rand(2, total, 3, 32, 32, generator=data) * 2 - 1
         a, b = torch.full((total,), step % 3), (torch.arange(total) % 2 + 1 + step) % 3
-        same = torch.arange(total) % 2 == 0
-        own = [tensor[processes.share] for tensor in (images[0], images[1], a, b)]
-        truth, known = torch.cat([own[1], own[0]]), same[processes.share].repeat(2)
-        metrics.append(gan.step(Pair(*own, Extras(truth, known, known)), torch.Generator().manual_seed(step), total))
-        label = b[processes.share]
+        mask = torch.arange(total) % 2 == 0
+        image_a, image_b, a, b, mask = (tensor[processes.rank_slice] for tensor in (*images, a, b, mask))
+        extras = Extras(torch.cat([image_b, image_a]), mask.repeat(2), mask.repeat(2))
+        pair = Pair(image_a, image_b, a, b, extras)
+        metrics.append(gan.step(pair, torch.Generator().manual_seed(step), total))
         recognizer.recipe = replace(recognizer.recipe, guided=step % 2 == 1)
-        real = int((torch.arange(total)[processes.share] < 4).sum())
-        metrics.append(recognizer.step(Examples(label, (own[0], real_features(gan.encoder, own[0])), real, (4, 3))))
+        real = int((torch.arange(total)[processes.rank_slice] < 4).sum())
+        metrics.append(recognizer.step(Examples(b, (image_a, real_features(gan.encoder, image_a)), real, (4, 3))))
     images, labels = torch.rand(11, 3, 32, 32, generator=data) * 2 - 1, torch.arange(11) % 3
-    report = evaluate(recognizer, gan.encoder, [(images[processes.share], labels[processes.share])], 3)
-    if processes.main:
-        torch.save({"gan": {name: gan.network(name).state_dict() for name in gan.STATES},
+    report = evaluate(recognizer, gan.encoder, [(images[processes.rank_slice], labels[processes.rank_slice])], 3)
+    if processes.is_main:
+        torch.save({"gan": {name: gan.network(name).state_dict() for name in gan.NETWORKS},
                      "recognizer": recognizer.network.state_dict(), "metrics": metrics,
                      "counts": torch.from_numpy(report.counts)}, sys.argv[1])
 
@@ -74,7 +72,7 @@ with Processes.join(cpu) as processes:
     steps(processes)
 '''
 
-# train.py, which tells how many of gloo's threads are there when the interpreter ends: they may meet it with a signal.
+# train.py, which prints the number of gloo's threads at the interpreter's end; they could end it with a signal.
 AT_END = """
 import atexit
 import runpy
@@ -85,22 +83,26 @@ from pathlib import Path
 def name(thread):
     try:
         return thread.read_text()
-    except OSError:  # it has just ended
+    except OSError:  # the thread has just ended
         return ""
 
 
-def tell():
+def print_threads():
     sys.stderr.write(f"threads at the end: {sum('gloo' in name(t) for t in Path('/proc/self/task').glob('*/comm'))}\\n")
 
 
-atexit.register(tell)
+atexit.register(print_threads)
 sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
-def torchrun(count: int, *words: object) -> subprocess.CompletedProcess:
-    return new_process("-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={count}", *words)
+def torchrun(count: int, *argv: object) -> subprocess.CompletedProcess:
+    return new_process("-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={count}", *argv)
+
+
+def error_lines(result: subprocess.CompletedProcess, program: str = "train.py") -> list[str]:
+    return [line for line in result.stderr.splitlines() if f"{program}:" in line]
 
 
 @pytest.fixture(scope="module")
@@ -111,14 +113,13 @@ def faces(tmp_path_factory) -> Path:
     return root
 
 
-def test_two_processes_make_of_the_same_four_steps_what_one_makes(tmp_path):
+def test_steps_of_two_processes_equal_those_of_one(tmp_path):
     (tmp_path / "steps.py").write_text(STEPS)
-    for result in (new_process(tmp_path / "steps.py", tmp_path / "1.pth"),
-                   torchrun(2, tmp_path / "steps.py", tmp_path / "2.pth")):
-        assert result.returncode == 0, result.stderr
+    succeeds(new_process(tmp_path / "steps.py", tmp_path / "1.pth"))
+    succeeds(torchrun(2, tmp_path / "steps.py", tmp_path / "2.pth"))
     one, two = (torch.load(tmp_path / f"{count}.pth", weights_only=True) for count in (1, 2))
     torch.testing.assert_close(two["gan"], one["gan"], rtol=0, atol=1e-5)
-    torch.testing.assert_close(two["recognizer"], one["recognizer"], rtol=0, atol=1e-3)  # 0.07 apart without SyncBatchNorm
+    torch.testing.assert_close(two["recognizer"], one["recognizer"], rtol=0, atol=1e-3)  # 0.07 without SyncBatchNorm
     torch.testing.assert_close(two["metrics"], one["metrics"], rtol=1e-4, atol=1e-5)  # those of the whole batch
     assert two["counts"].sum() == 11 and torch.equal(one["counts"], two["counts"])  # every image once
 
@@ -132,26 +133,25 @@ def test_a_run_of_two_processes_writes_and_reports_once(faces, tmp_path):
     assert result.stderr.count("threads at the end: 0\n") == 2 and "Warning" not in result.stderr
     assert result.stdout.count("gan epoch 1") == 1 and "on 2 x cpu" in result.stdout
     assert result.stdout.count("confusion_matrix.json") == 1
-    rows = [row for row in csv.DictReader(open(folder / "log" / "metrics.csv")) if row["phase"] == "gan_epoch"]
-    assert {row["epoch"] for row in rows} == {"1"}
+    with open(folder / "log" / "metrics.csv") as file:
+        assert {row["epoch"] for row in csv.DictReader(file) if row["phase"] == "gan_epoch"} == {"1"}
 
 
 def test_a_second_run_of_two_processes_in_one_directory_is_refused_in_one_line(faces, tmp_path):
-    folder = tmp_path / "run"
-    running = RunDirectory(folder)
-    running.lock()
-    result = torchrun(2, "train.py", "--data_dir", faces, *TINY, "--checkpoint_dir", folder)
-    lines = [line for line in result.stderr.splitlines() if "train.py:" in line]
-    assert result.returncode != 0 and len(lines) == 1 and "another run is writing here" in lines[0]
+    directory = RunDirectory(tmp_path / "run")
+    directory.lock()
+    result = torchrun(2, "train.py", "--data_dir", faces, *TINY, "--checkpoint_dir", directory.folder)
+    line, = error_lines(result)
+    assert result.returncode != 0 and "another run is writing here" in line
     assert "[rank" not in result.stderr and "Signal 6" not in result.stderr  # no traceback, no crash at the end
 
 
 def test_too_many_processes_are_refused():
     with pytest.raises(UserError, match="too small for 2 processes"):
-        checked_data(read_config(["--batch_size", "1"]), world=2)
+        read_training_data(read_config(["--batch_size", "1"]), world=2)
 
 
-# train.py, of which process 1 meets an error in its fifth step, in the first of torchrun's attempts.
+# train.py, whose process 1 raises an error in its fifth step, in the first of torchrun's attempts.
 FAILING = """
 import os
 import sys
@@ -163,11 +163,11 @@ from training.trainer import Run
 calls, after_step = [], Run.after_step
 
 
-def failing(self, *words, **settings):
+def failing(self, *arguments, **settings):
     calls.append(1)
     if os.environ["RANK"] == "1" and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0" and len(calls) == 5:
         raise utils.UserError("the planted mistake")
-    return after_step(self, *words, **settings)
+    return after_step(self, *arguments, **settings)
 
 
 Run.after_step = failing
@@ -175,71 +175,68 @@ run_command(train.main)
 """
 
 
-def test_the_process_that_meets_an_error_reports_it_and_a_restart_goes_on(faces, tmp_path):
+def test_the_failing_process_reports_its_error_and_a_restart_resumes_the_run(faces, tmp_path):
     folder = tmp_path / "run"
     (tmp_path / "failing.py").write_text(FAILING)
     result = new_process("-m", "torch.distributed.run", "--nproc_per_node=2", "--max_restarts=1", "--master_port",
                      free_port(), tmp_path / "failing.py", "--data_dir", faces, "--checkpoint_dir", folder, *TINY,
                      "--epochs", "1", "--auto_restore")
-    lines = [line for line in result.stderr.splitlines() if "failing.py:" in line]
-    assert lines == ["process 1: failing.py: the planted mistake"]
-    assert "Traceback" not in result.stderr
-    assert result.returncode == 0 and "gan epoch 1" in result.stdout, result.stderr
+    assert error_lines(result, "failing.py") == ["process 1: failing.py: the planted mistake"]
+    assert "Traceback" not in result.stderr and "gan epoch 1" in succeeds(result)
 
 
 # ---------------------------------------------------------------------------- machines that share no files
 
 def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return server.getsockname()[1]
 
 
-def two_machines(folder: Path, *words: object) -> list[subprocess.CompletedProcess]:
-    """The same command on two "machines": ``node0`` and ``node1`` in a folder are their working directories."""
+def two_machines(folder: Path, *argv: object) -> list[subprocess.CompletedProcess]:
+    """Run the same command on two "machines", whose working directories are ``node0`` and ``node1`` in a folder."""
     port, environment = free_port(), {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     command = ["-m", "torch.distributed.run", "--nnodes=2", "--nproc_per_node=1", "--master_addr=127.0.0.1",
                f"--master_port={port}"]
-    running = [subprocess.Popen([sys.executable, *command, f"--node_rank={node}", REPOSITORY / "train.py",
-                                 *map(str, words)], cwd=folder / f"node{node}", env=environment,
-                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for node in (0, 1)]
-    outputs = [process.communicate(timeout=300) for process in running]
-    return [subprocess.CompletedProcess(words, process.returncode, *output)
-            for process, output in zip(running, outputs)]
+    processes = [subprocess.Popen([sys.executable, *command, f"--node_rank={node}", REPOSITORY / "train.py",
+                                   *map(str, argv)], cwd=folder / f"node{node}", env=environment,
+                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for node in (0, 1)]
+    outputs = [process.communicate(timeout=300) for process in processes]
+    return [subprocess.CompletedProcess(argv, process.returncode, *output)
+            for process, output in zip(processes, outputs)]
 
 
 @pytest.fixture(scope="module")
 def machines(faces, tmp_path_factory) -> Path:
-    """Two working directories with a copy of the same faces each, behind a first GAN epoch on both."""
+    """The working directories of two machines with a copy of the same faces each, after a first GAN epoch on both."""
     folder = tmp_path_factory.mktemp("machines")
     for node in ("node0", "node1"):
         shutil.copytree(faces, folder / node / "faces")
-    results = two_machines(folder, "--data_dir", "faces", "--checkpoint_dir", "run", *TINY, "--epochs", "1")
-    assert [result.returncode for result in results] == [0, 0], [result.stderr for result in results]
+    for result in two_machines(folder, "--data_dir", "faces", "--checkpoint_dir", "run", *TINY, "--epochs", "1"):
+        succeeds(result)
     return folder
 
 
-def test_the_second_machine_gets_the_perceptual_network_and_the_state_of_the_first(machines, tmp_path):
+def test_the_second_machine_receives_the_perceptual_network_and_the_state_of_the_first(machines, tmp_path):
     networks = [torch.load(machines / node / "run" / "VGG_loss" / "6_max_ckpt.t7", weights_only=True)["net"]
                 for node in ("node0", "node1")]
     assert all(torch.equal(networks[0][key], networks[1][key]) for key in networks[0])
     assert {path.name for path in (machines / "node1" / "run").iterdir()} == {"VGG_loss", "run.json", "run.lock"}
-    shutil.copytree(machines / "node0" / "run", tmp_path / "alone")
-    shutil.copytree(machines / "node0" / "run" / "state", machines / "node1" / "run" / "state")  # an older one there
+    shutil.copytree(machines / "node0" / "run", tmp_path / "single")
+    shutil.copytree(machines / "node0" / "run" / "state", machines / "node1" / "run" / "state")
     manifest = machines / "node1" / "run" / "state" / "manifest.json"
-    manifest.write_text(json.dumps(json.loads(manifest.read_text())[1:]))
-    results = two_machines(machines, "--restore", "--checkpoint_dir", "run", "--epochs", "2", "--gpu", "-1")
-    assert [result.returncode for result in results] == [0, 0], [result.stderr for result in results]
-    assert "gan epoch 2" in results[0].stdout and "gan epoch 1" not in results[0].stdout
-    alone = train_command("--restore", "--checkpoint_dir", tmp_path / "alone", "--epochs", "2", "--gpu", "-1",
-                          "--data_dir", machines / "node0" / "faces")
-    assert alone.returncode == 0, alone.stderr
+    manifest.write_text(json.dumps(json.loads(manifest.read_text())[1:]))  # the state on node 1 is an older one
+    output, _ = map(succeeds, two_machines(machines, "--restore", "--checkpoint_dir", "run", "--epochs", "2", "--gpu",
+                                           "-1"))
+    assert "gan epoch 2" in output and "gan epoch 1" not in output
+    succeeds(train_command("--restore", "--checkpoint_dir", tmp_path / "single", "--epochs", "2", "--gpu", "-1",
+                           "--data_dir", machines / "node0" / "faces"))
     two, one = (torch.load(folder / "model" / "Enc_iter_temp.pth", weights_only=True)
-                for folder in (machines / "node0" / "run", tmp_path / "alone"))
+                for folder in (machines / "node0" / "run", tmp_path / "single"))
     assert max((one[key] - two[key]).abs().max().item() for key in one) < 1e-4
 
 
-def test_another_picture_on_the_second_machine_is_named_on_both(machines):
+def test_a_different_image_on_the_second_machine_is_reported_on_both(machines):
     names = [line.split()[0] for line in (machines / "node1" / "faces" / "images.list").read_text().splitlines()]
     changed, other = (machines / "node1" / "faces" / "data" / name for name in names[:2])
     before = changed.read_bytes()
@@ -247,5 +244,5 @@ def test_another_picture_on_the_second_machine_is_named_on_both(machines):
     results = two_machines(machines, "--data_dir", "faces", "--checkpoint_dir", "other", *TINY)
     changed.write_bytes(before)
     for result in results:
-        lines = [line for line in result.stderr.splitlines() if "train.py:" in line]
-        assert result.returncode != 0 and len(lines) == 1 and "has another content of the images" in lines[0]
+        line, = error_lines(result)
+        assert result.returncode != 0 and "has another content of the images" in line

@@ -1,6 +1,4 @@
-"""Nothing of the user's is lost in a run's directory: other files, results, killed runs and two at once."""
-
-from __future__ import annotations
+"""A run's directory: no file of the user's and no result is lost, and two runs never share one."""
 
 import json
 import shutil
@@ -10,12 +8,12 @@ import pytest
 import torch
 
 import training.run
-from conftest import (EXPRESSIONS, TINY, fill, first_layer, keep_networks, locked, refused, snapshot, train_command,
-                      trained)
+from conftest import (EXPRESSIONS, TINY, fill, first_layer, keep_networks, locked, refused, snapshot, succeeds,
+                      train_command, trained)
 from datasets.layout import read_layout
 from models.checkpoints import load_swap_gan
-from models.swap_gan import SwapGAN
 from options.command_line import read_config
+from options.config import Config
 from options.presets import PRESETS
 from training.run_directory import RunDirectory
 from training.state import StateStore
@@ -23,8 +21,8 @@ from training.trainer import Run
 from utils import UserError
 
 
-def refused_run(data: Path, folder: Path, *more: object) -> str:
-    return refused(train_command("--data_dir", data, "--checkpoint_dir", folder, *TINY, *more))
+def refused_run(data: Path, folder: Path, *flags: object) -> str:
+    return refused(train_command("--data_dir", data, "--checkpoint_dir", folder, *TINY, *flags))
 
 
 # ----------------------------------------------------------------------------------------- starting and replacing
@@ -43,48 +41,49 @@ def test_foreign_files_are_refused_and_stay(faces, tmp_path, names):
 
 
 @pytest.mark.parametrize("claimed", [True, False])
-def test_overwrite_moves_everything_aside(faces, own, tmp_path, claimed):
-    fill(own, "notes.txt", "model/mine.pth", "img/.hidden.jpg.ab12_xyz.part", "splits/x/y/z")
-    if not claimed:  # as the published code leaves it
+def test_overwrite_moves_everything_aside(faces, finished_copy, tmp_path, claimed):
+    run = finished_copy
+    fill(run, "notes.txt", "model/mine.pth", "img/.hidden.jpg.ab12_xyz.part", "splits/x/y/z")
+    if not claimed:  # like a run of the published code
         for name in ("run.json", "run.lock", "options.json"):
-            (own / name).unlink()
-    before = snapshot(own)
-    output = trained(faces, own, "--overwrite")
-    moved = next(tmp_path.glob("own.old-*"))
+            (run / name).unlink()
+    before = snapshot(run)
+    output = trained(faces, run, "--overwrite")
+    moved = next(tmp_path.glob("finished.old-*"))
     assert {**snapshot(moved), "run.lock": b""} == {**before, "run.lock": b""}
-    assert f"moved what was in {own} to {moved}\n" in output and not (own / "notes.txt").exists()
-    assert StateStore(own / "state").load()["stage"] == 3
-    RunDirectory(own).move_aside()
-    assert len(list(tmp_path.glob("own.old-*"))) == 2 and not own.exists()
+    assert f"moved what was in {run} to {moved}\n" in output and not (run / "notes.txt").exists()
+    assert StateStore(run / "state").load()["stage"] == 3
+    RunDirectory(run).move_aside()
+    assert len(list(tmp_path.glob("finished.old-*"))) == 2 and not run.exists()
 
 
 @pytest.mark.parametrize("flag, name", [("--perceptual", "VGG_loss/6_max_ckpt.t7"), ("--data_dir", "faces"),
                                         ("--vgg_init", "VGG_loss/6_max_ckpt.t7")])
-def test_overwrite_does_not_move_what_the_new_run_needs(faces, own, flag, name):
-    shutil.copytree(faces, own / "faces")
-    before = snapshot(own)
-    for more in ([], ["--seeds", 2]):
-        assert "would be moved aside" in refused_run(faces, own, "--overwrite", flag, own / name, *more)
-    assert snapshot(own) == before
+def test_overwrite_does_not_move_inputs_of_the_new_run(faces, finished_copy, flag, name):
+    shutil.copytree(faces, finished_copy / "faces")
+    before = snapshot(finished_copy)
+    for series in ([], ["--seeds", 2]):
+        line = refused_run(faces, finished_copy, "--overwrite", flag, finished_copy / name, *series)
+        assert "would be moved aside" in line
+    assert snapshot(finished_copy) == before
 
 
-@pytest.mark.parametrize("kept", ["model", "VGG", "state"])
-def test_results_alone_are_never_removed(faces, own, kept):
-    """States without their manifest are no reason to start anew either."""
-    for name in {"model", "VGG", "state"} - {kept}:
-        shutil.rmtree(own / name)
-    (own / "state" / "manifest.json").unlink(missing_ok=True)
-    before = snapshot(own)
-    words = ["--data_dir", faces, "--checkpoint_dir", own, "--gpu", -1]
-    line = refused(train_command(*words))
+@pytest.mark.parametrize("result", ["model", "VGG", "state"])
+def test_a_run_with_any_results_is_never_replaced(faces, finished_copy, result):
+    """Nor is one whose states have lost their manifest."""
+    for name in {"model", "VGG", "state"} - {result}:
+        shutil.rmtree(finished_copy / name)
+    (finished_copy / "state" / "manifest.json").unlink(missing_ok=True)
+    before = snapshot(finished_copy)
+    line = refused_run(faces, finished_copy)
     assert "already holds a run" in line and "--restore" in line and "--overwrite" in line
-    line = refused(train_command(*words, "--auto_restore"))
-    assert ("manifest.json" if kept == "state" else "already holds a run") in line
-    assert snapshot(own) == before
+    line = refused(train_command("--data_dir", faces, "--checkpoint_dir", finished_copy, "--gpu", -1, "--auto_restore"))
+    assert ("manifest.json" if result == "state" else "already holds a run") in line
+    assert snapshot(finished_copy) == before
 
 
-def test_a_false_start_is_begun_again(faces, tmp_path):
-    """Killed between the first state and its entry in the manifest: nothing is lost, and nothing stands in the way."""
+def test_a_run_that_was_killed_before_its_first_state_starts_anew(faces, tmp_path):
+    """Killed between writing the state and its entry in the manifest."""
     directory = RunDirectory(tmp_path / "run")
     directory.claim()
     StateStore(tmp_path / "run" / "state").begin()
@@ -102,45 +101,46 @@ def test_a_run_does_not_write_into_its_data(broken, tmp_path, place):
     assert snapshot(tmp_path) == before
 
 
-def test_two_runs_never_share_a_directory(faces, own):
-    with locked(own):
-        before = snapshot(own)
+def test_two_runs_never_share_a_directory(faces, finished_copy):
+    argv = ["--data_dir", faces, "--checkpoint_dir", finished_copy, "--gpu", -1]
+    with locked(finished_copy):
+        before = snapshot(finished_copy)
         for flags in ([], ["--overwrite"], ["--restore"], ["--auto_restore"]):
-            line = refused(train_command("--data_dir", faces, "--checkpoint_dir", own, "--gpu", -1, *flags))
-            assert "another run is writing here" in line
-        assert snapshot(own) == before
-    RunDirectory(own).lock()  # the system has released it
+            assert "another run is writing here" in refused(train_command(*argv, *flags))
+        assert snapshot(finished_copy) == before
+    RunDirectory(finished_copy).lock()  # the system has released the other process's lock
 
 
-# ------------------------------------------------------------------------------------------ going on with a run
+# ------------------------------------------------------------------------------------------ resuming a run
 
-def test_restore_n_saves_the_new_position_first(own, monkeypatch):
-    keep_networks(own, 1)
-    assert StateStore(own / "state").load()["stage"] == 5
+def test_restore_n_saves_the_new_position_first(finished_copy, monkeypatch):
+    store = StateStore(finished_copy / "state")
+    keep_networks(finished_copy, 1)
+    assert store.load()["stage"] == 5
 
     def killed(*_):
         raise UserError("killed")
 
     monkeypatch.setattr(Run, "progress", killed)
-    line = refused(train_command("--restore", 1, "--checkpoint_dir", own, "--gpu", -1))
-    assert line.endswith("killed") and StateStore(own / "state").load()["stage"] == 1  # behind the GAN's first epoch
+    line = refused(train_command("--restore", 1, "--checkpoint_dir", finished_copy, "--gpu", -1))
+    assert line.endswith("killed") and store.load()["stage"] == 1  # after the GAN's first epoch
 
 
-def test_other_contents_behind_the_same_names_are_noticed(own, broken):
-    words = ["--restore", "--checkpoint_dir", own, "--data_dir", broken, "--gpu", -1]
-    assert train_command(*words).returncode == 0  # a plain copy is no change
+def test_other_contents_under_the_same_names_are_refused(finished_copy, broken):
+    argv = ["--restore", "--checkpoint_dir", finished_copy, "--data_dir", broken, "--gpu", -1]
+    succeeds(train_command(*argv))  # a copy of the data is no change
     shutil.copy(broken / "data" / "train_0002.jpg", broken / "data" / "train_0001.jpg")
-    assert "other contents" in refused(train_command(*words))
-    assert train_command(*words, "--force").returncode == 0
+    assert "other contents" in refused(train_command(*argv))
+    succeeds(train_command(*argv, "--force"))
 
 
-@pytest.mark.parametrize("more, said", [
+@pytest.mark.parametrize("flags, message", [
     (["--image_size", 64], "was trained with image_size 32, not 64"),
     (["--select_on", "none"], "was trained on other images than those of this run")])
-def test_another_perceptual_network_is_not_taken_by_accident(faces, finished, tmp_path, more, said):
+def test_a_perceptual_network_of_other_data_is_refused(faces, finished, tmp_path, flags, message):
     shutil.copytree(finished / "VGG_loss", tmp_path / "run" / "VGG_loss")
-    line = refused_run(faces, tmp_path / "run", *more)
-    assert said in line and "delete it to train another" in line
+    line = refused_run(faces, tmp_path / "run", *flags)
+    assert message in line and "delete it to train another" in line
 
 
 def test_a_perceptual_network_of_the_same_data_is_used_again(faces, finished, tmp_path):
@@ -154,80 +154,80 @@ def test_a_perceptual_network_of_the_same_data_is_used_again(faces, finished, tm
         assert first_layer(run / "VGG" / "max_ckpt.t7") == first_layer(network)
 
 
-def test_restored_behind_an_epoch_the_rate_is_that_of_then(faces, tmp_path):
+def test_restore_n_continues_with_the_learning_rate_of_that_epoch(faces, tmp_path):
     run, checkpoint = tmp_path / "run", tmp_path / "run" / "VGG" / "max_ckpt.t7"
     trained(faces, run, "--epochs", 2, "--select_on", "none", "--vgg_schedule", "cosine", "--vgg_lr", 0.1)
     keep_networks(run, 2)
     before, weights = torch.load(checkpoint, weights_only=True), first_layer(checkpoint)
-    assert train_command("--restore", 2, "--checkpoint_dir", run, "--gpu", -1).returncode == 0  # the second round again
+    succeeds(train_command("--restore", 2, "--checkpoint_dir", run, "--gpu", -1))  # repeats the second round
     assert torch.load(checkpoint, weights_only=True)["step"] == before["step"]
     assert first_layer(checkpoint) != weights
 
 
-def test_restored_before_the_first_round_the_recognizer_starts_as_asked(faces, finished, tmp_path):
+def test_restore_n_before_the_first_round_initializes_the_recognizer(faces, finished, tmp_path):
     run, network = tmp_path / "run", finished / "VGG_loss" / "6_max_ckpt.t7"
     trained(faces, run, "--round_every", 2, "--vgg_init", network, "--vgg_lr", 0)
     keep_networks(run, 1)
-    assert train_command("--restore", 1, "--checkpoint_dir", run, "--gpu", -1, "--epochs", 2).returncode == 0
+    succeeds(train_command("--restore", 1, "--checkpoint_dir", run, "--gpu", -1, "--epochs", 2))
     assert first_layer(run / "VGG" / "max_ckpt.t7") == first_layer(network)
 
 
-def test_an_older_run_goes_on_without_what_its_version_had_not(tmp_path):
-    words = ["--preset", "tuned", "--checkpoint_dir", str(tmp_path)]
-    kept = {**read_config(words).values(), "preset": "tuned"}
-    assert kept.pop("even_phases") == 2
-    kept["lambda_block_loss"] = 1.0  # and what that version had and this one has not
-    (tmp_path / "options.json").write_text(json.dumps(kept))
-    recipe = read_config([*words, "--restore"]).gan_recipe
+def test_a_run_of_an_older_version_continues_without_newer_options(tmp_path):
+    argv = ["--preset", "tuned", "--checkpoint_dir", str(tmp_path)]
+    options = {**read_config(argv).values(), "preset": "tuned", "lambda_block_loss": 1.0}  # a former option
+    assert options.pop("even_phases") == 2
+    (tmp_path / "options.json").write_text(json.dumps(options))
+    recipe = read_config([*argv, "--restore"]).gan_recipe
     assert recipe.even_phases == 0 and recipe.ema == 0.999
-    assert read_config([*words, "--restore", "--even_phases", "1"]).gan_recipe.even_phases == 1
+    assert read_config([*argv, "--restore", "--even_phases", "1"]).gan_recipe.even_phases == 1
 
 
 # --------------------------------------------------------------------------------------- which directory it is
 
-@pytest.mark.parametrize("words, folder", [
+@pytest.mark.parametrize("argv, folder", [
     ([], "checkpoint/checkpoint_demo"), (["--data_dir", "datasets/drawn"], "checkpoint/checkpoint_drawn"),
     (["--data_dir", "./datasets/demo/"], "checkpoint/checkpoint_demo"), (["--data", "3"], "checkpoint/checkpoint_raf"),
     (["--data_dir", "datasets/drawn", "--checkpoint_dir", "here"], "here")])
-def test_the_demos_recipe_on_other_data_has_another_directory(words, folder):
-    assert read_config(["--preset", "demo", *words]).run.checkpoint_dir == folder
+def test_the_demos_preset_on_other_data_has_another_directory(argv, folder):
+    assert read_config(["--preset", "demo", *argv]).run.checkpoint_dir == folder
 
 
-def test_a_typed_data_set_takes_its_own_directory_and_not_that_of_preset_or_run(tmp_path):
+def test_a_typed_data_set_has_precedence_over_the_directory_of_preset_and_run(tmp_path):
     assert read_config(["--preset", "demo", "--data", "3"]).data.data_dir is None
-    kept = read_config(["--data_dir", "here", "--checkpoint_dir", str(tmp_path)]).values()
-    (tmp_path / "options.json").write_text(json.dumps(kept))
-    evaluated = ["--mode", "evaluate", "--checkpoint_dir", str(tmp_path)]
-    assert Path(read_config(evaluated).data.data_dir).name == "here"
-    assert Path(read_config([*evaluated, "--data", "2"]).data.data_dir).name == "here"  # what the run was trained on
-    assert read_config([*evaluated, "--data", "3"]).data.data_dir is None
+    options = read_config(["--data_dir", "here", "--checkpoint_dir", str(tmp_path)]).values()
+    (tmp_path / "options.json").write_text(json.dumps(options))
+    argv = ["--mode", "evaluate", "--checkpoint_dir", str(tmp_path)]
+    assert Path(read_config(argv).data.data_dir).name == "here"
+    assert Path(read_config([*argv, "--data", "2"]).data.data_dir).name == "here"  # the run's data set
+    assert read_config([*argv, "--data", "3"]).data.data_dir is None
 
 
-def test_the_demo_draws_into_its_own_directory_alone(tmp_path):
+def test_the_demo_draws_only_into_its_own_directory(tmp_path):
     line = refused(train_command("--preset", "demo", "--data_dir", tmp_path / "mistyped", "--checkpoint_dir",
                                  tmp_path / "run", "--gpu", -1))
     assert "mistyped" in line and "no such" in line and not (tmp_path / "mistyped").exists()
 
 
-def gan_of(folder: Path) -> SwapGAN:
-    return load_swap_gan(folder / "model", None, EXPRESSIONS, 32, torch.device("cpu"))
+def report(config: Config, run: Path, faces: Path) -> None:
+    gan = load_swap_gan(run / "model", None, EXPRESSIONS, 32, torch.device("cpu"))
+    training.run.evaluate_and_report(config, read_layout(faces), gan, None)
 
 
 def test_the_demo_swaps_with_the_newest_networks(faces, finished, tmp_path, monkeypatch):
-    """Not with those of epoch N, behind which ``--restore N`` went on."""
+    """Even if ``--restore N`` has continued after epoch N."""
     monkeypatch.chdir(tmp_path)
     config = read_config(["--checkpoint_dir", str(finished), "--data_dir", str(faces), "--gpu", "-1", "--restore"])
-    seen = []
-    monkeypatch.setattr(training.run, "swap", lambda given: seen.append(given.run.restore))
+    restored = []
+    monkeypatch.setattr(training.run, "swap", lambda swap_config: restored.append(swap_config.run.restore))
     monkeypatch.setitem(PRESETS["demo"], "checkpoint_dir", f"{finished}/")
     monkeypatch.setitem(PRESETS["demo"], "data_dir", str(faces))
-    training.run.report(config.replaced(restore=10, preset="demo"), read_layout(faces), gan_of(finished))
-    assert seen == [-1] and (tmp_path / "grid.jpg").is_file()
+    report(config.replaced(restore=10, preset="demo"), finished, faces)
+    assert restored == [-1] and (tmp_path / "grid.jpg").is_file()
 
 
-def test_another_run_of_the_demos_recipe_shows_its_pictures_in_its_own_directory(faces, own, tmp_path, monkeypatch):
+def test_other_runs_of_the_demos_preset_write_into_their_directory(faces, finished_copy, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    config = read_config(["--preset", "demo", "--checkpoint_dir", str(own), "--data_dir", str(faces), "--gpu", "-1",
-                          "--image_size", "32"])
-    training.run.report(config, read_layout(faces), gan_of(own))
-    assert [path.name for path in tmp_path.iterdir()] == ["own"] and (own / "test_result" / "grid.jpg").is_file()
+    config = read_config(["--preset", "demo", "--checkpoint_dir", str(finished_copy), "--data_dir", str(faces),
+                          "--gpu", "-1", "--image_size", "32"])
+    report(config, finished_copy, faces)
+    assert list(tmp_path.iterdir()) == [finished_copy] and (finished_copy / "test_result" / "grid.jpg").is_file()

@@ -24,9 +24,9 @@ def test_time_left_is_that_of_the_timed_phases():
     time_left = TimeLeft()
     time_left.measure("perceptual", 10.0, 5)
     stages = all_stages(3, 4, 2, 1)
-    assert time_left.of(stages, PHASES) == (2 * 5 * (1 + 2 + 3), ["gan", "recognizer"])
+    assert time_left.estimate(stages, PHASES) == (2 * 5 * (1 + 2 + 3), ["gan", "recognizer"])
     time_left.measure("gan", 30.0, 10)
-    assert time_left.of(stages[3:], PHASES) == (3 * 10 * (1 + 2 + 3 + 4), ["recognizer"])
+    assert time_left.estimate(stages[3:], PHASES) == (3 * 10 * (1 + 2 + 3 + 4), ["recognizer"])
     assert time_left.as_text(stages[3:], PHASES) == "5 min + recognizer left"
     assert time_left.as_text([], PHASES) == "training done"
     durations = [duration(seconds) for seconds in (0.4, 89, 91, 5400, 36240)]
@@ -86,14 +86,14 @@ def test_a_recognizer_is_trained_alone_on_the_gan_of_another_run(finished, tmp_p
     assert "options.json: no such file" in refused(train_command("--gan_from", tmp_path, "--checkpoint_dir", "x"))
 
 
-def test_a_resumed_run_prints_its_position_and_keeps_its_options(own):
-    argv = ["--restore", "--checkpoint_dir", own, "--gpu", -1]
+def test_a_resumed_run_prints_its_position_and_keeps_its_options(finished_copy):
+    argv = ["--restore", "--checkpoint_dir", finished_copy, "--gpu", -1]
     for wrong, message in ((["--preset", "tuned"], "--preset paper"), (["--epochs", 1], "already trained more")):
         assert message in refused(train_command(*argv, *wrong))
-    assert json.loads((own / "options.json").read_text())["epochs"] == 2
+    assert json.loads((finished_copy / "options.json").read_text())["epochs"] == 2
     assert "the run is complete, its 5 epochs are trained" in succeeds(train_command(*argv))
     assert "resuming in gan epoch 3 of 3, after 0 of its 5 steps" in succeeds(train_command(*argv, "--epochs", 3))
-    assert json.loads((own / "options.json").read_text())["epochs"] == 3
+    assert json.loads((finished_copy / "options.json").read_text())["epochs"] == 3
 
 
 def test_states_are_saved_at_the_end_of_phases_and_of_stages_that_take_minutes(faces, tmp_path, monkeypatch):

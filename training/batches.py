@@ -1,6 +1,4 @@
-"""What the recognizer learns from: how many batches of which kind, and the codes of their images (METHOD §4, §5)."""
-
-from __future__ import annotations
+"""The recognizer's batches: their number and kinds, and the codes of their images (METHOD §4, §5)."""
 
 from itertools import islice
 from typing import Iterable, Iterator
@@ -12,11 +10,11 @@ from models.recognizer import Examples, real_features
 from models.swap_gan import SwapGAN
 from options.config import RecognizerSchedule
 
-MIXED_PER_SYNTHESIS = 6  # batches of real and synthesized images
+MIXED_PER_SYNTHESIS = 6  # batches with --mix whose synthesized images are computed at once
 
 
 def further_batches(epoch: int, schedule: RecognizerSchedule) -> tuple[int, bool]:
-    """Return how many batches follow each real one in an epoch, and whether they are synthesized (METHOD §5)."""
+    """Return the number of batches after each real one in an epoch, and whether they are synthesized (METHOD §5)."""
     count, synthesized = schedule.gan_raw or 6, True
     if schedule.multi_add_gan:
         rounds = epoch / max(1, schedule.round_epochs)
@@ -26,14 +24,14 @@ def further_batches(epoch: int, schedule: RecognizerSchedule) -> tuple[int, bool
 
 
 def batches_per_synthesis(epoch: int, schedule: RecognizerSchedule) -> int:
-    """Return the number of batches of an epoch whose synthesized images are made at once."""
+    """Return the number of batches of an epoch whose synthesized images are computed at once."""
     return MIXED_PER_SYNTHESIS if schedule.mix else 1 + further_batches(epoch, schedule)[0]
 
 
 def with_codes(batches: Iterable[Loaded], gan: SwapGAN, at_once: int, real_codes: bool = True) -> Iterator[Examples]:
-    """Yield what the recognizer learns from: real faces with their codes, swaps with the swapped ones (METHOD §4, §5).
+    """Yield the recognizer's batches: real faces with their codes, swaps with the swapped codes (METHOD §4, §5).
 
-    The synthesized images of ``at_once`` batches are made together. Without ``real_codes`` the codes of
+    The synthesized images of ``at_once`` batches are computed together. Without ``real_codes`` the codes of
     real faces are zeros, to be filled in by the step. """
     side = gan.shape.image_size // 32
     code_shape = 16 * gan.shape.base_width, side, side

@@ -1,6 +1,4 @@
-"""The data of a training: read and checked, split into what trains, chooses and tests, and decoded once."""
-
-from __future__ import annotations
+"""The data of a training: read, check, split and decode them."""
 
 import os
 from pathlib import Path
@@ -25,19 +23,22 @@ from options.presets import PRESETS
 from training.run_directory import RunDirectory
 from utils import UserError, fingerprint
 
-CACHES = ("ram", "disk", "none")  # the first takes the most memory
+CACHES = ("ram", "disk", "none")  # by falling need of memory
 
 
-def checked_data(config: Config, world: int) -> Layout:
-    """Read the lists of the data. Raises UserError for whatever any training on them would stumble over later."""
+def read_training_data(config: Config, world: int) -> Layout:
+    """Return the data's lists for a training by ``world`` processes.
+
+    Raises UserError for every fault that would stop the training later.
+    """
     batch_size, vgg_batch_size = config.gan.batch_size, config.recognizer.vgg_batch_size
     if min(batch_size, vgg_batch_size // 2) < world:
         raise UserError(f"--batch_size {batch_size} and --vgg_batch_size {vgg_batch_size} are too small for {world} "
                         f"processes: at least {world} and {2 * world}")
     data_set, options = DATA_SETS[config.data.data], config.data
-    known = gan_config(Path(config.run.checkpoint_dir) / "model") if config.resumes else {}
-    neutral, root = options.neutral or known.get("neutral_name"), options.data_dir or data_set.directory
-    check_not_moved(root, known.get("data_dir"))
+    metadata = gan_config(Path(config.run.checkpoint_dir) / "model") if config.resumes else {}
+    neutral, root = options.neutral or metadata.get("neutral_name"), options.data_dir or data_set.directory
+    check_not_moved(root, metadata.get("data_dir"))
     layout = read_layout(root, options.attributes,
                          known=None if options.data_dir else data_set.expressions, need_test=not config.series.folds,
                          neutral=neutral)
@@ -47,10 +48,10 @@ def checked_data(config: Config, world: int) -> Layout:
     return layout
 
 
-def split_for(config: Config, layout: Layout) -> Layout:
-    """Return the data as one run splits them: its fold, if any, and its validation images.
+def split_data(config: Config, layout: Layout) -> Layout:
+    """Return the data with a run's test images, those of its fold if it has one, and its validation images.
 
-    Raises UserError if they cannot be split so.
+    Raises UserError if they cannot be split.
     """
     series, select_on = config.series, config.recognizer.select_on
     if series.fold:
@@ -68,18 +69,18 @@ def split_for(config: Config, layout: Layout) -> Layout:
 
 
 def selection(layout: Layout, select_on: str) -> list[Sample]:
-    """Return the images on which networks in training are evaluated; with ``none`` they choose nothing."""
+    """Return the samples on which networks in training are evaluated; ``none`` evaluates, but chooses nothing."""
     return layout.test if select_on == "test" else layout.val
 
 
 def check_fold(config: Config, layout: Layout) -> None:
-    """Raises UserError if a resumed run would not have the fold that it was started with."""
+    """Check that a resumed run has the fold with which it was started. Raises UserError if it has not."""
     if config.series.fold:
         check_kept_fold(layout.test, Path(config.run.checkpoint_dir) / "splits" / fold_list(config.series.fold))
 
 
 def check_overwrite(config: Config, layout: Layout) -> None:
-    """Raises UserError if ``--overwrite`` would move aside what the new run needs."""
+    """Check that ``--overwrite`` moves no input of the new run aside. Raises UserError if it does."""
     folder, perceptual = Path(config.run.checkpoint_dir).resolve(), config.perceptual
     for flag, path in (("data_dir", layout.root), ("perceptual", perceptual.perceptual),
                        ("vgg_init", perceptual.vgg_init)):
@@ -89,7 +90,7 @@ def check_overwrite(config: Config, layout: Layout) -> None:
 
 
 def checkpoint_metadata(config: Config, layout: Layout) -> dict[str, Any]:
-    """Return what a checkpoint needs to be used on its own, beside the weights."""
+    """Return the metadata with which a checkpoint's weights can be used alone."""
     names, select_on, series = layout.expressions, config.recognizer.select_on, config.series
     fold = fold_metadata(layout.test, series.fold, series.folds, series.folds_by, config.run.seed) \
         if series.fold else None
@@ -106,14 +107,14 @@ def checkpoint_metadata(config: Config, layout: Layout) -> dict[str, Any]:
 
 def decoded_images(config: Config, samples: Sequence[Sample], directory: RunDirectory, anew: bool,
                    device: torch.device, processes: Processes) -> Images:
-    """Return the images of some samples, decoded once if ``--cache`` says so.
+    """Return the images of samples, decoded once if ``--cache`` asks for it.
 
-    For ``--cache disk`` the main process claims the directory and writes the file there, unless it finds that of an
-    earlier start and does not begin ``anew``; the others wait for it. Raises UserError if there is no room.
+    With ``--cache disk`` the main process claims the directory and writes a file there while the others wait. A file
+    of an earlier start is used again unless ``anew``. Raises UserError if there is no room.
     """
     size, folder = config.shape.image_size, directory.folder / "cache"
     choice = CACHES.index(chosen_cache(config.loading.cache, bytes_of(samples, size), folder))
-    choice = CACHES[int(processes.max(torch.tensor(choice, device=device)))]  # the smallest that any process can have
+    choice = CACHES[int(processes.max(torch.tensor(choice, device=device)))]  # all make the thriftiest choice
     if choice != "disk":
         return Images(samples, size, choice)
     store = DiskCache(folder, samples, size)
@@ -123,8 +124,8 @@ def decoded_images(config: Config, samples: Sequence[Sample], directory: RunDire
         if anew or not store.is_complete():
             store.write()
 
-    processes.first(write)
-    if processes.any(not store.is_complete()):  # on some machine
+    processes.run_on_main(write)
+    if processes.any(not store.is_complete()):  # a machine does not see the main process's files
         if config.loading.cache == "auto":
             return Images(samples, size, "none")
         raise UserError(f"{store.path}: not there; several machines need a --checkpoint_dir that all of them see, or "
@@ -135,12 +136,12 @@ def decoded_images(config: Config, samples: Sequence[Sample], directory: RunDire
 # ------------------------------------------------------------------------------------------------------ the demo
 
 def draws_demo(config: Config) -> bool:
-    """Whether the training is on the demo's own data directory, which this command may draw."""
+    """Return whether the training is on the demo's data directory, which this command may draw."""
     return config.task.preset == "demo" and same_directory(config.data.data_dir, PRESETS["demo"]["data_dir"])
 
 
 def is_demo(config: Config) -> bool:
-    """Whether this is the demo itself, which shows its results where it is started, not another run of its recipe."""
+    """Return whether this is the demo, which writes its results into the current directory, not just its preset."""
     return draws_demo(config) and same_directory(config.run.checkpoint_dir, PRESETS["demo"]["checkpoint_dir"])
 
 
@@ -152,5 +153,5 @@ def draw_demo(config: Config, processes: Processes) -> None:
             make_dataset(config.data.data_dir, image_size=config.shape.image_size)
 
     if draws_demo(config):
-        processes.first(draw)
-        processes.first_here(draw)  # on machines that do not see the main process's files
+        processes.run_on_main(draw)
+        processes.run_on_each_machine(draw)  # on machines that do not see the main process's files

@@ -1,10 +1,9 @@
-"""``--dry_run``: what a training would do, and how long it would take, from a few steps of each phase."""
-
-from __future__ import annotations
+"""``--dry_run``: show the plan of a training, and estimate its time from a few steps of each phase."""
 
 import tempfile
 import time
 from itertools import islice
+from typing import Any, Iterator
 
 import torch
 
@@ -13,27 +12,27 @@ from models.parallel import Processes
 from options.config import Config
 from system.devices import pick_device, synchronize
 from training.batches import batches_per_synthesis
-from training.data import checked_data, selection, split_for
-from training.memory import GIB, needed
+from training.data import read_training_data, selection, split_data
+from training.memory import GIB, estimate_memory
 from training.precision import amp_dtype, with_precision
 from training.run import build_run, print_unused_epochs
 from training.timing import TimeLeft, duration
-from training.trainer import Phase, Run, Stage
+from training.trainer import Metrics, Phase, Run, Stage
 
-STEPS = 3  # timed steps of a phase, after as many that are not
+STEPS = 3  # timed steps of a phase, after as many untimed ones
 
 
 def dry_run(config: Config) -> None:
-    """Print schedule, images, sizes, memory and time of a training; only a temporary directory is written to."""
+    """Print schedule, images, sizes, memory and time of a training; files are only written to a temporary directory."""
     members = config.members() if config.is_series else [config]
     device = pick_device(config.hardware.gpu)
     member = members[0]
-    layout = split_for(member, checked_data(member, 1))
+    layout = split_data(member, read_training_data(member, 1))
     member = with_precision(member, len(layout.expressions), device, Processes())
     amp = amp_dtype(member.hardware.amp, device)
     samples = layout.train + layout.target_only + selection(layout, member.recognizer.select_on)
     shape, sizes = member.shape, member.recognizer_shape
-    weights, maps, images = needed(member, layout, amp is not None)
+    weights, maps, images = estimate_memory(member, layout, amp is not None)
     print(f"dry run: nothing is written into {config.run.checkpoint_dir}\n"
           f"images    {layout.root}: {len(layout.train)} training, {len(layout.val)} validation and {len(layout.test)} "
           f"test images of {len(layout.expressions)} expressions\n"
@@ -41,7 +40,7 @@ def dry_run(config: Config) -> None:
           f"--batch_size {member.gan.batch_size}, --vgg_batch_size {member.recognizer.vgg_batch_size}\n"
           f"memory    at least {(weights + maps + images) / GIB:.1f} GiB", flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        vgg_init = "none" if member.perceptual.vgg_init == "imagenet" else member.perceptual.vgg_init  # as fast
+        vgg_init = "none" if member.perceptual.vgg_init == "imagenet" else member.perceptual.vgg_init  # no download
         trial = member.replaced(checkpoint_dir=folder, restore=None, auto_restore=False, vgg_init=vgg_init,
                                 force=True)  # a few steps of stage 0 may end near chance
         run, _ = build_run(trial, layout, Images(samples, shape.image_size, "none"), device, amp, Processes(), False)
@@ -57,19 +56,19 @@ def print_schedule(run: Run, config: Config) -> float:
     """Print a line per phase with its epochs, steps and time, and the sum; return the seconds of a run."""
     stages, times = run.schedule(), TimeLeft()
     for name in dict.fromkeys(stage.phase for stage in stages):
-        own = [stage for stage in stages if stage.phase == name]
-        per_step = timed(run, own, config)
-        steps = run.phases[name].steps(own[0].epoch)
+        of_phase = [stage for stage in stages if stage.phase == name]
+        per_step = seconds_per_step(run, of_phase, config)
+        steps = run.phases[name].steps(of_phase[0].epoch)
         times.measure(name, per_step * steps, steps)
-        print(f"schedule  {name}: {len(own)} epochs of {steps} steps, {duration(times.of(own, run.phases)[0])} "
-              f"({1000 * per_step:.0f} ms a step)", flush=True)
-    total, _ = times.of(stages, run.phases)
+        print(f"schedule  {name}: {len(of_phase)} epochs of {steps} steps, "
+              f"{duration(times.estimate(of_phase, run.phases)[0])} ({1000 * per_step:.0f} ms a step)", flush=True)
+    total, _ = times.estimate(stages, run.phases)
     print(f"time      about {duration(total)} on {run.context.device.type}")
     return total
 
 
-def timed(run: Run, stages: list[Stage], config: Config) -> float:
-    """Return the seconds per step of a phase, with the end of an epoch spread over its steps."""
+def seconds_per_step(run: Run, stages: list[Stage], config: Config) -> float:
+    """Measure the seconds per step of a phase, with the end of an epoch spread over its steps."""
     phase, device = run.phases[stages[0].phase], run.context.device
     group = batches_per_synthesis(0, config.recognizer) if phase.name == "recognizer" else 1
     count = -(-STEPS // group) * group
@@ -77,16 +76,16 @@ def timed(run: Run, stages: list[Stage], config: Config) -> float:
     metrics = do_steps(phase, batches, count, device)
     steps = phase.steps(stages[0].epoch)
     began = time.perf_counter()
-    more = do_steps(phase, batches, min(count, steps - count), device) if steps > count else {}
-    per_step = (time.perf_counter() - began) / count if more else 0.0
+    timed_metrics = do_steps(phase, batches, min(count, steps - count), device) if steps > count else {}
+    per_step = (time.perf_counter() - began) / count if timed_metrics else 0.0
     began = time.perf_counter()
     phase.end_epoch(stages[-1].epoch, {name: float(value) for name, value in metrics.items()})
     return per_step + (time.perf_counter() - began) / steps
 
 
-def do_steps(phase: Phase, batches, count: int, device: torch.device) -> dict[str, torch.Tensor]:
-    """Do some steps and wait for them; return the metrics of the last one."""
-    metrics: dict[str, torch.Tensor] = {}
+def do_steps(phase: Phase, batches: Iterator[Any], count: int, device: torch.device) -> Metrics:
+    """Do up to ``count`` steps and wait for the device; return the metrics of the last one."""
+    metrics: Metrics = {}
     for batch in islice(batches, count):
         metrics = phase.step(batch)
     synchronize(device)

@@ -1,6 +1,4 @@
-"""The runs of a series side by side, each as a process of its own whose output goes into a file."""
-
-from __future__ import annotations
+"""Train the runs of a series side by side, each in a process of its own whose output goes into a file."""
 
 import os
 import signal
@@ -19,12 +17,12 @@ from system.processes import SIDE_BY_SIDE
 from utils import UserError
 
 PROGRAM = Path(__file__).resolve().parents[1] / "train.py"
-SECONDS_BETWEEN_LOOKS = 0.1
+SECONDS_BETWEEN_POLLS = 0.1
 
 
 @dataclass(frozen=True)
 class Job:
-    """A run in its process; ``slot`` is its number among those that are trained at the same time."""
+    """A run in its process; ``slot`` is its number among those that run at the same time."""
 
     name: str
     slot: int
@@ -35,15 +33,15 @@ class Job:
 def train_side_by_side(members: Sequence[Config], jobs: int, gpu: Sequence[int] | None, folder: Path) -> None:
     """Train the runs, ``jobs`` at a time, with their output in ``folder/<name>.txt``.
 
-    SIGINT and SIGTERM are passed on: all save and stop, and this raises Stopped. A run that fails does not stop the
-    others; afterwards UserError names its output.
+    Raises Stopped after SIGINT or SIGTERM, which is passed on so that all runs save their state, and UserError that
+    names the output of runs that failed, after the other runs have ended.
     """
     waiting, running, failed = list(members), [], []
-    with noted_signals() as arrived:
+    with noted_signals() as stop_signal:
         try:
             stop_sent = False
             while running or waiting:
-                if arrived() and not stop_sent:
+                if stop_signal() and not stop_sent:
                     stop_sent, waiting = True, []
                     for job in running:
                         job.process.send_signal(signal.SIGTERM)  # beside a SIGINT that a terminal sends to all
@@ -59,12 +57,12 @@ def train_side_by_side(members: Sequence[Config], jobs: int, gpu: Sequence[int] 
                         outcome = f"failed with status {status}, see {job.output}"
                         failed.append(job)
                     print(f"{job.name}: {outcome}", flush=True)
-                time.sleep(SECONDS_BETWEEN_LOOKS)
+                time.sleep(SECONDS_BETWEEN_POLLS)
         finally:
             for job in running:
                 job.process.terminate()
-        if arrived():
-            raise utils.Stopped(arrived(), f"stopped by signal {arrived()}, the states are saved; resume with "
+        if stop_signal():
+            raise utils.Stopped(stop_signal(), f"stopped by signal {stop_signal()}, the states are saved; resume with "
                                 f"--restore --checkpoint_dir {folder}")
     if failed:
         outputs = ", ".join(str(job.output) for job in failed)
@@ -73,7 +71,7 @@ def train_side_by_side(members: Sequence[Config], jobs: int, gpu: Sequence[int] 
 
 
 def start_job(member: Config, slot: int, gpu: Sequence[int] | None, jobs: int, folder: Path) -> Job:
-    """Start a run's process; the output of an earlier one stays if the run is resumed."""
+    """Start a run's process; if the run is resumed, its output is appended to the earlier one."""
     name = Path(member.run.checkpoint_dir).name
     output = folder / f"{name}.txt"
     if gpu is not None:

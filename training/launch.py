@@ -1,6 +1,4 @@
-"""What a training starts with: places that can be written to, processes, a device and its backends."""
-
-from __future__ import annotations
+"""The start of a training: check the output directories, start processes, choose the device and set its backends."""
 
 import os
 import sys
@@ -15,14 +13,17 @@ from models.parallel import Processes
 from options.config import Config
 from system.devices import pick_device, visible_gpus_note
 from system.processes import number_of_processes
-from training.data import checked_data, draws_demo, is_demo, split_for
+from training.data import draws_demo, is_demo, read_training_data, split_data
 from utils import UserError
 
 
-def begin(config: Config) -> tuple[torch.device, Processes]:
-    """Do what comes once before all runs of a command; return the device of this process, and all processes."""
+def launch(config: Config) -> tuple[torch.device, Processes]:
+    """Prepare a command's runs, once for all of them; return the device of this process, and all processes.
+
+    Raises UserError if the results cannot be written, or processes and devices do not fit together.
+    """
     number_of_processes()
-    check_places(config)
+    check_output_paths(config)
     start_processes(config)
     device = pick_device(config.hardware.gpu)
     set_backends(config.hardware.deterministic)
@@ -35,7 +36,10 @@ def begin(config: Config) -> tuple[torch.device, Processes]:
 
 
 def start_processes(config: Config) -> None:
-    """``--gpu 0 1``: become ``torchrun`` with one process per GPU; do nothing if that is done or would be in vain."""
+    """Replace this process by ``torchrun`` with one process per GPU if ``--gpu`` names several GPUs.
+
+    Return if torchrun has started this process, or there are no GPUs. Raises UserError for unusable GPUs and data.
+    """
     gpu = config.hardware.gpu
     if gpu is None or len(gpu) < 2 or "WORLD_SIZE" in os.environ or not torch.cuda.is_available():
         return
@@ -44,15 +48,15 @@ def start_processes(config: Config) -> None:
         raise UserError(f"--gpu {' '.join(map(str, gpu))}: different GPUs are needed, this machine has {count}, "
                         f"numbered from 0{visible_gpus_note()}")
     if not draws_demo(config):
-        layout = checked_data(config, len(gpu))  # a mistake in the data is one line here, and many there
+        layout = read_training_data(config, len(gpu))  # reports a mistake once, not in each process
         for member in config.members() if config.is_series else [config]:
-            split_for(member, layout)
+            split_data(member, layout)
     os.execv(sys.executable, [sys.executable, "-m", "torch.distributed.run", "--standalone",
                               f"--nproc_per_node={len(gpu)}", *sys.argv])
 
 
 def set_backends(deterministic: bool) -> None:
-    """Let cuDNN try which algorithms are fastest, or let torch use deterministic ones alone (``--deterministic``)."""
+    """Let cuDNN choose the fastest algorithms by trying, or use only deterministic ones (``--deterministic``)."""
     torch.backends.cudnn.benchmark = not deterministic
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -60,7 +64,7 @@ def set_backends(deterministic: bool) -> None:
 
 
 def check_compiler(device: torch.device) -> None:
-    """Raises UserError if ``torch.compile`` does not work on this machine."""
+    """Check that ``torch.compile`` works on this machine. Raises UserError if it does not."""
     try:
         torch.compile(lambda x: torch.relu(x) * 2)(torch.ones(4, device=device))
     except Exception as error:  # a missing compiler, a GPU that is too old, a Python that is too new
@@ -68,8 +72,8 @@ def check_compiler(device: torch.device) -> None:
         raise UserError(f"--compile: torch.compile does not work here ({reason[:200]}); leave it out") from None
 
 
-def check_places(config: Config) -> None:
-    """Raises UserError if the results could not be written."""
+def check_output_paths(config: Config) -> None:
+    """Check that the results can be written. Raises UserError if they cannot."""
     for folder in ("", *RUN_FOLDERS):
         check_output(Path(config.run.checkpoint_dir) / folder, "--checkpoint_dir", directory=True)
     if is_demo(config):

@@ -1,7 +1,5 @@
 """The log of a training: every metric in one CSV file, and in TensorBoard if it is installed."""
 
-from __future__ import annotations
-
 import csv
 import os
 from pathlib import Path
@@ -9,13 +7,14 @@ from typing import Iterable
 
 
 class RunLog:
-    """Every metric of a training: ``log/metrics.csv`` (long format), and TensorBoard where it is installed.
+    """The log of a training in ``log/metrics.csv`` (long format), and in TensorBoard if it is installed.
 
-    What differs from run to run, like speeds, goes into a file of another ``name``, without TensorBoard.
+    Values that differ between repetitions, such as speeds, are logged in a file of another ``name``, without
+    TensorBoard.
 
     Columns: ``phase`` (perceptual, gan, recognizer, …), ``epoch`` (from 1), ``step`` (of the phase, from 0),
-    ``name``, ``value``. ``position`` is the length of the file in bytes: a checkpoint keeps it, and
-    ``RunLog(folder, position)`` goes on from there, dropping what a killed run had written after it.
+    ``name``, ``value``. ``position`` is the length of the file in bytes, which training states contain:
+    ``RunLog(folder, position)`` continues from there and drops what a killed run had written after it.
     """
 
     HEADER = ["phase", "epoch", "step", "name", "value"]

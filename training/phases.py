@@ -1,6 +1,4 @@
-"""The three phases of a training, each of which reads like its section of the paper (METHOD §1, §3, §5)."""
-
-from __future__ import annotations
+"""The three phases of a training: perceptual network, GAN and recognizer (METHOD §1, §3, §5)."""
 
 import sys
 from dataclasses import replace
@@ -28,7 +26,7 @@ from pictures.sheets import sheet
 from system.torch_files import save_checkpoint
 from training.batches import batches_per_synthesis, further_batches, with_codes
 from training.context import TrainingContext
-from training.processes import share_file
+from training.processes import copy_to_machines
 from training.trainer import Metrics, Stage
 from utils import UserError
 
@@ -51,9 +49,10 @@ def all_stages(perceptual_epochs: int, epochs: int, round_every: int, round_epoc
 # ---------------------------------------------------------------------------------- the perceptual network
 
 class PerceptualPhase:
-    """Stage 0: a plain VGG19-bn on the real training images, the best on the selection images kept (METHOD §1).
+    """Stage 0: training of a VGG19-bn on the real images, whose best epoch is the perceptual network (METHOD §1).
 
-    With ``--select_on none`` the last is kept. ``is_needed`` says whether anything uses the network.
+    The selection images choose the epoch; with ``--select_on none`` it is the last. ``is_needed`` says whether anything
+    uses the network.
     """
 
     name = "perceptual"
@@ -62,9 +61,9 @@ class PerceptualPhase:
                  is_needed: bool) -> None:
         self.context, self.options, self.shape, self.batch_size = context, options, shape, batch_size
         self.is_needed = is_needed
-        self.own_file = context.folder / "VGG_loss" / f"{context.num_classes}_max_ckpt.t7"  # the only one ever written
-        self.file = Path(options.perceptual or self.own_file)
-        share_file(self.file, context.processes, context.folder)
+        self.output = context.folder / "VGG_loss" / f"{context.num_classes}_max_ckpt.t7"
+        self.file = Path(options.perceptual or self.output)  # where the network is read
+        copy_to_machines(self.file, context.processes, context.folder)
         self.epochs = options.perceptual_epochs if is_needed and not self.file.is_file() else 0
         if is_needed and not context.restoring:
             self._check_start()
@@ -75,13 +74,13 @@ class PerceptualPhase:
 
     @cached_property
     def trained(self) -> TrainedPerceptual:
-        """The finished network, read from its file when it is first asked for."""
+        """The finished network, read from its file at the first access."""
         return read_perceptual(self.file)
 
     def _check_start(self) -> None:
-        """Raises UserError if there is no perceptual network and none is to be trained, or if it is unusable."""
+        """Check that a usable perceptual network exists or is to be trained. Raises UserError if not."""
         if self.file.is_file():
-            if self.context.processes.main:  # its data_dir is that of the main process's machine
+            if self.context.processes.is_main:  # its data_dir is that of the main process's machine
                 self._check_file()
         elif self.options.perceptual:
             raise UserError(f"--perceptual {self.file}: no such file")
@@ -90,29 +89,33 @@ class PerceptualPhase:
                             "elsewhere with --perceptual FILE, or do without with --no_vgg_loss")
 
     def _check_file(self) -> None:
-        """Raises UserError if the perceptual network at hand is none, or was trained for something else."""
+        """Check the width of the perceptual network and, unless --perceptual names it, on what it was trained.
+
+        Raises UserError if they are not those of this run.
+        """
         ours, trained = self.context.metadata, self.trained
         if self.options.vgg_init == "stage0" and trained.width != self.shape.vgg_width:
             raise UserError(f"{self.file}: its width is {trained.width}, and --vgg_init stage0 needs --vgg_width "
                             f"{self.shape.vgg_width}; delete it to train another")
-        known = trained.metadata
-        other = [name for name in ("expressions", "image_size") if known.get(name, ours[name]) != ours[name]]
-        elsewhere = Path(known.get("data_dir", ours["data_dir"])).resolve() != Path(ours["data_dir"]).resolve()
-        if elsewhere and "content" not in known:  # the content tells better, also of images that have moved
-            other.append("data_dir")
         if self.options.perceptual:
             return
-        if other:
-            raise UserError(f"{self.file}: was trained with {other[0]} {known[other[0]]}, not {ours[other[0]]}; delete "
-                            f"it to train another, or take it nevertheless with --perceptual {self.file}")
-        if known and (known.get("fold") != ours["fold"] or known.get("images", ours["images"]) != ours["images"]
-                      or known.get("content", ours["content"])["train"] != ours["content"]["train"]):
-            raise UserError(f"{self.file}: was trained on other images than those of this run, perhaps on some that "
-                            "judge it; delete it to train another")
+        theirs = {**ours, "fold": None, **trained.metadata} if trained.metadata else ours
+        different = [name for name in ("expressions", "image_size") if theirs[name] != ours[name]]
+        is_moved = Path(theirs["data_dir"]).resolve() != Path(ours["data_dir"]).resolve()
+        if is_moved and "content" not in trained.metadata:  # the content identifies images wherever they lie
+            different.append("data_dir")
+        if different:
+            name = different[0]
+            raise UserError(f"{self.file}: was trained with {name} {theirs[name]}, not {ours[name]}; delete it to "
+                            f"train another, or use it all the same with --perceptual {self.file}")
+        if theirs["fold"] != ours["fold"] or theirs["images"] != ours["images"] \
+                or theirs["content"]["train"] != ours["content"]["train"]:
+            raise UserError(f"{self.file}: was trained on other images than those of this run, perhaps on its test "
+                            "images; delete it to train another")
 
     @property
     def recognizer(self) -> Recognizer:
-        """The network in training, built when it is first needed."""
+        """The network in training, built at the first access."""
         if self._recognizer is None:
             context = self.context
             context.seed_torch("init", "perceptual")
@@ -124,26 +127,29 @@ class PerceptualPhase:
         return self._recognizer
 
     def _plan(self, epoch: int) -> Plan:
+        """Return the batches of one pass over the real training images."""
         labels = [sample.label for sample in self.context.layout.train]
         return real_plan(len(labels), self.batch_size, self.context.seed, "stage0", epoch,
                          balanced=labels if self.context.balanced else None)
 
     def steps(self, epoch: int) -> int:
-        """Return the number of steps of one pass over the real training images."""
+        """Return the number of steps in an epoch, a pass over the real training images."""
         return len(self._plan(epoch))
 
     def batches(self, epoch: int, start: int) -> Iterator[Examples]:
-        """Yield real images without codes; with ``--balanced`` all expressions equally often."""
+        """Yield batches of real images without codes; with ``--balanced`` all expressions equally often."""
         for batch in self.context.load(self._plan(epoch), start):
             batch = batch.to(self.context.device)
             yield Examples(batch.label, (batch.first,), totals=(batch.total, 0))
 
     def step(self, batch: Examples) -> Metrics:
-        """Do one step on real images."""
         return self.recognizer.step(batch)
 
     def end_epoch(self, epoch: int, means: dict[str, float]) -> dict[str, float]:
-        """Keep the best so far; after the last epoch, write it."""
+        """Keep the best network so far, and write it after the last epoch.
+
+        Raises UserError if its accuracy is then near chance, unless ``--force`` allows that.
+        """
         acc, report = self.context.evaluate_for_selection(self.recognizer, None)
         if self.context.is_kept(acc, self._best["acc"]):
             self._best = {"acc": acc, "step": self.recognizer.steps, "net": on_cpu(self.recognizer.network)}
@@ -153,19 +159,19 @@ class PerceptualPhase:
                 raise UserError(f"the best perceptual network of {self.epochs} epochs is near chance (accuracy "
                                 f"{self._best['acc']:.1f} %); start anew with more --perceptual_epochs, another "
                                 "--perceptual_lr or --perceptual FILE, or go on with --restore --force")
-            if self.context.processes.main:
-                save_checkpoint(self.own_file, {**self._best, "config": self.context.metadata})
-            share_file(self.own_file, self.context.processes, self.context.folder, trained=True)
+            if self.context.processes.is_main:
+                save_checkpoint(self.output, {**self._best, "config": self.context.metadata})
+            copy_to_machines(self.output, self.context.processes, self.context.folder, trained=True)
             self._recognizer, self._best = None, {"acc": -1.0, "step": 0, "net": {}}
         return self.context.selection_metric(acc)
 
     def state(self) -> dict[str, Any]:
-        """Return its epochs, and the networks while they are in training, or which one came out."""
+        """Return the number of epochs, the best and the current network in training, or the finished one's digest."""
         return {"epochs": self.epochs, "best": self._best, "best_is_near_chance": self._best_is_near_chance,
-                "used": None if self._recognizer else self._used(),
+                "used": None if self._recognizer else self._finished_fingerprint(),
                 "recognizer": self._recognizer and self._recognizer.state_dict()}
 
-    def _used(self) -> str | None:
+    def _finished_fingerprint(self) -> str | None:
         """Return the fingerprint of the network that the other phases use, None if there is none."""
         if self._fingerprint is None and self.is_needed and self.file.is_file():
             self._fingerprint = self.trained.fingerprint()
@@ -176,11 +182,11 @@ class PerceptualPhase:
         self.epochs, self._best = state["epochs"], state["best"]
         self._best_is_near_chance = state.get("best_is_near_chance", False)
         if state["recognizer"] and self.options.perceptual:
-            raise UserError(f"--perceptual {self.file}: the run is in the middle of training its own; leave it out")
+            raise UserError(f"--perceptual {self.file}: the run is still training its own; leave the option out")
         used = state.get("used")
-        if used and self._used() not in (None, used) and not self.context.force:
+        if used and self._finished_fingerprint() not in (None, used) and not self.context.force:
             raise UserError(f"{self.file}: is another perceptual network than the one that this run was trained with; "
-                            "put that back, or add --force")
+                            "restore that one, or add --force")
         if state["recognizer"]:
             self.recognizer.load_state_dict(state["recognizer"])
 
@@ -188,7 +194,7 @@ class PerceptualPhase:
 # ------------------------------------------------------------------------------------------------- the GAN
 
 class GANPhase:
-    """(training images) / (batch size) steps on random pairs (METHOD §2, §3)."""
+    """Training of the GAN: an epoch is (training images) / (batch size) steps on random pairs (METHOD §2, §3)."""
 
     name = "gan"
 
@@ -201,7 +207,7 @@ class GANPhase:
             self.gan.compile()
 
     def _plan(self, epoch: int) -> Plan:
-        """Return the pairs of an epoch: A of one expression, B of any others."""
+        """Return the pairs of an epoch: A of one expression, B of any other."""
         return gan_plan(self.context.layout.train, self.schedule.batch_size, self.context.seed, epoch,
                         self.recipe.scene_truth, self.recipe.mirror, self.recipe.mismatched, self.context.balanced)
 
@@ -210,19 +216,18 @@ class GANPhase:
         return max(1, len(self.context.layout.train) // self.schedule.batch_size)
 
     def batches(self, epoch: int, start: int) -> Iterator[Loaded]:
-        """Return the pairs on the device; the perceptual network is there from now on."""
+        """Return the pairs of an epoch on the device, after loading the perceptual network if the GAN has none yet."""
         if self.recipe.vgg_loss and self.gan.perceptual is None:
             self.gan.set_perceptual(self.perceptual.trained.network)
         return (batch.to(self.context.device) for batch in self.context.load(self._plan(epoch), start))
 
     def step(self, batch: Loaded) -> Metrics:
-        """Do one step of the discriminators and one of the generator."""
         noise = utils.generator(self.context.seed, "noise", self.gan.steps)
         return self.gan.step(pair_of(batch), noise, batch.total)
 
     def end_epoch(self, epoch: int, means: dict[str, float]) -> dict[str, float]:
-        """Write the networks and a sheet, and warn if the discriminators were hardly trained."""
-        if not self.context.processes.main:
+        """Write the networks and a sheet, and warn if most updates of the discriminators were skipped."""
+        if not self.context.processes.is_main:
             return {}
         if means["D_updated"] < 0.5:
             print(f"warning: the discriminators were updated in {100 * means['D_updated']:.0f} % of the steps of this "
@@ -233,7 +238,7 @@ class GANPhase:
         return {}
 
     def _draw_sheet(self, epoch: int) -> None:
-        """Draw rows A, B, C, D, A', B' of eight pairs, always the same, of selection images if there are any."""
+        """Draw A, B, C, D, A', B' of eight pairs, the same in every epoch, of selection images if there are any."""
         context, images = self.context, self.context.selection_images
         if not images.samples:
             images = context.images.subset(context.layout.train)
@@ -241,31 +246,32 @@ class GANPhase:
             batch = next(load(images, gan_plan(images.samples, 8, context.seed, -1)[:1]))
             pair = pair_of(batch.to(context.device))
             names = context.layout.expressions
-            heads = [f"{names[a]} + {names[b]}" for a, b in zip(pair.a.tolist(), pair.b.tolist())]
-            utils.save_picture(sheet([pair.image_a, pair.image_b, *self.gan.edits(pair)[:4]], heads, SAMPLE_ROWS,
+            titles = [f"{names[a]} + {names[b]}" for a, b in zip(pair.a.tolist(), pair.b.tolist())]
+            utils.save_picture(sheet([pair.image_a, pair.image_b, *self.gan.edits(pair)[:4]], titles, SAMPLE_ROWS,
                                      f"GAN epoch {epoch + 1} of {self.schedule.epochs}"),
                                context.folder / "img" / f"epoch_{epoch + 1:03d}.jpg")
 
     def state(self) -> dict[str, Any]:
-        """Return the state of the GAN."""
         return self.gan.state_dict()
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Restore what :meth:`state` returned."""
         self.gan.load_state_dict(state)
 
     def load_networks(self, epoch: int) -> None:
-        """Load the networks of GAN epoch ``epoch`` (from 1); the optimizers are new."""
+        """Load the networks of GAN epoch ``epoch`` (from 1); the optimizers start anew.
+
+        Raises UserError if the perceptual network is needed and absent.
+        """
         if self.recipe.vgg_loss and not self.perceptual.file.is_file():
             raise UserError(f"--restore {epoch}: {self.perceptual.file} is not there; give the perceptual network with "
                             "--perceptual FILE, or do without with --no_vgg_loss")
-        load_gan_networks(self.context.folder / "model", self.gan, epoch, tuple(self.gan.STATES))
-        self.gan.start_from_used()
+        load_gan_networks(self.context.folder / "model", self.gan, epoch, tuple(self.gan.NETWORKS))
+        self.gan.start_from_average()
         self.gan.steps = epoch * self.steps(0)
 
 
 def pair_of(batch: Loaded) -> Pair:
-    """Return what the GAN takes, from a batch on its device."""
+    """Return a batch on the GAN's device as the pair that the GAN takes."""
     return Pair(batch.first, batch.second, batch.label, batch.second_label,
                 Extras(batch.truth, batch.known, batch.mismatch))
 
@@ -273,7 +279,7 @@ def pair_of(batch: Loaded) -> Pair:
 # ------------------------------------------------------------------------------------------ the recognizer
 
 class RecognizerPhase:
-    """A pass over the real images with synthesized ones among them, then the choice of the best (METHOD §5).
+    """Training of the recognizer: an epoch is a pass over the real images with synthesized ones between (METHOD §5).
 
     ``pairs`` (P, 2) are the sources and targets of the synthesized images, as positions in the images of the context.
     """
@@ -307,34 +313,33 @@ class RecognizerPhase:
             * -(-count // schedule.vgg_batch_size)
 
     def _plan(self, epoch: int) -> Plan:
-        """Return real batches with synthesized ones after each, or batches of both (``--mix``)."""
+        """Return the batches of an epoch: real ones with synthesized ones after each, or mixed ones (``--mix``)."""
         schedule, seed = self.schedule, self.context.seed
-        extra, synthesized = further_batches(epoch, schedule)
+        count, synthesized = further_batches(epoch, schedule)
         settings = {"synthesized": synthesized, "seed": seed, "epoch": epoch, "balanced": schedule.balanced}
         pairs = third_of_pairs(self.pairs, seed, epoch) if schedule.ablation else self.pairs
         if schedule.mix:
             return mixed_plan(self.labels, pairs, schedule.vgg_batch_size, schedule.mix, **settings)
-        return recognizer_plan(self.labels, pairs, schedule.vgg_batch_size, extra, **settings)
+        return recognizer_plan(self.labels, pairs, schedule.vgg_batch_size, count, **settings)
 
     def steps(self, epoch: int) -> int:
-        """Return the number of steps in an epoch."""
         return len(self._plan(epoch))
 
     def batches(self, epoch: int, start: int) -> Iterator[Examples]:
-        """Return real faces and swaps with their codes.
+        """Return batches of real faces and swaps with their codes, from step ``start`` on.
 
-        The swaps of several batches are made at once; a resumed epoch begins with the whole group of its first batch.
+        The swaps of several batches are computed at once. A resumed epoch computes the whole group of its first batch
+        again, to get exactly the same swaps.
         """
         if self.vgg_init == "stage0" and self.recognizer.steps == 0:
             self.context.seed_torch("init", "recognizer", "from stage 0")
             initialize(self.recognizer.network, self.perceptual_file)
         group = batches_per_synthesis(epoch, self.schedule)
-        done = start % group
-        loaded = self.context.load(self._plan(epoch), start - done)
-        return islice(with_codes(loaded, self.gan, group, not self.schedule.encode_synthesized), done, None)
+        skipped = start % group
+        loaded = self.context.load(self._plan(epoch), start - skipped)
+        return islice(with_codes(loaded, self.gan, group, not self.schedule.encode_synthesized), skipped, None)
 
     def step(self, batch: Examples) -> Metrics:
-        """Do one step on real and synthesized images."""
         context, steps = self.context, self.recognizer.steps
         if self.schedule.encode_synthesized:
             image, _ = batch.inputs
@@ -348,10 +353,10 @@ class RecognizerPhase:
     def end_epoch(self, epoch: int, means: dict[str, float]) -> dict[str, float]:
         """Evaluate the recognizer on the selection images, and write it with its encoder if it is to be kept.
 
-        With ``--select_on test`` that has happened every ``STEPS_BETWEEN_EVALUATIONS`` batches, as in the published
-        code, and happens here only if the epoch had too few batches for that. """
-        before = self.recognizer.steps - self.steps(epoch)
-        was_tested = self.recognizer.steps // STEPS_BETWEEN_EVALUATIONS > before // STEPS_BETWEEN_EVALUATIONS
+        With ``--select_on test`` :meth:`step` has done this every ``STEPS_BETWEEN_EVALUATIONS`` batches, as in the
+        published code; here it is done only if the epoch had too few batches for that. """
+        steps_before = self.recognizer.steps - self.steps(epoch)
+        was_tested = self.recognizer.steps // STEPS_BETWEEN_EVALUATIONS > steps_before // STEPS_BETWEEN_EVALUATIONS
         if self.context.select_on == "test" and was_tested:
             return {"best_test_acc": self.best_acc}
         return self.context.selection_metric(self._keep_if_better())
@@ -361,24 +366,22 @@ class RecognizerPhase:
         acc, _ = self.context.evaluate_for_selection(self.recognizer, self.gan.encoder)
         if self.context.is_kept(acc, self.best_acc):
             self.best_acc = acc
-            if self.context.processes.main:
+            if self.context.processes.is_main:
                 save_recognizer(self.context.folder / "VGG", self.recognizer, self.gan.encoder, acc,
                                 self.context.metadata)
         return acc
 
     def state(self) -> dict[str, Any]:
-        """Return the recognizer's state, and how accurate the best was."""
         return {"best_acc": self.best_acc, "recognizer": self.recognizer.state_dict()}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Restore what :meth:`state` returned."""
         self.best_acc = state["best_acc"]
         self.recognizer.load_state_dict(state["recognizer"])
 
     def load_networks(self, epoch: int) -> None:
-        """Go on behind GAN epoch ``epoch`` (from 1) with a new optimizer, from the best recognizer if there is one.
+        """Load the best recognizer, to continue after GAN epoch ``epoch`` (from 1) with a new optimizer.
 
-        Before the first round, and if there is none, it starts as it does in a new run.
+        Before the first round, and if there is no best one, the recognizer is initialized as in a new run.
         """
         folder = self.context.folder / "VGG"
         rounds = (epoch - 1) // self.schedule.round_every

@@ -1,6 +1,4 @@
-"""In which precision a run computes: ``--amp``, and what ``auto`` chooses."""
-
-from __future__ import annotations
+"""The precision of a run: ``--amp``, and the choice of ``auto``."""
 
 import time
 from pathlib import Path
@@ -18,32 +16,35 @@ from options.config import Config
 from utils import UserError
 
 DTYPES = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-LEAST_WIDTH = 32  # narrower networks were slower in bf16 on every CPU that was seen
-GAIN = 1.1        # what bf16 has to save, since a few timed steps do not tell less
-SECONDS = 10.0
+LEAST_WIDTH = 32  # narrower networks were slower in bf16 on every CPU that was tried
+GAIN = 1.1        # the least speed-up by bf16; a few timed steps cannot measure a smaller one
+SECONDS = 10.0    # of the measurement
 
 
 def amp_dtype(choice: str, device: torch.device) -> torch.dtype | None:
-    """Return the dtype of autocast for ``--amp``, None for float32; ``auto`` must have been resolved."""
+    """Return the dtype of autocast for ``--amp``, None for float32; ``auto`` must have been replaced before.
+
+    Raises UserError for fp16 on the CPU.
+    """
     if choice == "fp16" and device.type == "cpu":
         raise UserError("--amp fp16 needs a GPU; on the CPU there is bf16")
     return DTYPES[choice]
 
 
 def with_precision(config: Config, num_classes: int, device: torch.device, processes: Processes) -> Config:
-    """Return the options with ``bf16`` or ``off`` in place of ``--amp auto``: a resumed run computes the same."""
+    """Return the options with ``bf16`` or ``off`` in place of ``--amp auto``, which a resumed run keeps."""
     if config.hardware.amp != "auto":
         return config
-    able = computes_bf16(device) and (device.type == "cuda" or config.shape.base_width >= LEAST_WIDTH
-                                      and not config.hardware.deterministic)
-    able = not processes.any(not able)
-    if able and device.type == "cpu":
-        able = processes.first(lambda: bf16_pays(config, num_classes))
-    return config.replaced(amp="bf16" if able else "off")
+    use_bf16 = supports_bf16(device) and (device.type == "cuda" or config.shape.base_width >= LEAST_WIDTH
+                                          and not config.hardware.deterministic)
+    use_bf16 = not processes.any(not use_bf16)
+    if use_bf16 and device.type == "cpu":
+        use_bf16 = processes.run_on_main(lambda: is_bf16_faster(config, num_classes))
+    return config.replaced(amp="bf16" if use_bf16 else "off")
 
 
-def computes_bf16(device: torch.device, cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether a device multiplies bf16 by itself; older GPUs and CPUs emulate it, slower than float32."""
+def supports_bf16(device: torch.device, cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Return whether a device multiplies bf16 in hardware; older GPUs and CPUs emulate it, slower than float32."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     try:
@@ -53,18 +54,17 @@ def computes_bf16(device: torch.device, cpuinfo: Path = Path("/proc/cpuinfo")) -
     return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
-def bf16_pays(config: Config, num_classes: int) -> bool:
-    """Whether a GAN and a recognizer step of the run's size are faster in bf16 on this CPU, by a few that are timed."""
+def is_bf16_faster(config: Config, num_classes: int) -> bool:
+    """Time a few steps of the run's size in float32 and bf16 on this CPU, and return whether bf16 is faster."""
     with torch.random.fork_rng(devices=[]):
-        steps = {amp: steps_of(config, num_classes, amp) for amp in (None, torch.bfloat16)}
-        plain, mixed = fastest(list(steps.values()), SECONDS)
-    pays = plain > GAIN * mixed
+        plain, mixed = least_seconds([build_step(config, num_classes, amp) for amp in (None, torch.bfloat16)], SECONDS)
+    is_faster = plain > GAIN * mixed
     print(f"--amp auto: one step takes {plain:.2f} s in float32 and {mixed:.2f} s in bf16 on this CPU; training in "
-          + ("bf16" if pays else "float32"), flush=True)
-    return pays
+          + ("bf16" if is_faster else "float32"), flush=True)
+    return is_faster
 
 
-def steps_of(config: Config, num_classes: int, amp: torch.dtype | None) -> Callable[[], object]:
+def build_step(config: Config, num_classes: int, amp: torch.dtype | None) -> Callable[[], None]:
     """Return a function that does one step of a GAN and one of a recognizer of the run's size, on noise."""
     widths, side = config.recognizer_shape, config.shape.image_size
     perceptual = Perceptual(VGG(num_classes, widths.vgg_width, 8).features) if config.gan_recipe.vgg_loss else None
@@ -84,15 +84,15 @@ def steps_of(config: Config, num_classes: int, amp: torch.dtype | None) -> Calla
     return step
 
 
-def fastest(steps: list[Callable[[], object]], budget: float) -> list[float]:
-    """Return the least seconds of each of some steps, done in turn until the budget (seconds) is spent."""
-    best = [float("inf")] * len(steps)
-    begun, rounds = time.perf_counter(), 0
-    while rounds < 3 or rounds < 6 and time.perf_counter() - begun < budget:
-        for number, step in enumerate(steps):
-            started = time.perf_counter()
+def least_seconds(steps: list[Callable[[], None]], budget: float) -> list[float]:
+    """Return the least seconds of each step, which are done in turn, 3 to 6 times, until ``budget`` (s) is spent."""
+    least = [float("inf")] * len(steps)
+    began, rounds = time.perf_counter(), 0
+    while rounds < 3 or rounds < 6 and time.perf_counter() - began < budget:
+        for index, step in enumerate(steps):
+            step_began = time.perf_counter()
             step()
-            if rounds:  # the first one chooses algorithms
-                best[number] = min(best[number], time.perf_counter() - started)
+            if rounds:  # the first round is slower, since it chooses algorithms
+                least[index] = min(least[index], time.perf_counter() - step_began)
         rounds += 1
-    return best
+    return least

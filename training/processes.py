@@ -1,6 +1,4 @@
-"""What several processes of one run agree on: options, files, the place where it goes on, and that all is the same."""
-
-from __future__ import annotations
+"""Agreement between the processes of one run: the same options, files, position, networks and images."""
 
 import hashlib
 from pathlib import Path
@@ -18,48 +16,53 @@ from training.run_directory import RunDirectory
 from training.trainer import Run
 from utils import UserError, fingerprint
 
-OWN = ("gpu", "checkpoint_dir", "data_dir", "num_workers")  # options that may differ from machine to machine
+LOCAL_OPTIONS = ("gpu", "checkpoint_dir", "data_dir", "num_workers")  # may differ from machine to machine
 SAME_COMMAND = "start all processes with the same options, on copies of the same data"
 
 
 def agreed_config(config: Config, restoring: bool, processes: Processes) -> Config:
-    """Return the main process's options, which a restored run's files on its machine tell, with the own places.
+    """Return the main process's options with this process's local ones.
 
-    Raises UserError if the options of a new run differ.
+    The options of a restored run are read from its files, which only the main process's machine needs to have. Raises
+    UserError if the processes of a new run have different options.
     """
     if processes.world == 1:
         return config
     values = config.values()
     if not restoring:
-        shared = sorted((name, repr(value)) for name, value in values.items() if name not in OWN)
+        shared = sorted((name, repr(value)) for name, value in values.items() if name not in LOCAL_OPTIONS)
         processes.check_same({"options": fingerprint(shared)}, SAME_COMMAND)
-    theirs = processes.first(lambda: values)
-    own = {name: values[name] for name in OWN if values[name] is not None}
-    return Config.from_values({**theirs, **own})
+    main_values = processes.run_on_main(lambda: values)
+    local_values = {name: values[name] for name in LOCAL_OPTIONS if values[name] is not None}
+    return Config.from_values({**main_values, **local_values})
 
 
-def share_file(path: Path, processes: Processes, folder: Path, trained: bool = False) -> None:
+def copy_to_machines(path: Path, processes: Processes, folder: Path, trained: bool = False) -> None:
     """Copy a file of the run in ``folder`` from the main process's machine to the machines that lack it.
 
     Raises UserError if another file lies there, unless this run has just ``trained`` it, or if it is not in ``folder``.
     """
     if processes.world == 1:
         return
-    known = processes.first(lambda: utils.sha256(path) if path.is_file() else None)
+
+    def digest() -> str | None:
+        return utils.sha256(path) if path.is_file() else None
+
+    expected = processes.run_on_main(digest)
 
     def is_missing() -> bool:
-        there = utils.sha256(path) if path.is_file() else None
-        if there is None and known is not None and folder not in path.parents:
-            raise UserError(f"{path}: no such file on this machine; copy it from that of process 0")
-        if there not in (None, known) and not trained:
-            raise UserError(f"{path}: is not what process 0 has under this name; delete it here, or copy its file")
-        return there != known
+        found = digest()
+        if found is None and expected is not None and folder not in path.parents:
+            raise UserError(f"{path}: no such file on this machine; copy it from the machine of process 0")
+        if found not in (None, expected) and not trained:
+            raise UserError(f"{path}: differs from the file of process 0; delete it here, or copy that file")
+        return found != expected
 
-    missing = processes.first_here(is_missing)
+    missing = processes.run_on_each_machine(is_missing)
     if not processes.any(missing):
         return
-    own = torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.uint8) if processes.main else None
-    content = processes.send(own)
+    content = processes.broadcast(torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.uint8)
+                                  if processes.is_main else None)
 
     def write() -> None:
         if missing:
@@ -68,27 +71,27 @@ def share_file(path: Path, processes: Processes, folder: Path, trained: bool = F
             with utils.atomic_file(path) as handle:
                 handle.write(content.numpy())
 
-    processes.first_here(write)
+    processes.run_on_each_machine(write)
 
 
 def download_imagenet_weights(processes: Processes, backbone: str) -> None:
-    """Let one process of each machine download them; the others find them in torch's cache."""
+    """Download the weights in one process of each machine, so that the others find them in torch's cache."""
     if processes.world > 1:
         urls = {VGG.weights, BACKBONES[backbone].weights}
-        processes.first_here(lambda: [imagenet_weights(url) for url in urls] and None)
+        processes.run_on_each_machine(lambda: [imagenet_weights(url) for url in urls] and None)  # None can be sent
 
 
 def restore_everywhere(run: Run, restore: Callable[[], None]) -> None:
-    """Restore a run in the main process, whose files count, and send its state to the others."""
-    run.processes.first(restore)
+    """Restore a run from the main process's files, and send its state to the other processes."""
+    run.processes.run_on_main(restore)
     if run.processes.world > 1:
-        state = run.processes.send(run.state() if run.processes.main else None)
-        if not run.processes.main:
+        state = run.processes.broadcast(run.state() if run.processes.is_main else None)
+        if not run.processes.is_main:
             run.load_state(state)
 
 
 def check_agreement(run: Run) -> None:
-    """Raises UserError unless all processes train the same networks on the same images in the same order."""
+    """Check that all processes train the same networks on the same images in the same order, else raise UserError."""
     if run.processes.world == 1:
         return
     stages = [(stage.phase, stage.epoch) for stage in run.schedule()]

@@ -1,7 +1,5 @@
 """One run from its configuration to its report: check everything, train, evaluate the best recognizer."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy
@@ -23,40 +21,40 @@ from models.swap_gan import SwapGAN
 from options.config import Config
 from system.command import noted_signals
 from training.context import TrainingContext
-from training.data import (check_fold, check_overwrite, checked_data, checkpoint_metadata, decoded_images, draw_demo,
-                           is_demo, selection, split_for)
-from training.launch import begin
+from training.data import (check_fold, check_overwrite, checkpoint_metadata, decoded_images, draw_demo, is_demo,
+                           read_training_data, selection, split_data)
+from training.launch import launch
 from training.memory import check_memory
 from training.phases import GANPhase, PerceptualPhase, RecognizerPhase, all_stages
 from training.precision import amp_dtype, with_precision
 from training.processes import agreed_config, check_agreement, download_imagenet_weights, restore_everywhere
 from training.run_directory import RunDirectory
 from training.state import StateStore
-from training.trainer import Run, fit
+from training.trainer import Run, Stage, fit
 from utils import UserError
 
 PICTURES = Path(__file__).resolve().parents[1] / "images"
 
 
 def train(config: Config) -> None:
-    """Train one run, or what is left of it."""
-    device, processes = begin(config)
+    """Train one run, or the rest of it if it is resumed."""
+    device, processes = launch(config)
     with processes:
         train_run(config, device, processes)
 
 
 def train_run(config: Config, device: torch.device, processes: Processes, all_data: Layout | None = None,
               all_images: Images | None = None) -> None:
-    """Train one run, or what is left of it, and write its report.
+    """Train one run, or the rest of it if it is resumed, and write its report.
 
     ``all_data`` and ``all_images`` are those of a series, whose images are decoded once.
     """
     directory = RunDirectory(config.run.checkpoint_dir)
-    processes.first(directory.lock_if_there)
+    processes.run_on_main(directory.lock_if_used)
     draw_demo(config, processes)
-    restoring = processes.first(lambda: should_resume(config, directory))
+    restoring = processes.run_on_main(lambda: should_resume(config, directory))
     config = agreed_config(config, restoring, processes)
-    layout = split_for(config, all_data or checked_data(config, processes.world))
+    layout = split_data(config, all_data or read_training_data(config, processes.world))
     if restoring:
         check_fold(config, layout)
     config = with_precision(config, len(layout.expressions), device, processes)
@@ -65,42 +63,44 @@ def train_run(config: Config, device: torch.device, processes: Processes, all_da
         check_memory(config, layout, amp is not None, processes.world)
     if config.run.overwrite and not restoring:
         check_overwrite(config, layout)
-        processes.first(directory.move_aside)
-        processes.first_here(directory.move_aside)
+        processes.run_on_main(directory.move_aside)
+        processes.run_on_each_machine(directory.move_aside)
     samples = layout.train + layout.target_only + selection(layout, config.recognizer.select_on)
     images = all_images.subset(samples) if all_images is not None else decoded_images(
         config, samples, directory, not restoring, device, processes)
     config = with_perceptual_of_gan(config, len(layout.expressions))
     run, pairs = build_run(config, layout, images, device, amp, processes, restoring)
     if config.run.gan_from and not restoring:
-        take_gan(run, Path(config.run.gan_from) / "model")
-    processes.first(lambda: claim_run_directory(directory, config, restoring))
+        load_other_gan(run, Path(config.run.gan_from) / "model")
+    processes.run_on_main(lambda: claim_run_directory(directory, config, restoring))
     if restoring:
         restore_everywhere(run, lambda: restore(run, config.restored_epoch))
-        processes.first(lambda: print_position(run))
+        processes.run_on_main(lambda: print_position(run))
     check_agreement(run)
-    processes.first(lambda: write_plan(run, config, pairs))
+    processes.run_on_main(lambda: write_run_files(run, config, pairs))
     with noted_signals() as run.stop_signal:
         fit(run)
-    processes.first(lambda: report(config, layout, run.phases["gan"].gan, all_images))
+    processes.run_on_main(lambda: evaluate_and_report(config, layout, run.phases["gan"].gan, all_images))
 
 
 def build_run(config: Config, layout: Layout, images: Images, device: torch.device, amp: torch.dtype | None,
               processes: Processes, restoring: bool) -> tuple[Run, numpy.ndarray]:
-    """Return a run at its beginning, and the pairs (P, 2) of images that its recognizer learns swaps of."""
-    select_on, learned = config.recognizer.select_on, layout.train + layout.target_only
+    """Return a run at its beginning, and the pairs (P, 2) of images whose swaps its recognizer is trained on."""
+    select_on = config.recognizer.select_on
     content = images.content_digest()
     pairs = training_pairs(layout, config.run.seed, config.recognizer.pairs_per_image,
                            config.recognizer.targets == "any")
     if config.perceptual.vgg_init == "imagenet" and not restoring:
         download_imagenet_weights(processes, config.recognizer_shape.backbone)
-    images_near = images.on(device)
+    metadata = {**checkpoint_metadata(config, layout), "content": content_digests(layout, select_on, images=images)}
+    images = images.on(device)
     context = TrainingContext(
-        folder=Path(config.run.checkpoint_dir), seed=config.run.seed, layout=layout, images=images_near.subset(learned),
-        selection_images=images_near.subset(selection(layout, select_on)), select_on=select_on,
+        folder=Path(config.run.checkpoint_dir), seed=config.run.seed, layout=layout,
+        images=images.subset(layout.train + layout.target_only),
+        selection_images=images.subset(selection(layout, select_on)), select_on=select_on,
         balanced=config.recognizer.balanced, num_workers=config.loading.num_workers, device=device, amp=amp,
         processes=processes, compile=config.hardware.compile, restoring=restoring, force=config.run.force,
-        metadata={**checkpoint_metadata(config, layout), "content": content_digests(layout, select_on, images=images)})
+        metadata=metadata)
     vgg_init, rounds = config.perceptual.vgg_init, config.gan.epochs // config.recognizer.round_every
     perceptual = PerceptualPhase(context, config.perceptual, config.recognizer_shape, config.recognizer.vgg_batch_size,
                                  is_needed=config.gan_recipe.vgg_loss or vgg_init == "stage0")
@@ -108,18 +108,18 @@ def build_run(config: Config, layout: Layout, images: Images, device: torch.devi
     recognizer = RecognizerPhase(context, config.recognizer, config.recognizer_recipe, config.recognizer_shape, gan.gan,
                                  rounds, vgg_init, perceptual.file, pairs)
 
-    def stages():
-        found = all_stages(perceptual.epochs, config.gan.epochs, config.recognizer.round_every,
-                         config.recognizer.round_epochs)
-        return [stage for stage in found if stage.phase == "recognizer"] if config.run.gan_from else found
+    def schedule() -> list[Stage]:
+        stages = all_stages(perceptual.epochs, config.gan.epochs, config.recognizer.round_every,
+                            config.recognizer.round_epochs)
+        return [stage for stage in stages if stage.phase == "recognizer" or not config.run.gan_from]
 
-    run = Run(context, config.run, [perceptual, gan, recognizer], stages, list_fingerprint(layout, select_on, pairs),
+    run = Run(context, config.run, [perceptual, gan, recognizer], schedule, list_fingerprint(layout, select_on, pairs),
               content)
     return run, pairs
 
 
 def list_fingerprint(layout: Layout, select_on: str, pairs: numpy.ndarray) -> str:
-    """Return a SHA-256 of all that a training takes from the lists."""
+    """Return a SHA-256 of all values of the lists that a training depends on."""
     splits = ["train", "val", "target_only", *(["test"] if select_on == "test" else [])]
     rows = ([split, s.name, s.label, s.subject, s.scene] for split in splits for s in getattr(layout, split))
     neutral = len(layout.expressions) - 1 if layout.neutral is None else layout.neutral
@@ -129,7 +129,7 @@ def list_fingerprint(layout: Layout, select_on: str, pairs: numpy.ndarray) -> st
 # ---------------------------------------------------------------------------------------------------- start, resume
 
 def should_resume(config: Config, directory: RunDirectory) -> bool:
-    """Whether there is a run to resume. Raises UserError if that contradicts what was asked for."""
+    """Return whether there is a run to resume. Raises UserError if that contradicts the options."""
     folder, restore, epoch = directory.folder, config.run.restore, config.restored_epoch
     states = StateStore(folder / "state")
     if epoch is not None:
@@ -152,26 +152,26 @@ def should_resume(config: Config, directory: RunDirectory) -> bool:
 
 
 def claim_run_directory(directory: RunDirectory, config: Config, restoring: bool) -> None:
-    """Make the directory this run's own. Raises UserError if another run has been here meanwhile."""
+    """Lock and mark the directory for this run. Raises UserError if another run has changed it meanwhile."""
     directory.lock()
     if should_resume(config, directory) != restoring:
-        raise UserError(f"{directory.folder}: another run has been here meanwhile; start again")
+        raise UserError(f"{directory.folder}: another run has written here meanwhile; start again")
     directory.claim()
     if not restoring:
         StateStore(directory.folder / "state").begin()
 
 
 def restore(run: Run, epoch: int | None) -> None:
-    """Take up the newest state, or the networks of a GAN epoch (from 1) with new optimizers."""
+    """Load the newest state, or the networks of a GAN epoch (from 1) with new optimizers."""
     if epoch is None:
         return run.restore()
     for name in ("gan", "recognizer"):
         run.phases[name].load_networks(epoch)
-    run.move_behind(epoch)
+    run.move_after(epoch)
 
 
 def print_position(run: Run) -> None:
-    """Print where a resumed run goes on, or that it is complete."""
+    """Print at which step a resumed run continues, or that it is complete."""
     stages, folder = run.schedule(), run.context.folder
     if run.stage == len(stages):
         print(f"{folder}: the run is complete, its {len(stages)} epochs are trained; raise --epochs to train on")
@@ -183,25 +183,24 @@ def print_position(run: Run) -> None:
 
 
 def with_perceptual_of_gan(config: Config, num_classes: int) -> Config:
-    """With ``--gan_from``, return the configuration with that run's perceptual network, unless another was named."""
-    source = Path(config.run.gan_from or "") / "VGG_loss" / f"{num_classes}_max_ckpt.t7"
-    has_one = config.run.gan_from and not config.perceptual.perceptual and source.is_file()
-    return config.replaced(perceptual=str(source)) if has_one else config
+    """Return the options with the perceptual network of the ``--gan_from`` run, if it has one and none is named."""
+    path = Path(config.run.gan_from or "") / "VGG_loss" / f"{num_classes}_max_ckpt.t7"
+    is_used = config.run.gan_from and not config.perceptual.perceptual and path.is_file()
+    return config.replaced(perceptual=str(path)) if is_used else config
 
 
-def take_gan(run: Run, model: Path) -> None:
+def load_other_gan(run: Run, model: Path) -> None:
     """Load the GAN of another run (``--gan_from``). Raises UserError if it has another shape or other expressions."""
-    gan, metadata, ours = run.phases["gan"].gan, gan_config(model), run.context.metadata
-    for name, what in (("expressions", "expressions"), ("gan", "sizes")):
-        if metadata.get(name) != ours[name]:
-            raise UserError(f"--gan_from: {model} holds a GAN with other {what} ({metadata.get(name)}) than "
-                            f"{ours[name]}")
-    load_gan_networks(model, gan, None, tuple(gan.STATES))
-    gan.start_from_used()
+    gan, theirs, ours = run.phases["gan"].gan, gan_config(model), run.context.metadata
+    for key, label in (("expressions", "expressions"), ("gan", "sizes")):
+        if theirs.get(key) != ours[key]:
+            raise UserError(f"--gan_from: {model} holds a GAN with other {label} ({theirs.get(key)}) than {ours[key]}")
+    load_gan_networks(model, gan, None, tuple(gan.NETWORKS))
+    gan.start_from_average()
 
 
-def write_plan(run: Run, config: Config, pairs: numpy.ndarray) -> None:
-    """Write which options, validation images and pairs the run has, and print a summary."""
+def write_run_files(run: Run, config: Config, pairs: numpy.ndarray) -> None:
+    """Write the run's options, lists of images and pairs, and exemplars, and print a summary."""
     layout, folder, processes = run.context.layout, run.context.folder, run.processes
     splits, fold = folder / "splits", config.series.fold
     if fold:
@@ -235,8 +234,8 @@ def print_unused_epochs(config: Config) -> None:
 
 # ---------------------------------------------------------------------------------------------------------- report
 
-def report(config: Config, layout: Layout, gan: SwapGAN, all_images: Images | None = None) -> None:
-    """Draw the sheet and evaluate the recognizer on the test list; the demo also swaps and says how to go on."""
+def evaluate_and_report(config: Config, layout: Layout, gan: SwapGAN, all_images: Images | None) -> None:
+    """Draw the sheet and evaluate the recognizer on the test list; the demo also swaps, and prints further commands."""
     folder, demo = Path(config.run.checkpoint_dir), is_demo(config)
     results, resume_dir = Path(".") if demo else folder / "test_result", folder / "VGG"
     save_sheet(gan, layout, config.output.rows, config.run.seed, results / "grid.jpg")
@@ -253,7 +252,7 @@ def report(config: Config, layout: Layout, gan: SwapGAN, all_images: Images | No
 
 
 def show_demo(config: Config, layout: Layout, resume_dir: Path) -> None:
-    """Swap the expressions of two of the project's pictures into ``result.jpg``, and print how to go on."""
+    """Swap the expressions of two of the project's pictures into ``result.jpg``, and print further commands."""
     names = layout.expressions
     if {"smile", "neutral"} <= set(names):
         swap(config.replaced(

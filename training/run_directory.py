@@ -1,11 +1,9 @@
-"""A run's directory: who may write there, and how room is made for a new run.
+"""A run's directory: who may write there, and how an earlier run is moved aside.
 
 A run marks its directory with ``run.json`` before it writes anything else, and a series of folds or seeds the directory
-around them with ``series.json``. A new run takes only a directory that is absent, empty, or marked and without results.
-``--overwrite`` moves everything that is there aside. Nothing of the user's is ever changed or removed.
+around them with ``series.json``. A new run uses only a directory that is absent, empty, or marked and without results.
+``--overwrite`` moves everything in it aside. No file of the user's is ever changed or removed.
 """
-
-from __future__ import annotations
 
 import os
 import re
@@ -22,12 +20,12 @@ from utils import UserError
 
 try:
     import fcntl
-except ImportError:  # Windows has none: there the user must keep two runs out of one directory
+except ImportError:  # on Windows nothing prevents two runs in one directory
     fcntl = None
 
 LOCK, FORMAT = "run.lock", 1
-NETWORKS, STATES = ("model/*_iter_*.pth", "VGG/max_ckpt.t7"), "state/state_*.pth"  # a run is never replaced silently
-REUSABLE = {"VGG_loss", "judge.pth"}  # these may lie there before a run: they depend on the data alone
+NETWORKS, STATES = ("model/*_iter_*.pth", "VGG/max_ckpt.t7"), "state/state_*.pth"  # results, never overwritten silently
+REUSABLE = {"VGG_loss", "judge.pth"}  # may lie there before a run, since they depend on the data alone
 UNFINISHED = re.compile(r"\..+\.[a-z0-9_]{8}\.part")
 MEMBER = re.compile(r"(fold|seed)_\d{2,}")
 
@@ -43,7 +41,7 @@ class RunDirectory:
         self._lock: Any = None
 
     def is_claimed(self) -> bool:
-        """Whether a run has marked the directory. Raises UserError if the mark is another program's."""
+        """Return whether a run has marked the directory. Raises UserError if the mark is another program's."""
         path = self.folder / self.mark
         if not path.is_file():
             return False
@@ -51,12 +49,12 @@ class RunDirectory:
         return True
 
     def has_results(self) -> bool:
-        """Whether there are networks of a run, or states that were saved to the end."""
+        """Return whether the directory holds networks of a run, or completely saved states."""
         patterns = NETWORKS if StateStore(self.folder / "state").is_begun() else (*NETWORKS, STATES)
         return any(any(self.folder.glob(pattern)) for pattern in patterns)
 
     def check_free(self, overwrite: bool) -> None:
-        """Raises UserError if a new run would meet other files there. Writes nothing."""
+        """Check that the directory is free for a new run; write nothing. Raises UserError if other files lie there."""
         if not self.folder.exists() or overwrite and self._is_ours():
             return
         if not self.folder.is_dir():
@@ -74,46 +72,46 @@ class RunDirectory:
                                 "another --checkpoint_dir")
 
     def _is_ours(self) -> bool:
-        """Whether ``--overwrite`` may move the directory aside: a run of this or of the published code is there."""
+        """Return whether a run of this program or of the published code has written here."""
         if self.is_claimed() or self.has_results():
             return True
-        options = self.folder / "options.json"
-        kept = utils.read_json(options) if options.is_file() else None
-        return isinstance(kept, dict) and RUN_KEYS <= kept.keys()
+        path = self.folder / "options.json"
+        options = utils.read_json(path) if path.is_file() else None
+        return isinstance(options, dict) and RUN_KEYS <= options.keys()
 
     # ------------------------------------------------------------------------------------------- changing
 
     def lock(self) -> None:
-        """Keep every other run out for as long as this process lives. Raises UserError if one is in here already.
+        """Lock the directory against other runs while this process lives. Raises UserError if another run holds it.
 
-        The system releases the lock with the process, however that ends; child processes do not hold it.
+        The system releases the lock when the process ends in any way; child processes do not inherit it.
         """
         if self._lock is not None or fcntl is None:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        held = open(self.folder / LOCK, "a")
+        file = open(self.folder / LOCK, "a")
         try:
-            fcntl.lockf(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            held.close()
+            file.close()
             if not isinstance(error, (BlockingIOError, PermissionError)):
                 return  # a file system without locks
             raise UserError(f"{self.folder}: another run is writing here; wait for its end, or choose another "
                             "--checkpoint_dir") from None
-        self._lock = held
+        self._lock = file
 
-    def lock_if_there(self) -> None:
-        """:meth:`lock` if an earlier run has left its lock, so that a second run ends before it does any work."""
+    def lock_if_used(self) -> None:
+        """Lock the directory if it has a lock file, so that a second run ends before it does any work."""
         if (self.folder / LOCK).is_file():
             self.lock()
 
     def check_unlocked(self) -> None:
-        """Raises UserError if a run is in here now. Keeps nobody out."""
-        self.lock_if_there()
+        """Check that no other run holds the lock now, without keeping it. Raises UserError if one does."""
+        self.lock_if_used()
         self.unlock()
 
     def unlock(self) -> None:
-        """Let other runs in again."""
+        """Release the lock if this process holds it."""
         if self._lock is not None:
             self._lock.close()
             self._lock = None
@@ -123,13 +121,16 @@ class RunDirectory:
         self.lock()
         if not self.is_claimed():
             utils.write_json(self.folder / self.mark, {"format": FORMAT})
-        for place in (self.folder / name for name in self.folders if name not in REUSABLE):
-            for path in place.iterdir() if place.is_dir() else ():
+        for folder in (self.folder / name for name in self.folders if name not in REUSABLE):
+            for path in folder.iterdir() if folder.is_dir() else ():
                 if UNFINISHED.fullmatch(path.name):
                     path.unlink(missing_ok=True)
 
     def move_aside(self) -> None:
-        """Rename a directory that holds anything to ``NAME.old-2026-11-26-1530`` and say so in one line."""
+        """Rename a directory that is not empty to ``NAME.old-2026-11-26-1530``, and print that.
+
+        Raises UserError if it cannot be renamed.
+        """
         if not self.folder.is_dir() or {path.name for path in self.folder.iterdir()} <= {LOCK}:
             return
         self.lock()
@@ -150,17 +151,17 @@ class SeriesDirectory(RunDirectory):
     folders = ("splits", "test_result", "cache")
 
     def has_results(self) -> bool:
-        """Whether it holds networks or states, which are those of a single run."""
+        """Return whether the directory holds networks or states of a single run."""
         return not self.is_claimed() and super().has_results()
 
     def members(self) -> list[Path]:
-        """Return the directories of runs that lie here, in order."""
+        """Return the directories of the runs in here, sorted."""
         return sorted(path for path in self.folder.iterdir() if MEMBER.fullmatch(path.name)
                       and RunDirectory(path).is_claimed()) if self.folder.is_dir() else []
 
 
 def free_name(folder: Path) -> Path:
-    """Return a path beside a folder that nothing has, with the time in it."""
+    """Return an unused path beside a folder, with the time in its name."""
     folder = folder.resolve()
     stem = f"{folder.name}.old-{time.strftime('%Y-%m-%d-%H%M')}"
     names = (stem, *(f"{stem}-{number}" for number in range(2, 10000)))

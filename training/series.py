@@ -1,9 +1,7 @@
-"""``--folds K`` and ``--seeds N``: several trainings as one, each in its own directory, and their pooled results.
+"""``--folds K`` and ``--seeds N``: a series of runs, each in its own directory, and their pooled results.
 
-Each is an ordinary run that can be restored and used by itself. A restored series resumes every run where that stopped.
+Each is an ordinary run that can be restored and used alone. A restored series resumes every run where it stopped.
 """
-
-from __future__ import annotations
 
 import gc
 from pathlib import Path
@@ -24,9 +22,9 @@ from options.config import Config
 from options.schema import check, list_of, whole_number
 from system.devices import gpus
 from system.processes import main_process
-from training.data import check_fold, check_overwrite, checked_data, decoded_images, draw_demo, split_for
+from training.data import check_fold, check_overwrite, decoded_images, draw_demo, read_training_data, split_data
 from training.jobs import train_side_by_side
-from training.launch import begin, check_places
+from training.launch import check_output_paths, launch
 from training.run import should_resume, train_run
 from training.run_directory import RunDirectory, SeriesDirectory
 from utils import UserError
@@ -35,28 +33,28 @@ COUNTS = {"counts": list_of(list_of(whole_number()))}
 
 
 def train_series(config: Config) -> None:
-    """Train all runs of the series, or what is left of them, and pool their results."""
+    """Train all runs of the series, or the rest of them if it is resumed, and pool their results."""
     directory, members = SeriesDirectory(config.run.checkpoint_dir), config.members()
     if main_process():
-        directory.lock_if_there()
-    device, processes = begin(config) if config.series.jobs == 1 else (None, Processes())
+        directory.lock_if_used()
+    device, processes = launch(config) if config.series.jobs == 1 else (None, Processes())
     with processes:
-        check_places(config)
+        check_output_paths(config)
         draw_demo(config, processes)
-        layout = checked_data(config, processes.world)
-        layouts = [split_for(member, layout) for member in members]
-        processes.first(lambda: prepare(config, directory, members, layouts))
-        if config.run.overwrite:  # the old series is out of the way as a whole
+        layout = read_training_data(config, processes.world)
+        layouts = [split_data(member, layout) for member in members]
+        processes.run_on_main(lambda: prepare(config, directory, members, layouts))
+        if config.run.overwrite:  # the old series has been moved aside as a whole
             members = [member.replaced(overwrite=False) for member in members]
         if config.series.jobs > 1:
             train_side_by_side(members, config.series.jobs, config.hardware.gpu or gpus(), directory.folder)
         else:
             train_in_turn(config, directory, members, layout, device, processes)
-        processes.first(lambda: pool(config, members, layout))
+        processes.run_on_main(lambda: write_pooled_results(config, members, layout))
 
 
 def prepare(config: Config, directory: SeriesDirectory, members: Sequence[Config], layouts: Sequence[Layout]) -> None:
-    """Check the directories of the series and its runs, make room, and write which options and folds it has.
+    """Check and claim the directory of the series, and write its options and folds.
 
     Raises UserError before anything is written if the series or one of its runs cannot begin or be resumed.
     """
@@ -76,14 +74,14 @@ def prepare(config: Config, directory: SeriesDirectory, members: Sequence[Config
 
 def check_members(config: Config, directory: SeriesDirectory, members: Sequence[Config], layouts: Sequence[Layout]
                   ) -> None:
-    """Raises UserError if the series, or one of its runs, cannot begin or be resumed."""
+    """Check that the series and all its runs can begin or be resumed. Raises UserError if not."""
     directory.check_free(config.run.overwrite)
     if config.run.overwrite:
         return
-    own = {Path(member.run.checkpoint_dir) for member in members}
-    others = [folder for folder in directory.members() if folder not in own]
-    if others and not config.resumes:
-        raise UserError(f"{directory.folder}: holds the runs of another series ({others[0].name}, ...); choose "
+    folders = {Path(member.run.checkpoint_dir) for member in members}
+    foreign = [folder for folder in directory.members() if folder not in folders]
+    if foreign and not config.resumes:
+        raise UserError(f"{directory.folder}: holds the runs of another series ({foreign[0].name}, ...); choose "
                         "another --checkpoint_dir, or move them aside with --overwrite")
     if config.run.restore is not None and not directory.is_claimed():
         raise UserError(f"--restore: {directory.folder} holds no folds or seeds to resume; start without "
@@ -103,20 +101,20 @@ def train_in_turn(config: Config, directory: SeriesDirectory, members: Sequence[
     images = decoded_images(config, samples, directory, False, device, processes)
     for number, member in enumerate(members, 1):
         name = Path(member.run.checkpoint_dir).name
-        if processes.main:
+        if processes.is_main:
             print(f"\n{name}, {number} of {len(members)}", flush=True)
         try:
             train_run(member, device, processes, layout, images)
         except utils.Stopped as stop:
             raise utils.Stopped(stop.signum, f"stopped by signal {stop.signum} in {name}, the state is saved; resume "
                                 f"with --restore --checkpoint_dir {directory.folder}") from None
-        gc.collect()  # networks refer to each other, and a GPU's memory is for the next run
+        gc.collect()  # networks lie in reference cycles, and the next run needs the GPU's memory
 
 
 # ------------------------------------------------------------------------------------------------- results
 
-def pool(config: Config, members: Sequence[Config], layout: Layout) -> None:
-    """Write the pooled confusion matrix and the metrics of all runs, from what each has written of its test."""
+def write_pooled_results(config: Config, members: Sequence[Config], layout: Layout) -> None:
+    """Write the pooled confusion matrix and the metrics of all runs, given the matrices that the runs have written."""
     folder, names, series = Path(config.run.checkpoint_dir), layout.expressions, config.series
     paths = [Path(member.run.checkpoint_dir) / "test_result" / "confusion_matrix.json" for member in members]
     missing = [path for path in paths if not path.is_file()]
@@ -132,7 +130,7 @@ def pool(config: Config, members: Sequence[Config], layout: Layout) -> None:
 
 
 def read_report(path: Path, n: int) -> Report:
-    """Read the confusion matrix that a run has written of its test. Raises UserError if it is damaged."""
+    """Read the confusion matrix (n, n) that a run has written of its test. Raises UserError if it is damaged."""
     counts = check(utils.read_json(path), COUNTS, path)["counts"]
     if len(counts) != n or any(len(row) != n for row in counts):
         raise UserError(f"{path}: damaged, its matrix is not of {n} expressions; restore it from a backup")

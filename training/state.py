@@ -1,6 +1,4 @@
-"""Training states on disk: how they survive a kill, and whether their networks are usable."""
-
-from __future__ import annotations
+"""Training states on disk: write them so that a kill loses none, and check their networks."""
 
 import os
 import re
@@ -18,12 +16,12 @@ from utils import UserError, read_json, sha256, write_json
 STATE_FORMAT = 3  # raised whenever older training states can no longer be resumed
 RATE_FLAGS = {"perceptual": "--perceptual_lr", "gan": "--lr", "recognizer": "--vgg_lr"}  # the learning rate of a phase
 STATE_NAME = r"state_\d{6,}\.pth"
-WRITTEN = re.compile(rf"{STATE_NAME}|\.{STATE_NAME}\.[a-z0-9_]{{8}}\.part")  # whole states, and unfinished ones
+WRITTEN = re.compile(rf"{STATE_NAME}|\.{STATE_NAME}\.[a-z0-9_]{{8}}\.part")  # complete and unfinished states
 MANIFEST = list_of({"file": text(20, STATE_NAME), "sha256": text(64, r"[0-9a-f]*")})
 
 
 def exploded(states: dict[str, dict[str, Any]]) -> tuple[str, str] | None:
-    """Return the first phase whose networks hold NaN, infinite or absurdly large values, and what is wrong; or None."""
+    """Return the first phase whose networks hold NaN, infinite or exploded values, and the fault; None if none does."""
     for phase, state in states.items():
         for name, network in networks_in(state):
             if fault := fault_of_weights(network, LARGEST):
@@ -32,7 +30,7 @@ def exploded(states: dict[str, dict[str, Any]]) -> tuple[str, str] | None:
 
 
 def networks_in(state: Any, name: str = "") -> Iterator[tuple[str, Mapping[str, torch.Tensor]]]:
-    """Yield the networks' state dicts in a phase's state, by their place in it; not the optimizers'."""
+    """Yield the state dicts of the networks in a phase's state by their key path, without those of optimizers."""
     for key, value in state.items() if isinstance(state, Mapping) else ():
         if str(key).startswith(("optimizer", "scaler")):
             continue
@@ -43,13 +41,13 @@ def networks_in(state: Any, name: str = "") -> Iterator[tuple[str, Mapping[str, 
 
 
 class StateStore:
-    """The last two training states of a run, each with its checksum in ``manifest.json``.
+    """The last two training states of a run, with their checksums in ``manifest.json``.
 
-    A state is written under a new name, then the manifest, then the oldest is removed: a kill at any moment leaves a
-    whole state that the manifest knows.
+    A state is written under a new name, then the manifest, then the oldest state is removed: a kill at any moment
+    leaves a complete state that the manifest lists.
     """
 
-    KEPT = 2
+    COUNT = 2
 
     def __init__(self, folder: str | os.PathLike) -> None:
         self.folder = Path(folder)
@@ -57,24 +55,24 @@ class StateStore:
         self._damaged: set[str] = set()
 
     def begin(self) -> None:
-        """Note that no state has been saved yet: until one is, files here are the rest of a start that failed."""
+        """Write an empty manifest: state files that it does not list are the rest of a start that failed."""
         write_json(self._manifest, [])
 
     def is_begun(self) -> bool:
-        """Whether a run has started here and saved no state to the end."""
+        """Return whether a run has started here and has not saved a complete state yet."""
         return self._manifest.is_file() and not self._entries()
 
     def exists(self) -> bool:
-        """Whether there is anything to restore."""
+        """Return whether there is a state to restore."""
         return bool(self._entries())
 
     def is_lost(self) -> bool:
-        """Whether there are states, and nothing says which."""
+        """Return whether there are states without a manifest."""
         return not self._manifest.is_file() and self.folder.is_dir() \
             and any(re.fullmatch(STATE_NAME, path.name) for path in self.folder.iterdir())
 
     def newest(self) -> Path | None:
-        """Return the path of the last state that was saved, or None."""
+        """Return the path of the last state that was saved, None if there is none."""
         entries = self._entries()
         return self.folder / entries[0]["file"] if entries else None
 
@@ -84,19 +82,16 @@ class StateStore:
         number = 1 + max((int(entry["file"][6:-4]) for entry in entries), default=0)
         path = self.folder / f"state_{number:06d}.pth"
         save_checkpoint(path, state)
-        sound = [entry for entry in entries if entry["file"] not in self._damaged]
-        entries = [{"file": path.name, "sha256": sha256(path)}, *sound][:self.KEPT]
+        undamaged = [entry for entry in entries if entry["file"] not in self._damaged]
+        entries = [{"file": path.name, "sha256": sha256(path)}, *undamaged][:self.COUNT]
         write_json(self._manifest, entries)
-        kept = {entry["file"] for entry in entries}
-        for old in self.folder.iterdir():
-            if WRITTEN.fullmatch(old.name) and old.name not in kept:
-                old.unlink()
+        listed = {entry["file"] for entry in entries}
+        for path in self.folder.iterdir():
+            if WRITTEN.fullmatch(path.name) and path.name not in listed:
+                path.unlink()
 
     def load(self) -> Any:
-        """Return the newest state that is undamaged, with a warning if that is not the last one saved.
-
-        Raises UserError if there is none.
-        """
+        """Return the newest undamaged state, and warn of every damaged one. Raises UserError if there is none."""
         for entry in self._entries():
             path = self.folder / entry["file"]
             if path.is_file() and sha256(path) == entry["sha256"]:

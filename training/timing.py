@@ -1,22 +1,21 @@
-"""How long a training takes: images per second, what is left of a run, and the line of an epoch."""
-
-from __future__ import annotations
+"""The time of a training: images per second, the time left, and the line that is printed after an epoch."""
 
 import time
 from typing import TYPE_CHECKING, Mapping, Sequence
 
+import torch
+
 from system.devices import synchronize
 
 if TYPE_CHECKING:
-    import torch
     from training.trainer import Phase, Stage
 
 COLUMNS = 100  # the longest line of an epoch
-SHOWN = ("loss", "G", "D", "val_acc", "test_acc", "best_test_acc", "acc")  # on the console; metrics.csv has all
+PRINTED = ("loss", "G", "D", "val_acc", "test_acc", "best_test_acc", "acc")  # metrics.csv has all metrics
 
 
 class Speedometer:
-    """Images per second of a training's steps. The first step may compile and allocate, and is not timed."""
+    """The images per second of a training. The first step, which may compile and allocate, is not timed."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -24,7 +23,7 @@ class Speedometer:
         self._started = 0.0
 
     def count(self, images: int) -> None:
-        """Count the images of a step that is done."""
+        """Count the images of a finished step."""
         if self._images is not None:
             self._images += images
             return
@@ -32,7 +31,7 @@ class Speedometer:
         self._images, self._started = 0, time.perf_counter()
 
     def metrics(self, processes: int = 1) -> dict[str, float]:
-        """Return the images per second of all processes; nothing before the second step."""
+        """Return the images per second of all processes by the metric's name; empty before the second step."""
         synchronize(self.device)
         if not self._images:
             return {}
@@ -40,18 +39,18 @@ class Speedometer:
 
 
 class TimeLeft:
-    """Seconds per step of each phase, with the end of an epoch spread over its steps."""
+    """The seconds per step of each phase, with the end of an epoch spread over its steps."""
 
     def __init__(self) -> None:
         self.seconds_per_step: dict[str, float] = {}
 
     def measure(self, phase: str, seconds: float, steps: int) -> None:
-        """Take the seconds of an epoch, or of its last steps and its end."""
+        """Record the seconds of an epoch of a phase, or of its last steps and its end."""
         if steps:
             self.seconds_per_step[phase] = seconds / steps
 
-    def of(self, stages: Sequence["Stage"], phases: Mapping[str, "Phase"]) -> tuple[float, list[str]]:
-        """Return the seconds that stages take, and the phases among them that have not been timed yet."""
+    def estimate(self, stages: Sequence["Stage"], phases: Mapping[str, "Phase"]) -> tuple[float, list[str]]:
+        """Return the estimated seconds of the stages, and the phases among them that have not been timed yet."""
         total, unknown = 0.0, []
         for name in dict.fromkeys(stage.phase for stage in stages):
             epochs = [stage.epoch for stage in stages if stage.phase == name]
@@ -63,15 +62,15 @@ class TimeLeft:
         return total, unknown
 
     def as_text(self, stages: Sequence["Stage"], phases: Mapping[str, "Phase"]) -> str:
-        """Return one phrase: how much time stages take."""
-        seconds, unknown = self.of(stages, phases)
+        """Return the time left for the stages as one phrase."""
+        seconds, unknown = self.estimate(stages, phases)
         if not stages:
             return "training done"
         return " + ".join([*([duration(seconds)] if seconds else []), *unknown]) + " left"
 
 
 def duration(seconds: float) -> str:
-    """5025 → ``1 h 24 min``."""
+    """Return a number of seconds as text: 5025 → ``1 h 24 min``."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
@@ -79,14 +78,15 @@ def duration(seconds: float) -> str:
 
 
 def epoch_line(stage: "Stage", stages: Sequence["Stage"], metrics: Mapping[str, float], rates: Mapping[str, float],
-               left: str) -> str:
+               time_left: str) -> str:
     """Return the line of a finished epoch, of at most 100 columns: position, main metrics, time left."""
     names = list(dict.fromkeys(other.phase for other in stages))
     count = sum(other.phase == stage.phase for other in stages)
-    head = f"stage {names.index(stage.phase) + 1} of {len(names)}, {stage.phase} epoch {stage.epoch + 1} of {count}:"
+    number, epoch = names.index(stage.phase) + 1, stage.epoch + 1
+    position = f"stage {number} of {len(names)}, {stage.phase} epoch {epoch} of {count}:"
     updated = [f"D updated {100 * metrics['D_updated']:.0f} %"] if "D_updated" in metrics else []
-    parts = [*(f"{name} {metrics[name]:.4g}" for name in SHOWN if name in metrics), *updated,
+    parts = [*(f"{name} {metrics[name]:.4g}" for name in PRINTED if name in metrics), *updated,
              *(f"{value:.3g} images/s" for value in rates.values())]
-    while parts and len("  ".join([head, *parts, left])) > COLUMNS:
+    while parts and len("  ".join([position, *parts, time_left])) > COLUMNS:
         parts.pop()
-    return "  ".join([head, *parts, left])
+    return "  ".join([position, *parts, time_left])

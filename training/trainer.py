@@ -1,15 +1,13 @@
-"""A training as it runs: the loop over the stages of its schedule, and the state that lets it be resumed exactly.
+"""The training loop over the stages of a schedule, and the state from which a run is resumed exactly.
 
-Where a run stands is its position (stage, step). With the states of its phases and the running sums of its metrics it
-is the whole state, since every random draw is a function of the seed and the position. """
-
-from __future__ import annotations
+A run's state is its position (stage, step), the states of its phases and the running sums of its metrics. It needs no
+random states, since every random draw is a function of the seed and the position. """
 
 import sys
 import time
 from dataclasses import dataclass
 from textwrap import shorten
-from typing import Any, Callable, Iterable, Iterator, Protocol
+from typing import Any, Callable, Iterable, Iterator, NoReturn, Protocol
 
 import torch
 from torch import Tensor
@@ -24,12 +22,12 @@ from training.timing import Speedometer, TimeLeft, epoch_line
 from utils import UserError
 
 Metrics = dict[str, Tensor]
-MINUTES_OF_STAGES = 2.0  # a state of the paper's size takes seconds to write: short stages do not each end with one
+MINUTES_OF_STAGES = 2.0  # least time between states at ends of stages; one of the paper's size takes seconds to write
 ADVICE = "go on from the networks of an epoch with --restore N, or start anew with --overwrite"
 
 
 class Phase(Protocol):
-    """One of the things that a training does in turn: its epochs are stages of the schedule."""
+    """A part of a training, such as that of the GAN, whose epochs are stages of the schedule."""
 
     name: str
 
@@ -37,16 +35,16 @@ class Phase(Protocol):
         """Return the number of steps in an epoch."""
 
     def batches(self, epoch: int, start: int) -> Iterator[Any]:
-        """Return the batches of an epoch from step ``start`` on: a function of seed and epoch."""
+        """Return the batches of an epoch from step ``start`` on, as a function of seed and epoch."""
 
     def step(self, batch: Any) -> Metrics:
-        """Do one step; its metrics stay on the device."""
+        """Do one step, and return its metrics, which stay on the device."""
 
     def end_epoch(self, epoch: int, means: dict[str, float]) -> dict[str, float]:
-        """Choose and write what an epoch has trained; return further metrics of the epoch."""
+        """Evaluate and write the networks after an epoch; return further metrics of the epoch."""
 
     def state(self) -> dict[str, Any]:
-        """Return everything that the rest of the run depends on, beside the position."""
+        """Return everything that the rest of the run depends on, except the position."""
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Restore what :meth:`state` returned."""
@@ -73,7 +71,7 @@ def fit(run: "Run") -> None:
 class Run:
     """The position of a training, its metrics, and its state on disk.
 
-    ``schedule`` returns all stages in order; ``fingerprint`` is of the lists and ``content`` of the images behind them.
+    ``schedule`` returns all stages in order; ``fingerprint`` is a digest of the lists, ``content`` of the images.
     """
 
     def __init__(self, context: TrainingContext, options: RunOptions, phases: list[Phase],
@@ -84,7 +82,7 @@ class Run:
         self.states = StateStore(context.folder / "state")
         self.stop_signal: Callable[[], int] = lambda: 0
         self.stage, self.step = 0, 0
-        self.was_moved = False  # whether no state knows the position
+        self.was_moved = False  # whether no saved state has this position
         self.log: RunLog | None = None
         self.speed_log: RunLog | None = None
         self.log_position: int | None = None
@@ -97,11 +95,11 @@ class Run:
     # ------------------------------------------------------------------------------------------------ the loop
 
     def begin(self) -> None:
-        """Open the logs, and save a first state if none knows the position."""
-        if self.processes.main:
+        """Open the logs, and save a first state unless the run was resumed from one."""
+        if self.processes.is_main:
             self.log = RunLog(self.context.folder / "log", self.log_position)
             self.speed_log = RunLog(self.context.folder / "log", sys.maxsize, "speed.csv")
-        if self.processes.first(lambda: self.was_moved or not self.states.exists()):
+        if self.processes.run_on_main(lambda: self.was_moved or not self.states.exists()):
             self.save()
 
     def remaining_stages(self) -> Iterator[Stage]:
@@ -110,28 +108,28 @@ class Run:
             yield stages[self.stage]
 
     def progress(self, batches: Iterable[Any]) -> Iterable[Any]:
-        """Return the batches of the current stage behind a progress bar."""
+        """Return the batches of the current stage with a progress bar."""
         stage = self.current_stage()
         self._speed, self._stage_began = Speedometer(self.context.device), (time.monotonic(), self.step)
         steps = self.phases[stage.phase].steps(stage.epoch)
         self._bar = utils.progress(batches, f"{stage.phase} {stage.epoch + 1}", steps,
-                                   initial=self.step, disable=None if self.processes.main else True)
+                                   initial=self.step, disable=None if self.processes.is_main else True)
         return self._bar
 
     def after_step(self, metrics: Metrics, images: int) -> None:
-        """Add up the metrics of a step, log them now and then, and save when due.
+        """Add up the metrics of a step, log them every ``--log_every`` steps, and save if a state is due.
 
-        A GPU's metrics are read only when they are shown: nothing waits for it in between.
+        Metrics on a GPU are read only when they are logged, since reading waits for the GPU.
         """
         self._speed.count(images)
         for name, value in metrics.items():
             total, count = self._sums.get(name, (0.0, 0))
             self._sums[name] = (total + value.double(), count + 1)
-        is_shown = self.step % self.options.log_every == 0
-        if is_shown or self.context.device.type == "cpu":
+        is_logged = self.step % self.options.log_every == 0
+        if is_logged or self.context.device.type == "cpu":
             values = {name: float(value) for name, value in metrics.items()}
             self._check_finite(values)
-            if is_shown and self.log:
+            if is_logged and self.log:
                 stage = self.current_stage()
                 step = stage.epoch * self.phases[stage.phase].steps(stage.epoch) + self.step
                 self.log.write(stage.phase, stage.epoch + 1, step, values)
@@ -144,9 +142,9 @@ class Run:
         return {name: float(total) / count for name, (total, count) in self._sums.items()}
 
     def after_epoch(self, metrics: dict[str, float]) -> None:
-        """Log a finished stage, go to the next one, and save if that is of another phase or the last save is old."""
+        """Log a finished stage, go to the next one, and save at the end of a phase or if the last save is old."""
         stage = self.current_stage()
-        if self.processes.main:
+        if self.processes.is_main:
             metrics = {**self.means(), **metrics}
             rates = self._speed.metrics(self.processes.world)
             self.log.write(f"{stage.phase}_epoch", stage.epoch + 1, stage.epoch, metrics)
@@ -161,25 +159,26 @@ class Run:
         self._save_if_due(end_of_stage=True, end_of_phase=is_last or self.current_stage().phase != stage.phase)
 
     def current_stage(self) -> Stage:
-        """Return the stage of the position; at the end of the run the last one."""
+        """Return the stage at the position; the last one if the run is complete."""
         stages = self.schedule()
         return stages[min(self.stage, len(stages) - 1)]
 
     # ------------------------------------------------------------------------------------------------ state
 
     def _save_if_due(self, end_of_stage: bool = False, end_of_phase: bool = False) -> None:
-        """Save every few minutes, sooner after a stage, always after a phase and before stopping.
+        """Save every ``--save_minutes``, sooner at the end of a stage, always at that of a phase and before stopping.
 
-        Several processes agree on it, only every ``--log_every`` steps, since they wait for the answer. """
-        alone = self.processes.world == 1
-        if not (alone or end_of_stage or self.step % self.options.log_every == 0):
+        Several processes decide together, only every ``--log_every`` steps, since they wait for each other. Raises
+        Stopped after SIGINT or SIGTERM. """
+        is_single = self.processes.world == 1
+        if not (is_single or end_of_stage or self.step % self.options.log_every == 0):
             return
         minutes = min(self.options.save_minutes, MINUTES_OF_STAGES) if end_of_stage else self.options.save_minutes
-        overdue = self.processes.main and time.monotonic() - self._saved_at > 60 * minutes
+        overdue = self.processes.is_main and time.monotonic() - self._saved_at > 60 * minutes
         signum = self.stop_signal()
-        if not alone:
-            wishes = torch.tensor([signum, overdue], device=self.context.device)
-            signum, overdue = self.processes.max(wishes).tolist()
+        if not is_single:
+            signals = torch.tensor([signum, overdue], device=self.context.device)
+            signum, overdue = self.processes.max(signals).tolist()
         if signum or overdue or end_of_phase:
             self.save()
         if signum:
@@ -187,20 +186,19 @@ class Run:
                                 f"--checkpoint_dir {self.context.folder}")
 
     def save(self) -> None:
-        """Save the whole state. Raises UserError for losses or networks beyond all reason."""
+        """Save the state. Raises UserError if metrics or networks hold NaN, infinite or exploded values."""
         self._check_finite({name: float(total) for name, (total, _) in self._sums.items()})
-        self.processes.first(self._write)
+        self.processes.run_on_main(self._write)
         self._saved_at = time.monotonic()
 
     def _write(self) -> None:
         state = self.state()
-        broken = exploded(state["phases"])
-        if broken:
-            self._give_up(f"the networks have exploded ({broken[1]})", broken[0])
+        if fault := exploded(state["phases"]):
+            self._give_up(f"the networks have exploded ({fault[1]})", fault[0])
         self.states.save({**state, "format": STATE_FORMAT, "data": self.fingerprint, "content": self.content})
 
     def state(self) -> dict[str, Any]:
-        """Return everything that the rest of the run depends on, beside its data."""
+        """Return everything that the rest of the run depends on, except its data."""
         return {"stage": self.stage, "step": self.step,
                 "sums": {name: (float(total), count) for name, (total, count) in self._sums.items()},
                 "log_position": self.log.position if self.log else self.log_position,
@@ -214,7 +212,7 @@ class Run:
         for name, phase in self.phases.items():
             try:
                 phase.load_state(state["phases"][name])
-            except (KeyError, ValueError, RuntimeError) as error:  # of other data, with --force
+            except (KeyError, ValueError, RuntimeError) as error:  # the state of other data, with --force
                 text = shorten(str(error), 300, placeholder=" ...")
                 raise UserError(f"{self.states.folder}: its {name} state does not fit this run; {ADVICE} "
                                 f"({type(error).__name__}: {text})") from None
@@ -228,11 +226,11 @@ class Run:
                             "an epoch with --restore N")
         root = self.context.layout.root
         if state["data"] != self.fingerprint and not self.options.force:
-            raise UserError(f"--restore: the lists in {root} have changed since the run was started; put them back, or "
+            raise UserError(f"--restore: the lists in {root} have changed since the run was started; restore them, or "
                             "add --force")
         if state.get("content") not in (None, self.content) and not self.options.force:
-            raise UserError(f"--restore: images in {root} have other contents than when the run was started; put them "
-                            "back, or add --force")
+            raise UserError(f"--restore: images in {root} have other contents than when the run was started; restore "
+                            "them, or add --force")
         self.load_state(state)
         if self.stage > len(self.schedule()):
             raise UserError(f"--restore: the run in {self.context.folder} has already trained more than these options "
@@ -242,19 +240,19 @@ class Run:
         if self.step > steps:
             raise UserError(f"{folder}: damaged, \"step\" is {self.step} of {steps}; {ADVICE}")
 
-    def move_behind(self, gan_epoch: int) -> None:
-        """Go to the position behind a GAN epoch (from 1), with whatever networks the phases have."""
+    def move_after(self, gan_epoch: int) -> None:
+        """Move the position to the end of a GAN epoch (from 1); the phases' networks stay unchanged."""
         self.stage, self.was_moved = 1 + self.schedule().index(Stage("gan", gan_epoch - 1)), True
         log = self.context.folder / "log" / "metrics.csv"
         self.log_position = log.stat().st_size if log.is_file() else None
 
     def _check_finite(self, values: dict[str, float]) -> None:
-        broken = [name for name, value in values.items() if not abs(value) <= LARGEST]
-        if broken:
-            self._give_up(f"the metric \"{broken[0]}\" is {values[broken[0]]}", self.current_stage().phase)
+        for name, value in values.items():
+            if not abs(value) <= LARGEST:  # true for NaN
+                self._give_up(f"the metric \"{name}\" is {value}", self.current_stage().phase)
 
-    def _give_up(self, what: str, phase: str) -> None:
+    def _give_up(self, fault: str, phase: str) -> NoReturn:
         stage = self.current_stage()
-        raise UserError(f"{what} in {stage.phase} epoch {stage.epoch + 1}, step {self.step + 1} or before; the last "
+        raise UserError(f"{fault} in {stage.phase} epoch {stage.epoch + 1}, step {self.step + 1} or before; the last "
                         f"good state is {self.states.newest() or 'not yet saved'}: resume from there with a lower "
                         f"learning rate (--restore --force {RATE_FLAGS[phase]} ...)")
