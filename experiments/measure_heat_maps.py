@@ -26,7 +26,7 @@ from models.checkpoints import TrainedRecognizer, load_recognizer  # noqa: E402
 BATCH = 32
 
 
-def blanked(image: torch.Tensor, heat: torch.Tensor, fraction: float) -> torch.Tensor:
+def blanked(image: torch.Tensor, heat: torch.Tensor, fraction: float = 0.1) -> torch.Tensor:
     """Return images (N, 3, S, S) with the hottest ``fraction`` of the positions (N, S, S) in the image's mean color."""
     count = round(fraction * heat[0].numel())
     hottest = heat.flatten(1).topk(count, dim=1).indices
