@@ -11,7 +11,7 @@ from commands.trained import load_gan, read_data, subject_numbers
 from datasets.files import check_output
 from datasets.layout import Layout, Sample, image_directory
 from datasets.loading import Images, load
-from datasets.plans import Batch, Plan, real_plan, true_swaps
+from datasets.plans import Batch, Plan, real_plan, ground_truth_swaps
 from evaluation import verdict
 from evaluation.judge import ExpressionJudge, load_judge, save_judge, train_judge
 from evaluation.recognition import evaluate
@@ -73,7 +73,7 @@ def trials(test: Images, subjects: numpy.ndarray, device: torch.device, num_work
     ``subjects`` (N,) are the persons in the test images, as :func:`subject_numbers` numbers them.
     """
     first, second = all_swaps(test.samples, subjects)
-    swaps = Batch.of(first, second)._replace(truth=true_swaps(first, second, test.samples))
+    swaps = Batch.of(first, second)._replace(truth=ground_truth_swaps(first, second, test.samples))
     plan = Plan.of(swaps, BATCH)
     for planned, batch in zip(plan, utils.progress(load(test, plan, num_workers), "swapping", len(plan), "batch")):
         batch, n = batch.to(device), len(batch.label)

@@ -15,7 +15,7 @@ class Batch(NamedTuple):
     """Positions of images (N,): ``first`` are A, the sources or real faces, ``second`` B, the targets, or -1 for none.
 
     Samples without a second image come first. ``flip`` says which samples are mirrored. ``truth`` (N, 2) are the
-    positions of the ground-truth swaps C and D (:func:`true_swaps`), or -1. ``mismatch`` (N, 2) says which of A and B
+    positions of the ground-truth swaps C and D (:func:`ground_truth_swaps`), or -1. ``mismatch`` (N, 2) says which of A and B
     may also be shown with the other's label, as fakes.
     """
 
@@ -76,7 +76,7 @@ def gan_plan(samples: Sequence[Sample], batch_size: int, seed: int, epoch: int, 
     labels = np.array([sample.label for sample in samples])
     whole = Batch.of(*_draw_gan_pairs(_generator(seed, "gan", epoch), labels, batch_size, balanced))
     if scene_truth:
-        whole = whole._replace(truth=true_swaps(whole.first, whole.second, samples))
+        whole = whole._replace(truth=ground_truth_swaps(whole.first, whole.second, samples))
     if mismatched:
         allowed = may_mismatch(samples)
         whole = whole._replace(mismatch=np.stack([allowed[whole.first], allowed[whole.second]], 1))
@@ -119,7 +119,7 @@ def may_mismatch(samples: Sequence[Sample]) -> np.ndarray:
     return np.array([sample.subject not in single for sample in samples])
 
 
-def true_swaps(first: np.ndarray, second: np.ndarray, samples: Sequence[Sample]) -> np.ndarray:
+def ground_truth_swaps(first: np.ndarray, second: np.ndarray, samples: Sequence[Sample]) -> np.ndarray:
     """Return the ground-truth C and D of pairs (N,): each person in their own scene with the other's expression.
 
     They are positions (N, 2), the first of several pictures, -1 if there is none.

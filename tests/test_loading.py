@@ -11,7 +11,7 @@ from PIL import Image
 from datasets.layout import Sample
 from datasets.loading import Images, load, to_uint8
 from datasets.pictures import BadPicture, read_image, read_picture
-from datasets.plans import Batch, real_plan, true_swaps
+from datasets.plans import Batch, real_plan, ground_truth_swaps
 from utils import UserError
 
 
@@ -102,7 +102,7 @@ def test_both_faces_of_a_synthesis_and_their_truth_are_mirrored_together(tmp_pat
         samples.append(Sample(f"{i}.png", label, tmp_path / f"{i}.png", subject, "s"))
     images = Images(samples, 32)
     first, second, flip = np.array([0, 2]), np.array([3, 1]), np.array([False, True])
-    batch = Batch.of(first, second, flip)._replace(truth=true_swaps(first, second, samples))
+    batch = Batch.of(first, second, flip)._replace(truth=ground_truth_swaps(first, second, samples))
     assert batch.truth.tolist() == [[1, 2], [3, 0]]
     loaded = next(load(images, [batch]))
     assert loaded.first[:, 0, 0, [0, 31]].tolist() == [[50, 0], [0, 150]]
