@@ -15,8 +15,8 @@ class Batch(NamedTuple):
     """Positions of images (N,): ``first`` are A, the sources or real faces, ``second`` B, the targets, or -1 for none.
 
     Samples without a second image come first. ``flip`` says which samples are mirrored. ``truth`` (N, 2) are the
-    positions of the ground-truth swaps C and D (:func:`ground_truth_swaps`), or -1. ``mismatch`` (N, 2) says which of A and B
-    may also be shown with the other's label, as fakes.
+    positions of the ground-truth swaps C and D (:func:`ground_truth_swaps`), or -1. ``mismatch`` (N, 2) says which of
+    A and B may also be shown with the other's label, as fakes.
     """
 
     first: np.ndarray
