@@ -43,14 +43,14 @@ def test_a_training_leaves_a_report_that_needs_no_other_files(finished):
     assert "mean class accuracy" in text and "6 validation images" in text  # a metric and the verdict
 
 
-def test_the_report_of_a_run_is_written_again_with_the_verdict_on_its_swaps(own, tmp_path):
-    (own / "report.html").unlink()
-    write_json(own / "synthesis.json", {"transfer": 16.7, "verdict": ["16.7 % of the swaps show it"]})
-    succeeds(train_command("--mode", "report", "--checkpoint_dir", own))
-    text = (own / "report.html").read_text()
+def test_the_report_of_a_run_is_written_again_with_the_verdict_on_its_swaps(finished_copy, tmp_path):
+    (finished_copy / "report.html").unlink()
+    write_json(finished_copy / "synthesis.json", {"transfer": 16.7, "verdict": ["16.7 % of the swaps show it"]})
+    succeeds(train_command("--mode", "report", "--checkpoint_dir", finished_copy))
+    text = (finished_copy / "report.html").read_text()
     assert "16.7 % of the swaps show it." in text and "expression transferred</td>" in text
-    (own / "report.html").write_text("mine")
-    assert "something else" in refused(train_command("--mode", "report", "--checkpoint_dir", own))
+    (finished_copy / "report.html").write_text("mine")
+    assert "something else" in refused(train_command("--mode", "report", "--checkpoint_dir", finished_copy))
     assert "holds no run" in refused(train_command("--mode", "report", "--checkpoint_dir", tmp_path))
 
 
