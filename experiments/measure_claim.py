@@ -39,7 +39,8 @@ SMALL = ("--preset tuned --data_dir {faces} --image_size 64 --base_width 16 --vg
          "--vgg_lr 1e-2 --zero_biases --lazy 4 --d_gain 8 --d_lr_ratio 0.25 ")
 DRAWN = SMALL + ("--lambda_adv_loss 0.15 --no_vgg_loss --lambda_l2_loss 60 --lambda_coarse_loss 0 --lambda_gray_loss 0 "
                  "--even_phases 0 --perceptual_epochs 60 ")
-PHOTOGRAPHS = SMALL + "-a anger disgust happiness sadness surprise neutral --perceptual_epochs 18 "
+PHOTOGRAPHS = SMALL + ("-a anger disgust happiness sadness surprise neutral --perceptual_epochs 18 "
+                       "--lambda_vgg_loss 3 --lambda_gray_loss 50 ")
 SETTINGS = {"drawn": DRAWN, "neutral": DRAWN + "--select_on none ",  # too few persons for a validation split
             "wild": PHOTOGRAPHS, "longtail": PHOTOGRAPHS}
 GAN_STEPS = {"drawn": 1200, "neutral": 1000, "wild": 1000, "longtail": 1200}  # rounded to whole epochs

@@ -11,8 +11,8 @@ SIZES: dict[str, dict[str, Any]] = {  # what --size sets, with any preset; the r
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},
     "tuned": {
-        "alpha5": False, "scene_truth": True, "mirror": True, "mismatched": True, "lambda_vgg_loss": 3.0,
-        "lambda_coarse_loss": 50.0, "lambda_gray_loss": 50.0, "G_max": 1000.0, "even_phases": 2, "ema": 0.999,
+        "alpha5": False, "scene_truth": True, "mirror": True, "mismatched": True, "lambda_vgg_loss": 16.0,
+        "lambda_coarse_loss": 50.0, "lambda_gray_loss": 500.0, "G_max": 1000.0, "even_phases": 2, "ema": 0.999,
         "lr": 1e-3, "mix": 1.0, "guided": True, "balanced": True, "encode_synthesized": True, "targets": "any",
         "vgg_schedule": "cosine",
     },
