@@ -2,6 +2,7 @@
 
 import math
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Iterator, Sequence
 
@@ -28,7 +29,8 @@ class Video:
             raise UserError(f"--input {path}: reading a video needs OpenCV, which is not installed; "
                             "pip install -r requirements-optional.txt") from None
         os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # FFmpeg's messages do not help users
-        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+        with suppress(AttributeError):  # some builds of OpenCV have no cv2.utils.logging
+            cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
         self.path = Path(path)
         self._opened, self._time_property = cv2.VideoCapture(str(path)), cv2.CAP_PROP_POS_MSEC
         self.times, self._gaps = [], 0

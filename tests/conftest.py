@@ -63,9 +63,20 @@ def command(*argv: object, cwd: str | Path = REPOSITORY) -> subprocess.Completed
         return new_process(*argv, cwd=cwd)
     name, options = (argv[1], argv[2:]) if argv[0] == "-m" else (argv[0].removesuffix(".py"), argv[1:])
     main = importlib.import_module(name).main
-    with contextlib.chdir(cwd), mock.patch("torch.cuda.is_available", return_value=False), \
+    with working_directory(cwd), mock.patch("torch.cuda.is_available", return_value=False), \
             mock.patch("sys.argv", [f"{name}.py", *options]):
         return call(lambda: main(options))
+
+
+@contextlib.contextmanager
+def working_directory(folder: str | Path) -> Iterator[None]:
+    """Work in a directory, as contextlib.chdir does from Python 3.11 on."""
+    before = os.getcwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
 
 
 def train_command(*argv: object) -> subprocess.CompletedProcess:

@@ -23,6 +23,8 @@ def run(tmp_path_factory) -> Path:
 
 
 def export(run: Path, *argv: object):
+    if torch.torch_version.TorchVersion(torch.__version__) < "2.6":
+        pytest.skip("--mode export needs PyTorch 2.6")
     for package in ("onnx", "onnxscript"):
         pytest.importorskip(package)
     return train_command("--mode", "export", "--restore", "--checkpoint_dir", run, *argv)

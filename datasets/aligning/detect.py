@@ -3,6 +3,7 @@
 OpenCV is an optional package and is imported when a detector is made.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,7 +85,8 @@ class FaceDetector:
             raise UserError(f"OpenCV {cv2.__version__} is too old for the face detector; "
                             "pip install --upgrade -r requirements-optional.txt")
         cv2.setNumThreads(1)
-        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
+        with suppress(AttributeError):  # some builds of OpenCV have no cv2.utils.logging
+            cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
         if not Path(model).is_file():
             raise UserError(f"{model}: no such model file; {MODEL_HINT}")
         if fault := placeholder(model):
