@@ -27,28 +27,31 @@ if TYPE_CHECKING:
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of this command's options."""
-    parser = OneLineParser(description=__doc__.splitlines()[0],
-                           formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = OneLineParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("--resume_dir", nargs="+", default=["checkpoint/checkpoint_multipie/VGG"], metavar="DIR",
-        help="directory with max_ckpt.t7 and Enc_max.pth; names, sizes and shapes come from there. Of several, each is "
-             "evaluated on its own test images, a fold's on that fold, and the results are pooled")
+        help="directory with max_ckpt.t7 and Enc_max.pth, which hold names, sizes and shapes (default: "
+             "checkpoint/checkpoint_multipie/VGG); the results of several recognizers are pooled, each on its own test "
+             "images, or on its fold")
     add("--against", nargs="+", action="append", default=[], metavar="DIR",
-        help="recognizers of another setting, to compare with those of --resume_dir over common seeds and folds; "
-             "several times for several settings. Writes comparison.txt, .csv, .tex and .png alone")
+        help="recognizers of another setting, which are compared with those of --resume_dir over common seeds and "
+             "folds; may be given several times; only comparison.txt, .csv, .tex and .png are written")
     add("--data", type=int, choices=(1, 2, 3), default=argparse.SUPPRESS,
         help="data set: 1 MMI, 2 Multi-PIE, 3 RAF-DB (default: what the recognizer was trained on, else 2)")
-    add("--data_dir", default=argparse.SUPPRESS, help="any data directory, instead of that of --data")
+    add("--data_dir", default=argparse.SUPPRESS, metavar="DIR", help="the data directory, instead of that of --data")
     add("-a", "--attributes", nargs="+", default=argparse.SUPPRESS, metavar="NAME",
-        help="names of the expressions, for a checkpoint that does not carry them")
-    add("--split", choices=("test", "val", "train", "all"), default="test", help="which images to evaluate on")
-    add("-g", "--gpu", type=int, nargs="+", help="GPU to use, -1 for the CPU (default: the first GPU, if any)")
-    add("--batch_size", type=int, default=64, help="images at a time")
-    add("--num_workers", type=int, default=2, help="threads that decode images")
-    add("--image_size", type=int, default=256, help="image side, for a checkpoint that does not carry it")
-    add("--output_dir", default=".",
-        help="where Con_Matrix.png, confusion_matrix.json, predictions.csv and mistakes.jpg go; of several "
-             "recognizers only the first two")
+        help="names of the expressions, for a checkpoint that does not hold them")
+    add("--split", choices=("test", "val", "train", "all"), default="test",
+        help="images to evaluate on (default: test)")
+    add("-g", "--gpu", type=int, nargs="+", metavar="N",
+        help="GPU to use, -1 for the CPU (default: the first GPU, if any)")
+    add("--batch_size", type=int, default=64, metavar="N", help="images per batch (default: 64)")
+    add("--num_workers", type=int, default=2, metavar="N", help="threads that decode images (default: 2)")
+    add("--image_size", type=int, default=256, metavar="N",
+        help="image side, for a checkpoint that does not hold it (default: 256)")
+    add("--output_dir", default=".", metavar="DIR",
+        help="directory for Con_Matrix.png, confusion_matrix.json, predictions.csv and mistakes.jpg; of several "
+             "recognizers only the first two are written (default: the current directory)")
     return parser
 
 

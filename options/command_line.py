@@ -188,7 +188,7 @@ class Switch(argparse.Action):
 
 def build_parser() -> OneLineParser:
     """Return the parser with every option of train.py; its result holds only the options that were typed."""
-    parser = OneLineParser(description="Train, or swap the expressions of two faces.",
+    parser = OneLineParser(description="Train expression synthesis and recognition, or use a trained run.",
                            argument_default=argparse.SUPPRESS)
     for title, options in grouped_options().items():
         group = parser.add_argument_group(title)

@@ -26,13 +26,14 @@ class Task:
                        "images; grid: draw a sheet of them; generate: write the synthesized training set; recognize: "
                        "name the expressions in any pictures; export: write an ONNX file for other programs; report: "
                        "write report.html", choices=MODES, short="-m", restore="momentary")
-    preset: str = option("paper", "defaults of all other options: the paper's; the joint recipe that helped on "
-                         "photographs; a small run on drawn faces", choices=tuple(PRESETS), restore="fixed")
-    size: str | None = option(None, "image size, widths and batch sizes, with the learning rates that fit them: the "
-                              "paper's, or those for a few cores (default: the preset's)", choices=tuple(SIZES),
+    preset: str = option("paper", "defaults of all other options; paper: the paper's; tuned: the joint recipe that "
+                         "helped on photographs; demo: a small run on drawn faces", choices=tuple(PRESETS),
+                         restore="fixed")
+    size: str | None = option(None, "image size, widths, batch sizes and learning rates; paper: the paper's; small: "
+                              "for a few CPU cores (default: the preset's)", choices=tuple(SIZES),
                               restore="fixed")
-    dry_run: bool = option(False, "print schedule, images, sizes and memory of a training, time a few steps of it, and "
-                           "write nothing", restore="momentary")
+    dry_run: bool = option(False, "print schedule, images, sizes and memory of a training, and estimate its time from "
+                           "a few steps; write nothing", restore="momentary")
 
 
 @dataclass(frozen=True)
@@ -42,10 +43,10 @@ class DataOptions:
     attributes: tuple[str, ...] | None = option(None, "names of the expressions in the order of the labels (default: "
                                                 "the data set's)", short="-a", nargs="+", metavar="NAME",
                                                 restore="fixed")
-    neutral: str | None = option(None, "the expression whose faces are targets of synthesis (default: the one called "
-                                 "neutral; none is needed with --targets any)", metavar="NAME")
+    neutral: str | None = option(None, "the neutral expression, whose faces are the targets of synthesis (default: the "
+                                 "one called neutral; none is needed with --targets any)", metavar="NAME")
     data: int = option(2, "data set: 1 MMI, 2 Multi-PIE, 3 RAF-DB", choices=(1, 2, 3), restore="fixed")
-    data_dir: str | None = option(None, "any data directory (default: that of --data, like datasets/multiple)",
+    data_dir: str | None = option(None, "the data directory (default: that of --data, such as datasets/multiple)",
                                   metavar="DIR", restore="free")
 
 
@@ -56,17 +57,18 @@ class RunOptions:
     checkpoint_dir: str | None = option(None, "where the run writes (default: checkpoint/checkpoint_multipie for "
                                         "--data 2, checkpoint/checkpoint_NAME for another data set or directory)",
                                         metavar="DIR", restore="momentary")
-    restore: int | None = option(None, "resume the run in --checkpoint_dir exactly where it stopped; with N, from the "
-                                 "networks of epoch N", short="-r", nargs="?", const=-1, least=-1, metavar="N",
+    restore: int | None = option(None, "resume the run in --checkpoint_dir exactly where it stopped; with N, use the "
+                                 "networks of GAN epoch N", short="-r", nargs="?", const=-1, least=-1, metavar="N",
                                  restore="momentary")
-    auto_restore: bool = option(False, "--restore if there is something to restore, else start", restore="momentary")
-    overwrite: bool = option(False, "start anew where --checkpoint_dir already holds a run, which is moved aside",
+    auto_restore: bool = option(False, "resume the run in --checkpoint_dir if there is one, else start it",
+                                restore="momentary")
+    overwrite: bool = option(False, "start anew although --checkpoint_dir already holds a run, which is moved aside",
                              restore="momentary")
-    force: bool = option(False, "restore although options differ from the run's", restore="momentary")
+    force: bool = option(False, "accept options or data that differ from those of the run", restore="momentary")
     seed: int = option(0, "seed of everything random", least=0)
-    split_seed: int | None = option(None, "seed of the cut of the validation images; -1 moves it with each seed of "
-                                    "--seeds (default: --seed, so that all of --seeds share one cut)", least=-1,
-                                    restore="fixed")
+    split_seed: int | None = option(None, "seed that chooses the validation images; -1: the seed of each run of --seeds"
+                                    " (default: --seed, so that all of --seeds have the same validation images)",
+                                    least=-1, restore="fixed")
     gan_from: str | None = option(None, "train only a recognizer, with the GAN of the run in this directory, whose "
                                   "options are the defaults; in a series, each run with the GAN of its own seed or "
                                   "fold, if there is one", metavar="RUN", restore="fixed")
@@ -80,8 +82,8 @@ class LoadingOptions:
 
     num_workers: int = option(2, "threads that decode images, or read them from --cache disk", least=0, most=256,
                               restore="free")
-    cache: str = option("auto", "keep decoded images in memory, or in one file in --checkpoint_dir (only --mode "
-                        "train); auto chooses memory or disk if a third of its free space suffices", restore="free",
+    cache: str = option("auto", "where decoded images are kept; disk: in one file in --checkpoint_dir (only --mode "
+                        "train); auto: ram or else disk, if a third of its free space suffices", restore="free",
                         choices=("auto", "ram", "disk", "none"))
 
 
@@ -95,24 +97,25 @@ class HardwareOptions:
     amp: str = option("auto", "mixed precision; auto is bf16 on GPUs that have it, and on CPUs that have it if it is "
                       "faster there; a run keeps what was chosen at its start", choices=("auto", "off", "bf16", "fp16"))
     compile: bool = option(False, "speed the networks up with torch.compile, which compiles for minutes at the start")
-    deterministic: bool = option(False, "write the same files again on a GPU as well, at some cost in speed")
+    deterministic: bool = option(False, "use only deterministic algorithms, so that trainings on a GPU can be repeated "
+                                "exactly; slower")
 
 
 @dataclass(frozen=True)
 class SeriesOptions:
     """Several trainings as one: folds, or seeds."""
 
-    folds: int | None = option(None, "cross-validation: cut all listed images into K folds with no person in two of "
-                               "them; train on the others and test on itself, each in its directory fold_01, "
-                               "fold_02, ...", least=2, most=1000, metavar="K", restore="fixed")
+    folds: int | None = option(None, "cross-validation: cut all listed images into K folds that share no person, and "
+                               "train a run for each, which is tested on this fold and trained on the others, in "
+                               "fold_01, fold_02, ...", least=2, most=1000, metavar="K", restore="fixed")
     fold: int | None = option(None, "train only this fold, from 1", least=1, most=1000, metavar="I",
                               restore="fixed")
-    folds_by: str = option("subject", "what folds do not share: persons, or only images", choices=("subject", "image"),
-                           restore="fixed")
-    seeds: int | None = option(None, "the same training with N seeds from --seed on, each in its directory seed_00, "
-                               "seed_01, ...", least=2, most=1000, metavar="N", restore="fixed")
-    jobs: int = option(1, "folds or seeds that are trained side by side, with their output in fold_01.txt, ...; "
-                       "several GPUs of --gpu are distributed among them", least=1, most=256, restore="momentary")
+    folds_by: str = option("subject", "what is never in two folds: a person, or only an image",
+                           choices=("subject", "image"), restore="fixed")
+    seeds: int | None = option(None, "repeat the training with N seeds from --seed on, in seed_00, seed_01, ...",
+                               least=2, most=1000, metavar="N", restore="fixed")
+    jobs: int = option(1, "number of folds or seeds that are trained side by side, with their output in fold_01.txt, "
+                       "...; several GPUs of --gpu are distributed among them", least=1, most=256, restore="momentary")
 
 
 @dataclass(frozen=True)
@@ -123,17 +126,18 @@ class PerceptualOptions:
                                     metavar="FILE")
     perceptual_epochs: int = option(20, "epochs of its training on the real training images", least=0, most=100000,
                                     restore="fixed")
-    perceptual_lr: float = option(1e-4, "AdamW's learning rate there; it falls to zero", least=0, most=1000)
-    vgg_init: str = option("imagenet", "where VGG19-bn starts: torchvision's weights (--vgg_width 64 only), random, a "
-                           "state dict; with stage0 the perceptual network at random, and the recognizer from the "
-                           "perceptual network", metavar="imagenet|none|stage0|FILE")
+    perceptual_lr: float = option(1e-4, "AdamW's initial learning rate in stage 0; it falls to zero", least=0,
+                                  most=1000)
+    vgg_init: str = option("imagenet", "initial weights of VGG19-bn: torchvision's (--vgg_width 64 only), random ones, "
+                           "or a state dict; stage0: random ones for the perceptual network, and those of the trained "
+                           "perceptual network for the recognizer", metavar="imagenet|none|stage0|FILE")
 
 
 @dataclass(frozen=True)
 class GANSchedule:
     """The length of the GAN's training (METHOD §3)."""
 
-    epochs: int = option(50, "GAN epochs; one is images / batch size steps", least=1, most=100000, restore="free")
+    epochs: int = option(50, "GAN epochs, each of images / batch size steps", least=1, most=100000, restore="free")
     batch_size: int = option(10, "pairs per step", least=1, most=65536)
 
 
@@ -144,14 +148,14 @@ class RecognizerSchedule:
     round_every: int = option(5, "GAN epochs between two recognizer rounds", least=1, most=100000)
     round_epochs: int = option(4, "recognizer epochs in a round", least=0, most=100000)
     vgg_batch_size: int = option(12, "images per step", least=2, most=65536)
-    multi_add_gan: bool = option(False, "add batches after each real one step by step: for ten recognizer epochs each "
-                                 "1 further real one, then 2, 3 and 6 synthesized ones")
+    multi_add_gan: bool = option(False, "increase the number of batches after each real one: for ten recognizer "
+                                 "epochs each 1 further real one, then 2, 3 and 6 synthesized ones")
     gan_raw: int = option(6, "synthesized batches after each real one without --multi_add_gan; 0 replaces all "
                           "synthesized images by real ones, also with --mix", least=0, most=1000)
-    pairs_per_image: int = option(6, "targets per training image", least=1, most=1000)
+    pairs_per_image: int = option(6, "targets of synthesis for each training image", least=1, most=1000)
     ablation: bool = option(False, "use a random third of the synthesized images, another in every recognizer epoch")
-    select_on: str = option("val", "images that choose the best recognizer; test is the reference's protocol and "
-                            "flatters; none cuts no image from training and keeps the last epoch's",
+    select_on: str = option("val", "images that choose the best recognizer; test: the published code's protocol, whose "
+                            "test accuracy is too high; none: cut no validation split, keep the last",
                             choices=("val", "test", "none"))
     mix: float = option(0.0, "synthesized images per real one in every batch, in place of whole synthesized batches "
                         "between real ones; 0 is the paper's way", least=0, most=100, group=BEYOND_RECOGNIZER)
@@ -162,8 +166,8 @@ class RecognizerSchedule:
                                group=BEYOND_RECOGNIZER)
     targets: str = option("neutral", "the faces that synthesis gives other expressions: neutral ones, or any",
                           choices=("neutral", "any"), group=BEYOND_RECOGNIZER)
-    encode_synthesized: bool = option(False, "give the recognizer the codes of the synthesized images themselves: "
-                                      "their swapped codes show what was swapped", group=BEYOND_RECOGNIZER)
+    encode_synthesized: bool = option(False, "give the recognizer the codes of the synthesized images themselves, "
+                                      "since the swapped codes reveal that they were swapped", group=BEYOND_RECOGNIZER)
 
 
 @dataclass(frozen=True)
@@ -180,12 +184,12 @@ class JudgeOptions:
 class FaceOptions:
     """The pictures that a command is given, and the alignment of the faces in them."""
 
-    input: tuple[str, ...] | None = option(None, "face with the first expression; for --mode grid faces that get every "
-                                           "expression; for --mode recognize pictures, directories, patterns or videos",
+    input: tuple[str, ...] | None = option(None, "test: the first face; grid: faces that get every expression; "
+                                           "recognize: pictures, directories, patterns or videos",
                                            short="-i", nargs="+", metavar="FILE", restore="momentary")
-    target: tuple[str, ...] | None = option(None, "face with the second expression; several with --frames; for --mode "
-                                            "grid faces in place of the run's own examples", short="-t", nargs="+",
-                                            metavar="FILE", restore="momentary")
+    target: tuple[str, ...] | None = option(None, "test: the second face, several with --frames; grid: faces that show "
+                                            "the expressions, in place of the run's own examples", short="-t",
+                                            nargs="+", metavar="FILE", restore="momentary")
     align: str | None = option(None, "find and align the faces first, with YuNet's ONNX file (see datasets.align)",
                                metavar="MODEL", restore="momentary")
     margin: float = option(0.0, "margin of the alignment, as it was for the training images", least=-0.4, most=10,
@@ -199,7 +203,7 @@ class SwapOptions:
     swap_list: tuple[str, ...] | None = option(None, "expressions of --input and of each --target: names, or "
                                                "positions in -a from 0; for --mode grid that of --input alone "
                                                "suffices", nargs="+", metavar=("I", "T"), restore="momentary")
-    frames: int | None = option(None, "draw K steps from no swap to full swap instead, as a strip per target",
+    frames: int | None = option(None, "draw K steps from no swap to a full swap, in a strip for each target",
                                 metavar="K", least=2, most=100, restore="momentary")
     matrix: bool = option(False, "with --frames and two targets: draw both expressions in one matrix, one increasing "
                           "downwards, one to the right", restore="momentary")
@@ -212,8 +216,8 @@ class UseOptions:
     """The options of ``--mode recognize`` and ``--mode export``."""
 
     every: int = option(1, "recognize every N-th frame of a video", least=1, metavar="N", restore="momentary")
-    which: str = option("recognizer", "what to export: image to probabilities, or two faces and their labels to both "
-                        "swaps", choices=("recognizer", "swap"), restore="momentary")
+    which: str = option("recognizer", "what to export; recognizer: an image to probabilities; swap: two faces and "
+                        "their labels to both swaps", choices=("recognizer", "swap"), restore="momentary")
 
 
 @dataclass(frozen=True)
@@ -308,7 +312,7 @@ GROUPS = {  # the titles of --help → the parts below them
     "what to do": ("task",), "data": ("data", "loading"), "run": ("run",), "folds and seeds": ("series",),
     "networks": ("shape", "recognizer_shape", "hardware"), "perceptual network (stage 0)": ("perceptual",),
     "GAN": ("gan", "gan_recipe"), "recognizer": ("recognizer", "recognizer_recipe"),
-    "measuring (--mode evaluate)": ("judge",), "faces (--mode test, recognize)": ("faces",),
+    "measuring (--mode evaluate)": ("judge",), "faces (--mode test, grid, recognize)": ("faces",),
     "swap (--mode test)": ("swap",), "use (--mode recognize, export)": ("use",), "what to write": ("output",),
 }
 

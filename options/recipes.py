@@ -50,11 +50,11 @@ class GANRecipe:
     """
 
     lr: float = option(2e-4, "Adam's learning rate, for generator and discriminators", least=0, most=1000)
-    lr_decay: float = option(0.97, "factor on the learning rate ...", least=0, most=1)
-    lr_decay_steps: int = option(300, "... after this many steps", least=1)
+    lr_decay: float = option(0.97, "factor on the learning rate after every --lr_decay_steps", least=0, most=1)
+    lr_decay_steps: int = option(300, "steps after which the learning rate is multiplied by --lr_decay", least=1)
     weight_decay: float = option(1e-5, "Adam's weight decay", least=0, most=1, restore="fixed")
     alpha5: bool = option(True, "the discriminators also see the interpolated images C5 and D5")
-    std: float = option(0.2, "noise on the targets of the adversarial loss", least=0, most=10)
+    std: float = option(0.2, "standard deviation of the noise on the targets of the adversarial loss", least=0, most=10)
     lambda_D: float = option(0.25, "weight of the discriminators' loss", least=0, most=1e6)
     G_max: float = option(22.0, "skip the discriminators' update after a generator loss of this or more; each epoch's "
                           "D_updated is the fraction of its steps with an update", least=0, most=1e9)
@@ -67,14 +67,14 @@ class GANRecipe:
     tv_loss: bool = option(True, "use the total variation loss")
     lambda_tv_loss: float = option(5.0, "weight of the total variation loss", least=0, most=1e6)
     lambda_adv_loss: float = option(1.0, "weight of the generator's adversarial loss", least=0, most=1e6, group=BEYOND)
-    mismatched: bool = option(False, "discriminators also see real faces with a wrong label, as fakes; not those of "
-                              "persons of whom several images show one expression alone", group=BEYOND)
-    scene_truth: bool = option(False, "learn from ground-truth swaps as well: the images of the same person and scene "
-                               "with the other's expression, where subjects.list has scenes", group=BEYOND)
+    mismatched: bool = option(False, "the discriminators also see real faces with a wrong label, as fakes, except "
+                              "those of persons of whom several images show a single expression", group=BEYOND)
+    scene_truth: bool = option(False, "also learn from ground-truth swaps: the images of the same person and scene "
+                               "with the other's expression, if subjects.list names scenes", group=BEYOND)
     lambda_truth_loss: float = option(600.0, "weight of the squared distance of C and D to their ground-truth swaps",
                                       least=0, most=1e6, group=BEYOND)
-    lambda_coarse_loss: float = option(0.0, "weight of the squared distance of C to A, and of D to B, in a picture "
-                                       "of 8 x 8 cells: keeps light, hair and glasses", least=0, most=1e6, group=BEYOND)
+    lambda_coarse_loss: float = option(0.0, "weight of the squared distance of C to A, and of D to B, at 8 x 8 "
+                                       "pixels, which keeps light, hair and glasses", least=0, most=1e6, group=BEYOND)
     lambda_gray_loss: float = option(0.0, "weight of the squared color in the swaps of gray photographs",
                                      least=0, most=1e6, group=BEYOND)
     lazy: int = option(1, "compute the perceptual and the reconstruction loss only for every Nth pair of a batch",
@@ -86,9 +86,9 @@ class GANRecipe:
     d_gain: float = option(1.0, "initial gain of the discriminators' last normalization; at small sizes, 1 keeps their "
                            "logits small for hundreds of steps", least=0.001, most=1000, group=BEYOND,
                            restore="fixed")
-    even_phases: int = option(0, "keep uniform areas uniform in the decoder's last N layers, without a grid of dots",
+    even_phases: int = option(0, "avoid a grid of dots in uniform areas, in the decoder's last N layers",
                               least=0, most=5, metavar="N", group=BEYOND)
-    mirror: bool = option(False, "mirror half of the pairs", group=BEYOND)
+    mirror: bool = option(False, "mirror a random half of the pairs", group=BEYOND)
     ema: float = option(0.0, "use a moving average of the generator, with this decay in every step; 0 is off", least=0,
                         most=1, group=BEYOND, restore="fixed")
 
@@ -107,7 +107,8 @@ class RecognizerRecipe:
     """
 
     lr: float = option(1e-3, "SGD's learning rate", flag="vgg_lr", least=0, most=1000)
-    lr_decay_steps: int = option(1800, "steps after which it is multiplied by 0.97", flag="vgg_lr_decay_steps", least=1)
+    lr_decay_steps: int = option(1800, "steps after which --vgg_lr is multiplied by 0.97", flag="vgg_lr_decay_steps",
+                                least=1)
     guided: bool = option(False, "remove the part of the synthesized images' gradient that opposes the real ones' "
                           "(gradient projection)", group=BEYOND_RECOGNIZER)
     momentum: float = 0.9

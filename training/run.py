@@ -218,8 +218,8 @@ def write_run_files(run: Run, config: Config, pairs: numpy.ndarray) -> None:
         print(f"note: the images are those of {layout.root / 'align_5p'}; {layout.root / 'data'} beside it is not used")
     print_unused_epochs(config)
     if run.context.select_on == "test":
-        print("note: --select_on test chooses the recognizer on the test images, as the reference does; "
-              "its test accuracy flatters; no validation split is cut")
+        print("note: --select_on test chooses the recognizer on the test images, as the published code does; its test "
+              "accuracy is therefore too high; no validation split is cut")
 
 
 def print_unused_epochs(config: Config) -> None:
