@@ -30,7 +30,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def build_parser() -> OneLineParser:
     """Return the parser of this command."""
-    parser = OneLineParser(prog="python -m datasets.check", description=__doc__)
+    parser = OneLineParser(prog="python -m datasets.check", description=(__doc__ or "").replace("``", ""))
     parser.add_argument("directory", metavar="DIR", type=Path,
                         help="a data directory: images.list, images_test.list, data/")
     parser.add_argument("-a", "--expressions", nargs="+", metavar="NAME",

@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def build_parser() -> OneLineParser:
     """Return the parser: a subparser for each importer, with common options and the importer's own."""
-    parser = OneLineParser(prog="python -m datasets.convert", description=__doc__)
+    parser = OneLineParser(prog="python -m datasets.convert", description=(__doc__ or "").replace("``", ""))
     kinds = parser.add_subparsers(dest="kind", required=True,
                                   metavar="|".join(importer.kind for importer in IMPORTERS))
     for importer in IMPORTERS:

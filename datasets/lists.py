@@ -95,7 +95,7 @@ def declared_expressions(root: Path) -> tuple[str, ...] | None:
 
 
 def image_directory(root: Path) -> Path:
-    """Return the directory of a data directory's images: the reference's ``align_5p/`` if it exists, else ``data/``."""
+    """Return the directory of a data directory's images: the published code's ``align_5p/`` if it exists, else ``data/``."""
     return root / "align_5p" if (root / "align_5p").is_dir() else root / "data"
 
 
@@ -164,7 +164,7 @@ def _attribute_names(path: Path) -> tuple[str, ...]:
 
 
 def _read_attribute_list(path: Path, files: Names) -> dict[str, Row]:
-    """Read the reference's ``list_attr_*``: count, names, then lines of a file name and n values, one 1, the others -1.
+    """Read the published ``list_attr_*``: count, names, then lines of a file name and n values, one 1, the others -1.
     """
     names, lines = _attribute_names(path), read_lines(path)
     rows: dict[str, Row] = {}

@@ -23,7 +23,7 @@ class Findings:
 
 def inspect_lists(lists: Lists, names: Sequence[str], neutral: str | None, findings: Findings) -> None:
     """Report names in two lists, and labels that name no expression."""
-    if lists.held_out:      # as in the reference's lists; reading takes them out of training
+    if lists.held_out:      # as in the published code's lists; reading takes them out of training
         findings.notes.append(f"{len(lists.held_out)} names of the training list are held out, because the validation "
                               f"or test list has them too, e.g. {min(lists.held_out)}")
     if lists.contradicted:

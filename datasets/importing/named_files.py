@@ -12,7 +12,7 @@ from utils import UserError
 # ---------------------------------------------------------------------------------------------- Multi-PIE
 
 _MULTIPIE = DATA_SETS[2].expressions
-_EXPRESSION_OF_RECORDING = {        # by session and recording (METHOD §6)
+_EXPRESSION_OF_RECORDING = {        # by session and recording, as Multi-PIE publishes them
     (1, 1): "neutral", (2, 1): "neutral", (3, 1): "neutral", (4, 1): "neutral", (4, 3): "neutral",
     (1, 2): "smile", (3, 2): "smile", (2, 2): "surprise", (2, 3): "squint", (3, 3): "disgust", (4, 2): "scream"}
 _MULTIPIE_NAME = re.compile(r"(\d{3})_(\d\d)_(\d\d)_(\d{3})_(\d\d)(?:_[a-z]\w*)?\.\w+", re.IGNORECASE)
