@@ -95,7 +95,7 @@ def declared_expressions(root: Path) -> tuple[str, ...] | None:
 
 
 def image_directory(root: Path) -> Path:
-    """Return the directory of a data directory's images: the published code's ``align_5p/`` if it exists, else ``data/``."""
+    """Return the directory of the images: the published code's ``align_5p/`` if it exists, else ``data/``."""
     return root / "align_5p" if (root / "align_5p").is_dir() else root / "data"
 
 
