@@ -218,7 +218,7 @@ def test_steps_read_nothing_from_a_device_and_copy_only_noise_to_it(unreadable):
     assert (gan_transfers.copies, recognizer_transfers.copies) == (1, 0)
 
 
-@pytest.mark.skipif(torch.torch_version.TorchVersion(torch.__version__) < "2.6", reason="its fake tensors ask for a GPU")
+@pytest.mark.skipif(torch.torch_version.TorchVersion(torch.__version__) < "2.6", reason="fake tensors ask for a GPU")
 def test_decoded_images_that_fit_stay_on_the_gpu_and_are_gathered_there(monkeypatch):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (2 ** 30, 2 ** 30))
     pinned = []
