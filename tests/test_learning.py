@@ -64,7 +64,7 @@ def test_gan_learns_to_move_the_bar():
     blends = gan.blend(image_a, a, image_b, b, torch.tensor([[0.0], [0.5], [1.0]]))
     torch.testing.assert_close(blends[0], gan.edits(test).a_rebuilt[0])
     torch.testing.assert_close(blends[2], c[0])
-    distances = (blends - image_b).abs().mean((1, 2, 3))
+    distances = (blends - c[0]).abs().mean((1, 2, 3))
     assert distances[0] > distances[1] > distances[2]
 
 

@@ -160,7 +160,10 @@ class FaceDetector:
         self._network.setInputSize(picture.size)
         self._network.setScoreThreshold(score)
         rows = self._network.detect(numpy.asarray(picture)[:, :, ::-1].copy())[1]
-        return numpy.zeros((0, 15)) if rows is None else rows.astype(float)
+        if rows is None:
+            return numpy.zeros((0, 15))
+        has_area = (rows[:, 2:4] > 0).all(1)  # in pictures of a few pixels OpenCV 4 returns boxes without one
+        return rows[has_area & numpy.isfinite(rows).all(1)].astype(float)
 
 
 def _merge_candidates(candidates: numpy.ndarray) -> list[Face]:
