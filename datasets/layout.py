@@ -274,11 +274,6 @@ def write_layout(root: str | Path, expressions: Sequence[str], splits: dict[str,
             (root / name).unlink(missing_ok=True)
 
 
-def foreign_lists(root: Path, splits: dict[str, Sequence[Sample]]) -> list[Path]:
-    """Return the lists in a directory that :func:`write_layout` would not replace, but that would be read as well."""
-    return [root / name for name, text in _list_texts(splits).items() if not text and (root / name).exists()]
-
-
 def list_text(samples: Sequence[Sample]) -> str:
     """Return the text of a list: ``<file name> <label>`` per line."""
     return "".join(f"{sample.name} {sample.label}\n" for sample in samples)

@@ -11,7 +11,7 @@ from PIL import Image
 from commands.evaluate import all_swaps
 from commands.grid import choose_samples
 from commands.trained import subject_numbers
-from conftest import EXPRESSIONS, REPOSITORY, fill, refused, succeeds, train_command, trained
+from conftest import EXPRESSIONS, REPOSITORY, refused, succeeds, train_command, trained
 from datasets.layout import Sample, read_layout
 from evaluation.judge import ExpressionJudge, blurred, disturbed, shifted, train_judge
 from evaluation.metrics import frechet_distance
@@ -201,15 +201,6 @@ def test_interpolation_to_several_targets_as_strips_and_as_matrix(run, tmp_path)
     assert (inner(matrix, 3, 1) == 255).all() and np.abs(inner(matrix, 3, 0) - inner(strips, 0, 3)).max() <= 1
 
 
-def test_generate_does_not_overwrite_lists_of_the_user(run, broken, tmp_path):
-    (broken / "subjects.list").unlink()
-    argv = ["generate", "--output", tmp_path / "out", "--data_dir", broken]
-    succeeds(used(run, *argv))
-    (tmp_path / "out" / "subjects.list").write_text("mine\n")
-    assert "subjects.list" in refused(used(run, *argv))
-    assert (tmp_path / "out" / "subjects.list").read_text() == "mine\n"
-
-
 def test_generate_writes_a_data_set_to_train_on(run, faces, tmp_path):
     out = tmp_path / "made"
     succeeds(used(run, "generate", "--output", out))
@@ -225,8 +216,6 @@ def test_generate_writes_a_data_set_to_train_on(run, faces, tmp_path):
         assert sample.label == source.label and (sample.subject, sample.scene) == (target.subject, target.scene)
         assert target.label == 5 and Image.open(sample.path).size == (32, 32)
     assert "lies inside the source" in refused(used(run, "generate", "--output", faces / "made"))
-    fill(tmp_path / "other", "images.list")
-    assert "was generated here" in refused(used(run, "generate", "--output", tmp_path / "other"))
     assert "--output is missing; name the data directory" in refused(used(run, "generate"))
 
 
