@@ -41,8 +41,7 @@ def generate(config: Config) -> None:
         raise UserError(f"--output {out}: is not empty; name a new directory")
     trained = load_gan(config)
     gan, names, layout = trained.swapper, trained.names, read_data(config, trained)
-    for folder in (out, out / "data"):
-        check_output(folder, "--output", apart=[layout.root], directory=True)
+    check_output(out, "--output", apart=[layout.root], directory=True)
     samples = layout.train + layout.target_only
     pairs = training_pairs(layout, config.run.seed, config.recognizer.pairs_per_image,
                            config.recognizer.targets == "any")

@@ -4,6 +4,7 @@ import csv
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -118,6 +119,20 @@ def test_no_more_pictures_are_read_than_a_batch():
         cut_pictures += [crops for _, crops in batch]
     assert str(cut_pictures.pop(7)) == "7: broken"
     assert [int(crops[0].pixels[0, 0, 0]) for crops in cut_pictures] == [i for i in range(100) if i != 7]
+
+
+@pytest.mark.parametrize("ahead", [True, False])
+def test_the_next_pictures_are_read_while_the_network_computes_only_on_a_gpu(ahead):
+    is_reading_the_second = threading.Event()
+
+    def cut(picture: Picture) -> list[Crop]:
+        if picture.path.name == "1":
+            is_reading_the_second.set()
+        return []
+
+    batches = cut_in_batches([Picture(Path(str(i))) for i in range(3)], cut, 1, 1, ahead)
+    next(batches)
+    assert is_reading_the_second.wait(20 if ahead else 0.1) is ahead
 
 
 def test_named_files_are_used_whatever_their_ending_and_others_are_counted(faces, tmp_path):

@@ -1,7 +1,10 @@
 """The swaps of a run measured, drawn and written: the judge, the metrics, --mode evaluate, grid and generate."""
 
+import itertools
 import math
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,10 +12,12 @@ import torch
 from PIL import Image
 
 from commands.evaluate import all_swaps
+from commands.generate import write_swaps
 from commands.grid import choose_samples
 from commands.trained import subject_numbers
 from conftest import EXPRESSIONS, REPOSITORY, refused, succeeds, train_command, trained
 from datasets.layout import Sample, read_layout
+from datasets.loading import Loaded
 from evaluation.judge import ExpressionJudge, blurred, disturbed, shifted, train_judge
 from evaluation.metrics import frechet_distance
 from evaluation.synthesis import Gallery, Trial, evaluate_synthesis, nearest_subject, small_pixels, with_expressions
@@ -199,6 +204,26 @@ def test_interpolation_to_several_targets_as_strips_and_as_matrix(run, tmp_path)
         assert np.abs(inner(matrix, step, 0) - inner(strips, 0, step)).max() <= 1  # down: to the first target
         assert np.abs(inner(matrix, 0, step) - inner(strips, 1, step)).max() <= 1  # right: to the second
     assert (inner(matrix, 3, 1) == 255).all() and np.abs(inner(matrix, 3, 0) - inner(strips, 0, 3)).max() <= 1
+
+
+def test_swaps_are_encoded_while_the_next_ones_are_computed(monkeypatch, tmp_path):
+    is_computing_the_second, number, saved = threading.Event(), itertools.count(), []
+    image, label = torch.zeros(1, 3, 8, 8, dtype=torch.uint8), torch.zeros(1)
+    batch = Loaded(image, label, image, label, 0, None, None, label, 1, 0)
+
+    def synthesize(source, *_):
+        if next(number) == 1:
+            is_computing_the_second.set()
+        return source, None
+
+    def save(picture, path):
+        assert is_computing_the_second.wait(20)
+        saved.append(path.name)
+
+    monkeypatch.setattr("utils.save_picture", save)
+    gan = SimpleNamespace(device="cpu", synthesize=synthesize)
+    write_swaps(gan, [batch, batch], [tmp_path / "first.jpg", tmp_path / "second.jpg"])
+    assert saved == ["first.jpg", "second.jpg"]
 
 
 def test_generate_writes_a_data_set_to_train_on(run, faces, tmp_path):
