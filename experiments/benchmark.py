@@ -51,6 +51,7 @@ from models.swap_gan import SwapGAN  # noqa: E402
 from models.backbones import VGG_fx  # noqa: E402
 from models.vgg import VGG, Perceptual  # noqa: E402
 from training.batches import with_codes  # noqa: E402
+from training.state import StateStore  # noqa: E402
 from commands.recognize import LARGE_BATCH, recognized_pictures  # noqa: E402
 from peak import flops_of, peak_flops  # noqa: E402
 from resources import bytes_written, peak_memory, reset_peak_memory  # noqa: E402
@@ -59,7 +60,7 @@ SIZES = {"paper": {"image_size": 256, "base_width": 64, "vgg_width": 64, "fc_wid
                    "vgg_batch_size": 12},
          "demo": {"image_size": 64, "base_width": 16, "vgg_width": 8, "fc_width": 256, "batch_size": 16,
                   "vgg_batch_size": 16}}
-PHASES = ("gan_step", "synthesis", "recognizer_step", "evaluation", "loading", "recognize", "round")
+PHASES = ("gan_step", "synthesis", "recognizer_step", "evaluation", "loading", "recognize", "round", "save")
 IMITATED = ("gan_step", "round")
 COMPILED = ("gan_step", "synthesis", "recognizer_step", "evaluation")
 HALVES = ("_gan", "_recognizer")  # the two parts of a round
@@ -168,6 +169,11 @@ class Bench:
         for _ in recognized_pictures(map(Picture, paths), len(paths), cutter, trained, 0, LARGE_BATCH):
             pass
 
+    def save(self) -> None:
+        """Write a training state of GAN and recognizer with its checksum, as a training does."""
+        state = {"gan": self.gan.state_dict(), "recognizer": self.recognizer.state_dict()}
+        StateStore(self.folder / "state").save(state)
+
     @cache
     def images(self) -> list[Images]:
         """Return training and test images, decoded once as in a training; the phase ``loading`` measures that."""
@@ -210,7 +216,8 @@ class Bench:
             return train // self.options.batch_size * self.options.batch_size + train + -(-train // batch) * 6 * batch
         if phase in ("loading", "recognize"):
             return len(self.layout().train)
-        return {"gan_step": self.options.batch_size, "evaluation": EVALUATED}.get(phase, self.options.vgg_batch_size)
+        return {"gan_step": self.options.batch_size, "evaluation": EVALUATED, "save": 1}.get(
+            phase, self.options.vgg_batch_size)
 
     def first_run(self, phase: str) -> int:
         """Run a phase once and return its operations; 0 for compiled networks, and for a round, which is not run."""
@@ -359,6 +366,8 @@ def main() -> None:
         compiled = Bench(options, Path(folder), compiled=True) if options.compile else None
         if {"loading", "recognize", "round"} & set(options.phases):
             bench.layout()
+        if "save" in options.phases:
+            bench.gan_step()  # the optimizers have a state after a step alone
         if "round" in options.phases:
             bench.images()
         rows: list[Figures] = []

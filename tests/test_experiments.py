@@ -36,13 +36,13 @@ def test_benchmark_at_tiny_sizes(tmp_path):
     output = succeeds(new_process(
         "experiments/benchmark.py", "--image_size", 32, "--base_width", 4, "--vgg_width", 4, "--fc_width", 16,
         "--batch_size", 4, "--vgg_batch_size", 6, "--persons", 1, "--seconds", 0, "--phases", "gan_step", "synthesis",
-        "evaluation", "loading", "--imitate_reference", "--device", "cpu", "--json", tmp_path / "figures.json"))
+        "evaluation", "loading", "save", "--imitate_reference", "--device", "cpu", "--json", tmp_path / "figures.json"))
     phases = {row["phase"]: row for row in json.loads((tmp_path / "figures.json").read_text())["phases"]}
-    assert phases.keys() == {"gan_step", "imitated_gan_step", "synthesis", "evaluation", "loading"}
+    assert phases.keys() == {"gan_step", "imitated_gan_step", "synthesis", "evaluation", "loading", "save"}
     assert 0 < phases["gan_step"]["peak_share"] < 1 and phases["loading"]["gflop_per_image"] is None
     ours, theirs = (phases[name]["gflop_per_image"] for name in ("gan_step", "imitated_gan_step"))
     assert 0.7 < ours / theirs < 1  # ours computes no unused gradients
-    assert "times faster than the reference's way" in output
+    assert phases["save"]["bytes_written"] > 100_000 and "times faster than the reference's way" in output
 
 
 def test_the_table_lists_checks_that_were_not_possible(tmp_path):
