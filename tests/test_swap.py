@@ -8,7 +8,7 @@ import torch
 
 from models import beyond, losses
 from models.generator import Edits
-from models.swap import Pair, block_cuts, block_mask, decoder_label, one_hot, swap_codes, swap_label
+from models.swap import Extras, Pair, block_cuts, block_mask, decoder_label, one_hot, swap_codes, swap_label
 from models.swap_gan import generator_loss
 from options.recipes import GANRecipe
 
@@ -87,6 +87,19 @@ def test_the_ground_truth_loss_counts_the_samples_with_a_ground_truth_swap():
     swapped, truth = torch.zeros(4, 3, 2, 2), torch.tensor([1.0, 2, 3, 4]).view(4, 1, 1, 1).expand(4, 3, 2, 2)
     known = torch.tensor([True, False, True, False])
     assert beyond.ground_truth(swapped, truth, known).item() == pytest.approx((1 + 9) / 4)
+
+
+def test_terms_beyond_the_paper_are_sums_over_both_pairs_with_their_weights():
+    gray, colored = torch.zeros(2, 3, 8, 8), torch.zeros(2, 3, 8, 8)
+    colored[:, 0] = 0.3
+    pair = Pair(gray, gray, torch.tensor([0, 0]), torch.tensor([1, 1]),
+                Extras(torch.zeros(4, 3, 8, 8), torch.ones(4, dtype=torch.bool)))
+    recipe = GANRecipe(scene_truth=True, lambda_truth_loss=600.0, lambda_coarse_loss=50.0, lambda_gray_loss=500.0)
+    terms = beyond.generator_terms(pair, Edits(colored, colored), recipe)
+    square = 0.09 / 3
+    assert {name: term.item() for name, term in terms.items()} == pytest.approx(
+        {"truth": 600 * 2 * square, "coarse": 50 * 2 * square, "gray": 500 * 2 * 0.02})
+    assert beyond.generator_terms(pair, Edits(colored, colored), GANRecipe()) == {}
 
 
 @pytest.mark.parametrize("name", ["vgg", "l1", "l2", "tv"])
