@@ -117,5 +117,5 @@ def curves(path: Path, num_classes: int | None) -> list[tuple[str, str]]:
                 points = metrics[row["phase"].removesuffix("_epoch")][row["name"]]
                 points.append((int(row["epoch"]), float(row["value"])))
     chance = chance_level(num_classes) if num_classes else None
-    return [(heading, f'<div class="charts">{charts(metrics[phase], chance)}</div>')
-            for phase, heading in PHASES.items() if metrics.get(phase)]
+    return [(PHASES.get(phase, phase), f'<div class="charts">{charts(of_phase, chance)}</div>')
+            for phase, of_phase in metrics.items()]

@@ -39,10 +39,10 @@ def generator_loss(pair: Pair, edits: Edits, fake: tuple[Tensor, Tensor], noise:
     """
     d1, d2 = (losses.adversarial(f, 1.0, e, groups) for f, e in zip(fake, noise))
     terms = {"adv": recipe.lambda_adv_loss * (d1 + 0.5 * d2)}
-    swapped = torch.cat([edits.d, edits.c])
+    same_expressions = torch.cat([edits.d, edits.c])  # as A and B: D shows A's expression, and C that of B
     if recipe.vgg_loss and recipe.lambda_vgg_loss:
         target = torch.cat([pair.image_a, pair.image_b])
-        distance = perceptual.distance(every_nth(swapped, recipe.lazy), every_nth(target, recipe.lazy))
+        distance = perceptual.distance(every_nth(same_expressions, recipe.lazy), every_nth(target, recipe.lazy))
         terms["vgg"] = recipe.lambda_vgg_loss * 2 * distance
     if recipe.l1_loss:
         terms["l1"] = recipe.lambda_l1_loss * losses.swap_consistency(pair.image_a, pair.image_b, edits.c, edits.d)
@@ -50,7 +50,7 @@ def generator_loss(pair: Pair, edits: Edits, fake: tuple[Tensor, Tensor], noise:
         terms["l2"] = recipe.lambda_l2_loss * (losses.reconstruction(edits.a_rebuilt, pair.image_a[::recipe.lazy])
                                                + losses.reconstruction(edits.b_rebuilt, pair.image_b[::recipe.lazy]))
     if recipe.tv_loss:
-        terms["tv"] = recipe.lambda_tv_loss * 2 * losses.total_variation(swapped)
+        terms["tv"] = recipe.lambda_tv_loss * 2 * losses.total_variation(same_expressions)
     terms.update(beyond.generator_terms(pair, edits, recipe))
     return sum(terms.values()), terms
 

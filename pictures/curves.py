@@ -6,7 +6,9 @@ from typing import Mapping, NamedTuple, Sequence
 METRICS = {"loss": "loss", "D": "discriminators: loss", "D1": "first discriminator", "D2": "second discriminator",
            "mismatched": "mismatched labels", "D_updated": "share of updated discriminators", "G": "generator: loss",
            "adv": "adversarial loss", "vgg": "perceptual loss", "l1": "swap consistency loss",
-           "l2": "reconstruction loss", "tv": "total variation", "truth": "loss to ground truth"}
+           "l2": "reconstruction loss", "tv": "total variation", "truth": "loss to ground truth",
+           "coarse": "difference at 8 × 8 pixels", "gray": "color of gray photographs",
+           "best_test_acc": "best test accuracy"}
 ACCURACIES = {"acc": "training", "val_acc": "validation", "test_acc": "test"}
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 300, 176, 58, 288, 34, 146
 

@@ -13,10 +13,13 @@ import torch
 from PIL import Image
 
 import test_matrix_multi
+import train
 from conftest import EXPRESSIONS, TINY, command, keep_networks, refused, snapshot, succeeds, train_command, trained
 from datasets.drawing.data_set import make_dataset
 from datasets.layout import DATA_SETS, read_layout, write_layout
+from options.checks import MODE_OPTIONS
 from options.command_line import build_parser
+from options.config import MODES
 from utils import read_json, write_json
 
 
@@ -26,6 +29,11 @@ def matrix(*argv: object) -> subprocess.CompletedProcess:
 
 def counts_in(folder: Path) -> list[list[int]]:
     return read_json(folder / "confusion_matrix.json")["counts"]
+
+
+def test_every_mode_has_its_function_and_its_options():
+    assert train.WORK.keys() == {*MODES, "series", "dry_run"}
+    assert MODE_OPTIONS.keys() == {*MODES, "grid of --input"} - {"train"}
 
 
 # --------------------------------------------------------------------------------------------------------- results

@@ -17,6 +17,7 @@ from models.swap import Extras, Pair
 from models.swap_gan import SwapGAN
 from models.vgg import VGG, Perceptual
 from options.recipes import GANRecipe, GANShape, RecognizerRecipe
+from pictures.curves import METRICS
 from training.batches import with_codes
 
 
@@ -214,6 +215,14 @@ def test_mismatched_labels_teach_the_discriminators_to_use_the_label():
     assert metrics[-1]["mismatched"] < 0.6 * metrics[0]["mismatched"]
     metrics, = train(new_gan(mismatched=True, std=0.0), 0, mismatch=torch.zeros(24, dtype=torch.bool))
     assert metrics["mismatched"] == 0
+
+
+def test_every_metric_of_a_step_has_a_title_in_the_report():
+    gan = new_gan(vgg_loss=True, mismatched=True, scene_truth=True, lambda_coarse_loss=1.0, lambda_gray_loss=1.0)
+    gan.set_perceptual(Perceptual(VGG(3, 4, 8).features))
+    every = torch.ones(24, dtype=torch.bool)
+    metrics, = train(gan, 0, truth=torch.zeros(24, 3, 32, 32), known=every, mismatch=every)
+    assert metrics.keys() == METRICS.keys() - {"loss", "best_test_acc"}  # those of the recognizer
 
 
 @pytest.mark.parametrize("zero", (False, True))

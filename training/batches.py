@@ -32,7 +32,7 @@ def with_codes(batches: Iterable[Loaded], gan: SwapGAN, at_once: int, real_codes
     """Yield the recognizer's batches: real faces with their codes, swaps with the swapped codes (METHOD §4, §5).
 
     The synthesized images of ``at_once`` batches are computed together. Without ``real_codes`` the codes of
-    real faces are zeros, to be filled in by the step. """
+    real faces are zeros, which :meth:`RecognizerPhase.step` replaces. """
     side = gan.shape.image_size // 32
     code_shape = 16 * gan.shape.base_width, side, side
     batches = iter(batches)

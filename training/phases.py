@@ -190,6 +190,9 @@ class PerceptualPhase:
         if state["recognizer"]:
             self.recognizer.load_state_dict(state["recognizer"])
 
+    def load_networks(self, epoch: int) -> None:
+        """Do nothing, since a finished network is read from its file."""
+
 
 # ------------------------------------------------------------------------------------------------- the GAN
 

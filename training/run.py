@@ -165,8 +165,8 @@ def restore(run: Run, epoch: int | None) -> None:
     """Load the newest state, or the networks of a GAN epoch (from 1) with new optimizers."""
     if epoch is None:
         return run.restore()
-    for name in ("gan", "recognizer"):
-        run.phases[name].load_networks(epoch)
+    for phase in run.phases.values():
+        phase.load_networks(epoch)
     run.move_after(epoch)
 
 

@@ -49,6 +49,9 @@ class Phase(Protocol):
     def load_state(self, state: dict[str, Any]) -> None:
         """Restore what :meth:`state` returned."""
 
+    def load_networks(self, epoch: int) -> None:
+        """Load the networks as they were after GAN epoch ``epoch`` (from 1); the optimizers start anew."""
+
 
 @dataclass(frozen=True)
 class Stage:
