@@ -260,6 +260,12 @@ def test_a_video_gives_rows_per_frame_and_a_timeline(run, clip, tmp_path):
     assert Image.open(tmp_path / "timeline.png").size[0] == 1100 and "7 faces in 7 frames" in output
 
 
+def test_a_face_in_a_few_frames_of_a_video_is_on_the_sheet(run, tmp_path):
+    blank, face = Image.new("RGB", (64, 64)), truth("p0001", "c1", "smile", 64)
+    clip = write_video(tmp_path / "clip.mp4", [blank] * 31 + [face] + [blank] * 28)  # every third is for the sheet
+    assert "1 face in 60 frames" in succeeds(recognize(run, "--input", clip, "-o", tmp_path / "out.jpg"))
+
+
 def test_times_are_the_containers_and_a_damaged_part_is_skipped_and_counted(run, clip, tmp_path):
     frames = [truth(f"p{i:04d}", "c1", "smile", 64) for i in range(8)]
     frames[0].save(tmp_path / "slower.gif", save_all=True, append_images=frames[1:], duration=[100] * 4 + [1000] * 4)
