@@ -191,12 +191,12 @@ class Results:
         """Print and write the rows of a picture and its copy, and keep what the sheet and the timeline need."""
         (path, _, seconds, _), video = recognized.picture, self.stride is not None
         self.pictures += 1
+        boxes, lines = [crop.box for crop in recognized.crops], []
+        numbers = self._person_numbers[path](boxes) if video else range(1, len(boxes) + 1)
         if recognized.fault:
             self.faults.append(f"{printable(path)}: {recognized.fault}")
             return
-        boxes = [crop.box for crop in recognized.crops]
         is_drawn = not video or not self.drawn or (self.pictures - 1) % self.stride == 0
-        numbers, lines = self._person_numbers[path](boxes) if video else range(1, len(boxes) + 1), []
         for number, crop, probabilities in zip(numbers, recognized.crops, recognized.probabilities):
             self.faces += 1
             caption = self._caption(recognized, number)

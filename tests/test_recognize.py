@@ -1,6 +1,7 @@
 """--mode recognize: files, directories, patterns, photographs and videos; what it writes, skips and rejects."""
 
 import csv
+import io
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import torch
 from PIL import Image
 
 from conftest import EXPRESSIONS, REPOSITORY, command, refused, shared, snapshot, succeeds, train_command, untrained_run
+from commands.recognize import Outputs, Recognized, Results
 from datasets.aligning.directory import alignment_of
 from datasets.crops import Crop, Cutter, Picture, Preparation, cut_in_batches, find_pictures, load_faces
 from datasets.drawing.data_set import truth
@@ -295,6 +297,16 @@ def test_persons_keep_their_numbers_while_they_move():
     for _ in range(3):
         assert persons([]) == []
     assert persons([(53, 1, 10, 10)]) == [4] and persons([None]) == [1]
+
+
+def test_a_face_after_many_frames_without_one_is_another_person(tmp_path):
+    results = Results(io.StringIO(), Outputs(tmp_path / "out.jpg", tmp_path / "out.csv", {}, {}), ["a", "b"],
+                      [tmp_path / "clip.mp4"], 1)
+    picture, crop = Picture(tmp_path / "clip.mp4", 0, 0.0), Crop(torch.zeros(3, 8, 8).byte(), (0, 0, 10, 10))
+    face = Recognized(picture, [crop], [numpy.array([0.6, 0.4])])
+    for recognized in (face, *[Recognized(picture, fault="no face found")] * 40, face):
+        results.add(recognized)
+    assert [person for _, person in results.persons] == [1, 2]
 
 
 # -------------------------------------------------------------------------------------------------- bad input
