@@ -86,6 +86,14 @@ def test_a_recognizer_is_trained_alone_on_the_gan_of_another_run(finished, tmp_p
     assert "options.json: no such file" in refused(train_command("--gan_from", tmp_path, "--checkpoint_dir", "x"))
 
 
+def test_the_run_whose_gan_is_used_is_not_moved_aside(finished_copy):
+    before = snapshot(finished_copy)
+    argv = ["--gan_from", finished_copy, "--checkpoint_dir", finished_copy, "--overwrite", "--gpu", -1]
+    for series in ([], ["--seeds", 2]):
+        assert "would be moved aside" in refused(train_command(*argv, *series))
+    assert snapshot(finished_copy) == before
+
+
 def test_a_resumed_run_prints_its_position_and_keeps_its_options(finished_copy):
     argv = ["--restore", "--checkpoint_dir", finished_copy, "--gpu", -1]
     for wrong, message in ((["--preset", "tuned"], "--preset paper"), (["--epochs", 1], "already trained more")):
