@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import torch
 
-from conftest import TINY, refused, snapshot, succeeds, train_command, trained
+from conftest import TINY, keep_networks, refused, snapshot, succeeds, train_command, trained
 from datasets.lists import read_label_list
 from options.command_line import read_config
 from options.config import DEFAULTS
@@ -77,6 +77,8 @@ def test_a_recognizer_is_trained_alone_on_the_gan_of_another_run(finished, tmp_p
                         for folder in (run, finished))
         assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
     options = json.loads((run / "options.json").read_text())
+    keep_networks(run, 1)
+    assert "trains no GAN" in refused(train_command("--restore", 1, "--checkpoint_dir", run, "--gpu", -1))
     assert options.items() > {"gan_from": str(finished), "base_width": 2, "seed": 3, "vgg_init": "stage0"}.items()
     cuts = [read_label_list(folder / "splits" / "images_val.list").keys() for folder in (run, finished)]
     assert cuts[0] == cuts[1]  # the GAN was not trained on these images
