@@ -88,6 +88,12 @@ def test_a_recognizer_is_trained_alone_on_the_gan_of_another_run(finished, tmp_p
     assert "options.json: no such file" in refused(train_command("--gan_from", tmp_path, "--checkpoint_dir", "x"))
 
 
+def test_a_dry_run_of_a_recognizer_alone_takes_the_perceptual_network_of_the_gans_run(finished, tmp_path):
+    output = succeeds(train_command("--gan_from", finished, "--checkpoint_dir", tmp_path / "run", "--vgg_init",
+                                    "stage0", "--gpu", -1, "--dry_run"))
+    assert "schedule  recognizer: 2 epochs" in output and "gan:" not in output
+
+
 def test_the_run_whose_gan_is_used_is_not_moved_aside(finished_copy):
     before = snapshot(finished_copy)
     argv = ["--gan_from", finished_copy, "--checkpoint_dir", finished_copy, "--overwrite", "--gpu", -1]

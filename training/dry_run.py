@@ -15,7 +15,7 @@ from training.batches import batches_per_synthesis
 from training.data import read_training_data, selection, split_data
 from training.memory import GIB, estimate_memory
 from training.precision import amp_dtype, with_precision
-from training.run import build_run, print_unused_epochs
+from training.run import build_run, print_unused_epochs, with_perceptual_of_gan
 from training.timing import TimeLeft, duration
 from training.trainer import Metrics, Phase, Run, Stage
 
@@ -43,6 +43,7 @@ def dry_run(config: Config) -> None:
         vgg_init = "none" if member.perceptual.vgg_init == "imagenet" else member.perceptual.vgg_init  # no download
         trial = member.replaced(checkpoint_dir=folder, restore=None, auto_restore=False, vgg_init=vgg_init,
                                 force=True)  # a few steps of stage 0 may end near chance
+        trial = with_perceptual_of_gan(trial, len(layout.expressions))
         run, _ = build_run(trial, layout, Images(samples, shape.image_size, "none"), device, amp, Processes(), False)
         print_unused_epochs(trial)
         print("timing a few steps of each phase ...", flush=True)
