@@ -4,6 +4,7 @@ import itertools
 import json
 from types import SimpleNamespace
 
+import pytest
 import torch
 
 from conftest import TINY, keep_networks, refused, snapshot, succeeds, train_command, trained
@@ -11,6 +12,7 @@ from datasets.lists import read_label_list
 from options.command_line import read_config
 from options.config import DEFAULTS
 from options.presets import SIZES
+from training.dry_run import seconds_per_step
 from training.phases import all_stages
 from training.state import StateStore
 from training.timing import TimeLeft, duration, epoch_line
@@ -55,6 +57,16 @@ def test_seeds_share_a_validation_cut_without_split_seed_minus_one(tmp_path, mon
                         for more in ([], ["--split_seed", "-1"]))
     assert [member.run.seed for member in shared] == [5, 6, 7] == [member.validation_seed for member in separate]
     assert [member.validation_seed for member in shared] == [5, 5, 5]
+
+
+@pytest.mark.parametrize("steps", [2, 3, 4, 50])  # of an epoch
+def test_a_dry_run_measures_the_time_of_a_step_in_epochs_of_any_length(monkeypatch, steps):
+    seconds: list[int] = []  # one entry for each second that has passed
+    monkeypatch.setattr("time.perf_counter", lambda: len(seconds))
+    phase = SimpleNamespace(name="gan", steps=lambda epoch: steps, batches=lambda epoch, start: iter(range(steps)),
+                            step=lambda batch: seconds.append(1) or {}, end_epoch=lambda epoch, means: None)
+    run = SimpleNamespace(phases={"gan": phase}, context=SimpleNamespace(device=torch.device("cpu")))
+    assert seconds_per_step(run, [Stage("gan", 0)], read_config([])) == 1
 
 
 def test_a_dry_run_prints_the_time_and_writes_nothing(faces, tmp_path, monkeypatch):

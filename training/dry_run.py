@@ -73,12 +73,14 @@ def seconds_per_step(run: Run, stages: list[Stage], config: Config) -> float:
     phase, device = run.phases[stages[0].phase], run.context.device
     group = batches_per_synthesis(0, config.recognizer) if phase.name == "recognizer" else 1
     count = -(-STEPS // group) * group
-    batches = phase.batches(stages[0].epoch, start=0)
-    metrics = do_steps(phase, batches, count, device)
-    steps = phase.steps(stages[0].epoch)
+    batches, steps = phase.batches(stages[0].epoch, start=0), phase.steps(stages[0].epoch)
     began = time.perf_counter()
-    timed_metrics = do_steps(phase, batches, min(count, steps - count), device) if steps > count else {}
-    per_step = (time.perf_counter() - began) / count if timed_metrics else 0.0
+    metrics = do_steps(phase, batches, count, device)
+    timed = min(count, steps - count)
+    if timed > 0:  # else the epoch has only the first steps, which are slower
+        began = time.perf_counter()
+        do_steps(phase, batches, timed, device)
+    per_step = (time.perf_counter() - began) / (timed if timed > 0 else steps)
     began = time.perf_counter()
     phase.end_epoch(stages[-1].epoch, {name: float(value) for name, value in metrics.items()})
     return per_step + (time.perf_counter() - began) / steps
