@@ -13,7 +13,7 @@ from options.command_line import read_config
 from options.config import DEFAULTS
 from options.presets import SIZES
 from training.dry_run import seconds_per_step
-from training.phases import all_stages
+from training.phases import RecognizerPhase, all_stages
 from training.state import StateStore
 from training.timing import TimeLeft, duration, epoch_line
 from training.trainer import Stage
@@ -131,3 +131,10 @@ def test_states_are_saved_at_the_end_of_phases_and_of_stages_that_take_minutes(f
         monkeypatch.setattr("time.monotonic", itertools.count(0, seconds).__next__)
         trained(faces, tmp_path / folder, "--perceptual_epochs", 3, "--epochs", 2, "--round_every", 2)
     assert saved == [0, 3, 5, 6, *range(7)]
+
+
+def test_a_row_of_the_log_takes_no_plan_of_its_epoch(faces, tmp_path, monkeypatch):
+    counts, plan = [], RecognizerPhase._plan
+    monkeypatch.setattr(RecognizerPhase, "_plan", lambda self, epoch: counts.append(epoch) or plan(self, epoch))
+    trained(faces, tmp_path / "run", "--log_every", 1, "--gan_raw", 4)
+    assert 0 < len(counts) < 10  # for 15 steps; with 280,000 images a plan takes more than a second
