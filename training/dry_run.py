@@ -7,13 +7,14 @@ from typing import Any, Iterator
 
 import torch
 
+from datasets.cache import GIB
 from datasets.loading import Images
 from models.parallel import Processes
 from options.config import Config
 from system.devices import pick_device, synchronize
 from training.batches import batches_per_synthesis
 from training.data import read_training_data, selection, split_data
-from training.memory import GIB, estimate_memory
+from training.memory import estimate_memory
 from training.precision import amp_dtype, with_precision
 from training.run import build_run, print_unused_epochs, with_perceptual_of_gan
 from training.timing import TimeLeft, duration
