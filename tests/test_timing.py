@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -13,6 +14,7 @@ from options.command_line import read_config
 from options.config import DEFAULTS
 from options.presets import SIZES
 from training.dry_run import seconds_per_step
+from training.log import RunLog
 from training.phases import RecognizerPhase, all_stages
 from training.state import StateStore
 from training.timing import TimeLeft, duration, epoch_line
@@ -138,3 +140,13 @@ def test_a_row_of_the_log_takes_no_plan_of_its_epoch(faces, tmp_path, monkeypatc
     monkeypatch.setattr(RecognizerPhase, "_plan", lambda self, epoch: counts.append(epoch) or plan(self, epoch))
     trained(faces, tmp_path / "run", "--log_every", 1, "--gan_raw", 4)
     assert 0 < len(counts) < 10  # for 15 steps; with 280,000 images a plan takes more than a second
+
+
+def test_an_unusable_tensorboard_leaves_the_csv_file(tmp_path, monkeypatch):
+    class TooOld:
+        def __getattr__(self, name: str):
+            raise TypeError("Descriptors cannot be created directly")
+
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", TooOld())
+    RunLog(tmp_path).write("gan", 1, 0, {"G": 0.5})
+    assert (tmp_path / "metrics.csv").read_text().splitlines()[1:] == ["gan,1,0,G,0.5"]
