@@ -165,8 +165,8 @@ def recognized_pictures(pictures: Iterable[Picture], total: int, cutter: Cutter,
 class Results:
     """The results so far: writes the table and the copies with boxes, prints lines, and keeps what is drawn at the end.
 
-    The sheet shows faces of every ``stride``-th frame of a video; ``stride`` is None for pictures. ``persons`` are
-    seconds and probabilities by video and person.
+    The sheet shows faces of every ``stride``-th frame of a video, and of the first frame with a face; ``stride`` is
+    None for pictures. ``persons`` are seconds and probabilities by video and person.
     """
 
     def __init__(self, handle: IO[str], outputs: Outputs, names: Sequence[str], paths: Sequence[Path],
@@ -191,16 +191,17 @@ class Results:
         """Print and write the rows of a picture and its copy, and keep what the sheet and the timeline need."""
         (path, _, seconds, _), video = recognized.picture, self.stride is not None
         self.pictures += 1
+        boxes, lines = [crop.box for crop in recognized.crops], []
+        numbers = self._person_numbers[path](boxes) if video else range(1, len(boxes) + 1)
         if recognized.fault:
             self.faults.append(f"{printable(path)}: {recognized.fault}")
             return
-        boxes = [crop.box for crop in recognized.crops]
-        numbers, lines = self._person_numbers[path](boxes) if video else range(1, len(boxes) + 1), []
+        is_drawn = not video or not self.drawn or (self.pictures - 1) % self.stride == 0
         for number, crop, probabilities in zip(numbers, recognized.crops, recognized.probabilities):
             self.faces += 1
             caption = self._caption(recognized, number)
             lines.append(self._write_row(recognized.picture, number, crop, probabilities, caption))
-            if len(self.drawn) < FACES_DRAWN and (not video or (self.pictures - 1) % self.stride == 0):
+            if is_drawn and len(self.drawn) < FACES_DRAWN:
                 self.drawn.append((crop, probabilities, caption))
             if video:
                 for series, value in zip(self.persons[path, number], (seconds, probabilities)):

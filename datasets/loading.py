@@ -57,7 +57,7 @@ class Images:
         rows = torch.tensor([position[sample.path] for sample in samples], dtype=torch.int64)
         subset = copy.copy(self)
         subset.samples, subset.rows = list(samples), rows if self.rows is None else self.rows[rows]
-        subset.digests = None if self.digests is None else self.digests[rows]
+        subset.digests = None if self.digests is None else self.digests[rows.numpy()]
         return subset
 
     def on(self, device: torch.device) -> "Images":

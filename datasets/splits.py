@@ -161,7 +161,7 @@ def training_pairs(layout: Layout, seed: int, per_image: int, any_target: bool =
         if other:
             raise UserError(f"{path}: the target {other.name} is {layout.expressions[other.label]}, and "
                             "targets must be neutral faces; say with --neutral which expression they show")
-    pairs = pairs[(pairs < len(training)).all(1)]
+    pairs = pairs[(pairs < (len(layout.train), len(training))).all(1)]  # target-only faces are no sources
     if not len(pairs):
         raise UserError(f"{path}: none of its pairs consists of training images; correct it, or move it away")
     return pairs

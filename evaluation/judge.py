@@ -64,15 +64,12 @@ def _halving_block(in_chans: int, out_chans: int) -> BasicBlock:
 
 
 def train_judge(judge: ExpressionJudge, batches: Iterable[tuple[Tensor, Tensor]], steps: int, random: torch.Generator,
-                device: torch.device | str = "cpu") -> Recognizer:
+                device: torch.device | str = "cpu") -> None:
     """Train a judge on ``steps`` batches of real images (N, 3, S, S) in [-1, 1], which are disturbed, and labels (N,).
-
-    Return the recognizer that holds it.
     """
     recognizer = Recognizer(judge, RecognizerRecipe(lr=LEARNING_RATE, adam=True, falling_steps=steps), device)
     for image, label in batches:
         recognizer.step(Examples(label, (disturbed(image, random),)))
-    return recognizer
 
 
 def save_judge(path: Path, judge: ExpressionJudge, config: dict[str, Any]) -> None:

@@ -32,6 +32,7 @@ class Spread(NamedTuple):
         return cls(mean, deviation, mean - half, mean + half)
 
     def __str__(self) -> str:
+        """Return mean ± standard deviation, or the mean of a single value alone."""
         return f"{self.mean:.1f}" + ("" if np.isnan(self.deviation) else f" ± {self.deviation:.1f}")
 
     def as_dict(self) -> dict[str, Any]:
@@ -61,7 +62,7 @@ class Pooled:
     @property
     def heading(self) -> str:
         """The heading of a picture: both accuracies with their deviations."""
-        accuracy, mean_class = (f"{spread.mean:.1f} ± {spread.deviation:.1f} %" for spread in self.spreads)
+        accuracy, mean_class = (f"{spread} %" for spread in self.spreads)
         return f"accuracy {accuracy}, mean of classes {mean_class}"
 
     def as_dict(self, expressions: Sequence[str]) -> dict[str, Any]:

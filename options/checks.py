@@ -62,11 +62,14 @@ def check_uses(config: Config, typed: frozenset[str]) -> None:
 
 
 def check_gan_from(config: Config) -> None:
-    """Check that a recognizer that is trained alone has at least one round. Raises UserError if it has none."""
+    """Check the training of a recognizer alone. Raises UserError if it has no round, or a GAN epoch is restored."""
     rounds = config.gan.epochs // config.recognizer.round_every
     if config.run.gan_from and not rounds * config.recognizer.round_epochs:
         raise UserError(f"--gan_from {config.run.gan_from}: no recognizer round in {config.gan.epochs} epochs; lower "
                         "--round_every, or raise --round_epochs")
+    if config.run.gan_from and config.task.mode == "train" and config.restored_epoch is not None:
+        raise UserError(f"--restore {config.run.restore}: the run in {config.run.checkpoint_dir} trains no GAN, of "
+                        "which it could restore an epoch; leave the number out")
 
 
 def check_networks(config: Config) -> None:

@@ -53,5 +53,5 @@ def _draw_panel(draw: ImageDraw.ImageDraw, left: int, title: str, groups: Sequen
         draw.line((x(spread.mean), y - SCALE * 11, x(spread.mean), y + SCALE * 11), BLUE, 2 * SCALE)
         for value in values:
             draw.ellipse((x(value) - SCALE * 4, y - SCALE * 4, x(value) + SCALE * 4, y + SCALE * 4), PAPER, BLUE, SCALE)
-        text = f"{spread.mean:.1f}" + ("" if np.isnan(spread.deviation) else f" ± {spread.deviation:.1f}") + " %"
-        draw.text((min(x(spread.mean), SCALE * (left + PANEL - 48)), y - SCALE * 20), text, INK, small, anchor="mm")
+        middle = min(x(spread.mean), SCALE * (left + PANEL - 48)), y - SCALE * 20
+        draw.text(middle, f"{spread} %", INK, small, anchor="mm")

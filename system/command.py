@@ -31,7 +31,7 @@ def run_command(main: Callable[[], None]) -> None:
     except BrokenPipeError:  # the program that reads the output has ended, such as head
         for stream in (sys.stdout, sys.stderr):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-        sys.exit(128 + signal.SIGPIPE)
+        sys.exit(141)  # 128 + SIGPIPE, a signal that Windows does not have
     except (Exception, KeyboardInterrupt) as error:
         line, status = line_and_status(error)
         if started_by_torchrun():

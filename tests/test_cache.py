@@ -51,6 +51,7 @@ def test_the_cache_file_gives_the_images_and_digests_of_the_image_files(tmp_path
     part = images.subset(samples[3:5])
     assert torch.equal(part[[1, 0]], Images(samples, 32, "none")[[4, 3]])
     assert {Images(samples[3:5], 32, mode).content_digest() for mode in ("none", "ram")} == {part.content_digest()}
+    assert images.subset(samples[3:4]).content_digest() == Images(samples[3:4], 32, "none").content_digest()
     batch, = load(part, [Batch.of(np.array([1]), np.array([0]))], workers)
     assert (batch.first[:, 0].unique().tolist(), batch.second[:, 0].unique().tolist()) == ([40], [30])
 

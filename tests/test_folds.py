@@ -171,6 +171,12 @@ def test_folds_side_by_side_that_are_stopped_and_restored_end_the_same(faces, se
     assert matrix(folder)["counts"] == matrix(series)["counts"]
 
 
+def test_a_series_is_resumed_and_not_moved_aside_by_auto_restore_with_overwrite(faces, series, tmp_path):
+    folder = Path(shutil.copytree(series, tmp_path / "run"))
+    output = succeeds(train_command(*arguments(faces, folder, "--folds", 3, "--auto_restore", "--overwrite")))
+    assert output.count("the run is complete") == 3 and list(tmp_path.iterdir()) == [folder]
+
+
 def test_a_failing_fold_does_not_stop_the_others(faces, tmp_path):
     directory = SeriesDirectory(tmp_path / "run")
     directory.claim()

@@ -10,7 +10,7 @@ from PIL import Image
 from conftest import command, shared
 from datasets.layout import Sample, check_classes, check_images, read_layout, short_names, write_layout
 from datasets.lists import declared_expressions
-from datasets.splits import pair_lines, read_pairs, sample_pairs, with_kept_validation, with_validation
+from datasets.splits import pair_lines, read_pairs, sample_pairs, training_pairs, with_kept_validation, with_validation
 from utils import UserError
 
 NAMES = ("happy", "sad", "neutral")
@@ -57,6 +57,8 @@ def test_label_n_marks_target_only_neutral_faces(tmp_path):
     training = layout.train + layout.target_only
     assert layout.neutral == 2 and [s.name for s in training] == ["a.jpg", "b.jpg", "n.jpg", "m.jpg"]
     assert {training[target].name for _, target in sample_pairs(layout, 0)} == {"n.jpg", "m.jpg"}
+    (layout.root / "images_gan_nature.list").write_text("a_m.jpg 0\nn_m.jpg 2\n")
+    assert training_pairs(layout, 0, 6).tolist() == [[0, 3]]  # a swap to no class is none to train on
 
 
 @pytest.mark.parametrize("expressions, neutral, label", [

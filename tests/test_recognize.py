@@ -1,6 +1,7 @@
 """--mode recognize: files, directories, patterns, photographs and videos; what it writes, skips and rejects."""
 
 import csv
+import io
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import torch
 from PIL import Image
 
 from conftest import EXPRESSIONS, REPOSITORY, command, refused, shared, snapshot, succeeds, train_command, untrained_run
+from commands.recognize import Outputs, Recognized, Results
 from datasets.aligning.directory import alignment_of
 from datasets.crops import Crop, Cutter, Picture, Preparation, cut_in_batches, find_pictures, load_faces
 from datasets.drawing.data_set import truth
@@ -260,6 +262,12 @@ def test_a_video_gives_rows_per_frame_and_a_timeline(run, clip, tmp_path):
     assert Image.open(tmp_path / "timeline.png").size[0] == 1100 and "7 faces in 7 frames" in output
 
 
+def test_a_face_in_a_few_frames_of_a_video_is_on_the_sheet(run, tmp_path):
+    blank, face = Image.new("RGB", (64, 64)), truth("p0001", "c1", "smile", 64)
+    clip = write_video(tmp_path / "clip.mp4", [blank] * 31 + [face] + [blank] * 28)  # every third is for the sheet
+    assert "1 face in 60 frames" in succeeds(recognize(run, "--input", clip, "-o", tmp_path / "out.jpg"))
+
+
 def test_times_are_the_containers_and_a_damaged_part_is_skipped_and_counted(run, clip, tmp_path):
     frames = [truth(f"p{i:04d}", "c1", "smile", 64) for i in range(8)]
     frames[0].save(tmp_path / "slower.gif", save_all=True, append_images=frames[1:], duration=[100] * 4 + [1000] * 4)
@@ -289,6 +297,16 @@ def test_persons_keep_their_numbers_while_they_move():
     for _ in range(3):
         assert persons([]) == []
     assert persons([(53, 1, 10, 10)]) == [4] and persons([None]) == [1]
+
+
+def test_a_face_after_many_frames_without_one_is_another_person(tmp_path):
+    results = Results(io.StringIO(), Outputs(tmp_path / "out.jpg", tmp_path / "out.csv", {}, {}), ["a", "b"],
+                      [tmp_path / "clip.mp4"], 1)
+    picture, crop = Picture(tmp_path / "clip.mp4", 0, 0.0), Crop(torch.zeros(3, 8, 8).byte(), (0, 0, 10, 10))
+    face = Recognized(picture, [crop], [numpy.array([0.6, 0.4])])
+    for recognized in (face, *[Recognized(picture, fault="no face found")] * 40, face):
+        results.add(recognized)
+    assert [person for _, person in results.persons] == [1, 2]
 
 
 # -------------------------------------------------------------------------------------------------- bad input

@@ -139,9 +139,11 @@ def test_describe_knows_its_own(drawn, tmp_path):
     assert describe(tmp_path / "absent") is None
     (tmp_path / "images.list").write_text("a.jpg 0\n")
     assert describe(tmp_path) is None
-    for text in ("no json", "[]", '{"seed": "3", "image_size": 32, "drawing": 1}'):
+    for text in ("no json", "[]", '{"seed": "3", "image_size": 32, "drawing": 1}',
+                 '{"seed": 3, "image_size": 32, "drawing": 1}'):
         (tmp_path / "synthetic.json").write_text(text)
         assert describe(tmp_path) is None
+        assert "was not drawn here" in refused(lambda: make_dataset(tmp_path))
 
 
 # ----------------------------------------------------------------------------------------------- the command

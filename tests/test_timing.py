@@ -2,16 +2,20 @@
 
 import itertools
 import json
+import sys
 from types import SimpleNamespace
 
+import pytest
 import torch
 
-from conftest import TINY, refused, snapshot, succeeds, train_command, trained
+from conftest import TINY, keep_networks, refused, snapshot, succeeds, train_command, trained
 from datasets.lists import read_label_list
 from options.command_line import read_config
 from options.config import DEFAULTS
 from options.presets import SIZES
-from training.phases import all_stages
+from training.dry_run import seconds_per_step
+from training.log import RunLog
+from training.phases import RecognizerPhase, all_stages
 from training.state import StateStore
 from training.timing import TimeLeft, duration, epoch_line
 from training.trainer import Stage
@@ -57,6 +61,16 @@ def test_seeds_share_a_validation_cut_without_split_seed_minus_one(tmp_path, mon
     assert [member.validation_seed for member in shared] == [5, 5, 5]
 
 
+@pytest.mark.parametrize("steps", [2, 3, 4, 50])  # of an epoch
+def test_a_dry_run_measures_the_time_of_a_step_in_epochs_of_any_length(monkeypatch, steps):
+    seconds: list[int] = []  # one entry for each second that has passed
+    monkeypatch.setattr("time.perf_counter", lambda: len(seconds))
+    phase = SimpleNamespace(name="gan", steps=lambda epoch: steps, batches=lambda epoch, start: iter(range(steps)),
+                            step=lambda batch: seconds.append(1) or {}, end_epoch=lambda epoch, means: None)
+    run = SimpleNamespace(phases={"gan": phase}, context=SimpleNamespace(device=torch.device("cpu")))
+    assert seconds_per_step(run, [Stage("gan", 0)], read_config([])) == 1
+
+
 def test_a_dry_run_prints_the_time_and_writes_nothing(faces, tmp_path, monkeypatch):
     monkeypatch.setattr("evaluation.metrics.Report.near_chance", True)  # as after a few steps of stage 0
     before = snapshot(faces)
@@ -77,6 +91,8 @@ def test_a_recognizer_is_trained_alone_on_the_gan_of_another_run(finished, tmp_p
                         for folder in (run, finished))
         assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
     options = json.loads((run / "options.json").read_text())
+    keep_networks(run, 1)
+    assert "trains no GAN" in refused(train_command("--restore", 1, "--checkpoint_dir", run, "--gpu", -1))
     assert options.items() > {"gan_from": str(finished), "base_width": 2, "seed": 3, "vgg_init": "stage0"}.items()
     cuts = [read_label_list(folder / "splits" / "images_val.list").keys() for folder in (run, finished)]
     assert cuts[0] == cuts[1]  # the GAN was not trained on these images
@@ -84,6 +100,20 @@ def test_a_recognizer_is_trained_alone_on_the_gan_of_another_run(finished, tmp_p
     assert "its GAN was trained with --lr 0.0002" in line and not (tmp_path / "other").exists()
     assert "--checkpoint_dir" in refused(train_command(*argv))
     assert "options.json: no such file" in refused(train_command("--gan_from", tmp_path, "--checkpoint_dir", "x"))
+
+
+def test_a_dry_run_of_a_recognizer_alone_takes_the_perceptual_network_of_the_gans_run(finished, tmp_path):
+    output = succeeds(train_command("--gan_from", finished, "--checkpoint_dir", tmp_path / "run", "--vgg_init",
+                                    "stage0", "--gpu", -1, "--dry_run"))
+    assert "schedule  recognizer: 2 epochs" in output and "gan:" not in output
+
+
+def test_the_run_whose_gan_is_used_is_not_moved_aside(finished_copy):
+    before = snapshot(finished_copy)
+    argv = ["--gan_from", finished_copy, "--checkpoint_dir", finished_copy, "--overwrite", "--gpu", -1]
+    for series in ([], ["--seeds", 2]):
+        assert "would be moved aside" in refused(train_command(*argv, *series))
+    assert snapshot(finished_copy) == before
 
 
 def test_a_resumed_run_prints_its_position_and_keeps_its_options(finished_copy):
@@ -103,3 +133,20 @@ def test_states_are_saved_at_the_end_of_phases_and_of_stages_that_take_minutes(f
         monkeypatch.setattr("time.monotonic", itertools.count(0, seconds).__next__)
         trained(faces, tmp_path / folder, "--perceptual_epochs", 3, "--epochs", 2, "--round_every", 2)
     assert saved == [0, 3, 5, 6, *range(7)]
+
+
+def test_a_row_of_the_log_takes_no_plan_of_its_epoch(faces, tmp_path, monkeypatch):
+    counts, plan = [], RecognizerPhase._plan
+    monkeypatch.setattr(RecognizerPhase, "_plan", lambda self, epoch: counts.append(epoch) or plan(self, epoch))
+    trained(faces, tmp_path / "run", "--log_every", 1, "--gan_raw", 4)
+    assert 0 < len(counts) < 10  # for 15 steps; with 280,000 images a plan takes more than a second
+
+
+def test_an_unusable_tensorboard_leaves_the_csv_file(tmp_path, monkeypatch):
+    class TooOld:
+        def __getattr__(self, name: str):
+            raise TypeError("Descriptors cannot be created directly")
+
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", TooOld())
+    RunLog(tmp_path).write("gan", 1, 0, {"G": 0.5})
+    assert (tmp_path / "metrics.csv").read_text().splitlines()[1:] == ["gan,1,0,G,0.5"]

@@ -45,7 +45,8 @@ def test_a_package_that_is_not_installed_is_one_line(tmp_path, argv, package):
 
 
 def test_a_closed_pipe_is_no_error():
-    program = "from system.command import run_command; run_command(lambda: [print('x' * 100) for _ in range(1000)])"
+    program = ("import signal; del signal.SIGPIPE; from system.command import run_command\n"  # as on Windows
+               "run_command(lambda: [print('x' * 100) for _ in range(1000)])")
     process = subprocess.Popen([sys.executable, "-c", program], cwd=REPOSITORY, stdout=subprocess.PIPE,
                                stderr=subprocess.PIPE)
     process.stdout.close()

@@ -83,7 +83,7 @@ def check_overwrite(config: Config, layout: Layout) -> None:
     """Check that ``--overwrite`` moves no input of the new run aside. Raises UserError if it does."""
     folder, perceptual = Path(config.run.checkpoint_dir).resolve(), config.perceptual
     for flag, path in (("data_dir", layout.root), ("perceptual", perceptual.perceptual),
-                       ("vgg_init", perceptual.vgg_init)):
+                       ("vgg_init", perceptual.vgg_init), ("gan_from", config.run.gan_from)):
         if path and Path(path).exists() and Path(path).resolve().is_relative_to(folder):
             raise UserError(f"--overwrite: --{flag} {path} lies in {folder}, which would be moved aside; copy it to "
                             "another place, or choose another --checkpoint_dir")

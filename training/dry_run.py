@@ -7,15 +7,16 @@ from typing import Any, Iterator
 
 import torch
 
+from datasets.cache import GIB
 from datasets.loading import Images
 from models.parallel import Processes
 from options.config import Config
 from system.devices import pick_device, synchronize
 from training.batches import batches_per_synthesis
 from training.data import read_training_data, selection, split_data
-from training.memory import GIB, estimate_memory
+from training.memory import estimate_memory
 from training.precision import amp_dtype, with_precision
-from training.run import build_run, print_unused_epochs
+from training.run import build_run, print_unused_epochs, with_perceptual_of_gan
 from training.timing import TimeLeft, duration
 from training.trainer import Metrics, Phase, Run, Stage
 
@@ -43,6 +44,7 @@ def dry_run(config: Config) -> None:
         vgg_init = "none" if member.perceptual.vgg_init == "imagenet" else member.perceptual.vgg_init  # no download
         trial = member.replaced(checkpoint_dir=folder, restore=None, auto_restore=False, vgg_init=vgg_init,
                                 force=True)  # a few steps of stage 0 may end near chance
+        trial = with_perceptual_of_gan(trial, len(layout.expressions))
         run, _ = build_run(trial, layout, Images(samples, shape.image_size, "none"), device, amp, Processes(), False)
         print_unused_epochs(trial)
         print("timing a few steps of each phase ...", flush=True)
@@ -72,12 +74,14 @@ def seconds_per_step(run: Run, stages: list[Stage], config: Config) -> float:
     phase, device = run.phases[stages[0].phase], run.context.device
     group = batches_per_synthesis(0, config.recognizer) if phase.name == "recognizer" else 1
     count = -(-STEPS // group) * group
-    batches = phase.batches(stages[0].epoch, start=0)
-    metrics = do_steps(phase, batches, count, device)
-    steps = phase.steps(stages[0].epoch)
+    batches, steps = phase.batches(stages[0].epoch, start=0), phase.steps(stages[0].epoch)
     began = time.perf_counter()
-    timed_metrics = do_steps(phase, batches, min(count, steps - count), device) if steps > count else {}
-    per_step = (time.perf_counter() - began) / count if timed_metrics else 0.0
+    metrics = do_steps(phase, batches, count, device)
+    timed = min(count, steps - count)
+    if timed > 0:  # else the epoch has only the first steps, which are slower
+        began = time.perf_counter()
+        do_steps(phase, batches, timed, device)
+    per_step = (time.perf_counter() - began) / (timed if timed > 0 else steps)
     began = time.perf_counter()
     phase.end_epoch(stages[-1].epoch, {name: float(value) for name, value in metrics.items()})
     return per_step + (time.perf_counter() - began) / steps

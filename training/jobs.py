@@ -13,6 +13,7 @@ import utils
 from options.command_line import to_argv
 from options.config import Config
 from system.command import noted_signals
+from system.devices import usable_cores
 from system.processes import SIDE_BY_SIDE
 from utils import UserError
 
@@ -76,7 +77,7 @@ def start_job(member: Config, slot: int, gpu: Sequence[int] | None, jobs: int, f
     output = folder / f"{name}.txt"
     if gpu is not None:
         member = member.replaced(gpu=[gpu[slot % len(gpu)]])
-    environment = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs)), **os.environ,
+    environment = {"OMP_NUM_THREADS": str(max(1, usable_cores() // jobs)), **os.environ,
                    SIDE_BY_SIDE: str(jobs)}
     with open(output, "a" if member.run.auto_restore else "w", encoding="utf-8") as file:
         process = subprocess.Popen([sys.executable, str(PROGRAM), *to_argv(member)], env=environment,

@@ -1,4 +1,4 @@
-"""The log of a training: every metric in one CSV file, and in TensorBoard if it is installed."""
+"""The log of a training: every metric in one CSV file, and in TensorBoard if it can be used."""
 
 import csv
 import os
@@ -46,6 +46,6 @@ class RunLog:
 def _tensorboard(folder: Path):
     try:
         from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
+    except Exception:  # not installed, or too old for the installed numpy or protobuf, with errors of many kinds
         return None
     return SummaryWriter(str(folder), flush_secs=30)

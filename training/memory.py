@@ -8,6 +8,7 @@ the maps.
 
 import torch
 
+from datasets.cache import GIB
 from datasets.layout import Layout
 from models.backbones import BACKBONES
 from models.discriminator import Discriminators
@@ -18,8 +19,6 @@ from system.devices import installed_memory
 from system.processes import processes_here
 from training.batches import batches_per_synthesis
 from utils import UserError
-
-GIB = 2 ** 30
 
 
 def check_memory(config: Config, layout: Layout, mixed: bool, world: int) -> None:

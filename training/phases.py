@@ -37,12 +37,11 @@ STEPS_BETWEEN_EVALUATIONS = 200  # the recognizer's batches between two evaluati
 def all_stages(perceptual_epochs: int, epochs: int, round_every: int, round_epochs: int) -> list[Stage]:
     """Return stage 0, then GAN epochs with a recognizer round after every ``round_every`` of them (METHOD §5)."""
     stages = [Stage("perceptual", epoch) for epoch in range(perceptual_epochs)]
-    recognizer_epoch = 0
     for epoch in range(epochs):
         stages.append(Stage("gan", epoch))
         if (epoch + 1) % round_every == 0:
-            stages += [Stage("recognizer", recognizer_epoch + i) for i in range(round_epochs)]
-            recognizer_epoch += round_epochs
+            first = epoch // round_every * round_epochs
+            stages += [Stage("recognizer", first + i) for i in range(round_epochs)]
     return stages
 
 

@@ -34,12 +34,15 @@ COUNTS = {"counts": list_of(list_of(whole_number()))}
 
 def train_series(config: Config) -> None:
     """Train all runs of the series, or the rest of them if it is resumed, and pool their results."""
-    directory, members = SeriesDirectory(config.run.checkpoint_dir), config.members()
+    directory = SeriesDirectory(config.run.checkpoint_dir)
     if main_process():
         directory.lock_if_used()
     device, processes = launch(config) if config.series.jobs == 1 else (None, Processes())
     with processes:
         check_output_paths(config)
+        if config.run.auto_restore and processes.run_on_main(directory.is_claimed):
+            config = config.replaced(overwrite=False)  # as for a single run, there is something to resume
+        members = config.members()
         draw_demo(config, processes)
         layout = read_training_data(config, processes.world)
         layouts = [split_data(member, layout) for member in members]

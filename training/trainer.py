@@ -85,6 +85,7 @@ class Run:
         self.states = StateStore(context.folder / "state")
         self.stop_signal: Callable[[], int] = lambda: 0
         self.stage, self.step = 0, 0
+        self.steps = 0  # of the current stage
         self.was_moved = False  # whether no saved state has this position
         self.log: RunLog | None = None
         self.speed_log: RunLog | None = None
@@ -114,8 +115,8 @@ class Run:
         """Return the batches of the current stage with a progress bar."""
         stage = self.current_stage()
         self._speed, self._stage_began = Speedometer(self.context.device), (time.monotonic(), self.step)
-        steps = self.phases[stage.phase].steps(stage.epoch)
-        self._bar = utils.progress(batches, f"{stage.phase} {stage.epoch + 1}", steps,
+        self.steps = self.phases[stage.phase].steps(stage.epoch)  # once, since it may take the plan of an epoch
+        self._bar = utils.progress(batches, f"{stage.phase} {stage.epoch + 1}", self.steps,
                                    initial=self.step, disable=None if self.processes.is_main else True)
         return self._bar
 
@@ -134,8 +135,7 @@ class Run:
             self._check_finite(values)
             if is_logged and self.log:
                 stage = self.current_stage()
-                step = stage.epoch * self.phases[stage.phase].steps(stage.epoch) + self.step
-                self.log.write(stage.phase, stage.epoch + 1, step, values)
+                self.log.write(stage.phase, stage.epoch + 1, stage.epoch * self.steps + self.step, values)
                 self._bar.set_postfix({name: f"{value:.3g}" for name, value in values.items()})
         self.step += 1
         self._save_if_due()

@@ -22,7 +22,8 @@ from utils import UserError, derived_seed, progress, read_json, save_picture, wr
 
 DESCRIPTION = "synthetic.json"
 DRAWING = 1
-SCHEMA = {"drawing": whole_number(), "seed": whole_number(-LARGEST), "image_size": whole_number(32, 512)}
+SCHEMA = {"drawing": whole_number(), "seed": whole_number(-LARGEST), "image_size": whole_number(32, 512),
+          "subjects_train": whole_number(), "subjects_test": whole_number(), "scenes": whole_number()}
 
 
 def truth(subject: str, scene: str, expression: int | str, size: int, seed: int = 0) -> Image.Image:
