@@ -28,15 +28,15 @@ def write_run_report(config: Config) -> None:
     run = Path(config.run.checkpoint_dir)
     if not (run / "options.json").is_file():
         raise UserError(f"--checkpoint_dir {run}: holds no run (options.json is not there); name the run's directory")
-    save_report(run, run / "test_result")
+    save_report(run)
 
 
-def save_report(run: Path, results: Path) -> None:
-    """Write ``report.html`` from the files of a run; its sheet and its test's results are in ``results``.
+def save_report(run: Path) -> None:
+    """Write ``report.html`` from the files of a run.
 
     Raises UserError if the page cannot be written, or would overwrite something else.
     """
-    path = run / NAME
+    path, results = run / NAME, run / "test_result"
     check_output(path, "--checkpoint_dir")
     check_table(path, f"--checkpoint_dir {run}", HEAD)
     options = read_run_options(run / "options.json")

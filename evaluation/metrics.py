@@ -222,7 +222,7 @@ def frechet_distance(x: np.ndarray, y: np.ndarray) -> float:
         warnings.simplefilter("ignore", scipy.linalg.LinAlgWarning)
         root = scipy.linalg.sqrtm(covariances[0] @ covariances[1])
     distance = ((x.mean(0) - y.mean(0)) ** 2).sum() + sum(np.trace(c) for c in covariances) - 2 * np.trace(root).real
-    return max(0.0, float(distance))
+    return max(float(distance), 0.0)  # NaN stays NaN
 
 
 def plain(value: float) -> float | None:

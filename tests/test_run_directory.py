@@ -222,7 +222,9 @@ def test_the_demo_swaps_with_the_newest_networks(faces, finished, tmp_path, monk
     monkeypatch.setitem(PRESETS["demo"], "checkpoint_dir", f"{finished}/")
     monkeypatch.setitem(PRESETS["demo"], "data_dir", str(faces))
     report(config.replaced(restore=10, preset="demo"), finished, faces)
-    assert restored == [-1] and (tmp_path / "grid.jpg").is_file()
+    assert restored == [-1]
+    for name in ("grid.jpg", "Con_Matrix.png", "predictions.csv"):  # where --mode report finds them again
+        assert (tmp_path / name).read_bytes() == (finished / "test_result" / name).read_bytes()
 
 
 def test_other_runs_of_the_demos_preset_write_into_their_directory(faces, finished_copy, tmp_path, monkeypatch):

@@ -141,7 +141,7 @@ def draws_demo(config: Config) -> bool:
 
 
 def is_demo(config: Config) -> bool:
-    """Return whether this is the demo, which writes its results into the current directory, not just its preset."""
+    """Return whether this is the demo, which copies its results to the current directory, not just its preset."""
     return draws_demo(config) and same_directory(config.run.checkpoint_dir, PRESETS["demo"]["checkpoint_dir"])
 
 

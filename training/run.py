@@ -7,7 +7,7 @@ import torch
 
 import utils
 from commands.grid import save_sheet
-from commands.matrix import evaluate_split, write_report
+from commands.matrix import RESULTS, evaluate_split, write_report
 from commands.report import save_report
 from commands.swap import swap
 from datasets.exemplars import typical_images
@@ -236,19 +236,29 @@ def print_unused_epochs(config: Config) -> None:
 
 def evaluate_and_report(config: Config, layout: Layout, gan: SwapGAN, all_images: Images | None) -> None:
     """Draw the sheet and evaluate the recognizer on the test list; the demo also swaps, and prints further commands."""
-    folder, demo = Path(config.run.checkpoint_dir), is_demo(config)
-    results, resume_dir = Path(".") if demo else folder / "test_result", folder / "VGG"
+    folder = Path(config.run.checkpoint_dir)
+    results, resume_dir = folder / "test_result", folder / "VGG"
     save_sheet(gan, layout, config.output.rows, config.run.seed, results / "grid.jpg")
     if not (resume_dir / "max_ckpt.t7").is_file():
         print(f"no recognizer round in {config.gan.epochs} epochs (--round_every {config.recognizer.round_every} "
               f"--round_epochs {config.recognizer.round_epochs}): no test")
-        return save_report(folder, results)
+        return save_report(folder)
     result = evaluate_split(load_recognizer(resume_dir, gan.device), layout, "test", config.shape.image_size, 64,
                             config.loading.num_workers, all_images)
     write_report(result, layout.expressions, f"recognizer of {folder} on {layout.root}, test images", results, folder)
-    save_report(folder, results)
-    if demo:
+    save_report(folder)
+    if is_demo(config):
+        copy_results(results)
         show_demo(config, layout, resume_dir)
+
+
+def copy_results(results: Path) -> None:
+    """Copy the demo's sheet and the results of its test to the current directory, where a user looks first."""
+    names = "grid.jpg", *RESULTS
+    for name in names:
+        with utils.atomic_file(name) as handle:
+            handle.write((results / name).read_bytes())
+    print(f"copied {', '.join(names)} to the current directory")
 
 
 def show_demo(config: Config, layout: Layout, resume_dir: Path) -> None:

@@ -94,6 +94,8 @@ def output_name(name: str) -> str:
 
 # ------------------------------------------------------------------------------------------ several processes
 
+MOST_WORKERS = 61  # Windows allows no more processes in a pool
+
 _aligner: Aligner | None = None
 
 
@@ -116,7 +118,7 @@ def align_all(names: list[str], workers: int, *arguments) -> Iterator[tuple[str,
         aligner = Aligner(*arguments)
         yield from ((name, aligner(name)) for name in names)
         return
-    pool = ProcessPoolExecutor(min(workers, len(names)), multiprocessing.get_context("spawn"),
+    pool = ProcessPoolExecutor(min(workers, len(names), MOST_WORKERS), multiprocessing.get_context("spawn"),
                                initializer=_start_worker, initargs=arguments)
     try:
         yield from pool.map(_align_one, names, chunksize=4)
