@@ -335,7 +335,8 @@ def parse() -> argparse.Namespace:
     """Return the options, with the values of ``--sizes`` filled in."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", choices=tuple(SIZES), default="demo", help="the paper's sizes, or the demo's")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu",
+                        help="cuda, cuda:1 or cpu")
     parser.add_argument("--dtype", choices=("float32", "bf16"), default="float32", help="of the networks' arithmetic")
     parser.add_argument("--phases", nargs="+", choices=PHASES, default=PHASES, help="which to measure")
     parser.add_argument("--seconds", type=float, default=10,
@@ -379,7 +380,8 @@ def main() -> None:
             if imitation_bench:
                 imitation_bench.end()
     peak = max(row.peak for row in rows)
-    name = torch.cuda.get_device_name() if bench.device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
+    is_gpu = bench.device.type == "cuda"
+    name = torch.cuda.get_device_name(bench.device) if is_gpu else f"{torch.get_num_threads()} CPU threads"
     settings: dict[str, Any] = {key: getattr(options, key) for key in ("sizes", "dtype", "persons", *SIZES["demo"])}
     print(f"{name}, torch {torch.__version__}, at best {peak / 1e9:.0f} GFLOP/s; {settings}\n\n{table(rows)}")
     for phase in IMITATED:

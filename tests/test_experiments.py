@@ -71,6 +71,14 @@ def test_commands_that_fail_differ_from_those_that_take_too_long():
         checks.call([sys.executable, "-c", "pass"])
 
 
+def test_the_benchmark_of_the_gpu_check_runs_on_the_gpu_that_is_checked(tmp_path, monkeypatch):
+    commands = []
+    monkeypatch.setattr(Checks, "call", lambda self, command: commands.append(command))
+    (tmp_path / "benchmark.json").write_text('{"phases": [], "peak_flops": 1.0}')
+    Checks("tiny", torch.device("cuda:1"), tmp_path).measured("--dtype", "bf16")
+    assert commands[0][commands[0].index("--device") + 1] == "cuda:1"
+
+
 def test_differences_and_speeds_are_rows_of_the_table():
     assert {"loss G", "loss D", "loss of the recognizer", "swap"} <= one_step(torch.device("cpu")).keys()
     assert difference(torch.tensor([2.0, 4.0]), torch.tensor([2.0, 3.0])) == 0.25
