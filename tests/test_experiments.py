@@ -2,6 +2,7 @@
 
 import json
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from conftest import REPOSITORY, new_process, succeeds
 from training.timing import Speedometer
 
 sys.path.insert(0, str(REPOSITORY / "experiments"))
+import benchmark  # noqa: E402
 from gpu_check import Checks, Failed, NotTested, Row, difference, one_step, speed_row  # noqa: E402
 from peak import flops_of  # noqa: E402
 
@@ -43,6 +45,17 @@ def test_benchmark_at_tiny_sizes(tmp_path):
     ours, theirs = (phases[name]["gflop_per_image"] for name in ("gan_step", "imitated_gan_step"))
     assert 0.7 < ours / theirs < 1  # ours computes no unused gradients
     assert phases["save"]["bytes_written"] > 100_000 and "times faster than the reference's way" in output
+
+
+def test_the_benchmark_measures_what_a_training_does(tmp_path, monkeypatch):
+    dtypes, codes = [], benchmark.real_features
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+    monkeypatch.setattr(benchmark, "real_features", lambda encoder, image, amp=None: (
+        dtypes.append(amp) or codes(encoder, image, amp)))
+    options = Namespace(device="cpu", dtype="bf16", alpha5=False, image_size=32, base_width=4, vgg_width=4, fc_width=16,
+                        batch_size=2, vgg_batch_size=2)
+    benchmark.Bench(options, tmp_path).recognizer_step()
+    assert dtypes == [torch.bfloat16] and torch.backends.cudnn.benchmark
 
 
 def test_the_table_lists_checks_that_were_not_possible(tmp_path):
