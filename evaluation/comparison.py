@@ -53,8 +53,9 @@ class Paired(NamedTuple):
     def from_values(cls, first: Sequence[float], other: Sequence[float]) -> "Paired":
         """Return the differences ``other`` minus ``first`` of at least one pair."""
         differences = np.subtract(other, first)
-        if len(differences) < 2 or np.ptp(differences) == 0:  # without a deviation the test has no meaning
-            p = float("nan") if len(differences) < 2 or differences[0] else 1.0
+        exact = differences.round(9)  # equal differences of percentages are rounded differently
+        if len(differences) < 2 or np.ptp(exact) == 0:  # without a deviation the test has no meaning
+            p = float("nan") if len(differences) < 2 or exact[0] else 1.0
         else:
             p = float(scipy.stats.ttest_rel(other, first).pvalue)
         return cls(Spread.from_values(differences), p, len(differences))

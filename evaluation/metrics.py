@@ -218,11 +218,14 @@ def frechet_distance(x: np.ndarray, y: np.ndarray) -> float:
     |μx − μy|² + tr(Σx + Σy − 2·(Σx·Σy)^½). It is larger for fewer samples, so compare distances of equal numbers only.
     """
     covariances = [np.atleast_2d(np.cov(features, rowvar=False)) for features in (x, y)]
+    product = covariances[0] @ covariances[1]
     with warnings.catch_warnings():  # the product is singular if there are fewer samples than features
         warnings.simplefilter("ignore", scipy.linalg.LinAlgWarning)
-        root = scipy.linalg.sqrtm(covariances[0] @ covariances[1])
-    distance = ((x.mean(0) - y.mean(0)) ** 2).sum() + sum(np.trace(c) for c in covariances) - 2 * np.trace(root).real
-    return max(float(distance), 0.0)  # NaN stays NaN
+        trace = np.trace(scipy.linalg.sqrtm(product)).real
+    if np.isnan(trace):  # scipy finds no root of some singular products, older versions of more of them
+        trace = np.sqrt(np.linalg.eigvals(product).real.clip(0)).sum()
+    distance = ((x.mean(0) - y.mean(0)) ** 2).sum() + sum(np.trace(c) for c in covariances) - 2 * trace
+    return max(0.0, float(distance))
 
 
 def plain(value: float) -> float | None:

@@ -100,6 +100,7 @@ class Bench:
     def __init__(self, options: argparse.Namespace, folder: Path, compiled: bool = False) -> None:
         self.options, self.device, self.folder, self.compiled = options, torch.device(options.device), folder, compiled
         self.amp = {"float32": None, "bf16": torch.bfloat16}[options.dtype]
+        torch.backends.cudnn.benchmark = True  # as in a training
         torch.manual_seed(0)
         shape = GANShape(6, options.image_size, options.base_width)
         self.features = VGG(6, options.vgg_width, options.fc_width).features.to(self.device).requires_grad_(False)
@@ -142,7 +143,7 @@ class Bench:
 
     def recognizer_step(self) -> None:
         image = self.vgg_pair.image_a
-        self.recognizer.step(Examples(self.vgg_pair.b, (image, real_features(self.gan.encoder, image))))
+        self.recognizer.step(Examples(self.vgg_pair.b, (image, real_features(self.gan.encoder, image, self.amp))))
 
     def evaluation(self) -> None:
         evaluate(self.recognizer, self.gan.encoder, [(self.evaluated.image_a, self.evaluated.b)], 6)
@@ -249,7 +250,7 @@ class BenchProcess:
     def __init__(self, options: argparse.Namespace, folder: Path) -> None:
         self._pipe, child_pipe = multiprocessing.Pipe()
         context = multiprocessing.get_context("spawn")  # a forked process cannot use CUDA
-        context.Process(target=_serve, args=(options, folder, child_pipe)).start()
+        context.Process(target=_serve, args=(options, folder, child_pipe), daemon=True).start()
         child_pipe.close()  # so that recv() fails when the child process ends
 
     def first_run(self, phase: str) -> int:
@@ -335,7 +336,8 @@ def parse() -> argparse.Namespace:
     """Return the options, with the values of ``--sizes`` filled in."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", choices=tuple(SIZES), default="demo", help="the paper's sizes, or the demo's")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu",
+                        help="cuda, cuda:1 or cpu")
     parser.add_argument("--dtype", choices=("float32", "bf16"), default="float32", help="of the networks' arithmetic")
     parser.add_argument("--phases", nargs="+", choices=PHASES, default=PHASES, help="which to measure")
     parser.add_argument("--seconds", type=float, default=10,
@@ -379,7 +381,8 @@ def main() -> None:
             if imitation_bench:
                 imitation_bench.end()
     peak = max(row.peak for row in rows)
-    name = torch.cuda.get_device_name() if bench.device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
+    is_gpu = bench.device.type == "cuda"
+    name = torch.cuda.get_device_name(bench.device) if is_gpu else f"{torch.get_num_threads()} CPU threads"
     settings: dict[str, Any] = {key: getattr(options, key) for key in ("sizes", "dtype", "persons", *SIZES["demo"])}
     print(f"{name}, torch {torch.__version__}, at best {peak / 1e9:.0f} GFLOP/s; {settings}\n\n{table(rows)}")
     for phase in IMITATED:

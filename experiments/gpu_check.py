@@ -178,7 +178,7 @@ class Checks:
         phases = [] if "--phases" in flags else ["--phases", "gan_step", "recognizer_step", "evaluation"]
         seconds = "0" if self.size == "tiny" else "4"
         self.call([sys.executable, "experiments/benchmark.py", *sizes, *phases, "--seconds", seconds, "--device",
-                   self.device.type, "--json", str(json_file), *flags])
+                   str(self.device), "--json", str(json_file), *flags])
         report = json.loads(json_file.read_text())
         return {row["phase"]: row for row in report["phases"]}, report["peak_flops"]
 

@@ -30,6 +30,8 @@ def test_differences_are_those_of_common_seeds():
     five = Paired.from_values([1.0, 2, 3, 4, 5], [2.0, 2.5, 5, 4.5, 7])
     assert five.p == pytest.approx(stats.ttest_1samp([1, 0.5, 2, 0.5, 2], 0).pvalue)
     assert numpy.isnan(Paired.from_values([1.0], [2.0]).p) and Paired.from_values([1.0, 2], [1.0, 2]).p == 1
+    equal = Paired.from_values(*([100 * count / 454 for count in counts] for counts in ((279, 293), (280, 294))))
+    assert numpy.isnan(equal.p) and "p =" not in equal.as_text()  # one image more in both: without a deviation
     other_seeds = Group("c", {(7, None): result(50)})
     assert Comparison([FIRST, other_seeds]).paired(other_seeds, "accuracy") is None
 

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from conftest import REPOSITORY, new_process, succeeds
 from training.timing import Speedometer
 
 sys.path.insert(0, str(REPOSITORY / "experiments"))
+import benchmark  # noqa: E402
 from gpu_check import Checks, Failed, NotTested, Row, difference, one_step, speed_row  # noqa: E402
 from peak import flops_of  # noqa: E402
 
@@ -45,6 +47,17 @@ def test_benchmark_at_tiny_sizes(tmp_path):
     assert phases["save"]["bytes_written"] > 100_000 and "times faster than the reference's way" in output
 
 
+def test_the_benchmark_measures_what_a_training_does(tmp_path, monkeypatch):
+    dtypes, codes = [], benchmark.real_features
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+    monkeypatch.setattr(benchmark, "real_features", lambda encoder, image, amp=None: (
+        dtypes.append(amp) or codes(encoder, image, amp)))
+    options = Namespace(device="cpu", dtype="bf16", alpha5=False, image_size=32, base_width=4, vgg_width=4, fc_width=16,
+                        batch_size=2, vgg_batch_size=2)
+    benchmark.Bench(options, tmp_path).recognizer_step()
+    assert dtypes == [torch.bfloat16] and torch.backends.cudnn.benchmark
+
+
 def test_the_table_lists_checks_that_were_not_possible(tmp_path):
     output = succeeds(new_process("experiments/gpu_check.py", "--size", "tiny", "--device", "cpu", "--output",
                                   tmp_path / "table.md", "--checks", "device", "fidelity", "two_gpus", "compile"))
@@ -69,6 +82,14 @@ def test_commands_that_fail_differ_from_those_that_take_too_long():
     checks.ends = 0.0
     with pytest.raises(NotTested, match="minutes are over"):
         checks.call([sys.executable, "-c", "pass"])
+
+
+def test_the_benchmark_of_the_gpu_check_runs_on_the_gpu_that_is_checked(tmp_path, monkeypatch):
+    commands = []
+    monkeypatch.setattr(Checks, "call", lambda self, command: commands.append(command))
+    (tmp_path / "benchmark.json").write_text('{"phases": [], "peak_flops": 1.0}')
+    Checks("tiny", torch.device("cuda:1"), tmp_path).measured("--dtype", "bf16")
+    assert commands[0][commands[0].index("--device") + 1] == "cuda:1"
 
 
 def test_differences_and_speeds_are_rows_of_the_table():

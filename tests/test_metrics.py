@@ -121,6 +121,19 @@ def test_frechet_distance_of_known_distributions():
     assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-6)
 
 
+def test_frechet_distance_of_features_that_are_constant_in_few_samples():
+    for seed in (3, 12, 29, 31, 51):
+        random = np.random.default_rng(seed)
+        x, y = (np.maximum(random.normal(size=(samples, 16)), 0) for samples in (2, 500))
+        x[:, :8] = y[:, 2:10] = 0
+        values, vectors = np.linalg.eigh(np.cov(x.T))
+        root = vectors * np.sqrt(values.clip(0)) @ vectors.T  # of one covariance, which makes the product symmetric
+        values = np.linalg.eigvalsh(root @ np.cov(y.T) @ root).clip(0)
+        expected = ((x.mean(0) - y.mean(0)) ** 2).sum() + np.cov(x.T).trace() + np.cov(y.T).trace() \
+            - 2 * np.sqrt(values).sum()
+        assert frechet_distance(x, y) == pytest.approx(expected, rel=1e-4)
+
+
 # -------------------------------------------------------------------------------------------------- the verdict
 
 LABEL = np.arange(90) % 3
