@@ -178,6 +178,18 @@ def test_names_never_collide(tmp_path, capsys):
     assert len({sample.name.lower() for sample in layout.split("all")}) == 6
 
 
+def test_a_person_is_on_one_side_although_images_of_others_have_the_same_name(tmp_path):
+    images = [(f"{label} {person // 2 if not take else 100 + 4 * person + take}{'(['[person % 2]}.jpg", label, person)
+              for label in ("joy", "neutral") for person in range(10) for take in range(4)]
+    pictures(tmp_path / "src", [name for name, _, _ in images])
+    (tmp_path / "src/t.csv").write_text("".join(f"{','.join(map(str, image))}\n" for image in
+                                                [("file", "label", "subject"), *images]))
+    convert.main(["csv", str(tmp_path / "src/t.csv"), "--out", str(tmp_path / "out")])
+    layout = read_layout(tmp_path / "out")
+    assert {sample.subject for sample in layout.train}.isdisjoint(sample.subject for sample in layout.test)
+    assert layout.counts("train") == [32, 32] and layout.counts("test") == [8, 8]
+
+
 def test_lists_of_another_data_set_are_not_lost(tmp_path):
     argv = ["folders", str(folder_tree(tmp_path / "faces")), "--out", str(tmp_path / "out")]
     convert.main(argv)

@@ -33,8 +33,8 @@ def convert(collection: Collection, source: Path, out: Path, writer: ImageWriter
     _drop_repeated(collection)
     _drop_broken(collection)
     _count_missing(collection)
-    _decide_splits(collection, test, seed)
     _make_names_unique(collection, writer)
+    _decide_splits(collection, test, seed)
     _check_complete(collection, source)
     splits = {split: sorted(collection.split(split), key=lambda sample: sample.name)
               for split in ("train", "val", "test")}
