@@ -201,6 +201,15 @@ def test_lists_of_another_data_set_are_not_lost(tmp_path):
     assert read_layout(tmp_path / "out").expressions == ("joy", "neutral")
 
 
+def test_images_of_the_published_code_do_not_take_the_place_of_the_imported_ones(tmp_path):
+    source, out = folder_tree(tmp_path / "faces"), tmp_path / "out"
+    picture(out / "align_5p/a.jpg", 99)
+    before = snapshot(tmp_path)
+    argv = ["folders", str(source), "--out", str(out), "--overwrite"]
+    assert f"{out}/align_5p: training would read the images there" in refused(lambda: convert.main(argv))
+    assert snapshot(tmp_path) == before
+
+
 @pytest.mark.parametrize("form", [["--copy"], ["--reencode", "32"]])
 def test_images_of_another_data_set_with_the_same_names_and_times_are_not_replaced(tmp_path, form):
     sources = [folder_tree(tmp_path / name) for name in ("one", "other")]

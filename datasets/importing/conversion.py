@@ -12,7 +12,7 @@ from datasets.checking.overview import table
 from datasets.importing.collection import Collection, SourceSample
 from datasets.importing.images import ImageWriter, fault_of, is_foreign
 from datasets.layout import read_layout, write_layout
-from datasets.lists import LISTS
+from datasets.lists import LISTS, image_directory
 from datasets.names import explain_adapted
 from datasets.splits import choose_validation
 from datasets.walking import describe
@@ -36,6 +36,7 @@ def convert(collection: Collection, source: Path, out: Path, writer: ImageWriter
     _make_names_unique(collection, writer)
     _decide_splits(collection, test, seed)
     _check_complete(collection, source)
+    _check_read(out)
     splits = {split: sorted(collection.split(split), key=lambda sample: sample.name)
               for split in ("train", "val", "test")}
     samples, images = [sample for split in splits.values() for sample in split], out / "data"
@@ -197,6 +198,13 @@ def _check_complete(collection: Collection, source: Path) -> None:
         raise UserError(f"{source}: no training image of {', '.join(empty)}{left_out}; leave it out, or add some")
     if len({name.lower() for name in expressions}) < len(expressions):
         raise UserError(f"{source}: two expressions have the same name ({' '.join(expressions)})")
+
+
+def _check_read(out: Path) -> None:
+    """Check that ``out/data`` is where the images are looked for. Raises UserError if it is another directory."""
+    if (images := image_directory(out)) != out / "data":
+        raise UserError(f"{images}: training would read the images there, and not the imported ones; choose another "
+                        "--out, or move it away")
 
 
 def _check_free(out: Path, expressions: tuple[str, ...], splits: dict[str, list[SourceSample]],
