@@ -1,6 +1,7 @@
 """datasets.convert: folders, tables, Multi-PIE and RAF-DB from small trees, what is written, and bad input."""
 
 import os
+import time
 from pathlib import Path
 from typing import Iterable
 
@@ -10,7 +11,10 @@ from PIL import Image, ImageOps
 
 from conftest import command, ended, refused, snapshot
 from datasets import check, convert
+from datasets.importing.collection import Collection, SourceSample
+from datasets.importing.conversion import _check_complete
 from datasets.layout import Layout, Sample, read_layout
+from utils import UserError
 
 
 def greys(number: int, side: int = 48) -> numpy.ndarray:
@@ -167,6 +171,19 @@ def test_a_table_is_read_by_its_column_names(tmp_path, capsys):
     assert layout.expressions == ("smile", "neutral")
     assert as_tuples(layout.train) == [("pics_room0_a.png", 1, "P_1", "room0"), ("pics_room1_b.png", 0, "P_1", "room1")]
     assert [sample.name for sample in layout.test] == ["pics_room0_c.png", "pics_room1_d.png"]
+
+
+def test_a_column_of_numbers_is_no_column_of_expressions(tmp_path):
+    rows = (f"{number % 20}.png,{number / 7}" for number in range(20000))
+    pictures(tmp_path / "src", [f"{number}.png" for number in range(20)])
+    (tmp_path / "src/t.csv").write_text("file,label\n" + "\n".join(rows))
+    started = time.process_time()
+    assert "is taken twice, with the label" in import_error(tmp_path, "csv", tmp_path / "src/t.csv")
+    assert time.process_time() - started < 5
+    samples = [SourceSample(f"{number}.png", number // 2, tmp_path, split="test" if number % 2 else "train")
+               for number in range(2000)]
+    with pytest.raises(UserError, match="has 1000 labels, such as 0, 1, 2, and fewer than 1000 can be expressions"):
+        _check_complete(Collection(tuple(map(str, range(1000))), samples=samples), tmp_path)
 
 
 # ------------------------------------------------------------------------------------------ what is written

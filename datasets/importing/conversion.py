@@ -12,7 +12,7 @@ from datasets.checking.overview import table
 from datasets.importing.collection import Collection, SourceSample
 from datasets.importing.images import ImageWriter, fault_of, is_foreign
 from datasets.layout import read_layout, write_layout
-from datasets.lists import LISTS, image_directory
+from datasets.lists import LISTS, MOST_EXPRESSIONS, image_directory
 from datasets.names import explain_adapted
 from datasets.splits import choose_validation
 from datasets.walking import describe
@@ -192,6 +192,9 @@ def _check_complete(collection: Collection, source: Path) -> None:
             raise UserError(f"{source}: no images for the {split} list{left_out}; both are needed")
     if len(expressions) < 2:
         raise UserError(f"{source}: only one expression ({expressions[0]}); at least two are needed")
+    if len(expressions) >= MOST_EXPRESSIONS:
+        raise UserError(f"{source}: has {len(expressions)} labels, such as {', '.join(expressions[:3])}, and fewer "
+                        f"than {MOST_EXPRESSIONS} can be expressions; choose what holds the expressions")
     trained = {sample.label for sample in collection.split("train")}
     empty = [name for label, name in enumerate(expressions) if label not in trained]
     if empty:
