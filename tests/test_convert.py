@@ -186,6 +186,16 @@ def test_a_column_of_numbers_is_no_column_of_expressions(tmp_path):
         _check_complete(Collection(tuple(map(str, range(1000))), samples=samples), tmp_path)
 
 
+def test_a_label_of_dots_does_not_shift_the_names_of_the_others(tmp_path, capsys):
+    pictures(tmp_path / "src", [f"{number}.png" for number in range(12)])
+    labels = "joy", "sad", "."  # the last is how statistics programs write that a value is missing
+    (tmp_path / "src/t.csv").write_text("file,label\n" + "".join(f"{i}.png,{labels[i % 3]}\n" for i in range(12)))
+    argv = "csv", tmp_path / "src/t.csv"
+    assert "one of its labels consists of dots alone" in import_error(tmp_path, *argv)
+    layout, _ = import_twice(capsys, tmp_path / "result/out", *argv, "--expressions", "joy", "sad")
+    assert {int(s.name.removesuffix(".png")) % 3 for s in layout.split("all") if s.label == 1} == {1}
+
+
 # ------------------------------------------------------------------------------------------ what is written
 
 def test_names_never_collide(tmp_path, capsys):

@@ -192,6 +192,8 @@ def _check_complete(collection: Collection, source: Path) -> None:
             raise UserError(f"{source}: no images for the {split} list{left_out}; both are needed")
     if len(expressions) < 2:
         raise UserError(f"{source}: only one expression ({expressions[0]}); at least two are needed")
+    if "" in expressions:  # the list of expressions would lose it, and later labels would get wrong names
+        raise UserError(f"{source}: one of its labels consists of dots alone; name the others with --expressions")
     if len(expressions) >= MOST_EXPRESSIONS:
         raise UserError(f"{source}: has {len(expressions)} labels, such as {', '.join(expressions[:3])}, and fewer "
                         f"than {MOST_EXPRESSIONS} can be expressions; choose what holds the expressions")
