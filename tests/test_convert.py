@@ -138,6 +138,14 @@ def test_folders_with_splits_target_only_faces_and_a_damaged_image(tmp_path, cap
         assert (image.format, image.size) == ("JPEG", (32, 38))
 
 
+def test_target_only_faces_of_test_persons_are_left_out(tmp_path, capsys):
+    layout, left_out = import_twice(capsys, tmp_path / "out", "folders", folder_tree(tmp_path / "faces"),
+                                    "--target_only", "neutral", "--subject_regex", "^S[0-9]")
+    assert left_out == ["2 images only for targets, of persons in the validation or test images"]
+    assert {s.subject for s in layout.target_only} == {s.subject for s in layout.train} and len(layout.test) == 4
+    assert {s.subject for s in layout.target_only}.isdisjoint(s.subject for s in layout.test)
+
+
 def test_folders_report_images_outside_and_refuse_two_directories_of_one_split(tmp_path, capsys):
     source = pictures(folder_tree(tmp_path / "faces", ("train", "test")),
                       ["loose.jpg", "train/loose.jpg", "more/joy/S1.jpg", "Training/joy/S1.jpg"])

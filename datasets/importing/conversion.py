@@ -35,6 +35,7 @@ def convert(collection: Collection, source: Path, out: Path, writer: ImageWriter
     _count_missing(collection)
     _make_names_unique(collection, writer)
     _decide_splits(collection, test, seed)
+    _drop_targets_of_test_persons(collection)
     _check_complete(collection, source)
     _check_read(out)
     splits = {split: sorted(collection.split(split), key=lambda sample: sample.name)
@@ -164,6 +165,17 @@ def _decide_splits(collection: Collection, test: float | set[str], seed: int) ->
                           replace(sample, split="test" if sample.name in tested else "train")
                           for sample in collection.samples]
     collection.sort_by_split()
+
+
+def _drop_targets_of_test_persons(collection: Collection) -> None:
+    """Leave out target-only faces, which are trained on, of persons in the validation or test images."""
+    persons = {sample.subject for split in ("val", "test") for sample in collection.split(split) if sample.subject}
+    samples, collection.samples = collection.samples, []
+    for sample in samples:
+        if sample.label == len(collection.expressions) and sample.subject in persons:
+            collection.leave_out("only for targets, of persons in the validation or test images", sample.path)
+        else:
+            collection.samples.append(sample)
 
 
 def _make_names_unique(collection: Collection, writer: ImageWriter) -> None:
