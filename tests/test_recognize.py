@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+from commands.recognize import unique_stems
 from conftest import EXPRESSIONS, REPOSITORY, command, refused, shared, snapshot, succeeds, train_command, untrained_run
 from datasets import crops
 from datasets.aligning.directory import alignment_of
@@ -158,6 +159,13 @@ def test_a_directory_of_many_pictures_and_other_files_is_read_in_seconds(tmp_pat
     monkeypatch.setattr(crops, "walk", lambda _: Walk(images, others))
     started = time.process_time()
     assert find_pictures([tmp_path]) == (images, {".npy": 20000}) and time.process_time() - started < 3
+
+
+def test_files_of_one_name_in_many_directories_get_numbers_at_once():
+    paths = [Path("a.jpg"), Path("x/A_3.jpg"), *(Path(f"{i}/a.jpg") for i in range(20000))]
+    started = time.process_time()
+    assert list(unique_stems(paths).values())[:5] == ["a", "A_3", "a_2", "a_4", "a_5"]
+    assert time.process_time() - started < 3
 
 
 # ----------------------------------------------------------------------------------------------- photographs
