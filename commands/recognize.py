@@ -9,7 +9,7 @@ import os
 import sys
 import time
 from collections import defaultdict
-from itertools import chain, count, islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Iterable, Iterator, NamedTuple, Sequence
 
@@ -123,10 +123,14 @@ def unique_stems(paths: Sequence[Path]) -> dict[Path, str]:
     """Return the names of files without their endings; a number is added to those used before, ignoring case."""
     names: dict[Path, str] = {}
     used: set[str] = set()
+    numbers: dict[str, int] = defaultdict(lambda: 1)  # the last one that was tried for a stem
     for path in paths:
-        numbered = chain([path.stem], (f"{path.stem}_{number}" for number in count(2)))
-        names[path] = next(name for name in numbered if name.lower() not in used)
-        used.add(names[path].lower())
+        name, stem = path.stem, path.stem.lower()
+        while name.lower() in used:
+            numbers[stem] += 1
+            name = f"{path.stem}_{numbers[stem]}"
+        names[path] = name
+        used.add(name.lower())
     return names
 
 

@@ -60,7 +60,8 @@ def find_pictures(inputs: Sequence[str | Path]) -> tuple[list[Path], Counter]:
         if path.is_dir():
             files = walk(path)
             pictures = files.images or list(filter(is_video_name, files.others))
-            files.others = [file for file in files.others if file not in set(pictures)]
+            if not files.images:
+                files.others = [file for file in files.others if not is_video_name(file)]
             passed_over += files.passed_over()
             if not pictures:
                 raise UserError(f"--input {name}: holds no images ({' '.join(ENDINGS)}); "

@@ -14,6 +14,7 @@ from datasets.walking import is_image_name
 from utils import UserError, placeholder, progress
 
 LIST_NAMES = {"train": "images.list", "val": "images_val.list", "test": "images_test.list"}
+MOST_EXPRESSIONS = 1000  # from so many on, labels are no expressions
 LISTS = ("expressions.txt", "subjects.list", "images_val.list", "images_test.list", "images.list")
 
 
@@ -85,7 +86,7 @@ def declared_expressions(root: Path) -> tuple[str, ...] | None:
     if names_file.is_file():
         names = tuple(read_lines(names_file, as_words=True))
         fault = "names no expression" if not names else \
-            f"names {len(names)} expressions" if len(names) >= 1000 else \
+            f"names {len(names)} expressions" if len(names) >= MOST_EXPRESSIONS else \
             next((f"names {shortened(name)} twice" for name in names if names.count(name) > 1), None)
         if fault:
             raise UserError(f"{names_file}: {fault}; it must name each expression once, in the order of the labels")

@@ -99,7 +99,7 @@ class _Files:
     def __init__(self, root: Path, known: Iterable[str] | None) -> None:
         self._root, self._known = root, None if known is None else list(known)
         self._by_folder: dict[str, set[str]] = {}
-        self._by_stem: dict[str, list[str]] | None = None
+        self._by_stem: dict[str, dict[str, list[str]]] | None = None  # and by their directories' last parts
         for name in self._known or ():
             self._by_folder.setdefault(name.rpartition("/")[0], set()).add(name.rpartition("/")[2])
 
@@ -126,8 +126,10 @@ class _Files:
         if self._by_stem is None:
             self._by_stem = {}
             for file in self.all():
-                self._by_stem.setdefault(_stem(file), []).append(file)
-        rated = [(agreement, file) for file in self._by_stem.get(_stem(name), ())
+                self._by_stem.setdefault(_stem(file), {}).setdefault(_folder(file), []).append(file)
+        by_folder, folder = self._by_stem.get(_stem(name), {}), _folder(name)
+        chosen = map(by_folder.get, (folder, "")) if folder else by_folder.values()  # others cannot be meant
+        rated = [(agreement, file) for files in chosen for file in files or ()
                  if (agreement := _agreement(name, file)) is not None]
         best = [file for agreement, file in rated
                 if all(all(map(int.__ge__, agreement, other_agreement)) and agreement != other_agreement
@@ -153,6 +155,11 @@ def _stem(name: str) -> str:
     last = cleaned(name).rpartition("/")[2].casefold()
     last = last.rpartition(".")[0] if is_image_name(last) else last
     return last.removesuffix("_aligned")
+
+
+def _folder(name: str) -> str:
+    """Return the last part of a name's directory in small letters, "" if it has none."""
+    return "".join([part.casefold() for part in cleaned(name).split("/") if part][-2:-1])
 
 
 def _agreement(listed: str, file: str) -> tuple[int, ...] | None:

@@ -139,6 +139,7 @@ def _decoded(path: str | Path, source: BinaryIO | str | Path, least: int | None)
     with Image.open(source) as opened:
         if fault := _fault_of(opened):
             raise BadPicture(path, fault)
+        opened.filename = ""  # else Pillow maps an uncompressed TIFF file that is turned by 90 degrees in a wrong shape
         deep = ";16" in str(opened.tile and opened.tile[0][3])  # Pillow keeps the upper 8 bits of deep colors
         if least:
             opened.draft("RGB", (least, least))

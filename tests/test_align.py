@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw
 from conftest import command, refused, shared, snapshot, succeeds
 from datasets import align
 from datasets.aligning.detect import FaceDetector, align_face, align_points
+from datasets.aligning.directory import carry_lists
 from datasets.aligning.geometry import (border_mask, eye_tilt, inverse, paste_back, similarity, template, transformed,
                                         warp)
 from datasets.aligning.landmarks import Landmarks
@@ -195,6 +196,28 @@ def test_names_with_spaces_keep_their_labels_subjects_and_scenes(tmp_path):
     (source / "images.list").write_text("img 1.png\n")
     assert "images.list, line 1" in refused(run(source, tmp_path / "other", *argv[2:]))
     assert not (tmp_path / "other").exists()  # refused before anything is aligned
+
+
+def test_all_lists_are_carried_and_those_of_another_source_are_named(tmp_path, capsys):
+    other, out = tmp_path / "other", tmp_path / "out"
+    for folder, names in ((other, ("images.list", "subjects.list", "images_val.list")), (out, ())):
+        (folder / "data").mkdir(parents=True)
+        for name in names:
+            (folder / name).write_text("a.jpg 0\n")
+    source = tmp_path / "src"
+    source.mkdir()
+    for split, name in (("train", "a.jpg"), ("val", "b.jpg"), ("test", "c.jpg")):
+        (source / f"list_attr_x_{split}.txt").write_text(f"1\nhappy sad\n{name} 1 -1\n")
+    (source / "data").mkdir()
+    for name in "abc":
+        (source / f"data/{name}.jpg").touch()
+    carry_lists(other, out, {"a.jpg"}, {"a.jpg": ("0", None)})
+    capsys.readouterr()
+    carry_lists(source, out, {"a.jpg", "b.jpg", "c.jpg"}, {})
+    assert (out / "list_attr_x_val.txt").read_text() == "1\nhappy sad\nb.jpg 1 -1\n"
+    warnings = capsys.readouterr().err.splitlines()
+    assert [line.split(": ")[1] for line in warnings] == [
+        str(out / name) for name in ("subjects.list", "images_val.list", "images.list")]
 
 
 def test_landmarks_of_the_picture_before_its_exif_rotation_are_refused(tmp_path):

@@ -1,6 +1,7 @@
 """datasets.convert: folders, tables, Multi-PIE and RAF-DB from small trees, what is written, and bad input."""
 
 import os
+import time
 from pathlib import Path
 from typing import Iterable
 
@@ -10,7 +11,10 @@ from PIL import Image, ImageOps
 
 from conftest import command, ended, refused, snapshot
 from datasets import check, convert
+from datasets.importing.collection import Collection, SourceSample
+from datasets.importing.conversion import _check_complete
 from datasets.layout import Layout, Sample, read_layout
+from utils import UserError
 
 
 def greys(number: int, side: int = 48) -> numpy.ndarray:
@@ -134,6 +138,14 @@ def test_folders_with_splits_target_only_faces_and_a_damaged_image(tmp_path, cap
         assert (image.format, image.size) == ("JPEG", (32, 38))
 
 
+def test_target_only_faces_of_test_persons_are_left_out(tmp_path, capsys):
+    layout, left_out = import_twice(capsys, tmp_path / "out", "folders", folder_tree(tmp_path / "faces"),
+                                    "--target_only", "neutral", "--subject_regex", "^S[0-9]")
+    assert left_out == ["2 images only for targets, of persons in the validation or test images"]
+    assert {s.subject for s in layout.target_only} == {s.subject for s in layout.train} and len(layout.test) == 4
+    assert {s.subject for s in layout.target_only}.isdisjoint(s.subject for s in layout.test)
+
+
 def test_folders_report_images_outside_and_refuse_two_directories_of_one_split(tmp_path, capsys):
     source = pictures(folder_tree(tmp_path / "faces", ("train", "test")),
                       ["loose.jpg", "train/loose.jpg", "more/joy/S1.jpg", "Training/joy/S1.jpg"])
@@ -169,6 +181,29 @@ def test_a_table_is_read_by_its_column_names(tmp_path, capsys):
     assert [sample.name for sample in layout.test] == ["pics_room0_c.png", "pics_room1_d.png"]
 
 
+def test_a_column_of_numbers_is_no_column_of_expressions(tmp_path):
+    rows = (f"{number % 20}.png,{number / 7}" for number in range(20000))
+    pictures(tmp_path / "src", [f"{number}.png" for number in range(20)])
+    (tmp_path / "src/t.csv").write_text("file,label\n" + "\n".join(rows))
+    started = time.process_time()
+    assert "is taken twice, with the label" in import_error(tmp_path, "csv", tmp_path / "src/t.csv")
+    assert time.process_time() - started < 5
+    samples = [SourceSample(f"{number}.png", number // 2, tmp_path, split="test" if number % 2 else "train")
+               for number in range(2000)]
+    with pytest.raises(UserError, match="has 1000 labels, such as 0, 1, 2, and fewer than 1000 can be expressions"):
+        _check_complete(Collection(tuple(map(str, range(1000))), samples=samples), tmp_path)
+
+
+def test_a_label_of_dots_does_not_shift_the_names_of_the_others(tmp_path, capsys):
+    pictures(tmp_path / "src", [f"{number}.png" for number in range(12)])
+    labels = "joy", "sad", "."  # the last is how statistics programs write that a value is missing
+    (tmp_path / "src/t.csv").write_text("file,label\n" + "".join(f"{i}.png,{labels[i % 3]}\n" for i in range(12)))
+    argv = "csv", tmp_path / "src/t.csv"
+    assert "one of its labels consists of dots alone" in import_error(tmp_path, *argv)
+    layout, _ = import_twice(capsys, tmp_path / "result/out", *argv, "--expressions", "joy", "sad")
+    assert {int(s.name.removesuffix(".png")) % 3 for s in layout.split("all") if s.label == 1} == {1}
+
+
 # ------------------------------------------------------------------------------------------ what is written
 
 def test_names_never_collide(tmp_path, capsys):
@@ -176,6 +211,18 @@ def test_names_never_collide(tmp_path, capsys):
                                          for name in ("a b.jpg", "a_b.jpg", "A_B.jpg")])
     layout, _ = import_twice(capsys, tmp_path / "out", "folders", source, "--test_share", "0.34")
     assert len({sample.name.lower() for sample in layout.split("all")}) == 6
+
+
+def test_a_person_is_on_one_side_although_images_of_others_have_the_same_name(tmp_path):
+    images = [(f"{label} {person // 2 if not take else 100 + 4 * person + take}{'(['[person % 2]}.jpg", label, person)
+              for label in ("joy", "neutral") for person in range(10) for take in range(4)]
+    pictures(tmp_path / "src", [name for name, _, _ in images])
+    (tmp_path / "src/t.csv").write_text("".join(f"{','.join(map(str, image))}\n" for image in
+                                                [("file", "label", "subject"), *images]))
+    convert.main(["csv", str(tmp_path / "src/t.csv"), "--out", str(tmp_path / "out")])
+    layout = read_layout(tmp_path / "out")
+    assert {sample.subject for sample in layout.train}.isdisjoint(sample.subject for sample in layout.test)
+    assert layout.counts("train") == [32, 32] and layout.counts("test") == [8, 8]
 
 
 def test_lists_of_another_data_set_are_not_lost(tmp_path):
@@ -187,6 +234,15 @@ def test_lists_of_another_data_set_are_not_lost(tmp_path):
     assert snapshot(tmp_path) == before
     convert.main([*argv, "--overwrite"])
     assert read_layout(tmp_path / "out").expressions == ("joy", "neutral")
+
+
+def test_images_of_the_published_code_do_not_take_the_place_of_the_imported_ones(tmp_path):
+    source, out = folder_tree(tmp_path / "faces"), tmp_path / "out"
+    picture(out / "align_5p/a.jpg", 99)
+    before = snapshot(tmp_path)
+    argv = ["folders", str(source), "--out", str(out), "--overwrite"]
+    assert f"{out}/align_5p: training would read the images there" in refused(lambda: convert.main(argv))
+    assert snapshot(tmp_path) == before
 
 
 @pytest.mark.parametrize("form", [["--copy"], ["--reencode", "32"]])

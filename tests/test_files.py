@@ -1,5 +1,6 @@
 """The files that belong to a data set and those that a list means, one test for each kind of difficulty."""
 
+import time
 import unicodedata
 from pathlib import Path
 
@@ -98,6 +99,13 @@ def test_an_unlabelled_test_split_can_be_replaced_by_validation(tmp_path, capsys
 def test_names_are_resolved_if_a_single_file_can_be_meant(listed, file):
     known = ["p/Bild1.JPG", "q/\u00e9.png", "q/both.png", "r/both.png", "q/both.jpg"]
     assert Names(Path("root"), known).find(listed) == file
+
+
+def test_names_that_many_directories_have_are_resolved_at_once():
+    files = [f"p{person}/{number:02d}.jpg" for person in range(2000) for number in range(2)]
+    names, started = Names(Path("root"), [*files, "top/00.jpg", "02.jpg"]), time.process_time()
+    assert [names.find(f"data/{file}") for file in files] == files and time.process_time() - started < 3
+    assert names.find("P7/02.JPG") == "02.jpg" and names.find("00.jpg") is None
 
 
 def test_ambiguous_and_missing_names_are_explained():

@@ -88,18 +88,32 @@ def test_ferplus_takes_the_label_with_most_votes(tmp_path, capsys):
                         "1 images that FER+'s voters call unknown"]
 
 
-def test_ferplus_rows_belong_to_the_images_that_they_name(tmp_path, capsys):
+def test_ferplus_rows_belong_to_the_rows_at_their_positions(tmp_path, capsys):
     table = fer_table(tmp_path / "fer2013.csv", fer_rows())
-    votes = [{FERPLUS[i % 8]: 10} for i in range(27)] + [{"NF": 10}]
-    ferplus = votes_table(tmp_path / "sorted.csv", USAGES, votes)
-    header, *lines = ferplus.read_text().replace("fer0000027.png", "").splitlines()
-    ferplus.write_text("\n".join([header, *reversed(lines)]) + "\n")
+    nameless = {3: True, 9: False}  # as published: the numbering goes on over some rows without a name, not over others
+    votes = [{"NF": 10} if i in nameless else {FERPLUS[i % 8]: 10} for i in range(28)]
+    ferplus = votes_table(tmp_path / "fer2013new.csv", USAGES, votes)
+    header, *lines = ferplus.read_text().splitlines()
+    for i in range(28):
+        name = "" if i in nameless else f"fer{i - (i > 9):07d}.png"
+        lines[i] = lines[i].replace(f"fer{i:07d}.png", name)
+    ferplus.write_text("\n".join([header, *lines]) + "\n")
     argv = ["fer2013", table, "--ferplus", ferplus]
     layout, left_out = import_twice(capsys, tmp_path / "result/out", *argv)
-    assert {s.name: s.label for s in layout.split("all")} == {f"fer2013_{i:05d}.png": i % 8 for i in range(27)}
-    assert left_out == ["1 images that no row of FER+ names"]
-    ferplus.write_text("\n".join([header, lines[3], *lines[:3], *lines[4:5], lines[4], *lines[6:]]) + "\n")
-    assert "line 7: the Image name is fer0000004.png, and" in import_error(tmp_path, *argv)
+    assert {s.name: s.label for s in layout.split("all")} == {
+        f"fer2013_{i:05d}.png": i % 8 for i in range(28) if i not in nameless}
+    assert left_out == ["2 images that FER+'s voters call NF"]
+    ferplus.write_text("\n".join([header, lines[5], *lines[:5], *lines[6:]]) + "\n")
+    assert "line 3: fer0000000.png stands behind fer0000005.png" in import_error(tmp_path, *argv)
+
+
+def test_ferplus_rows_that_all_have_a_name_may_be_in_any_order(tmp_path, capsys):
+    table = fer_table(tmp_path / "fer2013.csv", fer_rows())
+    ferplus = votes_table(tmp_path / "sorted.csv", USAGES, [{FERPLUS[i % 8]: 10} for i in range(28)])
+    header, *lines = ferplus.read_text().splitlines()
+    ferplus.write_text("\n".join([header, *reversed(lines)]) + "\n")
+    layout, _ = import_twice(capsys, tmp_path / "result/out", "fer2013", table, "--ferplus", ferplus)
+    assert {s.name: s.label for s in layout.split("all")} == {f"fer2013_{i:05d}.png": i % 8 for i in range(28)}
 
 
 @pytest.mark.parametrize("row, change, message", [

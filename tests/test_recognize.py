@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,12 +15,14 @@ import pytest
 import torch
 from PIL import Image
 
+from commands.recognize import Outputs, Recognized, Results, unique_stems
 from conftest import EXPRESSIONS, REPOSITORY, command, refused, shared, snapshot, succeeds, train_command, untrained_run
-from commands.recognize import Outputs, Recognized, Results
+from datasets import crops
 from datasets.aligning.directory import alignment_of
 from datasets.crops import Crop, Cutter, Picture, Preparation, cut_in_batches, find_pictures, load_faces
 from datasets.drawing.data_set import truth
 from datasets.video import Persons, Video
+from datasets.walking import Walk
 from models.checkpoints import load_recognizer
 from options.command_line import read_config
 from pictures.cards import color_of
@@ -146,7 +149,24 @@ def test_named_files_are_used_whatever_their_ending_and_others_are_counted(faces
     assert len(find_pictures([str(faces / "**" / "*.png")])[0]) == 6
     for path in faces.rglob("*.png"):
         path.unlink()
+    (faces / "a.mp4").touch()
+    assert find_pictures([faces]) == ([faces / "a.mp4"], {".dat": 1, ".txt": 2})
+    (faces / "a.mp4").unlink()
     assert "2 .txt, 1 .dat" in refused(lambda: find_pictures([faces]))
+
+
+def test_a_directory_of_many_pictures_and_other_files_is_read_in_seconds(tmp_path, monkeypatch):
+    images, others = ([Path(f"{number}{ending}") for number in range(20000)] for ending in (".jpg", ".npy"))
+    monkeypatch.setattr(crops, "walk", lambda _: Walk(images, others))
+    started = time.process_time()
+    assert find_pictures([tmp_path]) == (images, {".npy": 20000}) and time.process_time() - started < 3
+
+
+def test_files_of_one_name_in_many_directories_get_numbers_at_once():
+    paths = [Path("a.jpg"), Path("x/A_3.jpg"), *(Path(f"{i}/a.jpg") for i in range(20000))]
+    started = time.process_time()
+    assert list(unique_stems(paths).values())[:5] == ["a", "A_3", "a_2", "a_4", "a_5"]
+    assert time.process_time() - started < 3
 
 
 # ----------------------------------------------------------------------------------------------- photographs

@@ -83,6 +83,17 @@ def test_deep_greys_are_scaled_and_an_unknown_depth_is_named(tmp_path):
             read_picture(tmp_path / "x.tiff")
 
 
+@pytest.mark.parametrize("mode", ["L", "I;16", "RGBA", "RGB"])
+def test_uncompressed_tiff_files_are_turned_as_their_exif_data_say(tmp_path, mode):
+    grey = numpy.arange(24 * 16, dtype=numpy.uint16).reshape(24, 16) // 2
+    image = Image.fromarray(grey * 257) if mode == "I;16" else Image.fromarray(grey.astype(numpy.uint8)).convert(mode)
+    for orientation, turned in ((1, grey), (5, grey.T), (6, numpy.rot90(grey, -1)), (8, numpy.rot90(grey))):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        image.save(tmp_path / "x.tif", exif=exif.tobytes())
+        assert numpy.array_equal(numpy.asarray(read_picture(tmp_path / "x.tif"))[..., 1], turned)
+
+
 def test_black_and_animated_pictures_are_found_and_named(tmp_path, capsys):
     happy = two_classes(tmp_path / "faces", "jfif", "JPEG") / "happy"
     black = Image.fromarray(numpy.random.default_rng(0).integers(0, 3, (64, 64, 3), numpy.uint8))

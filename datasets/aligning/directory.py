@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from datasets.aligning.aligner import Aligner, Options, align_all, output_name
-from datasets.lists import image_directory, read_lines, read_lists, subject_line
+from datasets.lists import LIST_NAMES, LISTS, image_directory, read_lines, read_lists, subject_line
 from datasets.names import Names
 from datasets.walking import ENDINGS, describe, walk
 from options.schema import check, number, optional, text, true_or_false, whole_number
@@ -132,7 +132,7 @@ def carry_lists(source: Path, out: Path, aligned: set[str], subjects: dict[str, 
         aligned_subjects = {output_name(name): subject for name, subject in subjects.items() if name in aligned}
         lists["subjects.list"] = ("".join(subject_line(name, *subject) for name, subject in aligned_subjects.items()),
                                   len(subjects) - len(aligned_subjects))
-    for path in (*sorted(source.glob("list_attr_*_t*.txt")), source / "images_val.list", source / "images_test.list",
+    for path in (*_attribute_lists(source), source / "images_val.list", source / "images_test.list",
                  source / "images.list"):
         if path.is_file():
             lists[path.name] = _carry_list(path, aligned, names.for_another_list())
@@ -140,6 +140,14 @@ def carry_lists(source: Path, out: Path, aligned: set[str], subjects: dict[str, 
         write_text(out / name, lines)
         if left_out:
             print(f"{name}: {left_out} lines left out, their images have no aligned face")
+    for path in (*_attribute_lists(out), *(out / name for name in LISTS)):
+        if path.name not in lists and path.is_file():
+            print(f"warning: {path}: {source} has no such list, and training reads this one; remove it if it is an "
+                  "earlier source's", file=sys.stderr)
+
+
+def _attribute_lists(root: Path) -> list[Path]:
+    return sorted(path for split in LIST_NAMES for path in root.glob(f"list_attr_*_{split}.txt"))
 
 
 def _carry_list(path: Path, aligned: set[str], names: Names) -> tuple[str, int]:

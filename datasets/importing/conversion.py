@@ -12,7 +12,7 @@ from datasets.checking.overview import table
 from datasets.importing.collection import Collection, SourceSample
 from datasets.importing.images import ImageWriter, fault_of, is_foreign
 from datasets.layout import read_layout, write_layout
-from datasets.lists import LISTS
+from datasets.lists import LISTS, MOST_EXPRESSIONS, image_directory
 from datasets.names import explain_adapted
 from datasets.splits import choose_validation
 from datasets.walking import describe
@@ -33,9 +33,11 @@ def convert(collection: Collection, source: Path, out: Path, writer: ImageWriter
     _drop_repeated(collection)
     _drop_broken(collection)
     _count_missing(collection)
-    _decide_splits(collection, test, seed)
     _make_names_unique(collection, writer)
+    _decide_splits(collection, test, seed)
+    _drop_targets_of_test_persons(collection)
     _check_complete(collection, source)
+    _check_read(out)
     splits = {split: sorted(collection.split(split), key=lambda sample: sample.name)
               for split in ("train", "val", "test")}
     samples, images = [sample for split in splits.values() for sample in split], out / "data"
@@ -165,6 +167,17 @@ def _decide_splits(collection: Collection, test: float | set[str], seed: int) ->
     collection.sort_by_split()
 
 
+def _drop_targets_of_test_persons(collection: Collection) -> None:
+    """Leave out target-only faces, which are trained on, of persons in the validation or test images."""
+    persons = {sample.subject for split in ("val", "test") for sample in collection.split(split) if sample.subject}
+    samples, collection.samples = collection.samples, []
+    for sample in samples:
+        if sample.label == len(collection.expressions) and sample.subject in persons:
+            collection.leave_out("only for targets, of persons in the validation or test images", sample.path)
+        else:
+            collection.samples.append(sample)
+
+
 def _make_names_unique(collection: Collection, writer: ImageWriter) -> None:
     """Give the samples the names of their images; no two of them are equal, even if a file system ignores case."""
     used: set[str] = set()
@@ -191,12 +204,24 @@ def _check_complete(collection: Collection, source: Path) -> None:
             raise UserError(f"{source}: no images for the {split} list{left_out}; both are needed")
     if len(expressions) < 2:
         raise UserError(f"{source}: only one expression ({expressions[0]}); at least two are needed")
+    if "" in expressions:  # the list of expressions would lose it, and later labels would get wrong names
+        raise UserError(f"{source}: one of its labels consists of dots alone; name the others with --expressions")
+    if len(expressions) >= MOST_EXPRESSIONS:
+        raise UserError(f"{source}: has {len(expressions)} labels, such as {', '.join(expressions[:3])}, and fewer "
+                        f"than {MOST_EXPRESSIONS} can be expressions; choose what holds the expressions")
     trained = {sample.label for sample in collection.split("train")}
     empty = [name for label, name in enumerate(expressions) if label not in trained]
     if empty:
         raise UserError(f"{source}: no training image of {', '.join(empty)}{left_out}; leave it out, or add some")
     if len({name.lower() for name in expressions}) < len(expressions):
         raise UserError(f"{source}: two expressions have the same name ({' '.join(expressions)})")
+
+
+def _check_read(out: Path) -> None:
+    """Check that ``out/data`` is where the images are looked for. Raises UserError if it is another directory."""
+    if (images := image_directory(out)) != out / "data":
+        raise UserError(f"{images}: training would read the images there, and not the imported ones; choose another "
+                        "--out, or move it away")
 
 
 def _check_free(out: Path, expressions: tuple[str, ...], splits: dict[str, list[SourceSample]],

@@ -33,10 +33,10 @@ class ImageRow(NamedTuple):
 class VoteRow(NamedTuple):
     """A row of FER+. ``label`` is the one that most of ten people gave, or the reason why there is none.
 
-    ``row`` is the position of its image in FER2013, from 0, or None if the row does not name it.
+    ``number`` is that of its Image name, or None if it has none.
     """
 
-    row: int | None
+    number: int | None
     usage: str
     label: int | str
     where: str
@@ -105,32 +105,27 @@ def _pixels(text: str, where: str) -> bytes:
 # ---------------------------------------------------------------------------------------------------- FER+
 
 def _labels_by_row(votes: Sequence[VoteRow], images: Sequence[ImageRow], ferplus: Path, table: Path) -> list[int | str]:
-    """Return for each row of FER2013 the label of the row of FER+ whose "Image name" means it, or why there is none.
+    """Return for each row of FER2013 the label of FER+'s row at the same position, or why there is none.
 
-    If all names are in the order of FER2013's rows, a row of FER+ without a name belongs to the row at its own
-    position; else it belongs to none. Raises UserError if two rows belong to one image, or if Usages differ.
+    The numbers of the Image names are no positions, since FER+ does not count all rows without a name; they only tell
+    the order of the rows. Rows that all have a name are put into this order. Raises UserError if others are not in it,
+    or if Usages differ.
     """
     if len(votes) != len(images):
         raise UserError(f"--ferplus {ferplus}: has {len(votes)} rows and {table} {len(images)}; they must be the same "
                         "images")
-    in_order = all(vote.row in (None, position) for position, vote in enumerate(votes))
-    by_row: dict[int, VoteRow] = {}
-    for position, vote in enumerate(votes):
-        row = position if in_order else vote.row
-        if row is None and isinstance(vote.label, int):
-            raise UserError(f"{vote.where}: has no Image name, and the rows are not in their order; take FER+'s "
-                            "fer2013new.csv as published")
-        if row is None:
-            continue
-        if row >= len(images) or row in by_row:
-            fault = f"{by_row[row].where} has it too" if row in by_row else f"{table} has no such row"
-            raise UserError(f"{vote.where}: the Image name is fer{row:07d}.png, and {fault}; take FER+'s "
-                            "fer2013new.csv as published")
-        if vote.usage != images[row].usage:
-            raise UserError(f"{vote.where}: the Usage is {shortened(vote.usage)}, and {images[row].usage} in "
-                            f"{images[row].where}; they must be the same images")
-        by_row[row] = vote
-    return [by_row[row].label if row in by_row else "that no row of FER+ names" for row in range(len(images))]
+    if all(vote.number is not None for vote in votes):
+        votes = sorted(votes, key=lambda vote: vote.number)
+    last = -1
+    for vote, image in zip(votes, images):
+        if vote.number is not None and vote.number <= last:
+            raise UserError(f"{vote.where}: fer{vote.number:07d}.png stands behind fer{last:07d}.png, so the rows are "
+                            "not in FER2013's order; take FER+'s fer2013new.csv as published")
+        if vote.usage != image.usage:
+            raise UserError(f"{vote.where}: the Usage is {shortened(vote.usage)}, and {image.usage} in {image.where}; "
+                            "they must be the same images")
+        last = last if vote.number is None else vote.number
+    return [vote.label for vote in votes]
 
 
 def _read_votes(ferplus: Path) -> list[VoteRow]:

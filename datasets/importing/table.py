@@ -29,6 +29,7 @@ def read(args: argparse.Namespace) -> Collection:
     present = sorted({record["label"] for _, record in records if record["label"]}, key=expression_key)
     labels = select_labels(present, args.expressions, f"{table}: has no label")
     collection = Collection(tuple(map(safe_name, args.expressions or labels)), rows=len(records), names=[names])
+    position = {label: i for i, label in enumerate(labels)}
     for line, record in records:
         label, split, box = record["label"], split_of(record["split"]), record.get("box")
         if record["split"] and split is None:
@@ -38,14 +39,14 @@ def read(args: argparse.Namespace) -> Collection:
             collection.left_out["without a file name"] += 1
         elif name and not label:
             collection.leave_out("without a label", root / name)
-        elif name and label not in labels:
+        elif name and label not in position:
             collection.leave_out(f"with a label that is not asked for ({label})", root / name)
         elif name:
             attributes = patterns.read(name)
             if subject := safe_name(record["subject"]):
                 attributes["subject"] = subject
             target = safe_name("_".join(part for part in Path(name).parts if part not in ("..", "/")))
-            collection.samples.append(SourceSample(face_name(target, box) if box else target, labels.index(label),
+            collection.samples.append(SourceSample(face_name(target, box) if box else target, position[label],
                                                    root / name, **attributes, split=split, box=box))
     patterns.check(collection)
     test_rows = sum(split_of(record["split"]) == "test" for _, record in records)
