@@ -171,6 +171,14 @@ def test_folds_side_by_side_that_are_stopped_and_restored_end_the_same(faces, se
     assert matrix(folder)["counts"] == matrix(series)["counts"]
 
 
+def test_a_single_fold_takes_the_gan_of_its_fold_in_a_series(series, tmp_path):
+    argv = ["--gan_from", series, "--fold", 2, "--gan_raw", 0, "--checkpoint_dir", tmp_path, "--gpu", -1]
+    assert "fold_02: 30 training" in succeeds(train_command(*argv))
+    assert read_json(tmp_path / "fold_02" / "options.json")["gan_from"] == str(series / "fold_02")
+    assert "the run is complete" in succeeds(train_command(*argv, "--restore"))
+    assert "trained with no --neutral;" in refused(train_command(*argv, "--neutral", "neutral"))
+
+
 def test_a_series_is_resumed_and_not_moved_aside_by_auto_restore_with_overwrite(faces, series, tmp_path):
     folder = Path(shutil.copytree(series, tmp_path / "run"))
     output = succeeds(train_command(*arguments(faces, folder, "--folds", 3, "--auto_restore", "--overwrite")))
