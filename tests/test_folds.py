@@ -26,7 +26,7 @@ from evaluation.pooled import Pooled, Spread
 from options.command_line import read_config, to_argv
 from test_processes import torchrun
 from training.run_directory import SeriesDirectory
-from utils import UserError, read_json
+from utils import UserError, read_json, write_json
 
 FOLDS = ["fold_01", "fold_02", "fold_03"]
 
@@ -177,6 +177,15 @@ def test_a_single_fold_takes_the_gan_of_its_fold_in_a_series(series, tmp_path):
     assert read_json(tmp_path / "fold_02" / "options.json")["gan_from"] == str(series / "fold_02")
     assert "the run is complete" in succeeds(train_command(*argv, "--restore"))
     assert "trained with no --neutral;" in refused(train_command(*argv, "--neutral", "neutral"))
+
+
+def test_a_resumed_series_keeps_the_precision_that_each_run_chose(series, tmp_path):
+    folder = Path(shutil.copytree(series, tmp_path / "run"))
+    options = read_json(folder / "fold_01" / "options.json")
+    assert (options["amp"], read_json(folder / "options.json")["amp"]) == ("off", "auto")
+    write_json(folder / "fold_01" / "options.json", {**options, "amp": "bf16"})
+    succeeds(train_command("--restore", "--checkpoint_dir", folder, "--gpu", -1))
+    assert [read_json(folder / fold / "options.json")["amp"] for fold in FOLDS] == ["bf16", "off", "off"]
 
 
 def test_a_series_is_resumed_and_not_moved_aside_by_auto_restore_with_overwrite(faces, series, tmp_path):

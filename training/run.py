@@ -26,7 +26,7 @@ from training.data import (check_fold, check_overwrite, checkpoint_metadata, dec
 from training.launch import launch
 from training.memory import check_memory
 from training.phases import GANPhase, PerceptualPhase, RecognizerPhase, all_stages
-from training.precision import amp_dtype, with_precision
+from training.precision import amp_dtype, with_kept_precision, with_precision
 from training.processes import agreed_config, check_agreement, download_imagenet_weights, restore_everywhere
 from training.run_directory import RunDirectory
 from training.state import StateStore
@@ -53,7 +53,7 @@ def train_run(config: Config, device: torch.device, processes: Processes, all_da
     processes.run_on_main(directory.lock_if_used)
     draw_demo(config, processes)
     restoring = processes.run_on_main(lambda: should_resume(config, directory))
-    config = agreed_config(config, restoring, processes)
+    config = agreed_config(with_kept_precision(config) if restoring else config, restoring, processes)
     layout = split_data(config, all_data or read_training_data(config, processes.world))
     if restoring:
         check_fold(config, layout)
