@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shutil
 import sys
 from types import SimpleNamespace
 
@@ -106,6 +107,19 @@ def test_a_dry_run_of_a_recognizer_alone_takes_the_perceptual_network_of_the_gan
     output = succeeds(train_command("--gan_from", finished, "--checkpoint_dir", tmp_path / "run", "--vgg_init",
                                     "stage0", "--gpu", -1, "--dry_run"))
     assert "schedule  recognizer: 2 epochs" in output and "gan:" not in output
+
+
+def test_a_run_that_lacks_what_is_taken_from_it_is_refused_before_any_work(finished_copy, tmp_path):
+    seeds, new = tmp_path / "seeds", tmp_path / "new"
+    shutil.copytree(finished_copy, seeds / "seed_00")
+    shutil.copy(finished_copy / "options.json", seeds)
+    for argv in ([seeds, "--seeds", 2], [seeds, "--seeds", 2, "--dry_run"], [seeds, "--seeds", 2, "--jobs", 2], [seeds]):
+        line = refused(train_command("--gan_from", *argv, "--checkpoint_dir", new, "--gpu", -1))
+        assert f"{seeds / 'model' / 'Enc_iter_temp.pth'} is not there" in line
+    shutil.rmtree(finished_copy / "VGG_loss")
+    argv = ["--gan_from", finished_copy, "--checkpoint_dir", new, "--gpu", -1, "--vgg_init", "stage0"]
+    assert "has no perceptual network (VGG_loss/6_max_ckpt.t7)" in refused(train_command(*argv))
+    assert not new.exists()
 
 
 def test_the_run_whose_gan_is_used_is_not_moved_aside(finished_copy):

@@ -15,7 +15,7 @@ from datasets.layout import (DATA_SETS, Layout, Sample, check_classes, check_ima
                              read_layout)
 from datasets.loading import Images
 from datasets.splits import with_validation
-from models.checkpoints import gan_config
+from models.checkpoints import gan_config, gan_file
 from models.parallel import Processes
 from options.command_line import same_directory
 from options.config import Config
@@ -77,6 +77,25 @@ def check_fold(config: Config, layout: Layout) -> None:
     """Check that a resumed run has the fold with which it was started. Raises UserError if it has not."""
     if config.series.fold:
         check_kept_fold(layout.test, Path(config.run.checkpoint_dir) / "splits" / fold_list(config.series.fold))
+
+
+def check_gan_from(config: Config, num_classes: int) -> None:
+    """Check that the run of ``--gan_from`` has what a new run takes from it. Raises UserError if it has not.
+
+    That is its GAN, and its perceptual network if the recognizer starts from it and ``--checkpoint_dir`` has none.
+    """
+    source, name = config.run.gan_from, f"VGG_loss/{num_classes}_max_ckpt.t7"
+    if not source:
+        return
+    file = gan_file(Path(source) / "model", "Enc", None)
+    if not file.is_file():
+        raise UserError(f"--gan_from {source}: holds no GAN for {config.run.checkpoint_dir} ({file} is not there); "
+                        "train it first, or name another run")
+    folders = Path(source), Path(config.run.checkpoint_dir)
+    if config.perceptual.vgg_init == "stage0" and not config.perceptual.perceptual \
+            and not any((folder / name).is_file() for folder in folders):
+        raise UserError(f"--vgg_init stage0: the run of --gan_from {source} has no perceptual network ({name}); use "
+                        "imagenet, none or a file")
 
 
 def check_overwrite(config: Config, layout: Layout) -> None:

@@ -21,8 +21,8 @@ from models.swap_gan import SwapGAN
 from options.config import Config
 from system.command import noted_signals
 from training.context import TrainingContext
-from training.data import (check_fold, check_overwrite, checkpoint_metadata, decoded_images, draw_demo, is_demo,
-                           read_training_data, selection, split_data)
+from training.data import (check_fold, check_gan_from, check_overwrite, checkpoint_metadata, decoded_images, draw_demo,
+                           is_demo, read_training_data, selection, split_data)
 from training.launch import launch
 from training.memory import check_memory
 from training.phases import GANPhase, PerceptualPhase, RecognizerPhase, all_stages
@@ -57,6 +57,8 @@ def train_run(config: Config, device: torch.device, processes: Processes, all_da
     layout = split_data(config, all_data or read_training_data(config, processes.world))
     if restoring:
         check_fold(config, layout)
+    else:
+        check_gan_from(config, len(layout.expressions))
     config = with_precision(config, len(layout.expressions), device, processes)
     amp = amp_dtype(config.hardware.amp, device)
     if device.type == "cpu":
