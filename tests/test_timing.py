@@ -122,6 +122,17 @@ def test_a_run_that_lacks_what_is_taken_from_it_is_refused_before_any_work(finis
     assert not new.exists()
 
 
+def test_a_gan_that_was_trained_on_test_images_is_refused(broken, tmp_path):
+    trained(broken, tmp_path / "gan")
+    argv = ["--gan_from", tmp_path / "gan", "--checkpoint_dir", tmp_path / "run", "--gpu", -1]
+    succeeds(train_command(*argv, "--checkpoint_dir", tmp_path / "test", "--select_on", "test"))
+    train, test = ((broken / name).read_text().splitlines() for name in ("images.list", "images_test.list"))
+    (broken / "images.list").write_text("\n".join(train[:-6] + test[:6]))
+    (broken / "images_test.list").write_text("\n".join(train[-6:] + test[6:]))
+    assert "perhaps on test images" in refused(train_command(*argv)) and not (tmp_path / "run").exists()
+    succeeds(train_command(*argv, "--force"))
+
+
 def test_the_run_whose_gan_is_used_is_not_moved_aside(finished_copy):
     before = snapshot(finished_copy)
     argv = ["--gan_from", finished_copy, "--checkpoint_dir", finished_copy, "--overwrite", "--gpu", -1]

@@ -1,6 +1,7 @@
 """One run from its configuration to its report: check everything, train, evaluate the best recognizer."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy
 import torch
@@ -192,13 +193,31 @@ def with_perceptual_of_gan(config: Config, num_classes: int) -> Config:
 
 
 def load_other_gan(run: Run, model: Path) -> None:
-    """Load the GAN of another run (``--gan_from``). Raises UserError if it has another shape or other expressions."""
+    """Load the GAN of another run (``--gan_from``).
+
+    Raises UserError if it has another shape, other expressions or other images.
+    """
     gan, theirs, ours = run.phases["gan"].gan, gan_config(model), run.context.metadata
     for key, label in (("expressions", "expressions"), ("gan", "sizes")):
         if theirs.get(key) != ours[key]:
             raise UserError(f"--gan_from: {model} holds a GAN with other {label} ({theirs.get(key)}) than {ours[key]}")
+    check_gan_images(run.context, theirs, model.parent)
     load_gan_networks(model, gan, None, tuple(gan.NETWORKS))
     gan.start_from_average()
+
+
+def check_gan_images(context: TrainingContext, theirs: dict[str, Any], source: Path) -> None:
+    """Check that the GAN of the run in ``source`` was trained on this run's images.
+
+    ``theirs`` is its metadata, which tells nothing in runs of older versions. Raises UserError if it was not, unless
+    ``--force`` allows that.
+    """
+    ours, selected_on = context.metadata["content"], theirs.get("selected_on", "val")
+    if (selected_on == "test") != (context.select_on == "test"):  # "val" and "none" count the same images
+        ours = content_digests(context.layout, selected_on, ["train"])
+    if theirs.get("content") and theirs["content"]["train"] != ours["train"] and not context.force:
+        raise UserError(f"--gan_from {source}: its GAN was trained on other images than those of "
+                        f"{context.layout.root}, perhaps on test images; restore them or their lists, or add --force")
 
 
 def write_run_files(run: Run, config: Config, pairs: numpy.ndarray) -> None:
