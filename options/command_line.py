@@ -20,7 +20,7 @@ from utils import UserError
 
 GAN_OPTIONS = ["preset", "size",  # those that --gan_from fixes
                *(option.name for part in ("data", "shape", "perceptual", "gan", "gan_recipe", "series")
-                 for option in options_of(PARTS[part]) if option.name not in ("seeds", "jobs", "vgg_init"))]
+                 for option in options_of(PARTS[part]) if option.name not in ("seeds", "jobs", "vgg_init", "data_dir"))]
 REPLACED_FLAGS = {  # flags of the published code's train.py → what replaces them here
     "VGG": "the recognizer is trained whenever --round_every and --round_epochs say so",
     "vgg_mode": "--mode train trains the recognizer with the GAN, and test_matrix_multi.py tests it",

@@ -133,6 +133,17 @@ def test_a_gan_that_was_trained_on_test_images_is_refused(broken, tmp_path):
     succeeds(train_command(*argv, "--force"))
 
 
+def test_a_gan_is_used_again_after_its_images_have_moved(broken, tmp_path):
+    gan, new = tmp_path / "gan", tmp_path / "new"
+    trained(broken, gan, "--seeds", 2)
+    argv = ["--gan_from", gan, "--gan_raw", 0, "--gpu", -1, "--checkpoint_dir"]
+    broken.rename(new)
+    for others in ([*argv, tmp_path / "run"], ["--restore", "--gpu", -1, "--checkpoint_dir", gan],
+                   ["--gan_from", gan / "seed_01", *argv[2:], tmp_path / "run"]):
+        assert "have moved to with --data_dir" in refused(train_command(*others))
+    succeeds(train_command(*argv, tmp_path / "run", "--data_dir", new))
+
+
 def test_the_run_whose_gan_is_used_is_not_moved_aside(finished_copy):
     before = snapshot(finished_copy)
     argv = ["--gan_from", finished_copy, "--checkpoint_dir", finished_copy, "--overwrite", "--gpu", -1]

@@ -36,7 +36,8 @@ def read_training_data(config: Config, world: int) -> Layout:
         raise UserError(f"--batch_size {batch_size} and --vgg_batch_size {vgg_batch_size} are too small for {world} "
                         f"processes: at least {world} and {2 * world}")
     data_set, options = DATA_SETS[config.data.data], config.data
-    metadata = gan_config(Path(config.run.checkpoint_dir) / "model") if config.resumes else {}
+    run = config.run.checkpoint_dir if config.resumes else config.run.gan_from
+    metadata = gan_config(Path(run) / "model") if run else {}
     neutral, root = options.neutral or metadata.get("neutral_name"), options.data_dir or data_set.directory
     check_not_moved(root, metadata.get("data_dir"))
     layout = read_layout(root, options.attributes,

@@ -45,7 +45,7 @@ def train_series(config: Config) -> None:
             config = config.replaced(overwrite=False)  # as for a single run, there is something to resume
         members = config.members()
         draw_demo(config, processes)
-        layout = read_training_data(config, processes.world)
+        layout = read_training_data(members[0], processes.world)  # whose directory tells where the images were
         layouts = [split_data(member, layout) for member in members]
         processes.run_on_main(lambda: prepare(config, directory, members, layouts))
         if config.run.overwrite:  # the old series has been moved aside as a whole
