@@ -154,7 +154,7 @@ def with_gan_options(values: dict[str, Any], typed: dict[str, Any]) -> dict[str,
         value = saved[changed[0]]
         option = f"no --{changed[0]}" if value is None else f"--{changed[0]} {value}"
         raise UserError(f"--gan_from {source}: its GAN was trained with {option}; leave --{changed[0]} out")
-    if saved.get("split_seed") is None:
+    if saved.get("split_seed") is None or saved["split_seed"] == -1 and not saved.get("seeds"):
         saved["split_seed"] = saved["seed"]  # the GAN has seen the training images of this cut
     return {**values, **_without(saved, typed.keys() | {"gan_from"})}
 

@@ -20,6 +20,7 @@ from training.phases import RecognizerPhase, all_stages
 from training.state import StateStore
 from training.timing import TimeLeft, duration, epoch_line
 from training.trainer import Stage
+from utils import write_json
 
 PHASES = {name: SimpleNamespace(steps=lambda epoch, count=count: count * (epoch + 1))
           for name, count in (("perceptual", 5), ("gan", 10), ("recognizer", 2))}
@@ -142,6 +143,16 @@ def test_a_gan_is_used_again_after_its_images_have_moved(broken, tmp_path):
                    ["--gan_from", gan / "seed_01", *argv[2:], tmp_path / "run"]):
         assert "have moved to with --data_dir" in refused(train_command(*others))
     succeeds(train_command(*argv, tmp_path / "run", "--data_dir", new))
+
+
+def test_all_seeds_on_one_gan_have_its_validation_images(tmp_path):
+    values = read_config(["--seed", "4", "--split_seed=-1"]).values()
+    for name, seeds in (("one", None), ("several", 2)):
+        write_json(tmp_path / name / "options.json", {**values, "seeds": seeds})
+    argv = ["--seeds", "2", "--checkpoint_dir", str(tmp_path / "run"), "--gan_from"]
+    cuts = [[member.validation_seed for member in read_config([*argv, str(tmp_path / name)]).members()]
+            for name in ("one", "several")]
+    assert cuts == [[4, 4], [4, 5]]
 
 
 def test_the_run_whose_gan_is_used_is_not_moved_aside(finished_copy):
