@@ -114,8 +114,8 @@ def test_a_run_that_lacks_what_is_taken_from_it_is_refused_before_any_work(finis
     seeds, new = tmp_path / "seeds", tmp_path / "new"
     shutil.copytree(finished_copy, seeds / "seed_00")
     shutil.copy(finished_copy / "options.json", seeds)
-    for argv in ([seeds, "--seeds", 2], [seeds, "--seeds", 2, "--dry_run"], [seeds, "--seeds", 2, "--jobs", 2], [seeds]):
-        line = refused(train_command("--gan_from", *argv, "--checkpoint_dir", new, "--gpu", -1))
+    for flags in ([], ["--seeds", 2], ["--seeds", 2, "--dry_run"], ["--seeds", 2, "--jobs", 2]):
+        line = refused(train_command("--gan_from", seeds, *flags, "--checkpoint_dir", new, "--gpu", -1))
         assert f"{seeds / 'model' / 'Enc_iter_temp.pth'} is not there" in line
     shutil.rmtree(finished_copy / "VGG_loss")
     argv = ["--gan_from", finished_copy, "--checkpoint_dir", new, "--gpu", -1, "--vgg_init", "stage0"]

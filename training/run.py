@@ -19,6 +19,7 @@ from datasets.splits import pair_lines, training_pairs
 from models.checkpoints import gan_config, load_gan_networks, load_recognizer, save_exemplars, save_gan
 from models.parallel import Processes
 from models.swap_gan import SwapGAN
+from options.command_line import read_run_options
 from options.config import Config
 from system.command import noted_signals
 from training.context import TrainingContext
@@ -77,7 +78,7 @@ def train_run(config: Config, device: torch.device, processes: Processes, all_da
         load_other_gan(run, Path(config.run.gan_from) / "model")
     processes.run_on_main(lambda: claim_run_directory(directory, config, restoring))
     if restoring:
-        restore_everywhere(run, lambda: restore(run, config.restored_epoch))
+        restore_everywhere(run, lambda: restore(run, config))
         processes.run_on_main(lambda: print_position(run))
     check_agreement(run)
     processes.run_on_main(lambda: write_run_files(run, config, pairs))
@@ -111,14 +112,16 @@ def build_run(config: Config, layout: Layout, images: Images, device: torch.devi
     recognizer = RecognizerPhase(context, config.recognizer, config.recognizer_recipe, config.recognizer_shape, gan.gan,
                                  rounds, vgg_init, perceptual.file, pairs)
 
-    def schedule() -> list[Stage]:
-        stages = all_stages(perceptual.epochs, config.gan.epochs, config.recognizer.round_every,
-                            config.recognizer.round_epochs)
-        return [stage for stage in stages if stage.phase == "recognizer" or not config.run.gan_from]
-
-    run = Run(context, config.run, [perceptual, gan, recognizer], schedule, list_fingerprint(layout, select_on, pairs),
-              content)
+    run = Run(context, config.run, [perceptual, gan, recognizer], lambda: schedule_of(config, perceptual.epochs),
+              list_fingerprint(layout, select_on, pairs), content)
     return run, pairs
+
+
+def schedule_of(config: Config, perceptual_epochs: int) -> list[Stage]:
+    """Return all stages of a run in order; with ``--gan_from`` those of the recognizer alone."""
+    stages = all_stages(perceptual_epochs, config.gan.epochs, config.recognizer.round_every,
+                        config.recognizer.round_epochs)
+    return [stage for stage in stages if stage.phase == "recognizer" or not config.run.gan_from]
 
 
 def list_fingerprint(layout: Layout, select_on: str, pairs: numpy.ndarray) -> str:
@@ -164,13 +167,22 @@ def claim_run_directory(directory: RunDirectory, config: Config, restoring: bool
         StateStore(directory.folder / "state").begin()
 
 
-def restore(run: Run, epoch: int | None) -> None:
+def restore(run: Run, config: Config) -> None:
     """Load the newest state, or the networks of a GAN epoch (from 1) with new optimizers."""
+    epoch = config.restored_epoch
     if epoch is None:
-        return run.restore()
+        earlier = with_kept_rounds(config)
+        return run.restore(lambda: schedule_of(earlier, run.phases["perceptual"].epochs))
     for phase in run.phases.values():
         phase.load_networks(epoch)
     run.move_after(epoch)
+
+
+def with_kept_rounds(config: Config) -> Config:
+    """Return the options with the recognizer rounds that a resumed run has had up to now, which --force can change."""
+    path = Path(config.run.checkpoint_dir) / "options.json"
+    saved = read_run_options(path) if path.is_file() else {}
+    return config.replaced(**{name: saved[name] for name in ("round_every", "round_epochs") if name in saved})
 
 
 def print_position(run: Run) -> None:

@@ -220,8 +220,11 @@ class Run:
                 raise UserError(f"{self.states.folder}: its {name} state does not fit this run; {ADVICE} "
                                 f"({type(error).__name__}: {text})") from None
 
-    def restore(self) -> None:
-        """Restore the newest undamaged state. Raises UserError if there is none or the data have changed."""
+    def restore(self, earlier: Callable[[], list[Stage]]) -> None:
+        """Restore the newest undamaged state, whose position is one in the schedule ``earlier``.
+
+        Raises UserError if there is none, or the data or the epochs up to its position have changed.
+        """
         state, folder = self.states.load(), self.states.folder
         if state.get("format") != STATE_FORMAT:
             raise UserError(f"--restore: the training state in {folder} was written by a version of this program whose "
@@ -235,6 +238,11 @@ class Run:
             raise UserError(f"--restore: images in {root} have other contents than when the run was started; restore "
                             "them, or add --force")
         self.load_state(state)
+        done = self.stage + (self.step > 0)
+        if earlier()[:done] != self.schedule()[:done]:
+            raise UserError(f"--restore: with other --round_every or --round_epochs the run in {self.context.folder} "
+                            "would skip or repeat epochs; leave them as they were, or go on from the networks of an "
+                            "epoch with --restore N")
         if self.stage > len(self.schedule()):
             raise UserError(f"--restore: the run in {self.context.folder} has already trained more than these options "
                             "plan; leave --epochs out, or raise it")
