@@ -188,6 +188,17 @@ def test_a_resumed_series_keeps_the_precision_that_each_run_chose(series, tmp_pa
     assert [read_json(folder / fold / "options.json")["amp"] for fold in FOLDS] == ["bf16", "off", "off"]
 
 
+def test_folds_that_were_trained_alone_become_a_series(faces, series, tmp_path):
+    folder, argv = tmp_path / "run", arguments(faces, tmp_path / "run", "--folds", 3)
+    for fold in FOLDS[:2]:
+        shutil.copytree(series / fold, folder / fold)
+    assert "fold_01 already holds a run: resume it with --restore" in refused(train_command(*argv))
+    output = succeeds(train_command(*argv, "--restore"))
+    assert output.count("the run is complete") == 2 and matrix(folder)["counts"] == matrix(series)["counts"]
+    fill(tmp_path / "other", "mine.txt", "fold_01/mine.txt")
+    assert "(fold_01 and 1 more)" in refused(train_command(*arguments(faces, tmp_path / "other", "--folds", 3)))
+
+
 def test_a_series_is_resumed_and_not_moved_aside_by_auto_restore_with_overwrite(faces, series, tmp_path):
     folder = Path(shutil.copytree(series, tmp_path / "run"))
     output = succeeds(train_command(*arguments(faces, folder, "--folds", 3, "--auto_restore", "--overwrite")))

@@ -89,7 +89,7 @@ def check_members(config: Config, directory: SeriesDirectory, members: Sequence[
     if foreign and not config.resumes:
         raise UserError(f"{directory.folder}: holds the runs of another series ({foreign[0].name}, ...); choose "
                         "another --checkpoint_dir, or move them aside with --overwrite")
-    if config.run.restore is not None and not directory.is_claimed():
+    if config.run.restore is not None and not directory.is_claimed() and not directory.members():
         raise UserError(f"--restore: {directory.folder} holds no folds or seeds to resume; start without "
                         "--restore, or name their directory with --checkpoint_dir")
     for member, layout in zip(members, layouts):
