@@ -38,7 +38,8 @@ def read_training_data(config: Config, world: int) -> Layout:
     data_set, options = DATA_SETS[config.data.data], config.data
     run = config.run.checkpoint_dir if config.resumes else config.run.gan_from
     metadata = gan_config(Path(run) / "model") if run else {}
-    neutral, root = options.neutral or metadata.get("neutral_name"), options.data_dir or data_set.directory
+    neutral = options.neutral or metadata.get("neutral_name")
+    root = options.data_dir or default_directory(data_set.directory, metadata.get("data_dir") or "")
     check_not_moved(root, metadata.get("data_dir"))
     layout = read_layout(root, options.attributes,
                          known=None if options.data_dir else data_set.expressions, need_test=not config.series.folds,
@@ -47,6 +48,12 @@ def read_training_data(config: Config, world: int) -> Layout:
     check_splits(layout)
     check_images(layout.split("all") + layout.target_only)
     return layout
+
+
+def default_directory(directory: str, known: str) -> str:
+    """Return the directory of --data, or where a run knows it if there is none in the current directory."""
+    is_elsewhere = not Path(directory).is_dir() and Path(known).parts[-2:] == Path(directory).parts
+    return known if is_elsewhere else directory
 
 
 def split_data(config: Config, layout: Layout) -> Layout:
