@@ -199,6 +199,13 @@ def test_folds_that_were_trained_alone_become_a_series(faces, series, tmp_path):
     assert "(fold_01 and 1 more)" in refused(train_command(*arguments(faces, tmp_path / "other", "--folds", 3)))
 
 
+def test_a_series_with_too_few_epochs_is_refused_and_keeps_its_options(faces, tmp_path):
+    argv = ["--restore", "--checkpoint_dir", tmp_path / "run", "--gpu", -1]
+    succeeds(train_command(*arguments(faces, tmp_path / "run", "--seeds", 2, "--epochs", 2)))
+    assert "already trained more than these options plan" in refused(train_command(*argv, "--epochs", 1))
+    assert succeeds(train_command(*argv)).count("the run is complete") == 2
+
+
 def test_a_series_is_resumed_and_not_moved_aside_by_auto_restore_with_overwrite(faces, series, tmp_path):
     folder = Path(shutil.copytree(series, tmp_path / "run"))
     output = succeeds(train_command(*arguments(faces, folder, "--folds", 3, "--auto_restore", "--overwrite")))

@@ -17,7 +17,7 @@ from datasets.layout import Layout, list_text
 from evaluation.metrics import Report
 from evaluation.pooled import Pooled
 from models.parallel import Processes
-from options.command_line import with_run_options
+from options.command_line import read_run_options, with_run_options
 from options.config import Config
 from options.schema import check, list_of, whole_number
 from system.devices import gpus
@@ -26,8 +26,10 @@ from training.data import (check_fold, check_gan_from, check_overwrite, decoded_
                            split_data)
 from training.jobs import train_side_by_side
 from training.launch import check_output_paths, launch
-from training.run import should_resume, train_run
+from training.run import schedule_of, should_resume, train_run
 from training.run_directory import RunDirectory, SeriesDirectory
+from training.state import STATE_FORMAT, StateStore
+from training.trainer import check_planned
 from utils import UserError
 
 COUNTS = {"counts": list_of(list_of(whole_number()))}
@@ -100,6 +102,15 @@ def check_members(config: Config, directory: SeriesDirectory, members: Sequence[
             values = {name: value for name, value in member.values().items() if value is not None}
             with_run_options(member.values(), values, run.folder / "options.json")
             check_fold(member, layout)
+            check_epochs(member, run.folder)
+
+
+def check_epochs(member: Config, folder: Path) -> None:
+    """Check that a resumed run has not trained more than the series now plans. Raises UserError if it has."""
+    if member.gan.epochs < read_run_options(folder / "options.json")["epochs"]:
+        state = StateStore(folder / "state").load()
+        if state.get("format") == STATE_FORMAT:  # else the run itself is refused
+            check_planned(state["stage"], schedule_of(member, state["phases"]["perceptual"]["epochs"]), folder)
 
 
 def train_in_turn(config: Config, directory: SeriesDirectory, members: Sequence[Config], layout: Layout,
