@@ -20,7 +20,7 @@ from utils import UserError
 
 GAN_OPTIONS = ["preset", "size",  # those that --gan_from fixes
                *(option.name for part in ("data", "shape", "perceptual", "gan", "gan_recipe", "series")
-                 for option in options_of(PARTS[part]) if option.name not in ("seeds", "jobs", "vgg_init"))]
+                 for option in options_of(PARTS[part]) if option.name not in ("seeds", "jobs", "vgg_init", "data_dir"))]
 REPLACED_FLAGS = {  # flags of the published code's train.py → what replaces them here
     "VGG": "the recognizer is trained whenever --round_every and --round_epochs say so",
     "vgg_mode": "--mode train trains the recognizer with the GAN, and test_matrix_multi.py tests it",
@@ -36,7 +36,7 @@ def read_config(argv: Sequence[str] | None = None) -> Config:
 
     Raises UserError before any work if an option is wrong.
     """
-    typed = absolute(vars(build_parser().parse_args(argv)))
+    typed = with_gan_of_fold(absolute(vars(build_parser().parse_args(argv))))
     for name in REPLACED_FLAGS.keys() & typed.keys():
         print(f"note: --{name} has no effect here: {REPLACED_FLAGS[name]}", file=sys.stderr)
         del typed[name]
@@ -151,11 +151,20 @@ def with_gan_options(values: dict[str, Any], typed: dict[str, Any]) -> dict[str,
                         "--checkpoint_dir")
     changed = [name for name in GAN_OPTIONS if name in typed and name in saved and typed[name] != saved[name]]
     if changed:
-        raise UserError(f"--gan_from {source}: its GAN was trained with --{changed[0]} {saved[changed[0]]}; leave "
-                        f"--{changed[0]} out")
-    if saved.get("split_seed") is None:
+        value = saved[changed[0]]
+        option = f"no --{changed[0]}" if value is None else f"--{changed[0]} {value}"
+        raise UserError(f"--gan_from {source}: its GAN was trained with {option}; leave --{changed[0]} out")
+    if saved.get("split_seed") is None or saved["split_seed"] == -1 and not saved.get("seeds"):
         saved["split_seed"] = saved["seed"]  # the GAN has seen the training images of this cut
     return {**values, **_without(saved, typed.keys() | {"gan_from"})}
+
+
+def with_gan_of_fold(typed: dict[str, Any]) -> dict[str, Any]:
+    """Return the typed options with the run of --fold in place of a series of --gan_from."""
+    if not {"gan_from", "fold"} <= typed.keys():
+        return typed
+    source = Path(typed["gan_from"]) / member_name("fold", typed["fold"])
+    return {**typed, "gan_from": str(source)} if source.is_dir() else typed
 
 
 def read_run_options(path: Path) -> dict[str, Any]:

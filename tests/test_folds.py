@@ -26,7 +26,7 @@ from evaluation.pooled import Pooled, Spread
 from options.command_line import read_config, to_argv
 from test_processes import torchrun
 from training.run_directory import SeriesDirectory
-from utils import UserError, read_json
+from utils import UserError, read_json, write_json
 
 FOLDS = ["fold_01", "fold_02", "fold_03"]
 
@@ -169,6 +169,41 @@ def test_folds_side_by_side_that_are_stopped_and_restored_end_the_same(faces, se
     assert "perceptual epoch 1" not in output.split("fold_02, 2 of 3")[0]
     assert all(networks(folder / fold) == networks(series / fold) for fold in FOLDS)
     assert matrix(folder)["counts"] == matrix(series)["counts"]
+
+
+def test_a_single_fold_takes_the_gan_of_its_fold_in_a_series(series, tmp_path):
+    argv = ["--gan_from", series, "--fold", 2, "--gan_raw", 0, "--checkpoint_dir", tmp_path, "--gpu", -1]
+    assert "fold_02: 30 training" in succeeds(train_command(*argv))
+    assert read_json(tmp_path / "fold_02" / "options.json")["gan_from"] == str(series / "fold_02")
+    assert "the run is complete" in succeeds(train_command(*argv, "--restore"))
+    assert "trained with no --neutral;" in refused(train_command(*argv, "--neutral", "neutral"))
+
+
+def test_a_resumed_series_keeps_the_precision_that_each_run_chose(series, tmp_path):
+    folder = Path(shutil.copytree(series, tmp_path / "run"))
+    options = read_json(folder / "fold_01" / "options.json")
+    assert (options["amp"], read_json(folder / "options.json")["amp"]) == ("off", "auto")
+    write_json(folder / "fold_01" / "options.json", {**options, "amp": "bf16"})
+    succeeds(train_command("--restore", "--checkpoint_dir", folder, "--gpu", -1))
+    assert [read_json(folder / fold / "options.json")["amp"] for fold in FOLDS] == ["bf16", "off", "off"]
+
+
+def test_folds_that_were_trained_alone_become_a_series(faces, series, tmp_path):
+    folder, argv = tmp_path / "run", arguments(faces, tmp_path / "run", "--folds", 3)
+    for fold in FOLDS[:2]:
+        shutil.copytree(series / fold, folder / fold)
+    assert "fold_01 already holds a run: resume it with --restore" in refused(train_command(*argv))
+    output = succeeds(train_command(*argv, "--restore"))
+    assert output.count("the run is complete") == 2 and matrix(folder)["counts"] == matrix(series)["counts"]
+    fill(tmp_path / "other", "mine.txt", "fold_01/mine.txt")
+    assert "(fold_01 and 1 more)" in refused(train_command(*arguments(faces, tmp_path / "other", "--folds", 3)))
+
+
+def test_a_series_with_too_few_epochs_is_refused_and_keeps_its_options(faces, tmp_path):
+    argv = ["--restore", "--checkpoint_dir", tmp_path / "run", "--gpu", -1]
+    succeeds(train_command(*arguments(faces, tmp_path / "run", "--seeds", 2, "--epochs", 2)))
+    assert "already trained more than these options plan" in refused(train_command(*argv, "--epochs", 1))
+    assert succeeds(train_command(*argv)).count("the run is complete") == 2
 
 
 def test_a_series_is_resumed_and_not_moved_aside_by_auto_restore_with_overwrite(faces, series, tmp_path):

@@ -142,6 +142,25 @@ def test_a_finished_run_continues_only_with_more_epochs(faces, finished, tmp_pat
     assert all(torch.equal(resumed[key], expected[key]) for key in expected)
 
 
+def test_other_rounds_are_refused_once_they_would_skip_epochs(faces, finished_copy, tmp_path):
+    argv = ["--gpu", -1, "--restore", "--force", "--round_every", 2, "--checkpoint_dir"]
+    new = ["--data_dir", faces, "--checkpoint_dir", tmp_path / "run", *TINY, "--epochs", 2]
+    assert "resume with" in train_until(new, AT_A_STEP, 7, signal.SIGTERM).stderr
+    assert "recognizer epoch 1 of 1" in succeeds(train_command(*argv, tmp_path / "run"))
+    assert "would skip or repeat epochs" in refused(train_command(*argv, finished_copy, "--epochs", 4))
+
+
+def test_the_images_of_a_data_set_are_found_from_any_directory(faces, tmp_path, monkeypatch):
+    shutil.copytree(faces, tmp_path / "datasets" / "multiple")
+    monkeypatch.chdir(tmp_path)
+    succeeds(train_command(*TINY, "--checkpoint_dir", tmp_path / "run"))
+    monkeypatch.chdir(faces)
+    argv = ["--checkpoint_dir", tmp_path / "run", "--gpu", -1]
+    assert "the run is complete" in succeeds(train_command("--restore", *argv))
+    (tmp_path / "datasets").rename(tmp_path / "moved")
+    assert "have moved to with --data_dir" in refused(train_command("--restore", *argv))
+
+
 def test_changed_lists_are_refused(faces, finished, broken, tmp_path):
     """Those of the training images, and those of the test images if they choose."""
     argv = arguments(broken, tmp_path / "run", "--select_on", "test")

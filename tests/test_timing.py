@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shutil
 import sys
 from types import SimpleNamespace
 
@@ -19,6 +20,7 @@ from training.phases import RecognizerPhase, all_stages
 from training.state import StateStore
 from training.timing import TimeLeft, duration, epoch_line
 from training.trainer import Stage
+from utils import write_json
 
 PHASES = {name: SimpleNamespace(steps=lambda epoch, count=count: count * (epoch + 1))
           for name, count in (("perceptual", 5), ("gan", 10), ("recognizer", 2))}
@@ -106,6 +108,51 @@ def test_a_dry_run_of_a_recognizer_alone_takes_the_perceptual_network_of_the_gan
     output = succeeds(train_command("--gan_from", finished, "--checkpoint_dir", tmp_path / "run", "--vgg_init",
                                     "stage0", "--gpu", -1, "--dry_run"))
     assert "schedule  recognizer: 2 epochs" in output and "gan:" not in output
+
+
+def test_a_run_that_lacks_what_is_taken_from_it_is_refused_before_any_work(finished_copy, tmp_path):
+    seeds, new = tmp_path / "seeds", tmp_path / "new"
+    shutil.copytree(finished_copy, seeds / "seed_00")
+    shutil.copy(finished_copy / "options.json", seeds)
+    for flags in ([], ["--seeds", 2], ["--seeds", 2, "--dry_run"], ["--seeds", 2, "--jobs", 2]):
+        line = refused(train_command("--gan_from", seeds, *flags, "--checkpoint_dir", new, "--gpu", -1))
+        assert f"{seeds / 'model' / 'Enc_iter_temp.pth'} is not there" in line
+    shutil.rmtree(finished_copy / "VGG_loss")
+    argv = ["--gan_from", finished_copy, "--checkpoint_dir", new, "--gpu", -1, "--vgg_init", "stage0"]
+    assert "has no perceptual network (VGG_loss/6_max_ckpt.t7)" in refused(train_command(*argv))
+    assert not new.exists()
+
+
+def test_a_gan_that_was_trained_on_test_images_is_refused(broken, tmp_path):
+    trained(broken, tmp_path / "gan")
+    argv = ["--gan_from", tmp_path / "gan", "--checkpoint_dir", tmp_path / "run", "--gpu", -1]
+    succeeds(train_command(*argv, "--checkpoint_dir", tmp_path / "test", "--select_on", "test"))
+    train, test = ((broken / name).read_text().splitlines() for name in ("images.list", "images_test.list"))
+    (broken / "images.list").write_text("\n".join(train[:-6] + test[:6]))
+    (broken / "images_test.list").write_text("\n".join(train[-6:] + test[6:]))
+    assert "perhaps on test images" in refused(train_command(*argv)) and not (tmp_path / "run").exists()
+    succeeds(train_command(*argv, "--force"))
+
+
+def test_a_gan_is_used_again_after_its_images_have_moved(broken, tmp_path):
+    gan, new = tmp_path / "gan", tmp_path / "new"
+    trained(broken, gan, "--seeds", 2)
+    argv = ["--gan_from", gan, "--gan_raw", 0, "--gpu", -1, "--checkpoint_dir"]
+    broken.rename(new)
+    for others in ([*argv, tmp_path / "run"], ["--restore", "--gpu", -1, "--checkpoint_dir", gan],
+                   ["--gan_from", gan / "seed_01", *argv[2:], tmp_path / "run"]):
+        assert "have moved to with --data_dir" in refused(train_command(*others))
+    succeeds(train_command(*argv, tmp_path / "run", "--data_dir", new))
+
+
+def test_all_seeds_on_one_gan_have_its_validation_images(tmp_path):
+    values = read_config(["--seed", "4", "--split_seed=-1"]).values()
+    for name, seeds in (("one", None), ("several", 2)):
+        write_json(tmp_path / name / "options.json", {**values, "seeds": seeds})
+    argv = ["--seeds", "2", "--checkpoint_dir", str(tmp_path / "run"), "--gan_from"]
+    cuts = [[member.validation_seed for member in read_config([*argv, str(tmp_path / name)]).members()]
+            for name in ("one", "several")]
+    assert cuts == [[4, 4], [4, 5]]
 
 
 def test_the_run_whose_gan_is_used_is_not_moved_aside(finished_copy):

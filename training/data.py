@@ -15,7 +15,7 @@ from datasets.layout import (DATA_SETS, Layout, Sample, check_classes, check_ima
                              read_layout)
 from datasets.loading import Images
 from datasets.splits import with_validation
-from models.checkpoints import gan_config
+from models.checkpoints import gan_config, gan_file
 from models.parallel import Processes
 from options.command_line import same_directory
 from options.config import Config
@@ -36,8 +36,10 @@ def read_training_data(config: Config, world: int) -> Layout:
         raise UserError(f"--batch_size {batch_size} and --vgg_batch_size {vgg_batch_size} are too small for {world} "
                         f"processes: at least {world} and {2 * world}")
     data_set, options = DATA_SETS[config.data.data], config.data
-    metadata = gan_config(Path(config.run.checkpoint_dir) / "model") if config.resumes else {}
-    neutral, root = options.neutral or metadata.get("neutral_name"), options.data_dir or data_set.directory
+    run = config.run.checkpoint_dir if config.resumes else config.run.gan_from
+    metadata = gan_config(Path(run) / "model") if run else {}
+    neutral = options.neutral or metadata.get("neutral_name")
+    root = options.data_dir or default_directory(data_set.directory, metadata.get("data_dir") or "")
     check_not_moved(root, metadata.get("data_dir"))
     layout = read_layout(root, options.attributes,
                          known=None if options.data_dir else data_set.expressions, need_test=not config.series.folds,
@@ -46,6 +48,12 @@ def read_training_data(config: Config, world: int) -> Layout:
     check_splits(layout)
     check_images(layout.split("all") + layout.target_only)
     return layout
+
+
+def default_directory(directory: str, known: str) -> str:
+    """Return the directory of --data, or where a run knows it if there is none in the current directory."""
+    is_elsewhere = not Path(directory).is_dir() and Path(known).parts[-2:] == Path(directory).parts
+    return known if is_elsewhere else directory
 
 
 def split_data(config: Config, layout: Layout) -> Layout:
@@ -77,6 +85,25 @@ def check_fold(config: Config, layout: Layout) -> None:
     """Check that a resumed run has the fold with which it was started. Raises UserError if it has not."""
     if config.series.fold:
         check_kept_fold(layout.test, Path(config.run.checkpoint_dir) / "splits" / fold_list(config.series.fold))
+
+
+def check_gan_from(config: Config, num_classes: int) -> None:
+    """Check that the run of ``--gan_from`` has what a new run takes from it. Raises UserError if it has not.
+
+    That is its GAN, and its perceptual network if the recognizer starts from it and ``--checkpoint_dir`` has none.
+    """
+    source, name = config.run.gan_from, f"VGG_loss/{num_classes}_max_ckpt.t7"
+    if not source:
+        return
+    file = gan_file(Path(source) / "model", "Enc", None)
+    if not file.is_file():
+        raise UserError(f"--gan_from {source}: holds no GAN for {config.run.checkpoint_dir} ({file} is not there); "
+                        "train it first, or name another run")
+    folders = Path(source), Path(config.run.checkpoint_dir)
+    if config.perceptual.vgg_init == "stage0" and not config.perceptual.perceptual \
+            and not any((folder / name).is_file() for folder in folders):
+        raise UserError(f"--vgg_init stage0: the run of --gan_from {source} has no perceptual network ({name}); use "
+                        "imagenet, none or a file")
 
 
 def check_overwrite(config: Config, layout: Layout) -> None:

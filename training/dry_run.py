@@ -13,7 +13,7 @@ from models.parallel import Processes
 from options.config import Config
 from system.devices import pick_device, synchronize
 from training.batches import batches_per_synthesis
-from training.data import read_training_data, selection, split_data
+from training.data import check_gan_from, read_training_data, selection, split_data
 from training.memory import estimate_memory
 from training.precision import amp_dtype, with_precision
 from training.run import build_run, print_unused_epochs, with_perceptual_of_gan
@@ -29,6 +29,8 @@ def dry_run(config: Config) -> None:
     device = pick_device(config.hardware.gpu)
     member = members[0]
     layout = split_data(member, read_training_data(member, 1))
+    for new in () if config.resumes else members:
+        check_gan_from(new, len(layout.expressions))
     member = with_precision(member, len(layout.expressions), device, Processes())
     amp = amp_dtype(member.hardware.amp, device)
     samples = layout.train + layout.target_only + selection(layout, member.recognizer.select_on)

@@ -12,6 +12,7 @@ from models.recognizer import Examples, Recognizer, real_features
 from models.swap import Extras, Pair
 from models.swap_gan import SwapGAN
 from models.vgg import VGG, Perceptual
+from options.command_line import read_run_options
 from options.config import Config
 from utils import UserError
 
@@ -41,6 +42,17 @@ def with_precision(config: Config, num_classes: int, device: torch.device, proce
     if use_bf16 and device.type == "cpu":
         use_bf16 = processes.run_on_main(lambda: is_bf16_faster(config, num_classes))
     return config.replaced(amp="bf16" if use_bf16 else "off")
+
+
+def with_kept_precision(config: Config) -> Config:
+    """Return the options of a resumed run of a series with the precision that the run chose when it started.
+
+    The options of the series hold no choice, since each run makes its own. With ``--force`` it is made again.
+    """
+    path = Path(config.run.checkpoint_dir) / "options.json"
+    if config.hardware.amp != "auto" or config.run.force or not path.is_file():
+        return config
+    return config.replaced(amp=read_run_options(path).get("amp", "auto"))
 
 
 def supports_bf16(device: torch.device, cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:

@@ -1,6 +1,7 @@
 """One run from its configuration to its report: check everything, train, evaluate the best recognizer."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy
 import torch
@@ -18,15 +19,16 @@ from datasets.splits import pair_lines, training_pairs
 from models.checkpoints import gan_config, load_gan_networks, load_recognizer, save_exemplars, save_gan
 from models.parallel import Processes
 from models.swap_gan import SwapGAN
+from options.command_line import read_run_options
 from options.config import Config
 from system.command import noted_signals
 from training.context import TrainingContext
-from training.data import (check_fold, check_overwrite, checkpoint_metadata, decoded_images, draw_demo, is_demo,
-                           read_training_data, selection, split_data)
+from training.data import (check_fold, check_gan_from, check_overwrite, checkpoint_metadata, decoded_images, draw_demo,
+                           is_demo, read_training_data, selection, split_data)
 from training.launch import launch
 from training.memory import check_memory
 from training.phases import GANPhase, PerceptualPhase, RecognizerPhase, all_stages
-from training.precision import amp_dtype, with_precision
+from training.precision import amp_dtype, with_kept_precision, with_precision
 from training.processes import agreed_config, check_agreement, download_imagenet_weights, restore_everywhere
 from training.run_directory import RunDirectory
 from training.state import StateStore
@@ -53,10 +55,12 @@ def train_run(config: Config, device: torch.device, processes: Processes, all_da
     processes.run_on_main(directory.lock_if_used)
     draw_demo(config, processes)
     restoring = processes.run_on_main(lambda: should_resume(config, directory))
-    config = agreed_config(config, restoring, processes)
+    config = agreed_config(with_kept_precision(config) if restoring else config, restoring, processes)
     layout = split_data(config, all_data or read_training_data(config, processes.world))
     if restoring:
         check_fold(config, layout)
+    else:
+        check_gan_from(config, len(layout.expressions))
     config = with_precision(config, len(layout.expressions), device, processes)
     amp = amp_dtype(config.hardware.amp, device)
     if device.type == "cpu":
@@ -74,7 +78,7 @@ def train_run(config: Config, device: torch.device, processes: Processes, all_da
         load_other_gan(run, Path(config.run.gan_from) / "model")
     processes.run_on_main(lambda: claim_run_directory(directory, config, restoring))
     if restoring:
-        restore_everywhere(run, lambda: restore(run, config.restored_epoch))
+        restore_everywhere(run, lambda: restore(run, config))
         processes.run_on_main(lambda: print_position(run))
     check_agreement(run)
     processes.run_on_main(lambda: write_run_files(run, config, pairs))
@@ -108,14 +112,16 @@ def build_run(config: Config, layout: Layout, images: Images, device: torch.devi
     recognizer = RecognizerPhase(context, config.recognizer, config.recognizer_recipe, config.recognizer_shape, gan.gan,
                                  rounds, vgg_init, perceptual.file, pairs)
 
-    def schedule() -> list[Stage]:
-        stages = all_stages(perceptual.epochs, config.gan.epochs, config.recognizer.round_every,
-                            config.recognizer.round_epochs)
-        return [stage for stage in stages if stage.phase == "recognizer" or not config.run.gan_from]
-
-    run = Run(context, config.run, [perceptual, gan, recognizer], schedule, list_fingerprint(layout, select_on, pairs),
-              content)
+    run = Run(context, config.run, [perceptual, gan, recognizer], lambda: schedule_of(config, perceptual.epochs),
+              list_fingerprint(layout, select_on, pairs), content)
     return run, pairs
+
+
+def schedule_of(config: Config, perceptual_epochs: int) -> list[Stage]:
+    """Return all stages of a run in order; with ``--gan_from`` those of the recognizer alone."""
+    stages = all_stages(perceptual_epochs, config.gan.epochs, config.recognizer.round_every,
+                        config.recognizer.round_epochs)
+    return [stage for stage in stages if stage.phase == "recognizer" or not config.run.gan_from]
 
 
 def list_fingerprint(layout: Layout, select_on: str, pairs: numpy.ndarray) -> str:
@@ -161,13 +167,22 @@ def claim_run_directory(directory: RunDirectory, config: Config, restoring: bool
         StateStore(directory.folder / "state").begin()
 
 
-def restore(run: Run, epoch: int | None) -> None:
+def restore(run: Run, config: Config) -> None:
     """Load the newest state, or the networks of a GAN epoch (from 1) with new optimizers."""
+    epoch = config.restored_epoch
     if epoch is None:
-        return run.restore()
+        earlier = with_kept_rounds(config)
+        return run.restore(lambda: schedule_of(earlier, run.phases["perceptual"].epochs))
     for phase in run.phases.values():
         phase.load_networks(epoch)
     run.move_after(epoch)
+
+
+def with_kept_rounds(config: Config) -> Config:
+    """Return the options with the recognizer rounds that a resumed run has had up to now, which --force can change."""
+    path = Path(config.run.checkpoint_dir) / "options.json"
+    saved = read_run_options(path) if path.is_file() else {}
+    return config.replaced(**{name: saved[name] for name in ("round_every", "round_epochs") if name in saved})
 
 
 def print_position(run: Run) -> None:
@@ -190,13 +205,31 @@ def with_perceptual_of_gan(config: Config, num_classes: int) -> Config:
 
 
 def load_other_gan(run: Run, model: Path) -> None:
-    """Load the GAN of another run (``--gan_from``). Raises UserError if it has another shape or other expressions."""
+    """Load the GAN of another run (``--gan_from``).
+
+    Raises UserError if it has another shape, other expressions or other images.
+    """
     gan, theirs, ours = run.phases["gan"].gan, gan_config(model), run.context.metadata
     for key, label in (("expressions", "expressions"), ("gan", "sizes")):
         if theirs.get(key) != ours[key]:
             raise UserError(f"--gan_from: {model} holds a GAN with other {label} ({theirs.get(key)}) than {ours[key]}")
+    check_gan_images(run.context, theirs, model.parent)
     load_gan_networks(model, gan, None, tuple(gan.NETWORKS))
     gan.start_from_average()
+
+
+def check_gan_images(context: TrainingContext, theirs: dict[str, Any], source: Path) -> None:
+    """Check that the GAN of the run in ``source`` was trained on this run's images.
+
+    ``theirs`` is its metadata, which tells nothing in runs of older versions. Raises UserError if it was not, unless
+    ``--force`` allows that.
+    """
+    ours, selected_on = context.metadata["content"], theirs.get("selected_on", "val")
+    if (selected_on == "test") != (context.select_on == "test"):  # "val" and "none" count the same images
+        ours = content_digests(context.layout, selected_on, ["train"])
+    if theirs.get("content") and theirs["content"]["train"] != ours["train"] and not context.force:
+        raise UserError(f"--gan_from {source}: its GAN was trained on other images than those of "
+                        f"{context.layout.root}, perhaps on test images; restore them or their lists, or add --force")
 
 
 def write_run_files(run: Run, config: Config, pairs: numpy.ndarray) -> None:

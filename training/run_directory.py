@@ -65,11 +65,15 @@ class RunDirectory:
             raise UserError(f"{self.folder} already holds a run: resume it with --restore, move it aside with "
                             "--overwrite, or choose another --checkpoint_dir")
         if not self.is_claimed():
-            foreign = sorted(path.name for path in self.folder.iterdir() if path.name not in REUSABLE | {LOCK})
+            foreign = self._foreign()
             if foreign:
                 more = f" and {len(foreign) - 1} more" if len(foreign) > 1 else ""
                 raise UserError(f"{self.folder}: holds files that no run has written ({foreign[0]}{more}); choose "
                                 "another --checkpoint_dir")
+
+    def _foreign(self) -> list[str]:
+        """Return the names of what is in the directory and may not lie there before a run, sorted."""
+        return sorted(path.name for path in self.folder.iterdir() if path.name not in REUSABLE | {LOCK})
 
     def _is_ours(self) -> bool:
         """Return whether a run of this program or of the published code has written here."""
@@ -153,6 +157,10 @@ class SeriesDirectory(RunDirectory):
     def has_results(self) -> bool:
         """Return whether the directory holds networks or states of a single run."""
         return not self.is_claimed() and super().has_results()
+
+    def _foreign(self) -> list[str]:
+        """Return the names of what may not lie there before a series; runs of single folds may."""
+        return sorted({*super()._foreign()} - {folder.name for folder in self.members()})
 
     def members(self) -> list[Path]:
         """Return the directories of the runs in here, sorted."""

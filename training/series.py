@@ -17,16 +17,19 @@ from datasets.layout import Layout, list_text
 from evaluation.metrics import Report
 from evaluation.pooled import Pooled
 from models.parallel import Processes
-from options.command_line import with_run_options
+from options.command_line import read_run_options, with_run_options
 from options.config import Config
 from options.schema import check, list_of, whole_number
 from system.devices import gpus
 from system.processes import main_process
-from training.data import check_fold, check_overwrite, decoded_images, draw_demo, read_training_data, split_data
+from training.data import (check_fold, check_gan_from, check_overwrite, decoded_images, draw_demo, read_training_data,
+                           split_data)
 from training.jobs import train_side_by_side
 from training.launch import check_output_paths, launch
-from training.run import should_resume, train_run
+from training.run import schedule_of, should_resume, train_run
 from training.run_directory import RunDirectory, SeriesDirectory
+from training.state import STATE_FORMAT, StateStore
+from training.trainer import check_planned
 from utils import UserError
 
 COUNTS = {"counts": list_of(list_of(whole_number()))}
@@ -44,7 +47,7 @@ def train_series(config: Config) -> None:
             config = config.replaced(overwrite=False)  # as for a single run, there is something to resume
         members = config.members()
         draw_demo(config, processes)
-        layout = read_training_data(config, processes.world)
+        layout = read_training_data(members[0], processes.world)  # whose directory tells where the images were
         layouts = [split_data(member, layout) for member in members]
         processes.run_on_main(lambda: prepare(config, directory, members, layouts))
         if config.run.overwrite:  # the old series has been moved aside as a whole
@@ -80,21 +83,34 @@ def check_members(config: Config, directory: SeriesDirectory, members: Sequence[
     """Check that the series and all its runs can begin or be resumed. Raises UserError if not."""
     directory.check_free(config.run.overwrite)
     if config.run.overwrite:
+        for member, layout in zip(members, layouts):
+            check_gan_from(member, len(layout.expressions))
         return
     folders = {Path(member.run.checkpoint_dir) for member in members}
     foreign = [folder for folder in directory.members() if folder not in folders]
     if foreign and not config.resumes:
         raise UserError(f"{directory.folder}: holds the runs of another series ({foreign[0].name}, ...); choose "
                         "another --checkpoint_dir, or move them aside with --overwrite")
-    if config.run.restore is not None and not directory.is_claimed():
+    if config.run.restore is not None and not directory.is_claimed() and not directory.members():
         raise UserError(f"--restore: {directory.folder} holds no folds or seeds to resume; start without "
                         "--restore, or name their directory with --checkpoint_dir")
     for member, layout in zip(members, layouts):
         run = RunDirectory(member.run.checkpoint_dir)
-        if should_resume(member, run) and (run.folder / "options.json").is_file():
+        if not should_resume(member, run):
+            check_gan_from(member, len(layout.expressions))
+        elif (run.folder / "options.json").is_file():
             values = {name: value for name, value in member.values().items() if value is not None}
             with_run_options(member.values(), values, run.folder / "options.json")
             check_fold(member, layout)
+            check_epochs(member, run.folder)
+
+
+def check_epochs(member: Config, folder: Path) -> None:
+    """Check that a resumed run has not trained more than the series now plans. Raises UserError if it has."""
+    if member.gan.epochs < read_run_options(folder / "options.json")["epochs"]:
+        state = StateStore(folder / "state").load()
+        if state.get("format") == STATE_FORMAT:  # else the run itself is refused
+            check_planned(state["stage"], schedule_of(member, state["phases"]["perceptual"]["epochs"]), folder)
 
 
 def train_in_turn(config: Config, directory: SeriesDirectory, members: Sequence[Config], layout: Layout,

@@ -6,6 +6,7 @@ random states, since every random draw is a function of the seed and the positio
 import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from textwrap import shorten
 from typing import Any, Callable, Iterable, Iterator, NoReturn, Protocol
 
@@ -59,6 +60,13 @@ class Stage:
 
     phase: str
     epoch: int
+
+
+def check_planned(stage: int, stages: list[Stage], folder: Path) -> None:
+    """Check that a resumed run has not trained beyond its schedule. Raises UserError if it has."""
+    if stage > len(stages):
+        raise UserError(f"--restore: the run in {folder} has already trained more than these options plan; leave "
+                        "--epochs out, or raise it")
 
 
 def fit(run: "Run") -> None:
@@ -220,8 +228,11 @@ class Run:
                 raise UserError(f"{self.states.folder}: its {name} state does not fit this run; {ADVICE} "
                                 f"({type(error).__name__}: {text})") from None
 
-    def restore(self) -> None:
-        """Restore the newest undamaged state. Raises UserError if there is none or the data have changed."""
+    def restore(self, earlier: Callable[[], list[Stage]]) -> None:
+        """Restore the newest undamaged state, whose position is one in the schedule ``earlier``.
+
+        Raises UserError if there is none, or the data or the epochs up to its position have changed.
+        """
         state, folder = self.states.load(), self.states.folder
         if state.get("format") != STATE_FORMAT:
             raise UserError(f"--restore: the training state in {folder} was written by a version of this program whose "
@@ -235,9 +246,12 @@ class Run:
             raise UserError(f"--restore: images in {root} have other contents than when the run was started; restore "
                             "them, or add --force")
         self.load_state(state)
-        if self.stage > len(self.schedule()):
-            raise UserError(f"--restore: the run in {self.context.folder} has already trained more than these options "
-                            "plan; leave --epochs out, or raise it")
+        done = self.stage + (self.step > 0)
+        if earlier()[:done] != self.schedule()[:done]:
+            raise UserError(f"--restore: with other --round_every or --round_epochs the run in {self.context.folder} "
+                            "would skip or repeat epochs; leave them as they were, or go on from the networks of an "
+                            "epoch with --restore N")
+        check_planned(self.stage, self.schedule(), self.context.folder)
         stage, is_over = self.current_stage(), self.stage >= len(self.schedule())
         steps = 0 if is_over or not self.step else self.phases[stage.phase].steps(stage.epoch)
         if self.step > steps:
