@@ -81,6 +81,8 @@ def test_a_dry_run_prints_the_time_and_writes_nothing(faces, tmp_path, monkeypat
     assert "30 training, 6 validation and 18 test images" in output and "for 2 runs" in output
     lines = "perceptual: 1 epochs", "gan: 3 epochs of 5 steps", "recognizer: 3 epochs"
     assert all(line in output for line in lines)
+    monkeypatch.chdir(tmp_path)
+    assert "faces are not drawn yet; draw them" in refused(train_command("--preset", "demo", "--dry_run"))
     assert list(tmp_path.iterdir()) == [] and snapshot(faces) == before
 
 

@@ -3,6 +3,7 @@
 import tempfile
 import time
 from itertools import islice
+from pathlib import Path
 from typing import Any, Iterator
 
 import torch
@@ -13,12 +14,13 @@ from models.parallel import Processes
 from options.config import Config
 from system.devices import pick_device, synchronize
 from training.batches import batches_per_synthesis
-from training.data import check_gan_from, read_training_data, selection, split_data
+from training.data import check_gan_from, draws_demo, read_training_data, selection, split_data
 from training.memory import estimate_memory
 from training.precision import amp_dtype, with_precision
 from training.run import build_run, print_unused_epochs, with_perceptual_of_gan
 from training.timing import TimeLeft, duration
 from training.trainer import Metrics, Phase, Run, Stage
+from utils import UserError
 
 STEPS = 3  # timed steps of a phase, after as many untimed ones
 
@@ -28,6 +30,9 @@ def dry_run(config: Config) -> None:
     members = config.members() if config.is_series else [config]
     device = pick_device(config.hardware.gpu)
     member = members[0]
+    if draws_demo(config) and not (Path(config.data.data_dir) / "images.list").is_file():
+        raise UserError("--dry_run: the demo's faces are not drawn yet; draw them with python -m datasets.synthetic "
+                        f"{config.data.data_dir}")
     layout = split_data(member, read_training_data(member, 1))
     for new in () if config.resumes else members:
         check_gan_from(new, len(layout.expressions))
