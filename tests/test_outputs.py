@@ -1,6 +1,7 @@
 """No output is written over a file of the user's: swaps, sheets, generated sets, conversions and alignments."""
 
 import shutil
+from pathlib import PureWindowsPath
 
 import numpy
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import REPOSITORY, cases, fill, refused, snapshot, train_command
+from commands import generate
 from commands.generate import UniqueNames, named_pairs
 from datasets import align, check, convert
 from datasets.layout import Sample
@@ -29,6 +31,13 @@ def test_images_that_differ_in_their_ending_get_two_names(tmp_path):
     pairs = numpy.array([(0, 2), (1, 2), (3, 2), (0, 2), (4, 2)])
     named = [sample.name for sample in named_pairs(tmp_path, samples, pairs, UniqueNames())[0]]
     assert named[:3] == ["a_t.jpg", "a_t-2.jpg", "A_t-3.jpg"] and len(named) == 4 and len(named[3]) < 100
+
+
+def test_synthesized_images_of_subdirectories_have_the_same_names_on_windows(tmp_path, monkeypatch):
+    monkeypatch.setattr(generate, "Path", PureWindowsPath)
+    samples = [Sample(name, label, tmp_path / name) for label, name in enumerate(("p1/a.png", "p2/b.png"))]
+    named, _ = named_pairs(tmp_path, samples, numpy.array([(0, 1)]), UniqueNames())
+    assert named[0].name == "p1-a_p2-b.jpg"
 
 
 @pytest.mark.parametrize("kind, which", [("itself", "input"), ("symlink", "target"), ("hard link", "input")])
