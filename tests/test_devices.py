@@ -1,6 +1,7 @@
 """Devices and processes without a GPU: stubbed devices, tensors that cannot be read, threads as processes."""
 
 import contextlib
+import os
 import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -30,7 +31,7 @@ from system.command import line_and_status
 from system.devices import gpus, pick_device
 from system.processes import number_of_processes, processes_here
 from training import jobs, precision, processes as agreement
-from training.launch import check_compiler
+from training.launch import check_compiler, start_processes
 from training.memory import check_memory, estimate_memory
 from training.precision import amp_dtype, supports_bf16, with_precision
 from utils import UserError
@@ -258,6 +259,16 @@ def test_several_processes_without_torchrun_are_refused(monkeypatch, environment
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert "torchrun has not started" in refused(number_of_processes)
+
+
+def test_several_gpus_without_nccl_are_refused(monkeypatch):
+    for module, name, value in ((torch.cuda, "is_available", True), (torch.cuda, "device_count", 2),
+                                (torch.distributed, "is_nccl_available", False)):
+        monkeypatch.setattr(module, name, lambda value=value: value)
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    monkeypatch.setattr(os, "execv", lambda *argv: pytest.fail("torchrun was started"))
+    line = refused(lambda: start_processes(read_config(["--preset", "demo", "--gpu", "0", "1"])))
+    assert "several GPUs need NCCL" in line
 
 
 @pytest.mark.parametrize("platform, sent", [("linux", [signal.SIGTERM]), ("win32", [])])
