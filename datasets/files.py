@@ -43,7 +43,10 @@ def _conflict_with_sources(out: Path, inputs: Paths, trees: Paths, apart: Paths)
 def _fault_of_place(target: Path, directory: bool) -> str | None:
     if not directory and target.is_dir():
         return "is a directory; name a file"
-    existing = next(path for path in ((target, *target.parents) if directory else target.parents) if path.exists())
+    around = (target, *target.parents) if directory else target.parents
+    existing = next((path for path in around if path.exists()), None)
+    if existing is None:
+        return f"{target.anchor} is not there; choose another place"
     if not existing.is_dir():
         return f"{existing} is a file; choose another place"
     if not os.access(existing, os.W_OK | os.X_OK):

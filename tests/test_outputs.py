@@ -1,7 +1,7 @@
 """No output is written over a file of the user's: swaps, sheets, generated sets, conversions and alignments."""
 
 import shutil
-from pathlib import PureWindowsPath
+from pathlib import Path, PureWindowsPath
 
 import numpy
 import pytest
@@ -12,6 +12,7 @@ from conftest import REPOSITORY, cases, fill, refused, snapshot, train_command
 from commands import generate
 from commands.generate import UniqueNames, named_pairs
 from datasets import align, check, convert
+from datasets.files import check_output
 from datasets.layout import Sample
 from datasets.loading import Images
 
@@ -38,6 +39,12 @@ def test_synthesized_images_of_subdirectories_have_the_same_names_on_windows(tmp
     samples = [Sample(name, label, tmp_path / name) for label, name in enumerate(("p1/a.png", "p2/b.png"))]
     named, _ = named_pairs(tmp_path, samples, numpy.array([(0, 1)]), UniqueNames())
     assert named[0].name == "p1-a_p2-b.jpg"
+
+
+def test_an_output_on_a_drive_that_is_not_there_is_refused(monkeypatch):
+    monkeypatch.setattr(Path, "exists", lambda path: False)  # as on Windows, where not every drive exists
+    for directory in (True, False):
+        assert "is not there" in refused(lambda: check_output("x/y.jpg", "--output", directory=directory))
 
 
 @pytest.mark.parametrize("kind, which", [("itself", "input"), ("symlink", "target"), ("hard link", "input")])
