@@ -1,5 +1,6 @@
 """No output is written over a file of the user's: swaps, sheets, generated sets, conversions and alignments."""
 
+import os
 import shutil
 from pathlib import Path, PureWindowsPath
 
@@ -69,6 +70,15 @@ def test_a_contact_sheet_is_not_written_over_an_image(broken, tmp_path):
     for sheet in (data / "train_0001.jpg", data / "new.jpg", tmp_path / "link.jpg", data):
         refused(lambda: check.main([str(broken), "--sheet", str(sheet)]))
     assert snapshot(tmp_path) == before
+
+
+def test_a_source_in_other_case_is_the_same_on_file_systems_that_ignore_case(tmp_path, monkeypatch):
+    fill(tmp_path / "src", "x/a.jpg")
+    stat = os.stat
+    monkeypatch.setattr(os, "stat", lambda path, **settings: stat(str(path).replace("SRC", "src"), **settings))  # macOS
+    for out, source in (("SRC/out", "src"), ("SRC", "src"), ("SRC", "src/x")):
+        line = refused(lambda: check_output(tmp_path / out, "--out", apart=[tmp_path / source], directory=True))
+        assert "the source" in line and "; choose another" in line
 
 
 def test_a_conversion_does_not_write_into_its_source(tmp_path):
