@@ -11,6 +11,8 @@ Groups of runs with different options are compared by
 from __future__ import annotations
 
 import argparse
+import glob
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Sequence
 
@@ -64,7 +66,7 @@ def find_groups(options: argparse.Namespace) -> list[list[Path]]:
     from options.settings import check_same_setting
 
     named = [("--resume_dir", options.resume_dir), *(("--against", names) for names in options.against)]
-    groups = [[recognizer_directory(name, flag) for name in names] for flag, names in named]
+    groups = [[recognizer_directory(name, flag) for name in matching(names)] for flag, names in named]
     every_folder = [folder for folders in groups for folder in folders]
     for (flag, _), folders in zip(named, groups):
         for folder in folders:
@@ -72,6 +74,11 @@ def find_groups(options: argparse.Namespace) -> list[list[Path]]:
                 raise UserError(f"{flag} {folder}: named twice, its images would be counted twice")
         check_same_setting(folders, flag)
     return groups
+
+
+def matching(names: Sequence[str]) -> list[str]:
+    """Return the names, with the paths that match in place of patterns, which the shells of Windows do not replace."""
+    return [path for name in names for path in (sorted(glob.glob(name)) if not os.path.exists(name) else ()) or [name]]
 
 
 def recognizer_directory(name: str, flag: str) -> Path:

@@ -96,10 +96,10 @@ def atomic_file(path: str | os.PathLike, mode: str = "wb") -> Iterator[Any]:
     """Open a file for writing that appears under its name complete or not at all (temporary file, fsync, rename)."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    encoding = None if "b" in mode else "utf-8"
+    text = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}  # the same bytes on every system
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
-        with open(temporary, mode.replace("w", "x"), encoding=encoding) as handle:
+        with open(temporary, mode.replace("w", "x"), **text) as handle:
             yield handle
             handle.flush()
             with may_be_refused():

@@ -5,7 +5,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Callable, Iterable, Sequence
 
 import numpy
@@ -102,7 +102,8 @@ def named_pairs(out: Path, samples: Sequence[Sample], pairs: numpy.ndarray, uniq
         content = (b, b) if source.label == target.label else (a, b)
         if content not in contents:
             contents.add(content)
-            name = unique_name(f"{Path(source.name).with_suffix('')}_{Path(target.name).with_suffix('.jpg')}")
+            stem, face = PurePosixPath(source.name).with_suffix(""), PurePosixPath(target.name).with_suffix(".jpg")
+            name = unique_name(f"{stem}_{face}")
             synthesized.append(replace(target, name=name, label=source.label, path=out / "data" / name))
             rows.append(row)
     return synthesized, pairs[rows]

@@ -53,12 +53,12 @@ def recognize(config: Config) -> None:
     cutter = Cutter(preparation_for(faces, trained.image_size, trained.alignment, paths))
     pictures = chain.from_iterable(video(every) for video in videos) if videos else map(Picture, paths)
     total = sum(-(-video.frames // every) for video in videos) if videos else len(paths)
-    started, size = time.monotonic(), BATCH if videos or faces.align else LARGE_BATCH
+    started, size = time.perf_counter(), BATCH if videos or faces.align else LARGE_BATCH
     with utils.atomic_file(outputs.table, "w") as handle:
         results = Results(handle, outputs, trained.names, paths, -(-total // FACES_DRAWN) if videos else None)
         for recognized in recognized_pictures(pictures, total, cutter, trained, config.loading.num_workers, size):
             results.add(recognized)
-        seconds = time.monotonic() - started
+        seconds = time.perf_counter() - started
         if not results.faces:
             raise UserError(f"--input {' '.join(map(str, faces.input[:3]))}: {results.nothing_found()}")
     finish(results, trained, videos, every, seconds)

@@ -34,16 +34,25 @@ def _conflict_with_sources(out: Path, inputs: Paths, trees: Paths, apart: Paths)
         if path.resolve() == target or out.exists() and path.exists() and out.samefile(path):
             return f"is a file that is read ({path}), which stays untouched; choose another"
     for tree in (*trees, *apart):
-        if Path(tree).resolve() in (target, *target.parents):
+        if _lies_in(target, Path(tree).resolve()):
             return f"lies inside the source {tree}, which stays untouched; choose another"
     return next((f"the source {tree} lies inside the output; choose another" for tree in apart
-                 if target in Path(tree).resolve().parents), None)
+                 if _lies_in(Path(tree).resolve(), target)), None)
+
+
+def _lies_in(path: Path, folder: Path) -> bool:
+    """Return whether a path is a directory or lies in it, also if the names differ and the file system ignores that."""
+    around = path, *path.parents
+    return folder in around or folder.exists() and any(part.exists() and part.samefile(folder) for part in around)
 
 
 def _fault_of_place(target: Path, directory: bool) -> str | None:
     if not directory and target.is_dir():
         return "is a directory; name a file"
-    existing = next(path for path in ((target, *target.parents) if directory else target.parents) if path.exists())
+    around = (target, *target.parents) if directory else target.parents
+    existing = next((path for path in around if path.exists()), None)
+    if existing is None:
+        return f"{target.anchor} is not there; choose another place"
     if not existing.is_dir():
         return f"{existing} is a file; choose another place"
     if not os.access(existing, os.W_OK | os.X_OK):

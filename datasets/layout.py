@@ -248,7 +248,7 @@ def report_broken(samples: Sequence[Sample], faults: Sequence[str | None]) -> No
                       for path, fault in ((str(sample.path), fault) for sample, fault in broken[:5]))
     missing, hint = [sample for sample, fault in broken if fault == "missing"], ""
     if missing:
-        names = Names(Path(str(missing[0].path).removesuffix(missing[0].name)))
+        names = Names(Path(missing[0].path.as_posix().removesuffix(missing[0].name)))
         for sample in missing[:2]:
             names.find(sample.name)
         hint = f"; missing are {names.explain_missing()}" if names.missing else ""

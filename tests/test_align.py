@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy
 import pytest
@@ -281,6 +282,24 @@ def test_faces_of_photographs_are_found_and_level():
             continue
     assert len(tilts) >= 0.9 * len(paths)
     assert numpy.median(tilts) < 1 and numpy.mean(numpy.array(tilts) <= 2) > 0.8
+
+
+def test_a_model_is_read_from_a_directory_whose_name_opencv_cannot_open_on_windows(tmp_path, monkeypatch):
+    model, photographs = detector_and_photographs()
+    import cv2
+
+    create, photo = cv2.FaceDetectorYN.create, read_picture(photographs / "test_0001.jpg")
+
+    def create_on_windows(source: str, *arguments: object):
+        if not source.isascii():
+            raise cv2.error("cannot be opened")
+        return create(source, *arguments)
+
+    monkeypatch.setattr(cv2, "FaceDetectorYN", SimpleNamespace(create=create_on_windows))
+    (tmp_path / "Jürgen").mkdir()
+    copy = shutil.copy(model, tmp_path / "Jürgen")
+    plain, other = FaceDetector(model)(photo), FaceDetector(copy)(photo)
+    assert plain and numpy.array_equal(plain[0].points, other[0].points)
 
 
 def test_every_face_of_a_group_and_the_largest(tmp_path):

@@ -1,6 +1,7 @@
 """Training and the matrix as a user types them: the files that they write, and how they reject bad input."""
 
 import csv
+import os
 import re
 import shutil
 import subprocess
@@ -14,7 +15,8 @@ from PIL import Image
 
 import test_matrix_multi
 import train
-from conftest import EXPRESSIONS, TINY, command, keep_networks, refused, snapshot, succeeds, train_command, trained
+from conftest import (EXPRESSIONS, TINY, command, fill, keep_networks, refused, snapshot, succeeds, train_command,
+                      trained)
 from datasets.drawing.data_set import make_dataset
 from datasets.layout import DATA_SETS, read_layout, write_layout
 from options.checks import MODE_OPTIONS
@@ -238,6 +240,13 @@ def test_bad_data_is_refused_before_training(broken, tmp_path, name, change, mes
 def test_bad_training_options_are_refused(faces, tmp_path, options, messages):
     line = refused(train_command("--data_dir", faces, "--checkpoint_dir", tmp_path / "run", *TINY, *options))
     assert all(message in line for message in messages) and not (tmp_path / "run").exists(), line
+
+
+def test_patterns_that_no_shell_has_replaced_name_runs(tmp_path):
+    for name in ("seed_00", "seed_01"):
+        fill(tmp_path / name, "VGG/max_ckpt.t7")
+    assert test_matrix_multi.matching([f"{tmp_path}/seed_*/VGG", "absent"]) == [
+        *(os.path.join(tmp_path, name, "VGG") for name in ("seed_00", "seed_01")), "absent"]
 
 
 @pytest.mark.parametrize("name, message", [("nowhere", "no such directory"), ("model", "holds no max_ckpt.t7")])

@@ -1,7 +1,11 @@
 """Devices and processes without a GPU: stubbed devices, tensors that cannot be read, threads as processes."""
 
 import contextlib
+import os
+import signal
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -26,8 +30,8 @@ from options.recipes import GANRecipe, GANShape, RecognizerRecipe
 from system.command import line_and_status
 from system.devices import gpus, pick_device
 from system.processes import number_of_processes, processes_here
-from training import precision, processes as agreement
-from training.launch import check_compiler
+from training import jobs, precision, processes as agreement
+from training.launch import check_compiler, start_processes
 from training.memory import check_memory, estimate_memory
 from training.precision import amp_dtype, supports_bf16, with_precision
 from utils import UserError
@@ -255,6 +259,30 @@ def test_several_processes_without_torchrun_are_refused(monkeypatch, environment
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert "torchrun has not started" in refused(number_of_processes)
+
+
+def test_several_gpus_without_nccl_are_refused(monkeypatch):
+    for module, name, value in ((torch.cuda, "is_available", True), (torch.cuda, "device_count", 2),
+                                (torch.distributed, "is_nccl_available", False)):
+        monkeypatch.setattr(module, name, lambda value=value: value)
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    monkeypatch.setattr(os, "execv", lambda *argv: pytest.fail("torchrun was started"))
+    line = refused(lambda: start_processes(read_config(["--preset", "demo", "--gpu", "0", "1"])))
+    assert "several GPUs need NCCL" in line
+
+
+@pytest.mark.parametrize("platform, sent", [("linux", [signal.SIGTERM]), ("win32", [])])
+def test_ctrl_c_stops_the_runs_of_a_series_and_kills_none_on_windows(monkeypatch, tmp_path, platform, sent):
+    statuses, signals = iter([None, 130]), []
+    process = SimpleNamespace(returncode=130, send_signal=signals.append, poll=lambda: next(statuses))
+    monkeypatch.setattr(jobs, "start_job", lambda *argv: jobs.Job("seed_00", 0, tmp_path / "seed_00.txt", process))
+    interrupts = iter([0])
+    monkeypatch.setattr(jobs, "noted_signals",
+                        lambda: contextlib.nullcontext(lambda: next(interrupts, signal.SIGINT)))
+    with monkeypatch.context() as patch, pytest.raises(utils.Stopped):
+        patch.setattr(sys, "platform", platform)
+        jobs.train_side_by_side([None], 1, None, tmp_path)
+    assert signals == sent
 
 
 def test_a_process_without_gpu_does_not_join_processes_with_gpus(monkeypatch):

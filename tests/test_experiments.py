@@ -84,6 +84,13 @@ def test_commands_that_fail_differ_from_those_that_take_too_long():
         checks.call([sys.executable, "-c", "pass"])
 
 
+def test_a_run_that_windows_cannot_stop_is_not_counted_as_a_failure(tmp_path, monkeypatch):
+    monkeypatch.setattr(Checks, "train", lambda *argv, **settings: pytest.fail("a run was started"))
+    monkeypatch.setattr(sys, "platform", "win32")
+    with pytest.raises(NotTested, match="Windows"):
+        next(Checks("tiny", torch.device("cpu"), tmp_path).resume())
+
+
 def test_the_benchmark_of_the_gpu_check_runs_on_the_gpu_that_is_checked(tmp_path, monkeypatch):
     commands = []
     monkeypatch.setattr(Checks, "call", lambda self, command: commands.append(command))

@@ -2,7 +2,7 @@
 
 import time
 import unicodedata
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy
 import pytest
@@ -12,7 +12,7 @@ from conftest import refused
 from datasets import check, convert
 from datasets.aligning.directory import carry_lists
 from datasets.aligning.landmarks import Landmarks
-from datasets.layout import Sample, read_layout, write_layout
+from datasets.layout import Sample, read_layout, report_broken, write_layout
 from datasets.names import Names
 from datasets.walking import walk
 from test_importers import greys, picture
@@ -118,6 +118,19 @@ def test_ambiguous_and_missing_names_are_explained():
     other = names.for_another_list()
     assert other.find("c/3.png") is None
     assert other.explain_missing() == "e.g. c/3.png (the nearest file: b/2.png)"
+
+
+def test_the_nearest_file_of_a_missing_one_is_named_whatever_separates_directories(tmp_path):
+    class WithBackslashes(type(Path())):
+        def __str__(self) -> str:
+            return str(PurePosixPath(self)).replace("/", "\\")  # as on Windows
+
+        def as_posix(self) -> str:
+            return str(PurePosixPath(self))
+
+    picture(tmp_path / "p1" / "face_1.jpg", 1)
+    sample = Sample("p1/face_2.jpg", 0, WithBackslashes(tmp_path / "p1" / "face_2.jpg"))
+    assert "the nearest file: p1/face_1.jpg" in refused(lambda: report_broken([sample], ["missing"]))
 
 
 def test_all_lists_of_a_data_directory_follow_the_same_rules(tmp_path, capsys):

@@ -1,6 +1,8 @@
 """No output is written over a file of the user's: swaps, sheets, generated sets, conversions and alignments."""
 
+import os
 import shutil
+from pathlib import Path, PureWindowsPath
 
 import numpy
 import pytest
@@ -8,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import REPOSITORY, cases, fill, refused, snapshot, train_command
+from commands import generate
 from commands.generate import UniqueNames, named_pairs
 from datasets import align, check, convert
+from datasets.files import check_output
 from datasets.layout import Sample
 from datasets.loading import Images
 
@@ -29,6 +33,19 @@ def test_images_that_differ_in_their_ending_get_two_names(tmp_path):
     pairs = numpy.array([(0, 2), (1, 2), (3, 2), (0, 2), (4, 2)])
     named = [sample.name for sample in named_pairs(tmp_path, samples, pairs, UniqueNames())[0]]
     assert named[:3] == ["a_t.jpg", "a_t-2.jpg", "A_t-3.jpg"] and len(named) == 4 and len(named[3]) < 100
+
+
+def test_synthesized_images_of_subdirectories_have_the_same_names_on_windows(tmp_path, monkeypatch):
+    monkeypatch.setattr(generate, "Path", PureWindowsPath)
+    samples = [Sample(name, label, tmp_path / name) for label, name in enumerate(("p1/a.png", "p2/b.png"))]
+    named, _ = named_pairs(tmp_path, samples, numpy.array([(0, 1)]), UniqueNames())
+    assert named[0].name == "p1-a_p2-b.jpg"
+
+
+def test_an_output_on_a_drive_that_is_not_there_is_refused(monkeypatch):
+    monkeypatch.setattr(Path, "exists", lambda path: False)  # as on Windows, where not every drive exists
+    for directory in (True, False):
+        assert "is not there" in refused(lambda: check_output("x/y.jpg", "--output", directory=directory))
 
 
 @pytest.mark.parametrize("kind, which", [("itself", "input"), ("symlink", "target"), ("hard link", "input")])
@@ -53,6 +70,15 @@ def test_a_contact_sheet_is_not_written_over_an_image(broken, tmp_path):
     for sheet in (data / "train_0001.jpg", data / "new.jpg", tmp_path / "link.jpg", data):
         refused(lambda: check.main([str(broken), "--sheet", str(sheet)]))
     assert snapshot(tmp_path) == before
+
+
+def test_a_source_in_other_case_is_the_same_on_file_systems_that_ignore_case(tmp_path, monkeypatch):
+    fill(tmp_path / "src", "x/a.jpg")
+    stat = os.stat
+    monkeypatch.setattr(os, "stat", lambda path, **settings: stat(str(path).replace("SRC", "src"), **settings))  # macOS
+    for out, source in (("SRC/out", "src"), ("SRC", "src"), ("SRC", "src/x")):
+        line = refused(lambda: check_output(tmp_path / out, "--out", apart=[tmp_path / source], directory=True))
+        assert "the source" in line and "; choose another" in line
 
 
 def test_a_conversion_does_not_write_into_its_source(tmp_path):

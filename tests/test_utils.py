@@ -1,5 +1,6 @@
 """Errors, seeds and files, which all commands use."""
 
+import _pyio
 import errno
 import hashlib
 import json
@@ -91,6 +92,13 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path):
     mask = os.umask(0)
     os.umask(mask)
     assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~mask
+
+
+def test_text_files_have_the_same_bytes_on_every_system(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "linesep", "\r\n")  # as on Windows
+    monkeypatch.setattr("builtins.open", _pyio.open)  # the built-in one knows its system's line ending
+    utils.write_text(tmp_path / "images.list", "a.jpg 0\nb.jpg 1\n")
+    assert (tmp_path / "images.list").read_bytes() == b"a.jpg 0\nb.jpg 1\n"
 
 
 @pytest.mark.parametrize("module", [None, "numpy.core.multiarray", "numpy._core.multiarray"])

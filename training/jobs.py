@@ -44,7 +44,7 @@ def train_side_by_side(members: Sequence[Config], jobs: int, gpu: Sequence[int] 
             while running or waiting:
                 if stop_signal() and not stop_sent:
                     stop_sent, waiting = True, []
-                    for job in running:
+                    for job in running if sys.platform != "win32" else ():  # there it would end them at once
                         job.process.send_signal(signal.SIGTERM)  # beside a SIGINT that a terminal sends to all
                 while waiting and len(running) < jobs:
                     slot = min(set(range(jobs)) - {job.slot for job in running})

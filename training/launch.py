@@ -47,6 +47,9 @@ def start_processes(config: Config) -> None:
     if len(set(gpu)) < len(gpu) or not 0 <= min(gpu) <= max(gpu) < count:
         raise UserError(f"--gpu {' '.join(map(str, gpu))}: different GPUs are needed, this machine has {count}, "
                         f"numbered from 0{visible_gpus_note()}")
+    if not torch.distributed.is_nccl_available():  # PyTorch for Windows lacks it
+        raise UserError(f"--gpu {' '.join(map(str, gpu))}: several GPUs need NCCL, which this PyTorch does not have; "
+                        "name one GPU, or train the runs of a series side by side with --jobs")
     if not draws_demo(config):
         layout = read_training_data(config, len(gpu))  # reports a mistake once, not in each process
         for member in config.members() if config.is_series else [config]:

@@ -94,7 +94,7 @@ class FaceDetector:
         self._score = score
         try:
             # All candidates of a face are kept (no suppression): their mean is more exact than the best one.
-            self._network = cv2.FaceDetectorYN.create(str(model), "", (320, 320), score, 1.0, 5000)
+            self._network = cv2.FaceDetectorYN.create(*_source(str(model)), (320, 320), score, 1.0, 5000)
             self._network.detect(numpy.zeros((320, 320, 3), numpy.uint8))
         except cv2.error:
             raise UserError(f"{model}: OpenCV cannot use it as a YuNet face detector; {MODEL_HINT}") from None
@@ -164,6 +164,14 @@ class FaceDetector:
             return numpy.zeros((0, 15))
         has_area = (rows[:, 2:4] > 0).all(1)  # in pictures of a few pixels OpenCV 4 returns boxes without one
         return rows[has_area & numpy.isfinite(rows).all(1)].astype(float)
+
+
+def _source(model: str) -> tuple:
+    """Return the first arguments of FaceDetectorYN.create: a path or, since OpenCV on Windows opens only paths of the
+    system's code page, the content of a file whose path has other letters than ASCII. """
+    if model.isascii():
+        return model, ""
+    return "onnx", numpy.fromfile(model, numpy.uint8), numpy.zeros(0, numpy.uint8)
 
 
 def _merge_candidates(candidates: numpy.ndarray) -> list[Face]:
