@@ -97,7 +97,7 @@ def read_data(config: Config, trained: TrainedSwap, splits: Sequence[str] = ("tr
     check_not_moved(root, metadata.get("data_dir"))
     layout = read_layout(root, trained.names,
                          neutral=config.data.neutral or metadata.get("neutral_name"),
-                         known=None if data_dir else data_set.expressions, need_test=not fold)
+                         known=metadata.get("listed") if data_dir else data_set.expressions, need_test=not fold)
     if fold:
         layout = with_kept_fold(layout, run, fold)
     try:
