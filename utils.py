@@ -151,6 +151,7 @@ def read_json(path: str | os.PathLike) -> Any:
 
 
 PICTURE_FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP", ".pdf": "PDF"}
+LARGEST_SIDES = {"JPEG": 65500, "PDF": 65500, "WEBP": 16383}  # in pixels; a PDF file holds a JPEG one
 
 
 def check_picture_name(path: str | os.PathLike) -> None:
@@ -167,13 +168,17 @@ def save_picture(image, path: str | os.PathLike, comment: bytes | None = None) -
 
 
 def encoded_picture(image, path: str | os.PathLike, comment: bytes | None = None) -> bytes:
-    """Return the bytes that :func:`save_picture` writes."""
+    """Return the bytes that :func:`save_picture` writes. Raises UserError if the format cannot hold so large a picture.
+    """
     import io
 
     from PIL.PngImagePlugin import PngInfo
 
     check_picture_name(path)
     buffer, file_format, settings = io.BytesIO(), PICTURE_FORMATS[Path(path).suffix.lower()], {}
+    if max(image.size) > LARGEST_SIDES.get(file_format, math.inf):
+        raise UserError(f"{path}: {image.width} x {image.height} pixels are too many for {file_format}; let the name "
+                        "end in .png, or draw fewer pictures")
     if comment and file_format == "PNG":
         settings["pnginfo"] = PngInfo()
         settings["pnginfo"].add_text("comment", comment.decode())

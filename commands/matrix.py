@@ -160,9 +160,15 @@ def mistakes_picture(result: EvaluationResult, names: Sequence[str]) -> Image.Im
 # --------------------------------------------------------------------------------------- groups of recognizers
 
 def group_names(groups: Sequence[Sequence[Path]]) -> list[str]:
-    """Return a short name for each group: its runs' common directory, without the parts that all groups share."""
-    runs = ([os.path.abspath(folder.parent) for folder in folders] for folders in groups)
-    directories = [Path(os.path.commonpath(paths)).parts for paths in runs]
+    """Return a short name for each group: its runs' common directory, without the parts that all groups share.
+
+    Groups in one directory get what the names of their runs have in common: ``a_s1`` and ``a_s2`` are ``a_s*``.
+    """
+    runs = [[os.path.abspath(folder.parent) for folder in folders] for folders in groups]
+    names = [os.path.commonpath(paths) for paths in runs]
+    if len(set(names)) < len(names):
+        names = [os.path.commonprefix(paths) + "*" * (len(paths) > 1) for paths in runs]
+    directories = [Path(name).parts for name in names]
     shared = os.path.commonprefix([parts[:-1] for parts in directories])
     return ["/".join(parts[len(shared):]) for parts in directories]
 

@@ -52,7 +52,8 @@ def save_report(run: Path) -> None:
                 *curves(run / "log" / "metrics.csv", len(options.get("attributes") or ()) or None)]
     places = {"Test persons with every expression": results / "grid.jpg",
               "Confusion matrix": results / "Con_Matrix.png", "Surest mistakes": results / "mistakes.jpg",
-              **{"Swaps of the last epoch": sheet for sheet in sorted((run / "img").glob("epoch_*.jpg"))}}
+              "Swaps of the last epoch": max((run / "img").glob("epoch_*.jpg"), default=run / "img",
+                                             key=lambda sheet: (len(sheet.name), sheet.name))}  # epoch_1000 is later
     sections += [(heading, picture(place, heading)) for heading, place in places.items() if place.is_file()]
     note = f"{test.get('title', run)}; preset {options['preset']}"
     utils.write_text(path, page(f"Run {run.resolve().name}", note, sections))

@@ -97,7 +97,7 @@ def read_data(config: Config, trained: TrainedSwap, splits: Sequence[str] = ("tr
     check_not_moved(root, metadata.get("data_dir"))
     layout = read_layout(root, trained.names,
                          neutral=config.data.neutral or metadata.get("neutral_name"),
-                         known=None if data_dir else data_set.expressions, need_test=not fold)
+                         known=metadata.get("listed") if data_dir else data_set.expressions, need_test=not fold)
     if fold:
         layout = with_kept_fold(layout, run, fold)
     try:
@@ -146,9 +146,10 @@ def preparation_for(options: FaceOptions, image_size: int, alignment: dict[str, 
     if options.margin not in (0.0, alignment["margin"]):
         raise UserError(f"--margin {options.margin}: the training faces were aligned with --margin "
                         f"{alignment['margin']}, which is used anyway; leave it out")
-    folders = {Path(path).parent for path in paths}
-    folders = {folder.parent if folder.name == "data" else folder for folder in folders}  # a data directory's own
-    if not options.align and not all(alignment_of(folder) == alignment for folder in folders):
+    folders = {Path(path).absolute().parent for path in paths}  # the record lies in one of them or above it
+    are_aligned = all(any(alignment_of(parent) == alignment for parent in (folder, *folder.parents))
+                      for folder in folders)
+    if not options.align and not are_aligned:
         print("warning: the training faces were aligned, and these pictures are not known to be; find and align their "
               "faces with --align MODEL", file=sys.stderr)
     return Preparation(image_size, options.align, alignment["size"], alignment["margin"])

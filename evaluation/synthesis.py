@@ -71,7 +71,7 @@ class SynthesisReport(SimpleNamespace):
 
     def as_text(self, names: Sequence[str]) -> str:
         """Return an aligned table for a terminal."""
-        to = ", ".join(f"{name} {value:.1f}" for name, value in zip(names, self.transfer_to))
+        to = ", ".join(f"{name} {value:.1f}" for name, value in zip(names, self.transfer_to) if value == value)
         swaps = sorted((value, f"{old} to {new} {value:.1f}") for old, row in zip(names, self.transfer_from_to)
                        for new, value in zip(names, row) if value == value)
         hardest = ", ".join(text for _, text in swaps[:HARDEST])

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from pictures.cards import color_of
-from pictures.lettering import FAINT, INK, PAPER, RULE
+from pictures.lettering import FAINT, INK, PAPER, RULE, fitted
 
 PERSONS_SHOWN = 4
 
@@ -53,7 +53,7 @@ def timeline(persons: Sequence[tuple[str, np.ndarray, np.ndarray]], names: Seque
         for i, name in enumerate(names):
             key_x, key_y = scale * (width - right + 16), scale * (y + 12 + i * min(28, panel // len(names)))
             draw.rectangle((key_x, key_y - scale * 4, key_x + scale * 14, key_y + scale * 4), color_of(i))
-            draw.text((key_x + scale * 20, key_y), name, INK, font, anchor="lm")
+            draw.text((key_x + scale * 20, key_y), fitted(name, font, scale * (right - 40)), INK, font, anchor="lm")
     return picture.resize((width, picture.height // scale), Image.Resampling.LANCZOS)
 
 

@@ -156,6 +156,21 @@ def test_the_matrix_of_reordered_expressions_is_that_of_the_run(broken, tmp_path
     assert report["expressions"] == order and report["images"] == 9
 
 
+def test_moved_data_of_reordered_expressions_keep_the_labels_of_their_lists(broken, tmp_path, monkeypatch):
+    """The lists of --data name no expressions; the run knows which names their labels have."""
+    (broken / "expressions.txt").unlink()
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(broken, "datasets/multiple")
+    order = EXPRESSIONS[::-1]
+    succeeds(train_command("-a", *order, "--data", 2, "--checkpoint_dir", "run", *TINY))
+    shutil.move("datasets/multiple", "moved")
+    argv = ["--checkpoint_dir", "run", "--data_dir", "moved"]
+    succeeds(train_command("--mode", "generate", "--output", "generated", *argv))
+    test = {sample.name.removeprefix("real_test_"): order[sample.label] for sample in read_layout("generated").test}
+    assert test == {sample.name: EXPRESSIONS[sample.label] for sample in read_layout("moved", EXPRESSIONS).test}
+    succeeds(train_command(*argv, "--restore", "--epochs", 2))
+
+
 def test_the_matrix_on_another_data_set_reads_its_labels(tmp_path, monkeypatch):
     """RAF-DB's lists have surprise as 0, an MMI recognizer has it as the last class."""
     mmi, raf = DATA_SETS[1].expressions, DATA_SETS[3].expressions

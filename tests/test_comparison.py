@@ -3,11 +3,13 @@
 import csv
 import io
 import shutil
+from pathlib import Path
 
 import numpy
 import pytest
 from scipy import stats
 
+from commands.matrix import group_names
 from conftest import command, refused, succeeds
 from evaluation.comparison import Comparison, Group, McNemar, Paired, RunResult
 from evaluation.metrics import Report
@@ -57,6 +59,15 @@ def test_tables_hold_the_same_values():
     assert "77.5 ± 2.5" in comparison.as_text() and "+1.0 points" in comparison.as_text()
     latex = comparison.as_latex()
     assert r"a/slow & 3 & $57.1 \pm 4.8$ & $77.5 \pm 2.5$ & -- & -- \\" in latex and r"b\_1 & 3" in latex
+
+
+def test_groups_have_different_names_wherever_their_runs_lie():
+    def names(*groups: str) -> list[str]:
+        return group_names([[Path("runs") / run / "VGG" for run in group.split()] for group in groups])
+
+    assert names("a/seed_00 a/seed_01", "b/seed_00 b/seed_01") == ["a", "b"]
+    assert names("paper_s0 paper_s1", "tuned_s0 tuned_s1", "x") == ["paper_s*", "tuned_s*", "x"]
+    assert names("a_s0/fold_01 a_s1/fold_01", "b_s0/fold_01 b_s1/fold_01") == ["a_s*", "b_s*"]
 
 
 def test_settings_are_compared_and_not_pooled(finished, tmp_path):

@@ -87,6 +87,12 @@ def test_a_timeline_draws_each_line_in_its_color_and_breaks_it_in_gaps():
     assert drawn == [[True, True], [False, False], [True, True]]
 
 
+def test_the_names_beside_a_timeline_fit_its_width():
+    persons = [("", numpy.array([0.0, 1]), numpy.array([[0.9, 0.1]] * 2))]
+    picture = numpy.asarray(timeline(persons, ["embarrassment-and-shame", "joy"], "title", 2.0))
+    assert (picture[:, -2:] == 255).all() and (picture[:, 1015:1090] < 100).any()
+
+
 def test_a_chart_places_its_points():
     svg = chart("loss", [Line("loss", (1, 2, 3), (4.0, 2.0, 0.0))])
     points = [tuple(map(float, point.split(","))) for point in re.search('points="(.*?)"', svg)[1].split()]

@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from commands.recognize import Outputs, Recognized, Results, unique_stems
+from commands.trained import preparation_for
 from conftest import EXPRESSIONS, REPOSITORY, command, refused, shared, snapshot, succeeds, train_command, untrained_run
 from datasets import crops
 from datasets.aligning.directory import alignment_of
@@ -25,9 +26,10 @@ from datasets.video import Persons, Video
 from datasets.walking import Walk
 from models.checkpoints import load_recognizer
 from options.command_line import read_config
+from options.config import FaceOptions
 from pictures.cards import color_of
 from training.data import checkpoint_metadata
-from utils import UserError
+from utils import UserError, write_json
 
 SMILE = REPOSITORY / "images" / "smile.jpg"
 
@@ -234,6 +236,14 @@ def test_faces_are_aligned_as_those_of_the_training(tmp_path, mode):
     assert numpy.allclose(results[0], results[1], rtol=0, atol=2e-6) and abs(results[0] - results[2]).max() > 1e-3
     line = refused(train_command(*argv, "--align", model, "--margin", 0.5))
     assert "--margin 0.5" in line and "--margin 0.2" in line
+
+
+def test_aligned_faces_in_subdirectories_are_known_to_be_aligned(tmp_path, capsys):
+    alignment = {"size": 96, "margin": 0.2}
+    write_json(tmp_path / "aligned" / "align.json", alignment)
+    for folder, warned in (("aligned", False), ("aligned/joy", False), ("aligned/data/joy", False), ("photos", True)):
+        preparation_for(FaceOptions(), 64, alignment, [tmp_path / folder / "a.jpg"])
+        assert ("were aligned" in capsys.readouterr().err) == warned
 
 
 def test_training_puts_the_alignment_of_its_data_into_the_checkpoint(tmp_path):

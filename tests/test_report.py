@@ -1,5 +1,6 @@
 """report.html holds the results of a run, needs no other files, and a browser shows it without an error."""
 
+import base64
 import re
 import shutil
 import subprocess
@@ -7,6 +8,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from commands.report import save_report
 from conftest import refused, succeeds, train_command
 from utils import write_json
 
@@ -52,6 +54,13 @@ def test_the_report_of_a_run_is_written_again_with_the_verdict_on_its_swaps(fini
     (finished_copy / "report.html").write_text("mine")
     assert "something else" in refused(train_command("--mode", "report", "--checkpoint_dir", finished_copy))
     assert "holds no run" in refused(train_command("--mode", "report", "--checkpoint_dir", tmp_path))
+
+
+def test_the_report_shows_the_swaps_of_the_last_of_a_thousand_epochs(finished_copy):
+    for epoch, content in ((999, b"earlier"), (1000, b"last")):
+        (finished_copy / "img" / f"epoch_{epoch:03d}.jpg").write_bytes(content)
+    save_report(finished_copy)
+    assert f"base64,{base64.b64encode(b'last').decode()}\"" in (finished_copy / "report.html").read_text()
 
 
 def test_a_browser_shows_the_report_without_an_error(finished, tmp_path):

@@ -131,6 +131,8 @@ def test_metrics_of_a_known_swap():
     without = evaluated([False] * 4)
     assert without.as_dict(["x", "y"])["identity"] is None and without.as_dict(["x", "y"])["true_psnr"] is None
     assert "true picture" not in without.as_text(["x", "y"]) and "transferred" in without.as_text(["x", "y"])
+    without.transfer_to[0] = float("nan")  # no test image shows it
+    assert "nan" not in without.as_text(["x", "y"])
 
 
 def test_nearest_subject_looks_among_those_with_the_expression():

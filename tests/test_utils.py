@@ -13,6 +13,7 @@ import sys
 import numpy
 import pytest
 import torch
+from PIL import Image
 
 import utils
 from conftest import REPOSITORY, ended
@@ -115,6 +116,14 @@ def test_numpy_scalars_of_either_numpy_are_read(tmp_path, module):
 def test_json_files_hold_null_instead_of_nan_and_infinity(tmp_path):
     utils.write_json(tmp_path / "x.json", {"a": float("nan"), "b": [float("inf"), (1.5,)]})
     assert json.loads((tmp_path / "x.json").read_text(), parse_constant=pytest.fail) == {"a": None, "b": [None, [1.5]]}
+
+
+@pytest.mark.parametrize("name, side", [("x.jpg", 65501), ("x.pdf", 65501), ("x.webp", 16384)])
+def test_a_picture_that_its_format_cannot_hold_is_refused_in_one_line(tmp_path, name, side):
+    with pytest.raises(utils.UserError, match=f"{name}: 1 x {side} pixels are too many.*png"):
+        utils.save_picture(Image.new("RGB", (1, side)), tmp_path / name)
+    utils.save_picture(Image.new("RGB", (1, side)), tmp_path / "x.png")
+    assert [path.name for path in tmp_path.iterdir()] == ["x.png"]
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's allocator can be configured")

@@ -42,8 +42,8 @@ def read_training_data(config: Config, world: int) -> Layout:
     root = options.data_dir or default_directory(data_set.directory, metadata.get("data_dir") or "")
     check_not_moved(root, metadata.get("data_dir"))
     layout = read_layout(root, options.attributes,
-                         known=None if options.data_dir else data_set.expressions, need_test=not config.series.folds,
-                         neutral=neutral)
+                         known=metadata.get("listed") if options.data_dir else data_set.expressions,
+                         need_test=not config.series.folds, neutral=neutral)
     check_output(config.run.checkpoint_dir, "--checkpoint_dir", trees=[layout.root], directory=True)
     check_splits(layout)
     check_images(layout.split("all") + layout.target_only)
