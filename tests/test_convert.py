@@ -11,10 +11,11 @@ from PIL import Image, ImageOps
 
 from conftest import command, ended, refused, snapshot
 from datasets import check, convert
+from datasets.aligning.directory import alignment_of
 from datasets.importing.collection import Collection, SourceSample
 from datasets.importing.conversion import _check_complete
 from datasets.layout import Layout, Sample, read_layout
-from utils import UserError
+from utils import UserError, write_json
 
 
 def greys(number: int, side: int = 48) -> numpy.ndarray:
@@ -154,6 +155,13 @@ def test_folders_report_images_outside_and_refuse_two_directories_of_one_split(t
     assert "Training and train are both the train split" in import_error(tmp_path, *argv, "more")
     _, left_out = import_twice(capsys, tmp_path / "out", *argv, "more", "Training")
     assert left_out == ["2 images in directories that --ignore names", "2 images outside the expressions' directories"]
+
+
+def test_the_alignment_of_the_faces_is_carried(tmp_path, capsys):
+    source = pictures(tmp_path / "aligned", [f"{name}/{i}.png" for name in ("happy", "neutral") for i in range(6)])
+    write_json(source / "align.json", {"size": 48, "margin": 0.2})
+    import_twice(capsys, tmp_path / "out", "folders", source)
+    assert alignment_of(tmp_path / "out") == {"size": 48, "margin": 0.2}
 
 
 def test_numbered_directories_get_names(tmp_path, capsys):

@@ -12,6 +12,7 @@ from datasets.walking import ENDINGS, describe, walk
 from options.schema import check, number, optional, text, true_or_false, whole_number
 from utils import UserError, progress, read_json, sha256, write_json, write_text
 
+RECORD_NAME = "align.json"  # the file of a directory of aligned faces that keeps their source and options
 RECORD = {"size": whole_number(16, 4096), "margin": number(-0.2, 2), "every_face": true_or_false,
           "score": number(0.05, 1), "points": optional(text(64)),
           **{name: optional(text()) for name in ("model", "landmarks", "source")}}
@@ -72,7 +73,7 @@ def _photograph_names(photos: Path) -> list[str]:
 
 def alignment_of(root: Path) -> dict[str, float] | None:
     """Return the ``size`` and ``margin`` with which a directory was aligned; None for any other directory."""
-    record = Path(root) / "align.json"
+    record = Path(root) / RECORD_NAME
     settings = read_json(record) if record.is_file() else None
     if isinstance(settings, dict):
         size, margin = settings.get("size"), settings.get("margin")
@@ -86,7 +87,7 @@ def _open_output(out: Path, settings: dict[str, object], overwrite: bool) -> boo
 
     Raises UserError if ``out`` holds anything else or, without ``overwrite``, was made with other settings.
     """
-    record, landmarks_changed = out / "align.json", False
+    record, landmarks_changed = out / RECORD_NAME, False
     if record.is_file():
         previous = {"source": settings["source"],  # an earlier version did not write it
                     **check(read_json(record), RECORD, record, "choose another output directory")}

@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
+from datasets.aligning.directory import RECORD_NAME, alignment_of
 from datasets.checking.overview import table
 from datasets.importing.collection import Collection, SourceSample
 from datasets.importing.images import ImageWriter, fault_of, is_foreign
@@ -16,7 +17,7 @@ from datasets.lists import LISTS, MOST_EXPRESSIONS, image_directory
 from datasets.names import explain_adapted
 from datasets.splits import choose_validation
 from datasets.walking import describe
-from utils import UserError, progress
+from utils import UserError, progress, read_json, write_json
 
 
 def convert(collection: Collection, source: Path, out: Path, writer: ImageWriter, *, test: float | set[str], seed: int,
@@ -49,8 +50,15 @@ def convert(collection: Collection, source: Path, out: Path, writer: ImageWriter
         images.mkdir(parents=True, exist_ok=True)
         written = pool.map(lambda sample: writer.write(sample, images / sample.name), unwritten)
         list(progress(written, "writing", len(unwritten), "image"))
+    _carry_alignment(source if source.is_dir() else source.parent, out)
     write_layout(out, collection.expressions, splits, remove=True)
     _report(collection, source, out, len(unwritten))
+
+
+def _carry_alignment(source: Path, out: Path) -> None:
+    """Write the record of aligned faces beside their lists, since a run aligns further pictures in the same way."""
+    if alignment_of(source):
+        write_json(out / RECORD_NAME, read_json(source / RECORD_NAME))
 
 
 def _report(collection: Collection, source: Path, out: Path, written: int) -> None:
