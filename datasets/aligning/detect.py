@@ -20,6 +20,8 @@ MODEL_HINT = ("YuNet is published as face_detection_yunet in OpenCV's model zoo 
 # views are tried in turn until a face is found. Small faces need the last one, faces that fill the picture the second.
 _VIEWS = ((640, 0.0), (320, 0.25), (1280, 0.0))
 
+_SMALLEST = 8  # pixels of a side that can show a face; in smaller pictures some versions of OpenCV see faces at random
+
 # YuNet's points are most exact in large upright faces; several sizes, because each has errors of its own.
 _REFINE_SIDES, _REFINE_MARGIN = (400, 480, 352, 400, 480, 352), 0.3
 _REFINE_AT_LEAST, _REFINE_TILT = 3, 0.75
@@ -101,6 +103,8 @@ class FaceDetector:
 
     def __call__(self, photo: Image.Image, every: bool = False) -> list[Face]:
         """Return the largest face of an RGB photograph, or with ``every`` all of them by falling size; [] if none."""
+        if min(photo.size) < _SMALLEST:
+            return []
         for side, border in _VIEWS:
             faces = self._faces_in_view(photo, side, border)
             if faces:
