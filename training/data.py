@@ -87,7 +87,7 @@ def check_fold(config: Config, layout: Layout) -> None:
         check_kept_fold(layout.test, Path(config.run.checkpoint_dir) / "splits" / fold_list(config.series.fold))
 
 
-def check_gan_from(config: Config, num_classes: int) -> None:
+def check_gan_run(config: Config, num_classes: int) -> None:
     """Check that the run of ``--gan_from`` has what a new run takes from it. Raises UserError if it has not.
 
     That is its GAN, and its perceptual network if the recognizer starts from it and ``--checkpoint_dir`` has none.

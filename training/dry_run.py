@@ -14,7 +14,7 @@ from models.parallel import Processes
 from options.config import Config
 from system.devices import pick_device, synchronize
 from training.batches import batches_per_synthesis
-from training.data import check_gan_from, draws_demo, read_training_data, selection, split_data
+from training.data import check_gan_run, draws_demo, read_training_data, selection, split_data
 from training.memory import estimate_memory
 from training.precision import amp_dtype, with_precision
 from training.run import build_run, print_unused_epochs, with_perceptual_of_gan
@@ -35,7 +35,7 @@ def dry_run(config: Config) -> None:
                         f"{config.data.data_dir}")
     layout = split_data(member, read_training_data(member, 1))
     for new in () if config.resumes else members:
-        check_gan_from(new, len(layout.expressions))
+        check_gan_run(new, len(layout.expressions))
     member = with_precision(member, len(layout.expressions), device, Processes())
     amp = amp_dtype(member.hardware.amp, device)
     samples = layout.train + layout.target_only + selection(layout, member.recognizer.select_on)

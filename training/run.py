@@ -23,7 +23,7 @@ from options.command_line import read_run_options
 from options.config import Config
 from system.command import noted_signals
 from training.context import TrainingContext
-from training.data import (check_fold, check_gan_from, check_overwrite, checkpoint_metadata, decoded_images, draw_demo,
+from training.data import (check_fold, check_gan_run, check_overwrite, checkpoint_metadata, decoded_images, draw_demo,
                            is_demo, read_training_data, selection, split_data)
 from training.launch import launch
 from training.memory import check_memory
@@ -60,7 +60,7 @@ def train_run(config: Config, device: torch.device, processes: Processes, all_da
     if restoring:
         check_fold(config, layout)
     else:
-        check_gan_from(config, len(layout.expressions))
+        check_gan_run(config, len(layout.expressions))
     config = with_precision(config, len(layout.expressions), device, processes)
     amp = amp_dtype(config.hardware.amp, device)
     if device.type == "cpu":

@@ -22,7 +22,7 @@ from options.config import Config
 from options.schema import check, list_of, whole_number
 from system.devices import gpus
 from system.processes import main_process
-from training.data import (check_fold, check_gan_from, check_overwrite, decoded_images, draw_demo, read_training_data,
+from training.data import (check_fold, check_gan_run, check_overwrite, decoded_images, draw_demo, read_training_data,
                            split_data)
 from training.jobs import train_side_by_side
 from training.launch import check_output_paths, launch
@@ -84,7 +84,7 @@ def check_members(config: Config, directory: SeriesDirectory, members: Sequence[
     directory.check_free(config.run.overwrite)
     if config.run.overwrite:
         for member, layout in zip(members, layouts):
-            check_gan_from(member, len(layout.expressions))
+            check_gan_run(member, len(layout.expressions))
         return
     folders = {Path(member.run.checkpoint_dir) for member in members}
     foreign = [folder for folder in directory.members() if folder not in folders]
@@ -97,7 +97,7 @@ def check_members(config: Config, directory: SeriesDirectory, members: Sequence[
     for member, layout in zip(members, layouts):
         run = RunDirectory(member.run.checkpoint_dir)
         if not should_resume(member, run):
-            check_gan_from(member, len(layout.expressions))
+            check_gan_run(member, len(layout.expressions))
         elif (run.folder / "options.json").is_file():
             values = {name: value for name, value in member.values().items() if value is not None}
             with_run_options(member.values(), values, run.folder / "options.json")
