@@ -8,12 +8,10 @@ from pathlib import Path
 
 from datasets.files import check_output
 from datasets.importing.affectnet import AFFECTNET
-from datasets.importing.expw import EXPW
 from datasets.importing.fer2013 import FER2013
 from datasets.importing.folders import FOLDERS
-from datasets.importing.named_files import JAFFE, KDEF, MULTIPIE
 from datasets.importing.naming import read_test_selection
-from datasets.importing.rafdb import RAFDB
+from datasets.importing.photographs import EXPW, JAFFE, KDEF, MULTIPIE, RAFDB
 from datasets.importing.sequences import CKPLUS, OULU
 from datasets.importing.table import TABLE
 from options.option import LARGEST, OneLineParser, check_ranges
@@ -27,11 +25,11 @@ def main(argv: list[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
     check_ranges(args, reencode=(32, 65536), seed=(0, LARGEST))
     check_output(args.out, "--out", directory=True)
-    from datasets.importing import conversion, images
+    from datasets.importing.conversion import ImageWriter, convert
 
     test = read_test_selection(args)
-    conversion.convert(args.read(args), args.source, args.out, images.ImageWriter(args.copy, args.reencode),
-                       test=test, seed=args.seed, overwrite=args.overwrite)
+    convert(args.read(args), args.source, args.out, ImageWriter(args.copy, args.reencode),
+            test=test, seed=args.seed, overwrite=args.overwrite)
 
 
 def build_parser() -> OneLineParser:

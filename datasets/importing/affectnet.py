@@ -10,7 +10,7 @@ from pathlib import Path
 
 from datasets.importing.collection import Collection, Importer, SourceSample, source_directory
 from datasets.importing.naming import safe_name
-from datasets.importing.rows import check_columns, read_table
+from datasets.importing.table import check_columns, read_table
 from datasets.lists import is_integer, shortened, whole_number
 from datasets.names import Names, directory_of
 from datasets.walking import is_image_name, walk

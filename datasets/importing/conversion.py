@@ -1,27 +1,39 @@
-"""The collection of an importer → a data directory."""
+"""The collection of an importer → a data directory, with links to the images, copies or smaller JPEG files.
 
+Pixels that a table lists, and faces in boxes, become PNG files.
+"""
+
+import filecmp
+import math
 import os
+import shutil
 import tempfile
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+
+import numpy
+from PIL import Image
 
 from datasets.aligning.directory import RECORD_NAME, alignment_of
 from datasets.checking.overview import table
 from datasets.importing.collection import Collection, SourceSample
-from datasets.importing.images import ImageWriter, fault_of, is_foreign
 from datasets.layout import read_layout, write_layout
 from datasets.lists import LISTS, MOST_EXPRESSIONS, image_directory
 from datasets.names import explain_adapted
+from datasets.pictures import BLANK, BadPicture, fault_when_decoded, greys_of, is_blank, read_picture
 from datasets.splits import choose_validation
 from datasets.walking import describe
-from utils import UserError, progress, read_json, write_json
+from utils import (UserError, atomic_file, encoded_picture, may_be_refused, progress, read_json, save_picture,
+                   write_json)
+
+MOST_APART = 16  # gray levels between the 8 x 8 cells of a picture and of its smaller JPEG
 
 
-def convert(collection: Collection, source: Path, out: Path, writer: ImageWriter, *, test: float | set[str], seed: int,
-            overwrite: bool) -> None:
+def convert(collection: Collection, source: Path, out: Path, writer: "ImageWriter", *, test: float | set[str],
+            seed: int, overwrite: bool) -> None:
     """Write the images and lists of a collection from ``source`` into ``out``, and report what was taken and left out.
 
     ``test`` is the share of the undecided samples, or the subjects, that are tested on; the share is drawn by ``seed``.
@@ -186,7 +198,7 @@ def _drop_targets_of_test_persons(collection: Collection) -> None:
             collection.samples.append(sample)
 
 
-def _make_names_unique(collection: Collection, writer: ImageWriter) -> None:
+def _make_names_unique(collection: Collection, writer: "ImageWriter") -> None:
     """Give the samples the names of their images; no two of them are equal, even if a file system ignores case."""
     used: set[str] = set()
     samples, collection.samples = collection.samples, []
@@ -246,3 +258,144 @@ def _check_free(out: Path, expressions: tuple[str, ...], splits: dict[str, list[
     if foreign:
         raise UserError(f"{foreign[0]}: another image has this name ({len(foreign)} such); choose another --out, "
                         "or replace it with --overwrite")
+
+
+# ------------------------------------------------------------------------------------------------ the images
+
+@dataclass(frozen=True)
+class ImageWriter:
+    """Writes images into a data directory: as copies, as smaller JPEG files or, by default, as symbolic links.
+
+    ``copy`` makes copies; ``reencode`` makes upright JPEG files with a shorter side of at most so many pixels.
+    """
+
+    copy: bool
+    reencode: int | None
+
+    def name(self, sample: SourceSample) -> str:
+        """Return the file name of a sample's image in the data directory."""
+        return str(Path(sample.name).with_suffix(".jpg")) if self.reencode else sample.name
+
+    def is_current(self, target: Path, sample: SourceSample) -> bool:
+        """Return whether an earlier run has written the image in the same form."""
+        source = sample.path
+        if not target.exists():
+            return False
+        if sample.is_extracted and not self.reencode:
+            return _holds_pixels(target, sample)
+        if not self.copy and not self.reencode:
+            return target.samefile(source)
+        if target.is_symlink() or target.samefile(source):
+            return False
+        if self.copy:
+            return filecmp.cmp(target, source, shallow=False)
+        if not _has_time_of(target, source):  # the source has changed, or the file system keeps no times
+            return target.read_bytes() == encoded_picture(self._reencoded(sample), target)
+        with Image.open(target) as image:
+            same_form = image.format == "JPEG" and min(image.size) == min(self.reencode, *_picture_of(sample).size)
+        return same_form and _shows_picture_of(target, sample)
+
+    def write(self, sample: SourceSample, target: Path) -> None:
+        """Write one image, completely or not at all."""
+        if self.reencode:
+            save_picture(self._reencoded(sample), target)
+            _keep_time(sample.path, target)
+        elif sample.is_extracted:
+            save_picture(_picture_of(sample), target)
+        else:
+            (_copy if self.copy else _link)(sample.path.resolve(), target)
+
+    def _reencoded(self, sample: SourceSample) -> Image.Image:
+        image = _picture_of(sample)
+        scale = self.reencode / min(image.size)
+        if scale < 1:
+            size = tuple(max(self.reencode, round(scale * length)) for length in image.size)
+            image = image.resize(size, Image.Resampling.LANCZOS)
+        return image
+
+
+def fault_of(sample: SourceSample) -> str | None:
+    """Return what is wrong with a sample's image, which is decoded, or None."""
+    if not sample.is_extracted:
+        return fault_when_decoded(sample.path)
+    try:
+        return BLANK if is_blank(greys_of(_picture_of(sample))) else None
+    except BadPicture as bad:
+        return bad.fault
+
+
+def is_foreign(target: Path, sample: SourceSample) -> bool:
+    """Return whether a file is neither a link to a sample's image nor a copy of it in any form."""
+    if not target.exists():
+        return False
+    if sample.is_extracted and target.suffix == ".png":
+        return not _holds_pixels(target, sample)
+    if target.samefile(sample.path) or filecmp.cmp(target, sample.path, shallow=False):
+        return False
+    return not (_has_time_of(target, sample.path) and _shows_picture_of(target, sample))
+
+
+def _picture_of(sample: SourceSample) -> Image.Image:
+    """Return a sample's picture, cropped to the part of its box that lies inside. Raises BadPicture if none does."""
+    if sample.pixels is not None:
+        side = math.isqrt(len(sample.pixels))
+        return Image.frombytes("L", (side, side), sample.pixels)
+    picture = read_picture(sample.path)
+    if sample.box is None:
+        return picture
+    left, top, right, bottom = sample.box
+    inside = max(left, 0), max(top, 0), min(right, picture.width), min(bottom, picture.height)
+    if inside[0] >= inside[2] or inside[1] >= inside[3]:
+        raise BadPicture(sample.path, "its box lies outside the picture")
+    return picture.crop(inside)
+
+
+def _holds_pixels(target: Path, sample: SourceSample) -> bool:
+    """Return whether a file holds exactly the pixels of an extracted sample."""
+    try:
+        with Image.open(target) as image:
+            picture = _picture_of(sample)
+            return image.format == "PNG" and image.mode == picture.mode and image.tobytes() == picture.tobytes()
+    except Exception:  # Pillow's format plugins raise errors of many types for a damaged file
+        return False
+
+
+def _link(source: Path, target: Path) -> None:
+    """Make a symbolic link, which works across file systems; or a copy if links are refused, as on Windows."""
+    unfinished = target.with_name(f".{target.name}.part")
+    unfinished.unlink(missing_ok=True)
+    try:
+        os.symlink(source, unfinished)
+    except (OSError, NotImplementedError):
+        _copy(source, target)
+    else:
+        os.replace(unfinished, target)
+
+
+def _copy(source: Path, target: Path) -> None:
+    with open(source, "rb") as original, atomic_file(target) as handle:
+        shutil.copyfileobj(original, handle, 1 << 20)
+    _keep_time(source, target)
+
+
+def _keep_time(source: Path, target: Path) -> None:
+    times = source.stat()
+    with may_be_refused():
+        os.utime(target, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def _has_time_of(target: Path, source: Path) -> bool:
+    return abs(target.stat().st_mtime - source.stat().st_mtime) < 2     # copies keep the time; FAT rounds it
+
+
+def _shows_picture_of(target: Path, sample: SourceSample) -> bool:
+    """Return whether a file shows a sample's picture at any size.
+
+    Equal times do not say so: all files of an unpacked archive may have the same one.
+    """
+    try:
+        written, original = (numpy.asarray(picture.convert("L").resize((8, 8), Image.Resampling.BOX), numpy.int16)
+                             for picture in (read_picture(target), _picture_of(sample)))
+    except (UserError, OSError):
+        return False
+    return bool(numpy.abs(written - original).max() <= MOST_APART)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Iterator, NamedTuple, Sequence
 
 from datasets.importing.collection import Collection, Importer, SourceSample, source_table
-from datasets.importing.rows import check_columns, read_table
+from datasets.importing.table import check_columns, read_table
 from datasets.lists import is_integer, shortened, whole_number
 from utils import UserError
 

@@ -1,15 +1,16 @@
-"""A table with columns for file and label (CSV)."""
+"""A table with columns for file and label (CSV), and the reader of all tables: row by row, with the mistakes' lines."""
 
 import argparse
+import csv
 import re
+from itertools import chain
 from pathlib import Path
-from typing import Sequence
+from typing import Callable, Iterator, Sequence
 
 from datasets.importing.collection import Collection, Importer, SourceSample, face_name, read_box, source_table
 from datasets.importing.naming import (NAMING, NamePatterns, assign_test_split, expression_key, safe_name,
                                        select_labels, split_of)
-from datasets.importing.rows import check_columns, read_table
-from datasets.lists import whole_number
+from datasets.lists import text_lines, whole_number
 from datasets.names import Names, shortened
 from datasets.walking import is_image_name, walk
 from utils import UserError
@@ -128,3 +129,54 @@ TABLE = Importer(
                            "their names"),
      "--no_header": dict(action="store_true", help="the table's first line is a row; columns are called 1, 2, ... by "
                          "their positions (file: 1, label: 2)"), **NAMING}, metavar="FILE")
+
+# ------------------------------------------------------------------------------------------ any table, row by row
+
+def read_table(table: Path, without_header: Callable[[list[str]], Sequence[str] | None] = lambda first: None
+               ) -> tuple[list[str], Iterator[tuple[int, dict[str, str]]]]:
+    """Return the columns that a table's first line names, and an iterator of its rows: (line, {column: value}).
+
+    ``without_header`` is called with the first line, and returns the columns' names if it is a row already, else None.
+    Spaces around names and values are removed; a row that ends early has empty values. Raises UserError if the file is
+    no table, at once or when the iterator reaches the mistake.
+    """
+    lines = text_lines(table, newline="")
+    first = next(lines, "")
+    if not first.strip():
+        raise UserError(f"{table}: empty; its first line must name the columns")
+    delimiter = max(",;\t", key=first.count) if re.search("[,;\t]", first) else " "
+    rows = csv.reader(chain([first], lines), delimiter=delimiter, skipinitialspace=True)
+    values = _values(table, rows)
+    first_row = next(values)
+    columns = without_header(first_row)
+    if columns:
+        values = chain([first_row], values)
+    columns = list(columns or first_row)
+
+    def read() -> Iterator[tuple[int, dict[str, str]]]:
+        for row in values:
+            if any(row[len(columns):]):
+                raise UserError(f"{table}, line {rows.line_num}: has {len(row)} values for {len(columns)} columns; put "
+                                "quotes around values that hold a comma, or correct it")
+            if row:
+                yield rows.line_num, {**dict.fromkeys(columns, ""), **dict(zip(columns, row))}
+
+    return columns, read()
+
+
+def check_columns(table: Path, columns: Sequence[str], needed: Sequence[str], advice: str) -> None:
+    """Check that a table has the needed columns. Raises UserError if one is absent (with ``advice``) or not unique."""
+    for name in needed:
+        if name not in columns:
+            raise UserError(f"{table}: has no column \"{name}\" (it has {', '.join(columns)}); {advice}")
+        if columns.count(name) > 1:
+            raise UserError(f"{table}: has {columns.count(name)} columns \"{name}\"; rename all but one")
+
+
+def _values(table: Path, rows: "csv._reader") -> Iterator[list[str]]:
+    """Yield the values of each row. Raises UserError for a row that csv cannot read."""
+    try:
+        for row in rows:
+            yield [value.strip() for value in row]
+    except csv.Error as error:
+        raise UserError(f"{table}, line {rows.line_num}: not a line of a table ({error}); correct it") from None

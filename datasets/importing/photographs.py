@@ -1,11 +1,18 @@
-"""Data sets whose labels are in the file names: Multi-PIE, JAFFE and KDEF, in any tree of directories."""
+"""Data sets of photographs: Multi-PIE, JAFFE and KDEF, whose names hold the labels; RAF-DB and ExpW, which list them.
+
+RAF-DB: ``basic/EmoLabel`` and ``basic/Image``, with the official split. ExpW: ``label.lst``, a line for each face, and
+the photographs of several persons in ``origin/``. The others may lie in any tree of directories.
+"""
 
 import argparse
 import re
+from pathlib import Path
 
-from datasets.importing.collection import Collection, Importer, SourceSample, source_directory
-from datasets.importing.naming import TEST_SUBJECTS
+from datasets.importing.collection import Collection, Importer, SourceSample, face_name, read_box, source_directory
+from datasets.importing.naming import TEST_SHARE, TEST_SUBJECTS, safe_name
 from datasets.layout import DATA_SETS
+from datasets.lists import numbered_lines, shortened, whole_number
+from datasets.names import Names, cleaned, directory_of
 from datasets.walking import walk
 from utils import UserError
 
@@ -99,3 +106,82 @@ KDEF = Importer(
     {"--angles": dict(nargs="+", choices=_ANGLES, default=["S"], metavar="ANGLE",
                       help=f"of {' '.join(_ANGLES)}: straight, half and full left and right (default: S)"),
      **TEST_SUBJECTS})
+
+# ----------------------------------------------------------------------------------------------------------- RAF-DB
+
+_RAFDB = {
+    "basic": DATA_SETS[3].expressions,
+    "compound": ("happily_surprised", "happily_disgusted", "sadly_fearful", "sadly_angry", "sadly_surprised",
+                 "sadly_disgusted", "fearfully_angry", "fearfully_surprised", "angrily_surprised", "angrily_disgusted",
+                 "disgustedly_surprised")}
+
+
+def _read_rafdb(args: argparse.Namespace) -> Collection:
+    """Return all listed images with the official split into training and test."""
+    source = source_directory(args.source, args.out)
+    root = source / args.set if (source / args.set).is_dir() else source
+    labels, images = root / "EmoLabel" / "list_patition_label.txt", root / "Image" / args.images
+    for path, exists in ((labels, labels.is_file()), (images, images.is_dir())):
+        if not exists:
+            raise UserError(f"{source}: not a RAF-DB tree; {path} is missing")
+    files = walk(root)
+    names = Names.of_files(images, files.images)
+    collection = Collection(_RAFDB[args.set], files, names=[names])
+    for number, line in numbered_lines(labels):
+        listed, label = (line.strip().rsplit(None, 1) + [""])[:2]
+        split = re.match("(train|test)_", cleaned(listed).rpartition("/")[2], re.IGNORECASE)
+        label = whole_number(label)
+        if not split or label not in map(str, range(1, 1 + len(collection.expressions))):
+            raise UserError(f"{labels}, line {number}: \"{shortened(line)}\" is not \"train_00001.jpg 5\" with a label "
+                            f"from 1 to {len(collection.expressions)}; the basic and the compound expressions are "
+                            "chosen with --set")
+        name = names.find(listed)
+        if name is not None:
+            target = re.sub(r"_aligned(?=\.\w+$)", "", name, flags=re.IGNORECASE)
+            collection.samples.append(SourceSample(target, int(label) - 1, images / name, split=split[1].lower()))
+    return collection
+
+
+RAFDB = Importer(
+    "rafdb", "RAF-DB's basic or compound expressions (basic/EmoLabel, basic/Image)",
+    "the directory that holds basic/ or compound/", _read_rafdb,
+    {"--set": dict(choices=tuple(_RAFDB), default="basic",
+                   help="the seven basic or the eleven compound expressions (default: basic)"),
+     "--images": dict(choices=("aligned", "original"), default="aligned", help="default: aligned")},
+    DATA_SETS[3].directory)
+
+# ------------------------------------------------------------------------------------------------------------- ExpW
+
+_EXPW = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+_EXPW_LIST = "label.lst"
+
+
+def _read_expw(args: argparse.Namespace) -> Collection:
+    """Return all listed faces with their boxes, without a split; the list names no persons."""
+    source = source_directory(args.source.parent if args.source.is_file() else args.source, args.out)
+    files = walk(source)
+    lists = [path for path in files.others if path.name.lower() == _EXPW_LIST]
+    if len(lists) != 1:
+        raise UserError(f"{source}: not an ExpW tree; it holds {len(lists)} files called {_EXPW_LIST}, and one is "
+                        "needed")
+    lines = list(numbered_lines(lists[0]))
+    root = directory_of((line.rsplit(None, 7)[0] for _, line in lines[:100]), files.images) or source
+    names = Names.of_files(root, files.images)
+    collection = Collection(_EXPW, files, len(lines), [names])
+    for number, line in lines:
+        listed, *values = line.strip().rsplit(None, 7)
+        label, where = whole_number(values[-1]) if len(values) == 7 else "", f"{lists[0]}, line {number}"
+        if label not in tuple("0123456"):
+            raise UserError(f"{where}: \"{shortened(line)}\" is not \"<image> <face> <top> <left> <right> <bottom> "
+                            "<confidence> <expression, 0 to 6>\"")
+        top, left, right, bottom = values[1:5]
+        box = read_box((left, top, right, bottom), False, where)
+        name = names.find(listed)
+        if name is not None:
+            target = face_name(safe_name(Path(name).name), box)
+            collection.samples.append(SourceSample(target, int(label), root / name, box=box))
+    return collection
+
+
+EXPW = Importer("expw", "ExpW (label.lst, and photographs in origin/)",
+                "the directory that holds label.lst and origin/", _read_expw, TEST_SHARE)
