@@ -15,7 +15,7 @@ from system.command import run_command, sleep_while_waiting
 from system.processes import main_process
 
 WORK = {  # a mode → the function that does it; a series is a training of several folds or seeds
-    "train": "training.run.train", "series": "training.series.train_series", "dry_run": "training.dry_run.dry_run",
+    "train": "training.start.train", "series": "training.series.train_series", "dry_run": "training.start.dry_run",
     "test": "commands.swap.swap",
     "evaluate": "commands.evaluate.evaluate_swaps", "grid": "commands.grid.draw_grid",
     "generate": "commands.generate.generate", "recognize": "commands.recognize.recognize",

@@ -50,8 +50,8 @@ from models.swap import Pair  # noqa: E402
 from models.swap_gan import SwapGAN  # noqa: E402
 from models.backbones import VGG_fx  # noqa: E402
 from models.vgg import VGG, Perceptual  # noqa: E402
-from training.batches import with_codes  # noqa: E402
-from training.state import StateStore  # noqa: E402
+from training.phases import with_codes  # noqa: E402
+from training.run_directory import StateStore  # noqa: E402
 from commands.recognize import LARGE_BATCH, recognized_pictures  # noqa: E402
 from peak import flops_of, peak_flops  # noqa: E402
 from resources import bytes_written, peak_memory, reset_peak_memory  # noqa: E402

@@ -31,7 +31,8 @@ from options.config import DEFAULTS, OPTIONS, RUN_KEYS
 from options.option import LARGEST as LARGEST_VALUE
 from options.recipes import GANShape
 from system.torch_files import save_checkpoint
-from training.state import StateStore, exploded
+from training.run_directory import StateStore
+from training.trainer import exploded
 
 CPU = torch.device("cpu")
 seeds = st.integers(0, 2 ** 32 - 1)

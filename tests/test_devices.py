@@ -30,10 +30,9 @@ from options.recipes import GANRecipe, GANShape, RecognizerRecipe
 from system.command import line_and_status
 from system.devices import gpus, pick_device
 from system.processes import number_of_processes, processes_here
-from training import jobs, precision, processes as agreement
-from training.launch import check_compiler, start_processes
+from training import series, start
 from training.memory import check_memory, estimate_memory
-from training.precision import amp_dtype, supports_bf16, with_precision
+from training.start import amp_dtype, check_compiler, start_processes, supports_bf16, with_precision
 from utils import UserError
 
 CUDA, CPU = torch.device("cuda", 1), torch.device("cpu")
@@ -85,10 +84,10 @@ def test_auto_chooses_bf16_on_a_cpu_that_supports_it_and_is_faster_and_the_run_k
         (tmp_path / "cpuinfo").write_text(f"processor: 0\nflags\t\t: fpu {flags}\n")
         assert supports_bf16(CPU, tmp_path / "cpuinfo") == supported
     assert not supports_bf16(CPU, tmp_path / "none")
-    monkeypatch.setattr(precision, "supports_bf16", lambda device: True)
-    monkeypatch.setattr(precision, "build_step", lambda config, n, amp: amp)
+    monkeypatch.setattr(start, "supports_bf16", lambda device: True)
+    monkeypatch.setattr(start, "build_step", lambda config, n, amp: amp)
     seconds = {None: 1.0, torch.bfloat16: 0.5}
-    monkeypatch.setattr(precision, "least_seconds", lambda steps, budget: [seconds[step] for step in steps])
+    monkeypatch.setattr(start, "least_seconds", lambda steps, budget: [seconds[step] for step in steps])
     wide, narrow = read_config(["--base_width=32", "--vgg_width=16"]), read_config(["--base_width=16", "--vgg_width=8"])
     assert with_precision(wide, 6, CPU, Processes()).hardware.amp == "bf16"
     assert with_precision(narrow, 6, CPU, Processes()).hardware.amp == "off"
@@ -103,7 +102,7 @@ def test_auto_chooses_bf16_on_a_cpu_that_supports_it_and_is_faster_and_the_run_k
 
 def test_timed_steps_run_in_both_precisions():
     config = read_config(["--image_size=32", "--base_width=4", "--vgg_width=4", "--fc_width=16", "--vgg_init=none"])
-    seconds = precision.least_seconds([precision.build_step(config, 3, amp) for amp in (None, torch.bfloat16)], 0)
+    seconds = start.least_seconds([start.build_step(config, 3, amp) for amp in (None, torch.bfloat16)], 0)
     assert all(0 < value < 60 for value in seconds)
 
 
@@ -275,13 +274,13 @@ def test_several_gpus_without_nccl_are_refused(monkeypatch):
 def test_ctrl_c_stops_the_runs_of_a_series_and_kills_none_on_windows(monkeypatch, tmp_path, platform, sent):
     statuses, signals = iter([None, 130]), []
     process = SimpleNamespace(returncode=130, send_signal=signals.append, poll=lambda: next(statuses))
-    monkeypatch.setattr(jobs, "start_job", lambda *argv: jobs.Job("seed_00", 0, tmp_path / "seed_00.txt", process))
+    monkeypatch.setattr(series, "start_job", lambda *argv: series.Job("seed_00", 0, tmp_path / "seed_00.txt", process))
     interrupts = iter([0])
-    monkeypatch.setattr(jobs, "noted_signals",
+    monkeypatch.setattr(series, "noted_signals",
                         lambda: contextlib.nullcontext(lambda: next(interrupts, signal.SIGINT)))
     with monkeypatch.context() as patch, pytest.raises(utils.Stopped):
         patch.setattr(sys, "platform", platform)
-        jobs.train_side_by_side([None], 1, None, tmp_path)
+        series.train_side_by_side([None], 1, None, tmp_path)
     assert signals == sent
 
 
@@ -296,29 +295,29 @@ def test_a_process_without_gpu_does_not_join_processes_with_gpus(monkeypatch):
 
 def test_different_options_are_refused_in_a_new_run_and_replaced_by_those_of_process_0_in_a_resumed_one():
     configs = [read_config(argv) for argv in (["--lr=0.1", "--gpu", "0"], ["--lr=0.2", "--gpu", "1"])]
-    errors = on_threads(2, lambda processes: agreement.agreed_config(configs[processes.rank], False, processes))
+    errors = on_threads(2, lambda processes: start.agreed_config(configs[processes.rank], False, processes))
     assert all("another options" in str(error) for error in errors)
-    agreed = on_threads(2, lambda processes: agreement.agreed_config(configs[processes.rank], True, processes))
+    agreed = on_threads(2, lambda processes: start.agreed_config(configs[processes.rank], True, processes))
     assert [config.gan_recipe.lr for config in agreed] == [0.1, 0.1]
     assert [list(config.hardware.gpu) for config in agreed] == [[0], [1]]
 
 
 def test_one_process_of_each_machine_downloads_and_memory_is_that_of_the_machine(monkeypatch):
     downloads = []
-    monkeypatch.setattr(agreement, "imagenet_weights", lambda url: downloads.append(url) or {"weight": torch.ones(1)})
+    monkeypatch.setattr(start, "imagenet_weights", lambda url: downloads.append(url) or {"weight": torch.ones(1)})
     monkeypatch.setenv("LOCAL_RANK", "0")
-    agreement.download_imagenet_weights(Processes(2, 4, CPU, torch.distributed.HashStore()), "vgg19_bn")
+    start.download_imagenet_weights(Processes(2, 4, CPU, torch.distributed.HashStore()), "vgg19_bn")
     assert len(downloads) == 1 and "vgg19_bn" in downloads[0]
     store = torch.distributed.HashStore()
     store.set("result 0 0", "null")
     monkeypatch.setenv("LOCAL_RANK", "1")
-    agreement.download_imagenet_weights(Processes(3, 4, CPU, store), "vgg19_bn")
+    start.download_imagenet_weights(Processes(3, 4, CPU, store), "vgg19_bn")
     assert len(downloads) == 1 and "vgg19_bn" in downloads[0]
     as_started_by_torchrun(monkeypatch, WORLD_SIZE=16)
     assert (number_of_processes(), processes_here()) == (16, 2)
 
 
 def test_digests_of_different_networks_differ():
-    digests = [agreement.digest_of({"steps": 3, "net": {"w": torch.full((3,), value)}})
+    digests = [start.digest_of({"steps": 3, "net": {"w": torch.full((3,), value)}})
                for value in (1.0, 1.0, 1.0000001)]
     assert digests[0] == digests[1] != digests[2]

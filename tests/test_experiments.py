@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from conftest import REPOSITORY, new_process, succeeds
-from training.timing import Speedometer
+from training.trainer import Speedometer
 
 sys.path.insert(0, str(REPOSITORY / "experiments"))
 import benchmark  # noqa: E402

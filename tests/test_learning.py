@@ -18,7 +18,7 @@ from models.swap_gan import SwapGAN
 from models.vgg import VGG, Perceptual
 from options.recipes import GANRecipe, GANShape, RecognizerRecipe
 from pictures.curves import METRICS
-from training.batches import with_codes
+from training.phases import with_codes
 
 
 def bars(count: int, label: torch.Tensor, seed: int = 0) -> torch.Tensor:

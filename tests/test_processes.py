@@ -15,7 +15,7 @@ import torch
 from conftest import REPOSITORY, TINY, new_process, succeeds, train_command
 from datasets.drawing.data_set import make_dataset
 from options.command_line import read_config
-from training.data import read_training_data
+from training.start import read_training_data
 from training.run_directory import RunDirectory
 from utils import UserError
 

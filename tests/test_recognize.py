@@ -28,7 +28,7 @@ from models.checkpoints import load_recognizer
 from options.command_line import read_config
 from options.config import FaceOptions
 from pictures.cards import color_of
-from training.data import checkpoint_metadata
+from training.start import checkpoint_metadata
 from utils import UserError, write_json
 
 SMILE = REPOSITORY / "images" / "smile.jpg"

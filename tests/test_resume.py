@@ -13,9 +13,8 @@ import train
 from conftest import (AT_A_STEP, BEFORE_SYNC, EXPRESSIONS, TINY, WHILE_WRITING, first_layer, forked, refused, succeeds,
                       train_command, train_until, trained)
 from options.command_line import read_config
-from training.batches import further_batches
-from training.phases import all_stages
-from training.state import StateStore
+from training.phases import all_stages, further_batches
+from training.run_directory import StateStore
 from training.trainer import Stage
 
 LIKE_FINISHED = ["-a", *EXPRESSIONS, "--epochs", 2, "--gan_raw", 3, "--log_every", 1]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-import training.run
+import training.start
 from conftest import (EXPRESSIONS, TINY, fill, first_layer, keep_networks, locked, refused, snapshot, succeeds,
                       train_command, trained)
 from datasets.layout import read_layout
@@ -15,8 +15,7 @@ from models.checkpoints import load_swap_gan
 from options.command_line import read_config
 from options.config import Config
 from options.presets import PRESETS
-from training.run_directory import RunDirectory
-from training.state import StateStore
+from training.run_directory import RunDirectory, StateStore
 from training.trainer import Run
 from utils import UserError
 
@@ -210,7 +209,7 @@ def test_the_demo_draws_only_into_its_own_directory(tmp_path):
 
 def report(config: Config, run: Path, faces: Path) -> None:
     gan = load_swap_gan(run / "model", None, EXPRESSIONS, 32, torch.device("cpu"))
-    training.run.evaluate_and_report(config, read_layout(faces), gan, None)
+    training.start.evaluate_and_report(config, read_layout(faces), gan, None)
 
 
 def test_the_demo_swaps_with_the_newest_networks(faces, finished, tmp_path, monkeypatch):
@@ -218,7 +217,7 @@ def test_the_demo_swaps_with_the_newest_networks(faces, finished, tmp_path, monk
     monkeypatch.chdir(tmp_path)
     config = read_config(["--checkpoint_dir", str(finished), "--data_dir", str(faces), "--gpu", "-1", "--restore"])
     restored = []
-    monkeypatch.setattr(training.run, "swap", lambda swap_config: restored.append(swap_config.run.restore))
+    monkeypatch.setattr(training.start, "swap", lambda swap_config: restored.append(swap_config.run.restore))
     monkeypatch.setitem(PRESETS["demo"], "checkpoint_dir", f"{finished}/")
     monkeypatch.setitem(PRESETS["demo"], "data_dir", str(faces))
     report(config.replaced(restore=10, preset="demo"), finished, faces)

@@ -14,12 +14,10 @@ from datasets.lists import read_label_list
 from options.command_line import read_config
 from options.config import DEFAULTS
 from options.presets import SIZES
-from training.dry_run import seconds_per_step
-from training.log import RunLog
 from training.phases import RecognizerPhase, all_stages
-from training.state import StateStore
-from training.timing import TimeLeft, duration, epoch_line
-from training.trainer import Stage
+from training.run_directory import StateStore
+from training.start import seconds_per_step
+from training.trainer import RunLog, Stage, TimeLeft, duration, epoch_line
 from utils import write_json
 
 PHASES = {name: SimpleNamespace(steps=lambda epoch, count=count: count * (epoch + 1))

@@ -17,7 +17,7 @@ from models.vgg import VGG
 from options.config import Config
 from system.devices import installed_memory
 from system.processes import processes_here
-from training.batches import batches_per_synthesis
+from training.phases import batches_per_synthesis
 from utils import UserError
 
 

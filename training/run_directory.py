@@ -7,16 +7,20 @@ around them with ``series.json``. A new run uses only a directory that is absent
 
 import os
 import re
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
+import torch
+
 import utils
 from models.checkpoints import RUN_FOLDERS
+from models.parallel import Processes
 from options.config import RUN_KEYS
-from options.schema import check, whole_number
-from training.state import StateStore
-from utils import UserError
+from options.schema import check, list_of, text, whole_number
+from system.torch_files import load_checkpoint, save_checkpoint
+from utils import UserError, read_json, sha256, write_json
 
 try:
     import fcntl
@@ -174,3 +178,117 @@ def free_name(folder: Path) -> Path:
     stem = f"{folder.name}.old-{time.strftime('%Y-%m-%d-%H%M')}"
     names = (stem, *(f"{stem}-{number}" for number in range(2, 10000)))
     return next(path for path in map(folder.with_name, names) if not os.path.lexists(path))
+
+
+def copy_to_machines(path: Path, processes: Processes, folder: Path, trained: bool = False) -> None:
+    """Copy a file of the run in ``folder`` from the main process's machine to the machines that lack it.
+
+    Raises UserError if another file lies there, unless this run has just ``trained`` it, or if it is not in ``folder``.
+    """
+    if processes.world == 1:
+        return
+
+    def digest() -> str | None:
+        return utils.sha256(path) if path.is_file() else None
+
+    expected = processes.run_on_main(digest)
+
+    def is_missing() -> bool:
+        found = digest()
+        if found is None and expected is not None and folder not in path.parents:
+            raise UserError(f"{path}: no such file on this machine; copy it from the machine of process 0")
+        if found not in (None, expected) and not trained:
+            raise UserError(f"{path}: differs from the file of process 0; delete it here, or copy that file")
+        return found != expected
+
+    missing = processes.run_on_each_machine(is_missing)
+    if not processes.any(missing):
+        return
+    content = processes.broadcast(torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.uint8)
+                                  if processes.is_main else None)
+
+    def write() -> None:
+        if missing:
+            if not RunDirectory(folder).is_claimed():
+                RunDirectory(folder).claim()
+            with utils.atomic_file(path) as handle:
+                handle.write(content.numpy())
+
+    processes.run_on_each_machine(write)
+
+
+# ------------------------------------------------------------------------------------------------------ training states
+
+STATE_FORMAT = 3  # raised whenever older training states can no longer be resumed
+STATE_NAME = r"state_\d{6,}\.pth"
+WRITTEN = re.compile(rf"{STATE_NAME}|\.{STATE_NAME}\.[a-z0-9_]{{8}}\.part")  # complete and unfinished states
+MANIFEST = list_of({"file": text(20, STATE_NAME), "sha256": text(64, r"[0-9a-f]*")})
+
+
+class StateStore:
+    """The last two training states of a run, with their checksums in ``manifest.json``.
+
+    A state is written under a new name, then the manifest, then the oldest state is removed: a kill at any moment
+    leaves a complete state that the manifest lists.
+    """
+
+    COUNT = 2
+
+    def __init__(self, folder: str | os.PathLike) -> None:
+        self.folder = Path(folder)
+        self._manifest = self.folder / "manifest.json"
+        self._damaged: set[str] = set()
+
+    def begin(self) -> None:
+        """Write an empty manifest: state files that it does not list are the rest of a start that failed."""
+        write_json(self._manifest, [])
+
+    def is_begun(self) -> bool:
+        """Return whether a run has started here and has not saved a complete state yet."""
+        return self._manifest.is_file() and not self._entries()
+
+    def exists(self) -> bool:
+        """Return whether there is a state to restore."""
+        return bool(self._entries())
+
+    def is_lost(self) -> bool:
+        """Return whether there are states without a manifest."""
+        return not self._manifest.is_file() and self.folder.is_dir() \
+            and any(re.fullmatch(STATE_NAME, path.name) for path in self.folder.iterdir())
+
+    def newest(self) -> Path | None:
+        """Return the path of the last state that was saved, None if there is none."""
+        entries = self._entries()
+        return self.folder / entries[0]["file"] if entries else None
+
+    def save(self, state: Any) -> None:
+        """Add a state as the newest, and remove all but the last two."""
+        entries = self._entries()
+        number = 1 + max((int(entry["file"][6:-4]) for entry in entries), default=0)
+        path = self.folder / f"state_{number:06d}.pth"
+        save_checkpoint(path, state)
+        undamaged = [entry for entry in entries if entry["file"] not in self._damaged]
+        entries = [{"file": path.name, "sha256": sha256(path)}, *undamaged][:self.COUNT]
+        write_json(self._manifest, entries)
+        listed = {entry["file"] for entry in entries}
+        for path in self.folder.iterdir():
+            if WRITTEN.fullmatch(path.name) and path.name not in listed:
+                path.unlink()
+
+    def load(self) -> Any:
+        """Return the newest undamaged state, and warn of every damaged one. Raises UserError if there is none."""
+        for entry in self._entries():
+            path = self.folder / entry["file"]
+            if path.is_file() and sha256(path) == entry["sha256"]:
+                return load_checkpoint(path)
+            self._damaged.add(entry["file"])
+            print(f"warning: {path} is {'damaged' if path.is_file() else 'missing'}, trying the state before it",
+                  file=sys.stderr)
+        raise UserError(f"{self.folder}: no undamaged training state to restore; start anew with --overwrite, or from "
+                        "the networks of an epoch N with --restore N")
+
+    def _entries(self) -> list[dict[str, str]]:
+        if not self._manifest.is_file():
+            return []
+        return check(read_json(self._manifest), MANIFEST, self._manifest,
+                     "restore it from a backup, or start anew with --overwrite")

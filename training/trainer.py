@@ -3,25 +3,99 @@
 A run's state is its position (stage, step), the states of its phases and the running sums of its metrics. It needs no
 random states, since every random draw is a function of the seed and the position. """
 
+import csv
+import os
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import shorten
-from typing import Any, Callable, Iterable, Iterator, NoReturn, Protocol
+from typing import Any, Callable, Iterable, Iterator, Mapping, NoReturn, Protocol, Sequence
 
 import torch
 from torch import Tensor
 
 import utils
-from models.state_dicts import LARGEST
+from datasets.layout import Layout
+from datasets.loading import Images, Loaded, load
+from datasets.plans import Plan
+from evaluation.metrics import Report
+from evaluation.recognition import evaluate
+from models.generator import Encoder
+from models.parallel import Processes
+from models.recognizer import Recognizer
+from models.state_dicts import LARGEST, fault_of_weights
 from options.config import RunOptions
-from training.context import TrainingContext
-from training.log import RunLog
-from training.state import RATE_FLAGS, STATE_FORMAT, StateStore, exploded
-from training.timing import Speedometer, TimeLeft, epoch_line
+from system.devices import synchronize
+from training.run_directory import STATE_FORMAT, StateStore
 from utils import UserError
 
+
+@dataclass(frozen=True)
+class TrainingContext:
+    """The data of a run, its directory and seed, and the device and processes on which it is trained.
+
+    The networks are trained on ``images`` and chosen on ``selection_images`` (``select_on``: val, test or none), by
+    mean class accuracy if ``balanced``. ``metadata`` is stored in checkpoints, so that they can be used alone. """
+
+    folder: Path
+    seed: int
+    layout: Layout
+    images: Images
+    selection_images: Images
+    select_on: str
+    balanced: bool
+    num_workers: int
+    device: torch.device
+    amp: torch.dtype | None
+    processes: Processes
+    compile: bool
+    restoring: bool
+    force: bool
+    metadata: dict[str, Any]
+
+    @property
+    def num_classes(self) -> int:
+        """The number of expressions."""
+        return len(self.layout.expressions)
+
+    def seed_torch(self, *stream: int | str) -> None:
+        """Seed torch's global generators, from which dropout and initialization draw, with a derived seed."""
+        torch.manual_seed(utils.derived_seed(self.seed, *stream))
+
+    def load(self, plan: Plan, start: int) -> Iterator[Loaded]:
+        """Return this process's part of the plan's batches from batch ``start`` on."""
+        return load(self.images, plan[start:], self.num_workers, self.device.type == "cuda", self.processes.rank_slice)
+
+    def evaluate_for_selection(self, recognizer: Recognizer, encoder: Encoder | None) -> tuple[float, Report | None]:
+        """Return the accuracy in percent on the selection images and the whole report; -1 and None if there are none.
+
+        Each image is recognized by one of the processes.
+        """
+        if not self.selection_images.samples:
+            return -1.0, None
+        batches = self.selection_images.evaluation_batches(64, self.device, self.num_workers, self.processes.rank_slice)
+        report = evaluate(recognizer, encoder, batches, self.num_classes)
+        return report.mean_class_accuracy if self.balanced else report.accuracy, report
+
+    def is_kept(self, accuracy: float, best: float) -> bool:
+        """Return whether a network replaces the one kept so far, whose accuracy is ``best``.
+
+        With ``--select_on none`` every network does, and with ``test`` only a strictly better one, as in the published
+        code.
+        """
+        if self.select_on == "none":
+            return True
+        return accuracy > best if self.select_on == "test" else accuracy >= best
+
+    def selection_metric(self, accuracy: float) -> dict[str, float]:
+        """Return an accuracy on the selection images by its name in the log; empty if there are no such images."""
+        return {f"{'test' if self.select_on == 'test' else 'val'}_acc": accuracy} if accuracy >= 0 else {}
+
+
+# ------------------------------------------------------------------------------------------------------------- the loop
+
+RATE_FLAGS = {"perceptual": "--perceptual_lr", "gan": "--lr", "recognizer": "--vgg_lr"}  # the learning rate of a phase
 Metrics = dict[str, Tensor]
 MINUTES_OF_STAGES = 2.0  # least time between states at ends of stages; one of the paper's size takes seconds to write
 ADVICE = "go on from the networks of an epoch with --restore N, or start anew with --overwrite"
@@ -273,3 +347,156 @@ class Run:
         raise UserError(f"{fault} in {stage.phase} epoch {stage.epoch + 1}, step {self.step + 1} or before; the last "
                         f"good state is {self.states.newest() or 'not yet saved'}: resume from there with a lower "
                         f"learning rate (--restore --force {RATE_FLAGS[phase]} ...)")
+
+
+# -------------------------------------------------------------------------------------------------------------- the log
+
+class RunLog:
+    """The log of a training in ``log/metrics.csv`` (long format), and in TensorBoard if it is installed.
+
+    Values that differ between repetitions, such as speeds, are logged in a file of another ``name``, without
+    TensorBoard.
+
+    Columns: ``phase`` (perceptual, gan, recognizer, …), ``epoch`` (from 1), ``step`` (of the phase, from 0),
+    ``name``, ``value``. ``position`` is the length of the file in bytes, which training states contain:
+    ``RunLog(folder, position)`` continues from there and drops what a killed run had written after it.
+    """
+
+    HEADER = ["phase", "epoch", "step", "name", "value"]
+
+    def __init__(self, folder: str | os.PathLike, position: int | None = None, name: str = "metrics.csv"):
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / name
+        is_new = position is None or not path.exists()
+        if not is_new:
+            os.truncate(path, min(position, path.stat().st_size))
+        self._file = open(path, "w" if is_new else "a", newline="", encoding="utf-8")
+        self._writer = csv.writer(self._file)
+        self._board = _tensorboard(folder) if name == "metrics.csv" else None
+        self._write([self.HEADER] if is_new else [])
+
+    def write(self, phase: str, epoch: int, step: int, metrics: dict[str, float]) -> None:
+        """Append one row per metric."""
+        self._write([phase, epoch, step, name, f"{value:.6g}"] for name, value in metrics.items())
+        for name, value in metrics.items() if self._board is not None else ():
+            self._board.add_scalar(f"{phase}/{name}", value, step)
+
+    def _write(self, rows: Iterable[list]) -> None:
+        self._writer.writerows(rows)
+        self._file.flush()
+        self.position = self._file.tell()
+
+
+def _tensorboard(folder: Path):
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except Exception:  # not installed, or too old for the installed numpy or protobuf, with errors of many kinds
+        return None
+    return SummaryWriter(str(folder), flush_secs=30)
+
+
+# ----------------------------------------------------------------------------------------------------------------- time
+
+COLUMNS = 100  # the longest line of an epoch
+PRINTED = ("loss", "G", "D", "val_acc", "test_acc", "best_test_acc", "acc")  # metrics.csv has all metrics
+
+
+class Speedometer:
+    """The images per second of a training. The first step, which may compile and allocate, is not timed."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self._images: int | None = None
+        self._started = 0.0
+
+    def count(self, images: int) -> None:
+        """Count the images of a finished step."""
+        if self._images is not None:
+            self._images += images
+            return
+        synchronize(self.device)
+        self._images, self._started = 0, time.perf_counter()
+
+    def metrics(self, processes: int = 1) -> dict[str, float]:
+        """Return the images per second of all processes by the metric's name; empty before the second step."""
+        synchronize(self.device)
+        if not self._images:
+            return {}
+        return {"images_per_second": self._images * processes / (time.perf_counter() - self._started)}
+
+
+class TimeLeft:
+    """The seconds per step of each phase, with the end of an epoch spread over its steps."""
+
+    def __init__(self) -> None:
+        self.seconds_per_step: dict[str, float] = {}
+
+    def measure(self, phase: str, seconds: float, steps: int) -> None:
+        """Record the seconds of an epoch of a phase, or of its last steps and its end."""
+        if steps:
+            self.seconds_per_step[phase] = seconds / steps
+
+    def estimate(self, stages: Sequence[Stage], phases: Mapping[str, Phase]) -> tuple[float, list[str]]:
+        """Return the estimated seconds of the stages, and the phases among them that have not been timed yet."""
+        total, unknown = 0.0, []
+        for name in dict.fromkeys(stage.phase for stage in stages):
+            epochs = [stage.epoch for stage in stages if stage.phase == name]
+            if name not in self.seconds_per_step:
+                unknown.append(name)
+                continue
+            steps = (phases[name].steps(epochs[0]) + phases[name].steps(epochs[-1])) / 2  # they may grow over the run
+            total += steps * len(epochs) * self.seconds_per_step[name]
+        return total, unknown
+
+    def as_text(self, stages: Sequence[Stage], phases: Mapping[str, Phase]) -> str:
+        """Return the time left for the stages as one phrase."""
+        seconds, unknown = self.estimate(stages, phases)
+        if not stages:
+            return "training done"
+        return " + ".join([*([duration(seconds)] if seconds else []), *unknown]) + " left"
+
+
+def duration(seconds: float) -> str:
+    """Return a number of seconds as text: 5025 → ``1 h 24 min``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def epoch_line(stage: Stage, stages: Sequence[Stage], metrics: Mapping[str, float], rates: Mapping[str, float],
+               time_left: str) -> str:
+    """Return the line of a finished epoch, of at most 100 columns: position, main metrics, time left."""
+    names = list(dict.fromkeys(other.phase for other in stages))
+    count = sum(other.phase == stage.phase for other in stages)
+    number, epoch = names.index(stage.phase) + 1, stage.epoch + 1
+    position = f"stage {number} of {len(names)}, {stage.phase} epoch {epoch} of {count}:"
+    updated = [f"D updated {100 * metrics['D_updated']:.0f} %"] if "D_updated" in metrics else []
+    parts = [*(f"{name} {metrics[name]:.4g}" for name in PRINTED if name in metrics), *updated,
+             *(f"{value:.3g} images/s" for value in rates.values())]
+    while parts and len("  ".join([position, *parts, time_left])) > COLUMNS:
+        parts.pop()
+    return "  ".join([position, *parts, time_left])
+
+
+# ---------------------------------------------------------------------------------------------------- exploded networks
+
+def exploded(states: dict[str, dict[str, Any]]) -> tuple[str, str] | None:
+    """Return the first phase whose networks hold NaN, infinite or exploded values, and the fault; None if none does."""
+    for phase, state in states.items():
+        for name, network in networks_in(state):
+            if fault := fault_of_weights(network, LARGEST):
+                return phase, f"{name}: {fault}"
+    return None
+
+
+def networks_in(state: Any, name: str = "") -> Iterator[tuple[str, Mapping[str, torch.Tensor]]]:
+    """Yield the state dicts of the networks in a phase's state by their key path, without those of optimizers."""
+    for key, value in state.items() if isinstance(state, Mapping) else ():
+        if str(key).startswith(("optimizer", "scaler")):
+            continue
+        if isinstance(value, Mapping) and value and all(isinstance(tensor, torch.Tensor) for tensor in value.values()):
+            yield f"{name}{key}", value
+        else:
+            yield from networks_in(value, f"{name}{key} ")

@@ -1,0 +1,806 @@
+"""One run from its configuration to its report: check everything, train, evaluate the best recognizer."""
+
+import hashlib
+import os
+import sys
+import tempfile
+import time
+from itertools import islice
+from pathlib import Path
+from typing import Any, Callable, Iterator, Mapping, Sequence
+
+import numpy
+import torch
+
+import utils
+from commands.grid import save_sheet
+from commands.matrix import RESULTS, check_results, evaluate_split, write_report
+from commands.report import save_report
+from commands.swap import swap
+from datasets.aligning.directory import alignment_of
+from datasets.cache import GIB, DiskCache, bytes_of, chosen_cache
+from datasets.drawing.data_set import make_dataset
+from datasets.exemplars import typical_images
+from datasets.files import check_figure, check_output
+from datasets.folds import check_kept_fold, fold_list, fold_metadata, with_fold
+from datasets.layout import (DATA_SETS, Layout, Sample, check_classes, check_images, check_not_moved, check_splits,
+                             list_text, read_layout)
+from datasets.loading import Images, content_digests
+from datasets.splits import pair_lines, training_pairs, with_validation
+from models.backbones import BACKBONES
+from models.checkpoints import (RUN_FOLDERS, gan_config, gan_file, imagenet_weights, load_gan_networks, load_recognizer,
+                                save_exemplars, save_gan)
+from models.parallel import Processes
+from models.recognizer import Examples, Recognizer, real_features
+from models.swap import Extras, Pair
+from models.swap_gan import SwapGAN
+from models.vgg import VGG, Perceptual
+from options.command_line import read_run_options, same_directory
+from options.config import Config
+from options.presets import PRESETS
+from system.command import noted_signals
+from system.devices import pick_device, synchronize, visible_gpus_note
+from system.processes import number_of_processes
+from training.memory import check_memory, estimate_memory
+from training.phases import GANPhase, PerceptualPhase, RecognizerPhase, all_stages, batches_per_synthesis
+from training.run_directory import RunDirectory, StateStore
+from training.trainer import Metrics, Phase, Run, Stage, TimeLeft, TrainingContext, duration, fit
+from utils import UserError, fingerprint
+
+PICTURES = Path(__file__).resolve().parents[1] / "images"
+
+
+def train(config: Config) -> None:
+    """Train one run, or the rest of it if it is resumed."""
+    device, processes = launch(config)
+    with processes:
+        train_run(config, device, processes)
+
+
+def train_run(config: Config, device: torch.device, processes: Processes, all_data: Layout | None = None,
+              all_images: Images | None = None) -> None:
+    """Train one run, or the rest of it if it is resumed, and write its report.
+
+    ``all_data`` and ``all_images`` are those of a series, whose images are decoded once.
+    """
+    directory = RunDirectory(config.run.checkpoint_dir)
+    processes.run_on_main(directory.lock_if_used)
+    draw_demo(config, processes)
+    restoring = processes.run_on_main(lambda: should_resume(config, directory))
+    config = agreed_config(with_kept_precision(config) if restoring else config, restoring, processes)
+    layout = split_data(config, all_data or read_training_data(config, processes.world))
+    if restoring:
+        check_fold(config, layout)
+    else:
+        check_gan_run(config, len(layout.expressions))
+    config = with_precision(config, len(layout.expressions), device, processes)
+    amp = amp_dtype(config.hardware.amp, device)
+    if device.type == "cpu":
+        check_memory(config, layout, amp is not None, processes.world)
+    if config.run.overwrite and not restoring:
+        check_overwrite(config, layout)
+        processes.run_on_main(directory.move_aside)
+        processes.run_on_each_machine(directory.move_aside)
+    samples = layout.train + layout.target_only + selection(layout, config.recognizer.select_on)
+    images = all_images.subset(samples) if all_images is not None else decoded_images(
+        config, samples, directory, not restoring, device, processes)
+    config = with_perceptual_of_gan(config, len(layout.expressions))
+    run, pairs = build_run(config, layout, images, device, amp, processes, restoring)
+    if config.run.gan_from and not restoring:
+        load_other_gan(run, Path(config.run.gan_from) / "model")
+    processes.run_on_main(lambda: claim_run_directory(directory, config, restoring))
+    if restoring:
+        restore_everywhere(run, lambda: restore(run, config))
+        processes.run_on_main(lambda: print_position(run))
+    check_agreement(run)
+    processes.run_on_main(lambda: write_run_files(run, config, pairs))
+    with noted_signals() as run.stop_signal:
+        fit(run)
+    processes.run_on_main(lambda: evaluate_and_report(config, layout, run.phases["gan"].gan, all_images))
+
+
+def build_run(config: Config, layout: Layout, images: Images, device: torch.device, amp: torch.dtype | None,
+              processes: Processes, restoring: bool) -> tuple[Run, numpy.ndarray]:
+    """Return a run at its beginning, and the pairs (P, 2) of images whose swaps its recognizer is trained on."""
+    select_on = config.recognizer.select_on
+    content = images.content_digest()
+    pairs = training_pairs(layout, config.run.seed, config.recognizer.pairs_per_image,
+                           config.recognizer.targets == "any")
+    if config.perceptual.vgg_init == "imagenet" and not restoring:
+        download_imagenet_weights(processes, config.recognizer_shape.backbone)
+    metadata = {**checkpoint_metadata(config, layout), "content": content_digests(layout, select_on, images=images)}
+    images = images.on(device)
+    context = TrainingContext(
+        folder=Path(config.run.checkpoint_dir), seed=config.run.seed, layout=layout,
+        images=images.subset(layout.train + layout.target_only),
+        selection_images=images.subset(selection(layout, select_on)), select_on=select_on,
+        balanced=config.recognizer.balanced, num_workers=config.loading.num_workers, device=device, amp=amp,
+        processes=processes, compile=config.hardware.compile, restoring=restoring, force=config.run.force,
+        metadata=metadata)
+    vgg_init, rounds = config.perceptual.vgg_init, config.gan.epochs // config.recognizer.round_every
+    perceptual = PerceptualPhase(context, config.perceptual, config.recognizer_shape, config.recognizer.vgg_batch_size,
+                                 is_needed=config.gan_recipe.vgg_loss or vgg_init == "stage0")
+    gan = GANPhase(context, config.gan_shape(context.num_classes), config.gan_recipe, config.gan, perceptual)
+    recognizer = RecognizerPhase(context, config.recognizer, config.recognizer_recipe, config.recognizer_shape, gan.gan,
+                                 rounds, vgg_init, perceptual.file, pairs)
+
+    run = Run(context, config.run, [perceptual, gan, recognizer], lambda: schedule_of(config, perceptual.epochs),
+              list_fingerprint(layout, select_on, pairs), content)
+    return run, pairs
+
+
+def schedule_of(config: Config, perceptual_epochs: int) -> list[Stage]:
+    """Return all stages of a run in order; with ``--gan_from`` those of the recognizer alone."""
+    stages = all_stages(perceptual_epochs, config.gan.epochs, config.recognizer.round_every,
+                        config.recognizer.round_epochs)
+    return [stage for stage in stages if stage.phase == "recognizer" or not config.run.gan_from]
+
+
+def list_fingerprint(layout: Layout, select_on: str, pairs: numpy.ndarray) -> str:
+    """Return a SHA-256 of all values of the lists that a training depends on."""
+    splits = ["train", "val", "target_only", *(["test"] if select_on == "test" else [])]
+    rows = ([split, s.name, s.label, s.subject, s.scene] for split in splits for s in getattr(layout, split))
+    neutral = len(layout.expressions) - 1 if layout.neutral is None else layout.neutral
+    return utils.fingerprint([neutral, rows, (pair.tolist() for pair in pairs)])
+
+
+# ---------------------------------------------------------------------------------------------------- start, resume
+
+def should_resume(config: Config, directory: RunDirectory) -> bool:
+    """Return whether there is a run to resume. Raises UserError if that contradicts the options."""
+    folder, restore, epoch = directory.folder, config.run.restore, config.restored_epoch
+    states = StateStore(folder / "state")
+    if epoch is not None:
+        if not (folder / "model" / f"Enc_iter_{epoch:03d}.pth").is_file():
+            raise UserError(f"--restore {epoch}: {folder / 'model'} holds no networks of epoch {epoch} "
+                            f"(Enc_iter_{epoch:03d}.pth)")
+        if not 1 <= epoch <= config.gan.epochs:
+            raise UserError(f"--restore {epoch}: the run has {config.gan.epochs} epochs, raise --epochs")
+        return True
+    if config.resumes and states.exists():
+        return True
+    if config.resumes and states.is_lost():
+        raise UserError(f"{folder / 'state' / 'manifest.json'}: missing, though there are states; restore it from a "
+                        "backup, go on from the networks of an epoch with --restore N, or start anew with --overwrite")
+    if restore is not None:
+        raise UserError(f"--restore: {folder} holds no training state to resume; start without --restore, or "
+                        "name the run's directory with --checkpoint_dir")
+    directory.check_free(config.run.overwrite)
+    return False
+
+
+def claim_run_directory(directory: RunDirectory, config: Config, restoring: bool) -> None:
+    """Lock and mark the directory for this run. Raises UserError if another run has changed it meanwhile."""
+    directory.lock()
+    if should_resume(config, directory) != restoring:
+        raise UserError(f"{directory.folder}: another run has written here meanwhile; start again")
+    directory.claim()
+    if not restoring:
+        StateStore(directory.folder / "state").begin()
+
+
+def restore(run: Run, config: Config) -> None:
+    """Load the newest state, or the networks of a GAN epoch (from 1) with new optimizers."""
+    epoch = config.restored_epoch
+    if epoch is None:
+        earlier = with_kept_rounds(config)
+        return run.restore(lambda: schedule_of(earlier, run.phases["perceptual"].epochs))
+    for phase in run.phases.values():
+        phase.load_networks(epoch)
+    run.move_after(epoch)
+
+
+def with_kept_rounds(config: Config) -> Config:
+    """Return the options with the recognizer rounds that a resumed run has had up to now, which --force can change."""
+    path = Path(config.run.checkpoint_dir) / "options.json"
+    saved = read_run_options(path) if path.is_file() else {}
+    return config.replaced(**{name: saved[name] for name in ("round_every", "round_epochs") if name in saved})
+
+
+def print_position(run: Run) -> None:
+    """Print at which step a resumed run continues, or that it is complete."""
+    stages, folder = run.schedule(), run.context.folder
+    if run.stage == len(stages):
+        print(f"{folder}: the run is complete, its {len(stages)} epochs are trained; raise --epochs to train on")
+        return
+    stage = run.current_stage()
+    count = sum(other.phase == stage.phase for other in stages)
+    print(f"{folder}: resuming in {stage.phase} epoch {stage.epoch + 1} of {count}, after {run.step} of its "
+          f"{run.phases[stage.phase].steps(stage.epoch)} steps")
+
+
+def with_perceptual_of_gan(config: Config, num_classes: int) -> Config:
+    """Return the options with the perceptual network of the ``--gan_from`` run, if it has one and none is named."""
+    path = Path(config.run.gan_from or "") / "VGG_loss" / f"{num_classes}_max_ckpt.t7"
+    is_used = config.run.gan_from and not config.perceptual.perceptual and path.is_file()
+    return config.replaced(perceptual=str(path)) if is_used else config
+
+
+def load_other_gan(run: Run, model: Path) -> None:
+    """Load the GAN of another run (``--gan_from``).
+
+    Raises UserError if it has another shape, other expressions or other images.
+    """
+    gan, theirs, ours = run.phases["gan"].gan, gan_config(model), run.context.metadata
+    for key, label in (("expressions", "expressions"), ("gan", "sizes")):
+        if theirs.get(key) != ours[key]:
+            raise UserError(f"--gan_from: {model} holds a GAN with other {label} ({theirs.get(key)}) than {ours[key]}")
+    check_gan_images(run.context, theirs, model.parent)
+    load_gan_networks(model, gan, None, tuple(gan.NETWORKS))
+    gan.start_from_average()
+
+
+def check_gan_images(context: TrainingContext, theirs: dict[str, Any], source: Path) -> None:
+    """Check that the GAN of the run in ``source`` was trained on this run's images.
+
+    ``theirs`` is its metadata, which tells nothing in runs of older versions. Raises UserError if it was not, unless
+    ``--force`` allows that.
+    """
+    ours, selected_on = context.metadata["content"], theirs.get("selected_on", "val")
+    if (selected_on == "test") != (context.select_on == "test"):  # "val" and "none" count the same images
+        ours = content_digests(context.layout, selected_on, ["train"])
+    if theirs.get("content") and theirs["content"]["train"] != ours["train"] and not context.force:
+        raise UserError(f"--gan_from {source}: its GAN was trained on other images than those of "
+                        f"{context.layout.root}, perhaps on test images; restore them or their lists, or add --force")
+
+
+def write_run_files(run: Run, config: Config, pairs: numpy.ndarray) -> None:
+    """Write the run's options, lists of images and pairs, and exemplars, and print a summary."""
+    layout, folder, processes = run.context.layout, run.context.folder, run.processes
+    splits, fold = folder / "splits", config.series.fold
+    if fold:
+        utils.write_text(splits / fold_list(fold), list_text(layout.test))
+    utils.write_text(splits / "images_val.list", list_text(layout.val))
+    utils.write_text(splits / "images_gan_nature.list", pair_lines(layout.train + layout.target_only, pairs))
+    save_exemplars(folder / "model", *typical_images(run.context.images.subset(layout.train), run.context.num_classes))
+    if config.run.gan_from and not run.context.restoring:
+        save_gan(folder / "model", run.phases["gan"].gan, run.context.metadata, config.gan.epochs)
+    utils.write_json(folder / "options.json", {**config.values(), "attributes": list(layout.expressions)})
+    print(f"{folder}: {len(layout.train)} training and {len(layout.val)} validation images of "
+          f"{len(layout.expressions)} expressions, {len(pairs)} pairs, on {processes.world} x "
+          f"{run.context.device.type}")
+    if layout.train[0].path.parent.name == "align_5p" and (layout.root / "data").is_dir():
+        print(f"note: the images are those of {layout.root / 'align_5p'}; {layout.root / 'data'} beside it is not used")
+    print_unused_epochs(config)
+    if run.context.select_on == "test":
+        print("note: --select_on test chooses the recognizer on the test images, as the published code does; its test "
+              "accuracy is therefore too high; no validation split is cut")
+
+
+def print_unused_epochs(config: Config) -> None:
+    """Print a note if GAN epochs are followed by no recognizer round."""
+    epochs, every = config.gan.epochs, config.recognizer.round_every
+    if not epochs % every or not config.recognizer.round_epochs or config.run.gan_from:
+        return
+    print(f"note: no recognizer is trained, since --round_every {every} is more than --epochs {epochs}"
+          if epochs < every else
+          f"note: no recognizer round follows the last {epochs % every} of {epochs} GAN epochs (--round_every {every})")
+
+
+# ---------------------------------------------------------------------------------------------------------- report
+
+def evaluate_and_report(config: Config, layout: Layout, gan: SwapGAN, all_images: Images | None) -> None:
+    """Draw the sheet and evaluate the recognizer on the test list; the demo also swaps, and prints further commands."""
+    folder = Path(config.run.checkpoint_dir)
+    results, resume_dir = folder / "test_result", folder / "VGG"
+    save_sheet(gan, layout, config.output.rows, config.run.seed, results / "grid.jpg")
+    if not (resume_dir / "max_ckpt.t7").is_file():
+        print(f"no recognizer round in {config.gan.epochs} epochs (--round_every {config.recognizer.round_every} "
+              f"--round_epochs {config.recognizer.round_epochs}): no test")
+        return save_report(folder)
+    result = evaluate_split(load_recognizer(resume_dir, gan.device), layout, "test", config.shape.image_size, 64,
+                            config.loading.num_workers, all_images)
+    write_report(result, layout.expressions, f"recognizer of {folder} on {layout.root}, test images", results, folder)
+    save_report(folder)
+    if is_demo(config):
+        copy_results(results)
+        show_demo(config, layout, resume_dir)
+
+
+def copy_results(results: Path) -> None:
+    """Copy the demo's sheet and the results of its test to the current directory, where a user looks first."""
+    names = "grid.jpg", *RESULTS
+    for name in names:
+        with utils.atomic_file(name) as handle:
+            handle.write((results / name).read_bytes())
+    print(f"copied {', '.join(names)} to the current directory")
+
+
+def show_demo(config: Config, layout: Layout, resume_dir: Path) -> None:
+    """Swap the expressions of two of the project's pictures into ``result.jpg``, and print further commands."""
+    names = layout.expressions
+    if {"smile", "neutral"} <= set(names):
+        swap(config.replaced(
+            mode="test", restore=-1, swap_list=["smile", "neutral"],
+            input=[str(PICTURES / "smile.jpg")], target=[str(PICTURES / "neutral.jpg")], output="result.jpg",
+            frames=None, matrix=False, align=None, paste=False))
+    print("\ngo on with\n"
+          "  python train.py --preset demo --mode test --restore --swap_list 2 5 --input images/smile.jpg "
+          "--target images/neutral.jpg\n"
+          f"  python test_matrix_multi.py --resume_dir {resume_dir}")
+
+
+# --------------------------------------------------------------------------------------------------------------- launch
+
+def launch(config: Config) -> tuple[torch.device, Processes]:
+    """Prepare a command's runs, once for all of them; return the device of this process, and all processes.
+
+    Raises UserError if the results cannot be written, or processes and devices do not fit together.
+    """
+    number_of_processes()
+    check_output_paths(config)
+    start_processes(config)
+    device = pick_device(config.hardware.gpu)
+    set_backends(config.hardware.deterministic)
+    if config.hardware.compile:
+        check_compiler(device)
+    processes = Processes.join(device)
+    kind = "series of folds or seeds" if config.is_series else "single run"
+    processes.check_same({"kind of training": kind}, "give --folds or --seeds to all of them")
+    return device, processes
+
+
+def start_processes(config: Config) -> None:
+    """Replace this process by ``torchrun`` with one process per GPU if ``--gpu`` names several GPUs.
+
+    Return if torchrun has started this process, or there are no GPUs. Raises UserError for unusable GPUs and data.
+    """
+    gpu = config.hardware.gpu
+    if gpu is None or len(gpu) < 2 or "WORLD_SIZE" in os.environ or not torch.cuda.is_available():
+        return
+    count = torch.cuda.device_count()
+    if len(set(gpu)) < len(gpu) or not 0 <= min(gpu) <= max(gpu) < count:
+        raise UserError(f"--gpu {' '.join(map(str, gpu))}: different GPUs are needed, this machine has {count}, "
+                        f"numbered from 0{visible_gpus_note()}")
+    if not torch.distributed.is_nccl_available():  # PyTorch for Windows lacks it
+        raise UserError(f"--gpu {' '.join(map(str, gpu))}: several GPUs need NCCL, which this PyTorch does not have; "
+                        "name one GPU, or train the runs of a series side by side with --jobs")
+    if not draws_demo(config):
+        layout = read_training_data(config, len(gpu))  # reports a mistake once, not in each process
+        for member in config.members() if config.is_series else [config]:
+            split_data(member, layout)
+    os.execv(sys.executable, [sys.executable, "-m", "torch.distributed.run", "--standalone",
+                              f"--nproc_per_node={len(gpu)}", *sys.argv])
+
+
+def set_backends(deterministic: bool) -> None:
+    """Let cuDNN choose the fastest algorithms by trying, or use only deterministic ones (``--deterministic``)."""
+    torch.backends.cudnn.benchmark = not deterministic
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def check_compiler(device: torch.device) -> None:
+    """Check that ``torch.compile`` works on this machine. Raises UserError if it does not."""
+    try:
+        torch.compile(lambda x: torch.relu(x) * 2)(torch.ones(4, device=device))
+    except Exception as error:  # a missing compiler, a GPU that is too old, a Python that is too new
+        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise UserError(f"--compile: torch.compile does not work here ({reason[:200]}); leave it out") from None
+
+
+def check_output_paths(config: Config) -> None:
+    """Check that the results can be written. Raises UserError if they cannot."""
+    for folder in ("", *RUN_FOLDERS):
+        check_output(Path(config.run.checkpoint_dir) / folder, "--checkpoint_dir", directory=True)
+    if is_demo(config):
+        check_output(".", "the current directory", directory=True)
+        check_results(".", "the current directory")
+        for name in ("grid.jpg", "result.jpg"):
+            check_figure(name, "the current directory")
+
+
+# ----------------------------------------------------------------------------------------------------------------- data
+
+CACHES = ("ram", "disk", "none")  # by falling need of memory
+
+
+def read_training_data(config: Config, world: int) -> Layout:
+    """Return the data's lists for a training by ``world`` processes.
+
+    Raises UserError for every fault that would stop the training later.
+    """
+    batch_size, vgg_batch_size = config.gan.batch_size, config.recognizer.vgg_batch_size
+    if min(batch_size, vgg_batch_size // 2) < world:
+        raise UserError(f"--batch_size {batch_size} and --vgg_batch_size {vgg_batch_size} are too small for {world} "
+                        f"processes: at least {world} and {2 * world}")
+    data_set, options = DATA_SETS[config.data.data], config.data
+    run = config.run.checkpoint_dir if config.resumes else config.run.gan_from
+    metadata = gan_config(Path(run) / "model") if run else {}
+    neutral = options.neutral or metadata.get("neutral_name")
+    root = options.data_dir or default_directory(data_set.directory, metadata.get("data_dir") or "")
+    check_not_moved(root, metadata.get("data_dir"))
+    layout = read_layout(root, options.attributes,
+                         known=metadata.get("listed") if options.data_dir else data_set.expressions,
+                         need_test=not config.series.folds, neutral=neutral)
+    check_output(config.run.checkpoint_dir, "--checkpoint_dir", trees=[layout.root], directory=True)
+    check_splits(layout)
+    check_images(layout.split("all") + layout.target_only)
+    return layout
+
+
+def default_directory(directory: str, known: str) -> str:
+    """Return the directory of --data, or where a run knows it if there is none in the current directory."""
+    is_elsewhere = not Path(directory).is_dir() and Path(known).parts[-2:] == Path(directory).parts
+    return known if is_elsewhere else directory
+
+
+def split_data(config: Config, layout: Layout) -> Layout:
+    """Return the data with a run's test images, those of its fold if it has one, and its validation images.
+
+    Raises UserError if they cannot be split.
+    """
+    series, select_on = config.series, config.recognizer.select_on
+    if series.fold:
+        layout = with_fold(layout, series.folds, series.fold, config.run.seed, series.folds_by)
+    if not layout.test:
+        raise UserError(f"{layout.root}: no test image of these expressions; list some in images_test.list, or train "
+                        "with --folds")
+    if select_on == "val":
+        layout = with_validation(layout, config.validation_seed)
+    check_classes(layout, config.recognizer.targets == "any")
+    if select_on != "none" and not selection(layout, select_on):
+        raise UserError(f"{layout.root}: too few images to cut a validation split from; list some in images_val.list, "
+                        "or use --select_on none")
+    return layout
+
+
+def selection(layout: Layout, select_on: str) -> list[Sample]:
+    """Return the samples on which networks in training are evaluated; ``none`` evaluates, but chooses nothing."""
+    return layout.test if select_on == "test" else layout.val
+
+
+def check_fold(config: Config, layout: Layout) -> None:
+    """Check that a resumed run has the fold with which it was started. Raises UserError if it has not."""
+    if config.series.fold:
+        check_kept_fold(layout.test, Path(config.run.checkpoint_dir) / "splits" / fold_list(config.series.fold))
+
+
+def check_gan_run(config: Config, num_classes: int) -> None:
+    """Check that the run of ``--gan_from`` has what a new run takes from it. Raises UserError if it has not.
+
+    That is its GAN, and its perceptual network if the recognizer starts from it and ``--checkpoint_dir`` has none.
+    """
+    source, name = config.run.gan_from, f"VGG_loss/{num_classes}_max_ckpt.t7"
+    if not source:
+        return
+    file = gan_file(Path(source) / "model", "Enc", None)
+    if not file.is_file():
+        raise UserError(f"--gan_from {source}: holds no GAN for {config.run.checkpoint_dir} ({file} is not there); "
+                        "train it first, or name another run")
+    folders = Path(source), Path(config.run.checkpoint_dir)
+    if config.perceptual.vgg_init == "stage0" and not config.perceptual.perceptual \
+            and not any((folder / name).is_file() for folder in folders):
+        raise UserError(f"--vgg_init stage0: the run of --gan_from {source} has no perceptual network ({name}); use "
+                        "imagenet, none or a file")
+
+
+def check_overwrite(config: Config, layout: Layout) -> None:
+    """Check that ``--overwrite`` moves no input of the new run aside. Raises UserError if it does."""
+    folder, perceptual = Path(config.run.checkpoint_dir).resolve(), config.perceptual
+    for flag, path in (("data_dir", layout.root), ("perceptual", perceptual.perceptual),
+                       ("vgg_init", perceptual.vgg_init), ("gan_from", config.run.gan_from)):
+        if path and Path(path).exists() and Path(path).resolve().is_relative_to(folder):
+            raise UserError(f"--overwrite: --{flag} {path} lies in {folder}, which would be moved aside; copy it to "
+                            "another place, or choose another --checkpoint_dir")
+
+
+def checkpoint_metadata(config: Config, layout: Layout) -> dict[str, Any]:
+    """Return the metadata with which a checkpoint's weights can be used alone."""
+    names, select_on, series = layout.expressions, config.recognizer.select_on, config.series
+    fold = fold_metadata(layout.test, series.fold, series.folds, series.folds_by, config.run.seed) \
+        if series.fold else None
+    return {"expressions": list(names), "listed": list(layout.listed),
+            "neutral_name": dict(enumerate(names)).get(layout.neutral), "image_size": config.shape.image_size,
+            "alignment": alignment_of(layout.root), "data_dir": os.path.abspath(layout.root), "selected_on": select_on,
+            "images": fingerprint([select_on, *([s.name, s.label] for s in layout.train), "selection",
+                                   *([s.name, s.label] for s in selection(layout, select_on))]),
+            "fold": fold, "backbone": config.recognizer_shape.backbone,
+            "gan": vars(config.gan_shape(len(names))).copy()}
+
+
+# ------------------------------------------------------------------------------------------------ decoded images
+
+def decoded_images(config: Config, samples: Sequence[Sample], directory: RunDirectory, anew: bool,
+                   device: torch.device, processes: Processes) -> Images:
+    """Return the images of samples, decoded once if ``--cache`` asks for it.
+
+    With ``--cache disk`` the main process claims the directory and writes a file there while the others wait. A file
+    of an earlier start is used again unless ``anew``. Raises UserError if there is no room.
+    """
+    size, folder = config.shape.image_size, directory.folder / "cache"
+    choice = CACHES.index(chosen_cache(config.loading.cache, bytes_of(samples, size), folder))
+    choice = CACHES[int(processes.max(torch.tensor(choice, device=device)))]  # all make the thriftiest choice
+    if choice != "disk":
+        return Images(samples, size, choice)
+    store = DiskCache(folder, samples, size)
+
+    def write() -> None:
+        directory.claim()
+        if anew or not store.is_complete():
+            store.write()
+
+    processes.run_on_main(write)
+    if processes.any(not store.is_complete()):  # a machine does not see the main process's files
+        if config.loading.cache == "auto":
+            return Images(samples, size, "none")
+        raise UserError(f"{store.path}: not there; several machines need a --checkpoint_dir that all of them see, or "
+                        "--cache none")
+    return Images(samples, size, "none", store)
+
+
+# ------------------------------------------------------------------------------------------------------ the demo
+
+def draws_demo(config: Config) -> bool:
+    """Return whether the training is on the demo's data directory, which this command may draw."""
+    return config.task.preset == "demo" and same_directory(config.data.data_dir, PRESETS["demo"]["data_dir"])
+
+
+def is_demo(config: Config) -> bool:
+    """Return whether this is the demo, which copies its results to the current directory, not just its preset."""
+    return draws_demo(config) and same_directory(config.run.checkpoint_dir, PRESETS["demo"]["checkpoint_dir"])
+
+
+def draw_demo(config: Config, processes: Processes) -> None:
+    """Draw the built-in faces into the demo's own data directory if they are absent."""
+    def draw() -> None:
+        if not (Path(config.data.data_dir) / "images.list").is_file():
+            print(f"drawing the built-in faces into {config.data.data_dir}")
+            make_dataset(config.data.data_dir, image_size=config.shape.image_size)
+
+    if draws_demo(config):
+        processes.run_on_main(draw)
+        processes.run_on_each_machine(draw)  # on machines that do not see the main process's files
+
+
+# ----------------------------------------------------------------------------------------------- agreement of processes
+
+LOCAL_OPTIONS = ("gpu", "checkpoint_dir", "data_dir", "num_workers")  # may differ from machine to machine
+SAME_COMMAND = "start all processes with the same options, on copies of the same data"
+
+
+def agreed_config(config: Config, restoring: bool, processes: Processes) -> Config:
+    """Return the main process's options with this process's local ones.
+
+    The options of a restored run are read from its files, which only the main process's machine needs to have. Raises
+    UserError if the processes of a new run have different options.
+    """
+    if processes.world == 1:
+        return config
+    values = config.values()
+    if not restoring:
+        shared = sorted((name, repr(value)) for name, value in values.items() if name not in LOCAL_OPTIONS)
+        processes.check_same({"options": fingerprint(shared)}, SAME_COMMAND)
+    main_values = processes.run_on_main(lambda: values)
+    local_values = {name: values[name] for name in LOCAL_OPTIONS if values[name] is not None}
+    return Config.from_values({**main_values, **local_values})
+
+
+def download_imagenet_weights(processes: Processes, backbone: str) -> None:
+    """Download the weights in one process of each machine, so that the others find them in torch's cache."""
+    if processes.world > 1:
+        urls = {VGG.weights, BACKBONES[backbone].weights}
+        processes.run_on_each_machine(lambda: [imagenet_weights(url) for url in urls] and None)  # None can be sent
+
+
+def restore_everywhere(run: Run, restore: Callable[[], None]) -> None:
+    """Restore a run from the main process's files, and send its state to the other processes."""
+    run.processes.run_on_main(restore)
+    if run.processes.world > 1:
+        state = run.processes.broadcast(run.state() if run.processes.is_main else None)
+        if not run.processes.is_main:
+            run.load_state(state)
+
+
+def check_agreement(run: Run) -> None:
+    """Check that all processes train the same networks on the same images in the same order, else raise UserError."""
+    if run.processes.world == 1:
+        return
+    stages = [(stage.phase, stage.epoch) for stage in run.schedule()]
+    run.processes.check_same({
+        "list of images": run.fingerprint, "content of the images": run.content,
+        "schedule": fingerprint([stages, run.stage, run.step]), "precision": str(run.context.amp),
+        "networks' weights": digest_of({name: phase.state() for name, phase in run.phases.items()}),
+    }, SAME_COMMAND)
+
+
+def digest_of(state: Any) -> str:
+    """Return a SHA-256 of all tensors and plain values in a state, in order."""
+    digest = hashlib.sha256()
+    for part in _parts(state):
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def _parts(value: Any) -> Iterator[Any]:
+    if isinstance(value, torch.Tensor):
+        yield value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield repr(key).encode()
+            yield from _parts(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _parts(item)
+    else:
+        yield repr(value).encode()
+
+
+# ------------------------------------------------------------------------------------------------------------ precision
+
+DTYPES = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+LEAST_WIDTH = 32  # narrower networks were slower in bf16 on every CPU that was tried
+GAIN = 1.1        # the least speed-up by bf16; a few timed steps cannot measure a smaller one
+SECONDS = 10.0    # of the measurement
+
+
+def amp_dtype(choice: str, device: torch.device) -> torch.dtype | None:
+    """Return the dtype of autocast for ``--amp``, None for float32; ``auto`` must have been replaced before.
+
+    Raises UserError for fp16 on the CPU.
+    """
+    if choice == "fp16" and device.type == "cpu":
+        raise UserError("--amp fp16 needs a GPU; on the CPU there is bf16")
+    return DTYPES[choice]
+
+
+def with_precision(config: Config, num_classes: int, device: torch.device, processes: Processes) -> Config:
+    """Return the options with ``bf16`` or ``off`` in place of ``--amp auto``, which a resumed run keeps."""
+    if config.hardware.amp != "auto":
+        return config
+    use_bf16 = supports_bf16(device) and (device.type == "cuda" or config.shape.base_width >= LEAST_WIDTH
+                                          and not config.hardware.deterministic)
+    use_bf16 = not processes.any(not use_bf16)
+    if use_bf16 and device.type == "cpu":
+        use_bf16 = processes.run_on_main(lambda: is_bf16_faster(config, num_classes))
+    return config.replaced(amp="bf16" if use_bf16 else "off")
+
+
+def with_kept_precision(config: Config) -> Config:
+    """Return the options of a resumed run of a series with the precision that the run chose when it started.
+
+    The options of the series hold no choice, since each run makes its own. With ``--force`` it is made again.
+    """
+    path = Path(config.run.checkpoint_dir) / "options.json"
+    if config.hardware.amp != "auto" or config.run.force or not path.is_file():
+        return config
+    return config.replaced(amp=read_run_options(path).get("amp", "auto"))
+
+
+def supports_bf16(device: torch.device, cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Return whether a device multiplies bf16 in hardware; older GPUs and CPUs emulate it, slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    try:
+        flags = next((line for line in cpuinfo.read_text().splitlines() if line.startswith("flags")), "").split()
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def is_bf16_faster(config: Config, num_classes: int) -> bool:
+    """Time a few steps of the run's size in float32 and bf16 on this CPU, and return whether bf16 is faster."""
+    with torch.random.fork_rng(devices=[]):
+        plain, mixed = least_seconds([build_step(config, num_classes, amp) for amp in (None, torch.bfloat16)], SECONDS)
+    is_faster = plain > GAIN * mixed
+    print(f"--amp auto: one step takes {plain:.2f} s in float32 and {mixed:.2f} s in bf16 on this CPU; training in "
+          + ("bf16" if is_faster else "float32"), flush=True)
+    return is_faster
+
+
+def build_step(config: Config, num_classes: int, amp: torch.dtype | None) -> Callable[[], None]:
+    """Return a function that does one step of a GAN and one of a recognizer of the run's size, on noise."""
+    widths, side = config.recognizer_shape, config.shape.image_size
+    perceptual = Perceptual(VGG(num_classes, widths.vgg_width, 8).features) if config.gan_recipe.vgg_loss else None
+    gan = SwapGAN(config.gan_shape(num_classes), config.gan_recipe, perceptual, amp=amp)
+    network = BACKBONES[widths.backbone](num_classes, widths.vgg_width, widths.fc_width, config.shape.base_width)
+    recognizer = Recognizer(network, amp=amp)
+    count = max(2, min(config.gan.batch_size, 4))
+    first, second = ((2 * torch.rand(count, 3, side, side) - 1).contiguous(memory_format=torch.channels_last)
+                     for _ in range(2))
+    a = torch.arange(count) % num_classes
+    pair = Pair(first, second, a, (a + 1) % num_classes, Extras(mismatch=torch.ones(2 * count)))
+
+    def step() -> None:
+        gan.step(pair, torch.Generator().manual_seed(0))
+        recognizer.step(Examples(a, (first, real_features(gan.encoder, first, amp))))
+
+    return step
+
+
+def least_seconds(steps: list[Callable[[], None]], budget: float) -> list[float]:
+    """Return the least seconds of each step, which are done in turn, 3 to 6 times, until ``budget`` (s) is spent."""
+    least = [float("inf")] * len(steps)
+    began, rounds = time.perf_counter(), 0
+    while rounds < 3 or rounds < 6 and time.perf_counter() - began < budget:
+        for index, step in enumerate(steps):
+            step_began = time.perf_counter()
+            step()
+            if rounds:  # the first round is slower, since it chooses algorithms
+                least[index] = min(least[index], time.perf_counter() - step_began)
+        rounds += 1
+    return least
+
+
+# -------------------------------------------------------------------------------------------------------------- dry run
+
+STEPS = 3  # timed steps of a phase, after as many untimed ones
+
+
+def dry_run(config: Config) -> None:
+    """Print schedule, images, sizes, memory and time of a training; files are only written to a temporary directory."""
+    members = config.members() if config.is_series else [config]
+    device = pick_device(config.hardware.gpu)
+    member = members[0]
+    if draws_demo(config) and not (Path(config.data.data_dir) / "images.list").is_file():
+        raise UserError("--dry_run: the demo's faces are not drawn yet; draw them with python -m datasets.synthetic "
+                        f"{config.data.data_dir}")
+    layout = split_data(member, read_training_data(member, 1))
+    for new in () if config.resumes else members:
+        check_gan_run(new, len(layout.expressions))
+    member = with_precision(member, len(layout.expressions), device, Processes())
+    amp = amp_dtype(member.hardware.amp, device)
+    samples = layout.train + layout.target_only + selection(layout, member.recognizer.select_on)
+    shape, sizes = member.shape, member.recognizer_shape
+    weights, maps, images = estimate_memory(member, layout, amp is not None)
+    print(f"dry run: nothing is written into {config.run.checkpoint_dir}\n"
+          f"images    {layout.root}: {len(layout.train)} training, {len(layout.val)} validation and {len(layout.test)} "
+          f"test images of {len(layout.expressions)} expressions\n"
+          f"sizes     {shape.image_size} px, --base_width {shape.base_width}, --vgg_width {sizes.vgg_width}, "
+          f"--batch_size {member.gan.batch_size}, --vgg_batch_size {member.recognizer.vgg_batch_size}\n"
+          f"memory    at least {(weights + maps + images) / GIB:.1f} GiB", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        vgg_init = "none" if member.perceptual.vgg_init == "imagenet" else member.perceptual.vgg_init  # no download
+        trial = member.replaced(checkpoint_dir=folder, restore=None, auto_restore=False, vgg_init=vgg_init,
+                                force=True)  # a few steps of stage 0 may end near chance
+        trial = with_perceptual_of_gan(trial, len(layout.expressions))
+        run, _ = build_run(trial, layout, Images(samples, shape.image_size, "none"), device, amp, Processes(), False)
+        print_unused_epochs(trial)
+        print("timing a few steps of each phase ...", flush=True)
+        seconds = print_schedule(run, trial)
+    if len(members) > 1:
+        jobs = config.series.jobs
+        print(f"in all    {duration(seconds * len(members) / jobs)} for {len(members)} runs, {jobs} at a time")
+
+
+def print_schedule(run: Run, config: Config) -> float:
+    """Print a line per phase with its epochs, steps and time, and the sum; return the seconds of a run."""
+    stages, times = run.schedule(), TimeLeft()
+    for name in dict.fromkeys(stage.phase for stage in stages):
+        of_phase = [stage for stage in stages if stage.phase == name]
+        per_step = seconds_per_step(run, of_phase, config)
+        steps = run.phases[name].steps(of_phase[0].epoch)
+        times.measure(name, per_step * steps, steps)
+        print(f"schedule  {name}: {len(of_phase)} epochs of {steps} steps, "
+              f"{duration(times.estimate(of_phase, run.phases)[0])} ({1000 * per_step:.0f} ms a step)", flush=True)
+    total, _ = times.estimate(stages, run.phases)
+    print(f"time      about {duration(total)} on {run.context.device.type}")
+    return total
+
+
+def seconds_per_step(run: Run, stages: list[Stage], config: Config) -> float:
+    """Measure the seconds per step of a phase, with the end of an epoch spread over its steps."""
+    phase, device = run.phases[stages[0].phase], run.context.device
+    group = batches_per_synthesis(0, config.recognizer) if phase.name == "recognizer" else 1
+    count = -(-STEPS // group) * group
+    batches, steps = phase.batches(stages[0].epoch, start=0), phase.steps(stages[0].epoch)
+    began = time.perf_counter()
+    metrics = do_steps(phase, batches, count, device)
+    timed = min(count, steps - count)
+    if timed > 0:  # else the epoch has only the first steps, which are slower
+        began = time.perf_counter()
+        do_steps(phase, batches, timed, device)
+    per_step = (time.perf_counter() - began) / (timed if timed > 0 else steps)
+    began = time.perf_counter()
+    phase.end_epoch(stages[-1].epoch, {name: float(value) for name, value in metrics.items()})
+    return per_step + (time.perf_counter() - began) / steps
+
+
+def do_steps(phase: Phase, batches: Iterator[Any], count: int, device: torch.device) -> Metrics:
+    """Do up to ``count`` steps and wait for the device; return the metrics of the last one."""
+    metrics: Metrics = {}
+    for batch in islice(batches, count):
+        metrics = phase.step(batch)
+    synchronize(device)
+    return metrics
