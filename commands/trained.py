@@ -8,7 +8,7 @@ from typing import Any, Sequence
 import numpy
 import torch
 
-from datasets.aligning.directory import alignment_of
+from datasets.align import alignment_of
 from datasets.crops import Preparation
 from datasets.folds import with_kept_fold
 from datasets.layout import DATA_SETS, Layout, Sample, check_images, check_not_moved, image_directory, read_layout

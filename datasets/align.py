@@ -1,13 +1,38 @@
 """The command that detects and aligns faces: ``python -m datasets.align SRC OUT --model FILE``."""
 
+import multiprocessing
 import os
+import signal
+import sys
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Iterator
 
+import numpy
+from PIL import Image
+
+from datasets.aligning.detect import FaceDetector, NoFace, align_points
+from datasets.aligning.geometry import measure_fit
+from datasets.aligning.landmarks import LARGEST_TILT, Landmarks
 from datasets.files import check_output
+from datasets.lists import LIST_NAMES, LISTS, image_directory, read_lines, read_lists, subject_line
+from datasets.names import Names
+from datasets.pictures import BLANK, BadPicture, exif_turn, greys_of, is_blank, read_picture
+from datasets.walking import ENDINGS, describe, walk
 from options.option import OneLineParser, check_ranges
+from options.schema import check, number, optional, text, true_or_false, whole_number
 from system.command import run_command
 from system.devices import usable_cores
-from utils import UserError
+from utils import UserError, progress, read_json, save_picture, sha256, write_json, write_text
+
+RECORD_NAME = "align.json"  # the file of a directory of aligned faces that keeps their source and options
+RECORD = {"size": whole_number(16, 4096), "margin": number(-0.2, 2), "every_face": true_or_false,
+          "score": number(0.05, 1), "points": optional(text(64)),
+          **{name: optional(text()) for name in ("model", "landmarks", "source")}}
+FLAGS = {"every_face": "--all", "source": "source directory"}  # names in messages; those of other keys are --KEY
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -22,11 +47,10 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError(f"{args.landmarks}: no such landmarks file")
     check_ranges(args, size=(16, 4096), margin=(-0.2, 2), score=(0.05, 1), workers=(1, 512))
     check_output(args.out, "OUT", apart=[args.source], directory=True)
-    from datasets.aligning import aligner, directory
 
     landmarks = os.path.abspath(args.landmarks) if args.landmarks else None
-    options = aligner.Options(args.size, args.margin, args.every_face, args.score, args.model, landmarks)
-    directory.align_directory(args.source, args.out, options, workers=args.workers, overwrite=args.overwrite)
+    options = Options(args.size, args.margin, args.every_face, args.score, args.model, landmarks)
+    align_directory(args.source, args.out, options, workers=args.workers, overwrite=args.overwrite)
 
 
 def build_parser() -> OneLineParser:
@@ -53,6 +77,268 @@ def build_parser() -> OneLineParser:
     parser.add_argument("--workers", type=int, default=usable_cores(), help="processes (one per core: %(default)s)")
     parser.add_argument("--overwrite", action="store_true", help="align everything anew, e.g. with other options")
     return parser
+
+
+# ------------------------------------------------------------------------------------------------------ a directory
+
+@dataclass(frozen=True)
+class Options:
+    """The options that decide how an aligned picture looks.
+
+    ``size`` is the side in pixels, ``margin`` the share of the crop added on each side, ``score`` the least confidence
+    of a face, in 0..1. ``model`` (YuNet's ONNX file) is not needed if ``landmarks`` (a file of points) are given.
+    """
+
+    size: int
+    margin: float
+    every_face: bool
+    score: float
+    model: str | None
+    landmarks: str | None
+
+
+def align_directory(source: Path, out: Path, options: Options, *, workers: int = 1, overwrite: bool = False) -> None:
+    """Align all photographs below ``source`` into ``out``, in the same subdirectories, and report what became of them.
+
+    If ``source`` is a data directory (it has an ``images.list``), ``out`` becomes one too: its lists, without the
+    images that show no face. ``out/align.json`` keeps source and options, so that a second run continues an interrupted
+    one; ``overwrite`` aligns everything anew, as does a list of landmarks that has changed since.
+    ``out/no_face.list`` names what could not be aligned. Raises UserError if options do not fit together or do not fit
+    what ``out`` holds, and if no photograph shows a face.
+    """
+    is_data_directory = (source / "images.list").is_file() or any(source.glob("list_attr_*_train.txt"))
+    if is_data_directory and options.every_face:
+        raise UserError(f"--all: {source} is a data directory and its lists have one label per image; "
+                        "align without --all")
+    subjects = read_lists(source, complete=False).subjects if is_data_directory else {}
+    photos, faces = (image_directory(source), out / "data") if is_data_directory else (source, out)
+    names = _photograph_names(photos)
+    setup = photos, faces, options, frozenset(map(output_name, names))
+    landmarks = Aligner(*setup).landmarks  # reports a missing package or a wrong model before anything is written
+    if landmarks:
+        landmarks.check_names(names)
+    settings = asdict(replace(options, model=None if options.landmarks else sha256(options.model)))
+    overwrite |= _open_output(out, {**settings, "source": str(source.resolve()),
+                                    "points": landmarks and landmarks.digest}, overwrite)
+
+    waiting = [name for name in names if overwrite or not (face := faces / output_name(name)).is_file()
+               or face.stat().st_mtime < (photos / name).stat().st_mtime]
+    results = progress(align_all(waiting, workers, *setup), "aligning", len(waiting), "image")
+    faults = {name: fault for name, fault in results if fault}
+    write_text(out / "no_face.list", "".join(f"{name} {fault}\n" for name, fault in sorted(faults.items())))
+    _report(names, waiting, faults, out)
+    aligned = set(names) - faults.keys()
+    if not aligned:
+        fault, count = Counter(faults.values()).most_common(1)[0]
+        raise UserError(f"{photos}: none of the {len(names)} images shows a face ({count} of them: {fault}); see "
+                        f"{out / 'no_face.list'}")
+    if is_data_directory:
+        carry_lists(source, out, aligned, subjects)
+
+
+def _photograph_names(photos: Path) -> list[str]:
+    """Return the names of the images below a directory. Raises UserError if there are none or two share an output."""
+    files = walk(photos)
+    if files.passed_over():
+        print(f"{photos}: {describe(files.passed_over())}")
+    if not files.images:
+        raise UserError(f"{photos}: holds no images ({' '.join(ENDINGS)})")
+    names = [path.relative_to(photos).as_posix() for path in files.images]
+    if len(set(map(output_name, names))) < len(names):
+        raise UserError(f"{photos}: some images differ only in that one ends in .jpg; rename one of them")
+    return names
+
+
+def alignment_of(root: Path) -> dict[str, float] | None:
+    """Return the ``size`` and ``margin`` with which a directory was aligned; None for any other directory."""
+    record = Path(root) / RECORD_NAME
+    settings = read_json(record) if record.is_file() else None
+    if isinstance(settings, dict):
+        size, margin = settings.get("size"), settings.get("margin")
+        if isinstance(size, (int, float)) and isinstance(margin, (int, float)):
+            return {"size": int(size), "margin": float(margin)}
+    return None
+
+
+def _open_output(out: Path, settings: dict[str, object], overwrite: bool) -> bool:
+    """Write ``align.json``, and return whether the list of landmarks has changed since an earlier run.
+
+    Raises UserError if ``out`` holds anything else or, without ``overwrite``, was made with other settings.
+    """
+    record, landmarks_changed = out / RECORD_NAME, False
+    if record.is_file():
+        previous = {"source": settings["source"],  # an earlier version did not write it
+                    **check(read_json(record), RECORD, record, "choose another output directory")}
+        landmarks_changed = settings["landmarks"] == previous.get("landmarks") is not None \
+            and settings["points"] != previous.get("points")
+        if landmarks_changed and not overwrite:
+            print(f"{settings['landmarks']}: has changed since; all images are aligned anew")
+        different = [FLAGS.get(key, f"--{key}") for key in settings if previous.get(key) != settings[key]
+                     and not (key == "points" and landmarks_changed)]
+        if different and not overwrite:
+            raise UserError(f"{out}: was made with another {', '.join(different)}; choose another output directory, "
+                            "or align everything anew with --overwrite")
+    elif out.is_dir() and any(out.iterdir()):
+        raise UserError(f"{out}: holds other files already; choose another output directory")
+    write_json(record, settings)
+    return landmarks_changed
+
+
+def _report(names: list[str], waiting: list[str], faults: dict[str, str], out: Path) -> None:
+    """Print how many images are aligned, how many are not, and the first reasons."""
+    earlier = len(names) - len(waiting)
+    print(f"{len(names) - len(faults)} of {len(names)} images aligned into {out}"
+          + (f" ({earlier} of them by an earlier run)" if earlier else ""))
+    broken = {name: fault for name, fault in faults.items() if fault != "no face found"}
+    if faults:
+        print(f"{len(faults) - len(broken)} without a face, {len(broken)} unusable: listed in {out / 'no_face.list'}")
+    for name, fault in list(broken.items())[:5]:
+        print(f"warning: {name}: {fault}", file=sys.stderr)
+
+
+# ------------------------------------------------------------------------------------------------- the lists
+
+def carry_lists(source: Path, out: Path, aligned: set[str], subjects: dict[str, tuple[str, str | None]]) -> None:
+    """Write the lists of a data directory for its aligned images, ``images.list`` last.
+
+    ``subjects`` are those of :class:`datasets.lists.Lists`. The list of pairs is not carried: it would name images
+    that are left out, and training draws its own.
+    """
+    lists, names = {}, Names(image_directory(source))
+    if (source / "expressions.txt").is_file():
+        lists["expressions.txt"] = "".join(line + "\n" for line in read_lines(source / "expressions.txt")), 0
+    if (source / "subjects.list").is_file():
+        aligned_subjects = {output_name(name): subject for name, subject in subjects.items() if name in aligned}
+        lists["subjects.list"] = ("".join(subject_line(name, *subject) for name, subject in aligned_subjects.items()),
+                                  len(subjects) - len(aligned_subjects))
+    for path in (*_attribute_lists(source), source / "images_val.list", source / "images_test.list",
+                 source / "images.list"):
+        if path.is_file():
+            lists[path.name] = _carry_list(path, aligned, names.for_another_list())
+    for name, (lines, left_out) in lists.items():
+        write_text(out / name, lines)
+        if left_out:
+            print(f"{name}: {left_out} lines left out, their images have no aligned face")
+    for path in (*_attribute_lists(out), *(out / name for name in LISTS)):
+        if path.name not in lists and path.is_file():
+            print(f"warning: {path}: {source} has no such list, and training reads this one; remove it if it is an "
+                  "earlier source's", file=sys.stderr)
+
+
+def _attribute_lists(root: Path) -> list[Path]:
+    return sorted(path for split in LIST_NAMES for path in root.glob(f"list_attr_*_{split}.txt"))
+
+
+def _carry_list(path: Path, aligned: set[str], names: Names) -> tuple[str, int]:
+    """Return the text of a list of labels for the aligned images, and the number of lines that are left out."""
+    header: list[str] = []
+    lines = read_lines(path)
+    if path.name.startswith("list_attr_"):
+        header, lines = lines[:2], lines[2:]
+    values = len(header[1].split()) if header else 1  # that follow each name
+    rows = [line.rsplit(None, values) for line in lines if line.strip()]
+    carried = [" ".join([output_name(name), *labels]) for listed, *labels in rows
+               if (name := names.find(listed)) in aligned]
+    if header:
+        header[0] = str(len(carried))
+    return "".join(line + "\n" for line in [*header, *carried]), len(rows) - len(carried)
+
+
+# --------------------------------------------------------------------------------------------------- one photograph
+
+class Aligner:
+    """Aligns single photographs: ``aligner(name)`` writes the faces of one and returns what is wrong with it, or None.
+
+    Photographs lie below ``source``, faces are written below ``target``; ``used_names`` are the file names of the
+    largest faces of all photographs.
+    """
+
+    def __init__(self, source: Path, target: Path, options: Options, used_names: frozenset[str]):
+        self._source, self._target, self._options, self._used_names = source, target, options, used_names
+        self.landmarks = Landmarks(options.landmarks) if options.landmarks else None
+        self._detector = None if self.landmarks else FaceDetector(options.model, options.score)
+
+    def __call__(self, name: str) -> str | None:
+        try:
+            photo = read_picture(self._source / name)
+            faces = [align_points(photo, points, self._options.size, self._options.margin)[0]
+                     for points in self._points(photo, name)]
+        except BadPicture as error:
+            return error.fault
+        except UserError as error:
+            return str(error)
+        for index, face in reversed(list(enumerate(faces))):  # the largest last: once it is there, all are
+            save_picture(face, self._target / self._face_name(name, index))
+        return None
+
+    def _points(self, photo: Image.Image, name: str) -> list[numpy.ndarray]:
+        """Return the five points (5, 2) of each face to cut out. Raises UserError if there are none to be used."""
+        if self.landmarks is not None:
+            points = self.landmarks.points_of(name)
+            if points is None:
+                raise UserError("no landmarks given")
+            if is_blank(greys_of(photo)):
+                raise BadPicture(name, BLANK)
+            if abs(measure_fit(points).tilt) > LARGEST_TILT and exif_turn(self._source / name) is not None:
+                raise UserError("unusable landmarks: they were found before the picture was turned as its EXIF block "
+                                "says")
+            if fault := self.landmarks.fault_of(name, photo.size):
+                raise UserError(f"unusable landmarks: {fault}")
+            return [points]
+        faces = self._detector(photo, self._options.every_face)
+        if not faces:
+            raise NoFace("no face found")
+        return [face.points for face in faces]
+
+    def _face_name(self, name: str, number: int) -> str:
+        if number == 0:
+            return output_name(name)
+        stem, ending = output_name(name).rsplit(".", 1)
+        while f"{stem}_{number}.{ending}" in self._used_names:   # another photograph has this name
+            stem += "_face"
+        return f"{stem}_{number}.{ending}"
+
+
+def output_name(name: str) -> str:
+    """Return the name of an aligned picture: the source's, with ``.jpg`` appended unless it is a JPEG or PNG file."""
+    return name if name.lower().endswith((".jpg", ".jpeg", ".png")) else name + ".jpg"
+
+
+# ------------------------------------------------------------------------------------------ several processes
+
+MOST_WORKERS = 61  # Windows allows no more processes in a pool
+
+_aligner: Aligner | None = None
+
+
+def _start_worker(*arguments) -> None:
+    global _aligner
+    signal.signal(signal.SIGINT, signal.SIG_IGN)    # the parent stops the workers
+    _aligner = Aligner(*arguments)
+
+
+def _align_one(name: str) -> tuple[str, str | None]:
+    return name, _aligner(name)
+
+
+def align_all(names: list[str], workers: int, *arguments) -> Iterator[tuple[str, str | None]]:
+    """Align images by several processes, and yield each name in order with what is wrong with its image, or None.
+
+    ``arguments`` are those of :class:`Aligner`. Raises UserError if a process dies.
+    """
+    if workers == 1 or len(names) < 2:
+        aligner = Aligner(*arguments)
+        yield from ((name, aligner(name)) for name in names)
+        return
+    pool = ProcessPoolExecutor(min(workers, len(names), MOST_WORKERS), multiprocessing.get_context("spawn"),
+                               initializer=_start_worker, initargs=arguments)
+    try:
+        yield from pool.map(_align_one, names, chunksize=4)
+    except BrokenProcessPool:
+        raise UserError("a worker process died (out of memory?); run the command again with fewer --workers, "
+                        "it continues where it stopped") from None
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 if __name__ == "__main__":

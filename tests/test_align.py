@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw
 from conftest import command, refused, shared, snapshot, succeeds
 from datasets import align
 from datasets.aligning.detect import FaceDetector, align_face, align_points
-from datasets.aligning.directory import carry_lists
+from datasets.align import carry_lists
 from datasets.aligning.geometry import (border_mask, eye_tilt, inverse, paste_back, similarity, template, transformed,
                                         warp)
 from datasets.aligning.landmarks import Landmarks

@@ -14,7 +14,7 @@ from PIL import Image
 
 from conftest import cases, refused, works_or_is_refused
 from datasets import convert
-from datasets.checking.directory import check_directory
+from datasets.check import check_directory
 from datasets.layout import Sample, check_images, check_splits, read_layout
 from datasets.lists import is_integer, read_label_list
 from datasets.loading import Images

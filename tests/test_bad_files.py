@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import cases, refused, works_or_is_refused
-from datasets.aligning.aligner import Options
-from datasets.aligning.directory import _open_output
+from datasets.align import Options
+from datasets.align import _open_output
 from datasets.drawing.data_set import describe
 from evaluation.judge import ExpressionJudge, load_judge, save_judge
 from models.backbones import VGG_fx

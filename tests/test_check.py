@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from conftest import command, refused
-from datasets.checking.looks import near_duplicates
+from datasets.check import near_duplicates
 from datasets.layout import Sample, write_layout
 
 EXPRESSIONS = ("smile", "surprise", "neutral")

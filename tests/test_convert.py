@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 
 from conftest import command, ended, refused, snapshot
 from datasets import check, convert
-from datasets.aligning.directory import alignment_of
+from datasets.align import alignment_of
 from datasets.importing.collection import Collection, SourceSample
 from datasets.importing.conversion import _check_complete
 from datasets.layout import Layout, Sample, read_layout

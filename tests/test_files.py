@@ -10,7 +10,7 @@ from PIL import Image
 
 from conftest import refused
 from datasets import check, convert
-from datasets.aligning.directory import carry_lists
+from datasets.align import carry_lists
 from datasets.aligning.landmarks import Landmarks
 from datasets.layout import Sample, read_layout, report_broken, write_layout
 from datasets.names import Names

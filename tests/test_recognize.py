@@ -19,7 +19,7 @@ from commands.recognize import Outputs, Recognized, Results, unique_stems
 from commands.trained import preparation_for
 from conftest import EXPRESSIONS, REPOSITORY, command, refused, shared, snapshot, succeeds, train_command, untrained_run
 from datasets import crops
-from datasets.aligning.directory import alignment_of
+from datasets.align import alignment_of
 from datasets.crops import Crop, Cutter, Picture, Preparation, cut_in_batches, find_pictures, load_faces
 from datasets.drawing.data_set import truth
 from datasets.video import Persons, Video

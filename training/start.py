@@ -17,7 +17,7 @@ from commands.grid import save_sheet
 from commands.matrix import RESULTS, check_results, evaluate_split, write_report
 from commands.report import save_report
 from commands.swap import swap
-from datasets.aligning.directory import alignment_of
+from datasets.align import alignment_of
 from datasets.cache import GIB, DiskCache, bytes_of, chosen_cache
 from datasets.drawing.data_set import make_dataset
 from datasets.exemplars import typical_images

@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy
 from PIL import Image
 
-from datasets.aligning.directory import RECORD_NAME, alignment_of
-from datasets.checking.overview import table
+from datasets.align import RECORD_NAME, alignment_of
+from datasets.check import table
 from datasets.importing.collection import Collection, SourceSample
 from datasets.layout import read_layout, write_layout
 from datasets.lists import LISTS, MOST_EXPRESSIONS, image_directory

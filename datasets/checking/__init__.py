@@ -1,1 +1,0 @@
-"""What can be wrong with a data directory, found before it is trained on."""
