@@ -19,7 +19,8 @@ import numpy
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from datasets.files import check_output, is_drawn
-from datasets.layout import Layout, Sample, build_layout, class_mistakes, label_mistakes, target_only_label
+from datasets.layout import (SPLITS, Layout, Sample, build_layout, class_mistakes, counts_table, label_mistakes,
+                             target_only_label)
 from datasets.lists import Lists, image_directory, read_lists
 from datasets.names import explain_adapted
 from datasets.pictures import BLANK_SIDE, BadPicture, greys_of, is_blank, read_picture
@@ -28,7 +29,6 @@ from options.option import OneLineParser
 from system.command import run_command
 from utils import UserError, check_picture_name, progress, save_picture, sha256
 
-SPLITS = ("train", "val", "test")
 SHEET_COMMENT = b"contact sheet of datasets.check"  # in the file of a sheet, which is then drawn anew
 
 
@@ -86,7 +86,7 @@ def check_directory(root: Path, expressions: Sequence[str] | None = None, neutra
         findings.notes.append("there is no test list: only --folds can train on these images")
     inspect_lists(lists, names, neutral, findings)
     layout = build_layout(lists, names, names, neutral)
-    print(table(layout), end="\n\n")
+    print(counts_table(layout), end="\n\n")
     inspect_classes(layout, findings)
     inspect_subjects(layout, lists, findings)
     scans = scan_images(layout)
@@ -311,25 +311,6 @@ def near_duplicates(greys: Sequence[numpy.ndarray | None], block: int = 1024, mi
 
 COLUMNS = {"train": 8, "test": 4}  # images of an expression on the contact sheet
 SIDE, GAP, TOP = 96, 4, 28  # pixels of an image's side, between the images and above them
-
-
-def table(layout: Layout) -> str:
-    """Return images by expression and split, and subjects by split, as an aligned text table."""
-    splits = [split for split in SPLITS if split != "val" or layout.val]
-    rows = [["expression", *splits, "all"]]
-    for label, name in enumerate(layout.expressions):
-        counts = [layout.counts(split)[label] for split in splits]
-        rows.append([name, *map(str, counts), str(sum(counts))])
-    sums = [len(layout.split(split)) for split in splits]
-    rows.append(["all", *map(str, sums), str(sum(sums))])
-    if layout.target_only:
-        rows.append(["neutral (targets only)", str(len(layout.target_only)), *[""] * len(splits)])
-    subjects = [{s.subject for s in layout.split(split) if s.subject} for split in splits]
-    if any(subjects):
-        rows.append(["subjects", *(str(len(part)) for part in subjects), str(len(set().union(*subjects)))])
-    name_width, *widths = [max(map(len, column)) for column in zip(*rows)]
-    return "\n".join("  ".join([name.ljust(name_width), *map(str.rjust, cells, widths)]).rstrip()
-                     for name, *cells in rows)
 
 
 def contact_sheet(layout: Layout, broken: set[Sample]) -> Image.Image:

@@ -12,6 +12,8 @@ from datasets.lists import LIST_NAMES, Lists, Row, image_directory, read_lists, 
 from datasets.names import Names
 from utils import UserError, write_text
 
+SPLITS = ("train", "val", "test")
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:
@@ -72,6 +74,25 @@ class Layout:
     def targets(self) -> list[Sample]:
         """Return the neutral training faces that synthesis gives other expressions."""
         return self.target_only or [sample for sample in self.train if sample.label == self.neutral]
+
+
+def counts_table(layout: Layout) -> str:
+    """Return images by expression and split, and subjects by split, as an aligned text table."""
+    splits = [split for split in SPLITS if split != "val" or layout.val]
+    rows = [["expression", *splits, "all"]]
+    for label, name in enumerate(layout.expressions):
+        counts = [layout.counts(split)[label] for split in splits]
+        rows.append([name, *map(str, counts), str(sum(counts))])
+    sums = [len(layout.split(split)) for split in splits]
+    rows.append(["all", *map(str, sums), str(sum(sums))])
+    if layout.target_only:
+        rows.append(["neutral (targets only)", str(len(layout.target_only)), *[""] * len(splits)])
+    subjects = [{s.subject for s in layout.split(split) if s.subject} for split in splits]
+    if any(subjects):
+        rows.append(["subjects", *(str(len(part)) for part in subjects), str(len(set().union(*subjects)))])
+    name_width, *widths = [max(map(len, column)) for column in zip(*rows)]
+    return "\n".join("  ".join([name.ljust(name_width), *map(str.rjust, cells, widths)]).rstrip()
+                     for name, *cells in rows)
 
 
 def short_names(expressions: Sequence[str]) -> list[str]:

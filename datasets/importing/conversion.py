@@ -18,9 +18,8 @@ import numpy
 from PIL import Image
 
 from datasets.align import RECORD_NAME, alignment_of
-from datasets.check import table
 from datasets.importing.collection import Collection, SourceSample
-from datasets.layout import read_layout, write_layout
+from datasets.layout import counts_table, read_layout, write_layout
 from datasets.lists import LISTS, MOST_EXPRESSIONS, image_directory
 from datasets.names import explain_adapted
 from datasets.pictures import BLANK, BadPicture, fault_when_decoded, greys_of, is_blank, read_picture
@@ -85,7 +84,7 @@ def _report(collection: Collection, source: Path, out: Path, written: int) -> No
                                 "in subjects.list")
     for note in collection.notes:
         print(f"note: {note}")
-    print(table(read_layout(out)))
+    print(counts_table(read_layout(out)))
     totals = []
     if collection.walk:
         images, passed_over = len(collection.walk.images), collection.walk.passed_over()
