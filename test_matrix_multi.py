@@ -16,10 +16,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Sequence
 
-from options.option import OneLineParser, check_ranges
-from system.command import run_command
-from system.devices import pick_device
-from utils import UserError
+from options.config import OneLineParser, check_ranges
+from utils import UserError, pick_device, run_command
 
 if TYPE_CHECKING:
     from commands.matrix import EvaluationResult

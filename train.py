@@ -11,8 +11,7 @@ from typing import Sequence
 
 import utils
 from options.command_line import read_config
-from system.command import run_command, sleep_while_waiting
-from system.processes import main_process
+from utils import main_process, run_command, sleep_while_waiting
 
 WORK = {  # a mode → the function that does it; a series is a training of several folds or seeds
     "train": "training.start.train", "series": "training.series.train_series", "dry_run": "training.start.dry_run",

@@ -1,18 +1,25 @@
-"""Errors, seeds, files and digests, which every room needs; nothing here knows of faces.
+"""Errors, seeds, files, digests, devices and processes, which every room needs; nothing here knows of faces.
 
-torch is not imported with this module, so that ``--help`` answers at once.
+torch is not imported with this module, so that ``--help`` answers at once; functions that need it import it.
 """
 
 import contextlib
+import ctypes
 import errno
 import hashlib
 import json
 import math
 import os
+import re
 import secrets
+import signal
+import sys
+import time
+import traceback
+from functools import cache
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, BinaryIO, Callable, Iterable, Iterator, NoReturn
 
 if TYPE_CHECKING:
     import torch
@@ -40,7 +47,7 @@ def progress(iterable: Iterable | None, description: str, total: int | None = No
                 **{"disable": None, **settings})
 
 
-# ---------------------------------------------------------------------------------------------- randomness
+# ----------------------------------------------------------------------------------------------------------- randomness
 
 def derived_seed(seed: int, *stream: int | str) -> int:
     """Return the 63-bit seed of one named stream of random numbers, e.g. ``derived_seed(0, "noise", step)``.
@@ -59,7 +66,7 @@ def generator(seed: int, *stream: int | str) -> "torch.Generator":
     return torch.Generator().manual_seed(derived_seed(seed, *stream))
 
 
-# --------------------------------------------------------------------------------------------------- files
+# ---------------------------------------------------------------------------------------------------------------- files
 
 REFUSALS = errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENOTTY
 
@@ -188,7 +195,7 @@ def encoded_picture(image, path: str | os.PathLike, comment: bytes | None = None
     return buffer.getvalue()
 
 
-# ----------------------------------------------------------------------------------------------------- digests
+# -------------------------------------------------------------------------------------------------------------- digests
 
 def sha256(path: str | os.PathLike) -> str:
     """Return the SHA-256 of a file as hexadecimal digits."""
@@ -226,3 +233,314 @@ def _list_repr(values: Iterator[Any]) -> Iterator[str]:
                                     for value in chunk)
         separator = ", "
     yield "]" if separator == ", " else "[]"
+
+
+# ------------------------------------------------------------------------------------------------------------- programs
+
+def run_command(main: Callable[[], None]) -> None:
+    """Call ``main`` as a program: a mistake in the input becomes one line on stderr and exit status 2.
+
+    If one of several processes fails, the first error is reported once on each machine, and all processes exit.
+    """
+    keep_freed_memory()
+    open_standard_streams()
+    try:
+        main()
+    except BrokenPipeError:  # the program that reads the output has ended, such as head
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        sys.exit(141)  # 128 + SIGPIPE, a signal that Windows does not have
+    except (Exception, KeyboardInterrupt) as error:
+        line, status = line_and_status(error)
+        if started_by_torchrun():
+            _leave_together(error, line, status)
+        if line is None:
+            raise
+        _print_error(line)
+        sys.exit(status)
+
+
+REQUIRED = "torch", "torchvision", "numpy", "scipy", "PIL", "tqdm"  # names of modules
+
+
+def line_and_status(error: BaseException) -> tuple[str | None, int]:
+    """Return the line that reports an error (None for a bug of this program) and the exit status."""
+    if isinstance(error, UserError):
+        return " ".join(str(error).split()), 2
+    if isinstance(error, ModuleNotFoundError) and error.name in REQUIRED:
+        return f"the package {error.name} is not installed; pip install -r requirements.txt", 2
+    if isinstance(error, UnicodeEncodeError):
+        return f"{ascii(error.object)[:100]}: this name is not valid Unicode; rename the file", 2
+    if isinstance(error, Stopped):
+        return str(error), 128 + error.signum
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted", 128 + signal.SIGINT
+    if isinstance(error, (MemoryError, RuntimeError)):
+        return _line_of_runtime_error(error), 2
+    if isinstance(error, OSError) and error.errno is not None:
+        if "temporary directory" in str(error.strerror):  # raised by tempfile
+            return "no temporary directory can be written to; name one with TMPDIR=DIR before the command", 2
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        where = f"{error.filename}: " if error.filename else ""
+        advice = "free some space" if full else "choose another file or place"
+        return f"{where}{error.strerror}; {advice}", 2
+    return None, 1
+
+
+OUT_OF_MEMORY = re.compile(r"can't allocate memory|out of memory|ALLOC_FAILED", re.IGNORECASE)
+LOST_PROCESS = re.compile(r"closed by peer|reset by peer|Broken pipe|Socket Timeout|remote process exited|"
+                          r"recvValue failed|sendBytes failed|Timed out waiting", re.IGNORECASE)
+
+
+def _line_of_runtime_error(error: MemoryError | RuntimeError) -> str | None:
+    """Return the line for an error of torch, cuDNN or cuBLAS that is not a bug of this program, None for another."""
+    text = str(error)
+    if isinstance(error, MemoryError) or OUT_OF_MEMORY.search(text):
+        where = "GPU memory" if re.search("cud|cublas", text, re.IGNORECASE) else "memory"
+        return f"not enough {where}; lower --batch_size, --vgg_batch_size, --image_size, --base_width, --vgg_width " \
+               "or --fc_width" + (", or use --amp bf16" if where != "memory" else "")
+    if started_by_torchrun() and LOST_PROCESS.search(text):
+        return "another process has ended without an error message (killed, or its machine is gone); resume with " \
+               "--restore"
+    return None
+
+
+def _print_error(line: str, rank: str = "0") -> None:
+    process = "" if rank == "0" else f"process {rank}: "
+    line = re.sub(r"\S{301,}", lambda word: f"{word[0][:120]}...", line)
+    with contextlib.suppress(OSError, ValueError):  # stderr is closed
+        print(f"{process}{Path(sys.argv[0]).name}: {line if len(line) <= 1500 else line[:1500] + '...'}\n",
+              end="", file=sys.stderr, flush=True)  # in one write, since other processes write there too
+
+
+ERROR_TIMEOUT = 15  # seconds that a process waits for the line of the process that met the error
+
+
+def _leave_together(error: BaseException, line: str | None, status: int) -> NoReturn:
+    """Report the first error of all processes, once on each machine, and end this process without any clean-up.
+
+    The other processes may wait in a collective operation, and an ordinary exit would wait for them.
+    """
+    rank = os.environ.get("RANK", "0")
+    text = f"{type(error).__name__}: {error} (see the traceback)" if line is None else line
+    if not isinstance(error, Stopped):
+        first = _first_error(f"{rank} {text}" if text else "")
+    else:
+        first = f"0 {text}" if rank == "0" else None
+    if first == f"{rank} {text}" and line is None:
+        traceback.print_exception(error)
+    elif first:
+        first_rank, _, first_text = first.partition(" ")
+        _print_error(first_text, first_rank)
+    else:
+        time.sleep(1)  # torchrun kills all processes once one has ended; the reporting one must end first
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(status)
+
+
+def _first_error(own_error: str) -> str | None:
+    """Return the first error of all processes ("rank line") in one process of each machine, None in the others.
+
+    Without a store that all processes reach, it is ``own_error``, which is empty if another process met the error.
+    """
+    from datetime import timedelta
+
+    try:
+        store = process_store() if _store_is_near() else None
+        if store is None:
+            return own_error or None
+        if not own_error:
+            store.wait(["error"], timedelta(seconds=ERROR_TIMEOUT))
+        first = store.compare_set("error", "", own_error).decode()
+        return first if store.add(f"reported on {os.environ.get('GROUP_RANK', '0')}", 1) == 1 else None
+    except (ImportError, RuntimeError, ValueError):
+        return own_error or None
+
+
+def _store_is_near() -> bool:
+    """Return whether the store of all processes answers without delay: it is torchrun's, or has been used before."""
+    return process_store.cache_info().currsize > 0 or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+
+
+def open_standard_streams() -> None:
+    """Replace closed standard streams by the null device, and escape characters that a terminal cannot show."""
+    for name, number in (("stdin", 0), ("stdout", 1), ("stderr", 2)):
+        stream = getattr(sys, name)
+        if stream is None:
+            opened = os.open(os.devnull, os.O_RDWR)  # otherwise the next file gets the number of the closed stream
+            if opened != number:
+                os.dup2(opened, number)
+            setattr(sys, name, open(number, "r" if number == 0 else "w", closefd=False))
+        elif number and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def keep_freed_memory() -> None:
+    """Let glibc reuse the memory of freed tensors; do nothing on other systems.
+
+    By default it maps new pages for every large tensor and returns them to the system, which was a third of the time of
+    a step on the CPU at 256 px.
+    """
+    M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return
+    mallopt(M_MMAP_MAX, 0)
+    mallopt(M_TRIM_THRESHOLD, -1)
+
+
+def sleep_while_waiting() -> None:
+    """Let the threads of one operation sleep instead of spin while they wait for each other.
+
+    It must be called before torch is imported. On cores that other processes use as well, spinning made recognizing
+    64 px faces several times slower, since it keeps the core from the thread that is waited for.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+@contextlib.contextmanager
+def noted_signals() -> Iterator[Callable[[], int]]:
+    """Record SIGINT and SIGTERM instead of acting on them; yield a function that returns the last signal, or 0.
+
+    A second signal of the same kind acts at once, so that a program that hangs can still be stopped.
+    """
+    received = 0
+
+    def record(signum, frame):
+        nonlocal received
+        received = signum
+        signal.signal(signum, signal.SIG_DFL)
+
+    handlers = {signum: signal.signal(signum, record) for signum in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: received
+    finally:
+        for signum, handler in handlers.items():
+            signal.signal(signum, handler)
+
+
+# ------------------------------------------------------------------------------------------------------------ processes
+
+SIDE_BY_SIDE = "JESRL_FER_SIDE_BY_SIDE"  # the environment variable of :func:`runs_side_by_side`
+
+
+def main_process() -> bool:
+    """Return whether this is the only process, or the one of several (``torchrun``) that prints and writes."""
+    return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0"
+
+
+def started_by_torchrun() -> bool:
+    """Return whether ``torchrun`` has started several processes, according to the environment."""
+    return os.environ.get("WORLD_SIZE", "1") != "1" and {"RANK", "MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys()
+
+
+@cache
+def process_store() -> Any:
+    """Return the key-value store of all processes that ``torchrun`` has started, with keys of this attempt alone.
+
+    After a restart torch hands out the store of the previous attempt, with all its keys.
+    """
+    from torch import distributed
+
+    store, _, _ = next(distributed.rendezvous("env://"))
+    return distributed.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+
+
+def processes_here() -> int:
+    """Return how many of the processes that work together share this machine."""
+    local, world = os.environ.get("LOCAL_WORLD_SIZE", ""), number_of_processes()
+    return int(local) if re.fullmatch("[0-9]+", local) and 0 < int(local) <= world else world
+
+
+def number_of_processes() -> int:
+    """Return how many processes train together. Raises UserError if WORLD_SIZE is set, but not by torchrun."""
+    world = os.environ.get("WORLD_SIZE", "1")
+    if world == "1":
+        return 1
+    numbers = (os.environ.get(name, "") for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK"))
+    if not all(re.fullmatch("[0-9]{1,5}", number) for number in numbers) or not started_by_torchrun():
+        raise UserError(f"WORLD_SIZE={world} is set, but torchrun has not started this process; unset WORLD_SIZE, or "
+                        "start with torchrun or --gpu 0 1")
+    return int(world)
+
+
+def runs_side_by_side() -> int:
+    """Return how many trainings of ``--jobs`` share this machine's memory and disk; 1 for a single training."""
+    return int(os.environ.get(SIDE_BY_SIDE, "1"))
+
+
+# -------------------------------------------------------------------------------------------------------------- devices
+
+def pick_device(gpu: list[int] | None) -> "torch.device":
+    """Return the requested GPU and make it torch's current one, or the CPU, with a warning if no GPU is available.
+
+    ``gpu`` is None (a GPU if there is one) or a list of indices, where -1 means the CPU. Of several processes on a
+    machine, each uses its own GPU. Raises UserError if this machine does not have a GPU of an index, and if the
+    processes outnumber the GPUs.
+    """
+    import torch
+
+    if gpu is not None and any(index < 0 for index in gpu):
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        if gpu is not None and main_process():
+            print(f"warning: no CUDA GPU is available here{visible_gpus_note()}, using the CPU instead of --gpu "
+                  + " ".join(map(str, gpu)), file=sys.stderr)
+        return torch.device("cpu")
+    local_rank = int(os.environ["LOCAL_RANK"]) if number_of_processes() > 1 else 0
+    count = max(local_rank + 1, processes_here()) if "LOCAL_WORLD_SIZE" in os.environ else local_rank + 1
+    if gpu is not None and count > 1 and len(set(gpu)) < count:
+        raise UserError(f"--gpu {' '.join(map(str, gpu))}: {count} processes here need {count} different GPUs; "
+                        "name as many, or leave --gpu out")
+    index = local_rank if gpu is None else gpu[local_rank]
+    if index >= torch.cuda.device_count():
+        raise UserError(f"--gpu {index}: this machine has {torch.cuda.device_count()} GPU(s), numbered from 0"
+                        + visible_gpus_note())
+    torch.cuda.set_device(index)  # otherwise a context is opened on GPU 0 as well
+    return torch.device("cuda", index)
+
+
+def gpus() -> list[int] | None:
+    """Return the indices of this machine's GPUs, None if it has none."""
+    import torch
+
+    return list(range(torch.cuda.device_count())) or None if torch.cuda.is_available() else None
+
+
+def visible_gpus_note() -> str:
+    """Return a remark in brackets on how CUDA_VISIBLE_DEVICES renumbers the GPUs, empty if it is not set."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return f" (CUDA_VISIBLE_DEVICES={visible} numbers GPUs anew: the first that it names is --gpu 0)" if visible else ""
+
+
+def to_device(value: "torch.Tensor", device: "torch.device | str") -> "torch.Tensor":
+    """Return a CPU tensor on a device; a copy to a GPU starts from pinned memory, so that it is asynchronous."""
+    on_gpu = str(device).startswith("cuda") and value.device.type == "cpu"
+    return (value.pin_memory() if on_gpu else value).to(device, non_blocking=True)
+
+
+def synchronize(device: "torch.device") -> None:
+    """Wait until a device has finished all its work."""
+    import torch
+
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def usable_cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def installed_memory() -> int:
+    """Return the bytes of memory of the machine or of its container, whichever is less; 0 if unknown."""
+    sizes = []
+    with contextlib.suppress(ValueError, OSError, AttributeError):
+        sizes.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with contextlib.suppress(ValueError, OSError):
+            sizes.append(int(Path(path).read_text()))
+    return min((size for size in sizes if size > 0), default=0)

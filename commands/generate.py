@@ -21,8 +21,7 @@ from models.checkpoints import RUN_FOLDERS
 from models.swapper import Swapper
 from options.config import Config
 from pictures.sheets import to_picture
-from system.devices import usable_cores
-from utils import UserError, fingerprint
+from utils import UserError, fingerprint, usable_cores
 
 BATCH = 32
 

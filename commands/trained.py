@@ -17,8 +17,7 @@ from datasets.splits import with_kept_validation
 from models import checkpoints
 from models.checkpoints import TrainedRecognizer, TrainedSwap, load_recognizer
 from options.config import Config, FaceOptions
-from system.devices import pick_device
-from utils import UserError
+from utils import UserError, pick_device
 
 
 def load_gan(config: Config) -> TrainedSwap:

@@ -22,11 +22,10 @@ from datasets.lists import LIST_NAMES, LISTS, image_directory, read_lines, read_
 from datasets.names import Names
 from datasets.pictures import BLANK, BadPicture, exif_turn, greys_of, is_blank, read_picture
 from datasets.walking import ENDINGS, describe, walk
-from options.option import OneLineParser, check_ranges
+from options.config import OneLineParser, check_ranges
 from options.schema import check, number, optional, text, true_or_false, whole_number
-from system.command import run_command
-from system.devices import usable_cores
-from utils import UserError, progress, read_json, save_picture, sha256, write_json, write_text
+from utils import (UserError, progress, read_json, run_command, save_picture, sha256, usable_cores, write_json,
+                   write_text)
 
 RECORD_NAME = "align.json"  # the file of a directory of aligned faces that keeps their source and options
 RECORD = {"size": whole_number(16, 4096), "margin": number(-0.2, 2), "every_face": true_or_false,

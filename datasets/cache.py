@@ -21,9 +21,8 @@ from torch import Tensor
 from datasets.layout import Sample, report_broken
 from datasets.parallel import by_processes
 from datasets.pictures import is_blank, read_image
-from system.devices import installed_memory
-from system.processes import main_process, number_of_processes, processes_here, runs_side_by_side
-from utils import UserError, atomic_file, digest_of_ends, fingerprint
+from utils import (UserError, atomic_file, digest_of_ends, fingerprint, installed_memory, main_process,
+                   number_of_processes, processes_here, runs_side_by_side)
 
 GIB = 2 ** 30
 DIGEST_BYTES = 32

@@ -25,9 +25,8 @@ from datasets.lists import Lists, image_directory, read_lists
 from datasets.names import explain_adapted
 from datasets.pictures import BLANK_SIDE, BadPicture, greys_of, is_blank, read_picture
 from datasets.walking import Walk, describe, walk
-from options.option import OneLineParser
-from system.command import run_command
-from utils import UserError, check_picture_name, progress, save_picture, sha256
+from options.config import OneLineParser
+from utils import UserError, check_picture_name, progress, run_command, save_picture, sha256
 
 SHEET_COMMENT = b"contact sheet of datasets.check"  # in the file of a sheet, which is then drawn anew
 

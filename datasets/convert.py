@@ -14,8 +14,8 @@ from datasets.importing.naming import read_test_selection
 from datasets.importing.photographs import EXPW, JAFFE, KDEF, MULTIPIE, RAFDB
 from datasets.importing.sequences import CKPLUS, OULU
 from datasets.importing.table import TABLE
-from options.option import LARGEST, OneLineParser, check_ranges
-from system.command import run_command
+from options.config import LARGEST, OneLineParser, check_ranges
+from utils import run_command
 
 IMPORTERS = (MULTIPIE, RAFDB, FER2013, AFFECTNET, EXPW, CKPLUS, OULU, JAFFE, KDEF, FOLDERS, TABLE)
 

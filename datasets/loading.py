@@ -14,8 +14,7 @@ from datasets.layout import Layout, Sample
 from datasets.parallel import by_processes
 from datasets.pictures import read_image
 from datasets.plans import Batch, Plan
-from system.devices import to_device
-from utils import digest_of_ends, fingerprint, progress
+from utils import digest_of_ends, fingerprint, progress, to_device
 
 GPU_MEMORY_FRACTION = 0.1  # the part of a GPU's free memory that decoded images may take
 BATCHES_AHEAD = 2  # for each thread

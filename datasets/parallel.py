@@ -4,9 +4,7 @@ from typing import Any, Callable, Iterator, Sequence, TypeVar
 
 import torch
 
-from system.devices import usable_cores
-from system.processes import processes_here
-from utils import UserError, progress
+from utils import UserError, processes_here, progress, usable_cores
 
 Item, Result = TypeVar("Item"), TypeVar("Result")
 ITEMS_PER_PROCESS = 256  # fewer items are not worth the time that a process takes to start

@@ -2,8 +2,8 @@
 
 import argparse
 
-from options.option import LARGEST, OneLineParser, check_ranges
-from system.command import run_command
+from options.config import LARGEST, OneLineParser, check_ranges
+from utils import run_command
 
 
 def main(arguments: list[str] | None = None) -> None:

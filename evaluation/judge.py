@@ -17,11 +17,10 @@ from torchvision.models.resnet import BasicBlock
 from models.checkpoints import IMAGE_SIZE
 from models.recognizer import Examples, Recognizer
 from models.state_dicts import built_from, naming, on_cpu, plain
-from options.recipes import RecognizerRecipe
+from options.config import RecognizerRecipe
 from options.schema import NAMES, anything, check, text
-from system.devices import to_device
+from utils import UserError, to_device
 from system.torch_files import load_checkpoint, save_checkpoint
-from utils import UserError
 
 WIDTHS = (16, 32, 64, 128)
 LEARNING_RATE = 2e-3

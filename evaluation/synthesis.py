@@ -14,7 +14,7 @@ from evaluation.judge import ExpressionJudge
 from evaluation.metrics import frechet_distance, psnr, ssim
 from models.swap import Pair
 from models.swapper import Swapper
-from system.devices import synchronize
+from utils import synchronize
 
 RETRIEVAL_SIDE = 64
 HARDEST = 3  # swaps that the table names

@@ -34,8 +34,6 @@ import torch  # noqa: E402
 
 import imitation  # noqa: E402
 import utils  # noqa: E402
-from system.command import keep_freed_memory  # noqa: E402
-from system.devices import synchronize  # noqa: E402
 from datasets.crops import Cutter, Picture, Preparation  # noqa: E402
 from datasets.layout import Layout, read_layout  # noqa: E402
 from datasets.loading import Images, load  # noqa: E402
@@ -43,7 +41,7 @@ from datasets.plans import gan_plan, recognizer_plan  # noqa: E402
 from datasets.splits import training_pairs  # noqa: E402
 from datasets.drawing.data_set import make_dataset  # noqa: E402
 from models.checkpoints import TrainedRecognizer  # noqa: E402
-from options.recipes import GANRecipe, GANShape  # noqa: E402
+from options.config import GANRecipe, GANShape  # noqa: E402
 from evaluation.recognition import evaluate  # noqa: E402
 from models.recognizer import Examples, Recognizer, real_features  # noqa: E402
 from models.swap import Pair  # noqa: E402
@@ -55,6 +53,7 @@ from training.run_directory import StateStore  # noqa: E402
 from commands.recognize import LARGE_BATCH, recognized_pictures  # noqa: E402
 from peak import flops_of, peak_flops  # noqa: E402
 from resources import bytes_written, peak_memory, reset_peak_memory  # noqa: E402
+from utils import keep_freed_memory, synchronize  # noqa: E402
 
 SIZES = {"paper": {"image_size": 256, "base_width": 64, "vgg_width": 64, "fc_width": 4096, "batch_size": 10,
                    "vgg_batch_size": 12},

@@ -26,14 +26,14 @@ sys.path.insert(0, str(REPOSITORY))
 import torch  # noqa: E402
 
 import utils  # noqa: E402
-from system.command import run_command  # noqa: E402
 from datasets.drawing.data_set import make_dataset  # noqa: E402
 from models.backbones import VGG_fx  # noqa: E402
 from models.recognizer import Examples, Recognizer, real_features  # noqa: E402
 from models.swap import Pair  # noqa: E402
 from models.swap_gan import SwapGAN  # noqa: E402
 from models.vgg import VGG, Perceptual  # noqa: E402
-from options.recipes import GANRecipe, GANShape  # noqa: E402
+from options.config import GANRecipe, GANShape  # noqa: E402
+from utils import run_command  # noqa: E402
 
 MINUTES = 8.0
 WIDTHS = {"tiny": {"image_size": 32, "base_width": 4, "vgg_width": 4, "fc_width": 16, "batch_size": 4,

@@ -21,11 +21,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import onnxruntime  # noqa: E402
 import torch  # noqa: E402
 
-from system.command import keep_freed_memory  # noqa: E402
+from utils import keep_freed_memory  # noqa: E402
 from commands.export import to_onnx  # noqa: E402
 from models.generator import Generator  # noqa: E402
 from models.portable import PortableRecognizer, PortableSwap  # noqa: E402
-from options.recipes import GANShape  # noqa: E402
+from options.config import GANShape  # noqa: E402
 from models.recognizer import real_features  # noqa: E402
 from models.backbones import VGG_fx  # noqa: E402
 

@@ -17,7 +17,7 @@ from running import REPOSITORY
 
 sys.path.insert(0, str(REPOSITORY))
 
-from system.command import run_command  # noqa: E402
+from utils import run_command  # noqa: E402
 from datasets.layout import read_layout  # noqa: E402
 from datasets.loading import Images  # noqa: E402
 from models.generator import Encoder  # noqa: E402

@@ -25,7 +25,7 @@ PROGRAM = """
 import json, os, resource, sys, time
 sys.path.insert(0, {repository!r})
 import train
-from system.command import run_command
+from utils import run_command
 from training.phases import GANPhase
 step = GANPhase.step
 def first_step(phase, batch):

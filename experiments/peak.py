@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from system.devices import synchronize
+from utils import synchronize
 
 
 def flops_of(work: Callable[[], Any]) -> tuple[Any, int]:

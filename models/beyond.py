@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from models.discriminator import Discriminators
 from models.generator import Edits, Generator
 from models.swap import Pair
-from options.recipes import GANRecipe
+from options.config import GANRecipe
 
 
 def generator_terms(pair: Pair, edits: Edits, recipe: GANRecipe) -> dict[str, Tensor]:

@@ -22,8 +22,7 @@ from models.state_dicts import assign, built_from, entry, load_into, naming, on_
 from models.swap_gan import SwapGAN
 from models.swapper import Swapper
 from models.vgg import VGG, Perceptual
-from options.option import options_of
-from options.recipes import GANShape, RecognizerShape
+from options.config import GANShape, RecognizerShape, options_of
 from options.schema import NAMES, anything, check, list_of, number, optional, text, whole_number
 from system.torch_files import load_checkpoint, save_checkpoint
 from utils import UserError, fingerprint

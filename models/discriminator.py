@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.layers import average_pool_2x2, constant_planes, down_layers, full_precision, init_weights
-from options.recipes import GANShape
+from options.config import GANShape
 
 
 class LabelledConv(nn.Conv2d):

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from models.layers import (UP, add_to_each, constant_planes, down_layers, every_nth, full_precision, init_weights,
                            up_layers)
 from models.swap import Pair, decoder_label, swap_codes, swap_label
-from options.recipes import GANShape
+from options.config import GANShape
 
 
 class Encoder(nn.Module):

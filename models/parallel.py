@@ -18,8 +18,7 @@ import torch
 from torch import Tensor, distributed, nn
 
 import utils
-from system.processes import number_of_processes, process_store
-from utils import UserError
+from utils import UserError, number_of_processes, process_store
 
 Module = TypeVar("Module", bound=nn.Module)
 Result = TypeVar("Result")

@@ -10,7 +10,7 @@ from models.compiling import compile_networks
 from models.generator import Encoder
 from models.layers import autocast
 from models.parallel import Processes
-from options.recipes import RecognizerRecipe
+from options.config import RecognizerRecipe
 
 
 class Examples(NamedTuple):

@@ -15,8 +15,8 @@ from models.parallel import Processes
 from models.swap import Pair, one_hot
 from models.swapper import Swapper
 from models.vgg import Perceptual
-from options.recipes import GANRecipe, GANShape
-from system.devices import to_device
+from options.config import GANRecipe, GANShape
+from utils import to_device
 
 
 def discriminator_loss(real: tuple[Tensor, Tensor], fake: tuple[Tensor, Tensor], noise: Tensor, groups: int,

@@ -1,19 +1,272 @@
 """All options of train.py as typed, frozen values: one dataclass for each part of the program that needs them.
 
 An option's line gives its name, default, meaning, range and effect on a run that is resumed. The parser, the checks,
-the schema of ``options.json`` and ``--help`` are all derived from it.
+the schema of ``options.json`` and ``--help`` are all derived from it. torch is not imported here, since the command
+reads its options before all heavy imports.
 """
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
+import math
 from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
-from typing import Any, Mapping, get_type_hints
+from typing import Any, Mapping, NoReturn, get_type_hints
 
-from options.option import Option, from_options, option, options_of, to_options
-from options.presets import PRESETS, SIZES
-from options.recipes import BEYOND_RECOGNIZER, GANRecipe, GANShape, RecognizerRecipe, RecognizerShape
+from utils import UserError
+
+LARGEST = 10 ** 9
+TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """A parser that reports a mistake in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise UserError instead of printing the usage and exiting."""
+        unknown = message.partition("unrecognized arguments: ")[2].split()
+        near = unknown and get_close_matches(unknown[0].partition("=")[0], self._option_string_actions, 1)
+        raise UserError(message + (f"; did you mean {near[0]}?" if near else "") + " (see --help)")
+
+
+@dataclass(frozen=True)
+class Option:
+    """The meaning of an option and the values that it accepts; name, type and default are those of its dataclass field.
+
+    ``restore`` says what another value does to a run that is resumed: it "changes" the run (refused without --force),
+    it can have no effect any more ("fixed"), it does not matter ("free"), or it belongs to a single command
+    ("momentary"). ``name`` is the ``flag`` if there is one.
+    """
+
+    help: str
+    least: float | None = None
+    most: float | None = None
+    choices: tuple | None = None
+    flag: str | None = None
+    short: str | None = None
+    nargs: str | None = None
+    const: Any = None
+    metavar: str | tuple[str, ...] | None = None
+    group: str | None = None
+    restore: str = "changes"
+    field: str = ""
+    name: str = ""
+    type: type = str
+    default: Any = None
+
+    def fault(self, value: Any) -> str | None:
+        """Return what is wrong with a value of any type, or None: of another type, not finite, out of range."""
+        if self.nargs == "+" and value is not None:
+            if not isinstance(value, (list, tuple)) or not value:
+                return "is no list"
+            return next(filter(None, map(self.fault_of_one, value)), None)
+        return None if value is None and self.default is None else self.fault_of_one(value)
+
+    def fault_of_one(self, value: Any) -> str | None:
+        """Return what is wrong with a single value, or with one of a list."""
+        allowed = (int, float) if self.type is float else self.type
+        if not isinstance(value, allowed) or isinstance(value, bool) != (self.type is bool):
+            return f"must be {TYPE_NAMES[self.type]}"
+        if self.choices and value not in self.choices:
+            return "must be one of " + ", ".join(map(str, self.choices))
+        if self.type in (int, float):
+            least = -LARGEST if self.least is None else self.least
+            most = LARGEST if self.most is None else self.most
+            return None if least <= value <= most else f"must be from {least:g} to {most:g}"
+        if self.type is str and (not value.strip() or "\0" in value):
+            return "must not be empty" if not value.strip() else "must not hold a zero byte"
+        return None
+
+
+def option(default: Any, help: str, **settings: Any) -> Any:
+    """Return a dataclass field that is also an option of a command; ``settings`` are fields of :class:`Option`."""
+    return dataclasses.field(default=default, metadata={"option": Option(help, **settings)})
+
+
+@cache
+def options_of(part: type) -> list[Option]:
+    """Return the options of a dataclass, in order."""
+    types = {"int": int, "float": float, "bool": bool, "str": str, "tuple[int, ...]": int, "tuple[str, ...]": str}
+    return [dataclasses.replace(entry, field=field.name, name=entry.flag or field.name, default=field.default,
+                                type=types[field.type.split(" |")[0]])
+            for field in dataclasses.fields(part) if (entry := field.metadata.get("option"))]
+
+
+def from_options(part: type, values: Mapping[str, Any], **others: Any) -> Any:
+    """Return an instance of a dataclass of options, from values by option name; lists become tuples."""
+    fields = {entry.field: values[entry.name] for entry in options_of(part)}
+    fields = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+    return part(**fields, **others)
+
+
+def to_options(part: Any) -> dict[str, Any]:
+    """Return the values of an instance by option name, as JSON writes them: the inverse of :func:`from_options`."""
+    values = {entry.name: getattr(part, entry.field) for entry in options_of(type(part))}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+
+def check_ranges(options: argparse.Namespace, **ranges: tuple[float, float]) -> None:
+    """Check that a command's numbers are in their ranges (least, most) or None. Raises UserError if one is not."""
+    for name, (least, most) in ranges.items():
+        value = getattr(options, name)
+        for one in value if isinstance(value, list) else [value]:
+            if one is not None and not least <= one <= most:
+                raise UserError(f"--{name} {str(one)[:60]}: must be from {least:g} to {most:g}")
+
+
+# -------------------------------------------------------------------------------------------------------------- presets
+
+SIZES: dict[str, dict[str, Any]] = {  # what --size sets, with any preset; the rates are those that fit the sizes
+    "paper": {"image_size": 256, "base_width": 64, "vgg_width": 64, "fc_width": 4096, "batch_size": 10,
+              "vgg_batch_size": 12, "lr": 2e-4, "vgg_lr": 1e-3, "perceptual_lr": 1e-4, "vgg_init": "imagenet"},
+    "small": {"image_size": 64, "base_width": 16, "vgg_width": 8, "fc_width": 256, "batch_size": 16,
+              "vgg_batch_size": 16, "lr": 2e-3, "vgg_lr": 1e-2, "perceptual_lr": 1e-3, "vgg_init": "stage0"},
+}
+PRESETS: dict[str, dict[str, Any]] = {
+    "paper": {},
+    "tuned": {
+        "alpha5": False, "scene_truth": True, "mirror": True, "mismatched": True, "lambda_vgg_loss": 16.0,
+        "lambda_coarse_loss": 50.0, "lambda_gray_loss": 500.0, "G_max": 1000.0, "even_phases": 2, "ema": 0.999,
+        "lr": 1e-3, "mix": 1.0, "guided": True, "balanced": True, "encode_synthesized": True, "targets": "any",
+        "vgg_schedule": "cosine",
+    },
+    "demo": {
+        "data_dir": "datasets/demo", "checkpoint_dir": "checkpoint/checkpoint_demo", "image_size": 64,
+        "base_width": 16, "vgg_width": 8, "fc_width": 256, "vgg_init": "stage0", "perceptual_epochs": 8,
+        "perceptual_lr": 1e-3, "epochs": 20, "batch_size": 12, "lr": 2e-3, "lr_decay_steps": 300, "alpha5": False,
+        "G_max": 1000.0, "scene_truth": True, "mirror": True, "mismatched": True, "zero_biases": True, "lazy": 4,
+        "ema": 0.995, "d_lr_ratio": 0.25, "d_gain": 8.0,
+        "lambda_adv_loss": 0.15, "vgg_loss": False, "lambda_l2_loss": 60.0, "vgg_lr": 1e-2, "vgg_batch_size": 16,
+        "round_every": 20, "round_epochs": 10, "mix": 1.0, "vgg_schedule": "cosine",
+    },
+}
+
+
+# ------------------------------------------------------- shapes of networks and recipes of training (METHOD §1, §3, §5)
+
+BEYOND, BEYOND_RECOGNIZER = "GAN, beyond the paper", "recognizer, beyond the paper"
+
+
+@dataclass(frozen=True)
+class GANShape:
+    """The shapes of the GAN's networks; they travel with every checkpoint (METHOD §1)."""
+
+    num_classes: int
+    image_size: int = option(256, "image side S, a multiple of 32", least=32, most=2048, restore="fixed")
+    base_width: int = option(64, "width w of the GAN's first layer", least=1, most=1024, restore="fixed")
+    decoder_label: bool = option(True, "give the decoder a label of the swapped expressions", restore="fixed")
+    label_copy: int = option(20, "copies of the decoder's label", least=1, most=1000, restore="fixed")
+    exp_label: bool = option(False, "lengthen the decoder's label by an entry for \"reconstruct only\" (this "
+                             "project's own meaning: the published code ignores the flag)", restore="fixed")
+
+    @property
+    def label_chans(self) -> int:
+        """The number of label planes that the decoder takes."""
+        return self.label_copy * (self.num_classes + self.exp_label) if self.decoder_label else 0
+
+
+@dataclass(frozen=True)
+class RecognizerShape:
+    """The recognizer's backbone, and the shapes of the VGG networks (METHOD §1)."""
+
+    backbone: str = option("vgg19_bn", "the recognizer's backbone; the perceptual network is always VGG19-bn "
+                           "(resnet18 is not in the paper)", choices=("vgg19_bn", "resnet18"), restore="fixed")
+    vgg_width: int = option(64, "width of the backbone's and of VGG's first layer, less than twice --base_width",
+                            least=1, most=1024, restore="fixed")
+    fc_width: int = option(4096, "width of VGG's two hidden linear layers", least=1, most=65536, restore="fixed")
+
+
+@dataclass(frozen=True)
+class GANRecipe:
+    """The recipe of the GAN's training: the weights and rates of METHOD §3, each with its switch.
+
+    What METHOD does not have stands in the group :data:`BEYOND` and is off by default.
+    """
+
+    lr: float = option(2e-4, "Adam's learning rate, for generator and discriminators", least=0, most=1000)
+    lr_decay: float = option(0.97, "factor on the learning rate after every --lr_decay_steps", least=0, most=1)
+    lr_decay_steps: int = option(300, "steps after which the learning rate is multiplied by --lr_decay", least=1)
+    weight_decay: float = option(1e-5, "Adam's weight decay", least=0, most=1, restore="fixed")
+    alpha5: bool = option(True, "the discriminators also see the interpolated images C5 and D5")
+    std: float = option(0.2, "standard deviation of the noise on the targets of the adversarial loss", least=0, most=10)
+    lambda_D: float = option(0.25, "weight of the discriminators' loss", least=0, most=1e6)
+    G_max: float = option(22.0, "skip the discriminators' update after a generator loss of this or more; each epoch's "
+                          "D_updated is the fraction of its steps with an update", least=0, most=1e9)
+    vgg_loss: bool = option(True, "use the perceptual loss")
+    lambda_vgg_loss: float = option(15.0, "weight of the perceptual loss", least=0, most=1e6)
+    l1_loss: bool = option(True, "use the (A+B) - (C+D) loss")
+    lambda_l1_loss: float = option(5.0, "weight of the (A+B) - (C+D) loss", least=0, most=1e6)
+    l2_loss: bool = option(True, "use the reconstruction loss")
+    lambda_l2_loss: float = option(10.0, "weight of the reconstruction loss", least=0, most=1e6)
+    tv_loss: bool = option(True, "use the total variation loss")
+    lambda_tv_loss: float = option(5.0, "weight of the total variation loss", least=0, most=1e6)
+    lambda_adv_loss: float = option(1.0, "weight of the generator's adversarial loss", least=0, most=1e6, group=BEYOND)
+    mismatched: bool = option(False, "the discriminators also see real faces with a wrong label, as fakes, except "
+                              "those of persons of whom several images show a single expression", group=BEYOND)
+    scene_truth: bool = option(False, "also learn from ground-truth swaps: the images of the same person and scene "
+                               "with the other's expression, if subjects.list names scenes", group=BEYOND)
+    lambda_truth_loss: float = option(600.0, "weight of the squared distance of C and D to their ground-truth swaps",
+                                      least=0, most=1e6, group=BEYOND)
+    lambda_coarse_loss: float = option(0.0, "weight of the squared distance of C to A, and of D to B, at 8 x 8 "
+                                       "pixels, which keeps light, hair and glasses", least=0, most=1e6, group=BEYOND)
+    lambda_gray_loss: float = option(0.0, "weight of the squared color in the swaps of gray photographs",
+                                     least=0, most=1e6, group=BEYOND)
+    lazy: int = option(1, "compute the perceptual and the reconstruction loss only for every Nth pair of a batch",
+                       least=1, most=100, metavar="N", group=BEYOND)
+    zero_biases: bool = option(False, "start the GAN's convolutions with zero biases, since random ones hide the faces "
+                               "at first", group=BEYOND, restore="fixed")
+    d_lr_ratio: float = option(1.0, "the discriminators' learning rate, as a multiple of the generator's", least=0,
+                               most=1000, group=BEYOND)
+    d_gain: float = option(1.0, "initial gain of the discriminators' last normalization; at small sizes, 1 keeps their "
+                           "logits small for hundreds of steps", least=0.001, most=1000, group=BEYOND,
+                           restore="fixed")
+    even_phases: int = option(0, "avoid a grid of dots in uniform areas, in the decoder's last N layers",
+                              least=0, most=5, metavar="N", group=BEYOND)
+    mirror: bool = option(False, "mirror a random half of the pairs", group=BEYOND)
+    ema: float = option(0.0, "use a moving average of the generator, with this decay in every step; 0 is off", least=0,
+                        most=1, group=BEYOND, restore="fixed")
+
+    def rate(self, step: int) -> float:
+        """Return the generator's learning rate in a step, counted from 0 (METHOD §3)."""
+        return self.lr * self.lr_decay ** (step // self.lr_decay_steps)
+
+
+@dataclass(frozen=True)
+class RecognizerRecipe:
+    """The recipe of a recognizer's training: SGD with stepwise decay (METHOD §5).
+
+    Not in METHOD: ``falling_steps`` lets the rate fall to zero over so many steps along a half cosine instead; ``adam``
+    uses AdamW, with which a deep network learns from random weights (METHOD leaves open how the perceptual network is
+    trained); ``guided`` is for batches of real and synthesized images.
+    """
+
+    lr: float = option(1e-3, "SGD's learning rate", flag="vgg_lr", least=0, most=1000)
+    lr_decay_steps: int = option(1800, "steps after which --vgg_lr is multiplied by 0.97", flag="vgg_lr_decay_steps",
+                                least=1)
+    guided: bool = option(False, "remove the part of the synthesized images' gradient that opposes the real ones' "
+                          "(gradient projection)", group=BEYOND_RECOGNIZER)
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    lr_decay: float = 0.97
+    falling_steps: int | None = None
+    adam: bool = False
+
+    def rate(self, step: int) -> float:
+        """Return the learning rate of a step, counted from 0."""
+        if self.falling_steps is not None:
+            return half_cosine(self.lr, step, self.falling_steps)
+        return self.lr * self.lr_decay ** (step // self.lr_decay_steps)
+
+
+def half_cosine(rate: float, step: int, steps: int) -> float:
+    """Return the learning rate in a step: it falls from ``rate`` to zero over ``steps`` along a half cosine."""
+    return rate * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
+
+
+# ---------------------------------------------------------------------------------------------------------- all options
 
 MODES = ("train", "test", "evaluate", "grid", "generate", "recognize", "export", "report")
 

@@ -7,7 +7,7 @@ follows its name, or None. Ranges are those of the command line.
 import re
 from typing import Any, Callable, Union
 
-from options.option import LARGEST
+from options.config import LARGEST
 from utils import UserError
 
 Schema = Union[dict, Callable[[Any], "str | None"]]

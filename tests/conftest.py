@@ -25,7 +25,7 @@ SHARED = REPOSITORY.parent / "shared"
 sys.path.insert(0, str(REPOSITORY))
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the tests' networks are tiny, and two of them run at once
 
-from system.command import run_command  # noqa: E402
+from utils import run_command  # noqa: E402
 
 EXPRESSIONS = ["disgust", "scream", "smile", "squint", "surprise", "neutral"]
 TINY = ["--image_size", 32, "--base_width", 2, "--vgg_width", 2, "--fc_width", 4, "--vgg_init", "none",
@@ -283,7 +283,7 @@ def untrained_run(folder: Path, names: list[str] = EXPRESSIONS, image_size: int 
     from models.checkpoints import save_gan, save_recognizer
     from models.recognizer import Recognizer, real_features
     from models.swap_gan import SwapGAN
-    from options.recipes import GANShape
+    from options.config import GANShape
 
     torch.manual_seed(0)
     base, vgg, fc = widths

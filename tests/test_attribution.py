@@ -12,7 +12,7 @@ from evaluation.attribution import explained_halvings, explained_side, heat_maps
 from models.backbones import VGG_fx
 from models.generator import Encoder
 from models.recognizer import Examples, Recognizer, real_features
-from options.recipes import RecognizerRecipe
+from options.config import RecognizerRecipe
 
 sys.path.insert(0, str(REPOSITORY / "experiments"))
 from measure_heat_maps import blanked  # noqa: E402

@@ -27,9 +27,7 @@ from models.state_dicts import LARGEST, fault_of_weights, on_cpu
 from models.swap_gan import SwapGAN
 from models.vgg import VGG
 from options.command_line import read_config
-from options.config import DEFAULTS, OPTIONS, RUN_KEYS
-from options.option import LARGEST as LARGEST_VALUE
-from options.recipes import GANShape
+from options.config import DEFAULTS, LARGEST as LARGEST_VALUE, OPTIONS, RUN_KEYS, GANShape
 from system.torch_files import save_checkpoint
 from training.run_directory import StateStore
 from training.trainer import exploded

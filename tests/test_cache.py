@@ -16,12 +16,11 @@ from datasets.cache import DiskCache, chosen_cache
 from datasets.layout import Sample
 from datasets.loading import Images, load
 from datasets.plans import Batch
-from system.processes import SIDE_BY_SIDE
 from test_devices import as_started_by_torchrun
 from test_loading import sample_images
 from test_processes import error_lines, one_store, torchrun
 from test_resume import assert_same
-from utils import UserError
+from utils import SIDE_BY_SIDE, UserError
 
 
 @pytest.fixture(scope="module")

@@ -19,8 +19,7 @@ from conftest import (EXPRESSIONS, TINY, command, fill, keep_networks, refused, 
                       trained)
 from datasets.drawing.data_set import make_dataset
 from datasets.layout import DATA_SETS, read_layout, write_layout
-from options.checks import MODE_OPTIONS
-from options.command_line import build_parser
+from options.command_line import MODE_OPTIONS, build_parser
 from options.config import MODES
 from utils import read_json, write_json
 

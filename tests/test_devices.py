@@ -26,14 +26,11 @@ from models.swap import Pair
 from models.swap_gan import SwapGAN
 from models.vgg import VGG, Perceptual
 from options.command_line import read_config
-from options.recipes import GANRecipe, GANShape, RecognizerRecipe
-from system.command import line_and_status
-from system.devices import gpus, pick_device
-from system.processes import number_of_processes, processes_here
+from options.config import GANRecipe, GANShape, RecognizerRecipe
 from training import series, start
 from training.memory import check_memory, estimate_memory
 from training.start import amp_dtype, check_compiler, start_processes, supports_bf16, with_precision
-from utils import UserError
+from utils import UserError, gpus, line_and_status, number_of_processes, pick_device, processes_here
 
 CUDA, CPU = torch.device("cuda", 1), torch.device("cpu")
 

@@ -20,7 +20,7 @@ from models.generator import Decoder, Encoder
 from models.swap import Pair, decoder_label, swap_codes
 from models.swap_gan import SwapGAN
 from models.vgg import Perceptual, vgg_features
-from options.recipes import GANRecipe, GANShape
+from options.config import GANRecipe, GANShape
 
 DATA = Path(__file__).parent / "data"
 GOLDEN = numpy.load(DATA / "golden_losses.npz")

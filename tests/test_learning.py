@@ -16,7 +16,7 @@ from models.recognizer import Examples, Recognizer, real_features
 from models.swap import Extras, Pair
 from models.swap_gan import SwapGAN
 from models.vgg import VGG, Perceptual
-from options.recipes import GANRecipe, GANShape, RecognizerRecipe
+from options.config import GANRecipe, GANShape, RecognizerRecipe
 from pictures.curves import METRICS
 from training.phases import with_codes
 

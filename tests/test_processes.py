@@ -30,7 +30,7 @@ from models.recognizer import Examples, Recognizer, real_features
 from models.swap import Extras, Pair
 from models.swap_gan import SwapGAN
 from models.vgg import VGG, Perceptual
-from options.recipes import GANRecipe, GANShape, RecognizerRecipe
+from options.config import GANRecipe, GANShape, RecognizerRecipe
 
 torch.set_num_threads(1)
 cpu = torch.device("cpu")
@@ -162,8 +162,8 @@ import os
 import sys
 import train
 import utils
-from system.command import run_command
 from training.trainer import Run
+from utils import run_command
 
 calls, after_step = [], Run.after_step
 

@@ -13,8 +13,7 @@ from conftest import (EXPRESSIONS, TINY, fill, first_layer, keep_networks, locke
 from datasets.layout import read_layout
 from models.checkpoints import load_swap_gan
 from options.command_line import read_config
-from options.config import Config
-from options.presets import PRESETS
+from options.config import PRESETS, Config
 from training.run_directory import RunDirectory, StateStore
 from training.trainer import Run
 from utils import UserError

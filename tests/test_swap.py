@@ -10,7 +10,7 @@ from models import beyond, losses
 from models.generator import Edits
 from models.swap import Extras, Pair, block_cuts, block_mask, decoder_label, one_hot, swap_codes, swap_label
 from models.swap_gan import generator_loss
-from options.recipes import GANRecipe
+from options.config import GANRecipe
 
 
 def test_block_cuts_round_half_to_even():

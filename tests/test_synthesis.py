@@ -23,7 +23,7 @@ from evaluation.metrics import frechet_distance
 from evaluation.synthesis import Gallery, Trial, evaluate_synthesis, nearest_subject, small_pixels, with_expressions
 from models.swap import Pair
 from models.swap_gan import SwapGAN
-from options.recipes import GANShape
+from options.config import GANShape
 from utils import read_json
 
 BEYOND = ["--scene_truth", "--mismatched", "--ema", 0.9, "--mirror", "--mix", 1, "--guided", "--balanced",

@@ -12,8 +12,7 @@ import torch
 from conftest import TINY, keep_networks, refused, snapshot, succeeds, train_command, trained
 from datasets.lists import read_label_list
 from options.command_line import read_config
-from options.config import DEFAULTS
-from options.presets import SIZES
+from options.config import DEFAULTS, SIZES
 from training.phases import RecognizerPhase, all_stages
 from training.run_directory import StateStore
 from training.start import seconds_per_step

@@ -17,9 +17,8 @@ from PIL import Image
 
 import utils
 from conftest import REPOSITORY, ended
-from system.command import run_command
 from system.torch_files import load_checkpoint
-from utils import UserError, fingerprint
+from utils import UserError, fingerprint, run_command
 
 
 @pytest.mark.parametrize("error, code, message", [
@@ -47,7 +46,7 @@ def test_a_package_that_is_not_installed_is_one_line(tmp_path, argv, package):
 
 
 def test_a_closed_pipe_is_no_error():
-    program = ("import signal; del signal.SIGPIPE; from system.command import run_command\n"  # as on Windows
+    program = ("import signal; del signal.SIGPIPE; from utils import run_command\n"  # as on Windows
                "run_command(lambda: [print('x' * 100) for _ in range(1000)])")
     process = subprocess.Popen([sys.executable, "-c", program], cwd=REPOSITORY, stdout=subprocess.PIPE,
                                stderr=subprocess.PIPE)
@@ -55,7 +54,7 @@ def test_a_closed_pipe_is_no_error():
     assert process.stderr.read() == b"" and process.wait() == 141
 
 
-PRINTER = ("import sys; sys.path.insert(0, {0!r}); import utils; from system.command import run_command\n"
+PRINTER = ("import sys; sys.path.insert(0, {0!r}); import utils; from utils import run_command\n"
            "def main():\n    print('ä – ü'); print('warning: ß', file=sys.stderr)\n"
            "    list(utils.progress(range(3), 'Ö'))\n    raise utils.UserError('– ' + {1!r})\n"
            "run_command(main)")
@@ -131,7 +130,7 @@ def test_a_picture_that_its_format_cannot_hold_is_refused_in_one_line(tmp_path, 
 def test_freed_memory_is_kept_for_the_next_array(kept):
     program = f"""
 import numpy
-from system.command import keep_freed_memory
+from utils import keep_freed_memory
 if {kept}:
     keep_freed_memory()
 numpy.ones(2 ** 25)  # 256 MiB, freed at once

@@ -15,10 +15,8 @@ from models.discriminator import Discriminators
 from models.generator import Generator
 from models.vgg import VGG
 from options.config import Config
-from system.devices import installed_memory
-from system.processes import processes_here
 from training.phases import batches_per_synthesis
-from utils import UserError
+from utils import UserError, installed_memory, processes_here
 
 
 def check_memory(config: Config, layout: Layout, mixed: bool, world: int) -> None:

@@ -21,8 +21,8 @@ from models.state_dicts import load_into, on_cpu
 from models.swap import Extras, Pair
 from models.swap_gan import SwapGAN
 from models.vgg import VGG
-from options.config import GANSchedule, PerceptualOptions, RecognizerSchedule
-from options.recipes import GANRecipe, GANShape, RecognizerRecipe, RecognizerShape
+from options.config import (GANRecipe, GANSchedule, GANShape, PerceptualOptions, RecognizerRecipe, RecognizerSchedule,
+                            RecognizerShape)
 from pictures.sheets import sheet
 from system.torch_files import save_checkpoint
 from training.run_directory import copy_to_machines

@@ -26,14 +26,11 @@ from models.parallel import Processes
 from options.command_line import read_run_options, to_argv, with_run_options
 from options.config import Config
 from options.schema import check, list_of, whole_number
-from system.command import noted_signals
-from system.devices import gpus, usable_cores
-from system.processes import SIDE_BY_SIDE, main_process
 from training.run_directory import STATE_FORMAT, RunDirectory, SeriesDirectory, StateStore
 from training.start import (check_fold, check_gan_run, check_output_paths, check_overwrite, decoded_images, draw_demo,
                             launch, read_training_data, schedule_of, should_resume, split_data, train_run)
 from training.trainer import check_planned
-from utils import UserError
+from utils import SIDE_BY_SIDE, UserError, gpus, main_process, noted_signals, usable_cores
 
 COUNTS = {"counts": list_of(list_of(whole_number()))}
 

@@ -36,16 +36,13 @@ from models.swap import Extras, Pair
 from models.swap_gan import SwapGAN
 from models.vgg import VGG, Perceptual
 from options.command_line import read_run_options, same_directory
-from options.config import Config
-from options.presets import PRESETS
-from system.command import noted_signals
-from system.devices import pick_device, synchronize, visible_gpus_note
-from system.processes import number_of_processes
+from options.config import PRESETS, Config
 from training.memory import check_memory, estimate_memory
 from training.phases import GANPhase, PerceptualPhase, RecognizerPhase, all_stages, batches_per_synthesis
 from training.run_directory import RunDirectory, StateStore
 from training.trainer import Metrics, Phase, Run, Stage, TimeLeft, TrainingContext, duration, fit
-from utils import UserError, fingerprint
+from utils import (UserError, fingerprint, noted_signals, number_of_processes, pick_device, synchronize,
+                   visible_gpus_note)
 
 PICTURES = Path(__file__).resolve().parents[1] / "images"
 

@@ -26,9 +26,8 @@ from models.parallel import Processes
 from models.recognizer import Recognizer
 from models.state_dicts import LARGEST, fault_of_weights
 from options.config import RunOptions
-from system.devices import synchronize
 from training.run_directory import STATE_FORMAT, StateStore
-from utils import UserError
+from utils import UserError, synchronize
 
 
 @dataclass(frozen=True)

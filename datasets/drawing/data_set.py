@@ -16,7 +16,7 @@ from datasets.drawing.portrait import draw
 from datasets.files import check_output
 from datasets.layout import Sample, write_layout
 from datasets.lists import LIST_NAMES
-from options.option import LARGEST
+from options.config import LARGEST
 from options.schema import fault_of, whole_number
 from utils import UserError, derived_seed, progress, read_json, save_picture, write_json
 

@@ -15,7 +15,7 @@ from datasets.importing.fer2013 import collect_rows, read_images
 from datasets.importing.naming import TEST_SUBJECTS, safe_name
 from datasets.lists import read_lines, shortened, whole_number
 from datasets.walking import walk
-from options.option import check_ranges
+from options.config import check_ranges
 from utils import UserError
 
 _PEAK = {"--peak": dict(type=int, default=3, metavar="N",
