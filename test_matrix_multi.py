@@ -104,7 +104,7 @@ def find_layout(options: argparse.Namespace, trained: TrainedRecognizer, folder:
     UserError if the data are not there, or are not those that the recognizer was trained on although they should be.
     """
     from commands.trained import check_contents, names_of
-    from datasets.folds import with_kept_fold
+    from datasets.splits import with_kept_fold
     from datasets.layout import DATA_SETS, check_not_moved, read_layout
     from datasets.splits import with_kept_validation
 

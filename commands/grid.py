@@ -11,10 +11,9 @@ from torch import Tensor
 import utils
 from commands.faces import Photo, expression_numbers, stated_or_recognized
 from commands.trained import image_directories, load_gan, preparation_for, read_data, recognizer_if_there
-from datasets.exemplars import typical_images
 from datasets.files import check_output, save_figure
 from datasets.layout import Layout, Sample, image_directory
-from datasets.loading import Images, to_float, to_uint8
+from datasets.loading import Images, to_float, to_uint8, typical_images
 from evaluation.synthesis import with_expressions
 from models.checkpoints import TrainedSwap, load_exemplars
 from models.swapper import Swapper

@@ -8,12 +8,11 @@ from typing import Any, Sequence
 import numpy
 import torch
 
-from datasets.align import alignment_of
 from datasets.crops import Preparation
-from datasets.folds import with_kept_fold
-from datasets.layout import DATA_SETS, Layout, Sample, check_images, check_not_moved, image_directory, read_layout
+from datasets.layout import (DATA_SETS, Layout, Sample, alignment_of, check_images, check_not_moved, image_directory,
+                             read_layout)
 from datasets.loading import content_digests
-from datasets.splits import with_kept_validation
+from datasets.splits import with_kept_fold, with_kept_validation
 from models import checkpoints
 from models.checkpoints import TrainedRecognizer, TrainedSwap, load_recognizer
 from options.config import Config, FaceOptions

@@ -17,17 +17,15 @@ from PIL import Image
 from datasets.aligning.detect import FaceDetector, NoFace, align_points
 from datasets.aligning.geometry import measure_fit
 from datasets.aligning.landmarks import LARGEST_TILT, Landmarks
-from datasets.files import check_output
-from datasets.lists import LIST_NAMES, LISTS, image_directory, read_lines, read_lists, subject_line
-from datasets.names import Names
+from datasets.files import ENDINGS, check_output, describe, walk
+from datasets.layout import RECORD_NAME
+from datasets.lists import LISTS, LIST_NAMES, Names, image_directory, read_lines, read_lists, subject_line
 from datasets.pictures import BLANK, BadPicture, exif_turn, greys_of, is_blank, read_picture
-from datasets.walking import ENDINGS, describe, walk
 from options.config import OneLineParser, check_ranges
 from options.schema import check, number, optional, text, true_or_false, whole_number
 from utils import (UserError, progress, read_json, run_command, save_picture, sha256, usable_cores, write_json,
                    write_text)
 
-RECORD_NAME = "align.json"  # the file of a directory of aligned faces that keeps their source and options
 RECORD = {"size": whole_number(16, 4096), "margin": number(-0.2, 2), "every_face": true_or_false,
           "score": number(0.05, 1), "points": optional(text(64)),
           **{name: optional(text()) for name in ("model", "landmarks", "source")}}
@@ -146,17 +144,6 @@ def _photograph_names(photos: Path) -> list[str]:
     if len(set(map(output_name, names))) < len(names):
         raise UserError(f"{photos}: some images differ only in that one ends in .jpg; rename one of them")
     return names
-
-
-def alignment_of(root: Path) -> dict[str, float] | None:
-    """Return the ``size`` and ``margin`` with which a directory was aligned; None for any other directory."""
-    record = Path(root) / RECORD_NAME
-    settings = read_json(record) if record.is_file() else None
-    if isinstance(settings, dict):
-        size, margin = settings.get("size"), settings.get("margin")
-        if isinstance(size, (int, float)) and isinstance(margin, (int, float)):
-            return {"size": int(size), "margin": float(margin)}
-    return None
 
 
 def _open_output(out: Path, settings: dict[str, object], overwrite: bool) -> bool:

@@ -18,13 +18,11 @@ from typing import Iterator, Sequence
 import numpy
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from datasets.files import check_output, is_drawn
+from datasets.files import Walk, check_output, describe, is_drawn, walk
 from datasets.layout import (SPLITS, Layout, Sample, build_layout, class_mistakes, counts_table, label_mistakes,
                              target_only_label)
-from datasets.lists import Lists, image_directory, read_lists
-from datasets.names import explain_adapted
+from datasets.lists import Lists, explain_adapted, image_directory, read_lists
 from datasets.pictures import BLANK_SIDE, BadPicture, greys_of, is_blank, read_picture
-from datasets.walking import Walk, describe, walk
 from options.config import OneLineParser
 from utils import UserError, check_picture_name, progress, run_command, save_picture, sha256
 

@@ -15,9 +15,9 @@ from PIL import Image
 from torch import Tensor
 
 from datasets.aligning.detect import FaceDetector, NoFace, align_points
+from datasets.files import ENDINGS, describe, walk
 from datasets.loading import to_float, to_uint8
 from datasets.pictures import BLANK, BadPicture, greys_of, is_blank, read_image, read_picture
-from datasets.walking import ENDINGS, describe, walk
 from utils import UserError
 
 VIDEO_ENDINGS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".3gp", ".3g2", ".mts",

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Iterable, Sequence
 
-from datasets.lists import LIST_NAMES, Lists, Row, image_directory, read_lists, shortened, subject_line
-from datasets.names import Names
-from utils import UserError, write_text
+from datasets.lists import LIST_NAMES, Lists, Names, Row, image_directory, read_lists, shortened, subject_line
+from utils import UserError, read_json, write_text
 
 SPLITS = ("train", "val", "test")
+RECORD_NAME = "align.json"  # the file of a directory of aligned faces that keeps their source and options
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +183,17 @@ def _check_names(expressions: tuple[str, ...], names: tuple[str, ...] | None, ro
                         f"(to use other names, write them in the order of the labels into {root / 'expressions.txt'})")
 
 
+def alignment_of(root: Path) -> dict[str, float] | None:
+    """Return the ``size`` and ``margin`` with which a directory was aligned; None for any other directory."""
+    record = Path(root) / RECORD_NAME
+    settings = read_json(record) if record.is_file() else None
+    if isinstance(settings, dict):
+        size, margin = settings.get("size"), settings.get("margin")
+        if isinstance(size, (int, float)) and isinstance(margin, (int, float)):
+            return {"size": int(size), "margin": float(margin)}
+    return None
+
+
 # ------------------------------------------------------------------------------------------------- checking
 
 def label_mistakes(lists: Lists, names: Sequence[str], neutral: str | None = None) -> list[str]:
@@ -236,7 +247,7 @@ def check_neutral(layout: Layout) -> None:
 
 def check_images(samples: Iterable[Sample]) -> None:
     """Check by the files' headers that all are images. Raises UserError if some are not, or are missing."""
-    from datasets.parallel import by_processes  # commands that only read lists import no torch, Pillow and numpy
+    from datasets.loading import by_processes  # commands that only read lists import no torch, Pillow and numpy
     from datasets.pictures import image_fault
 
     samples = list(samples)

@@ -11,10 +11,9 @@ import torch
 from PIL import Image
 
 from conftest import TINY, WHILE_WRITING, succeeds, train_command, trained, train_until
-from datasets import cache
-from datasets.cache import DiskCache, chosen_cache
+from datasets import loading
 from datasets.layout import Sample
-from datasets.loading import Images, load
+from datasets.loading import DiskCache, Images, chosen_cache, load
 from datasets.plans import Batch
 from test_devices import as_started_by_torchrun
 from test_loading import sample_images
@@ -76,15 +75,15 @@ def test_no_room_and_broken_images_leave_nothing(tmp_path, monkeypatch):
     samples[1].path.write_bytes(samples[1].path.read_bytes()[:60])
     with pytest.raises(UserError, match=r"1 of 6 .*1\.png \(cannot be decoded\)"):
         store_of(samples, tmp_path)
-    monkeypatch.setattr(cache.shutil, "disk_usage", lambda path: SimpleNamespace(free=5000))
+    monkeypatch.setattr(loading.shutil, "disk_usage", lambda path: SimpleNamespace(free=5000))
     with pytest.raises(UserError, match="--cache disk needs .* free some space"):
         store_of(samples, tmp_path)
     assert cache_files(tmp_path) == []
 
 
 def test_auto_chooses_memory_then_disk_then_no_cache(tmp_path, monkeypatch):
-    monkeypatch.setattr(cache, "installed_memory", lambda: 30)  # a container's limit counts
-    monkeypatch.setattr(cache, "free_disk", lambda folder: 100)
+    monkeypatch.setattr(loading, "installed_memory", lambda: 30)  # a container's limit counts
+    monkeypatch.setattr(loading, "free_disk", lambda folder: 100)
     assert [chosen_cache("auto", needed, tmp_path) for needed in (9, 11, 33, 34)] == ["ram", "disk", "disk", "none"]
     as_started_by_torchrun(monkeypatch, LOCAL_WORLD_SIZE=2)
     assert [chosen_cache("auto", needed, tmp_path) for needed in (4, 33, 34)] == ["disk", "disk", "none"]
@@ -94,8 +93,8 @@ def test_auto_chooses_memory_then_disk_then_no_cache(tmp_path, monkeypatch):
     monkeypatch.setenv(SIDE_BY_SIDE, "2")  # as with --jobs 2
     assert [chosen_cache("auto", needed, tmp_path) for needed in (4, 6, 16, 17)] == ["ram", "disk", "disk", "none"]
     assert chosen_cache("none", 1, tmp_path) == "none" and chosen_cache("disk", 1000, tmp_path) == "disk"
-    monkeypatch.setattr(cache, "installed_memory", lambda: 0)  # unknown
-    assert cache.fits_memory(101)
+    monkeypatch.setattr(loading, "installed_memory", lambda: 0)  # unknown
+    assert loading.fits_memory(101)
 
 
 def test_images_of_one_color_are_counted_in_a_warning(tmp_path, capsys):

@@ -11,10 +11,9 @@ from PIL import Image, ImageOps
 
 from conftest import command, ended, refused, snapshot
 from datasets import check, convert
-from datasets.align import alignment_of
 from datasets.importing.collection import Collection, SourceSample
 from datasets.importing.conversion import _check_complete
-from datasets.layout import Layout, Sample, read_layout
+from datasets.layout import Layout, Sample, alignment_of, read_layout
 from utils import UserError, write_json
 
 

@@ -12,9 +12,9 @@ from conftest import refused
 from datasets import check, convert
 from datasets.align import carry_lists
 from datasets.aligning.landmarks import Landmarks
+from datasets.files import walk
 from datasets.layout import Sample, read_layout, report_broken, write_layout
-from datasets.names import Names
-from datasets.walking import walk
+from datasets.lists import Names
 from test_importers import greys, picture
 
 CLASSES = ("angry", "happy", "neutral")

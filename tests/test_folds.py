@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 
 from conftest import (AT_A_STEP, REPOSITORY, TINY, cases, command, fill, locked, refused, snapshot, succeeds,
                       train_command, train_until)
-from datasets.folds import cut_folds, with_fold
 from datasets.layout import Sample, read_layout
+from datasets.splits import cut_folds, with_fold
 from evaluation.metrics import Report
 from evaluation.pooled import Pooled, Spread
 from options.command_line import read_config, to_argv

@@ -5,15 +5,15 @@ import os
 import pytest
 import torch
 
-from datasets import parallel
-from datasets.parallel import by_processes
+from datasets import loading
+from datasets.loading import by_processes
 from utils import UserError
 
 
 @pytest.fixture(params=[1, 2], ids=["one process", "two processes"])
 def processes(request, monkeypatch) -> int:
-    monkeypatch.setattr(parallel, "ITEMS_PER_PROCESS", 1)
-    monkeypatch.setattr(parallel, "usable_cores", lambda: request.param)
+    monkeypatch.setattr(loading, "ITEMS_PER_PROCESS", 1)
+    monkeypatch.setattr(loading, "usable_cores", lambda: request.param)
     return request.param
 
 

@@ -19,11 +19,11 @@ from commands.recognize import Outputs, Recognized, Results, unique_stems
 from commands.trained import preparation_for
 from conftest import EXPRESSIONS, REPOSITORY, command, refused, shared, snapshot, succeeds, train_command, untrained_run
 from datasets import crops
-from datasets.align import alignment_of
 from datasets.crops import Crop, Cutter, Picture, Preparation, cut_in_batches, find_pictures, load_faces
 from datasets.drawing.data_set import truth
+from datasets.files import Walk
+from datasets.layout import alignment_of
 from datasets.video import Persons, Video
-from datasets.walking import Walk
 from models.checkpoints import load_recognizer
 from options.command_line import read_config
 from options.config import FaceOptions

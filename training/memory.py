@@ -8,8 +8,8 @@ the maps.
 
 import torch
 
-from datasets.cache import GIB
 from datasets.layout import Layout
+from datasets.loading import GIB
 from models.backbones import BACKBONES
 from models.discriminator import Discriminators
 from models.generator import Generator

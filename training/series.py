@@ -18,8 +18,8 @@ import torch
 
 import utils
 from commands.matrix import write_pooled
-from datasets.folds import fold_list
 from datasets.layout import Layout, list_text
+from datasets.splits import fold_list
 from evaluation.metrics import Report
 from evaluation.pooled import Pooled
 from models.parallel import Processes

@@ -17,16 +17,13 @@ from commands.grid import save_sheet
 from commands.matrix import RESULTS, check_results, evaluate_split, write_report
 from commands.report import save_report
 from commands.swap import swap
-from datasets.align import alignment_of
-from datasets.cache import GIB, DiskCache, bytes_of, chosen_cache
 from datasets.drawing.data_set import make_dataset
-from datasets.exemplars import typical_images
 from datasets.files import check_figure, check_output
-from datasets.folds import check_kept_fold, fold_list, fold_metadata, with_fold
-from datasets.layout import (DATA_SETS, Layout, Sample, check_classes, check_images, check_not_moved, check_splits,
-                             list_text, read_layout)
-from datasets.loading import Images, content_digests
-from datasets.splits import pair_lines, training_pairs, with_validation
+from datasets.layout import (DATA_SETS, Layout, Sample, alignment_of, check_classes, check_images, check_not_moved,
+                             check_splits, list_text, read_layout)
+from datasets.loading import GIB, DiskCache, Images, bytes_of, chosen_cache, content_digests, typical_images
+from datasets.splits import (check_kept_fold, fold_list, fold_metadata, pair_lines, training_pairs, with_fold,
+                             with_validation)
 from models.backbones import BACKBONES
 from models.checkpoints import (RUN_FOLDERS, gan_config, gan_file, imagenet_weights, load_gan_networks, load_recognizer,
                                 save_exemplars, save_gan)

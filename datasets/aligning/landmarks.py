@@ -7,8 +7,7 @@ from typing import Iterable, Sequence
 import numpy
 
 from datasets.aligning.geometry import measure_fit
-from datasets.lists import read_lines, shortened
-from datasets.names import Names
+from datasets.lists import Names, read_lines, shortened
 from utils import UserError, fingerprint
 
 _RAF_ENDING = "_manu_attri.txt"
@@ -31,7 +30,7 @@ class Landmarks:
     """The points of images by name, read from a file or a directory.
 
     ``path`` is a file of lines ``<name> x1 y1 … x5 y5``, a ``*_manu_attri.txt`` of RAF-DB (five lines ``x y``, then
-    attributes), or a directory of these. An image is looked up by :class:`datasets.names.Names`. ``digest`` is that
+    attributes), or a directory of these. An image is looked up by :class:`datasets.lists.Names`. ``digest`` is that
     of all points. Raises UserError that names the file and the line of a mistake, or the likely order or unit of points
     that fit no face.
     """

@@ -8,12 +8,11 @@ from functools import lru_cache
 from itertools import chain, islice
 from pathlib import Path
 
+from datasets.files import is_image_name, walk
 from datasets.importing.collection import Collection, Importer, SourceSample, source_directory
 from datasets.importing.naming import safe_name
 from datasets.importing.table import check_columns, read_table
-from datasets.lists import is_integer, shortened, whole_number
-from datasets.names import Names, directory_of
-from datasets.walking import is_image_name, walk
+from datasets.lists import Names, directory_of, is_integer, shortened, whole_number
 from utils import UserError
 
 _EXPRESSIONS = ("neutral", "happy", "sad", "surprise", "fear", "disgust", "anger", "contempt")

@@ -9,11 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable, Iterator, Mapping, Sequence
 
-from datasets.files import check_output
+from datasets.files import Walk, check_output
 from datasets.layout import Sample
-from datasets.lists import LISTS
-from datasets.names import Names, shortened
-from datasets.walking import Walk
+from datasets.lists import LISTS, Names, shortened
 from utils import UserError
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels; right and bottom lie outside the face

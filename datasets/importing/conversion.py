@@ -17,14 +17,13 @@ from pathlib import Path
 import numpy
 from PIL import Image
 
-from datasets.align import RECORD_NAME, alignment_of
+from datasets.layout import RECORD_NAME, alignment_of
+from datasets.files import describe
 from datasets.importing.collection import Collection, SourceSample
 from datasets.layout import counts_table, read_layout, write_layout
-from datasets.lists import LISTS, MOST_EXPRESSIONS, image_directory
-from datasets.names import explain_adapted
+from datasets.lists import LISTS, MOST_EXPRESSIONS, explain_adapted, image_directory
 from datasets.pictures import BLANK, BadPicture, fault_when_decoded, greys_of, is_blank, read_picture
 from datasets.splits import choose_validation
-from datasets.walking import describe
 from utils import (UserError, atomic_file, encoded_picture, may_be_refused, progress, read_json, save_picture,
                    write_json)
 

@@ -4,10 +4,10 @@ import argparse
 from pathlib import Path
 from typing import NamedTuple, Sequence
 
+from datasets.files import walk
 from datasets.importing.collection import Collection, Importer, SourceSample, source_directory
 from datasets.importing.naming import (NAMING, NamePatterns, assign_test_split, expression_key, safe_name,
                                        select_labels, split_of)
-from datasets.walking import walk
 from utils import UserError
 
 

@@ -6,9 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Sequence
 
+from datasets.files import natural_key
 from datasets.importing.collection import Collection
 from datasets.lists import is_integer, read_lines
-from datasets.walking import natural_key
 from utils import UserError
 
 _SPLIT_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val",

@@ -8,12 +8,11 @@ import argparse
 import re
 from pathlib import Path
 
+from datasets.files import walk
 from datasets.importing.collection import Collection, Importer, SourceSample, face_name, read_box, source_directory
 from datasets.importing.naming import TEST_SHARE, TEST_SUBJECTS, safe_name
 from datasets.layout import DATA_SETS
-from datasets.lists import numbered_lines, shortened, whole_number
-from datasets.names import Names, cleaned, directory_of
-from datasets.walking import walk
+from datasets.lists import Names, cleaned, directory_of, numbered_lines, shortened, whole_number
 from utils import UserError
 
 # ---------------------------------------------------------------------------------------------- Multi-PIE

@@ -10,11 +10,11 @@ import re
 from pathlib import Path
 from typing import Callable, Sequence
 
+from datasets.files import walk
 from datasets.importing.collection import Collection, Importer, SourceSample, source_directory, source_table
 from datasets.importing.fer2013 import collect_rows, read_images
 from datasets.importing.naming import TEST_SUBJECTS, safe_name
 from datasets.lists import read_lines, shortened, whole_number
-from datasets.walking import walk
 from options.config import check_ranges
 from utils import UserError
 

@@ -7,12 +7,11 @@ from itertools import chain
 from pathlib import Path
 from typing import Callable, Iterator, Sequence
 
+from datasets.files import is_image_name, walk
 from datasets.importing.collection import Collection, Importer, SourceSample, face_name, read_box, source_table
 from datasets.importing.naming import (NAMING, NamePatterns, assign_test_split, expression_key, safe_name,
                                        select_labels, split_of)
-from datasets.lists import text_lines, whole_number
-from datasets.names import Names, shortened
-from datasets.walking import is_image_name, walk
+from datasets.lists import Names, shortened, text_lines, whole_number
 from utils import UserError
 
 _COLUMNS = {"file": "file names", "label": "labels", "split": "train, val or test; optional",
