@@ -61,7 +61,7 @@ def find_groups(options: argparse.Namespace) -> list[list[Path]]:
     Raises UserError if one does not exist, is named twice, or differs from others of its group in more than seed and
     fold.
     """
-    from options.settings import check_same_setting
+    from evaluation.comparison import check_same_setting
 
     named = [("--resume_dir", options.resume_dir), *(("--against", names) for names in options.against)]
     groups = [[recognizer_directory(name, flag) for name in matching(names)] for flag, names in named]
@@ -165,7 +165,7 @@ def compare(options: argparse.Namespace, groups: Sequence[Sequence[Path]]) -> No
     """Evaluate the recognizers of several groups and write their comparison."""
     from commands.matrix import group_names, write_comparison
     from evaluation.comparison import Comparison, Group, RunResult
-    from options.settings import keys_of
+    from evaluation.comparison import keys_of
 
     keys = [keys_of(folders) for folders in groups]
     results, _ = evaluate_each(options, [folder for folders in groups for folder in folders])
@@ -183,7 +183,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     groups = find_groups(options)
     from commands.matrix import COMPARISON, POOLED_RESULTS, RESULTS, check_results, write_pooled, write_report
     from datasets.files import check_output
-    from evaluation.pooled import Pooled
+    from evaluation.comparison import Pooled
 
     check_output(options.output_dir, "--output_dir", directory=True)
     folders = groups[0]

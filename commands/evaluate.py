@@ -14,9 +14,8 @@ from datasets.loading import Images, load
 from datasets.plans import Batch, Plan, real_plan, ground_truth_swaps
 from evaluation import verdict
 from evaluation.judge import ExpressionJudge, load_judge, save_judge, train_judge
-from evaluation.recognition import evaluate
 from evaluation.synthesis import Gallery, SynthesisReport, Trial, evaluate_synthesis
-from models.recognizer import Recognizer
+from models.recognizer import Recognizer, accuracies, evaluate
 from models.swap import Pair
 from models.swapper import Swapper
 from options.config import Config, LoadingOptions
@@ -119,9 +118,9 @@ def find_judge(path: Path, epochs: int, layout: Layout, train: Images, test: Ima
         print(f"{path}: not there yet, a judge is trained for {epochs} epochs and kept there", flush=True)
         judge = new_judge(len(layout.expressions), train, epochs, num_workers, device)
         save_judge(path, judge, trained_on)
-    report = evaluate(Recognizer(judge, device=device), None, test.evaluation_batches(BATCH, device),
+    counts = evaluate(Recognizer(judge, device=device), None, test.evaluation_batches(BATCH, device),
                       len(layout.expressions))
-    return judge, report.accuracy
+    return judge, accuracies(counts)[0]
 
 
 def new_judge(num_classes: int, train: Images, epochs: int, num_workers: int, device: torch.device) -> ExpressionJudge:

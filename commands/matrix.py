@@ -17,15 +17,12 @@ from datasets.files import check_figure, check_output, check_table, save_figure
 from datasets.layout import Layout, Sample, check_images, short_names
 from datasets.loading import Images, to_float
 from evaluation import verdict
-from evaluation.attribution import explained_side
-from evaluation.comparison import MEASURES, Comparison
+from evaluation.comparison import MEASURES, Comparison, Pooled
 from evaluation.metrics import Predictions
-from evaluation.pooled import Pooled
-from evaluation.recognition import predictions_of
 from models.checkpoints import TrainedRecognizer
+from models.recognizer import explained_side, predictions_of
 from pictures.cards import Card, cards_picture
-from pictures.intervals import intervals_picture
-from pictures.matrix import confusion_picture
+from pictures.matrix import confusion_picture, intervals_picture
 from utils import UserError
 
 MISTAKES_SHOWN = 24

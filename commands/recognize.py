@@ -26,8 +26,8 @@ from datasets.loading import to_float
 from datasets.pictures import read_picture
 from datasets.video import Persons, Video
 from evaluation import verdict
-from evaluation.attribution import explained_side
 from models.checkpoints import TrainedRecognizer
+from models.recognizer import explained_side
 from options.config import Config
 from pictures.cards import Card, cards_picture, with_boxes
 from pictures.timelines import PERSONS_SHOWN, timeline

@@ -10,8 +10,7 @@ from datasets.files import check_output, check_table
 from evaluation.verdict import chance_level
 from options.command_line import absolute, read_run_options
 from options.config import DEFAULTS, OPTIONS, PRESETS, Config
-from pictures.curves import charts
-from pictures.page import HEAD, page, picture, table, verdict
+from pictures.page import HEAD, charts, page, picture, table, verdict
 from utils import UserError
 
 NAME = "report.html"

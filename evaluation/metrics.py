@@ -12,11 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-
-def confusion_matrix(truth: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:
-    """Return the counts (n, n) of two arrays of labels (N,): the rows are true, the columns predicted expressions."""
-    index = np.asarray(truth) * num_classes + np.asarray(predicted)
-    return np.bincount(index, minlength=num_classes ** 2).reshape(num_classes, num_classes)
+from models.recognizer import accuracies, confusion_matrix
 
 
 @dataclass(frozen=True)
@@ -28,28 +24,18 @@ class Report:
     @property
     def accuracy(self) -> float:
         """The share of all images that are recognized."""
-        return 100 * _ratio(np.trace(self.counts), self.counts.sum()).item()
+        return accuracies(self.counts)[0]
 
     @property
     def mean_class_accuracy(self) -> float:
         """The mean recall of the expressions that have images."""
-        return float(np.nanmean(self.recall)) if self.counts.sum() else float("nan")
+        return accuracies(self.counts)[1]
 
     @property
     def chance(self) -> tuple[float, float]:
         """The accuracy of always predicting the most frequent expression, and the mean class accuracy of guessing."""
         images = self.counts.sum(1)
         return 100 * _ratio(images.max(), images.sum()).item(), 100 * _ratio(1, (images > 0).sum()).item()
-
-    @property
-    def near_chance(self) -> bool:
-        """Whether the mean class accuracy is less than two standard deviations above that of guessing.
-
-        False if there are so few images that guessing has a standard deviation above 5 points.
-        """
-        images, chance = self.counts.sum(1)[self.counts.sum(1) > 0], 1 / len(self.counts)
-        deviation = np.sqrt((chance * (1 - chance) / images).sum()) / max(1, len(images))
-        return bool(len(images) and deviation <= 0.05 and self.mean_class_accuracy / 100 < chance + 2 * deviation)
 
     @property
     def recall(self) -> np.ndarray:

@@ -42,8 +42,7 @@ from datasets.splits import training_pairs  # noqa: E402
 from datasets.drawing.data_set import make_dataset  # noqa: E402
 from models.checkpoints import TrainedRecognizer  # noqa: E402
 from options.config import GANRecipe, GANShape  # noqa: E402
-from evaluation.recognition import evaluate  # noqa: E402
-from models.recognizer import Examples, Recognizer, real_features  # noqa: E402
+from models.recognizer import Examples, Recognizer, evaluate, real_features  # noqa: E402
 from models.swap import Pair  # noqa: E402
 from models.swap_gan import SwapGAN  # noqa: E402
 from models.backbones import VGG_fx  # noqa: E402

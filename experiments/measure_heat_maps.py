@@ -20,7 +20,7 @@ import torch  # noqa: E402
 
 from datasets.layout import read_layout  # noqa: E402
 from datasets.loading import Images, to_float  # noqa: E402
-from evaluation.attribution import explained_side  # noqa: E402
+from models.recognizer import explained_side  # noqa: E402
 from models.checkpoints import TrainedRecognizer, load_recognizer  # noqa: E402
 
 BATCH = 32

@@ -27,7 +27,7 @@ from datasets.plans import Batch, Plan  # noqa: E402
 from datasets.splits import training_pairs, with_kept_validation  # noqa: E402
 from models.checkpoints import gan_config, load_swap_gan  # noqa: E402
 from evaluation.judge import ExpressionJudge, load_judge  # noqa: E402
-from evaluation.metrics import confusion_matrix  # noqa: E402
+from models.recognizer import confusion_matrix  # noqa: E402
 
 BATCH = 64
 

@@ -17,7 +17,7 @@ from torch import Tensor
 import utils
 from models.backbones import BACKBONES, RecognizerNetwork
 from models.generator import Encoder, Generator
-from models.recognizer import Recognizer, real_features
+from models.recognizer import Recognizer, heat_maps, real_features
 from models.state_dicts import assign, built_from, entry, load_into, naming, on_cpu, plain, state_dict_in
 from models.swap_gan import SwapGAN
 from models.swapper import Swapper
@@ -223,8 +223,6 @@ class TrainedRecognizer:
 
     def heat_maps(self, image: Tensor, expression: Tensor) -> Tensor:
         """Return the evidence for expressions (N,) in images (N, 3, S, S), as maps (N, S, S) in [0, 1]."""
-        from evaluation.attribution import heat_maps  # evaluation imports models, so that this comes late
-
         device = self.recognizer.device
         return heat_maps(self.recognizer.network, self.encoder, image.to(device), expression.to(device))
 

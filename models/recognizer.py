@@ -1,11 +1,13 @@
 """Recognizer: a network that classifies expressions, with the optimizer that trains it (METHOD §5)."""
 
-from typing import Any, Iterable, NamedTuple
+from typing import Any, Iterable, Iterator, NamedTuple
 
+import numpy
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.backbones import RecognizerNetwork
 from models.compiling import compile_networks
 from models.generator import Encoder
 from models.layers import autocast
@@ -127,3 +129,96 @@ def real_features(encoder: Encoder, image: Tensor, amp: torch.dtype | None = Non
     with autocast(image.device, amp):
         code, _ = encoder(image)
     return torch.cat([code, code], dim=1).float()
+
+
+# ------------------------------------------------------------------------------------------------- evaluation
+
+def predictions_of(recognizer: Recognizer, encoder: Encoder | None, batches: Iterable[tuple[Tensor, Tensor]]
+                   ) -> Iterator[tuple[numpy.ndarray, numpy.ndarray]]:
+    """Yield labels (N,) and predicted probabilities (N, n) of each batch; arguments as in :func:`evaluate`."""
+    for image, label in batches:
+        with torch.inference_mode():
+            inputs = (image,) if encoder is None else (image, real_features(encoder, image, recognizer.amp))
+        yield label.cpu().numpy(), recognizer.predict(*inputs).cpu().numpy()
+
+
+def evaluate(recognizer: Recognizer, encoder: Encoder | None, batches: Iterable[tuple[Tensor, Tensor]],
+             num_classes: int) -> numpy.ndarray:
+    """Return the confusion matrix of a recognizer on batches of images (N, 3, S, S) in [-1, 1] and labels (N,).
+
+    ``encoder`` computes the features; None for a network that takes images alone. With several processes, each
+    evaluates its own batches, and all return the matrix of all batches.
+    """
+    counts = numpy.zeros((num_classes, num_classes), dtype=numpy.int64)
+    for label, probabilities in predictions_of(recognizer, encoder, batches):
+        counts += confusion_matrix(label, probabilities.argmax(1), num_classes)
+    return recognizer.processes.sum(torch.from_numpy(counts).to(recognizer.device)).cpu().numpy()
+
+
+def confusion_matrix(truth: numpy.ndarray, predicted: numpy.ndarray, num_classes: int) -> numpy.ndarray:
+    """Return the counts (n, n) of two arrays of labels (N,): the rows are true, the columns predicted expressions."""
+    index = numpy.asarray(truth) * num_classes + numpy.asarray(predicted)
+    return numpy.bincount(index, minlength=num_classes ** 2).reshape(num_classes, num_classes)
+
+
+def accuracies(counts: numpy.ndarray) -> tuple[float, float]:
+    """Return accuracy and mean class accuracy of a confusion matrix (n, n) in percent, NaN without images.
+
+    The mean is that of the recalls of the expressions that have images.
+    """
+    images = counts.sum(1)
+    if not images.any():
+        return float("nan"), float("nan")
+    recall = numpy.diag(counts)[images > 0] / images[images > 0]
+    return float(100 * (numpy.trace(counts) / images.sum())), float(numpy.mean(100 * recall))
+
+
+def near_chance(counts: numpy.ndarray) -> bool:
+    """Return whether the mean class accuracy of a confusion matrix is less than two deviations above that of guessing.
+
+    False if there are so few images that guessing has a standard deviation above 5 points.
+    """
+    images, chance = counts.sum(1)[counts.sum(1) > 0], 1 / len(counts)
+    deviation = numpy.sqrt((chance * (1 - chance) / images).sum()) / max(1, len(images))
+    return bool(len(images) and deviation <= 0.05 and accuracies(counts)[1] / 100 < chance + 2 * deviation)
+
+
+# ------------------------------------------------------------------------------------------------- heat maps
+
+FINEST = 16  # positions on a side that the maps of the layer of the heat maps still have, at least
+
+
+def explained_halvings(image_size: int) -> int:
+    """Return how often images of a side in pixels are halved, 0 to 4 times, before the layer of the heat maps."""
+    return max(0, min(4, (image_size // FINEST).bit_length() - 1))
+
+
+def explained_side(image_size: int) -> int:
+    """Return the side of that layer's maps for images of a side in pixels."""
+    return image_size >> explained_halvings(image_size)
+
+
+def heat_maps(network: RecognizerNetwork, encoder: Encoder, image: Tensor, expression: Tensor) -> Tensor:
+    """Return heat maps (N, S, S) in [0, 1] of the evidence in images (N, 3, S, S) in [-1, 1] for expressions (N,).
+
+    They are those of LayerCAM of the recognizer's backbone (Jiang et al., IEEE TIP 2021): the heat at a position is the
+    sum over the channels of a layer's activation times the positive part of the gradient of the expression's logit. The
+    layer is the last one whose maps still have :data:`FINEST` positions on a side: with VGG at 256 px that is the end
+    of the fifth and last stage, at 64 px that of the third, since the last maps of a 64 px face have 2 × 2 positions
+    and say nothing about eyes and brows. The recognizer also gets features of the GAN's encoder: evidence from these is
+    not in the map. The maximum of a map is 1, or 0 if there is no evidence. They are computed in eval mode; train mode is restored.
+    """
+    was_training = network.training
+    network.eval()
+    with torch.inference_mode(False), torch.enable_grad():
+        image = image.clone()
+        layers = network.layers_before_downsampling(explained_halvings(image.shape[-1]))
+        with torch.no_grad():
+            maps = network.features[:layers](image)
+        maps = maps.detach().requires_grad_()
+        logits = network.head(network.features[layers:](maps), real_features(encoder, image))
+        gradient, = torch.autograd.grad(logits.gather(1, expression[:, None]).sum(), maps)
+        heat = (maps.detach() * gradient.clamp(min=0)).sum(1, keepdim=True).clamp(min=0)
+    network.train(was_training)
+    heat = F.interpolate(heat.float(), size=image.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
+    return heat / heat.amax((1, 2), keepdim=True).clamp(min=1e-12)

@@ -8,10 +8,9 @@ import torch
 from conftest import REPOSITORY
 from datasets.drawing.data_set import truth
 from datasets.loading import to_float, to_uint8
-from evaluation.attribution import explained_halvings, explained_side, heat_maps
 from models.backbones import VGG_fx
 from models.generator import Encoder
-from models.recognizer import Examples, Recognizer, real_features
+from models.recognizer import Examples, Recognizer, explained_halvings, explained_side, heat_maps, real_features
 from options.config import RecognizerRecipe
 
 sys.path.insert(0, str(REPOSITORY / "experiments"))

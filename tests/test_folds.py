@@ -22,7 +22,7 @@ from conftest import (AT_A_STEP, REPOSITORY, TINY, cases, command, fill, locked,
 from datasets.layout import Sample, read_layout
 from datasets.splits import cut_folds, with_fold
 from evaluation.metrics import Report
-from evaluation.pooled import Pooled, Spread
+from evaluation.comparison import Pooled, Spread
 from options.command_line import read_config, to_argv
 from test_processes import torchrun
 from training.run_directory import SeriesDirectory

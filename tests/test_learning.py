@@ -10,14 +10,13 @@ from datasets.drawing.data_set import make_dataset
 from datasets.layout import read_layout
 from datasets.loading import Images, load, to_float
 from datasets.plans import mixed_plan, recognizer_plan
-from evaluation.recognition import evaluate
 from models.backbones import VGG_fx
-from models.recognizer import Examples, Recognizer, real_features
+from models.recognizer import Examples, Recognizer, accuracies, evaluate, real_features
 from models.swap import Extras, Pair
 from models.swap_gan import SwapGAN
 from models.vgg import VGG, Perceptual
 from options.config import GANRecipe, GANShape, RecognizerRecipe
-from pictures.curves import METRICS
+from pictures.page import METRICS
 from training.phases import with_codes
 
 
@@ -118,8 +117,7 @@ def test_recognizer_learns_bars_and_train_mode_is_restored():
         image = bars(24, label, step)
         recognizer.step(Examples(label, (image, real_features(gan.encoder, image))))
     label = torch.arange(30) % 3
-    report = evaluate(recognizer, gan.encoder, [(bars(30, label, 999), label)], 3)
-    assert report.accuracy > 90
+    assert accuracies(evaluate(recognizer, gan.encoder, [(bars(30, label, 999), label)], 3))[0] > 90
     assert recognizer.network.training
     assert all(parameter.grad is None for parameter in gan.generator.parameters())  # the encoder is frozen
 

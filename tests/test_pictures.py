@@ -9,7 +9,7 @@ from PIL import Image
 
 from evaluation.metrics import Report
 from pictures.cards import Card, cards_picture, color_of, heat_over_face, with_boxes
-from pictures.curves import Line, chart
+from pictures.page import Line, chart
 from pictures.lettering import FAINT, INK, PAPER, contrast, ink_on
 from pictures.matrix import confusion_picture
 from pictures.sheets import residual_picture, sheet

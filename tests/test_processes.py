@@ -23,10 +23,9 @@ STEPS = '''
 import sys
 from dataclasses import replace
 import torch
-from evaluation.recognition import evaluate
 from models.backbones import VGG_fx
 from models.parallel import Processes
-from models.recognizer import Examples, Recognizer, real_features
+from models.recognizer import Examples, Recognizer, evaluate, real_features
 from models.swap import Extras, Pair
 from models.swap_gan import SwapGAN
 from models.vgg import VGG, Perceptual
@@ -61,11 +60,11 @@ def steps(processes):
         real = int((torch.arange(total)[processes.rank_slice] < 4).sum())
         metrics.append(recognizer.step(Examples(b, (image_a, real_features(gan.encoder, image_a)), real, (4, 3))))
     images, labels = torch.rand(11, 3, 32, 32, generator=data) * 2 - 1, torch.arange(11) % 3
-    report = evaluate(recognizer, gan.encoder, [(images[processes.rank_slice], labels[processes.rank_slice])], 3)
+    counts = evaluate(recognizer, gan.encoder, [(images[processes.rank_slice], labels[processes.rank_slice])], 3)
     if processes.is_main:
         torch.save({"gan": {name: gan.network(name).state_dict() for name in gan.NETWORKS},
                      "recognizer": recognizer.network.state_dict(), "metrics": metrics,
-                     "counts": torch.from_numpy(report.counts)}, sys.argv[1])
+                     "counts": torch.from_numpy(counts)}, sys.argv[1])
 
 
 with Processes.join(cpu) as processes:

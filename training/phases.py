@@ -148,10 +148,10 @@ class PerceptualPhase:
 
         Raises UserError if its accuracy is then near chance, unless ``--force`` allows that.
         """
-        acc, report = self.context.evaluate_for_selection(self.recognizer, None)
+        acc, is_near_chance = self.context.evaluate_for_selection(self.recognizer, None)
         if self.context.is_kept(acc, self._best["acc"]):
             self._best = {"acc": acc, "step": self.recognizer.steps, "net": on_cpu(self.recognizer.network)}
-            self._best_is_near_chance = report is not None and report.near_chance
+            self._best_is_near_chance = is_near_chance
         if epoch == self.epochs - 1:
             if self._best_is_near_chance and not self.context.force:
                 raise UserError(f"the best perceptual network of {self.epochs} epochs is near chance (accuracy "

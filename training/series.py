@@ -21,7 +21,7 @@ from commands.matrix import write_pooled
 from datasets.layout import Layout, list_text
 from datasets.splits import fold_list
 from evaluation.metrics import Report
-from evaluation.pooled import Pooled
+from evaluation.comparison import Pooled
 from models.parallel import Processes
 from options.command_line import read_run_options, to_argv, with_run_options
 from options.config import Config

@@ -19,11 +19,9 @@ import utils
 from datasets.layout import Layout
 from datasets.loading import Images, Loaded, load
 from datasets.plans import Plan
-from evaluation.metrics import Report
-from evaluation.recognition import evaluate
 from models.generator import Encoder
 from models.parallel import Processes
-from models.recognizer import Recognizer
+from models.recognizer import Recognizer, accuracies, evaluate, near_chance
 from models.state_dicts import LARGEST, fault_of_weights
 from options.config import RunOptions
 from training.run_directory import STATE_FORMAT, StateStore
@@ -66,16 +64,16 @@ class TrainingContext:
         """Return this process's part of the plan's batches from batch ``start`` on."""
         return load(self.images, plan[start:], self.num_workers, self.device.type == "cuda", self.processes.rank_slice)
 
-    def evaluate_for_selection(self, recognizer: Recognizer, encoder: Encoder | None) -> tuple[float, Report | None]:
-        """Return the accuracy in percent on the selection images and the whole report; -1 and None if there are none.
+    def evaluate_for_selection(self, recognizer: Recognizer, encoder: Encoder | None) -> tuple[float, bool]:
+        """Return the accuracy in percent on the selection images, -1 without any, and whether it is near chance.
 
         Each image is recognized by one of the processes.
         """
         if not self.selection_images.samples:
-            return -1.0, None
+            return -1.0, False
         batches = self.selection_images.evaluation_batches(64, self.device, self.num_workers, self.processes.rank_slice)
-        report = evaluate(recognizer, encoder, batches, self.num_classes)
-        return report.mean_class_accuracy if self.balanced else report.accuracy, report
+        counts = evaluate(recognizer, encoder, batches, self.num_classes)
+        return accuracies(counts)[int(self.balanced)], near_chance(counts)
 
     def is_kept(self, accuracy: float, best: float) -> bool:
         """Return whether a network replaces the one kept so far, whose accuracy is ``best``.
