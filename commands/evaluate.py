@@ -15,9 +15,9 @@ from datasets.plans import Batch, Plan, real_plan, ground_truth_swaps
 from evaluation import verdict
 from evaluation.judge import ExpressionJudge, load_judge, save_judge, train_judge
 from evaluation.synthesis import Gallery, SynthesisReport, Trial, evaluate_synthesis
+from models.gan import Swapper
+from models.networks import Pair
 from models.recognizer import Recognizer, accuracies, evaluate
-from models.swap import Pair
-from models.swapper import Swapper
 from options.config import Config, LoadingOptions
 from utils import UserError, fingerprint
 

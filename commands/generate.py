@@ -18,7 +18,7 @@ from datasets.loading import Images, Loaded, load
 from datasets.plans import Batch, Plan
 from datasets.splits import training_pairs
 from models.checkpoints import RUN_FOLDERS
-from models.swapper import Swapper
+from models.gan import Swapper
 from options.config import Config
 from pictures.sheets import to_picture
 from utils import UserError, fingerprint, usable_cores

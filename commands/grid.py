@@ -16,7 +16,7 @@ from datasets.layout import Layout, Sample, image_directory
 from datasets.loading import Images, to_float, to_uint8, typical_images
 from evaluation.synthesis import with_expressions
 from models.checkpoints import TrainedSwap, load_exemplars
-from models.swapper import Swapper
+from models.gan import Swapper
 from options.config import Config
 from pictures.sheets import residual_picture, sheet
 from utils import UserError

@@ -15,7 +15,7 @@ from commands.faces import Photo, expression_numbers, stated_or_recognized
 from commands.trained import image_directories, load_gan, preparation_for, recognizer_if_there
 from datasets.files import check_figure, check_output, save_figure
 from datasets.loading import to_float, to_uint8
-from models.swap import Pair
+from models.networks import Pair
 from options.config import Config
 from pictures.sheets import residual_picture, sheet, to_picture
 from utils import UserError

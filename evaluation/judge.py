@@ -14,13 +14,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models.resnet import BasicBlock
 
-from models.checkpoints import IMAGE_SIZE
+from models.checkpoints import IMAGE_SIZE, built_from, load_checkpoint, naming, on_cpu, plain, save_checkpoint
 from models.recognizer import Examples, Recognizer
-from models.state_dicts import built_from, naming, on_cpu, plain
 from options.config import RecognizerRecipe
 from options.schema import NAMES, anything, check, text
 from utils import UserError, to_device
-from system.torch_files import load_checkpoint, save_checkpoint
 
 WIDTHS = (16, 32, 64, 128)
 LEARNING_RATE = 2e-3

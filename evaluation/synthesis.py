@@ -12,8 +12,8 @@ from torch.nn import functional as F
 
 from evaluation.judge import ExpressionJudge
 from evaluation.metrics import frechet_distance, psnr, ssim
-from models.swap import Pair
-from models.swapper import Swapper
+from models.gan import Swapper
+from models.networks import Pair
 from utils import synchronize
 
 RETRIEVAL_SIDE = 64

@@ -41,12 +41,10 @@ from datasets.plans import gan_plan, recognizer_plan  # noqa: E402
 from datasets.splits import training_pairs  # noqa: E402
 from datasets.drawing.data_set import make_dataset  # noqa: E402
 from models.checkpoints import TrainedRecognizer  # noqa: E402
-from options.config import GANRecipe, GANShape  # noqa: E402
+from models.gan import SwapGAN  # noqa: E402
+from models.networks import VGG, Pair, Perceptual, VGG_fx  # noqa: E402
 from models.recognizer import Examples, Recognizer, evaluate, real_features  # noqa: E402
-from models.swap import Pair  # noqa: E402
-from models.swap_gan import SwapGAN  # noqa: E402
-from models.backbones import VGG_fx  # noqa: E402
-from models.vgg import VGG, Perceptual  # noqa: E402
+from options.config import GANRecipe, GANShape  # noqa: E402
 from training.phases import with_codes  # noqa: E402
 from training.run_directory import StateStore  # noqa: E402
 from commands.recognize import LARGE_BATCH, recognized_pictures  # noqa: E402

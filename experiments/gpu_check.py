@@ -27,11 +27,9 @@ import torch  # noqa: E402
 
 import utils  # noqa: E402
 from datasets.drawing.data_set import make_dataset  # noqa: E402
-from models.backbones import VGG_fx  # noqa: E402
+from models.gan import SwapGAN  # noqa: E402
+from models.networks import VGG, Pair, Perceptual, VGG_fx  # noqa: E402
 from models.recognizer import Examples, Recognizer, real_features  # noqa: E402
-from models.swap import Pair  # noqa: E402
-from models.swap_gan import SwapGAN  # noqa: E402
-from models.vgg import VGG, Perceptual  # noqa: E402
 from options.config import GANRecipe, GANShape  # noqa: E402
 from utils import run_command  # noqa: E402
 

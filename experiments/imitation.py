@@ -24,15 +24,11 @@ from datasets.loading import read_image, to_float, to_uint8
 from datasets.plans import gan_plan, real_plan, recognizer_plan
 from datasets.splits import training_pairs
 from models import losses
-from models.discriminator import LabelledConv
-from pictures.sheets import to_picture
-from models.generator import EditConv
-from models.layers import UP, Normalization, constant_planes
+from models.gan import SwapGAN
+from models.networks import (POOLED, TAPS, TAP_WEIGHTS, UP, EditConv, LabelledConv, Normalization, Pair, Perceptual,
+                             VGG_fx, block_cuts, constant_planes, one_hot)
 from models.recognizer import Examples, Recognizer
-from models.swap import Pair, block_cuts, one_hot
-from models.swap_gan import SwapGAN
-from models.backbones import VGG_fx
-from models.vgg import POOLED, TAP_WEIGHTS, TAPS, Perceptual
+from pictures.sheets import to_picture
 
 WORKERS, EVALUATE_EVERY = 4, 200
 

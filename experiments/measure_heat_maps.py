@@ -20,8 +20,8 @@ import torch  # noqa: E402
 
 from datasets.layout import read_layout  # noqa: E402
 from datasets.loading import Images, to_float  # noqa: E402
-from models.recognizer import explained_side  # noqa: E402
 from models.checkpoints import TrainedRecognizer, load_recognizer  # noqa: E402
+from models.recognizer import explained_side  # noqa: E402
 
 BATCH = 32
 

@@ -20,14 +20,13 @@ from running import REPOSITORY
 sys.path.insert(0, str(REPOSITORY))
 
 from utils import UserError, run_command  # noqa: E402
-from system.torch_files import load_checkpoint  # noqa: E402
+from models.checkpoints import gan_config, load_checkpoint, load_swap_gan  # noqa: E402
+from models.recognizer import confusion_matrix  # noqa: E402
 from datasets.layout import read_layout  # noqa: E402
 from datasets.loading import Images, load  # noqa: E402
 from datasets.plans import Batch, Plan  # noqa: E402
 from datasets.splits import training_pairs, with_kept_validation  # noqa: E402
-from models.checkpoints import gan_config, load_swap_gan  # noqa: E402
 from evaluation.judge import ExpressionJudge, load_judge  # noqa: E402
-from models.recognizer import confusion_matrix  # noqa: E402
 
 BATCH = 64
 

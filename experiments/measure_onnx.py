@@ -22,12 +22,10 @@ import onnxruntime  # noqa: E402
 import torch  # noqa: E402
 
 from utils import keep_freed_memory  # noqa: E402
-from commands.export import to_onnx  # noqa: E402
-from models.generator import Generator  # noqa: E402
-from models.portable import PortableRecognizer, PortableSwap  # noqa: E402
-from options.config import GANShape  # noqa: E402
+from commands.export import PortableRecognizer, PortableSwap, to_onnx  # noqa: E402
+from models.networks import Generator, VGG_fx  # noqa: E402
 from models.recognizer import real_features  # noqa: E402
-from models.backbones import VGG_fx  # noqa: E402
+from options.config import GANShape  # noqa: E402
 
 SIZES = {"paper": (256, 64, 64, 4096), "demo": (64, 16, 8, 256)}
 NAMES = 6

@@ -20,8 +20,7 @@ sys.path.insert(0, str(REPOSITORY))
 from utils import run_command  # noqa: E402
 from datasets.layout import read_layout  # noqa: E402
 from datasets.loading import Images  # noqa: E402
-from models.generator import Encoder  # noqa: E402
-from models.beyond import zero_biases  # noqa: E402
+from models.networks import Encoder, zero_biases  # noqa: E402
 
 IMAGES, SIDE, WIDTH = 120, 64, 16
 

@@ -7,11 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.backbones import RecognizerNetwork
-from models.compiling import compile_networks
-from models.generator import Encoder
-from models.layers import autocast
-from models.parallel import Processes
+from models.distributed import Processes
+from models.networks import Encoder, RecognizerNetwork, autocast, compile_networks
 from options.config import RecognizerRecipe
 
 
@@ -41,8 +38,8 @@ def optimizer(recipe: RecognizerRecipe, parameters: Iterable[nn.Parameter]) -> t
 
 
 class Recognizer:
-    """A network with its optimizer, on a device: a recognizer of ``models.backbones`` (images and fx) or a
-    :class:`models.vgg.VGG` (images alone)."""
+    """A network with its optimizer, on a device: a recognizer of ``models.networks`` (images and fx) or a
+    :class:`models.networks.VGG` (images alone)."""
 
     def __init__(self, network: nn.Module, recipe: RecognizerRecipe = RecognizerRecipe(),
                  device: torch.device | str = "cpu", amp: torch.dtype | None = None,

@@ -279,10 +279,10 @@ def untrained_run(folder: Path, names: list[str] = EXPRESSIONS, image_size: int 
     from datasets.drawing.data_set import truth
     from datasets.drawing.faces import EXPRESSIONS as DRAWN
     from datasets.loading import to_float, to_uint8
-    from models.backbones import VGG_fx
     from models.checkpoints import save_gan, save_recognizer
+    from models.gan import SwapGAN
+    from models.networks import VGG_fx
     from models.recognizer import Recognizer, real_features
-    from models.swap_gan import SwapGAN
     from options.config import GANShape
 
     torch.manual_seed(0)

@@ -8,8 +8,7 @@ import torch
 from conftest import REPOSITORY
 from datasets.drawing.data_set import truth
 from datasets.loading import to_float, to_uint8
-from models.backbones import VGG_fx
-from models.generator import Encoder
+from models.networks import Encoder, VGG_fx
 from models.recognizer import Examples, Recognizer, explained_halvings, explained_side, heat_maps, real_features
 from options.config import RecognizerRecipe
 

@@ -19,16 +19,13 @@ from datasets.align import Options
 from datasets.align import _open_output
 from datasets.drawing.data_set import describe
 from evaluation.judge import ExpressionJudge, load_judge, save_judge
-from models.backbones import VGG_fx
-from models.checkpoints import gan_config, load_recognizer, load_swap_gan, read_perceptual, save_gan, save_recognizer
-from models.generator import Encoder
+from models.checkpoints import (LARGEST, fault_of_weights, gan_config, load_recognizer, load_swap_gan, on_cpu,
+                                read_perceptual, save_checkpoint, save_gan, save_recognizer)
+from models.gan import SwapGAN
+from models.networks import VGG, Encoder, VGG_fx
 from models.recognizer import Recognizer
-from models.state_dicts import LARGEST, fault_of_weights, on_cpu
-from models.swap_gan import SwapGAN
-from models.vgg import VGG
 from options.command_line import read_config
 from options.config import DEFAULTS, LARGEST as LARGEST_VALUE, OPTIONS, RUN_KEYS, GANShape
-from system.torch_files import save_checkpoint
 from training.run_directory import StateStore
 from training.trainer import exploded
 

@@ -10,12 +10,9 @@ from torch._dynamo.utils import counters
 
 import utils
 from conftest import new_process, succeeds
-from models.backbones import VGG_fx
-from models.compiling import VARIANTS, compile_networks
+from models.gan import SwapGAN
+from models.networks import VARIANTS, VGG, Extras, Pair, Perceptual, VGG_fx, compile_networks
 from models.recognizer import Examples, Recognizer, real_features
-from models.swap import Extras, Pair
-from models.swap_gan import SwapGAN
-from models.vgg import VGG, Perceptual
 from options.config import GANRecipe, GANShape, RecognizerRecipe
 
 pytestmark = pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++", "c++"))), reason="no C++ compiler")

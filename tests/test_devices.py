@@ -17,14 +17,11 @@ from conftest import refused
 from datasets.layout import Sample, read_layout
 from datasets.loading import Images, load
 from datasets.plans import gan_plan
-from models.backbones import VGG_fx
-from models.layers import Normalization
+from models.distributed import Processes, with_strides
+from models.gan import SwapGAN
 from models.losses import mean_distance
-from models.parallel import Processes, with_strides
+from models.networks import VGG, Normalization, Pair, Perceptual, VGG_fx
 from models.recognizer import Examples, Recognizer, real_features
-from models.swap import Pair
-from models.swap_gan import SwapGAN
-from models.vgg import VGG, Perceptual
 from options.command_line import read_config
 from options.config import GANRecipe, GANShape, RecognizerRecipe
 from training import series, start
@@ -284,7 +281,7 @@ def test_ctrl_c_stops_the_runs_of_a_series_and_kills_none_on_windows(monkeypatch
 def test_a_process_without_gpu_does_not_join_processes_with_gpus(monkeypatch):
     store = torch.distributed.HashStore()
     store.set("facts 0 0", '["host0", {"kind of device": "cuda"}]')
-    monkeypatch.setattr("models.parallel.process_store", lambda: store)
+    monkeypatch.setattr("models.distributed.process_store", lambda: store)
     as_started_by_torchrun(monkeypatch)
     with pytest.raises(UserError, match=r"has another kind of device \(cpu\) than process 0 on host0 \(cuda\)"):
         Processes.join(CPU)

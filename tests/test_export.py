@@ -12,7 +12,7 @@ from PIL import Image
 from conftest import EXPRESSIONS, REPOSITORY, refused, succeeds, train_command, untrained_run
 from datasets.crops import load_faces
 from models.checkpoints import load_recognizer, load_swap_gan
-from models.swap import Pair
+from models.networks import Pair
 
 
 @pytest.fixture(scope="module")

@@ -13,13 +13,10 @@ import pytest
 import torch
 
 from conftest import untrained_run
-from models.backbones import VGG_fx
 from models.checkpoints import load_gan_networks, load_recognizer, save_gan
-from models.discriminator import Discriminator
-from models.generator import Decoder, Encoder
-from models.swap import Pair, decoder_label, swap_codes
-from models.swap_gan import SwapGAN
-from models.vgg import Perceptual, vgg_features
+from models.gan import SwapGAN
+from models.networks import (Decoder, Discriminator, Encoder, Pair, Perceptual, VGG_fx, decoder_label, swap_codes,
+                             vgg_features)
 from options.config import GANRecipe, GANShape
 
 DATA = Path(__file__).parent / "data"

@@ -10,11 +10,10 @@ from datasets.drawing.data_set import make_dataset
 from datasets.layout import read_layout
 from datasets.loading import Images, load, to_float
 from datasets.plans import mixed_plan, recognizer_plan
-from models.backbones import VGG_fx
+from models.gan import SwapGAN
+from models.losses import perceptual_distance
+from models.networks import VGG, Extras, Pair, Perceptual, VGG_fx
 from models.recognizer import Examples, Recognizer, accuracies, evaluate, real_features
-from models.swap import Extras, Pair
-from models.swap_gan import SwapGAN
-from models.vgg import VGG, Perceptual
 from options.config import GANRecipe, GANShape, RecognizerRecipe
 from pictures.page import METRICS
 from training.phases import with_codes
@@ -84,7 +83,8 @@ def test_lazy_losses_are_those_of_every_third_pair():
     gan.set_perceptual(Perceptual(VGG(3, 4, 8).features))
     some = Pair(*(value[::3] for value in all_pairs[:4]))
     edits = gan.generator(some)
-    distance = gan.perceptual.distance(edits.d, some.image_a) + gan.perceptual.distance(edits.c, some.image_b)
+    distance = (perceptual_distance(gan.perceptual, edits.d, some.image_a)
+                + perceptual_distance(gan.perceptual, edits.c, some.image_b))
     metrics = gan.step(all_pairs, torch.Generator().manual_seed(0))
     torch.testing.assert_close(metrics["vgg"], 15.0 * distance)
     l2 = (edits.a_rebuilt - some.image_a).square().mean() + (edits.b_rebuilt - some.image_b).square().mean()
@@ -268,9 +268,9 @@ def test_perceptual_network_is_frozen_and_its_taps_are_not_overwritten():
     maps = perceptual(x)
     assert [tuple(m.shape[1:]) for m in maps] == [(4, 32, 32), (4, 16, 16), (8, 16, 16), (16, 8, 8), (32, 4, 4)]
     assert maps[3].min() < 0  # after batch norm, before a ReLU that must not be in place
-    assert perceptual.distance(x, x.detach()).item() == 0
+    assert perceptual_distance(perceptual, x, x.detach()).item() == 0
     y = (torch.rand(2, 3, 32, 32) * 2 - 1).requires_grad_()
-    perceptual.distance(x, y).backward()
+    perceptual_distance(perceptual, x, y).backward()
     assert x.grad.abs().sum() > 0 and y.grad is None
 
 
@@ -293,7 +293,7 @@ def test_perceptual_distance_equals_that_of_the_network_with_its_batch_norm():
             if index in perceptual.taps:
                 maps[-1].append(image.clone())  # the ReLU after a tap is in place here
     plain = sum(weight * (a - b.detach()).abs().mean() for weight, a, b in zip(perceptual.weights, *maps))
-    folded = perceptual.distance(x, y)
+    folded = perceptual_distance(perceptual, x, y)
     assert abs(folded.item() - plain.item()) < 1e-5 * plain.item()
     torch.testing.assert_close(*(torch.autograd.grad(value, x)[0] for value in (folded, plain)), rtol=1e-4, atol=1e-9)
 

@@ -4,12 +4,8 @@ import pytest
 import torch
 import torchvision
 
-from models.backbones import BACKBONES, VGG_fx
-from models.beyond import even_phases
-from models.discriminator import LabelledConv
-from models.generator import EditConv
-from models.layers import UP, Normalization, add_to_each, average_pool_2x2, up_layers
-from models.vgg import classify, vgg_classifier
+from models.networks import (BACKBONES, UP, EditConv, LabelledConv, Normalization, VGG_fx, add_to_each,
+                             average_pool_2x2, classify, even_phases, up_layers, vgg_classifier)
 
 
 def test_normalization_and_its_gradients_equal_the_plain_form():

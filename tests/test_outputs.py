@@ -104,7 +104,7 @@ def test_a_conversion_does_not_write_into_its_source(tmp_path):
     ["--mode", "recognize", "-i", "{smile}", "-o", "{image}"],
     ["--mode", "test", "--swap_list", "0", "1", "-i", "{smile}", "-t", "{smile}", "-o", "{image}"]])
 def test_outputs_that_cannot_be_written_are_refused_before_any_work(faces, finished, tmp_path, monkeypatch, argv):
-    monkeypatch.setattr("models.swap_gan.SwapGAN.edits", None)
+    monkeypatch.setattr("models.gan.SwapGAN.edits", None)
     (tmp_path / "file").write_text("mine")
     paths = {"file": tmp_path / "file", "image": faces / "data" / "test_0001.jpg",
              "smile": REPOSITORY / "images" / "smile.jpg"}

@@ -23,12 +23,10 @@ STEPS = '''
 import sys
 from dataclasses import replace
 import torch
-from models.backbones import VGG_fx
-from models.parallel import Processes
+from models.distributed import Processes
+from models.gan import SwapGAN
+from models.networks import VGG, Extras, Pair, Perceptual, VGG_fx
 from models.recognizer import Examples, Recognizer, evaluate, real_features
-from models.swap import Extras, Pair
-from models.swap_gan import SwapGAN
-from models.vgg import VGG, Perceptual
 from options.config import GANRecipe, GANShape, RecognizerRecipe
 
 torch.set_num_threads(1)

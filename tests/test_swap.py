@@ -1,15 +1,14 @@
 """Swapped codes and single losses (METHOD §2, §3) on numbers; test_fidelity.py checks the losses of whole steps."""
 
 import math
-from types import SimpleNamespace
 
 import pytest
 import torch
 
-from models import beyond, losses
-from models.generator import Edits
-from models.swap import Extras, Pair, block_cuts, block_mask, decoder_label, one_hot, swap_codes, swap_label
-from models.swap_gan import generator_loss
+from models import losses
+from models.losses import generator_loss
+from models.networks import (VGG, Edits, Extras, Pair, Perceptual, block_cuts, block_mask, decoder_label, one_hot,
+                             swap_codes, swap_label)
 from options.config import GANRecipe
 
 
@@ -72,21 +71,21 @@ def test_the_coarse_picture_ignores_what_averages_out():
     checkered, lighter = image.clone(), image.clone()
     checkered[..., ::2], checkered[..., 1::2] = 0.5, -0.5
     lighter[..., :16] += 0.2
-    assert beyond.coarse_difference(checkered, image).item() == 0
-    assert beyond.coarse_difference(lighter, image).item() == pytest.approx(0.2 ** 2 / 2)
+    assert losses.coarse_difference(checkered, image).item() == 0
+    assert losses.coarse_difference(lighter, image).item() == pytest.approx(0.2 ** 2 / 2)
 
 
 def test_color_counts_only_in_swaps_of_gray_images():
     gray, colored = torch.zeros(3, 8, 8), torch.zeros(3, 8, 8)
     colored[0] = 0.3  # 0.2, -0.1, -0.1 from the mean
-    loss = beyond.color_of_gray(torch.stack([colored, colored]), torch.stack([gray, colored]))
+    loss = losses.color_of_gray(torch.stack([colored, colored]), torch.stack([gray, colored]))
     assert loss.item() == pytest.approx((0.04 + 0.01 + 0.01) / 3 / 2)
 
 
 def test_the_ground_truth_loss_counts_the_samples_with_a_ground_truth_swap():
     swapped, truth = torch.zeros(4, 3, 2, 2), torch.tensor([1.0, 2, 3, 4]).view(4, 1, 1, 1).expand(4, 3, 2, 2)
     known = torch.tensor([True, False, True, False])
-    assert beyond.ground_truth(swapped, truth, known).item() == pytest.approx((1 + 9) / 4)
+    assert losses.ground_truth(swapped, truth, known).item() == pytest.approx((1 + 9) / 4)
 
 
 def test_terms_beyond_the_paper_are_sums_over_both_pairs_with_their_weights():
@@ -95,17 +94,17 @@ def test_terms_beyond_the_paper_are_sums_over_both_pairs_with_their_weights():
     pair = Pair(gray, gray, torch.tensor([0, 0]), torch.tensor([1, 1]),
                 Extras(torch.zeros(4, 3, 8, 8), torch.ones(4, dtype=torch.bool)))
     recipe = GANRecipe(scene_truth=True, lambda_truth_loss=600.0, lambda_coarse_loss=50.0, lambda_gray_loss=500.0)
-    terms = beyond.generator_terms(pair, Edits(colored, colored), recipe)
+    terms = losses.generator_terms(pair, Edits(colored, colored), recipe)
     square = 0.09 / 3
     assert {name: term.item() for name, term in terms.items()} == pytest.approx(
         {"truth": 600 * 2 * square, "coarse": 50 * 2 * square, "gray": 500 * 2 * 0.02})
-    assert beyond.generator_terms(pair, Edits(colored, colored), GANRecipe()) == {}
+    assert losses.generator_terms(pair, Edits(colored, colored), GANRecipe()) == {}
 
 
 @pytest.mark.parametrize("name", ["vgg", "l1", "l2", "tv"])
 def test_a_loss_switched_off_is_absent(name):
-    a, b, *edited = torch.rand(6, 2, 3, 4, 4)
-    perceptual = SimpleNamespace(distance=lambda x, y: (x - y).abs().mean())
+    a, b, *edited = torch.rand(6, 2, 3, 32, 32)
+    perceptual = Perceptual(VGG(2, 4, 8).features)
     total, terms = generator_loss(Pair(a, b, torch.tensor([0, 0]), torch.tensor([1, 1])), Edits(*edited),
                                   (torch.zeros(4),) * 2, torch.zeros(2, 4), 2, perceptual,
                                   GANRecipe(**{f"{name}_loss": False}))

@@ -21,8 +21,8 @@ from datasets.loading import Loaded
 from evaluation.judge import ExpressionJudge, blurred, disturbed, shifted, train_judge
 from evaluation.metrics import frechet_distance
 from evaluation.synthesis import Gallery, Trial, evaluate_synthesis, nearest_subject, small_pixels, with_expressions
-from models.swap import Pair
-from models.swap_gan import SwapGAN
+from models.gan import SwapGAN
+from models.networks import Pair
 from options.config import GANShape
 from utils import read_json
 

@@ -17,7 +17,7 @@ from PIL import Image
 
 import utils
 from conftest import REPOSITORY, ended
-from system.torch_files import load_checkpoint
+from models.checkpoints import load_checkpoint
 from utils import UserError, fingerprint, run_command
 
 

@@ -19,7 +19,7 @@ from datasets import align, check, convert
 from datasets.lists import read_lines
 from datasets.pictures import BadPicture, fault_when_decoded, read_picture
 from models.checkpoints import read_perceptual
-from models.vgg import VGG
+from models.networks import VGG
 from utils import pick_device
 
 LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "5" * 64 + "\nsize 232589\n"

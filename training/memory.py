@@ -10,10 +10,7 @@ import torch
 
 from datasets.layout import Layout
 from datasets.loading import GIB
-from models.backbones import BACKBONES
-from models.discriminator import Discriminators
-from models.generator import Generator
-from models.vgg import VGG
+from models.networks import BACKBONES, VGG, Discriminators, Generator
 from options.config import Config
 from training.phases import batches_per_synthesis
 from utils import UserError, installed_memory, processes_here

@@ -13,18 +13,14 @@ import torch
 import utils
 from datasets.loading import Loaded, load
 from datasets.plans import Plan, gan_plan, mixed_plan, mixed_sizes, real_plan, recognizer_plan, third_of_pairs
-from models.backbones import BACKBONES
-from models.checkpoints import (TrainedPerceptual, initialize, load_gan_networks, load_recognizer, read_perceptual,
-                                save_gan, save_recognizer)
+from models.checkpoints import (TrainedPerceptual, initialize, load_gan_networks, load_into, load_recognizer, on_cpu,
+                                read_perceptual, save_checkpoint, save_gan, save_recognizer)
+from models.gan import SwapGAN
+from models.networks import BACKBONES, VGG, Extras, Pair
 from models.recognizer import Examples, Recognizer, real_features
-from models.state_dicts import load_into, on_cpu
-from models.swap import Extras, Pair
-from models.swap_gan import SwapGAN
-from models.vgg import VGG
 from options.config import (GANRecipe, GANSchedule, GANShape, PerceptualOptions, RecognizerRecipe, RecognizerSchedule,
                             RecognizerShape)
 from pictures.sheets import sheet
-from system.torch_files import save_checkpoint
 from training.run_directory import copy_to_machines
 from training.trainer import Metrics, Stage, TrainingContext
 from utils import UserError

@@ -15,11 +15,10 @@ from typing import Any
 import torch
 
 import utils
-from models.checkpoints import RUN_FOLDERS
-from models.parallel import Processes
+from models.checkpoints import RUN_FOLDERS, load_checkpoint, save_checkpoint
+from models.distributed import Processes
 from options.config import RUN_KEYS
 from options.schema import check, list_of, text, whole_number
-from system.torch_files import load_checkpoint, save_checkpoint
 from utils import UserError, read_json, sha256, write_json
 
 try:

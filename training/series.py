@@ -22,7 +22,7 @@ from datasets.layout import Layout, list_text
 from datasets.splits import fold_list
 from evaluation.metrics import Report
 from evaluation.comparison import Pooled
-from models.parallel import Processes
+from models.distributed import Processes
 from options.command_line import read_run_options, to_argv, with_run_options
 from options.config import Config
 from options.schema import check, list_of, whole_number

@@ -24,14 +24,12 @@ from datasets.layout import (DATA_SETS, Layout, Sample, alignment_of, check_clas
 from datasets.loading import GIB, DiskCache, Images, bytes_of, chosen_cache, content_digests, typical_images
 from datasets.splits import (check_kept_fold, fold_list, fold_metadata, pair_lines, training_pairs, with_fold,
                              with_validation)
-from models.backbones import BACKBONES
 from models.checkpoints import (RUN_FOLDERS, gan_config, gan_file, imagenet_weights, load_gan_networks, load_recognizer,
                                 save_exemplars, save_gan)
-from models.parallel import Processes
+from models.distributed import Processes
+from models.gan import SwapGAN
+from models.networks import BACKBONES, VGG, Extras, Pair, Perceptual
 from models.recognizer import Examples, Recognizer, real_features
-from models.swap import Extras, Pair
-from models.swap_gan import SwapGAN
-from models.vgg import VGG, Perceptual
 from options.command_line import read_run_options, same_directory
 from options.config import PRESETS, Config
 from training.memory import check_memory, estimate_memory

@@ -19,10 +19,10 @@ import utils
 from datasets.layout import Layout
 from datasets.loading import Images, Loaded, load
 from datasets.plans import Plan
-from models.generator import Encoder
-from models.parallel import Processes
+from models.checkpoints import LARGEST, fault_of_weights
+from models.distributed import Processes
+from models.networks import Encoder
 from models.recognizer import Recognizer, accuracies, evaluate, near_chance
-from models.state_dicts import LARGEST, fault_of_weights
 from options.config import RunOptions
 from training.run_directory import STATE_FORMAT, StateStore
 from utils import UserError, synchronize

@@ -1,4 +1,4 @@
-"""SwapGAN: the networks of the expression-swap GAN, their losses, optimizers and training step (METHOD §3)."""
+"""Swapper and SwapGAN: swap and synthesize expressions with a trained generator, and train one (METHOD §2 to §4)."""
 
 import copy
 from typing import Any, Sequence
@@ -6,53 +6,88 @@ from typing import Any, Sequence
 import torch
 from torch import Tensor, nn
 
-from models import beyond, losses
-from models.compiling import compile_networks
-from models.discriminator import Discriminators
-from models.generator import Edits, Generator
-from models.layers import autocast, every_nth
-from models.parallel import Processes
-from models.swap import Pair, one_hot
-from models.swapper import Swapper
-from models.vgg import Perceptual
+from models.distributed import Processes
+from models.losses import discriminator_loss, discriminator_term, generator_loss
+from models.networks import (Discriminators, Edits, Encoder, Generator, Pair, Perceptual, autocast, compile_networks,
+                             even_phases, one_hot, start_with_gain, zero_biases)
 from options.config import GANRecipe, GANShape
 from utils import to_device
 
 
-def discriminator_loss(real: tuple[Tensor, Tensor], fake: tuple[Tensor, Tensor], noise: Tensor, groups: int,
-                       weight: float = 0.25) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return weight·(L(D1) + 0.5·L(D2)) and both losses by name (METHOD §3).
+class Swapper:
+    """A generator on a device; ``amp`` is None (float32), torch.bfloat16 or torch.float16."""
 
-    ``real`` are the logits (2N,) of D1 and D2 on A and B, ``fake`` those (groups·N,) on ``groups`` groups of fakes;
-    ``noise`` (2, (2 + groups)·N), real first.
-    """
-    d1, d2 = (losses.adversarial(r, 1.0, e[:len(r)], 2) + losses.adversarial(f, 0.0, e[len(r):], groups)
-              for r, f, e in zip(real, fake, noise))
-    return weight * (d1 + 0.5 * d2), {"D1": d1, "D2": d2}
+    def __init__(self, generator: Generator, device: torch.device | str = "cpu",
+                 amp: torch.dtype | None = None) -> None:
+        self.shape, self.device, self.amp = generator.shape, torch.device(device), amp
+        self.generator = generator.to(self.device, memory_format=torch.channels_last)
+
+    @property
+    def inference_generator(self) -> Generator:
+        """The generator that swaps; a subclass may train another one."""
+        return self.generator
+
+    @property
+    def encoder(self) -> Encoder:
+        """The encoder whose codes the recognizer takes."""
+        return self.inference_generator.encoder
+
+    @torch.inference_mode()
+    def edits(self, pair: Pair) -> Edits:
+        """Return C, D, A', B' of a pair, without gradients (METHOD §2)."""
+        with autocast(self.device, self.amp):
+            return self.inference_generator(pair)
+
+    @torch.inference_mode()
+    def swap(self, pair: Pair) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return C and D of a pair, (N, 3, S, S) in [-1, 1], and their residuals in [-2, 2] (METHOD §2)."""
+        generator, faces = self.inference_generator, torch.cat([pair.image_a, pair.image_b])
+        with autocast(self.device, self.amp):
+            codes = generator.encode_pair(pair.image_a, pair.image_b, pair.a, pair.b)
+            label = generator.label(torch.cat([codes.label, codes.label]))
+            residual = generator.residual(torch.cat([codes.code_c, codes.code_d]),
+                                          torch.cat([codes.code_a, codes.code_b]), codes.skips, label)
+        return *(faces + residual).clamp(-1, 1).chunk(2), *residual.chunk(2)
+
+    @torch.inference_mode()
+    def blend(self, face: Tensor, a: Tensor, targets: Tensor, b: Tensor, weights: Tensor) -> Tensor:
+        """Return K images (K, 3, S, S) of a face, interpolated towards the expressions of T target faces at once.
+
+        ``face`` (1, 3, S, S) with expression ``a`` (1,), ``targets`` (T, 3, S, S) with ``b`` (T,), ``weights`` (K, T)
+        in [0, 1], where 0 is the reconstruction and 1 the swap. Codes and labels are both interpolated.
+        """
+        generator = self.inference_generator
+        with autocast(self.device, self.amp):
+            codes = generator.encode_pair(face.expand_as(targets), targets, a.expand_as(b), b)
+            code = codes.code_a[:1]
+            edited = code + torch.einsum("kt,tchw->kchw", weights.to(code), codes.code_c - code)
+            planes = generator.label((weights @ codes.label).clamp(max=1), 1 - weights.max(1, keepdim=True).values)
+            return generator.edit(face, edited, code, [skip[:1] for skip in codes.skips], planes)
+
+    @torch.no_grad()
+    def synthesize(self, source: Tensor, target: Tensor, source_label: Tensor, target_label: Tensor
+                   ) -> tuple[Tensor, Tensor]:
+        """Return the target persons with the sources' expressions, (N, 3, S, S), and their features fx (METHOD §4).
+
+        ``source``, ``target`` (N, 3, S, S) in [-1, 1] have expressions ``source_label`` (N,) and ``target_label`` (N,),
+        which is neutral in METHOD, or ``num_classes`` for targets of no class (METHOD §7, row 15). A source with the
+        target's expression gives the target itself. fx = cat(swapped code, target's code) is (N, 16w, S/32, S/32).
+        """
+        generator = self.inference_generator
+        with autocast(self.device, self.amp):
+            codes = generator.encode_pair(source, target, source_label, target_label)
+            unchanged = (source_label == target_label)[:, None, None, None]
+            swapped = torch.where(unchanged, codes.code_b, codes.code_d)
+            skips = [skip.chunk(2)[1] for skip in codes.skips]
+            image = generator.edit(target, swapped, codes.code_b, skips, generator.label(codes.label))
+        return torch.where(unchanged, target, image), torch.cat([swapped, codes.code_b], dim=1).float()
 
 
-def generator_loss(pair: Pair, edits: Edits, fake: tuple[Tensor, Tensor], noise: Tensor, groups: int,
-                   perceptual: Perceptual | None, recipe: GANRecipe) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return the generator's total loss and its named terms, each with its weight (METHOD §3).
-
-    ``fake`` are the logits (groups·N,) of D1 and D2 on the fakes, ``noise`` (2, groups·N).
-    """
-    d1, d2 = (losses.adversarial(f, 1.0, e, groups) for f, e in zip(fake, noise))
-    terms = {"adv": recipe.lambda_adv_loss * (d1 + 0.5 * d2)}
-    same_expressions = torch.cat([edits.d, edits.c])  # as A and B: D shows A's expression, and C that of B
-    if recipe.vgg_loss and recipe.lambda_vgg_loss:
-        target = torch.cat([pair.image_a, pair.image_b])
-        distance = perceptual.distance(every_nth(same_expressions, recipe.lazy), every_nth(target, recipe.lazy))
-        terms["vgg"] = recipe.lambda_vgg_loss * 2 * distance
-    if recipe.l1_loss:
-        terms["l1"] = recipe.lambda_l1_loss * losses.swap_consistency(pair.image_a, pair.image_b, edits.c, edits.d)
-    if recipe.l2_loss:
-        terms["l2"] = recipe.lambda_l2_loss * (losses.reconstruction(edits.a_rebuilt, pair.image_a[::recipe.lazy])
-                                               + losses.reconstruction(edits.b_rebuilt, pair.image_b[::recipe.lazy]))
-    if recipe.tv_loss:
-        terms["tv"] = recipe.lambda_tv_loss * 2 * losses.total_variation(same_expressions)
-    terms.update(beyond.generator_terms(pair, edits, recipe))
-    return sum(terms.values()), terms
+@torch.no_grad()
+def move_average(averaged: Generator, trained: Generator, decay: float, step: int) -> None:
+    """Update the exponential moving average of a generator in place; the ``decay`` is smaller in the first steps."""
+    decay = min(decay, step / (9 + step) if step else 0.0)
+    torch._foreach_lerp_(list(averaged.parameters()), list(trained.parameters()), 1 - decay)
 
 
 class SwapGAN(Swapper):
@@ -71,9 +106,9 @@ class SwapGAN(Swapper):
         self.recipe, self.processes = recipe, processes
         self.discriminators = Discriminators(shape).to(self.device, memory_format=torch.channels_last)
         if recipe.zero_biases:
-            beyond.zero_biases(self.generator)
-            beyond.zero_biases(self.discriminators)
-        beyond.start_with_gain(self.discriminators, recipe.d_gain)
+            zero_biases(self.generator)
+            zero_biases(self.discriminators)
+        start_with_gain(self.discriminators, recipe.d_gain)
         self._even_phases()
         self.averaged = copy.deepcopy(self.generator).requires_grad_(False) if recipe.ema else None
         self._wrapped_generator = processes.wrap(self.generator)
@@ -137,7 +172,7 @@ class SwapGAN(Swapper):
         losses_by_name.update(self._step_generator(pair, edits, fake, fake_label, noise[0], weight))
         self.scaler.update()
         if self.averaged is not None:
-            beyond.move_average(self.averaged, self.generator, self.recipe.ema, self.steps)
+            move_average(self.averaged, self.generator, self.recipe.ema, self.steps)
         self.steps += 1
         means = self.processes.mean(losses_by_name, weight)
         self.last_g_loss = means["G"]
@@ -157,7 +192,7 @@ class SwapGAN(Swapper):
         total, terms = discriminator_loss(real_logits, fake_logits, noise[0], 2 * len(fake) // len(real),
                                           self.recipe.lambda_D)
         if mismatch is not None:
-            further = beyond.discriminator_term(mismatched_logits[0], noise[1], mismatch)
+            further = discriminator_term(mismatched_logits[0], noise[1], mismatch)
             terms["mismatched"] = self.recipe.lambda_D * further
             total = total + terms["mismatched"]
         if self.device_decides:
@@ -179,7 +214,7 @@ class SwapGAN(Swapper):
 
     def _even_phases(self) -> None:
         if self.recipe.even_phases:
-            beyond.even_phases(self.generator.decoder.main[-self.recipe.even_phases:])
+            even_phases(self.generator.decoder.main[-self.recipe.even_phases:])
 
     def _noise(self, fakes: int, total: int, random: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Return noise (2, fakes·N) of the generator's loss, (2, (2 + fakes)·N) and (2, 2·N) of the discriminators'.
