@@ -19,7 +19,7 @@ import traceback
 from functools import cache
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Callable, Iterable, Iterator, NoReturn
+from typing import TYPE_CHECKING, Any, BinaryIO, Callable, Iterable, Iterator, NoReturn, Sequence
 
 if TYPE_CHECKING:
     import torch
@@ -45,6 +45,21 @@ def progress(iterable: Iterable | None, description: str, total: int | None = No
 
     return tqdm(iterable, description, total, unit=unit, leave=False, dynamic_ncols=True,
                 **{"disable": None, **settings})
+
+
+def by_threads(function: Callable[[Any], Any], items: Sequence[Any], description: str, workers: int = 4) -> Iterator[Any]:
+    """Yield ``function(image)`` of each image in order, computed by threads, while a bar shows the progress."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    pool = ThreadPoolExecutor(workers)
+    with progress(None, description, len(items), "image") as bar:
+        try:
+            for start in range(0, len(items), 1024):  # not all at once, since each waits as an object of its own
+                for result in pool.map(function, items[start:start + 1024]):
+                    yield result
+                    bar.update()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 # ----------------------------------------------------------------------------------------------------------- randomness

@@ -9,7 +9,7 @@ import numpy
 from PIL import Image
 from torch import Tensor
 
-from datasets.aligning.detect import FaceDetector, NoFace, align_face
+from datasets.aligning.detect import FaceDetector, NoFace, align_points
 from datasets.aligning.geometry import paste_back
 from datasets.crops import Preparation
 from datasets.files import save_figure
@@ -75,7 +75,8 @@ class Photo:
             return cls(read_image(path, side))
         detector, photo = FaceDetector(preparation.model), read_picture(path)
         try:
-            face, matrix = align_face(photo, preparation.size or side, preparation.margin, detector)
+            face, matrix = align_points(photo, detector(photo)[0].points, preparation.size or side,
+                                        preparation.margin)
         except NoFace as error:
             raise UserError(f"{path}: {error}; use a picture of a face, or leave out --align") from None
         if face.width != side:

@@ -1,34 +1,26 @@
 """The command that detects and aligns faces: ``python -m datasets.align SRC OUT --model FILE``."""
 
-import multiprocessing
-import os
-import signal
 import sys
 from collections import Counter
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Iterator
+from typing import Sequence
 
 import numpy
 from PIL import Image
 
-from datasets.aligning.detect import FaceDetector, NoFace, align_points
+from datasets.aligning.detect import FaceDetector, align_points
 from datasets.aligning.geometry import measure_fit
-from datasets.aligning.landmarks import LARGEST_TILT, Landmarks
+from datasets.aligning.landmarks import Landmarks
 from datasets.files import ENDINGS, check_output, describe, walk
 from datasets.layout import RECORD_NAME
 from datasets.lists import LISTS, LIST_NAMES, Names, image_directory, read_lines, read_lists, subject_line
 from datasets.pictures import BLANK, BadPicture, exif_turn, greys_of, is_blank, read_picture
 from options.config import OneLineParser, check_ranges
-from options.schema import check, number, optional, text, true_or_false, whole_number
-from utils import (UserError, progress, read_json, run_command, save_picture, sha256, usable_cores, write_json,
+from utils import (UserError, by_threads, read_json, run_command, save_picture, sha256, usable_cores, write_json,
                    write_text)
 
-RECORD = {"size": whole_number(16, 4096), "margin": number(-0.2, 2), "every_face": true_or_false,
-          "score": number(0.05, 1), "points": optional(text(64)),
-          **{name: optional(text()) for name in ("model", "landmarks", "source")}}
+LARGEST_TILT = 45  # degrees of a face whose landmarks belong to the picture as it is shown
 FLAGS = {"every_face": "--all", "source": "source directory"}  # names in messages; those of other keys are --KEY
 
 
@@ -44,8 +36,7 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError(f"{args.landmarks}: no such landmarks file")
     check_ranges(args, size=(16, 4096), margin=(-0.2, 2), score=(0.05, 1), workers=(1, 512))
     check_output(args.out, "OUT", apart=[args.source], directory=True)
-
-    landmarks = os.path.abspath(args.landmarks) if args.landmarks else None
+    landmarks = str(Path(args.landmarks).absolute()) if args.landmarks else None
     options = Options(args.size, args.margin, args.every_face, args.score, args.model, landmarks)
     align_directory(args.source, args.out, options, workers=args.workers, overwrite=args.overwrite)
 
@@ -71,7 +62,7 @@ def build_parser() -> OneLineParser:
     parser.add_argument("--all", dest="every_face", action="store_true",
                         help="keep every face of a photograph (name.jpg, name_1.jpg, ...), not the largest alone")
     parser.add_argument("--score", type=float, default=0.6, help="least confidence of a face, 0 to 1 (%(default)s)")
-    parser.add_argument("--workers", type=int, default=usable_cores(), help="processes (one per core: %(default)s)")
+    parser.add_argument("--workers", type=int, default=usable_cores(), help="threads (one per core: %(default)s)")
     parser.add_argument("--overwrite", action="store_true", help="align everything anew, e.g. with other options")
     return parser
 
@@ -110,18 +101,14 @@ def align_directory(source: Path, out: Path, options: Options, *, workers: int =
     subjects = read_lists(source, complete=False).subjects if is_data_directory else {}
     photos, faces = (image_directory(source), out / "data") if is_data_directory else (source, out)
     names = _photograph_names(photos)
-    setup = photos, faces, options, frozenset(map(output_name, names))
-    landmarks = Aligner(*setup).landmarks  # reports a missing package or a wrong model before anything is written
-    if landmarks:
-        landmarks.check_names(names)
-    settings = asdict(replace(options, model=None if options.landmarks else sha256(options.model)))
-    overwrite |= _open_output(out, {**settings, "source": str(source.resolve()),
-                                    "points": landmarks and landmarks.digest}, overwrite)
+    align = Aligner(photos, faces, options, names)  # reports a wrong model or list before anything is written
+    settings = {**asdict(replace(options, model=None if options.landmarks else sha256(options.model))),
+                "source": str(source.resolve()), "points": align.landmarks and align.landmarks.digest}
+    overwrite |= _open_output(out, settings, overwrite)
 
     waiting = [name for name in names if overwrite or not (face := faces / output_name(name)).is_file()
                or face.stat().st_mtime < (photos / name).stat().st_mtime]
-    results = progress(align_all(waiting, workers, *setup), "aligning", len(waiting), "image")
-    faults = {name: fault for name, fault in results if fault}
+    faults = {name: fault for name, fault in zip(waiting, by_threads(align, waiting, "aligning", workers)) if fault}
     write_text(out / "no_face.list", "".join(f"{name} {fault}\n" for name, fault in sorted(faults.items())))
     _report(names, waiting, faults, out)
     aligned = set(names) - faults.keys()
@@ -151,21 +138,20 @@ def _open_output(out: Path, settings: dict[str, object], overwrite: bool) -> boo
 
     Raises UserError if ``out`` holds anything else or, without ``overwrite``, was made with other settings.
     """
-    record, landmarks_changed = out / RECORD_NAME, False
-    if record.is_file():
-        previous = {"source": settings["source"],  # an earlier version did not write it
-                    **check(read_json(record), RECORD, record, "choose another output directory")}
-        landmarks_changed = settings["landmarks"] == previous.get("landmarks") is not None \
-            and settings["points"] != previous.get("points")
-        if landmarks_changed and not overwrite:
-            print(f"{settings['landmarks']}: has changed since; all images are aligned anew")
-        different = [FLAGS.get(key, f"--{key}") for key in settings if previous.get(key) != settings[key]
-                     and not (key == "points" and landmarks_changed)]
-        if different and not overwrite:
-            raise UserError(f"{out}: was made with another {', '.join(different)}; choose another output directory, "
-                            "or align everything anew with --overwrite")
-    elif out.is_dir() and any(out.iterdir()):
-        raise UserError(f"{out}: holds other files already; choose another output directory")
+    record = out / RECORD_NAME
+    previous = read_json(record) if record.is_file() else None
+    if not isinstance(previous, dict):
+        if out.is_dir() and any(out.iterdir()):
+            raise UserError(f"{out}: holds other files already; choose another output directory")
+        previous = settings
+    different = [key for key in settings if previous.get(key, settings[key]) != settings[key]]
+    landmarks_changed = different == ["points"]
+    if landmarks_changed and not overwrite:
+        print(f"{settings['landmarks']}: has changed since; all images are aligned anew")
+    elif different and not overwrite:
+        names = ", ".join(FLAGS.get(key, f"--{key}") for key in different)
+        raise UserError(f"{out}: was made with another {names}; choose another output directory, or align everything "
+                        "anew with --overwrite")
     write_json(record, settings)
     return landmarks_changed
 
@@ -235,13 +221,14 @@ def _carry_list(path: Path, aligned: set[str], names: Names) -> tuple[str, int]:
 class Aligner:
     """Aligns single photographs: ``aligner(name)`` writes the faces of one and returns what is wrong with it, or None.
 
-    Photographs lie below ``source``, faces are written below ``target``; ``used_names`` are the file names of the
-    largest faces of all photographs.
+    Photographs lie below ``source``, faces are written below ``target``; ``names`` are those of all photographs.
+    Threads may share an aligner. Raises UserError if the detector or the landmarks cannot be used.
     """
 
-    def __init__(self, source: Path, target: Path, options: Options, used_names: frozenset[str]):
-        self._source, self._target, self._options, self._used_names = source, target, options, used_names
-        self.landmarks = Landmarks(options.landmarks) if options.landmarks else None
+    def __init__(self, source: Path, target: Path, options: Options, names: Sequence[str]) -> None:
+        self._source, self._target, self._options = source, target, options
+        self._used_names = frozenset(map(output_name, names))
+        self.landmarks = Landmarks(Path(options.landmarks), names) if options.landmarks else None
         self._detector = None if self.landmarks else FaceDetector(options.model, options.score)
 
     def __call__(self, name: str) -> str | None:
@@ -259,22 +246,16 @@ class Aligner:
 
     def _points(self, photo: Image.Image, name: str) -> list[numpy.ndarray]:
         """Return the five points (5, 2) of each face to cut out. Raises UserError if there are none to be used."""
-        if self.landmarks is not None:
-            points = self.landmarks.points_of(name)
-            if points is None:
-                raise UserError("no landmarks given")
-            if is_blank(greys_of(photo)):
-                raise BadPicture(name, BLANK)
-            if abs(measure_fit(points).tilt) > LARGEST_TILT and exif_turn(self._source / name) is not None:
-                raise UserError("unusable landmarks: they were found before the picture was turned as its EXIF block "
-                                "says")
-            if fault := self.landmarks.fault_of(name, photo.size):
-                raise UserError(f"unusable landmarks: {fault}")
-            return [points]
-        faces = self._detector(photo, self._options.every_face)
-        if not faces:
-            raise NoFace("no face found")
-        return [face.points for face in faces]
+        if self.landmarks is None:
+            return [face.points for face in self._detector(photo, self._options.every_face)]
+        points = self.landmarks.points_of(name)
+        if is_blank(greys_of(photo)):
+            raise BadPicture(name, BLANK)
+        if abs(measure_fit(points).tilt) > LARGEST_TILT and exif_turn(self._source / name) is not None:
+            raise UserError("unusable landmarks: they were found before the picture was turned as its EXIF block says")
+        if fault := self.landmarks.fault_of(points, photo.size):
+            raise UserError(f"unusable landmarks: {fault}")
+        return [points]
 
     def _face_name(self, name: str, number: int) -> str:
         if number == 0:
@@ -288,43 +269,6 @@ class Aligner:
 def output_name(name: str) -> str:
     """Return the name of an aligned picture: the source's, with ``.jpg`` appended unless it is a JPEG or PNG file."""
     return name if name.lower().endswith((".jpg", ".jpeg", ".png")) else name + ".jpg"
-
-
-# ------------------------------------------------------------------------------------------ several processes
-
-MOST_WORKERS = 61  # Windows allows no more processes in a pool
-
-_aligner: Aligner | None = None
-
-
-def _start_worker(*arguments) -> None:
-    global _aligner
-    signal.signal(signal.SIGINT, signal.SIG_IGN)    # the parent stops the workers
-    _aligner = Aligner(*arguments)
-
-
-def _align_one(name: str) -> tuple[str, str | None]:
-    return name, _aligner(name)
-
-
-def align_all(names: list[str], workers: int, *arguments) -> Iterator[tuple[str, str | None]]:
-    """Align images by several processes, and yield each name in order with what is wrong with its image, or None.
-
-    ``arguments`` are those of :class:`Aligner`. Raises UserError if a process dies.
-    """
-    if workers == 1 or len(names) < 2:
-        aligner = Aligner(*arguments)
-        yield from ((name, aligner(name)) for name in names)
-        return
-    pool = ProcessPoolExecutor(min(workers, len(names), MOST_WORKERS), multiprocessing.get_context("spawn"),
-                               initializer=_start_worker, initargs=arguments)
-    try:
-        yield from pool.map(_align_one, names, chunksize=4)
-    except BrokenProcessPool:
-        raise UserError("a worker process died (out of memory?); run the command again with fewer --workers, "
-                        "it continues where it stopped") from None
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """Any number of pictures → faces as a recognizer takes them, with only a few pictures in memory at a time."""
 
 import glob
-import threading
 from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from datasets.aligning.detect import FaceDetector, NoFace, align_points
+from datasets.aligning.detect import FaceDetector, align_points
 from datasets.files import ENDINGS, describe, walk
 from datasets.loading import to_float, to_uint8
 from datasets.pictures import BLANK, BadPicture, greys_of, is_blank, read_image, read_picture
@@ -114,9 +113,8 @@ class Cutter:
     """
 
     def __init__(self, preparation: Preparation) -> None:
-        self.preparation, self._thread = preparation, threading.local()
-        if preparation.model:
-            self._detector()
+        self.preparation = preparation
+        self._detector = FaceDetector(preparation.model) if preparation.model else None
 
     def __call__(self, picture: Picture) -> list[Crop]:
         side = self.preparation.image_size
@@ -129,23 +127,14 @@ class Cutter:
         return [Crop(_pixels_of(picture.path, whole))]
 
     def _cut_faces(self, photo: Image.Image) -> list[Crop]:
-        faces = self._detector()(photo, every=True)
-        if not faces:
-            raise NoFace("no face found")
         side, aligned = self.preparation.image_size, self.preparation.size or self.preparation.image_size
         crops = []
-        for face in faces:
+        for face in self._detector(photo, every=True):
             cut, _ = align_points(photo, face.points, aligned, self.preparation.margin)
             if cut.width != side:
                 cut = cut.resize((side, side), Image.Resampling.BICUBIC)
             crops.append(Crop(to_uint8(cut), tuple(numpy.rint(face.box).astype(int).tolist())))
         return crops
-
-    def _detector(self) -> FaceDetector:
-        """Return the face detector of this thread, since OpenCV's has a state of its own."""
-        if not hasattr(self._thread, "detector"):
-            self._thread.detector = FaceDetector(self.preparation.model)
-        return self._thread.detector
 
 
 def cut_in_batches(pictures: Iterable[Picture], cut: Callable[[Picture], list[Crop]], threads: int,

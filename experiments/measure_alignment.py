@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from datasets.aligning.detect import FaceDetector  # noqa: E402
+from datasets.aligning.detect import FaceDetector, NoFace  # noqa: E402
 from datasets.aligning.geometry import eye_tilt  # noqa: E402
 from datasets.pictures import read_picture  # noqa: E402
 
@@ -34,11 +34,13 @@ def start_worker(model: str) -> None:
 def tilts(path: Path) -> tuple[float, float]:
     """Return the eyes' tilt in degrees by the refined and by the plain detection; NaN if no face is found."""
     photo = read_picture(path)
-    faces = refined(photo)
+    try:
+        tilt = abs(eye_tilt(refined(photo)[0].points))
+    except NoFace:
+        tilt = numpy.nan
     _, rows = plain.detect(numpy.array(photo.resize((PLAIN_SIDE, PLAIN_SIDE)))[:, :, ::-1].copy())
     largest = None if rows is None else max(rows, key=lambda row: row[2] * row[3])
-    return (abs(eye_tilt(faces[0].points)) if faces else numpy.nan,
-            numpy.nan if largest is None else abs(eye_tilt(largest[4:14].reshape(5, 2))))
+    return tilt, numpy.nan if largest is None else abs(eye_tilt(largest[4:14].reshape(5, 2)))
 
 
 def main() -> None:

@@ -15,8 +15,8 @@ from PIL import Image, ImageDraw
 
 from conftest import command, refused, shared, snapshot, succeeds
 from datasets import align
-from datasets.aligning.detect import FaceDetector, align_face, align_points
 from datasets.align import carry_lists
+from datasets.aligning.detect import FaceDetector, NoFace, align_points
 from datasets.aligning.geometry import (border_mask, eye_tilt, inverse, paste_back, similarity, template, transformed,
                                         warp)
 from datasets.aligning.landmarks import Landmarks
@@ -112,32 +112,40 @@ def test_paste_back_restores_the_photograph():
 # ------------------------------------------------------------------------------------------------ landmarks
 
 def test_landmarks_tables_and_raf(tmp_path):
-    (tmp_path / "p.txt").write_text("a b/c.jpg 10 10 30 10 20 22 12 33 28 33\n")
-    points = Landmarks(tmp_path / "p.txt").points_of("a b/c.jpg")
+    line = "10 10 30 10 20 22 12 33 28 33\n"
+    (tmp_path / "p.txt").write_text("a b/c.jpg " + line)
+    points = Landmarks(tmp_path / "p.txt", ["a b/c.jpg"]).points_of("a b/c.jpg")
     assert points.tolist() == [[10, 10], [30, 10], [20, 22], [12, 33], [28, 33]]
     (tmp_path / "train_00001_manu_attri.txt").write_text("10.5\t10\n30\t10\n20\t22\n12\t33\n28\t33\n0\n1\n2\n")
-    assert Landmarks(tmp_path).points_of("x/train_00001.jpg")[0].tolist() == [10.5, 10]
-    assert Landmarks(tmp_path).points_of("train_00002.jpg") is None
-    (tmp_path / "bad.txt").write_text("a.jpg 1 2 3 4 5 6 7 8 9 10\nb.jpg 1 2 x\n")
-    with pytest.raises(UserError, match="line 2"):
-        Landmarks(tmp_path / "bad.txt")
+    landmarks = Landmarks(tmp_path, ["x/train_00001.jpg", "train_00002.jpg"])
+    assert landmarks.points_of("x/train_00001.jpg")[0].tolist() == [10.5, 10]
+    for message, call in (("no landmarks given", lambda: landmarks.points_of("train_00002.jpg")),
+                          ("would serve for x/c.jpg and for y/c.jpg",
+                           lambda: Landmarks(tmp_path / "c.txt", ["x/c.jpg", "y/c.jpg"])),
+                          ("line 2", lambda: Landmarks(tmp_path / "bad.txt", []))):
+        (tmp_path / "c.txt").write_text("c.jpg " + line)
+        (tmp_path / "bad.txt").write_text(f"a.jpg {line}b.jpg 1 2 x\n")
+        with pytest.raises(UserError, match=message):
+            call()
 
 
 @pytest.mark.parametrize("change, cause", [
-    (lambda p: p[[1, 0, 2, 4, 3]], "in the order left eye, right eye, nose, left mouth corner, right mouth corner;"),
-    (lambda p: p[[2, 0, 1, 3, 4]], "in the order nose, right eye, left eye, right mouth corner, left mouth corner;"),
-    (lambda p: p[:, ::-1], "with y before x"), (lambda p: p.T.reshape(5, 2), "with all x before all y"),
-    (lambda p: p / 300, "shares of the picture's side"), (lambda p: p, None)])
-def test_points_in_another_order_or_unit_are_refused_with_the_likely_cause(tmp_path, change, cause):
+    (lambda p: p[[1, 0, 2, 3, 4]], "are the eyes or the mouth corners exchanged"),
+    (lambda p: p[[1, 0, 2, 4, 3]], "or left and right"), (lambda p: p[[2, 0, 1, 3, 4]], "no upright face"),
+    (lambda p: p[[3, 4, 2, 0, 1]], "does the mouth come first"), (lambda p: p[:, ::-1], "y before x"),
+    (lambda p: p.T.reshape(5, 2), "all x before all y"), (lambda p: p / 300, "shares of the picture's side"),
+    (lambda p: p, None)])
+def test_points_in_another_order_or_unit_are_refused_with_the_usual_mistakes(tmp_path, change, cause):
     faces = [change(drawn_face(angle)[1]) for angle in (-8, 0, 15)]
     (tmp_path / "p.csv").write_text("image,lx,ly,rx,ry,nx,ny,lmx,lmy,rmx,rmy\n" + "".join(
         f"{i}.jpg," + ",".join(f"{value:.4f}" for value in points.ravel()) + "\n" for i, points in enumerate(faces)))
     if cause is None:
-        assert Landmarks(tmp_path / "p.csv").fault_of("0.jpg", (300, 300)) is None
-        assert "outside the picture" in Landmarks(tmp_path / "p.csv").fault_of("0.jpg", (100, 100))
+        landmarks = Landmarks(tmp_path / "p.csv", ["0.jpg"])
+        assert landmarks.fault_of(landmarks.points_of("0.jpg"), (300, 300)) is None
+        assert "outside the picture" in landmarks.fault_of(landmarks.points_of("0.jpg"), (100, 100))
     else:
         with pytest.raises(UserError, match=cause):
-            Landmarks(tmp_path / "p.csv")
+            Landmarks(tmp_path / "p.csv", [])
 
 
 def landmark_source(tmp_path: Path) -> tuple[Path, Path]:
@@ -276,9 +284,9 @@ def test_faces_of_photographs_are_found_and_level():
     for number, path in enumerate(paths):
         photo = read_picture(path).rotate((-20, 0, 20)[number % 3], Image.Resampling.BICUBIC)
         try:
-            face, _ = align_face(photo, 256, 0.3, detector)
+            face, _ = align_points(photo, detector(photo)[0].points, 256, 0.3)
             tilts.append(abs(eye_tilt(detector(face)[0].points)))
-        except UserError:
+        except NoFace:
             continue
     assert len(tilts) >= 0.9 * len(paths)
     assert numpy.median(tilts) < 1 and numpy.mean(numpy.array(tilts) <= 2) > 0.8
@@ -317,3 +325,16 @@ def test_every_face_of_a_group_and_the_largest(tmp_path):
     assert (tmp_path / "out" / "no_face.list").read_text() == "nobody.jpg no face found\n"
     x, y = FaceDetector(model)(photo)[0].points.mean(0)
     assert 240 < x < 496 and 60 < y < 316
+
+
+def test_small_faces_behind_a_large_one_are_found():
+    model, photographs = detector_and_photographs()
+    photo, face = Image.new("RGB", (2600, 1500), "gray"), Image.open(photographs / "test_0001.jpg").convert("RGB")
+    places = [(left, 900) for left in range(150, 2400, 450)]
+    for place in places:
+        photo.paste(face.resize((80, 80)), place)
+    photo.paste(face.resize((800, 800)), (900, 50))
+    first, *others = FaceDetector(model)(photo, every=True)
+    assert 900 < first.points.mean(0)[0] < 1700 and len(FaceDetector(model)(photo)) == 1
+    assert sorted(tuple(numpy.round((f.points.mean(0) - 40) / (450, 900)).astype(int)) for f in others) == [
+        (column, 1) for column in range(len(places))]

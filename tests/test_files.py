@@ -268,8 +268,10 @@ def test_a_table_without_a_header_loses_no_row(tmp_path, capsys):
 
 def test_landmark_lists_and_aligned_lists_are_read_by_the_same_rules(tmp_path):
     face = "30 40 66 40 48 60 33 78 63 78"
-    points_of = Landmarks(table(tmp_path / "points.txt", f"P\\One.JPG {face}", f"2_aligned {face}")).points_of
-    assert [points_of(name) is not None for name in ("p/one.jpg", "2.png", "q/one.jpg")] == [True, True, False]
+    names = "p/one.jpg", "2.png", "q/one.jpg"
+    landmarks = Landmarks(table(tmp_path / "points.txt", f"P\\One.JPG {face}", f"2_aligned {face}"), names)
+    assert landmarks.points_of("p/one.jpg") is not None and landmarks.points_of("2.png") is not None
+    assert "no landmarks given" in refused(lambda: landmarks.points_of("q/one.jpg"))
     pictures(tmp_path / "d/data", 3)
     table(tmp_path / "d/images.list", "data\\0.png 1", "'1' 0", "2.png 1")
     (tmp_path / "out").mkdir()

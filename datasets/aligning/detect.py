@@ -3,8 +3,10 @@
 OpenCV is an optional package and is imported when a detector is made.
 """
 
+import threading
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy
@@ -16,9 +18,12 @@ from utils import UserError, placeholder
 MODEL_HINT = ("YuNet is published as face_detection_yunet in OpenCV's model zoo (opencv_zoo on GitHub) and as "
               "yunet_n_640_640.onnx in libfacedetection.train")
 
-# The longest side of the picture that the network sees, and the empty border around it as a share of that side. These
-# views are tried in turn until a face is found. Small faces need the last one, faces that fill the picture the second.
-_VIEWS = ((640, 0.0), (320, 0.25), (1280, 0.0))
+# The longest side of the picture that the network sees, and the empty border around it as a share of that side. The
+# largest face is sought in one view after the other. Faces that fill the picture need the second view, small ones the
+# third; all faces are sought in all of them, and those of a large photograph in the last one too.
+_VIEWS, _LARGE_VIEW = ((640, 0.0), (320, 0.25), (1280, 0.0)), (2560, 0.0)
+_LARGE = 2048  # pixels of the longest side
+_COVERED = 0.5  # the share of a box that another view has seen as a face, from which it is the same face
 
 _SMALLEST = 8  # pixels of a side that can show a face; in smaller pictures some versions of OpenCV see faces at random
 
@@ -41,25 +46,13 @@ class NoFace(UserError):
     """The picture shows no face that the detector is sure of."""
 
 
-def align_face(photo: Image.Image, size: int, margin: float, detector: "FaceDetector"
-               ) -> tuple[Image.Image, numpy.ndarray]:
-    """Return the largest face of an RGB photograph, upright in ``size`` × ``size`` pixels, and its matrix (2, 3).
+def align_points(photo: Image.Image, points: numpy.ndarray, size: int, margin: float
+                 ) -> tuple[Image.Image, numpy.ndarray]:
+    """Return the face with these points (5, 2) in pixels, upright in ``size`` × ``size`` pixels, and its matrix (2, 3).
 
     ``margin`` is the share of the crop (forehead to chin) added on each side. The matrix maps points of the photograph
     to points of the crop; :func:`datasets.aligning.geometry.paste_back` takes it to put an edited face back. Raises
-    NoFace if no face is found.
-    """
-    faces = detector(photo)
-    if not faces:
-        raise NoFace("no face found")
-    return align_points(photo, faces[0].points, size, margin)
-
-
-def align_points(photo: Image.Image, points: numpy.ndarray, size: int, margin: float
-                 ) -> tuple[Image.Image, numpy.ndarray]:
-    """Return what :func:`align_face` returns, for the face with these points (5, 2) in pixels.
-
-    Raises UserError if the points are no face of the photograph.
+    UserError if the points are no face of the photograph.
     """
     if ((points < -0.5 * max(photo.size)) | (points > 1.5 * max(photo.size))).any():
         raise UserError("unusable landmarks: the points lie outside the picture")
@@ -73,8 +66,8 @@ def align_points(photo: Image.Image, points: numpy.ndarray, size: int, margin: f
 class FaceDetector:
     """Finds faces: ``FaceDetector(model)(photo)`` returns a list of :class:`Face`, the largest first.
 
-    ``model`` is YuNet's ONNX file, ``score`` the least confidence of a face, in 0..1. Raises UserError if OpenCV is not
-    installed, and if the file is absent or not the model.
+    ``model`` is YuNet's ONNX file, ``score`` the least confidence of a face, in 0..1. Threads may share a detector.
+    Raises UserError if OpenCV is not installed, and if the file is absent or not the model.
     """
 
     def __init__(self, model: str | Path, score: float = 0.6):
@@ -93,24 +86,29 @@ class FaceDetector:
             raise UserError(f"{model}: no such model file; {MODEL_HINT}")
         if fault := placeholder(model):
             raise UserError(f"{model}: is {fault}; {MODEL_HINT}")
-        self._score = score
+        self._score, self._thread = score, threading.local()
+        # All candidates of a face are kept (no suppression): their mean is more exact than the best one.
+        self._create = partial(cv2.FaceDetectorYN.create, *_source(str(model)), (320, 320), score, 1.0, 5000)
         try:
-            # All candidates of a face are kept (no suppression): their mean is more exact than the best one.
-            self._network = cv2.FaceDetectorYN.create(*_source(str(model)), (320, 320), score, 1.0, 5000)
-            self._network.detect(numpy.zeros((320, 320, 3), numpy.uint8))
+            self._candidates(Image.new("RGB", (320, 320)), score)
         except cv2.error:
             raise UserError(f"{model}: OpenCV cannot use it as a YuNet face detector; {MODEL_HINT}") from None
 
     def __call__(self, photo: Image.Image, every: bool = False) -> list[Face]:
-        """Return the largest face of an RGB photograph, or with ``every`` all of them by falling size; [] if none."""
-        if min(photo.size) < _SMALLEST:
-            return []
-        for side, border in _VIEWS:
-            faces = self._faces_in_view(photo, side, border)
-            if faces:
-                faces.sort(key=lambda face: face.box[2] * face.box[3], reverse=True)
-                return [self._refine(photo, face) for face in (faces if every else faces[:1])]
-        return []
+        """Return the largest face of an RGB photograph, or with ``every`` all of them by falling size.
+
+        Faces of a hundredth of the longest side are still found with ``every``. Raises NoFace if there is none.
+        """
+        faces: list[Face] = []
+        for side, border in _VIEWS + (_LARGE_VIEW,) * (every and max(photo.size) >= _LARGE):
+            is_repeated = border == 0 and side > _VIEWS[0][0] >= max(photo.size)
+            if min(photo.size) >= _SMALLEST and not is_repeated and (every or not faces):
+                seen = self._faces_in_view(photo, side, border)
+                faces += [face for face in seen if all(_coverage(face.box, known.box) < _COVERED for known in faces)]
+        if not faces:
+            raise NoFace("no face found")
+        faces.sort(key=lambda face: face.box[2] * face.box[3], reverse=True)
+        return [self._refine(photo, face) for face in (faces if every else faces[:1])]
 
     def _faces_in_view(self, photo: Image.Image, side: int, border: float) -> list[Face]:
         """Return the faces that the network sees in the photograph with this longest side and border."""
@@ -161,9 +159,12 @@ class FaceDetector:
 
     def _candidates(self, picture: Image.Image, score: float) -> numpy.ndarray:
         """Return box (4), points (10) and score of every place where the network sees a face: (N, 15)."""
-        self._network.setInputSize(picture.size)
-        self._network.setScoreThreshold(score)
-        rows = self._network.detect(numpy.asarray(picture)[:, :, ::-1].copy())[1]
+        if not hasattr(self._thread, "network"):  # it has a state of its own
+            self._thread.network = self._create()
+        network = self._thread.network
+        network.setInputSize(picture.size)
+        network.setScoreThreshold(score)
+        rows = network.detect(numpy.asarray(picture)[:, :, ::-1].copy())[1]
         if rows is None:
             return numpy.zeros((0, 15))
         has_area = (rows[:, 2:4] > 0).all(1)  # in pictures of a few pixels OpenCV 4 returns boxes without one
@@ -196,7 +197,16 @@ def _merge_candidates(candidates: numpy.ndarray) -> list[Face]:
 
 def overlap(box: numpy.ndarray, boxes: numpy.ndarray) -> numpy.ndarray:
     """Return the intersection over union (N,) of a box (left, top, width, height, ...) with the rows of ``boxes``."""
+    shared = _intersection(box, boxes)
+    return shared / (box[2:4].prod() + boxes[:, 2:4].prod(1) - shared)
+
+
+def _coverage(box: numpy.ndarray, other: numpy.ndarray) -> float:
+    """Return the share of the smaller of two boxes (left, top, width, height) that lies in the other."""
+    return float(_intersection(box, other[None])[0] / min(box[2:].prod(), other[2:].prod()))
+
+
+def _intersection(box: numpy.ndarray, boxes: numpy.ndarray) -> numpy.ndarray:
     low = numpy.maximum(box[:2], boxes[:, :2])
     high = numpy.minimum(box[:2] + box[2:4], boxes[:, :2] + boxes[:, 2:4])
-    intersection = numpy.clip(high - low, 0, None).prod(1)
-    return intersection / (box[2:4].prod() + boxes[:, 2:4].prod(1) - intersection)
+    return numpy.clip(high - low, 0, None).prod(1)
