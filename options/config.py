@@ -285,7 +285,7 @@ class Task:
     size: str | None = option(None, "image size, widths, batch sizes and learning rates; paper: the paper's; small: "
                               "for a few CPU cores (default: the preset's)", choices=tuple(SIZES),
                               restore="fixed")
-    dry_run: bool = option(False, "print schedule, images, sizes and memory of a training, and estimate its time from "
+    dry_run: bool = option(False, "print schedule, images and sizes of a training, and estimate its time from "
                            "a few steps; write nothing", restore="momentary")
 
 

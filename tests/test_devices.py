@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import utils
 from conftest import refused
-from datasets.layout import Sample, read_layout
+from datasets.layout import Sample
 from datasets.loading import Images, load
 from datasets.plans import gan_plan
 from models.distributed import Processes, with_strides
@@ -25,7 +25,6 @@ from models.recognizer import Examples, Recognizer, real_features
 from options.command_line import read_config
 from options.config import GANRecipe, GANShape, RecognizerRecipe
 from training import series, start
-from training.memory import check_memory, estimate_memory
 from training.start import amp_dtype, check_compiler, start_processes, supports_bf16, with_precision
 from utils import UserError, gpus, line_and_status, number_of_processes, pick_device, processes_here
 
@@ -108,17 +107,6 @@ def test_out_of_memory_is_one_line_with_the_flags(text, where):
     line, status = line_and_status(RuntimeError(text))
     assert status == 2 and line.startswith(f"not enough {where}; lower --batch_size, --vgg_batch_size, --image_size")
     assert line_and_status(RuntimeError("shapes do not match")) == (None, 2)
-
-
-def test_runs_that_need_more_memory_than_the_machine_has_are_refused(faces):
-    layout = read_layout(faces)
-    for flags in (["--base_width=1024", "--vgg_width=1024", "--fc_width=65536"], ["--batch_size=65536"],
-                  ["--vgg_batch_size=65536"], ["--image_size=2048", "--batch_size=1000"]):
-        config = read_config(["--vgg_init=none", *flags])
-        assert "GiB of memory are needed" in refused(lambda: check_memory(config, layout, False, 1))
-    check_memory(read_config(["--image_size=64", "--vgg_width=8", "--base_width=16"]), layout, False, 1)
-    cached = read_config(["--cache=ram", "--image_size=32"])
-    assert estimate_memory(cached, layout)[2] == 3 * 32 ** 2 * len(layout.train) and layout.test  # without test images
 
 
 def test_compile_without_a_compiler_is_refused(monkeypatch):

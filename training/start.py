@@ -21,7 +21,7 @@ from datasets.drawing.data_set import make_dataset
 from datasets.files import check_figure, check_output
 from datasets.layout import (DATA_SETS, Layout, Sample, alignment_of, check_classes, check_images, check_not_moved,
                              check_splits, list_text, read_layout)
-from datasets.loading import GIB, DiskCache, Images, bytes_of, chosen_cache, content_digests, typical_images
+from datasets.loading import DiskCache, Images, bytes_of, chosen_cache, content_digests, typical_images
 from datasets.splits import (check_kept_fold, fold_list, fold_metadata, pair_lines, training_pairs, with_fold,
                              with_validation)
 from models.checkpoints import (RUN_FOLDERS, gan_config, gan_file, imagenet_weights, load_gan_networks, load_recognizer,
@@ -32,7 +32,6 @@ from models.networks import BACKBONES, VGG, Extras, Pair, Perceptual
 from models.recognizer import Examples, Recognizer, real_features
 from options.command_line import read_run_options, same_directory
 from options.config import PRESETS, Config
-from training.memory import check_memory, estimate_memory
 from training.phases import GANPhase, PerceptualPhase, RecognizerPhase, all_stages, batches_per_synthesis
 from training.run_directory import RunDirectory, StateStore
 from training.trainer import Metrics, Phase, Run, Stage, TimeLeft, TrainingContext, duration, fit
@@ -67,8 +66,6 @@ def train_run(config: Config, device: torch.device, processes: Processes, all_da
         check_gan_run(config, len(layout.expressions))
     config = with_precision(config, len(layout.expressions), device, processes)
     amp = amp_dtype(config.hardware.amp, device)
-    if device.type == "cpu":
-        check_memory(config, layout, amp is not None, processes.world)
     if config.run.overwrite and not restoring:
         check_overwrite(config, layout)
         processes.run_on_main(directory.move_aside)
@@ -721,7 +718,7 @@ STEPS = 3  # timed steps of a phase, after as many untimed ones
 
 
 def dry_run(config: Config) -> None:
-    """Print schedule, images, sizes, memory and time of a training; files are only written to a temporary directory."""
+    """Print schedule, images, sizes and time of a training; files are only written to a temporary directory."""
     members = config.members() if config.is_series else [config]
     device = pick_device(config.hardware.gpu)
     member = members[0]
@@ -735,13 +732,11 @@ def dry_run(config: Config) -> None:
     amp = amp_dtype(member.hardware.amp, device)
     samples = layout.train + layout.target_only + selection(layout, member.recognizer.select_on)
     shape, sizes = member.shape, member.recognizer_shape
-    weights, maps, images = estimate_memory(member, layout, amp is not None)
     print(f"dry run: nothing is written into {config.run.checkpoint_dir}\n"
           f"images    {layout.root}: {len(layout.train)} training, {len(layout.val)} validation and {len(layout.test)} "
           f"test images of {len(layout.expressions)} expressions\n"
           f"sizes     {shape.image_size} px, --base_width {shape.base_width}, --vgg_width {sizes.vgg_width}, "
-          f"--batch_size {member.gan.batch_size}, --vgg_batch_size {member.recognizer.vgg_batch_size}\n"
-          f"memory    at least {(weights + maps + images) / GIB:.1f} GiB", flush=True)
+          f"--batch_size {member.gan.batch_size}, --vgg_batch_size {member.recognizer.vgg_batch_size}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         vgg_init = "none" if member.perceptual.vgg_init == "imagenet" else member.perceptual.vgg_init  # no download
         trial = member.replaced(checkpoint_dir=folder, restore=None, auto_restore=False, vgg_init=vgg_init,
