@@ -347,8 +347,8 @@ class HardwareOptions:
     gpu: tuple[int, ...] | None = option(None, "GPU to use, several to train on all of them, -1 for the CPU "
                                          "(default: the first GPU, if any)", short="-g", nargs="+", least=-1, most=1023,
                                          restore="momentary")
-    amp: str = option("auto", "mixed precision; auto is bf16 on GPUs that have it, and on CPUs that have it if it is "
-                      "faster there; a run keeps what was chosen at its start", choices=("auto", "off", "bf16", "fp16"))
+    amp: str = option("auto", "mixed precision; auto is bf16 on GPUs that have it, and on CPUs that have it if the "
+                      "networks are wide; a run keeps what was chosen at its start", choices=("auto", "off", "bf16", "fp16"))
     compile: bool = option(False, "speed the networks up with torch.compile, which compiles for minutes at the start")
     deterministic: bool = option(False, "use only deterministic algorithms, so that trainings on a GPU can be repeated "
                                 "exactly; slower")

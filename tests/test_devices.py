@@ -25,7 +25,7 @@ from models.recognizer import Examples, Recognizer, real_features
 from options.command_line import read_config
 from options.config import GANRecipe, GANShape, RecognizerRecipe
 from training import series, start
-from training.start import amp_dtype, check_compiler, start_processes, supports_bf16, with_precision
+from training.start import amp_dtype, start_processes, supports_bf16, with_precision
 from utils import UserError, gpus, line_and_status, number_of_processes, pick_device, processes_here
 
 CUDA, CPU = torch.device("cuda", 1), torch.device("cpu")
@@ -72,31 +72,20 @@ def test_the_chosen_gpu_is_the_current_one_and_its_capability_decides_on_bf16(mo
         pick_device([1])
 
 
-def test_auto_chooses_bf16_on_a_cpu_that_supports_it_and_is_faster_and_the_run_keeps_the_choice(monkeypatch, tmp_path):
-    for flags, supported in (("avx512f avx512_bf16 fma", True), ("avx512f fma", False)):
+def test_auto_chooses_bf16_on_a_wide_network_if_the_cpu_has_it_and_the_run_keeps_the_choice(monkeypatch, tmp_path):
+    for flags, supported in (("avx512f avx512_bf16 fma", True), ("avx512f amx_bf16", True), ("avx512f fma", False)):
         (tmp_path / "cpuinfo").write_text(f"processor: 0\nflags\t\t: fpu {flags}\n")
         assert supports_bf16(CPU, tmp_path / "cpuinfo") == supported
     assert not supports_bf16(CPU, tmp_path / "none")
     monkeypatch.setattr(start, "supports_bf16", lambda device: True)
-    monkeypatch.setattr(start, "build_step", lambda config, n, amp: amp)
-    seconds = {None: 1.0, torch.bfloat16: 0.5}
-    monkeypatch.setattr(start, "least_seconds", lambda steps, budget: [seconds[step] for step in steps])
     wide, narrow = read_config(["--base_width=32", "--vgg_width=16"]), read_config(["--base_width=16", "--vgg_width=8"])
-    assert with_precision(wide, 6, CPU, Processes()).hardware.amp == "bf16"
-    assert with_precision(narrow, 6, CPU, Processes()).hardware.amp == "off"
-    seconds[torch.bfloat16] = 0.95
-    assert with_precision(wide, 6, CPU, Processes()).hardware.amp == "off"
-    assert with_precision(wide.replaced(amp="bf16"), 6, CPU, Processes()).hardware.amp == "bf16"
+    for config, precision in ((wide, "bf16"), (narrow, "off"), (wide.replaced(deterministic=True), "off"),
+                              (wide.replaced(amp="off"), "off"), (narrow.replaced(amp="bf16"), "bf16")):
+        assert with_precision(config, CPU, Processes()).hardware.amp == precision
     assert amp_dtype("bf16", CPU) is torch.bfloat16 and amp_dtype("off", CPU) is None
     utils.write_json(tmp_path / "options.json", {**wide.replaced(amp="bf16").values(), "checkpoint_dir": str(tmp_path)})
     resumed = ["--restore", f"--checkpoint_dir={tmp_path}", "--amp=auto"]
     assert read_config(resumed).hardware.amp == "bf16" and read_config([*resumed, "--force"]).hardware.amp == "auto"
-
-
-def test_timed_steps_run_in_both_precisions():
-    config = read_config(["--image_size=32", "--base_width=4", "--vgg_width=4", "--fc_width=16", "--vgg_init=none"])
-    seconds = start.least_seconds([start.build_step(config, 3, amp) for amp in (None, torch.bfloat16)], 0)
-    assert all(0 < value < 60 for value in seconds)
 
 
 @pytest.mark.parametrize("text, where", [("CUDA out of memory. Tried to allocate 2 GiB", "GPU memory"),
@@ -107,14 +96,6 @@ def test_out_of_memory_is_one_line_with_the_flags(text, where):
     line, status = line_and_status(RuntimeError(text))
     assert status == 2 and line.startswith(f"not enough {where}; lower --batch_size, --vgg_batch_size, --image_size")
     assert line_and_status(RuntimeError("shapes do not match")) == (None, 2)
-
-
-def test_compile_without_a_compiler_is_refused(monkeypatch):
-    def failing(function):
-        raise RuntimeError("\nno compiler\nfound")
-
-    monkeypatch.setattr(torch, "compile", failing)
-    assert "--compile" in refused(lambda: check_compiler(CPU))
 
 
 # ----------------------------------------------------------------------------------------------- mixed precision

@@ -28,8 +28,7 @@ from models.checkpoints import (RUN_FOLDERS, gan_config, gan_file, imagenet_weig
                                 save_exemplars, save_gan)
 from models.distributed import Processes
 from models.gan import SwapGAN
-from models.networks import BACKBONES, VGG, Extras, Pair, Perceptual
-from models.recognizer import Examples, Recognizer, real_features
+from models.networks import BACKBONES, VGG
 from options.command_line import read_run_options, same_directory
 from options.config import PRESETS, Config
 from training.phases import GANPhase, PerceptualPhase, RecognizerPhase, all_stages, batches_per_synthesis
@@ -64,7 +63,7 @@ def train_run(config: Config, device: torch.device, processes: Processes, all_da
         check_fold(config, layout)
     else:
         check_gan_run(config, len(layout.expressions))
-    config = with_precision(config, len(layout.expressions), device, processes)
+    config = with_precision(config, device, processes)
     amp = amp_dtype(config.hardware.amp, device)
     if config.run.overwrite and not restoring:
         check_overwrite(config, layout)
@@ -321,8 +320,6 @@ def launch(config: Config) -> tuple[torch.device, Processes]:
     start_processes(config)
     device = pick_device(config.hardware.gpu)
     set_backends(config.hardware.deterministic)
-    if config.hardware.compile:
-        check_compiler(device)
     processes = Processes.join(device)
     kind = "series of folds or seeds" if config.is_series else "single run"
     processes.check_same({"kind of training": kind}, "give --folds or --seeds to all of them")
@@ -358,15 +355,6 @@ def set_backends(deterministic: bool) -> None:
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
-
-
-def check_compiler(device: torch.device) -> None:
-    """Check that ``torch.compile`` works on this machine. Raises UserError if it does not."""
-    try:
-        torch.compile(lambda x: torch.relu(x) * 2)(torch.ones(4, device=device))
-    except Exception as error:  # a missing compiler, a GPU that is too old, a Python that is too new
-        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise UserError(f"--compile: torch.compile does not work here ({reason[:200]}); leave it out") from None
 
 
 def check_output_paths(config: Config) -> None:
@@ -620,8 +608,6 @@ def _parts(value: Any) -> Iterator[Any]:
 
 DTYPES = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 LEAST_WIDTH = 32  # narrower networks were slower in bf16 on every CPU that was tried
-GAIN = 1.1        # the least speed-up by bf16; a few timed steps cannot measure a smaller one
-SECONDS = 10.0    # of the measurement
 
 
 def amp_dtype(choice: str, device: torch.device) -> torch.dtype | None:
@@ -634,16 +620,13 @@ def amp_dtype(choice: str, device: torch.device) -> torch.dtype | None:
     return DTYPES[choice]
 
 
-def with_precision(config: Config, num_classes: int, device: torch.device, processes: Processes) -> Config:
+def with_precision(config: Config, device: torch.device, processes: Processes) -> Config:
     """Return the options with ``bf16`` or ``off`` in place of ``--amp auto``, which a resumed run keeps."""
     if config.hardware.amp != "auto":
         return config
     use_bf16 = supports_bf16(device) and (device.type == "cuda" or config.shape.base_width >= LEAST_WIDTH
                                           and not config.hardware.deterministic)
-    use_bf16 = not processes.any(not use_bf16)
-    if use_bf16 and device.type == "cpu":
-        use_bf16 = processes.run_on_main(lambda: is_bf16_faster(config, num_classes))
-    return config.replaced(amp="bf16" if use_bf16 else "off")
+    return config.replaced(amp="off" if processes.any(not use_bf16) else "bf16")
 
 
 def with_kept_precision(config: Config) -> Config:
@@ -668,50 +651,6 @@ def supports_bf16(device: torch.device, cpuinfo: Path = Path("/proc/cpuinfo")) -
     return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
-def is_bf16_faster(config: Config, num_classes: int) -> bool:
-    """Time a few steps of the run's size in float32 and bf16 on this CPU, and return whether bf16 is faster."""
-    with torch.random.fork_rng(devices=[]):
-        plain, mixed = least_seconds([build_step(config, num_classes, amp) for amp in (None, torch.bfloat16)], SECONDS)
-    is_faster = plain > GAIN * mixed
-    print(f"--amp auto: one step takes {plain:.2f} s in float32 and {mixed:.2f} s in bf16 on this CPU; training in "
-          + ("bf16" if is_faster else "float32"), flush=True)
-    return is_faster
-
-
-def build_step(config: Config, num_classes: int, amp: torch.dtype | None) -> Callable[[], None]:
-    """Return a function that does one step of a GAN and one of a recognizer of the run's size, on noise."""
-    widths, side = config.recognizer_shape, config.shape.image_size
-    perceptual = Perceptual(VGG(num_classes, widths.vgg_width, 8).features) if config.gan_recipe.vgg_loss else None
-    gan = SwapGAN(config.gan_shape(num_classes), config.gan_recipe, perceptual, amp=amp)
-    network = BACKBONES[widths.backbone](num_classes, widths.vgg_width, widths.fc_width, config.shape.base_width)
-    recognizer = Recognizer(network, amp=amp)
-    count = max(2, min(config.gan.batch_size, 4))
-    first, second = ((2 * torch.rand(count, 3, side, side) - 1).contiguous(memory_format=torch.channels_last)
-                     for _ in range(2))
-    a = torch.arange(count) % num_classes
-    pair = Pair(first, second, a, (a + 1) % num_classes, Extras(mismatch=torch.ones(2 * count)))
-
-    def step() -> None:
-        gan.step(pair, torch.Generator().manual_seed(0))
-        recognizer.step(Examples(a, (first, real_features(gan.encoder, first, amp))))
-
-    return step
-
-
-def least_seconds(steps: list[Callable[[], None]], budget: float) -> list[float]:
-    """Return the least seconds of each step, which are done in turn, 3 to 6 times, until ``budget`` (s) is spent."""
-    least = [float("inf")] * len(steps)
-    began, rounds = time.perf_counter(), 0
-    while rounds < 3 or rounds < 6 and time.perf_counter() - began < budget:
-        for index, step in enumerate(steps):
-            step_began = time.perf_counter()
-            step()
-            if rounds:  # the first round is slower, since it chooses algorithms
-                least[index] = min(least[index], time.perf_counter() - step_began)
-        rounds += 1
-    return least
-
-
 # -------------------------------------------------------------------------------------------------------------- dry run
 
 STEPS = 3  # timed steps of a phase, after as many untimed ones
@@ -728,7 +667,7 @@ def dry_run(config: Config) -> None:
     layout = split_data(member, read_training_data(member, 1))
     for new in () if config.resumes else members:
         check_gan_run(new, len(layout.expressions))
-    member = with_precision(member, len(layout.expressions), device, Processes())
+    member = with_precision(member, device, Processes())
     amp = amp_dtype(member.hardware.amp, device)
     samples = layout.train + layout.target_only + selection(layout, member.recognizer.select_on)
     shape, sizes = member.shape, member.recognizer_shape
