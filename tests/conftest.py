@@ -225,9 +225,8 @@ def first_layer(checkpoint: Path) -> bytes:
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold the lock of a run's directory in another process."""
-    program = ("import fcntl, time\n"
-               f"file = open({str(folder / 'run.lock')!r}, 'a'); fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)\n"
-               "print('locked', flush=True); time.sleep(600)")
+    program = f"import filelock, time; lock = filelock.FileLock({str(folder / 'run.lock')!r}); lock.acquire()\n" \
+              "print('locked', flush=True); time.sleep(600)"
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout.readline() == "locked\n"

@@ -1,8 +1,10 @@
 """A run's directory: no file of the user's and no result is lost, and two runs never share one."""
 
+import errno
 import json
 import shutil
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
@@ -82,8 +84,8 @@ def test_a_run_with_any_results_is_never_replaced(faces, finished_copy, result):
 
 def test_a_run_that_was_killed_before_its_first_state_starts_anew(faces, tmp_path):
     """Killed between writing the state and its entry in the manifest."""
-    directory = RunDirectory(tmp_path / "run")
-    directory.claim()
+    with RunDirectory(tmp_path / "run") as directory:
+        directory.claim()
     StateStore(tmp_path / "run" / "state").begin()
     fill(tmp_path / "run", "state/state_000001.pth", "log/metrics.csv")
     trained(faces, tmp_path / "run", "--auto_restore")
@@ -107,6 +109,13 @@ def test_two_runs_never_share_a_directory(faces, finished_copy):
             assert "another run is writing here" in refused(train_command(*argv, *flags))
         assert snapshot(finished_copy) == before
     RunDirectory(finished_copy).lock()  # the system has released the other process's lock
+
+
+@pytest.mark.parametrize("fault", [OSError(errno.ENOLCK, ""), OSError(errno.EOPNOTSUPP, ""), NotImplementedError()])
+def test_a_file_system_without_locks_is_used_all_the_same(tmp_path, monkeypatch, fault):
+    monkeypatch.setattr("filelock.FileLock.acquire", mock.Mock(side_effect=fault))
+    RunDirectory(tmp_path / "run").claim()
+    assert (tmp_path / "run" / "run.json").is_file()
 
 
 # ------------------------------------------------------------------------------------------ resuming a run

@@ -5,6 +5,7 @@ around them with ``series.json``. A new run uses only a directory that is absent
 ``--overwrite`` moves everything in it aside. No file of the user's is ever changed or removed.
 """
 
+import errno
 import os
 import re
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout  # which torch requires
 
 import utils
 from models.checkpoints import RUN_FOLDERS, load_checkpoint, save_checkpoint
@@ -21,12 +23,8 @@ from options.config import RUN_KEYS
 from options.schema import check, list_of, text, whole_number
 from utils import UserError, read_json, sha256, write_json
 
-try:
-    import fcntl
-except ImportError:  # on Windows nothing prevents two runs in one directory
-    fcntl = None
-
 LOCK, FORMAT = "run.lock", 1
+WITHOUT_LOCKS = errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL  # of a file system
 NETWORKS, STATES = ("model/*_iter_*.pth", "VGG/max_ckpt.t7"), "state/state_*.pth"  # results, never overwritten silently
 REUSABLE = {"VGG_loss", "judge.pth"}  # may lie there before a run, since they depend on the data alone
 UNFINISHED = re.compile(r"\..+\.[a-z0-9_]{8}\.part")
@@ -41,7 +39,13 @@ class RunDirectory:
 
     def __init__(self, folder: str | os.PathLike) -> None:
         self.folder = Path(folder)
-        self._lock: Any = None
+        self._lock = FileLock(self.folder / LOCK, timeout=0)
+
+    def __enter__(self) -> "RunDirectory":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.unlock()
 
     def is_claimed(self) -> bool:
         """Return whether a run has marked the directory. Raises UserError if the mark is another program's."""
@@ -93,35 +97,28 @@ class RunDirectory:
 
         The system releases the lock when the process ends in any way; child processes do not inherit it.
         """
-        if self._lock is not None or fcntl is None:
+        if self._lock.is_locked:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        file = open(self.folder / LOCK, "a")
         try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            file.close()
-            if not isinstance(error, (BlockingIOError, PermissionError)):
-                return  # a file system without locks
+            self._lock.acquire()
+        except Timeout:
             raise UserError(f"{self.folder}: another run is writing here; wait for its end, or choose another "
                             "--checkpoint_dir") from None
-        self._lock = file
+        except NotImplementedError:
+            return
+        except OSError as error:
+            if error.errno not in WITHOUT_LOCKS:
+                raise
 
     def lock_if_used(self) -> None:
         """Lock the directory if it has a lock file, so that a second run ends before it does any work."""
         if (self.folder / LOCK).is_file():
             self.lock()
 
-    def check_unlocked(self) -> None:
-        """Check that no other run holds the lock now, without keeping it. Raises UserError if one does."""
-        self.lock_if_used()
-        self.unlock()
-
     def unlock(self) -> None:
         """Release the lock if this process holds it."""
-        if self._lock is not None:
-            self._lock.close()
-            self._lock = None
+        self._lock.release()
 
     def claim(self) -> None:
         """Lock and mark the directory, and remove the unfinished files of runs that were killed."""
@@ -141,13 +138,13 @@ class RunDirectory:
         if not self.folder.is_dir() or {path.name for path in self.folder.iterdir()} <= {LOCK}:
             return
         self.lock()
+        self.unlock()  # Windows renames no directory in which a file is open
         target = free_name(self.folder)
         try:
             self.folder.resolve().rename(target)
         except OSError as error:  # a mount point, or a directory that must not be written to
             raise UserError(f"--overwrite: {self.folder} cannot be renamed ({error.strerror}); choose another "
                             "--checkpoint_dir") from None
-        self.unlock()
         print(f"moved what was in {self.folder} to {target}", flush=True)
 
 

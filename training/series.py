@@ -41,7 +41,7 @@ def train_series(config: Config) -> None:
     if main_process():
         directory.lock_if_used()
     device, processes = launch(config) if config.series.jobs == 1 else (None, Processes())
-    with processes:
+    with processes, directory:
         check_output_paths(config)
         if config.run.auto_restore and processes.run_on_main(directory.is_claimed):
             config = config.replaced(overwrite=False)  # as for a single run, there is something to resume
@@ -65,7 +65,8 @@ def prepare(config: Config, directory: SeriesDirectory, members: Sequence[Config
     Raises UserError before anything is written if the series or one of its runs cannot begin or be resumed.
     """
     for folder in (*directory.members(), *(Path(member.run.checkpoint_dir) for member in members)):
-        RunDirectory(folder).check_unlocked()
+        with RunDirectory(folder) as run:
+            run.lock_if_used()  # only for a moment: each run locks its own directory
     check_members(config, directory, members, layouts)
     if config.run.overwrite:
         check_overwrite(config, layouts[0])

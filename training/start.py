@@ -53,7 +53,13 @@ def train_run(config: Config, device: torch.device, processes: Processes, all_da
 
     ``all_data`` and ``all_images`` are those of a series, whose images are decoded once.
     """
-    directory = RunDirectory(config.run.checkpoint_dir)
+    with RunDirectory(config.run.checkpoint_dir) as directory:
+        train_in(directory, config, device, processes, all_data, all_images)
+
+
+def train_in(directory: RunDirectory, config: Config, device: torch.device, processes: Processes,
+             all_data: Layout | None, all_images: Images | None) -> None:
+    """Train the run in its directory, which is locked when the training begins."""
     processes.run_on_main(directory.lock_if_used)
     draw_demo(config, processes)
     restoring = processes.run_on_main(lambda: should_resume(config, directory))
