@@ -62,6 +62,19 @@ def by_threads(function: Callable[[Any], Any], items: Sequence[Any], description
             pool.shutdown(cancel_futures=True)
 
 
+def opencv(purpose: str) -> Any:
+    """Return the module cv2, which prints nothing. Raises UserError with the purpose if it is not installed."""
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # FFmpeg's messages do not help users
+    try:
+        import cv2
+    except ImportError:
+        raise UserError(f"{purpose} needs OpenCV, which is not installed; "
+                        "pip install -r requirements-optional.txt") from None
+    with contextlib.suppress(AttributeError):  # some builds of OpenCV have no cv2.utils.logging
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    return cv2
+
+
 # ----------------------------------------------------------------------------------------------------------- randomness
 
 def derived_seed(seed: int, *stream: int | str) -> int:

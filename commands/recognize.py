@@ -1,9 +1,10 @@
 """``--mode recognize``: recognize the expression of each face in pictures, photographs or videos.
 
 Prints a table and writes ``recognized.csv``, and ``recognized.jpg`` with the first faces, their probabilities and heat
-maps; with ``--align`` also copies of the photographs with labeled boxes, and for a video ``timeline.png``.
+maps; with ``--align`` also copies of the photographs with labeled boxes. ``--output out.mp4`` is a video with them.
 """
 
+import contextlib
 import csv
 import os
 import sys
@@ -11,7 +12,7 @@ import time
 from collections import defaultdict
 from itertools import chain, islice
 from pathlib import Path
-from typing import IO, Iterable, Iterator, NamedTuple, Sequence
+from typing import IO, Callable, Iterable, Iterator, NamedTuple, Sequence
 
 import numpy
 import torch
@@ -24,13 +25,12 @@ from datasets.crops import Crop, Cutter, Picture, batches, cut_in_batches, find_
 from datasets.files import check_figure, check_output, check_table, describe, save_figure
 from datasets.loading import to_float
 from datasets.pictures import read_picture
-from datasets.video import Persons, Video
+from datasets.video import Video, video_file
 from evaluation import verdict
 from models.checkpoints import TrainedRecognizer
 from models.recognizer import explained_side
 from options.config import Config
 from pictures.cards import Card, cards_picture, with_boxes
-from pictures.timelines import PERSONS_SHOWN, timeline
 from utils import UserError
 
 BATCH, LARGE_BATCH = 16, 64  # pictures at a time: whole photographs and frames; small faces
@@ -43,79 +43,72 @@ def recognize(config: Config) -> None:
     Raises UserError if the input, the recognizer or the output cannot be used, or no face was found.
     """
     faces, every = config.faces, config.use.every
-    paths, videos = find_input(faces.input, every)
-    outputs = find_outputs(config.output.output, paths, bool(faces.align), bool(videos))
+    paths, passed_over = find_pictures(faces.input)
+    if passed_over:
+        print(f"{len(paths)} files in --input, {describe(passed_over)}")
+    videos = {path: Video(path) for path in paths if is_video_name(path)}
+    if every != 1 and not videos:
+        raise UserError(f"--every {every}: is for a video; leave it out for pictures")
+    outputs = find_outputs(config.output.output, [path for path in paths if path not in videos], list(videos),
+                           bool(faces.align))
     trained = load_best_recognizer(config)
-    check_output(outputs.sheet, "--output", trees=image_directories(trained.config))
+    check_output(outputs.picture, "--output", trees=image_directories(trained.config))
     for finding in verdict.of_checkpoint(trained.acc, len(trained.names)):
         print(f"warning: {finding}", file=sys.stderr)
     cutter = Cutter(preparation_for(faces, trained.image_size, trained.alignment, paths))
-    pictures = chain.from_iterable(video(every) for video in videos) if videos else map(Picture, paths)
-    total = sum(-(-video.frames // every) for video in videos) if videos else len(paths)
+    pictures = chain.from_iterable(videos[path](every) if path in videos else [Picture(path)] for path in paths)
+    total = len(paths) - len(videos) + sum(-(-video.frames // every) for video in videos.values())
+    video = next(iter(videos.values())) if outputs.is_video else None
+    annotated = video_file(outputs.picture, video.rate / every, video.size) if video else contextlib.nullcontext()
     started, size = time.perf_counter(), BATCH if videos or faces.align else LARGE_BATCH
-    with utils.atomic_file(outputs.table, "w") as handle:
-        results = Results(handle, outputs, trained.names, paths, -(-total // FACES_DRAWN) if videos else None)
+    with utils.atomic_file(outputs.table, "w") as handle, annotated as add_frame:
+        results = Results(handle, outputs.copies, trained.names, total, add_frame)
         for recognized in recognized_pictures(pictures, total, cutter, trained, config.loading.num_workers, size):
-            results.add(recognized)
+            results.add(*recognized)
         seconds = time.perf_counter() - started
         if not results.faces:
             raise UserError(f"--input {' '.join(map(str, faces.input[:3]))}: {results.nothing_found()}")
-    finish(results, trained, videos, every, seconds)
-    if results.faults and not videos:
+    if not video:
+        save_figure(draw_sheet(results, trained), outputs.picture)
+    report(results, outputs, list(videos.values()), seconds)
+    if results.faults:
         sys.exit(1)
 
 
 # ------------------------------------------------------------------------------------------ before any work
 
-def find_input(inputs: Sequence[str], every: int) -> tuple[list[Path], list[Video]]:
-    """Return the files of ``--input``, and the same files opened as videos, or [] if they are pictures.
-
-    Raises UserError if a file does not exist or is no video that can be read, or if videos and pictures are mixed.
-    """
-    paths, passed_over = find_pictures(inputs)
-    if passed_over:
-        print(f"{len(paths)} files in --input, {describe(passed_over)}")
-    videos = [path for path in paths if is_video_name(path)]
-    if videos and len(paths) > len(videos):
-        raise UserError(f"--input: {videos[0]} is a video, and {len(paths) - len(videos)} other files are pictures; "
-                        "recognize videos and pictures one after the other")
-    if every != 1 and not videos:
-        raise UserError(f"--every {every}: is for a video; leave it out for pictures")
-    return paths, list(map(Video, videos))
-
-
 class Outputs(NamedTuple):
-    """The files to write: the sheet of ``--output``, its table, and by input file a timeline or a copy with boxes."""
+    """The files to write: the picture or video of ``--output``, its table, and copies with boxes by photograph."""
 
-    sheet: Path
+    picture: Path
     table: Path
-    timelines: dict[Path, Path]
     copies: dict[Path, Path]
 
+    @property
+    def is_video(self) -> bool:
+        """Whether ``--output`` is a video."""
+        return self.picture.suffix.lower() == ".mp4"
 
-def find_outputs(output: str, paths: Sequence[Path], with_copies: bool, videos: bool) -> Outputs:
-    """Return the files to write for these pictures or videos. Raises UserError if one of them must not be written.
 
-    Copies of photographs get the photographs' names, in a directory beside the sheet; the timelines of several videos
-    have the videos' names in theirs.
+def find_outputs(output: str, photos: Sequence[Path], videos: Sequence[Path], is_aligned: bool) -> Outputs:
+    """Return the files to write for these photographs and videos. Raises UserError if one must not be written.
+
+    Copies of photographs get the photographs' names, in a directory beside the picture that is named as it is.
     """
-    sheet, names = Path(output), unique_stems(paths)
-    folder, inputs = sheet.with_suffix(""), {path.resolve() for path in paths}
+    picture, inputs = Path(output), {path.resolve() for path in (*photos, *videos)}
+    folder = picture.with_suffix("")
     if any(folder.resolve() in path.parents for path in inputs):  # copies are not written among the input
         folder = folder.with_name(f"{folder.name}_boxes")
-    table = sheet.with_suffix(".csv")
-    timelines = {path: sheet.with_name(f"timeline_{name}.png" if len(paths) > 1 else "timeline.png")
-                 for path, name in names.items() if videos}
-    copies = {path: folder / f"{name}.jpg" for path, name in names.items() if with_copies and not videos}
-    derived = *timelines.values(), *copies.values()  # the user does not type their names
-    for path in (sheet, table, *derived):
+    copies = {path: folder / f"{name}.jpg" for path, name in unique_stems(photos).items() if is_aligned}
+    outputs = Outputs(picture, picture.with_suffix(".csv"), copies)
+    for path in (picture, outputs.table, *copies.values()):
         check_output(path, "--output", inputs=[path] if path.resolve() in inputs else [])
-    check_table(table, f"--output {sheet}", "file,face,left,", "file,frame,seconds,")
-    if sheet in timelines.values():
-        raise UserError(f"--output {sheet}: the timeline beside it gets this name; choose another")
-    for path in derived:
+    check_table(outputs.table, f"--output {picture}", "file,face,left,", "file,frame,seconds,")
+    for path in copies.values():
         check_figure(path, "--output")
-    return Outputs(sheet, table, timelines, copies)
+    if outputs.is_video and (photos or len(videos) != 1):
+        raise UserError(f"--output {picture}: a video is written for a single video of --input; name a picture (.jpg)")
+    return outputs
 
 
 def unique_stems(paths: Sequence[Path]) -> dict[Path, str]:
@@ -135,18 +128,12 @@ def unique_stems(paths: Sequence[Path]) -> dict[Path, str]:
 
 # ------------------------------------------------------------------------------------------------- the work
 
-class Recognized(NamedTuple):
-    """A picture with its faces and their probabilities (faces, n), or with the reason why it was skipped."""
-
-    picture: Picture
-    crops: Sequence[Crop] = ()
-    probabilities: Sequence[numpy.ndarray] = ()
-    fault: str | None = None
+Recognized = tuple[Picture, "Sequence[Crop] | UserError", Sequence[numpy.ndarray]]
 
 
 def recognized_pictures(pictures: Iterable[Picture], total: int, cutter: Cutter, trained: TrainedRecognizer,
                         threads: int, size: int) -> Iterator[Recognized]:
-    """Yield every picture in order with its recognized faces, while a bar shows the progress.
+    """Yield every picture in order, with its faces and their probabilities (n,) or the error for which it is skipped.
 
     ``size`` pictures are in memory at a time, ``threads`` read them, and ``total`` is the number of pictures.
     """
@@ -158,89 +145,69 @@ def recognized_pictures(pictures: Iterable[Picture], total: int, cutter: Cutter,
                 trained.recognize(to_float(torch.stack([crop.pixels for crop in part]), device)).cpu().double().numpy()
                 for part in batches(all_crops, LARGE_BATCH))
             for picture, crops in batch:
-                if isinstance(crops, UserError):
-                    yield Recognized(picture, fault=str(crops).removeprefix(f"{picture.path}: "))
-                else:
-                    yield Recognized(picture, crops, list(islice(probabilities, len(crops))))
+                count = 0 if isinstance(crops, UserError) else len(crops)
+                yield picture, crops, list(islice(probabilities, count))
             bar.update(len(batch))
 
 
 class Results:
-    """The results so far: writes the table and the copies with boxes, prints lines, and keeps what is drawn at the end.
+    """The results so far: writes the table, the copies with boxes and the frames, prints lines, keeps what is drawn.
 
-    The sheet shows faces of every ``stride``-th frame of a video, and of the first frame with a face; ``stride`` is
-    None for pictures. ``persons`` are seconds and probabilities by video and person.
+    The picture of all shows faces of pictures that are evenly spread over ``total``, and of the first one with a face.
+    ``add_frame`` takes the frames with boxes, if a video is written.
     """
 
-    def __init__(self, handle: IO[str], outputs: Outputs, names: Sequence[str], paths: Sequence[Path],
-                 stride: int | None) -> None:
-        self.outputs, self.names, self.stride = outputs, names, stride
-        self.pictures = self.faces = 0
+    def __init__(self, handle: IO[str], copies: dict[Path, Path], names: Sequence[str], total: int,
+                 add_frame: Callable[[Image.Image], None] | None) -> None:
+        self.copies, self.names, self.add_frame, self._stride = copies, names, add_frame, -(-total // FACES_DRAWN)
+        self.pictures = self.faces = self.without_face = 0
         self.faults: list[str] = []
         self.drawn: list[tuple[Crop, numpy.ndarray, str]] = []
-        self.persons: dict[tuple[Path, int], tuple[list, list]] = defaultdict(lambda: ([], []))
-        self._several, video = len(paths) > 1, stride is not None
-        self._person_numbers = defaultdict(Persons)  # each video has persons of its own
         self._writer = csv.writer(handle, lineterminator="\n")
-        self._writer.writerow(["file", *(["frame", "seconds"] if video else []), "face", "left", "top", "width",
-                               "height", "expression", "probability", *names])
-        longest = max(len(path.name if video else printable(path)) for path in paths)
-        self._file_width = min(48, longest) + (14 if video else 4) if self._several or not video else 14
-        self._name_width = max(10, *map(len, names))
-        print(f"{'time' if video else 'file':<{self._file_width}}  {'expression':<{self._name_width}}  probability  "
-              "runner-up")
+        self._writer.writerow(["file", "frame", "seconds", "face", "left", "top", "width", "height", "expression",
+                               "probability", *names])
+        self._width = max(10, *map(len, names))
+        print(f"{'expression':<{self._width}}  probability  {'runner-up':<{self._width + 9}}  file")
 
-    def add(self, recognized: Recognized) -> None:
-        """Print and write the rows of a picture and its copy, and keep what the sheet and the timeline need."""
-        (path, _, seconds, _), video = recognized.picture, self.stride is not None
+    def add(self, picture: Picture, crops: Sequence[Crop] | UserError, distributions: Sequence[numpy.ndarray]) -> None:
+        """Print and write the rows of a picture, its copy or frame, and keep what the picture of all shows."""
+        is_drawn, name = not self.drawn or self.pictures % self._stride == 0, printable(picture.path)
         self.pictures += 1
-        boxes, lines = [crop.box for crop in recognized.crops], []
-        numbers = self._person_numbers[path](boxes) if video else range(1, len(boxes) + 1)
-        if recognized.fault:
-            self.faults.append(f"{printable(path)}: {recognized.fault}")
-            return
-        is_drawn = not video or not self.drawn or (self.pictures - 1) % self.stride == 0
-        for number, crop, probabilities in zip(numbers, recognized.crops, recognized.probabilities):
+        if isinstance(crops, UserError):
+            self.without_face += 1
+            self.faults += [f"{name}: {str(crops).removeprefix(f'{picture.path}: ')}"] * (picture.frame is None)
+            crops = ()
+        for number, (crop, probabilities) in enumerate(zip(crops, distributions), 1):
             self.faces += 1
-            caption = self._caption(recognized, number)
-            lines.append(self._write_row(recognized.picture, number, crop, probabilities, caption))
+            caption = name + (f" {picture.seconds:.2f} s" if picture.frame is not None else "")
+            caption += f" #{number}" if len(crops) > 1 else ""
+            self._write_row(picture, number, crop, probabilities, caption)
             if is_drawn and len(self.drawn) < FACES_DRAWN:
                 self.drawn.append((crop, probabilities, caption))
-            if video:
-                for series, value in zip(self.persons[path, number], (seconds, probabilities)):
-                    series.append(value)
-        if lines:
-            tqdm.write("\n".join(lines))  # above the progress bar
-        if path in self.outputs.copies:
-            photo = read_picture(path)  # again: to keep it meanwhile would take the memory of a whole batch
-            save_figure(with_boxes(photo, boxes, recognized.probabilities, self.names), self.outputs.copies[path])
+        boxes = [crop.box for crop in crops]
+        if self.add_frame:
+            self.add_frame(with_boxes(picture.image, boxes, distributions, self.names))
+        elif picture.path in self.copies and crops:
+            photo = read_picture(picture.path)  # again: to keep it meanwhile would take the memory of a whole batch
+            save_figure(with_boxes(photo, boxes, distributions, self.names), self.copies[picture.path])
 
-    def _write_row(self, picture: Picture, number: int, crop: Crop, probabilities: numpy.ndarray, caption: str) -> str:
-        """Write a face's row into the table and return its line for the terminal."""
+    def _write_row(self, picture: Picture, number: int, crop: Crop, probabilities: numpy.ndarray, caption: str) -> None:
+        """Write a face's row into the table, and its line on the terminal."""
         first, second = probabilities.argsort()[::-1][:2]
-        frame = [] if self.stride is None else [picture.frame, f"{picture.seconds:.3f}"]
+        frame = ["", ""] if picture.frame is None else [picture.frame, f"{picture.seconds:.3f}"]
         self._writer.writerow([printable(picture.path), *frame, number, *(crop.box or [""] * 4), self.names[first],
                                *(f"{value:.6f}" for value in (probabilities[first], *probabilities))])
-        width = self._file_width
-        caption = caption if len(caption) <= width else "…" + caption[1 - width:]
-        return (f"{caption:<{width}}  {self.names[first]:<{self._name_width}}  {100 * probabilities[first]:9.1f} %  "
-                f"{self.names[second]} {100 * probabilities[second]:.1f} %")
-
-    def _caption(self, recognized: Recognized, number: int) -> str:
-        """Return the name of a face's picture or its frame's time, with the face's number if it is needed."""
-        path, _, seconds, _ = recognized.picture
-        caption = printable(path)
-        if self.stride is not None:
-            caption = (f"{printable(Path(path.name))} " if self._several else "") + f"{seconds:8.2f} s"
-        return caption + (f" #{number}" if len(recognized.crops) > 1 or number > 1 else "")
+        width = self._width
+        line = (f"{self.names[first]:<{width}}  {100 * probabilities[first]:9.1f} %  {self.names[second]:<{width}} "
+                f"{100 * probabilities[second]:6.1f} %  {caption}")
+        tqdm.write(line)  # above the progress bar
 
     def nothing_found(self) -> str:
         """Return the message for the user if no picture shows a face."""
-        if self.stride is not None:
+        if not self.faults:
             return f"none of the {self.pictures} frames shows a face"
-        first = self.faults[0] if self.faults else "nothing to read"
-        others = f", nor in any of {len(self.faults) - 1} others" if len(self.faults) > 1 else ""
-        return f"nothing to recognize in {first}{others}"
+        others = f", nor in any of {self.pictures - 1} others" if self.pictures > 1 else ""
+        return f"nothing to recognize in {self.faults[0]}{others}"
 
 
 def printable(path: Path) -> str:
@@ -250,30 +217,22 @@ def printable(path: Path) -> str:
 
 # ------------------------------------------------------------------------------------------------ at the end
 
-def finish(results: Results, trained: TrainedRecognizer, videos: Sequence[Video], every: int, seconds: float) -> None:
-    """Draw the sheet and the timelines, and print what was skipped, the speed and what was written."""
-    outputs, kind = results.outputs, "frame" if videos else "picture"
-    save_figure(draw_sheet(results, trained), outputs.sheet)
-    for fault in () if videos else results.faults:
+def report(results: Results, outputs: Outputs, videos: Sequence[Video], seconds: float) -> None:
+    """Print what was skipped, the speed and what was written."""
+    for fault in results.faults:
         print(f"skipped {fault}", file=sys.stderr)
     for video in videos:
         if video.missing:
             print(f"warning: {printable(video.path)}: damaged, {video.missing} of about {video.frames} frames cannot "
                   "be read", file=sys.stderr)
-    skipped = f"; {len(results.faults)} {kind}s without a usable face" if results.faults else ""
-    rate = results.pictures / seconds
+    kind, rate = "frame" if videos else "picture", results.pictures / seconds
+    skipped = f"; {results.without_face} {kind}s without a usable face" if results.without_face else ""
     print(f"\n{counted(results.faces, 'face')} in {counted(results.pictures, kind)}{skipped}: {seconds:.1f} s, "
           f"{rate:.{0 if rate > 10 else 1}f} {kind}s/s with reading them")
-    drawn = f" ({len(results.drawn)} of the faces)" if results.faces > len(results.drawn) else ""
-    written = [f"{outputs.sheet}{drawn}", str(outputs.table)]
-    for video in videos:
-        persons = {person: series for (path, person), series in results.persons.items() if path == video.path}
-        if persons:
-            save_figure(draw_timeline(persons, trained.names, every * video.step), outputs.timelines[video.path])
-            written.append(str(outputs.timelines[video.path]))
-    for folder in {path.parent for path in outputs.copies.values()}:
-        written.append(f"{folder}{os.sep} (the photographs with boxes)")
-    print("wrote " + ", ".join(written))
+    is_part = results.faces > len(results.drawn) and not outputs.is_video
+    written = [f"{outputs.picture}" + f" ({len(results.drawn)} of the faces)" * is_part, str(outputs.table)]
+    folders = {path.parent for path in outputs.copies.values()}
+    print("wrote " + ", ".join(written + [f"{folder}{os.sep} (the photographs with boxes)" for folder in folders]))
 
 
 def counted(number: int, noun: str) -> str:
@@ -282,23 +241,13 @@ def counted(number: int, noun: str) -> str:
 
 
 def draw_sheet(results: Results, trained: TrainedRecognizer) -> Image.Image:
-    """Draw the faces that were kept for the sheet, with their probabilities and heat maps."""
+    """Draw the faces that were kept for the picture, with their probabilities and heat maps."""
     crops, probabilities, captions = zip(*results.drawn)
     image = to_float(torch.stack([crop.pixels for crop in crops]))
     predicted = torch.from_numpy(numpy.argmax(probabilities, 1))
     heat = torch.cat([trained.heat_maps(*part).cpu() for part in zip(image.split(8), predicted.split(8))])
-    cards = [Card(*card, caption.strip()) for *card, caption in zip(image, heat, probabilities, captions)]
-    part = f"{'the first ' * (results.stride is None)}{len(cards)} of " if results.faces > len(cards) else ""
+    part = f"{len(crops)} of " if results.faces > len(crops) else ""
     side = explained_side(trained.image_size)
     heads = [part + counted(results.faces, "face"),
              f"heat: evidence for the named expression (LayerCAM, maps of {side} x {side})"]
-    return cards_picture(cards, trained.names, heads)
-
-
-def draw_timeline(persons: dict[int, tuple[list, list]], names: Sequence[str], step: float) -> Image.Image:
-    """Draw the probabilities over time of the persons in most frames; ``step`` is the seconds between two frames."""
-    most = sorted(persons.items(), key=lambda item: -len(item[1][0]))[:PERSONS_SHOWN]
-    rows = [(f"person {person}" if len(persons) > 1 else "", numpy.array(seconds), numpy.array(probabilities))
-            for person, (seconds, probabilities) in sorted(most)]
-    more = f", {len(rows)} of {len(persons)} persons" if len(persons) > len(rows) else ""
-    return timeline(rows, names, f"probability of each expression over time{more}", 2.5 * step)
+    return cards_picture(list(map(Card, image, heat, probabilities, captions)), trained.names, heads)

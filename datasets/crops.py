@@ -34,10 +34,13 @@ class Picture(NamedTuple):
 
 class Crop(NamedTuple):
     """A face (3, S, S) uint8, and the box (left, top, width, height) in which it was found, None for a whole picture.
+
+    ``matrix`` (2, 3) maps points of the picture to points of the face.
     """
 
     pixels: Tensor
     box: tuple[int, int, int, int] | None = None
+    matrix: numpy.ndarray | None = None
 
 
 def is_video_name(path: str | Path) -> bool:
@@ -105,7 +108,8 @@ class Preparation:
 
 
 class Cutter:
-    """Finds the faces of a picture: ``cutter(picture)`` → its crops, the largest face first.
+    """Finds the faces of a picture: ``cutter(picture)`` → its crops, the largest face first; or with ``every=False`` that
+    alone.
 
     Networks take ``datasets.loading.to_float(torch.stack([crop.pixels for crop in crops]))``. The call raises UserError
     if a picture is broken and :class:`datasets.aligning.detect.NoFace` if it shows no face; the constructor raises
@@ -116,30 +120,27 @@ class Cutter:
         self.preparation = preparation
         self._detector = FaceDetector(preparation.model) if preparation.model else None
 
-    def __call__(self, picture: Picture) -> list[Crop]:
-        side = self.preparation.image_size
-        if self.preparation.model:
-            return self._cut_faces(picture.image or read_picture(picture.path))
-        if picture.image is None:
-            whole = read_image(picture.path, side)
-        else:
-            whole = picture.image.resize((side, side), Image.Resampling.BICUBIC)
-        return [Crop(_pixels_of(picture.path, whole))]
-
-    def _cut_faces(self, photo: Image.Image) -> list[Crop]:
+    def __call__(self, picture: Picture, every: bool = True) -> list[Crop]:
         side, aligned = self.preparation.image_size, self.preparation.size or self.preparation.image_size
-        crops = []
-        for face in self._detector(photo, every=True):
-            cut, _ = align_points(photo, face.points, aligned, self.preparation.margin)
-            if cut.width != side:
-                cut = cut.resize((side, side), Image.Resampling.BICUBIC)
-            crops.append(Crop(to_uint8(cut), tuple(numpy.rint(face.box).astype(int).tolist())))
+        if self._detector is None:
+            whole = read_image(picture.path, side) if picture.image is None else resized(picture.image, side)
+            return [Crop(_pixels_of(picture.path, whole))]
+        photo, crops = picture.image or read_picture(picture.path), []
+        for face in self._detector(photo, every):
+            cut, matrix = align_points(photo, face.points, aligned, self.preparation.margin)
+            crops.append(Crop(to_uint8(resized(cut, side)), tuple(numpy.rint(face.box).astype(int).tolist()),
+                              matrix * (side / aligned)))
         return crops
+
+
+def resized(picture: Image.Image, side: int) -> Image.Image:
+    """Return a picture as a square of this side in pixels."""
+    return picture if picture.size == (side, side) else picture.resize((side, side), Image.Resampling.BICUBIC)
 
 
 def cut_in_batches(pictures: Iterable[Picture], cut: Callable[[Picture], list[Crop]], threads: int,
                    size: int, ahead: bool = False) -> Iterator[list[tuple[Picture, list[Crop] | UserError]]]:
-    """Yield the pictures in order, ``size`` at a time and without their images, with their crops or their error.
+    """Yield the pictures in order, ``size`` at a time, with their crops or their error.
 
     With ``ahead`` threads read the next batch while the caller uses this one; without it they rest, since a network on
     the CPU needs the cores.
@@ -156,7 +157,7 @@ def cut_in_batches(pictures: Iterable[Picture], cut: Callable[[Picture], list[Cr
         for batch in chain(batches(pictures, size), [[]] * ahead):
             waiting.append((batch, pool.map(crops_or_error, batch)))
             if len(waiting) > ahead:
-                yield [(picture._replace(image=None), crops) for picture, crops in zip(*waiting.popleft())]
+                yield list(zip(*waiting.popleft()))
 
 
 def batches(items: Iterable, size: int) -> Iterator[list]:

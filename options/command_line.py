@@ -281,7 +281,8 @@ def check_config(config: Config, typed: frozenset[str]) -> None:
 
         if "output" not in typed and mode in ("test", "grid", "recognize"):
             check_figure(output, "--output")
-        utils.check_picture_name(output)
+        if mode != "recognize" or Path(output).suffix.lower() != ".mp4":  # an annotated video
+            utils.check_picture_name(output)
     if mode == "recognize" and not config.faces.input:
         raise UserError("--mode recognize: --input is missing; name pictures, a directory, a pattern or a video")
     if mode == "test":

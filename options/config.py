@@ -477,9 +477,9 @@ class UseOptions:
 class OutputOptions:
     """The path and the size of what is written."""
 
-    output: str | None = option(None, "the picture of --mode test, grid and recognize, the file of export (default: "
-                                "result.jpg, grid.jpg, recognized.jpg, recognizer.onnx or swap.onnx), the data "
-                                "directory of generate", short="-o", metavar="PATH", restore="momentary")
+    output: str | None = option(None, "the picture of --mode test, grid and recognize (with .mp4: the video with boxes), "
+                                "the file of export (default: result.jpg, grid.jpg, recognized.jpg, recognizer.onnx or "
+                                "swap.onnx), the data directory of generate", short="-o", metavar="PATH", restore="momentary")
     rows: int = option(4, "persons on the sheet of --mode grid", least=1, most=1000, restore="momentary")
 
 

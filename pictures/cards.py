@@ -27,7 +27,7 @@ class Card(NamedTuple):
 
 
 def color_of(expression: int) -> tuple[int, int, int]:
-    """Return the color of an expression in bars, boxes and timelines."""
+    """Return the color of an expression in bars and boxes."""
     return COLORS[expression % len(COLORS)]
 
 
@@ -95,16 +95,18 @@ def _draw_bars(draw: ImageDraw.ImageDraw, left: int, top: int, card: Card, names
 
 # ------------------------------------------------------------------------------------- boxes in a photograph
 
-def with_boxes(photo: Image.Image, boxes: Sequence[tuple[int, int, int, int]], probabilities: Sequence[np.ndarray],
-               names: Sequence[str]) -> Image.Image:
+def with_boxes(photo: Image.Image, boxes: Sequence[tuple[int, int, int, int] | None],
+               probabilities: Sequence[np.ndarray], names: Sequence[str]) -> Image.Image:
     """Return a copy of a photograph with a box (left, top, width, height) around each face and its prediction.
 
-    ``probabilities`` are an array (n,) for each box. Several faces are numbered in their order.
+    None is the box of the whole photograph. ``probabilities`` are an array (n,) for each box. Several faces are
+    numbered in their order.
     """
     picture = photo.convert("RGB")
     draw = ImageDraw.Draw(picture)
     line = max(2, round(max(picture.size) / 400))
-    for number, ((left, top, width, height), distribution) in enumerate(zip(boxes, probabilities), 1):
+    for number, (box, distribution) in enumerate(zip(boxes, probabilities), 1):
+        left, top, width, height = box or (0, 0, *picture.size)
         predicted = int(np.argmax(distribution))
         color, text = color_of(predicted), f"{names[predicted]} {100 * distribution[predicted]:.0f} %"
         text = f"#{number} {text}" if len(boxes) > 1 else text

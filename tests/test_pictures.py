@@ -1,4 +1,4 @@
-"""Pictures: tiles, residuals and lettering of sheets, the matrix, cards, heat maps, boxes, timelines and charts."""
+"""Pictures: tiles, residuals and lettering of sheets, the matrix, cards, heat maps, boxes and charts."""
 
 import re
 
@@ -13,7 +13,6 @@ from pictures.page import Line, chart
 from pictures.lettering import FAINT, INK, PAPER, contrast, ink_on
 from pictures.matrix import confusion_picture
 from pictures.sheets import residual_picture, sheet
-from pictures.timelines import timeline
 
 
 def test_tiles_are_drawn_under_their_heads_and_enlarged_only_if_they_are_small():
@@ -75,22 +74,6 @@ def test_boxes_leave_the_rest_of_the_photograph():
     assert (pixels[110:170, 110:170] == 255).all() and (numpy.asarray(photo) == 255).all()
     edges = with_boxes(photo, [(-20, -10, 500, 400), (380, 290, 30, 30)], [numpy.array([0.5, 0.5])] * 2, ["a", "b"])
     assert edges.size == (400, 300)
-
-
-def test_a_timeline_draws_each_line_in_its_color_and_breaks_it_in_gaps():
-    seconds = numpy.array([0.0, 1, 2, 8, 9, 10])
-    persons = [("", seconds, numpy.array([[0.9, 0.1]] * 6))]
-    picture = numpy.asarray(timeline(persons, ["anger", "joy"], "title", 2.0)).astype(int)
-    assert picture.shape == (56 + 230 + 36, 1100, 3)
-    columns = [66 + round(t / 10 * (1100 - 66 - 128)) for t in (1, 5, 9)]
-    drawn = [[(abs(picture[56:286, x] - color_of(i)).sum(1) < 60).any() for i in (0, 1)] for x in columns]
-    assert drawn == [[True, True], [False, False], [True, True]]
-
-
-def test_the_names_beside_a_timeline_fit_its_width():
-    persons = [("", numpy.array([0.0, 1]), numpy.array([[0.9, 0.1]] * 2))]
-    picture = numpy.asarray(timeline(persons, ["embarrassment-and-shame", "joy"], "title", 2.0))
-    assert (picture[:, -2:] == 255).all() and (picture[:, 1015:1090] < 100).any()
 
 
 def test_a_chart_places_its_points():

@@ -1,7 +1,6 @@
 """--mode recognize: files, directories, patterns, photographs and videos; what it writes, skips and rejects."""
 
 import csv
-import io
 import shutil
 import subprocess
 import sys
@@ -15,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from commands.recognize import Outputs, Recognized, Results, unique_stems
+from commands.recognize import unique_stems
 from commands.trained import preparation_for
 from conftest import EXPRESSIONS, REPOSITORY, command, refused, shared, snapshot, succeeds, train_command, untrained_run
 from datasets import crops
@@ -23,7 +22,7 @@ from datasets.crops import Crop, Cutter, Picture, Preparation, cut_in_batches, f
 from datasets.drawing.data_set import truth
 from datasets.files import Walk
 from datasets.layout import alignment_of
-from datasets.video import Persons, Video
+from datasets.video import Video
 from models.checkpoints import load_recognizer
 from options.command_line import read_config
 from options.config import FaceOptions
@@ -77,8 +76,8 @@ def test_files_directories_and_patterns_get_the_predictions_of_the_library(run, 
     assert numpy.ptp(expected, axis=0).max() > 0.01 and rows[0]["left"] == "" and rows[0]["face"] == "1"
     first, second = expected[0].argsort()[::-1][:2]
     line = next(line for line in output.splitlines() if "smile.png" in line)
-    assert line.split()[-6:] == [EXPRESSIONS[first], f"{100 * expected[0, first]:.1f}", "%", EXPRESSIONS[second],
-                                  f"{100 * expected[0, second]:.1f}", "%"]
+    assert line.split()[:6] == [EXPRESSIONS[first], f"{100 * expected[0, first]:.1f}", "%", EXPRESSIONS[second],
+                                f"{100 * expected[0, second]:.1f}", "%"]
     assert "6 faces in 6 pictures" in output and "pictures/s" in output
     sheet = Image.open(tmp_path / "out.jpg")
     assert sheet.width > 1000 and sheet.height > 3 * 144
@@ -127,7 +126,7 @@ def test_no_more_pictures_are_read_than_a_batch():
         return [Crop(torch.full((3, 1, 1), int(picture.path.name)))]
 
     for batch in cut_in_batches(pictures(), cut, 3, 10):
-        assert len(read) == len(cut_pictures) + 10 and all(picture.image is None for picture, _ in batch)
+        assert len(read) == len(cut_pictures) + 10
         cut_pictures += [crops for _, crops in batch]
     assert str(cut_pictures.pop(7)) == "7: broken"
     assert [int(crops[0].pixels[0, 0, 0]) for crops in cut_pictures] == [i for i in range(100) if i != 7]
@@ -283,18 +282,30 @@ def clip(tmp_path) -> Path:
     return write_video(tmp_path / "clip.mp4", [truth("p0001", "c1", name, 64) for name in names])
 
 
-def test_a_video_gives_rows_per_frame_and_a_timeline(run, clip, tmp_path):
-    output = succeeds(recognize(run, "--input", clip, "--every", 3, "-o", tmp_path / "out.jpg"))
-    rows = rows_of(tmp_path / "out.csv")
-    assert [int(row["frame"]) for row in rows] == list(range(0, 20, 3))
+def test_a_video_gives_rows_per_frame(run, clip, faces, tmp_path):
+    output = succeeds(recognize(run, "--input", clip, faces / "smile.png", "--every", 3, "-o", tmp_path / "out.jpg"))
+    *rows, picture = rows_of(tmp_path / "out.csv")
+    assert [int(row["frame"]) for row in rows] == list(range(0, 20, 3)) and picture["file"] == str(faces / "smile.png")
     assert [float(row["seconds"]) for row in rows] == pytest.approx([0, 0.3, 0.6, 0.9, 1.2, 1.5, 1.8])
     trained = load_recognizer(run / "VGG", torch.device("cpu"))
     for name in ("neutral", "smile"):
         truth("p0001", "c1", name, 64).save(tmp_path / f"{name}.png")
     expected = trained.recognize(load_faces([tmp_path / "neutral.png", tmp_path / "smile.png"], 32)).numpy()
     distance = abs(probabilities_of(rows)[:, None] - expected).sum(2)  # to each; compression changes a little
-    assert distance.argmin(1).tolist() == [0, 0, 0, 0, 1, 1, 1]
-    assert Image.open(tmp_path / "timeline.png").size[0] == 1100 and "7 faces in 7 frames" in output
+    assert distance.argmin(1).tolist() == [0, 0, 0, 0, 1, 1, 1] and "8 faces in 8 frames" in output
+    assert sorted(path.name for path in tmp_path.glob("*.*")) == ["clip.mp4", "neutral.png", "out.csv", "out.jpg", "smile.png"]
+
+
+def test_a_video_is_annotated(run, clip, tmp_path):
+    output = succeeds(recognize(run, "--input", clip, "--every", 2, "-o", tmp_path / "out.mp4"))
+    assert f"wrote {tmp_path / 'out.mp4'}, {tmp_path / 'out.csv'}" in output
+    annotated, rows = Video(tmp_path / "out.mp4"), rows_of(tmp_path / "out.csv")
+    frames = [numpy.asarray(frame.image).astype(int) for frame in annotated()]
+    assert len(frames) == len(rows) == 10 and annotated.rate == 5 and annotated.size == (64, 64)
+    for frame, row in zip(frames, rows):  # the frame of the whole picture and its label in the color of the expression
+        assert abs(frame[40:60, 0] - color_of(EXPRESSIONS.index(row["expression"]))).mean() < 60
+    line = refused(recognize(run, "--input", clip, SMILE, "-o", tmp_path / "a.mp4"))
+    assert "a video is written for a single video of --input" in line and not (tmp_path / "a.csv").exists()
 
 
 def test_a_face_in_a_few_frames_of_a_video_is_on_the_sheet(run, tmp_path):
@@ -321,27 +332,6 @@ def test_times_are_the_containers_and_a_damaged_part_is_skipped_and_counted(run,
     result = recognize(run, "--input", clip, tmp_path / "damaged.mp4", "-o", tmp_path / "out.jpg")
     assert result.returncode == 0 and f"damaged, {video.missing} of about 60 frames" in result.stderr, result.stderr
     assert [row["file"] for row in rows_of(tmp_path / "out.csv")] == [str(clip)] * 20 + [str(video.path)] * len(seconds)
-    assert (tmp_path / "timeline_clip.png").is_file() and (tmp_path / "timeline_damaged.png").is_file()
-
-
-def test_persons_keep_their_numbers_while_they_move():
-    persons = Persons(patience=2)
-    assert persons([(0, 0, 10, 10), (50, 0, 10, 10)]) == [1, 2]
-    assert persons([(52, 1, 10, 10), (2, 1, 10, 10)]) == [2, 1]
-    assert persons([(4, 2, 10, 10)]) == [1] and persons([(53, 1, 10, 10), (100, 100, 5, 5)]) == [2, 3]
-    for _ in range(3):
-        assert persons([]) == []
-    assert persons([(53, 1, 10, 10)]) == [4] and persons([None]) == [1]
-
-
-def test_a_face_after_many_frames_without_one_is_another_person(tmp_path):
-    results = Results(io.StringIO(), Outputs(tmp_path / "out.jpg", tmp_path / "out.csv", {}, {}), ["a", "b"],
-                      [tmp_path / "clip.mp4"], 1)
-    picture, crop = Picture(tmp_path / "clip.mp4", 0, 0.0), Crop(torch.zeros(3, 8, 8).byte(), (0, 0, 10, 10))
-    face = Recognized(picture, [crop], [numpy.array([0.6, 0.4])])
-    for recognized in (face, *[Recognized(picture, fault="no face found")] * 40, face):
-        results.add(recognized)
-    assert [person for _, person in results.persons] == [1, 2]
 
 
 # -------------------------------------------------------------------------------------------------- bad input
@@ -389,10 +379,8 @@ def test_a_checkpoint_of_another_network_and_an_absent_run_are_refused(run, face
     assert "no such directory" in refused(recognize(tmp_path / "nowhere", "--input", faces))
 
 
-def test_videos_that_cannot_be_read_are_refused(run, faces, clip, tmp_path, monkeypatch):
+def test_videos_that_cannot_be_read_are_refused(run, clip, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    line = refused(recognize(run, "--input", clip, faces))
-    assert "clip.mp4 is a video, and 6 other files are pictures" in line
     (tmp_path / "broken.mp4").write_bytes(clip.read_bytes()[:200])
     assert "broken.mp4: OpenCV cannot read it as a video" in refused(recognize(run, "--input", tmp_path / "broken.mp4"))
     monkeypatch.setitem(sys.modules, "cv2", None)

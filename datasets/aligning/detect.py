@@ -4,7 +4,6 @@ OpenCV is an optional package and is imported when a detector is made.
 """
 
 import threading
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy
 from PIL import Image
 
 from datasets.aligning.geometry import eye_tilt, inverse, similarity, template, transformed, warp
-from utils import UserError, placeholder
+from utils import UserError, opencv, placeholder
 
 MODEL_HINT = ("YuNet is published as face_detection_yunet in OpenCV's model zoo (opencv_zoo on GitHub) and as "
               "yunet_n_640_640.onnx in libfacedetection.train")
@@ -71,17 +70,11 @@ class FaceDetector:
     """
 
     def __init__(self, model: str | Path, score: float = 0.6):
-        try:
-            import cv2
-        except ImportError:
-            raise UserError("finding faces needs OpenCV, which is not installed; "
-                            "pip install -r requirements-optional.txt") from None
+        cv2 = opencv("finding faces")
         if not hasattr(cv2, "FaceDetectorYN"):
             raise UserError(f"OpenCV {cv2.__version__} is too old for the face detector; "
                             "pip install --upgrade -r requirements-optional.txt")
         cv2.setNumThreads(1)
-        with suppress(AttributeError):  # some builds of OpenCV have no cv2.utils.logging
-            cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
         if not Path(model).is_file():
             raise UserError(f"{model}: no such model file; {MODEL_HINT}")
         if fault := placeholder(model):
