@@ -1,5 +1,6 @@
 """``--mode evaluate``: measure the swaps of a run on its test images; print a table and write ``synthesis.json``."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Iterator, Sequence
 
@@ -11,7 +12,7 @@ from commands.trained import load_gan, read_data, subject_numbers
 from datasets.files import check_output
 from datasets.layout import Layout, Sample, image_directory
 from datasets.loading import Images, load
-from datasets.plans import Batch, Plan, real_plan, ground_truth_swaps
+from datasets.plans import Plan, ground_truth_swaps, real_plan
 from evaluation import verdict
 from evaluation.judge import ExpressionJudge, load_judge, save_judge, train_judge
 from evaluation.synthesis import Gallery, SynthesisReport, Trial, evaluate_synthesis
@@ -72,8 +73,7 @@ def trials(test: Images, subjects: numpy.ndarray, device: torch.device, num_work
     ``subjects`` (N,) are the persons in the test images, as :func:`subject_numbers` numbers them.
     """
     first, second = all_swaps(test.samples, subjects)
-    swaps = Batch.of(first, second)._replace(truth=ground_truth_swaps(first, second, test.samples))
-    plan = Plan.of(swaps, BATCH)
+    plan = replace(Plan.of(first, second, sizes=BATCH), truth=ground_truth_swaps(first, second, test.samples))
     for planned, batch in zip(plan, utils.progress(load(test, plan, num_workers), "swapping", len(plan), "batch")):
         batch, n = batch.to(device), len(batch.label)
         pair = Pair(batch.first, batch.second, batch.label, batch.second_label)

@@ -14,8 +14,8 @@ import utils
 from commands.trained import load_gan, read_data
 from datasets.files import check_output
 from datasets.layout import Sample, write_layout
-from datasets.loading import Images, Loaded, load
-from datasets.plans import Batch, Plan
+from datasets.loading import Batch, Images, load
+from datasets.plans import Plan
 from datasets.splits import training_pairs
 from models.checkpoints import RUN_FOLDERS
 from models.gan import Swapper
@@ -48,7 +48,7 @@ def generate(config: Config) -> None:
     unique_names, count = UniqueNames(), len(pairs)
     synthesized, pairs = named_pairs(out, samples, pairs, unique_names)
     images = Images(samples, gan.shape.image_size, config.loading.cache)
-    plan = Plan.of(Batch.of(*pairs.T), BATCH)
+    plan = Plan.of(*pairs.T, sizes=BATCH)
     batches = utils.progress(load(images, plan, config.loading.num_workers), "synthesizing", len(plan), "batch")
     write_swaps(gan, batches, [sample.path for sample in synthesized])
     splits = {"train": synthesized}
@@ -66,7 +66,7 @@ def generate(config: Config) -> None:
           + f"; train on them with --data_dir {out}")
 
 
-def write_swaps(gan: Swapper, batches: Iterable[Loaded], paths: Sequence[Path]) -> None:
+def write_swaps(gan: Swapper, batches: Iterable[Batch], paths: Sequence[Path]) -> None:
     """Write the synthesized image of each pair into its path; a batch's are encoded while the next is computed."""
     remaining, saving = iter(paths), iter(())
     with ThreadPoolExecutor(usable_cores()) as pool:

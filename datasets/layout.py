@@ -247,11 +247,11 @@ def check_neutral(layout: Layout) -> None:
 
 def check_images(samples: Iterable[Sample]) -> None:
     """Check by the files' headers that all are images. Raises UserError if some are not, or are missing."""
-    from datasets.loading import by_processes  # commands that only read lists import no torch, Pillow and numpy
+    from datasets.loading import of_files  # commands that only read lists import no torch, Pillow and numpy
     from datasets.pictures import image_fault
 
     samples = list(samples)
-    report_broken(samples, list(by_processes(image_fault, [sample.path for sample in samples], "checking images")))
+    report_broken(samples, list(of_files(image_fault, [sample.path for sample in samples], "checking images")))
 
 
 def check_not_moved(root: str | Path, known: str | None) -> None:

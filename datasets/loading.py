@@ -12,9 +12,9 @@ import shutil
 import sys
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Iterator, NamedTuple, Sequence, TypeVar
+from typing import Any, Callable, Iterable, Iterator, Mapping, NamedTuple, Sequence, TypeVar
 
 import numpy as np
 import PIL
@@ -22,68 +22,50 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from datasets.augmentations import AUGMENTATIONS
 from datasets.layout import Layout, Sample, report_broken
 from datasets.pictures import is_blank, read_image
-from datasets.plans import Batch, Plan
-from utils import (UserError, atomic_file, digest_of_ends, fingerprint, installed_memory, main_process,
+from datasets.plans import Plan
+from utils import (UserError, atomic_file, derived_seed, digest_of_ends, fingerprint, installed_memory, main_process,
                    number_of_processes, processes_here, progress, runs_side_by_side, to_device, usable_cores)
 
-GPU_MEMORY_FRACTION = 0.1  # the part of a GPU's free memory that decoded images may take
-BATCHES_AHEAD = 2  # for each thread
 GIB = 2 ** 30
+GPU_MEMORY_FRACTION = 0.1  # the part of a GPU's free memory that decoded images may take
 DIGEST_BYTES = 32
-DECODER_VERSION = 2             # to be raised when pictures.py decodes files in another way
+DECODER_VERSION = 3  # to be raised when pictures.py decodes files in another way
 FILE_NAME = r"images_[0-9a-f]{16}\.u8"
 EXEMPLARS, CANDIDATES = 3, 100  # exemplars of an expression, and the images of it that they are chosen from
+AHEAD = 2  # results of each thread that may wait
 Item, Result = TypeVar("Item"), TypeVar("Result")
-ITEMS_PER_PROCESS = 256  # fewer items are not worth the time that a process takes to start
 
 
-# ------------------------------------------------------------------------------------------------------ very many files
+# ------------------------------------------------------------------------------------------------------ in many threads
 
-def by_processes(function: Callable[[Item], Result], items: Sequence[Item], description: str, chunk_size: int = 64
-                 ) -> Iterator[Result]:
-    """Yield ``function(item)`` of each item in order, and raise a UserError or OSError that it raises.
+def in_threads(function: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:
+    """Yield ``function(item)`` of each item in order, which so many threads compute ahead; 0 computes none ahead.
 
-    Each process gets ``chunk_size`` items at a time; at most two finished chunks of each process wait in memory.
+    An error of the function is raised where its result is due. Threads suffice, since Pillow releases Python's lock,
+    and they need no shared memory, of which containers have little.
     """
-    workers = min(usable_cores() // processes_here(), len(items) // ITEMS_PER_PROCESS)
-    workers = workers if workers > 1 else 0
-    loader = torch.utils.data.DataLoader(_Chunks(function, items, chunk_size), batch_size=None, num_workers=workers,
-                                         collate_fn=_unchanged, generator=torch.Generator())
-    with progress(None, description, len(items), "image") as bar:
-        for chunk in loader:
-            for result in chunk:
-                if isinstance(result, Exception):
-                    raise result
-                yield result
-            bar.update(len(chunk))
+    if not threads:
+        yield from map(function, items)
+        return
+    pool, waiting = ThreadPoolExecutor(threads), deque[Future[Result]]()
+    try:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) > AHEAD * threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
-class _Chunks(torch.utils.data.Dataset):
-    """The results of ``chunk_size`` items at a time.
-
-    An error takes the place of its item's result, since a worker process would raise it as another error.
-    """
-
-    def __init__(self, function: Callable[[Item], Result], items: Sequence[Item], chunk_size: int) -> None:
-        self.function, self.items, self.chunk_size = function, items, chunk_size
-
-    def __len__(self) -> int:
-        return -(-len(self.items) // self.chunk_size)
-
-    def __getitem__(self, i: int) -> list[Any]:
-        return [self._result(item) for item in self.items[i * self.chunk_size:(i + 1) * self.chunk_size]]
-
-    def _result(self, item: Item) -> Any:
-        try:
-            return self.function(item)
-        except (UserError, OSError) as error:
-            return error
-
-
-def _unchanged(chunk: list[Any]) -> list[Any]:
-    return chunk
+def of_files(function: Callable[[Item], Result], items: Sequence[Item], description: str) -> Iterator[Result]:
+    """Yield ``function(item)`` of very many files in order, with a thread per core and a progress bar."""
+    threads = max(1, usable_cores() // processes_here())
+    yield from progress(in_threads(function, items, threads), description, len(items), "image")
 
 
 # -------------------------------------------------------------------------------- decoded images in memory or in a file
@@ -141,8 +123,7 @@ def decode(samples: Sequence[Sample], image_size: int, store: Callable[[int, np.
     the files that cannot be decoded.
     """
     digests, faults, blank = np.zeros((len(samples), DIGEST_BYTES), np.uint8), [], []
-    chunk_size = max(1, min(64, 2 ** 20 // (3 * image_size ** 2)))
-    for i, decoded in enumerate(by_processes(partial(_decode_file, image_size), samples, "reading images", chunk_size)):
+    for i, decoded in enumerate(of_files(partial(_decode_file, image_size), samples, "reading images")):
         faults.append(None if decoded else "cannot be decoded")
         if decoded:
             pixels, digest = decoded
@@ -169,11 +150,11 @@ def _decode_file(image_size: int, sample: Sample) -> tuple[np.ndarray, bytes] | 
 
 
 class DiskCache:
-    """The decoded images of some samples in a file of ``folder``: ``cache[[3, 1]]`` is (2, 3, S, S) uint8."""
+    """A file of ``folder`` for the decoded images of some samples."""
 
     def __init__(self, folder: Path, samples: Sequence[Sample], image_size: int) -> None:
         self.folder, self.samples, self.image_size = folder, samples, image_size
-        files = by_processes(_file_state, samples, "looking for changes")
+        files = of_files(_file_state, samples, "looking for changes")
         self.path = folder / f"images_{fingerprint([DECODER_VERSION, PIL.__version__, image_size, files])[:16]}.u8"
         self._pixel_bytes = bytes_of(samples, image_size)
         self._file_bytes = self._pixel_bytes + DIGEST_BYTES * len(samples)
@@ -196,16 +177,11 @@ class DiskCache:
             digests = decode(self.samples, self.image_size, lambda _, pixels: handle.write(pixels))
             handle.write(digests)
 
-    def digests(self) -> np.ndarray:
-        """Return the digests of the image files, (N, 32) uint8."""
-        return np.fromfile(self.path, np.uint8, offset=self._pixel_bytes).reshape(-1, DIGEST_BYTES)
-
-    @cached_property
-    def _pixels(self) -> np.ndarray:
-        return np.memmap(self.path, np.uint8, "r", shape=(len(self.samples), 3, self.image_size, self.image_size))
-
-    def __getitem__(self, rows: Tensor) -> Tensor:
-        return torch.from_numpy(self._pixels[rows.numpy()])
+    def read(self) -> tuple[Tensor, np.ndarray]:
+        """Return the images (N, 3, S, S) uint8, mapped into memory, and the digests of their files (N, 32) uint8."""
+        shape = len(self.samples), 3, self.image_size, self.image_size
+        pixels = torch.from_numpy(np.memmap(self.path, np.uint8, "c", shape=shape))  # "c": torch warns of "r"
+        return pixels, np.fromfile(self.path, np.uint8, offset=self._pixel_bytes).reshape(-1, DIGEST_BYTES)
 
 
 def _file_state(sample: Sample) -> tuple[str, int, int]:
@@ -237,13 +213,12 @@ class Images:
     def __init__(self, samples: Sequence[Sample], image_size: int, cache: str = "auto", store: DiskCache | None = None
                  ) -> None:
         self.samples, self.image_size = list(samples), image_size
-        self.pixels: Tensor | DiskCache | None = store
-        self.digests: np.ndarray | None = None if store is None else store.digests()
+        self.pixels, self.digests = store.read() if store else (None, None)
         self.rows: Tensor | None = None  # the samples' rows in ``pixels`` if these hold further images
-        if cache == "ram" or cache == "auto" and fits_memory(bytes_of(self.samples, image_size)):
-            pixels = torch.empty(len(self.samples), 3, image_size, image_size, dtype=torch.uint8)
-            self.digests = decode(self.samples, image_size, pixels.numpy().__setitem__)
-            self.pixels = pixels
+        self.in_memory = cache == "ram" or cache == "auto" and fits_memory(bytes_of(self.samples, image_size))
+        if self.in_memory:
+            self.pixels = torch.empty(len(self.samples), 3, image_size, image_size, dtype=torch.uint8)
+            self.digests = decode(self.samples, image_size, self.pixels.numpy().__setitem__)
 
     def subset(self, samples: Sequence[Sample]) -> "Images":
         """Return the images of some of these samples; they share the decoded images with this object."""
@@ -256,7 +231,7 @@ class Images:
 
     def on(self, device: torch.device) -> "Images":
         """Return the same images, decoded on a GPU if they take little of its free memory, else this object."""
-        if device.type != "cuda" or not isinstance(self.pixels, Tensor) or \
+        if device.type != "cuda" or not self.in_memory or \
                 self.pixels.nbytes > GPU_MEMORY_FRACTION * torch.cuda.mem_get_info(device)[0]:
             return self
         on_gpu = copy.copy(self)
@@ -270,7 +245,7 @@ class Images:
         picture. No file is read twice.
         """
         if self.digests is None:
-            digests = b"".join(by_processes(_digest, self.samples, "reading contents"))
+            digests = b"".join(of_files(_digest, self.samples, "reading contents"))
             self.digests = np.frombuffer(digests, np.uint8).reshape(-1, DIGEST_BYTES)
         return fingerprint(digest.tobytes().hex() for digest in self.digests)
 
@@ -281,7 +256,7 @@ class Images:
         if self.pixels is not None:
             positions = torch.as_tensor(positions)
             rows = positions if self.rows is None else self.rows[positions]
-            return self.pixels[to_device(rows, self.pixels.device) if isinstance(self.pixels, Tensor) else rows]
+            return self.pixels[to_device(rows, self.pixels.device)]
         decoded = torch.empty(len(positions), 3, self.image_size, self.image_size, dtype=torch.uint8)
         for pixels, i in zip(decoded, positions):
             pixels.copy_(to_uint8(read_image(self.samples[i].path, self.image_size)))
@@ -293,7 +268,7 @@ class Images:
 
         A batch is (N, 3, S, S) in [-1, 1] and the labels (N,), on a device.
         """
-        plan = Plan.of(Batch.of(np.arange(len(self))[rank_slice]), batch_size)
+        plan = Plan.of(np.arange(len(self))[rank_slice], sizes=batch_size)
         batches = load(self, plan, num_workers, pin_memory=torch.device(device).type == "cuda")
         for batch in progress(batches, "evaluating", len(plan), "batch"):
             batch = batch.to(device)
@@ -319,8 +294,9 @@ def content_digests(layout: Layout, select_on: str, parts: Sequence[str] = ("tra
 
 # -------------------------------------------------------------------------------------------------------------- batches
 
-class Loaded(NamedTuple):
-    """A batch with its images: (N, 3, S, S) uint8, already mirrored, and the labels (N,) of ``first``.
+class Batch(NamedTuple):
+    """A batch of a plan with its images: (N, 3, S, S) uint8, mirrored and changed already, and the labels (N,) of
+    ``first``.
 
     ``second`` (M, 3, S, S) and ``second_label`` (M,) belong to all samples but the first ``alone``, which have no
     second image. ``truth`` (2N, 3, S, S) are the ground-truth swaps, first all C, then all D, and ``known`` (2N,) says
@@ -339,23 +315,43 @@ class Loaded(NamedTuple):
     total: int
     total_alone: int
 
-    def to(self, device: torch.device | str) -> "Loaded":
+    def to(self, device: torch.device | str) -> "Batch":
         """Return the batch on a device, images as float in [-1, 1]; copies from pinned memory are asynchronous."""
-        return Loaded(*(to_float(value, device) if isinstance(value, Tensor) and value.dtype is torch.uint8
-                        else value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
-                        for value in self))
+        return Batch(*(to_float(value, device) if isinstance(value, Tensor) and value.dtype is torch.uint8
+                       else value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
+                       for value in self))
 
-    def pinned(self) -> "Loaded":
+    def pinned(self) -> "Batch":
         """Return the batch with its CPU tensors in pinned memory."""
-        return Loaded(*(value.pin_memory() if isinstance(value, Tensor) and not value.is_cuda else value
-                        for value in self))
+        return Batch(*(value.pin_memory() if isinstance(value, Tensor) and not value.is_cuda else value
+                       for value in self))
 
 
-def _load_batch(images: Images, labels: Tensor, whole: Batch, rank_slice: slice) -> Loaded:
+def load(images: Images, plan: Iterable[Plan], num_workers: int = 0, pin_memory: bool = False,
+         rank_slice: slice = slice(None), augment: Callable[[Tensor, int], Tensor] | None = None) -> Iterator[Batch]:
+    """Yield the plan's batches in order, or one process's part of each. Raises UserError if an image is damaged.
+
+    ``augment`` changes the images that have no second one (:func:`augmenter`). Threads decode ahead if the images are
+    not cached in memory.
+    """
+    labels = torch.tensor([sample.label for sample in images.samples])
+
+    def load_batch(batch: Plan) -> Batch:
+        loaded = _load_batch(images, labels, batch, rank_slice, augment)
+        return loaded.pinned() if pin_memory else loaded
+
+    yield from in_threads(load_batch, plan, 0 if images.in_memory else num_workers)
+
+
+def _load_batch(images: Images, labels: Tensor, whole: Plan, rank_slice: slice,
+                augment: Callable[[Tensor, int], Tensor] | None) -> Batch:
     batch = whole.part(rank_slice)
     flip = batch.flip
     first, label = _load_pixels(images, batch.first, flip), labels[batch.first]
     alone, total_alone = (int((part.second < 0).sum()) for part in (batch, whole))
+    if augment:
+        for image, position in zip(first[:alone], batch.position.tolist()):
+            image.copy_(augment(image, position))
     targets = batch.second[alone:]
     second, second_label = _load_pixels(images, targets, flip[alone:]), labels[targets]
     truth = known = None
@@ -363,7 +359,7 @@ def _load_batch(images: Images, labels: Tensor, whole: Batch, rank_slice: slice)
         positions = batch.truth.T.flatten()
         truth, known = _load_pixels(images, positions.clip(0), np.tile(flip, 2)), torch.from_numpy(positions >= 0)
     mismatch = torch.from_numpy(batch.mismatch.T.flatten())
-    return Loaded(first, label, second, second_label, alone, truth, known, mismatch, len(whole.first), total_alone)
+    return Batch(first, label, second, second_label, alone, truth, known, mismatch, len(whole.first), total_alone)
 
 
 def _load_pixels(images: Images, positions: np.ndarray, flip: np.ndarray) -> Tensor:
@@ -375,33 +371,25 @@ def _load_pixels(images: Images, positions: np.ndarray, flip: np.ndarray) -> Ten
     return torch.where(is_mirrored, pixels.flip(3), pixels)
 
 
-def load(images: Images, plan: Sequence[Batch], num_workers: int = 0, pin_memory: bool = False,
-         rank_slice: slice = slice(None)) -> Iterator[Loaded]:
-    """Yield the plan's batches in order, or one process's part of each. Raises UserError if an image is damaged.
+def augmenter(strengths: Mapping[str, float], seed: int, epoch: int) -> Callable[[Tensor, int], Tensor] | None:
+    """Return the function of an image (3, S, S) uint8 and its position in the epoch that applies augmentations.
 
-    Threads decode ahead if the images are not cached in memory: Pillow releases Python's lock, and threads need no
-    shared memory, of which containers have little.
+    ``strengths`` are theirs by name. Return None if no image is to be changed. The function raises TypeError if an
+    augmentation returns anything but an image of the same shape and type.
     """
-    labels = torch.tensor([sample.label for sample in images.samples])
+    functions = {name: function for name in strengths if (function := AUGMENTATIONS[name].function)}
 
-    def load_batch(batch: Batch) -> Loaded:
-        loaded = _load_batch(images, labels, batch, rank_slice)
-        return loaded.pinned() if pin_memory else loaded
+    def augment(image: Tensor, position: int) -> Tensor:
+        for name, function in functions.items():
+            generator = np.random.default_rng(derived_seed(seed, "augment", name, epoch, position))
+            changed = function(image, generator, strengths[name])
+            if changed.dtype is not torch.uint8 or changed.shape != image.shape:
+                raise TypeError(f"augmentation {name}: returned {changed.dtype} {tuple(changed.shape)} in place of "
+                                f"torch.uint8 {tuple(image.shape)}")
+            image = changed
+        return image
 
-    workers = 0 if isinstance(images.pixels, Tensor) else num_workers
-    if not workers:
-        yield from map(load_batch, plan)
-        return
-    pool, ahead = ThreadPoolExecutor(workers), deque[Future[Loaded]]()
-    try:
-        for batch in plan:
-            ahead.append(pool.submit(load_batch, batch))
-            if len(ahead) > BATCHES_AHEAD * workers:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+    return augment if functions else None
 
 
 # ------------------------------------------------------------------------------------------------------------ exemplars

@@ -74,7 +74,7 @@ def read_picture(path: str | Path, least: int | None = None, handle: BinaryIO | 
 
 def read_image(path: str | Path, image_size: int, handle: BinaryIO | None = None) -> Image.Image:
     """Read an image file as :func:`read_picture` does, and resize it to image_size × image_size."""
-    return read_picture(path, image_size, handle).resize((image_size, image_size), Image.Resampling.BICUBIC)
+    return read_picture(path, handle=handle).resize((image_size, image_size), Image.Resampling.BICUBIC)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

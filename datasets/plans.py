@@ -3,7 +3,8 @@
 A plan is a function of the seed and the epoch, so a resumed run has the same plan and continues in the middle of it.
 """
 
-from typing import NamedTuple, Sequence
+from dataclasses import dataclass, replace
+from typing import Sequence
 
 import numpy as np
 
@@ -11,12 +12,16 @@ from datasets.layout import Sample
 from utils import derived_seed
 
 
-class Batch(NamedTuple):
-    """Positions of images (N,): ``first`` are A, the sources or real faces, ``second`` B, the targets, or -1 for none.
+@dataclass(frozen=True)
+class Plan:
+    """The order of an epoch's images, cut into batches: batch i is ``plan[i]``, and a plan of one batch itself.
 
-    Samples without a second image come first. ``flip`` says which samples are mirrored. ``truth`` (N, 2) are the
-    positions of the ground-truth swaps C and D (:func:`ground_truth_swaps`), or -1. ``mismatch`` (N, 2) says which of
-    A and B may also be shown with the other's label, as fakes.
+    The arrays hold one entry for each sample (N,), so that an epoch of millions is a few arrays. ``first`` are positions
+    of images: A, the sources or real faces; ``second`` those of B, the targets, or -1 for none. In a batch, samples
+    without a second image come first. ``flip`` says which samples are mirrored. ``truth`` (N, 2) are the positions of
+    the ground-truth swaps C and D (:func:`ground_truth_swaps`), or -1. ``mismatch`` (N, 2) says which of A and B may
+    also be shown with the other's label, as fakes. ``position`` are the samples' positions in the whole epoch, of which
+    random draws are a function. Batch i reaches from ``bounds[i]`` to ``bounds[i + 1]``.
     """
 
     first: np.ndarray
@@ -24,45 +29,40 @@ class Batch(NamedTuple):
     flip: np.ndarray
     truth: np.ndarray
     mismatch: np.ndarray
+    position: np.ndarray
+    bounds: np.ndarray
 
     @classmethod
-    def of(cls, first: np.ndarray, second: np.ndarray | None = None, flip: np.ndarray | None = None) -> "Batch":
-        """Return a batch without ground-truth swaps and mismatches, by default without second images and mirroring."""
-        second = np.full(len(first), -1) if second is None else second
-        return cls(first, second, np.zeros(len(first), bool) if flip is None else flip,
-                   np.broadcast_to(-1, (len(first), 2)), np.broadcast_to(False, (len(first), 2)))
+    def of(cls, first: np.ndarray, second: np.ndarray | None = None, flip: np.ndarray | None = None,
+           sizes: int | np.ndarray | None = None) -> "Plan":
+        """Return a plan without ground-truth swaps and mismatches, by default without second images and mirroring.
 
-    def part(self, rows: slice) -> "Batch":
-        """Return a part of the batch, such as that of one process."""
-        return Batch(*(array[rows] for array in self))
-
-
-class Plan(Sequence[Batch]):
-    """Batches in order, which are slices of one long batch, so that an epoch of millions is a few arrays.
-
-    Batch i is ``whole`` from ``bounds[i]`` to ``bounds[i + 1]``.
-    """
-
-    def __init__(self, whole: Batch, bounds: np.ndarray) -> None:
-        self.whole, self.bounds = whole, bounds
-
-    @classmethod
-    def of(cls, whole: Batch, sizes: int | np.ndarray) -> "Plan":
-        """Return the plan that cuts a long batch into batches of these sizes, or of one size; the last may be smaller.
+        Its batches have these ``sizes``, or one size, but for the last, which may be smaller; by default it is one.
         """
-        if isinstance(sizes, int):
-            return cls(whole, np.append(np.arange(0, len(whole.first), sizes), len(whole.first)))
-        return cls(whole, np.append(0, np.cumsum(sizes)))
+        count = len(first)
+        if sizes is None or isinstance(sizes, int):
+            bounds = np.append(np.arange(0, count, sizes or max(1, count)), count)
+        else:
+            bounds = np.append(0, np.cumsum(sizes))
+        return cls(first, np.full(count, -1) if second is None else second,
+                   np.zeros(count, bool) if flip is None else flip, np.broadcast_to(-1, (count, 2)),
+                   np.broadcast_to(False, (count, 2)), np.arange(count), bounds)
+
+    def part(self, rows: slice) -> "Plan":
+        """Return some samples as one batch, such as those of one process."""
+        arrays = [array[rows] for array in (self.first, self.second, self.flip, self.truth, self.mismatch,
+                                            self.position)]
+        return Plan(*arrays, np.array([0, len(arrays[0])]))
 
     def __len__(self) -> int:
         return len(self.bounds) - 1
 
-    def __getitem__(self, i: int | slice) -> "Batch | Plan":
+    def __getitem__(self, i: int | slice) -> "Plan":
         if isinstance(i, slice):
             start, stop, _ = i.indices(len(self))
-            return Plan(self.whole, self.bounds[start:max(start, stop) + 1])
+            return replace(self, bounds=self.bounds[start:max(start, stop) + 1])
         i = range(len(self))[i]
-        return self.whole.part(slice(self.bounds[i], self.bounds[i + 1]))
+        return self.part(slice(self.bounds[i], self.bounds[i + 1]))
 
 
 def gan_plan(samples: Sequence[Sample], batch_size: int, seed: int, epoch: int, scene_truth: bool = False,
@@ -74,15 +74,15 @@ def gan_plan(samples: Sequence[Sample], batch_size: int, seed: int, epoch: int, 
     equally often instead of as often as their images occur.
     """
     labels = np.array([sample.label for sample in samples])
-    whole = Batch.of(*_draw_gan_pairs(_generator(seed, "gan", epoch), labels, batch_size, balanced))
+    plan = Plan.of(*_draw_gan_pairs(_generator(seed, "gan", epoch), labels, batch_size, balanced), sizes=batch_size)
     if scene_truth:
-        whole = whole._replace(truth=ground_truth_swaps(whole.first, whole.second, samples))
+        plan = replace(plan, truth=ground_truth_swaps(plan.first, plan.second, samples))
     if mismatched:
         allowed = may_mismatch(samples)
-        whole = whole._replace(mismatch=np.stack([allowed[whole.first], allowed[whole.second]], 1))
+        plan = replace(plan, mismatch=np.stack([allowed[plan.first], allowed[plan.second]], 1))
     if mirror:
-        whole = whole._replace(flip=_generator(seed, "mirror", epoch).random(len(whole.first)) < 0.5)
-    return Plan.of(whole, batch_size)
+        plan = replace(plan, flip=_generator(seed, "mirror", epoch).random(len(plan.first)) < 0.5)
+    return plan
 
 
 def _draw_gan_pairs(random: np.random.Generator, labels: np.ndarray, batch_size: int, balanced: bool) -> np.ndarray:
@@ -152,15 +152,16 @@ def real_plan(count: int, batch_size: int, seed: int, *stream: int | str, balanc
     """
     random = _generator(seed, "real", *stream)
     order = random.permutation(count) if balanced is None else _draw(random, np.array(balanced), count, True)
-    return Plan.of(Batch.of(order, flip=random.random(count) < 0.5), _batch_sizes(count, batch_size))
+    return Plan.of(order, flip=random.random(count) < 0.5, sizes=_batch_sizes(count, batch_size))
 
 
 def recognizer_plan(labels: np.ndarray, pairs: np.ndarray, batch_size: int, extra: int, synthesized: bool,
-                    seed: int, epoch: int, balanced: bool = False) -> Plan:
+                    seed: int, epoch: int, balanced: bool = False, mirrored: float = 0.5) -> Plan:
     """Return one recognizer epoch: each real batch and ``extra`` further ones, synthesized or real (METHOD §5).
 
     ``labels`` (N,) are those of the real images, ``pairs`` (P, 2) the positions of sources and targets; each pair is
-    drawn once before any is repeated. ``balanced`` draws all expressions equally often (not in METHOD).
+    drawn once before any is repeated. ``balanced`` draws all expressions equally often (not in METHOD). ``mirrored`` is
+    the share of the samples that are mirrored.
     """
     random_real, random = _generator(seed, "real", "recognizer", epoch), _generator(seed, "further", epoch)
     order = _draw(random_real, labels, len(labels), balanced)
@@ -169,11 +170,11 @@ def recognizer_plan(labels: np.ndarray, pairs: np.ndarray, batch_size: int, extr
     sizes[:, 0] = real_sizes
     further_labels = labels[pairs[:, 0]] if synthesized else labels
     further = _draw(random, further_labels, len(real_sizes) * extra * batch_size, balanced)
-    whole = _interleave(order, further, pairs if synthesized else None, real_sizes, extra * batch_size)
     is_real = _is_real(real_sizes, extra * batch_size)
-    whole.flip[is_real] = random_real.random(len(order)) < 0.5
-    whole.flip[~is_real] = random.random(len(further)) < 0.5
-    return Plan.of(whole, sizes.ravel())
+    flip = np.empty(len(is_real), bool)
+    flip[is_real] = random_real.random(len(order)) < mirrored
+    flip[~is_real] = random.random(len(further)) < mirrored
+    return Plan.of(*_interleave(order, further, pairs if synthesized else None, is_real), flip, sizes.ravel())
 
 
 def mixed_sizes(count: int, batch_size: int, mix: float) -> tuple[int, int]:
@@ -183,18 +184,18 @@ def mixed_sizes(count: int, batch_size: int, mix: float) -> tuple[int, int]:
 
 
 def mixed_plan(labels: np.ndarray, pairs: np.ndarray, batch_size: int, mix: float, synthesized: bool, seed: int,
-               epoch: int, balanced: bool = False) -> Plan:
+               epoch: int, balanced: bool = False, mirrored: float = 0.5) -> Plan:
     """Return one pass over the real images in batches with ``mix`` synthesized images for each real one.
 
-    Without ``synthesized``, further real images take their places. ``labels``, ``pairs`` and ``balanced`` are those of
-    :func:`recognizer_plan`. Not in METHOD.
+    Without ``synthesized``, further real images take their places. ``labels``, ``pairs``, ``balanced`` and ``mirrored``
+    are those of :func:`recognizer_plan`. Not in METHOD.
     """
     steps, further_size = mixed_sizes(len(labels), batch_size, mix)
     random_real, random = _generator(seed, "real", "recognizer", epoch), _generator(seed, "further", epoch)
     order, real_sizes = _draw(random_real, labels, len(labels), balanced), _even_sizes(len(labels), steps)
     further = _draw(random, labels[pairs[:, 0]] if synthesized else labels, steps * further_size, balanced)
-    whole = _interleave(order, further, pairs if synthesized else None, real_sizes, further_size)
-    return Plan.of(whole._replace(flip=random.random(len(whole.first)) < 0.5), real_sizes + further_size)
+    samples = _interleave(order, further, pairs if synthesized else None, _is_real(real_sizes, further_size))
+    return Plan.of(*samples, random.random(len(samples[0])) < mirrored, real_sizes + further_size)
 
 
 def _is_real(real_sizes: np.ndarray, further_size: int) -> np.ndarray:
@@ -203,17 +204,15 @@ def _is_real(real_sizes: np.ndarray, further_size: int) -> np.ndarray:
     return np.repeat(np.tile([True, False], len(real_sizes)), sizes.ravel())
 
 
-def _interleave(order: np.ndarray, further: np.ndarray, pairs: np.ndarray | None, real_sizes: np.ndarray,
-                further_size: int) -> Batch:
-    """Return real images without second images; behind each batch come ``further_size`` further images or pairs."""
-    positions = np.full((len(order) + len(further), 2), -1)
-    is_real = _is_real(real_sizes, further_size)
+def _interleave(order: np.ndarray, further: np.ndarray, pairs: np.ndarray | None, is_real: np.ndarray) -> np.ndarray:
+    """Return positions of first and second images (2, N): real ones where ``is_real``, else further ones or pairs."""
+    positions = np.full((len(is_real), 2), -1)
     positions[is_real, 0] = order
     if pairs is None:
         positions[~is_real, 0] = further
     else:
         positions[~is_real] = pairs[further]
-    return Batch.of(*np.ascontiguousarray(positions.T))
+    return np.ascontiguousarray(positions.T)
 
 
 def _draw(random: np.random.Generator, labels: np.ndarray, count: int, balanced: bool) -> np.ndarray:

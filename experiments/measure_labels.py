@@ -24,7 +24,7 @@ from models.checkpoints import gan_config, load_checkpoint, load_swap_gan  # noq
 from models.recognizer import confusion_matrix  # noqa: E402
 from datasets.layout import read_layout  # noqa: E402
 from datasets.loading import Images, load  # noqa: E402
-from datasets.plans import Batch, Plan  # noqa: E402
+from datasets.plans import Plan  # noqa: E402
 from datasets.splits import training_pairs, with_kept_validation  # noqa: E402
 from evaluation.judge import ExpressionJudge, load_judge  # noqa: E402
 
@@ -41,7 +41,7 @@ def labels_shown(run: Path, epoch: int | None, judge: ExpressionJudge, names: li
     pairs = training_pairs(layout, 0, 6)
     images = Images(layout.train + layout.target_only, config["image_size"], "ram")
     counts = numpy.zeros((len(names), len(names)), numpy.int64)
-    for batch in load(images, Plan.of(Batch.of(*pairs.T), BATCH), 0):
+    for batch in load(images, Plan.of(*pairs.T, sizes=BATCH), 0):
         batch = batch.to(gan.device)
         swapped, _ = gan.synthesize(batch.first, batch.second, batch.label, batch.second_label)
         with torch.inference_mode():

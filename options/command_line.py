@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import AbstractSet, Any, Mapping, Sequence
 
 import utils
+from datasets.augmentations import read_augmentations
 from options.config import (DEFAULTS, OPTIONS, PARTS, PRESETS, RUN_KEYS, SIZES, Config, FaceOptions, JudgeOptions,
                             OneLineParser, Option, SwapOptions, UseOptions, grouped_options, member_name, options_of)
 from utils import UserError
@@ -220,7 +221,8 @@ def build_parser() -> OneLineParser:
 def add_option(group: argparse._ArgumentGroup, option: Option) -> None:
     """Add an option to a group of the parser, with its default in the help unless that is None or off."""
     is_shown = option.default is not None and option.default is not False
-    default = f" (default: {'on' if option.default is True else option.default})" if is_shown else ""
+    shown = " ".join(option.default) if isinstance(option.default, tuple) else option.default
+    default = f" (default: {'on' if option.default is True else shown})" if is_shown else ""
     names = [f"--{option.name}", *([option.short] if option.short else [])]
     settings: dict[str, Any] = {"dest": option.name, "help": (option.help + default).replace("%", "%%")}
     if option.type is bool:
@@ -271,6 +273,7 @@ def check_config(config: Config, typed: frozenset[str]) -> None:
     check_uses(config, typed)
     check_series(config)
     check_networks(config)
+    read_augmentations(config.recognizer.augment)
     check_gan_from(config)
     if mode == "generate" and not output:
         raise UserError("--mode generate: --output is missing; name the data directory to write")

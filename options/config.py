@@ -16,6 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Mapping, NoReturn, get_type_hints
 
+from datasets.augmentations import AUGMENTATION_HELP
 from utils import UserError
 
 LARGEST = 10 ** 9
@@ -406,6 +407,8 @@ class RecognizerSchedule:
     gan_raw: int = option(6, "synthesized batches after each real one without --multi_add_gan; 0 replaces all "
                           "synthesized images by real ones, also with --mix", least=0, most=1000)
     pairs_per_image: int = option(6, "targets of synthesis for each training image", least=1, most=1000)
+    augment: tuple[str, ...] = option(("mirror",), f"changes of the recognizer's real images: {AUGMENTATION_HELP}",
+                                      nargs="+", metavar="NAME[:STRENGTH]")
     ablation: bool = option(False, "use a random third of the synthesized images, another in every recognizer epoch")
     select_on: str = option("val", "images that choose the best recognizer; test: the published code's protocol, whose "
                             "test accuracy is too high; none: cut no validation split, keep the last",

@@ -14,7 +14,7 @@ from conftest import TINY, WHILE_WRITING, succeeds, train_command, trained, trai
 from datasets import loading
 from datasets.layout import Sample
 from datasets.loading import DiskCache, Images, chosen_cache, load
-from datasets.plans import Batch
+from datasets.plans import Plan
 from test_devices import as_started_by_torchrun
 from test_loading import sample_images
 from test_processes import error_lines, one_store, torchrun
@@ -50,7 +50,7 @@ def test_the_cache_file_gives_the_images_and_digests_of_the_image_files(tmp_path
     assert torch.equal(part[[1, 0]], Images(samples, 32, "none")[[4, 3]])
     assert {Images(samples[3:5], 32, mode).content_digest() for mode in ("none", "ram")} == {part.content_digest()}
     assert images.subset(samples[3:4]).content_digest() == Images(samples[3:4], 32, "none").content_digest()
-    batch, = load(part, [Batch.of(np.array([1]), np.array([0]))], workers)
+    batch, = load(part, Plan.of(np.array([1]), np.array([0])), workers)
     assert (batch.first[:, 0].unique().tolist(), batch.second[:, 0].unique().tolist()) == ([40], [30])
 
 

@@ -2,6 +2,7 @@
 
 import io
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,9 +10,10 @@ import torch
 from PIL import Image
 
 from datasets.layout import Sample
-from datasets.loading import Images, load, to_uint8
+from datasets.augmentations import AUGMENTATIONS, Augmentation, read_augmentations
+from datasets.loading import Images, augmenter, in_threads, load, to_uint8
 from datasets.pictures import BadPicture, read_image, read_picture
-from datasets.plans import Batch, real_plan, ground_truth_swaps
+from datasets.plans import Plan, ground_truth_swaps, real_plan, recognizer_plan
 from utils import UserError
 
 
@@ -67,7 +69,7 @@ def sample_images(tmp_path) -> list[Sample]:
 @pytest.mark.parametrize("cache, workers", [("ram", 0), ("none", 0), ("none", 2)])
 def test_loading_gives_the_planned_images_in_order(tmp_path, cache, workers):
     images = Images(sample_images(tmp_path), 32, cache)
-    plan = [Batch.of(np.array([4, 1]), np.array([0, 5])), Batch.of(np.array([2]))]
+    plan = Plan.of(np.array([4, 1, 2]), np.array([0, 5, -1]), sizes=2)
     first, second = load(images, plan, workers)
     assert first.first[:, 0, 0, 0].tolist() == [40, 10] and first.second[:, 0, 0, 0].tolist() == [0, 50]
     assert first.to("cpu").first[0, :, 0, 0].tolist() == pytest.approx([40 / 127.5 - 1, -1, -1])
@@ -78,7 +80,7 @@ def test_loading_gives_the_planned_images_in_order(tmp_path, cache, workers):
 
 def test_processes_share_a_batch_without_repetition(tmp_path):
     images = Images(sample_images(tmp_path), 32, "ram")
-    plan = [Batch.of(np.array([4, 1, 0, 2, 3]), np.array([0, 5, 1, 1, 2]))]
+    plan = Plan.of(np.array([4, 1, 0, 2, 3]), np.array([0, 5, 1, 1, 2]))
     parts = [next(load(images, plan, rank_slice=slice(rank, None, 2))) for rank in range(2)]
     assert [part.first[:, 0, 0, 0].tolist() for part in parts] == [[40, 0, 30], [10, 20]]
     assert [part.second_label.tolist() for part in parts] == [[0, 1, 2], [2, 1]]
@@ -102,12 +104,71 @@ def test_both_faces_of_a_synthesis_and_their_truth_are_mirrored_together(tmp_pat
         samples.append(Sample(f"{i}.png", label, tmp_path / f"{i}.png", subject, "s"))
     images = Images(samples, 32)
     first, second, flip = np.array([0, 2]), np.array([3, 1]), np.array([False, True])
-    batch = Batch.of(first, second, flip)._replace(truth=ground_truth_swaps(first, second, samples))
+    batch = replace(Plan.of(first, second, flip), truth=ground_truth_swaps(first, second, samples))
     assert batch.truth.tolist() == [[1, 2], [3, 0]]
-    loaded = next(load(images, [batch]))
+    loaded = next(load(images, batch))
     assert loaded.first[:, 0, 0, [0, 31]].tolist() == [[50, 0], [0, 150]]
     assert loaded.second[:, 0, 0, [0, 31]].tolist() == [[200, 0], [0, 100]]
     assert loaded.truth[:, 0, 0, [0, 31]].tolist() == [[100, 0], [0, 200], [150, 0], [0, 50]] and loaded.known.all()
-    shared = next(load(images, [batch], rank_slice=slice(1, None, 2)))
+    shared = next(load(images, batch, rank_slice=slice(1, None, 2)))
     assert shared.truth[:, 0, 0, [0, 31]].tolist() == [[0, 200], [0, 50]] and shared.total == 2
-    assert next(load(images, [Batch.of(first, second)])).truth is None
+    assert next(load(images, Plan.of(first, second))).truth is None
+
+
+# ------------------------------------------------------------------------------------------------ augmentations
+
+@pytest.fixture
+def noise_images(tmp_path) -> Images:
+    random = np.random.default_rng(0)
+    for i in range(8):
+        Image.fromarray(random.integers(0, 255, (32, 32, 3), np.uint8)).save(tmp_path / f"{i}.png")
+    return Images([Sample(f"{i}.png", i % 2, tmp_path / f"{i}.png") for i in range(8)], 32)
+
+
+PLAN = recognizer_plan(np.arange(8) % 2, np.array([[0, 1], [2, 3]]), 3, 1, True, 0, 0)
+FUNCTIONS = [name for name, row in AUGMENTATIONS.items() if row.function]
+
+
+def changed(images: Images, name: str, plan: Plan = PLAN, seed: int = 0, epoch: int = 0, **settings) -> list[list[int]]:
+    batches = load(images, plan, augment=augmenter({name: 0.5}, seed, epoch), **settings)
+    return [image.tolist() for batch in batches for image in batch.first]
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_an_augmentation_changes_real_images_by_seed_epoch_and_position_alone(noise_images, name):
+    images, plain = changed(noise_images, name), [i.tolist() for b in load(noise_images, PLAN) for i in b.first]
+    is_real = (PLAN.second < 0).tolist()
+    assert all(a == b for a, b, real in zip(images, plain, is_real) if not real) and images != plain
+    assert changed(noise_images, name, num_workers=2) == images != changed(noise_images, name, epoch=1)
+    assert images != changed(noise_images, name, seed=1)
+    assert changed(noise_images, name, PLAN[2:]) == images[PLAN.bounds[2]:]  # a resumed epoch
+    parts = [changed(noise_images, name, PLAN[:1], rank_slice=slice(rank, None, 2)) for rank in (0, 1)]
+    assert [*parts[0], *parts[1]] == [*images[0:PLAN.bounds[1]:2], *images[1:PLAN.bounds[1]:2]]  # two processes
+    assert [b.first.tolist() for b in load(noise_images, PLAN, augment=augmenter({name: 0.0}, 0, 0))] == \
+        [b.first.tolist() for b in load(noise_images, PLAN)]
+
+
+@pytest.mark.parametrize("function", [lambda image, *_: image / 255, lambda image, *_: image[:, 1:]])
+def test_an_augmentation_that_returns_another_type_or_shape_is_refused(noise_images, function, monkeypatch):
+    monkeypatch.setitem(AUGMENTATIONS, "planted", Augmentation(function, 0.5, ""))
+    with pytest.raises(TypeError, match="augmentation planted: returned"):
+        changed(noise_images, "planted")
+
+
+def test_augmentations_are_typed_with_their_strength(noise_images):
+    assert read_augmentations(["mirror", "shift:0.3"]) == {"mirror": 0.5, "shift": 0.3}
+    assert read_augmentations(["none"]) == {} and augmenter({"mirror": 0.5}, 0, 0) is None
+    for mistake in ("erase", "mirror:2", "mirror:nan", "shift:", "none:x"):
+        with pytest.raises(UserError, match=f"--augment {mistake}: must be none, or"):
+            read_augmentations([mistake])
+    flips = [recognizer_plan(np.zeros(50, int), PLAN.first[:0, None], 10, 0, False, 0, 0, mirrored=p).flip.mean()
+             for p in (0, 0.5, 1)]
+    assert flips[0] == 0 < flips[1] < flips[2] == 1
+
+
+def test_results_and_errors_of_threads_come_in_order():
+    assert list(in_threads(lambda i: i * i, range(25), 2)) == [i * i for i in range(25)]
+    results = in_threads(lambda i: 6 // i, (3, 2, 0, 1), 2)
+    assert (next(results), next(results)) == (2, 3)
+    with pytest.raises(ZeroDivisionError):
+        next(results)

@@ -17,7 +17,7 @@ from commands.grid import choose_samples
 from commands.trained import subject_numbers
 from conftest import EXPRESSIONS, REPOSITORY, refused, succeeds, train_command, trained
 from datasets.layout import Sample, read_layout
-from datasets.loading import Loaded
+from datasets.loading import Batch
 from evaluation.judge import ExpressionJudge, blurred, disturbed, shifted, train_judge
 from evaluation.metrics import frechet_distance
 from evaluation.synthesis import Gallery, Trial, evaluate_synthesis, nearest_subject, small_pixels, with_expressions
@@ -211,7 +211,7 @@ def test_interpolation_to_several_targets_as_strips_and_as_matrix(run, tmp_path)
 def test_swaps_are_encoded_while_the_next_ones_are_computed(monkeypatch, tmp_path):
     is_computing_the_second, number, saved = threading.Event(), itertools.count(), []
     image, label = torch.zeros(1, 3, 8, 8, dtype=torch.uint8), torch.zeros(1)
-    batch = Loaded(image, label, image, label, 0, None, None, label, 1, 0)
+    batch = Batch(image, label, image, label, 0, None, None, label, 1, 0)
 
     def synthesize(source, *_):
         if next(number) == 1:

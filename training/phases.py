@@ -11,7 +11,8 @@ import numpy
 import torch
 
 import utils
-from datasets.loading import Loaded, load
+from datasets.augmentations import read_augmentations
+from datasets.loading import Batch, augmenter, load
 from datasets.plans import Plan, gan_plan, mixed_plan, mixed_sizes, real_plan, recognizer_plan, third_of_pairs
 from models.checkpoints import (TrainedPerceptual, initialize, load_gan_networks, load_into, load_recognizer, on_cpu,
                                 read_perceptual, save_checkpoint, save_gan, save_recognizer)
@@ -212,13 +213,13 @@ class GANPhase:
         """Return the number of steps in an epoch: images / batch size, at least one."""
         return max(1, len(self.context.layout.train) // self.schedule.batch_size)
 
-    def batches(self, epoch: int, start: int) -> Iterator[Loaded]:
+    def batches(self, epoch: int, start: int) -> Iterator[Batch]:
         """Return the pairs of an epoch on the device, after loading the perceptual network if the GAN has none yet."""
         if self.recipe.vgg_loss and self.gan.perceptual is None:
             self.gan.set_perceptual(self.perceptual.trained.network)
         return (batch.to(self.context.device) for batch in self.context.load(self._plan(epoch), start))
 
-    def step(self, batch: Loaded) -> Metrics:
+    def step(self, batch: Batch) -> Metrics:
         noise = utils.generator(self.context.seed, "noise", self.gan.steps)
         return self.gan.step(pair_of(batch), noise, batch.total)
 
@@ -267,7 +268,7 @@ class GANPhase:
         self.gan.steps = epoch * self.steps(0)
 
 
-def pair_of(batch: Loaded) -> Pair:
+def pair_of(batch: Batch) -> Pair:
     """Return a batch on the GAN's device as the pair that the GAN takes."""
     return Pair(batch.first, batch.second, batch.label, batch.second_label,
                 Extras(batch.truth, batch.known, batch.mismatch))
@@ -289,6 +290,7 @@ class RecognizerPhase:
         self.context, self.schedule, self.gan, self.pairs = context, schedule, gan, pairs
         self.vgg_init, self.perceptual_file = vgg_init, perceptual_file
         self.labels = numpy.array([sample.label for sample in context.layout.train])
+        self.augmentations = read_augmentations(schedule.augment)
         if schedule.vgg_schedule == "cosine":
             recipe = replace(recipe, falling_steps=max(1, self._steps_of(rounds)))
         context.seed_torch("init", "recognizer")
@@ -313,7 +315,8 @@ class RecognizerPhase:
         """Return the batches of an epoch: real ones with synthesized ones after each, or mixed ones (``--mix``)."""
         schedule, seed = self.schedule, self.context.seed
         count, synthesized = further_batches(epoch, schedule)
-        settings = {"synthesized": synthesized, "seed": seed, "epoch": epoch, "balanced": schedule.balanced}
+        settings = {"synthesized": synthesized, "seed": seed, "epoch": epoch, "balanced": schedule.balanced,
+                    "mirrored": self.augmentations.get("mirror", 0.0)}
         pairs = third_of_pairs(self.pairs, seed, epoch) if schedule.ablation else self.pairs
         if schedule.mix:
             return mixed_plan(self.labels, pairs, schedule.vgg_batch_size, schedule.mix, **settings)
@@ -333,7 +336,8 @@ class RecognizerPhase:
             initialize(self.recognizer.network, self.perceptual_file)
         group = batches_per_synthesis(epoch, self.schedule)
         skipped = start % group
-        loaded = self.context.load(self._plan(epoch), start - skipped)
+        loaded = self.context.load(self._plan(epoch), start - skipped,
+                                   augmenter(self.augmentations, self.context.seed, epoch))
         return islice(with_codes(loaded, self.gan, group, not self.schedule.encode_synthesized), skipped, None)
 
     def step(self, batch: Examples) -> Metrics:
@@ -412,7 +416,7 @@ def batches_per_synthesis(epoch: int, schedule: RecognizerSchedule) -> int:
     return MIXED_PER_SYNTHESIS if schedule.mix else 1 + further_batches(epoch, schedule)[0]
 
 
-def with_codes(batches: Iterable[Loaded], gan: SwapGAN, at_once: int, real_codes: bool = True) -> Iterator[Examples]:
+def with_codes(batches: Iterable[Batch], gan: SwapGAN, at_once: int, real_codes: bool = True) -> Iterator[Examples]:
     """Yield the recognizer's batches: real faces with their codes, swaps with the swapped codes (METHOD §4, §5).
 
     The synthesized images of ``at_once`` batches are computed together. Without ``real_codes`` the codes of

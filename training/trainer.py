@@ -17,7 +17,7 @@ from torch import Tensor
 
 import utils
 from datasets.layout import Layout
-from datasets.loading import Images, Loaded, load
+from datasets.loading import Batch, Images, load
 from datasets.plans import Plan
 from models.checkpoints import LARGEST, fault_of_weights
 from models.distributed import Processes
@@ -60,9 +60,10 @@ class TrainingContext:
         """Seed torch's global generators, from which dropout and initialization draw, with a derived seed."""
         torch.manual_seed(utils.derived_seed(self.seed, *stream))
 
-    def load(self, plan: Plan, start: int) -> Iterator[Loaded]:
-        """Return this process's part of the plan's batches from batch ``start`` on."""
-        return load(self.images, plan[start:], self.num_workers, self.device.type == "cuda", self.processes.rank_slice)
+    def load(self, plan: Plan, start: int, augment: Callable[[Tensor, int], Tensor] | None = None) -> Iterator[Batch]:
+        """Return this process's part of the plan's batches from batch ``start`` on, changed by ``augment``."""
+        return load(self.images, plan[start:], self.num_workers, self.device.type == "cuda", self.processes.rank_slice,
+                    augment)
 
     def evaluate_for_selection(self, recognizer: Recognizer, encoder: Encoder | None) -> tuple[float, bool]:
         """Return the accuracy in percent on the selection images, -1 without any, and whether it is near chance.
