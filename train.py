@@ -9,9 +9,8 @@
 from importlib import import_module
 from typing import Sequence
 
-import utils
-from options.command_line import read_config
-from utils import main_process, run_command, sleep_while_waiting
+from options.command_line import resolve
+from utils import run_command, sleep_while_waiting, starting
 
 WORK = {  # a mode → the function that does it; a series is a training of several folds or seeds
     "train": "training.start.train", "series": "training.series.train_series", "dry_run": "training.start.dry_run",
@@ -24,13 +23,13 @@ WORK = {  # a mode → the function that does it; a series is a training of seve
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Read the options first, and import only then what the chosen mode needs."""
-    config = read_config(argv)
+    config = resolve(argv)
     if config.task.mode == "recognize":
         sleep_while_waiting()
     task = "dry_run" if config.task.dry_run else "series" if config.is_series else config.task.mode
     module, _, name = WORK[task].rpartition(".")
-    with utils.progress(None, "starting", bar_format="{desc} ...", disable=None if main_process() else True):
-        work = getattr(import_module(module), name)  # torch alone takes seconds
+    with starting():
+        work = getattr(import_module(module), name)
     work(config)
 
 

@@ -17,7 +17,7 @@ import sys
 import time
 import traceback
 from functools import cache
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Callable, Iterable, Iterator, NoReturn, Sequence
 
@@ -73,6 +73,11 @@ def opencv(purpose: str) -> Any:
     with contextlib.suppress(AttributeError):  # some builds of OpenCV have no cv2.utils.logging
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     return cv2
+
+
+def starting() -> "tqdm":
+    """Return a bar that says "starting ..." on a terminal while torch is imported, which takes seconds."""
+    return progress(None, "starting", bar_format="{desc} ...", disable=None if main_process() else True)
 
 
 # ----------------------------------------------------------------------------------------------------------- randomness
@@ -477,6 +482,22 @@ def process_store() -> Any:
     return distributed.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
 
 
+def from_main_process(read: Callable[[], Any]) -> Any:
+    """Return what ``read`` returns in the main process, as JSON: its machine alone may have the files that are read.
+
+    All processes must call it equally often.
+    """
+    if not started_by_torchrun():
+        return read()
+    key = f"read {next(_READINGS)}"
+    if main_process():
+        process_store().set(key, json.dumps(read()))
+    return json.loads(process_store().get(key))
+
+
+_READINGS = count()  # the number of each call of from_main_process
+
+
 def processes_here() -> int:
     """Return how many of the processes that work together share this machine."""
     local, world = os.environ.get("LOCAL_WORLD_SIZE", ""), number_of_processes()
@@ -518,17 +539,40 @@ def pick_device(gpu: list[int] | None) -> "torch.device":
             print(f"warning: no CUDA GPU is available here{visible_gpus_note()}, using the CPU instead of --gpu "
                   + " ".join(map(str, gpu)), file=sys.stderr)
         return torch.device("cpu")
+    index = gpu_index(gpu)
+    torch.cuda.set_device(index)  # otherwise a context is opened on GPU 0 as well
+    return torch.device("cuda", index)
+
+
+def gpu_index(gpu: list[int] | None) -> int | None:
+    """Return the index of the GPU of :func:`pick_device`, None if there is none. Raises UserError like it."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return None
     local_rank = int(os.environ["LOCAL_RANK"]) if number_of_processes() > 1 else 0
-    count = max(local_rank + 1, processes_here()) if "LOCAL_WORLD_SIZE" in os.environ else local_rank + 1
-    if gpu is not None and count > 1 and len(set(gpu)) < count:
-        raise UserError(f"--gpu {' '.join(map(str, gpu))}: {count} processes here need {count} different GPUs; "
+    needed = max(local_rank + 1, processes_here()) if "LOCAL_WORLD_SIZE" in os.environ else local_rank + 1
+    if gpu is not None and needed > 1 and len(set(gpu)) < needed:
+        raise UserError(f"--gpu {' '.join(map(str, gpu))}: {needed} processes here need {needed} different GPUs; "
                         "name as many, or leave --gpu out")
     index = local_rank if gpu is None else gpu[local_rank]
     if index >= torch.cuda.device_count():
         raise UserError(f"--gpu {index}: this machine has {torch.cuda.device_count()} GPU(s), numbered from 0"
                         + visible_gpus_note())
-    torch.cuda.set_device(index)  # otherwise a context is opened on GPU 0 as well
-    return torch.device("cuda", index)
+    return index
+
+
+def multiplies_bf16(gpu: int | None, cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Return whether a GPU, or with None the CPU, has bf16; older ones emulate it, slower than float32."""
+    if gpu is not None:
+        import torch
+
+        return torch.cuda.get_device_capability(gpu) >= (8, 0)
+    try:
+        flags = next((line for line in cpuinfo.read_text().splitlines() if line.startswith("flags")), "").split()
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
 def gpus() -> list[int] | None:

@@ -1,25 +1,22 @@
-"""Command line → :class:`options.config.Config`, and back.
-
-An option's value is the typed one, else that of the run which is restored, else the preset's, else the default.
-``--data`` without ``--data_dir`` means the directory of that data set.
-"""
+"""Command line → :class:`options.config.Config`, and back."""
 
 import argparse
 import os
 import sys
+from collections import ChainMap
 from functools import partial
 from pathlib import Path
-from typing import AbstractSet, Any, Mapping, Sequence
+from typing import Any, Mapping, Sequence
 
 import utils
 from datasets.augmentations import read_augmentations
 from options.config import (DEFAULTS, OPTIONS, PARTS, PRESETS, RUN_KEYS, SIZES, Config, FaceOptions, JudgeOptions,
                             OneLineParser, Option, SwapOptions, UseOptions, grouped_options, member_name, options_of)
-from utils import UserError
+from utils import UserError, from_main_process, gpu_index, multiplies_bf16, starting
 
 GAN_OPTIONS = ["preset", "size",  # those that --gan_from fixes
                *(option.name for part in ("data", "shape", "perceptual", "gan", "gan_recipe", "series")
-                 for option in options_of(PARTS[part]) if option.name not in ("seeds", "jobs", "vgg_init", "data_dir"))]
+                 for option in options_of(PARTS[part]) if option.name not in ("seeds", "jobs", "vgg_init", "perceptual", "data_dir"))]
 REPLACED_FLAGS = {  # flags of the published code's train.py → what replaces them here
     "VGG": "the recognizer is trained whenever --round_every and --round_epochs say so",
     "vgg_mode": "--mode train trains the recognizer with the GAN, and test_matrix_multi.py tests it",
@@ -40,51 +37,101 @@ MODE_OPTIONS = {  # a mode → the further options that it uses
 }
 
 
-def read_config(argv: Sequence[str] | None = None) -> Config:
-    """Parse and check a command line; the options of a run that is restored are the defaults.
+def resolve(argv: Sequence[str] | None = None) -> Config:
+    """Return the configuration of a command line, which is final: nothing changes it afterwards.
 
-    Raises UserError before any work if an option is wrong.
+    Each value comes from the first of these sources that has it: the command line, the run in ``--checkpoint_dir`` if
+    it is resumed or used, the run of ``--gan_from``, ``--data``, ``--size``, ``--preset``, the defaults; rules give
+    those that are still open (:func:`open_values`, :func:`precision`). Raises UserError before any work if an option is
+    wrong.
     """
-    typed = with_gan_of_fold(absolute(vars(build_parser().parse_args(argv))))
+    typed = typed_options(argv)
+    preset = absolute(PRESETS[typed.get("preset", DEFAULTS["preset"])])
+    fixed = [{"data_dir": None} if "data" in typed else {}, SIZES.get(typed.get("size"), {}), preset, DEFAULTS]
+    new = ChainMap(typed, *fixed)
+    if new["gan_from"] and new["mode"] == "train":
+        fixed.insert(0, options_of_gan(new["gan_from"], typed))
+        new = ChainMap(typed, *fixed)
+    folder = run_directory(new, typed, preset)
+    path, is_used = folder / "options.json", new["mode"] != "train" or new["restore"] is not None or new["auto_restore"]
+    run = from_main_process(lambda: read_run_options(path) if is_used and path.is_file() else {})
+    check_unchanged(typed, run, new["force"], new["mode"], folder)
+    given = {**typed, "checkpoint_dir": str(folder)}
+    values = dict(ChainMap(given, inherited(run, typed), *fixed))
+    config = Config.from_values({**values, **open_values(values, typed)}, earlier=run)
+    check_config(config, frozenset(typed))
+    if config.is_series:  # what hardware and GAN decide is each run's own (:func:`series_members`)
+        return config
+    return config.replaced(amp=precision(config), perceptual=perceptual_file(config))
+
+
+def typed_options(argv: Sequence[str] | None) -> dict[str, Any]:
+    """Return the options on the command line by name; paths of what a run reads are absolute.
+
+    ``--amp auto`` is no choice, and ``--fold`` with the series of ``--gan_from`` means its run of this fold.
+    """
+    typed = absolute(vars(build_parser().parse_args(argv)))
     for name in REPLACED_FLAGS.keys() & typed.keys():
         print(f"note: --{name} has no effect here: {REPLACED_FLAGS[name]}", file=sys.stderr)
         del typed[name]
-    values = with_preset(typed)
-    if values["gan_from"] and values["mode"] == "train":
-        values = with_gan_options(values, typed)
+    if typed.get("amp") == "auto" and not typed.get("force"):
+        del typed["amp"]
+    if {"gan_from", "fold"} <= typed.keys():
+        source = Path(typed["gan_from"]) / member_name("fold", typed["fold"])
+        typed["gan_from"] = str(source) if source.is_dir() else typed["gan_from"]
+    return typed
+
+
+def open_values(values: dict[str, Any], typed: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values that follow from those of other options where no source gives them."""
+    found = {}
     if values["seeds"] and values["split_seed"] is None:
-        values["split_seed"] = values["seed"]
-    folder = values["checkpoint_dir"] or default_checkpoint_dir(values)
-    values["checkpoint_dir"] = fold_directory(folder, values["fold"])
-    path = Path(values["checkpoint_dir"]) / "options.json"
-    if path.is_file() and (values["mode"] != "train" or values["restore"] is not None or values["auto_restore"]):
-        values = with_run_options(values, typed, path)
-    config = Config.from_values(with_dependent_values(values, typed))
-    check_config(config, frozenset(typed))
-    return config
-
-
-def with_preset(typed: dict[str, Any]) -> dict[str, Any]:
-    """Return the values of all options: the typed ones, else those of --size and --preset, else the defaults."""
-    preset = absolute(PRESETS[typed.get("preset", DEFAULTS["preset"])])
-    values = {**DEFAULTS, **preset, **SIZES.get(typed.get("size"), {}), **typed}
-    if "data" in typed and "data_dir" not in typed:
-        values["data_dir"] = None
-    has_other_data = "data_dir" in preset and not same_directory(values["data_dir"], preset["data_dir"])
-    if has_other_data and "checkpoint_dir" not in typed:
-        values["checkpoint_dir"] = None  # the preset's checkpoint directory belongs to the preset's data
-    return values
-
-
-def with_dependent_values(values: dict[str, Any], typed: dict[str, Any]) -> dict[str, Any]:
-    """Return the values with those that depend on others: the start of a narrow VGG, and the name of the output."""
-    dependent = {}
+        found["split_seed"] = values["seed"]
     if values["vgg_init"] == "imagenet" and values["vgg_width"] != 64 and typed.get("vgg_init") != "imagenet":
-        dependent["vgg_init"] = "none"  # ImageNet weights exist only for width 64
+        found["vgg_init"] = "none"  # ImageNet weights exist only for width 64
     if not values["output"] and values["mode"] != "generate":
-        dependent["output"] = f"{values['which']}.onnx" if values["mode"] == "export" \
+        found["output"] = f"{values['which']}.onnx" if values["mode"] == "export" \
             else OUTPUTS.get(values["mode"], "result.jpg")
-    return {**values, **dependent}
+    return found
+
+
+def precision(config: Config) -> str:
+    """Return ``--amp``, with bf16 or off in place of auto: bf16 where it is computed by the hardware.
+
+    On a CPU that is at a base width of 32 or more, since narrower networks are slower in it, and without
+    ``--deterministic``.
+    """
+    hardware = config.hardware
+    if hardware.amp != "auto" or config.task.mode != "train":
+        return hardware.amp
+    with starting():
+        index = None if hardware.gpu and min(hardware.gpu) < 0 else gpu_index(hardware.gpu)
+    if index is None and (config.shape.base_width < 32 or hardware.deterministic):
+        return "off"
+    return "bf16" if multiplies_bf16(index) else "off"
+
+
+def perceptual_file(config: Config) -> str | None:
+    """Return ``--perceptual``, or the perceptual network of the run of ``--gan_from`` if it has one."""
+    named, names = config.perceptual.perceptual, config.data.attributes
+    if named or not config.run.gan_from or not names:
+        return named
+    path = Path(config.run.gan_from) / "VGG_loss" / f"{len(names)}_max_ckpt.t7"
+    return str(path) if path.is_file() else None
+
+
+def series_members(config: Config) -> list[Config]:
+    """Return the configuration of each run of a series; with ``--restore`` each is resumed if it has begun."""
+    found = []
+    for position in range(config.series.folds or config.series.seeds):
+        kind, number = ("fold", position + 1) if config.series.folds else ("seed", config.run.seed + position)
+        name = member_name(kind, number)
+        source = Path(config.run.gan_from or "") / name
+        gan_from = str(source) if config.run.gan_from and source.is_dir() else config.run.gan_from
+        found.append(resolve(to_argv(config.replaced(
+            seeds=None, jobs=1, auto_restore=config.resumes, restore=None, gan_from=gan_from,
+            checkpoint_dir=str(Path(config.run.checkpoint_dir) / name), **{kind: number}))))
+    return found
 
 
 def absolute(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -99,61 +146,60 @@ def same_directory(one: str | None, other: str) -> bool:
     return one is not None and Path(one).resolve() == Path(other).resolve()
 
 
-def default_checkpoint_dir(values: dict[str, Any]) -> str:
-    """Return ``checkpoint/checkpoint_multipie`` for ``--data 2``, ``checkpoint/checkpoint_<name>`` for a --data_dir."""
+def run_directory(new: Mapping[str, Any], typed: Mapping[str, Any], preset: Mapping[str, Any]) -> Path:
+    """Return the directory of the run: ``--checkpoint_dir`` or one with the name of the data, and the fold in it.
+
+    A preset's directory belongs to the preset's data. ``checkpoint/checkpoint_multipie`` is that of ``--data 2``,
+    ``checkpoint/checkpoint_<name>`` that of a ``--data_dir``.
+    """
     from datasets.layout import DATA_SETS
 
-    data, directory = DATA_SETS[values["data"]], values["data_dir"]
-    is_other = directory and not same_directory(directory, data.directory)
-    return f"checkpoint/checkpoint_{Path(directory).resolve().name if is_other else data.name}"
-
-
-def fold_directory(folder: str, fold: int | None) -> str:
-    """Return the directory of the run in ``folder``: for fold 3 its ``fold_03``, unless ``folder`` is that already."""
-    name = member_name("fold", fold) if fold is not None else ""
-    if not name or Path(folder).name == name and (Path(folder) / "options.json").is_file():
-        return folder
-    return str(Path(folder) / name)
+    data, data_dir, folder = DATA_SETS[new["data"]], new["data_dir"], new["checkpoint_dir"]
+    if "checkpoint_dir" not in typed and "data_dir" in preset and not same_directory(data_dir, preset["data_dir"]):
+        folder = None
+    is_other = data_dir and not same_directory(data_dir, data.directory)
+    path = Path(folder or f"checkpoint/checkpoint_{Path(data_dir).resolve().name if is_other else data.name}")
+    name = member_name("fold", new["fold"]) if new["fold"] is not None else ""
+    is_fold = path.name == name and (path / "options.json").is_file()
+    return path / name if name and not is_fold else path
 
 
 # ------------------------------------------------------------------------------------------------------ a run's options
 
-def with_run_options(values: dict[str, Any], typed: dict[str, Any], path: Path) -> dict[str, Any]:
-    """Return the values with those of a run's ``options.json`` for all options that were not typed.
-
-    Raises UserError if the file is damaged, or if options were typed that contradict the run.
-    """
-    saved = read_run_options(path)
-    if typed.get("amp") == "auto" and not values["force"]:
-        typed = {name: value for name, value in typed.items() if name != "amp"}  # what auto chose when the run began
+def check_unchanged(typed: Mapping[str, Any], saved: Mapping[str, Any], force: bool, mode: str, folder: Path) -> None:
+    """Check that the typed options do not contradict those of the run in ``folder``. Raises UserError if they do."""
     changed = [name for name, value in typed.items() if name in saved and value != saved[name]
                and OPTIONS[name].restore in ("changes", "fixed")]
     if "attributes" in changed:
-        raise UserError(f"-a {' '.join(typed['attributes'])}: the run in {values['checkpoint_dir']} was trained with "
+        raise UserError(f"-a {' '.join(typed['attributes'])}: the run in {folder} was trained with "
                         f"-a {' '.join(saved['attributes'])}, in this order")
-    refused = [name for name in changed if OPTIONS[name].restore == "fixed" or not values["force"]]
-    if refused and values["mode"] == "train":
-        raise UserError(f"--restore: the run in {values['checkpoint_dir']} was started with "
+    refused = [name for name in changed if OPTIONS[name].restore == "fixed" or not force]
+    if refused and mode == "train":
+        raise UserError(f"--restore: the run in {folder} was started with "
                         + " ".join(f"--{name} {saved[name]}" if saved[name] is not None else f"no --{name}"
                                    for name in refused) + "; leave the options as they were"
                         + (", or add --force" if any(OPTIONS[n].restore == "changes" for n in refused) else ""))
-    other_data = {"data_dir"} if typed.get("data", saved.get("data")) != saved.get("data") else set()
-    return {**values, **_without(saved, typed.keys() | other_data)}
 
 
-def _without(saved: dict[str, Any], names: AbstractSet[str]) -> dict[str, Any]:
-    """Return a run's saved options without some; options that an older run lacks have their defaults."""
-    return {name: saved.get(name, option.default) for name, option in OPTIONS.items()
-            if name not in names and option.restore != "momentary"}
+def inherited(saved: Mapping[str, Any], typed: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a command takes over from a run: all its options but those of a single command.
+
+    Options that an older run lacks have their defaults. The run's data directory is not that of another ``--data``.
+    """
+    if not saved:
+        return {}
+    found = {name: saved.get(name, option.default) for name, option in OPTIONS.items() if option.restore != "momentary"}
+    if typed.get("data", saved.get("data")) != saved.get("data"):
+        del found["data_dir"]
+    return found
 
 
-def with_gan_options(values: dict[str, Any], typed: dict[str, Any]) -> dict[str, Any]:
-    """Return the values with those of the run of ``--gan_from`` for all options that were not typed.
+def options_of_gan(source: str, typed: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a recognizer's run takes over from the run of ``--gan_from``.
 
     Raises UserError if it is no run, if no directory for the new run was typed, or if options were typed that
     contradict its GAN.
     """
-    source = values["gan_from"]
     saved = read_run_options(Path(source) / "options.json")
     if "checkpoint_dir" not in typed:
         raise UserError(f"--gan_from {source}: the recognizer's run needs a directory of its own; name it with "
@@ -165,15 +211,7 @@ def with_gan_options(values: dict[str, Any], typed: dict[str, Any]) -> dict[str,
         raise UserError(f"--gan_from {source}: its GAN was trained with {option}; leave --{changed[0]} out")
     if saved.get("split_seed") is None or saved["split_seed"] == -1 and not saved.get("seeds"):
         saved["split_seed"] = saved["seed"]  # the GAN has seen the training images of this cut
-    return {**values, **_without(saved, typed.keys() | {"gan_from"})}
-
-
-def with_gan_of_fold(typed: dict[str, Any]) -> dict[str, Any]:
-    """Return the typed options with the run of --fold in place of a series of --gan_from."""
-    if not {"gan_from", "fold"} <= typed.keys():
-        return typed
-    source = Path(typed["gan_from"]) / member_name("fold", typed["fold"])
-    return {**typed, "gan_from": str(source)} if source.is_dir() else typed
+    return {name: value for name, value in inherited(saved, {}).items() if name != "gan_from"}
 
 
 def read_run_options(path: Path) -> dict[str, Any]:

@@ -13,7 +13,6 @@ import math
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
-from pathlib import Path
 from typing import Any, Mapping, NoReturn, get_type_hints
 
 from datasets.augmentations import AUGMENTATION_HELP
@@ -348,8 +347,9 @@ class HardwareOptions:
     gpu: tuple[int, ...] | None = option(None, "GPU to use, several to train on all of them, -1 for the CPU "
                                          "(default: the first GPU, if any)", short="-g", nargs="+", least=-1, most=1023,
                                          restore="momentary")
-    amp: str = option("auto", "mixed precision; auto is bf16 on GPUs that have it, and on CPUs that have it if the "
-                      "networks are wide; a run keeps what was chosen at its start", choices=("auto", "off", "bf16", "fp16"))
+    amp: str = option("auto", "mixed precision; auto is bf16 on GPUs that have it, and on CPUs that have it at a "
+                      "--base_width of 32 or more; a run keeps what was chosen at its start",
+                      choices=("auto", "off", "bf16", "fp16"))
     compile: bool = option(False, "speed the networks up with torch.compile, which compiles for minutes at the start")
     deterministic: bool = option(False, "use only deterministic algorithms, so that trainings on a GPU can be repeated "
                                 "exactly; slower")
@@ -490,7 +490,8 @@ class OutputOptions:
 class Config:
     """All options of one command. A function takes the parts that it needs.
 
-    ``shape.num_classes`` is 0 here, since only the data tell it (:meth:`gan_shape`).
+    ``shape.num_classes`` is 0 here, since only the data tell it (:meth:`gan_shape`). ``earlier`` holds the options that
+    a resumed run has had up to now, by name.
     """
 
     task: Task
@@ -511,12 +512,13 @@ class Config:
     swap: SwapOptions
     use: UseOptions
     output: OutputOptions
+    earlier: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @classmethod
-    def from_values(cls, values: Mapping[str, Any]) -> "Config":
+    def from_values(cls, values: Mapping[str, Any], earlier: Mapping[str, Any] | None = None) -> "Config":
         """Return the configuration with these values by option name; every option must be there."""
         return cls(**{name: from_options(part, values, **({"num_classes": 0} if part is GANShape else {}))
-                      for name, part in PARTS.items()})
+                      for name, part in PARTS.items()}, earlier=earlier or {})
 
     def values(self) -> dict[str, Any]:
         """Return all values by option name, as ``options.json`` holds them."""
@@ -524,23 +526,11 @@ class Config:
 
     def replaced(self, **values: Any) -> "Config":
         """Return the configuration with other values for some options."""
-        return Config.from_values({**self.values(), **values})
+        return Config.from_values({**self.values(), **values}, self.earlier)
 
     def gan_shape(self, num_classes: int) -> GANShape:
         """Return the shape of the GAN for this number of expressions."""
         return dataclasses.replace(self.shape, num_classes=num_classes)
-
-    def members(self) -> list["Config"]:
-        """Return the configuration of each run of a series; with ``--restore`` each is resumed if it has begun."""
-        members = []
-        for position in range(self.series.folds or self.series.seeds):
-            kind, number = ("fold", position + 1) if self.series.folds else ("seed", self.run.seed + position)
-            name = member_name(kind, number)
-            source = Path(self.run.gan_from or "") / name
-            gan_from = str(source) if self.run.gan_from and source.is_dir() else self.run.gan_from
-            members.append(self.replaced(seeds=None, jobs=1, auto_restore=self.resumes, restore=None, gan_from=gan_from,
-                                         checkpoint_dir=str(Path(self.run.checkpoint_dir) / name), **{kind: number}))
-        return members
 
     @property
     def is_series(self) -> bool:
@@ -563,7 +553,8 @@ class Config:
         return self.run.restore if self.run.restore is not None and self.run.restore >= 0 else None
 
 
-PARTS: dict[str, type] = get_type_hints(Config)  # the dataclasses by their names in Config
+PARTS: dict[str, type] = {name: part for name, part in get_type_hints(Config).items()  # the dataclasses of options
+                          if dataclasses.is_dataclass(part)}
 GROUPS = {  # the titles of --help → the parts below them
     "what to do": ("task",), "data": ("data", "loading"), "run": ("run",), "folds and seeds": ("series",),
     "networks": ("shape", "recognizer_shape", "hardware"), "perceptual network (stage 0)": ("perceptual",),

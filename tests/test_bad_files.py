@@ -24,7 +24,7 @@ from models.checkpoints import (LARGEST, fault_of_weights, gan_config, load_reco
 from models.gan import SwapGAN
 from models.networks import VGG, Encoder, VGG_fx
 from models.recognizer import Recognizer
-from options.command_line import read_config
+from options.command_line import resolve
 from options.config import DEFAULTS, LARGEST as LARGEST_VALUE, OPTIONS, RUN_KEYS, GANShape
 from training.run_directory import StateStore
 from training.trainer import exploded
@@ -86,7 +86,7 @@ def test_every_numeric_flag(tmp_path, name, word):
     valid = spec.default if spec.default is not None else spec.least
     word = str(valid) if word == "valid" else word
     configs: list = []
-    if works_or_is_refused(lambda: configs.append(read_config([f"--checkpoint_dir={tmp_path}", f"--{name}={word}"]))):
+    if works_or_is_refused(lambda: configs.append(resolve([f"--checkpoint_dir={tmp_path}", f"--{name}={word}"]))):
         value = configs[0].values()[name]
         value = value[0] if isinstance(value, list) else value
         assert spec.fault_of_one(value) is None and -LARGEST_VALUE <= value <= LARGEST_VALUE
@@ -100,7 +100,7 @@ CONFIG = {"expressions": ["a", "b"], "listed": ["a", "b"], "neutral_name": "b", 
 ALIGNED = {**vars(Options(32, 0.0, False, 0.6, None, "points")), "source": "photos", "points": "0"}
 JSON_FILES = [  # the file's name, a valid content, and a function that reads it from its folder
     ("options.json", {**DEFAULTS, "attributes": ["a", "b"]},
-     lambda folder: read_config(["--restore", "--checkpoint_dir", str(folder)])),
+     lambda folder: resolve(["--restore", "--checkpoint_dir", str(folder)])),
     ("config.json", {**CONFIG, "gan": vars(GANShape(2, 32, 2))},
      lambda folder: GANShape(**gan_config(folder)["gan"])),
     ("manifest.json", [{"file": f"state_{i:06d}.pth", "sha256": "0" * 64} for i in range(2)],
@@ -133,7 +133,7 @@ def test_extreme_json(tmp_path, text):
 
 def test_options_of_another_program_are_no_run(tmp_path):
     (tmp_path / "options.json").write_text(json.dumps({name: 1 for name in list(RUN_KEYS)[1:]}))
-    assert "no options of a run" in refused(lambda: read_config(["--auto_restore", "--checkpoint_dir", str(tmp_path)]))
+    assert "no options of a run" in refused(lambda: resolve(["--auto_restore", "--checkpoint_dir", str(tmp_path)]))
 
 
 # ------------------------------------------------------------------------------------------- checkpoints of networks

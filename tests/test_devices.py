@@ -22,11 +22,11 @@ from models.gan import SwapGAN
 from models.losses import mean_distance
 from models.networks import VGG, Normalization, Pair, Perceptual, VGG_fx
 from models.recognizer import Examples, Recognizer, real_features
-from options.command_line import read_config
+from options.command_line import resolve
 from options.config import GANRecipe, GANShape, RecognizerRecipe
 from training import series, start
-from training.start import amp_dtype, start_processes, supports_bf16, with_precision
-from utils import UserError, gpus, line_and_status, number_of_processes, pick_device, processes_here
+from training.start import amp_dtype, start_processes
+from utils import UserError, gpus, line_and_status, multiplies_bf16, number_of_processes, pick_device, processes_here
 
 CUDA, CPU = torch.device("cuda", 1), torch.device("cpu")
 
@@ -61,10 +61,11 @@ def test_the_chosen_gpu_is_the_current_one_and_its_capability_decides_on_bf16(mo
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "set_device", current.append)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *_: True)  # true for emulation too
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capabilities[device.index])
-    device = pick_device([1])
-    assert (device, current) == (CUDA, [1])
-    assert not supports_bf16(device) and supports_bf16(torch.device("cuda", 0))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", capabilities.get)
+    assert (pick_device([1]), current) == (CUDA, [1])
+    for flags, amp in (([], "bf16"), (["--gpu", "1"], "off"), (["--gpu", "1", "--amp", "bf16"], "bf16"),
+                       (["--deterministic"], "bf16"), (["--gpu=-1"], "off")):
+        assert resolve(["--size", "small", *flags]).hardware.amp == amp
     assert gpus() == [0, 1]
     as_started_by_torchrun(monkeypatch)
     assert pick_device([1, 0]).index == 1
@@ -72,20 +73,22 @@ def test_the_chosen_gpu_is_the_current_one_and_its_capability_decides_on_bf16(mo
         pick_device([1])
 
 
-def test_auto_chooses_bf16_on_a_wide_network_if_the_cpu_has_it_and_the_run_keeps_the_choice(monkeypatch, tmp_path):
+def test_auto_chooses_bf16_on_a_cpu_that_has_it_at_some_width_and_a_run_keeps_the_choice(monkeypatch, tmp_path):
     for flags, supported in (("avx512f avx512_bf16 fma", True), ("avx512f amx_bf16", True), ("avx512f fma", False)):
         (tmp_path / "cpuinfo").write_text(f"processor: 0\nflags\t\t: fpu {flags}\n")
-        assert supports_bf16(CPU, tmp_path / "cpuinfo") == supported
-    assert not supports_bf16(CPU, tmp_path / "none")
-    monkeypatch.setattr(start, "supports_bf16", lambda device: True)
-    wide, narrow = read_config(["--base_width=32", "--vgg_width=16"]), read_config(["--base_width=16", "--vgg_width=8"])
-    for config, precision in ((wide, "bf16"), (narrow, "off"), (wide.replaced(deterministic=True), "off"),
-                              (wide.replaced(amp="off"), "off"), (narrow.replaced(amp="bf16"), "bf16")):
-        assert with_precision(config, CPU, Processes()).hardware.amp == precision
+        assert multiplies_bf16(None, tmp_path / "cpuinfo") == supported
+    assert not multiplies_bf16(None, tmp_path / "none")
+    run, argv = [f"--checkpoint_dir={tmp_path}"], ["--gpu=-1", "--vgg_width=16", "--base_width=32"]
+    for supported in (True, False):
+        monkeypatch.setattr("options.command_line.multiplies_bf16", lambda gpu, supported=supported: supported)
+        chosen = [resolve([*argv, *flags]).hardware.amp
+                  for flags in ([], ["--base_width=31"], ["--deterministic"], ["--amp=off"], ["--amp=bf16"])]
+        assert chosen == ["bf16" if supported else "off", "off", "off", "off", "bf16"]
+        if supported:
+            utils.write_json(tmp_path / "options.json", resolve([*argv, *run]).values())
+    for flags, amp in (([], "bf16"), (["--amp=auto"], "bf16"), (["--amp=auto", "--force"], "off")):
+        assert resolve(["--restore", *run, *flags, "--gpu=-1"]).hardware.amp == amp
     assert amp_dtype("bf16", CPU) is torch.bfloat16 and amp_dtype("off", CPU) is None
-    utils.write_json(tmp_path / "options.json", {**wide.replaced(amp="bf16").values(), "checkpoint_dir": str(tmp_path)})
-    resumed = ["--restore", f"--checkpoint_dir={tmp_path}", "--amp=auto"]
-    assert read_config(resumed).hardware.amp == "bf16" and read_config([*resumed, "--force"]).hardware.amp == "auto"
 
 
 @pytest.mark.parametrize("text, where", [("CUDA out of memory. Tried to allocate 2 GiB", "GPU memory"),
@@ -225,11 +228,12 @@ def test_several_processes_without_torchrun_are_refused(monkeypatch, environment
 
 def test_several_gpus_without_nccl_are_refused(monkeypatch):
     for module, name, value in ((torch.cuda, "is_available", True), (torch.cuda, "device_count", 2),
+                                (torch.cuda, "get_device_capability", (8, 0)),
                                 (torch.distributed, "is_nccl_available", False)):
-        monkeypatch.setattr(module, name, lambda value=value: value)
+        monkeypatch.setattr(module, name, lambda *_, value=value: value)
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     monkeypatch.setattr(os, "execv", lambda *argv: pytest.fail("torchrun was started"))
-    line = refused(lambda: start_processes(read_config(["--preset", "demo", "--gpu", "0", "1"])))
+    line = refused(lambda: start_processes(resolve(["--preset", "demo", "--gpu", "0", "1"])))
     assert "several GPUs need NCCL" in line
 
 
@@ -256,13 +260,11 @@ def test_a_process_without_gpu_does_not_join_processes_with_gpus(monkeypatch):
         Processes.join(CPU)
 
 
-def test_different_options_are_refused_in_a_new_run_and_replaced_by_those_of_process_0_in_a_resumed_one():
-    configs = [read_config(argv) for argv in (["--lr=0.1", "--gpu", "0"], ["--lr=0.2", "--gpu", "1"])]
-    errors = on_threads(2, lambda processes: start.agreed_config(configs[processes.rank], False, processes))
-    assert all("another options" in str(error) for error in errors)
-    agreed = on_threads(2, lambda processes: start.agreed_config(configs[processes.rank], True, processes))
-    assert [config.gan_recipe.lr for config in agreed] == [0.1, 0.1]
-    assert [list(config.hardware.gpu) for config in agreed] == [[0], [1]]
+def test_different_options_are_refused_but_for_those_of_a_machine():
+    for options, is_same in ((["--lr=0.2"], False), (["--restore"], False), (["--gpu=1", "--checkpoint_dir=b"], True)):
+        configs = [resolve(argv) for argv in (["--gpu=-1", "--checkpoint_dir=a"], ["--gpu=-1", *options])]
+        outcomes = on_threads(2, lambda processes: start.check_same_options(configs[processes.rank], processes))
+        assert all("another options" in str(outcome) for outcome in outcomes) != is_same
 
 
 def test_one_process_of_each_machine_downloads_and_memory_is_that_of_the_machine(monkeypatch):

@@ -23,7 +23,7 @@ from datasets.layout import Sample, read_layout
 from datasets.splits import cut_folds, with_fold
 from evaluation.metrics import Report
 from evaluation.comparison import Pooled, Spread
-from options.command_line import read_config, to_argv
+from options.command_line import resolve, series_members, to_argv
 from test_processes import torchrun
 from training.run_directory import SeriesDirectory
 from utils import UserError, read_json, write_json
@@ -355,9 +355,9 @@ def test_overwrite_moves_the_series_aside_and_its_seeds_equal_single_runs(faces,
 
 
 def test_the_command_of_a_member_reads_as_its_configuration():
-    config = read_config(["--data_dir=-faces", "--seeds", "2", "--no_l1_loss", "-a", "b", "c", "--lr", "1e-3"])
-    for member in config.members():
-        assert read_config(to_argv(member)) == member
+    config = resolve(["--data_dir=-faces", "--seeds", "2", "--no_l1_loss", "-a", "b", "c", "--lr", "1e-3"])
+    for member in series_members(config):
+        assert resolve(to_argv(member)) == member
         assert Path(member.data.data_dir).name == "-faces" and member.data.attributes == ("b", "c")
         assert not member.gan_recipe.l1_loss
-    assert [member.run.seed for member in config.members()] == [0, 1]
+    assert [member.run.seed for member in series_members(config)] == [0, 1]

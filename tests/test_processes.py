@@ -14,7 +14,7 @@ import torch
 
 from conftest import REPOSITORY, TINY, new_process, succeeds, train_command
 from datasets.drawing.data_set import make_dataset
-from options.command_line import read_config
+from options.command_line import resolve
 from training.start import read_training_data
 from training.run_directory import RunDirectory
 from utils import UserError
@@ -150,7 +150,7 @@ def test_a_second_run_of_two_processes_in_one_directory_is_refused_in_one_line(f
 
 def test_too_many_processes_are_refused():
     with pytest.raises(UserError, match="too small for 2 processes"):
-        read_training_data(read_config(["--batch_size", "1"]), world=2)
+        read_training_data(resolve(["--batch_size", "1"]), world=2)
 
 
 # train.py, whose process 1 raises an error in its fifth step, in the first of torchrun's attempts.

@@ -24,7 +24,7 @@ from datasets.files import Walk
 from datasets.layout import alignment_of
 from datasets.video import Video
 from models.checkpoints import load_recognizer
-from options.command_line import read_config
+from options.command_line import resolve
 from options.config import FaceOptions
 from pictures.cards import color_of
 from training.start import checkpoint_metadata
@@ -249,7 +249,7 @@ def test_training_puts_the_alignment_of_its_data_into_the_checkpoint(tmp_path):
     (tmp_path / "align.json").write_text('{"size": 128, "margin": 0.1, "every_face": false, "score": 0.6}')
     layout = SimpleNamespace(expressions=("a", "b"), neutral=1, listed=("a", "b"), root=tmp_path,
                              train=[], val=[])
-    config = read_config(["--image_size", "64"])
+    config = resolve(["--image_size", "64"])
     assert checkpoint_metadata(config, layout)["alignment"] == {"size": 128, "margin": 0.1}
     layout.root = tmp_path / "elsewhere"
     assert checkpoint_metadata(config, layout)["alignment"] is None

@@ -12,7 +12,7 @@ import torch
 import train
 from conftest import (AT_A_STEP, BEFORE_SYNC, EXPRESSIONS, TINY, WHILE_WRITING, first_layer, forked, refused, succeeds,
                       train_command, train_until, trained)
-from options.command_line import read_config
+from options.command_line import resolve
 from training.phases import all_stages, further_batches
 from training.run_directory import StateStore
 from training.trainer import Stage
@@ -236,5 +236,5 @@ def test_schedule_is_that_of_the_method():
     ([], {0: (6, True)}), (["--multi_add_gan", "--gan_raw", "0"], {35: (6, False)}),
     (["--gan_raw", "3"], {0: (3, True)})])
 def test_further_batches_are_those_of_the_method(flags, expected):
-    options = read_config(flags).recognizer
+    options = resolve(flags).recognizer
     assert {epoch: further_batches(epoch, options) for epoch in expected} == expected

@@ -14,7 +14,7 @@ from conftest import (EXPRESSIONS, TINY, fill, first_layer, keep_networks, locke
                       train_command, trained)
 from datasets.layout import read_layout
 from models.checkpoints import load_swap_gan
-from options.command_line import read_config
+from options.command_line import resolve
 from options.config import PRESETS, Config
 from training.run_directory import RunDirectory, StateStore
 from training.trainer import Run
@@ -181,12 +181,12 @@ def test_restore_n_before_the_first_round_initializes_the_recognizer(faces, fini
 
 def test_a_run_of_an_older_version_continues_without_newer_options(tmp_path):
     argv = ["--preset", "tuned", "--checkpoint_dir", str(tmp_path)]
-    options = {**read_config(argv).values(), "preset": "tuned", "lambda_block_loss": 1.0}  # a former option
+    options = {**resolve(argv).values(), "preset": "tuned", "lambda_block_loss": 1.0}  # a former option
     assert options.pop("even_phases") == 2
     (tmp_path / "options.json").write_text(json.dumps(options))
-    recipe = read_config([*argv, "--restore"]).gan_recipe
+    recipe = resolve([*argv, "--restore"]).gan_recipe
     assert recipe.even_phases == 0 and recipe.ema == 0.999
-    assert read_config([*argv, "--restore", "--even_phases", "1"]).gan_recipe.even_phases == 1
+    assert resolve([*argv, "--restore", "--even_phases", "1"]).gan_recipe.even_phases == 1
 
 
 # --------------------------------------------------------------------------------------- which directory it is
@@ -196,17 +196,17 @@ def test_a_run_of_an_older_version_continues_without_newer_options(tmp_path):
     (["--data_dir", "./datasets/demo/"], "checkpoint/checkpoint_demo"), (["--data", "3"], "checkpoint/checkpoint_raf"),
     (["--data_dir", "datasets/drawn", "--checkpoint_dir", "here"], "here")])
 def test_the_demos_preset_on_other_data_has_another_directory(argv, folder):
-    assert read_config(["--preset", "demo", *argv]).run.checkpoint_dir == folder
+    assert resolve(["--preset", "demo", *argv]).run.checkpoint_dir == folder
 
 
 def test_a_typed_data_set_has_precedence_over_the_directory_of_preset_and_run(tmp_path):
-    assert read_config(["--preset", "demo", "--data", "3"]).data.data_dir is None
-    options = read_config(["--data_dir", "here", "--checkpoint_dir", str(tmp_path)]).values()
+    assert resolve(["--preset", "demo", "--data", "3"]).data.data_dir is None
+    options = resolve(["--data_dir", "here", "--checkpoint_dir", str(tmp_path)]).values()
     (tmp_path / "options.json").write_text(json.dumps(options))
     argv = ["--mode", "evaluate", "--checkpoint_dir", str(tmp_path)]
-    assert Path(read_config(argv).data.data_dir).name == "here"
-    assert Path(read_config([*argv, "--data", "2"]).data.data_dir).name == "here"  # the run's data set
-    assert read_config([*argv, "--data", "3"]).data.data_dir is None
+    assert Path(resolve(argv).data.data_dir).name == "here"
+    assert Path(resolve([*argv, "--data", "2"]).data.data_dir).name == "here"  # the run's data set
+    assert resolve([*argv, "--data", "3"]).data.data_dir is None
 
 
 def test_the_demo_draws_only_into_its_own_directory(tmp_path):
@@ -223,7 +223,7 @@ def report(config: Config, run: Path, faces: Path) -> None:
 def test_the_demo_swaps_with_the_newest_networks(faces, finished, tmp_path, monkeypatch):
     """Even if ``--restore N`` has continued after epoch N."""
     monkeypatch.chdir(tmp_path)
-    config = read_config(["--checkpoint_dir", str(finished), "--data_dir", str(faces), "--gpu", "-1", "--restore"])
+    config = resolve(["--checkpoint_dir", str(finished), "--data_dir", str(faces), "--gpu", "-1", "--restore"])
     restored = []
     monkeypatch.setattr(training.start, "swap", lambda swap_config: restored.append(swap_config.run.restore))
     monkeypatch.setitem(PRESETS["demo"], "checkpoint_dir", f"{finished}/")
@@ -236,7 +236,7 @@ def test_the_demo_swaps_with_the_newest_networks(faces, finished, tmp_path, monk
 
 def test_other_runs_of_the_demos_preset_write_into_their_directory(faces, finished_copy, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    config = read_config(["--preset", "demo", "--checkpoint_dir", str(finished_copy), "--data_dir", str(faces),
+    config = resolve(["--preset", "demo", "--checkpoint_dir", str(finished_copy), "--data_dir", str(faces),
                           "--gpu", "-1", "--image_size", "32"])
     report(config, finished_copy, faces)
     assert list(tmp_path.iterdir()) == [finished_copy] and (finished_copy / "test_result" / "grid.jpg").is_file()

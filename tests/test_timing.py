@@ -11,7 +11,7 @@ import torch
 
 from conftest import TINY, keep_networks, refused, snapshot, succeeds, train_command, trained
 from datasets.lists import read_label_list
-from options.command_line import read_config
+from options.command_line import resolve, series_members
 from options.config import DEFAULTS, SIZES
 from training.phases import RecognizerPhase, all_stages
 from training.run_directory import StateStore
@@ -46,7 +46,7 @@ def test_the_line_of_an_epoch_names_stage_and_metrics_in_100_columns():
 
 def test_typed_options_override_a_size_and_a_size_overrides_a_preset(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    config = read_config(["--preset", "tuned", "--size", "small", "--data_dir", "d", "--batch_size", "5"])
+    config = resolve(["--preset", "tuned", "--size", "small", "--data_dir", "d", "--batch_size", "5"])
     values = config.values()
     assert {name: values[name] for name in SIZES["small"]} == {**SIZES["small"], "batch_size": 5} and values["mix"] == 1
     assert all(DEFAULTS[name] == value for name, value in SIZES["paper"].items())
@@ -54,7 +54,7 @@ def test_typed_options_override_a_size_and_a_size_overrides_a_preset(tmp_path, m
 
 def test_seeds_share_a_validation_cut_without_split_seed_minus_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    shared, separate = (read_config(["--seeds", "3", "--seed", "5", "--data_dir", "d", *more]).members()
+    shared, separate = (series_members(resolve(["--seeds", "3", "--seed", "5", "--data_dir", "d", *more]))
                         for more in ([], ["--split_seed", "-1"]))
     assert [member.run.seed for member in shared] == [5, 6, 7] == [member.validation_seed for member in separate]
     assert [member.validation_seed for member in shared] == [5, 5, 5]
@@ -67,7 +67,7 @@ def test_a_dry_run_measures_the_time_of_a_step_in_epochs_of_any_length(monkeypat
     phase = SimpleNamespace(name="gan", steps=lambda epoch: steps, batches=lambda epoch, start: iter(range(steps)),
                             step=lambda batch: seconds.append(1) or {}, end_epoch=lambda epoch, means: None)
     run = SimpleNamespace(phases={"gan": phase}, context=SimpleNamespace(device=torch.device("cpu")))
-    assert seconds_per_step(run, [Stage("gan", 0)], read_config([])) == 1
+    assert seconds_per_step(run, [Stage("gan", 0)], resolve([])) == 1
 
 
 def test_a_dry_run_prints_the_time_and_writes_nothing(faces, tmp_path, monkeypatch):
@@ -145,11 +145,11 @@ def test_a_gan_is_used_again_after_its_images_have_moved(broken, tmp_path):
 
 
 def test_all_seeds_on_one_gan_have_its_validation_images(tmp_path):
-    values = read_config(["--seed", "4", "--split_seed=-1"]).values()
+    values = resolve(["--seed", "4", "--split_seed=-1"]).values()
     for name, seeds in (("one", None), ("several", 2)):
         write_json(tmp_path / name / "options.json", {**values, "seeds": seeds})
     argv = ["--seeds", "2", "--checkpoint_dir", str(tmp_path / "run"), "--gan_from"]
-    cuts = [[member.validation_seed for member in read_config([*argv, str(tmp_path / name)]).members()]
+    cuts = [[member.validation_seed for member in series_members(resolve([*argv, str(tmp_path / name)]))]
             for name in ("one", "several")]
     assert cuts == [[4, 4], [4, 5]]
 

@@ -23,7 +23,7 @@ from datasets.splits import fold_list
 from evaluation.metrics import Report
 from evaluation.comparison import Pooled
 from models.distributed import Processes
-from options.command_line import read_run_options, to_argv, with_run_options
+from options.command_line import series_members, to_argv
 from options.config import Config
 from options.schema import check, list_of, whole_number
 from training.run_directory import STATE_FORMAT, RunDirectory, SeriesDirectory, StateStore
@@ -45,7 +45,7 @@ def train_series(config: Config) -> None:
         check_output_paths(config)
         if config.run.auto_restore and processes.run_on_main(directory.is_claimed):
             config = config.replaced(overwrite=False)  # as for a single run, there is something to resume
-        members = config.members()
+        members = series_members(config)
         draw_demo(config, processes)
         layout = read_training_data(members[0], processes.world)  # whose directory tells where the images were
         layouts = [split_data(member, layout) for member in members]
@@ -100,15 +100,13 @@ def check_members(config: Config, directory: SeriesDirectory, members: Sequence[
         if not should_resume(member, run):
             check_gan_run(member, len(layout.expressions))
         elif (run.folder / "options.json").is_file():
-            values = {name: value for name, value in member.values().items() if value is not None}
-            with_run_options(member.values(), values, run.folder / "options.json")
             check_fold(member, layout)
             check_epochs(member, run.folder)
 
 
 def check_epochs(member: Config, folder: Path) -> None:
     """Check that a resumed run has not trained more than the series now plans. Raises UserError if it has."""
-    if member.gan.epochs < read_run_options(folder / "options.json")["epochs"]:
+    if member.gan.epochs < member.earlier["epochs"]:
         state = StateStore(folder / "state").load()
         if state.get("format") == STATE_FORMAT:  # else the run itself is refused
             check_planned(state["stage"], schedule_of(member, state["phases"]["perceptual"]["epochs"]), folder)

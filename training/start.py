@@ -29,7 +29,7 @@ from models.checkpoints import (RUN_FOLDERS, gan_config, gan_file, imagenet_weig
 from models.distributed import Processes
 from models.gan import SwapGAN
 from models.networks import BACKBONES, VGG
-from options.command_line import read_run_options, same_directory
+from options.command_line import same_directory, series_members
 from options.config import PRESETS, Config
 from training.phases import GANPhase, PerceptualPhase, RecognizerPhase, all_stages, batches_per_synthesis
 from training.run_directory import RunDirectory, StateStore
@@ -63,13 +63,12 @@ def train_in(directory: RunDirectory, config: Config, device: torch.device, proc
     processes.run_on_main(directory.lock_if_used)
     draw_demo(config, processes)
     restoring = processes.run_on_main(lambda: should_resume(config, directory))
-    config = agreed_config(with_kept_precision(config) if restoring else config, restoring, processes)
+    check_same_options(config, processes)
     layout = split_data(config, all_data or read_training_data(config, processes.world))
     if restoring:
         check_fold(config, layout)
     else:
         check_gan_run(config, len(layout.expressions))
-    config = with_precision(config, device, processes)
     amp = amp_dtype(config.hardware.amp, device)
     if config.run.overwrite and not restoring:
         check_overwrite(config, layout)
@@ -78,7 +77,6 @@ def train_in(directory: RunDirectory, config: Config, device: torch.device, proc
     samples = layout.train + layout.target_only + selection(layout, config.recognizer.select_on)
     images = all_images.subset(samples) if all_images is not None else decoded_images(
         config, samples, directory, not restoring, device, processes)
-    config = with_perceptual_of_gan(config, len(layout.expressions))
     run, pairs = build_run(config, layout, images, device, amp, processes, restoring)
     if config.run.gan_from and not restoring:
         load_other_gan(run, Path(config.run.gan_from) / "model")
@@ -177,18 +175,12 @@ def restore(run: Run, config: Config) -> None:
     """Load the newest state, or the networks of a GAN epoch (from 1) with new optimizers."""
     epoch = config.restored_epoch
     if epoch is None:
-        earlier = with_kept_rounds(config)
+        rounds = {name: config.earlier[name] for name in ("round_every", "round_epochs") if name in config.earlier}
+        earlier = config.replaced(**rounds)  # --force can change them
         return run.restore(lambda: schedule_of(earlier, run.phases["perceptual"].epochs))
     for phase in run.phases.values():
         phase.load_networks(epoch)
     run.move_after(epoch)
-
-
-def with_kept_rounds(config: Config) -> Config:
-    """Return the options with the recognizer rounds that a resumed run has had up to now, which --force can change."""
-    path = Path(config.run.checkpoint_dir) / "options.json"
-    saved = read_run_options(path) if path.is_file() else {}
-    return config.replaced(**{name: saved[name] for name in ("round_every", "round_epochs") if name in saved})
 
 
 def print_position(run: Run) -> None:
@@ -201,13 +193,6 @@ def print_position(run: Run) -> None:
     count = sum(other.phase == stage.phase for other in stages)
     print(f"{folder}: resuming in {stage.phase} epoch {stage.epoch + 1} of {count}, after {run.step} of its "
           f"{run.phases[stage.phase].steps(stage.epoch)} steps")
-
-
-def with_perceptual_of_gan(config: Config, num_classes: int) -> Config:
-    """Return the options with the perceptual network of the ``--gan_from`` run, if it has one and none is named."""
-    path = Path(config.run.gan_from or "") / "VGG_loss" / f"{num_classes}_max_ckpt.t7"
-    is_used = config.run.gan_from and not config.perceptual.perceptual and path.is_file()
-    return config.replaced(perceptual=str(path)) if is_used else config
 
 
 def load_other_gan(run: Run, model: Path) -> None:
@@ -349,7 +334,7 @@ def start_processes(config: Config) -> None:
                         "name one GPU, or train the runs of a series side by side with --jobs")
     if not draws_demo(config):
         layout = read_training_data(config, len(gpu))  # reports a mistake once, not in each process
-        for member in config.members() if config.is_series else [config]:
+        for member in series_members(config) if config.is_series else [config]:
             split_data(member, layout)
     os.execv(sys.executable, [sys.executable, "-m", "torch.distributed.run", "--standalone",
                               f"--nproc_per_node={len(gpu)}", *sys.argv])
@@ -462,8 +447,8 @@ def check_gan_run(config: Config, num_classes: int) -> None:
 def check_overwrite(config: Config, layout: Layout) -> None:
     """Check that ``--overwrite`` moves no input of the new run aside. Raises UserError if it does."""
     folder, perceptual = Path(config.run.checkpoint_dir).resolve(), config.perceptual
-    for flag, path in (("data_dir", layout.root), ("perceptual", perceptual.perceptual),
-                       ("vgg_init", perceptual.vgg_init), ("gan_from", config.run.gan_from)):
+    for flag, path in (("data_dir", layout.root), ("gan_from", config.run.gan_from),
+                       ("perceptual", perceptual.perceptual), ("vgg_init", perceptual.vgg_init)):
         if path and Path(path).exists() and Path(path).resolve().is_relative_to(folder):
             raise UserError(f"--overwrite: --{flag} {path} lies in {folder}, which would be moved aside; copy it to "
                             "another place, or choose another --checkpoint_dir")
@@ -539,25 +524,14 @@ def draw_demo(config: Config, processes: Processes) -> None:
 
 # ----------------------------------------------------------------------------------------------- agreement of processes
 
-LOCAL_OPTIONS = ("gpu", "checkpoint_dir", "data_dir", "num_workers")  # may differ from machine to machine
+LOCAL_OPTIONS = ("gpu", "amp", "checkpoint_dir", "data_dir", "num_workers")  # may differ from machine to machine
 SAME_COMMAND = "start all processes with the same options, on copies of the same data"
 
 
-def agreed_config(config: Config, restoring: bool, processes: Processes) -> Config:
-    """Return the main process's options with this process's local ones.
-
-    The options of a restored run are read from its files, which only the main process's machine needs to have. Raises
-    UserError if the processes of a new run have different options.
-    """
-    if processes.world == 1:
-        return config
-    values = config.values()
-    if not restoring:
-        shared = sorted((name, repr(value)) for name, value in values.items() if name not in LOCAL_OPTIONS)
-        processes.check_same({"options": fingerprint(shared)}, SAME_COMMAND)
-    main_values = processes.run_on_main(lambda: values)
-    local_values = {name: values[name] for name in LOCAL_OPTIONS if values[name] is not None}
-    return Config.from_values({**main_values, **local_values})
+def check_same_options(config: Config, processes: Processes) -> None:
+    """Check that all processes have the same options. Raises UserError if they have not."""
+    shared = sorted((name, repr(value)) for name, value in config.values().items() if name not in LOCAL_OPTIONS)
+    processes.check_same({"options": fingerprint(shared)}, SAME_COMMAND)
 
 
 def download_imagenet_weights(processes: Processes, backbone: str) -> None:
@@ -613,7 +587,6 @@ def _parts(value: Any) -> Iterator[Any]:
 # ------------------------------------------------------------------------------------------------------------ precision
 
 DTYPES = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-LEAST_WIDTH = 32  # narrower networks were slower in bf16 on every CPU that was tried
 
 
 def amp_dtype(choice: str, device: torch.device) -> torch.dtype | None:
@@ -626,37 +599,6 @@ def amp_dtype(choice: str, device: torch.device) -> torch.dtype | None:
     return DTYPES[choice]
 
 
-def with_precision(config: Config, device: torch.device, processes: Processes) -> Config:
-    """Return the options with ``bf16`` or ``off`` in place of ``--amp auto``, which a resumed run keeps."""
-    if config.hardware.amp != "auto":
-        return config
-    use_bf16 = supports_bf16(device) and (device.type == "cuda" or config.shape.base_width >= LEAST_WIDTH
-                                          and not config.hardware.deterministic)
-    return config.replaced(amp="off" if processes.any(not use_bf16) else "bf16")
-
-
-def with_kept_precision(config: Config) -> Config:
-    """Return the options of a resumed run of a series with the precision that the run chose when it started.
-
-    The options of the series hold no choice, since each run makes its own. With ``--force`` it is made again.
-    """
-    path = Path(config.run.checkpoint_dir) / "options.json"
-    if config.hardware.amp != "auto" or config.run.force or not path.is_file():
-        return config
-    return config.replaced(amp=read_run_options(path).get("amp", "auto"))
-
-
-def supports_bf16(device: torch.device, cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Return whether a device multiplies bf16 in hardware; older GPUs and CPUs emulate it, slower than float32."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= (8, 0)
-    try:
-        flags = next((line for line in cpuinfo.read_text().splitlines() if line.startswith("flags")), "").split()
-    except OSError:
-        return False
-    return "avx512_bf16" in flags or "amx_bf16" in flags
-
-
 # -------------------------------------------------------------------------------------------------------------- dry run
 
 STEPS = 3  # timed steps of a phase, after as many untimed ones
@@ -664,16 +606,15 @@ STEPS = 3  # timed steps of a phase, after as many untimed ones
 
 def dry_run(config: Config) -> None:
     """Print schedule, images, sizes and time of a training; files are only written to a temporary directory."""
-    members = config.members() if config.is_series else [config]
+    runs = series_members(config) if config.is_series else [config]
     device = pick_device(config.hardware.gpu)
-    member = members[0]
+    member = runs[0]
     if draws_demo(config) and not (Path(config.data.data_dir) / "images.list").is_file():
         raise UserError("--dry_run: the demo's faces are not drawn yet; draw them with python -m datasets.synthetic "
                         f"{config.data.data_dir}")
     layout = split_data(member, read_training_data(member, 1))
-    for new in () if config.resumes else members:
+    for new in () if config.resumes else runs:
         check_gan_run(new, len(layout.expressions))
-    member = with_precision(member, device, Processes())
     amp = amp_dtype(member.hardware.amp, device)
     samples = layout.train + layout.target_only + selection(layout, member.recognizer.select_on)
     shape, sizes = member.shape, member.recognizer_shape
@@ -686,14 +627,13 @@ def dry_run(config: Config) -> None:
         vgg_init = "none" if member.perceptual.vgg_init == "imagenet" else member.perceptual.vgg_init  # no download
         trial = member.replaced(checkpoint_dir=folder, restore=None, auto_restore=False, vgg_init=vgg_init,
                                 force=True)  # a few steps of stage 0 may end near chance
-        trial = with_perceptual_of_gan(trial, len(layout.expressions))
         run, _ = build_run(trial, layout, Images(samples, shape.image_size, "none"), device, amp, Processes(), False)
         print_unused_epochs(trial)
         print("timing a few steps of each phase ...", flush=True)
         seconds = print_schedule(run, trial)
-    if len(members) > 1:
+    if len(runs) > 1:
         jobs = config.series.jobs
-        print(f"in all    {duration(seconds * len(members) / jobs)} for {len(members)} runs, {jobs} at a time")
+        print(f"in all    {duration(seconds * len(runs) / jobs)} for {len(runs)} runs, {jobs} at a time")
 
 
 def print_schedule(run: Run, config: Config) -> float:
