@@ -22,7 +22,7 @@ from utils import UserError, pick_device, run_command
 if TYPE_CHECKING:
     from commands.matrix import EvaluationResult
     from datasets.layout import Layout
-    from models.checkpoints import TrainedRecognizer, load_recognizer
+    from models.checkpoints import TrainedRecognizer
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -133,6 +133,7 @@ def evaluate_folder(options: argparse.Namespace, folder: Path) -> tuple[Evaluati
     from commands.matrix import evaluate_split
     from datasets.files import check_output
     from datasets.layout import image_directory
+    from models.checkpoints import load_recognizer
 
     trained = load_recognizer(folder, pick_device(options.gpu))
     layout = find_layout(options, trained, folder)
