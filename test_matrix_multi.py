@@ -22,7 +22,9 @@ from utils import UserError, pick_device, run_command
 if TYPE_CHECKING:
     from commands.matrix import EvaluationResult
     from datasets.layout import Layout
+    from evaluation.comparison import Key
     from models.checkpoints import TrainedRecognizer
+    from training.facts import Facts
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -36,6 +38,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--against", nargs="+", action="append", default=[], metavar="DIR",
         help="recognizers of another setting, which are compared with those of --resume_dir over common seeds and "
              "folds; may be given several times; only comparison.txt, .csv, .tex and .png are written")
+    add("--names", nargs="+", metavar="NAME",
+        help="names of the settings that --against compares, that of --resume_dir first (default: their directories)")
     add("--data", type=int, choices=(1, 2, 3), default=argparse.SUPPRESS,
         help="data set: 1 MMI, 2 Multi-PIE, 3 RAF-DB (default: what the recognizer was trained on, else 2)")
     add("--data_dir", default=argparse.SUPPRESS, metavar="DIR", help="the data directory, instead of that of --data")
@@ -58,11 +62,8 @@ def build_parser() -> argparse.ArgumentParser:
 def find_groups(options: argparse.Namespace) -> list[list[Path]]:
     """Return the directories of the recognizers of --resume_dir, and of those of each --against.
 
-    Raises UserError if one does not exist, is named twice, or differs from others of its group in more than seed and
-    fold.
+    Raises UserError if one does not exist or is named twice.
     """
-    from evaluation.comparison import check_same_setting
-
     named = [("--resume_dir", options.resume_dir), *(("--against", names) for names in options.against)]
     groups = [[recognizer_directory(name, flag) for name in matching(names)] for flag, names in named]
     every_folder = [folder for folders in groups for folder in folders]
@@ -70,7 +71,6 @@ def find_groups(options: argparse.Namespace) -> list[list[Path]]:
         for folder in folders:
             if sum(map(folder.samefile, every_folder)) > 1:
                 raise UserError(f"{flag} {folder}: named twice, its images would be counted twice")
-        check_same_setting(folders, flag)
     return groups
 
 
@@ -161,17 +161,24 @@ def evaluate_each(options: argparse.Namespace, folders: Sequence[Path]
     return results, expressions
 
 
-def compare(options: argparse.Namespace, groups: Sequence[Sequence[Path]]) -> None:
+def compare(options: argparse.Namespace, groups: Sequence[Sequence[Path]], facts: Sequence[Sequence[Facts]],
+            keys: Sequence[Sequence[Key]]) -> None:
     """Evaluate the recognizers of several groups and write their comparison."""
-    from commands.matrix import group_names, write_comparison
-    from evaluation.comparison import Comparison, Group, RunResult
-    from evaluation.comparison import keys_of
+    from commands.matrix import check_keys, group_names, write_comparison
+    from evaluation.comparison import Comparison, Group
+    from training.facts import differing_options
 
-    keys = [keys_of(folders) for folders in groups]
+    for folders, of_group in zip(groups, keys):
+        check_keys(folders, of_group)
+    names = options.names or group_names(groups)
     results, _ = evaluate_each(options, [folder for folders in groups for folder in folders])
-    runs = iter(RunResult(result.predictions.report, result.correct) for result in results)
-    write_comparison(Comparison([Group(name, {key: next(runs) for key in group_keys})
-                                 for name, group_keys in zip(group_names(groups), keys)]), options.output_dir)
+    remaining, compared, notes = iter(results), [], {}
+    for name, of_group in zip(names, keys):
+        results = [next(remaining) for _ in of_group]
+        compared.append(Group(name, dict(zip(of_group, (result.for_comparison() for result in results)))))
+        notes |= {f"{name}: {finding}": None for result in results for finding in result.findings()}
+    write_comparison(Comparison(compared, differing_options([of_group[0] for of_group in facts]), list(notes)),
+                     options.output_dir)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -181,21 +188,30 @@ def main(argv: Sequence[str] | None = None) -> None:
     if options.image_size % 32:
         raise UserError(f"--image_size {options.image_size}: must be a multiple of 32, like 64 or 256")
     groups = find_groups(options)
-    from commands.matrix import COMPARISON, POOLED_RESULTS, RESULTS, check_results, write_pooled, write_report
+    from commands.matrix import (COMPARISON, POOLED_RESULTS, RESULTS, check_results, find_keys, write_pooled,
+                                 write_report)
+    from commands.trained import facts_of
     from datasets.files import check_output
     from evaluation.comparison import Pooled
 
     check_output(options.output_dir, "--output_dir", directory=True)
-    folders = groups[0]
+    names, folders = options.names, groups[0]
+    if names and len(names) != len(groups):
+        raise UserError(f"--names {' '.join(names)}: name each of the {len(groups)} settings")
     files = COMPARISON if options.against else POOLED_RESULTS if len(folders) > 1 else RESULTS
     check_results(options.output_dir, f"--output_dir {options.output_dir}", files)
+    if options.against or len(folders) > 1:
+        facts = [list(map(facts_of, of_group)) for of_group in groups]
+        flags = ["--resume_dir"] + ["--against"] * len(options.against)
+        keys = list(map(find_keys, groups, facts, flags))
     if options.against:
-        return compare(options, groups)
+        return compare(options, groups, facts, keys)
     if len(folders) > 1:
         results, expressions = evaluate_each(options, folders)
         pooled = Pooled(list(map(str, folders)), [result.predictions.report for result in results])
+        found = dict.fromkeys(finding for result in results for finding in result.findings())
         return write_pooled(pooled, expressions, f"{len(folders)} recognizers, {options.split} images",
-                            options.output_dir)
+                            options.output_dir, list(found))
     result, layout = evaluate_folder(options, folders[0])
     write_report(result, layout.expressions, f"{folders[0]} on {layout.root}, {options.split} images",
                  options.output_dir, folders[0].parent)

@@ -17,12 +17,13 @@ from datasets.files import check_figure, check_output, check_table, save_figure
 from datasets.layout import Layout, Sample, check_images, short_names
 from datasets.loading import Images, to_float
 from evaluation import verdict
-from evaluation.comparison import MEASURES, Comparison, Pooled
+from evaluation.comparison import MEASURES, Comparison, Key, Pooled, RunResult
 from evaluation.metrics import Predictions
-from models.checkpoints import TrainedRecognizer
+from models.checkpoints import TrainedRecognizer, weights_digest
 from models.recognizer import explained_side, predictions_of
 from pictures.cards import Card, cards_picture
 from pictures.matrix import confusion_picture, intervals_picture
+from training.facts import DIGEST, Facts, findings
 from utils import UserError
 
 MISTAKES_SHOWN = 24
@@ -32,23 +33,35 @@ RESULTS = {"Con_Matrix.png": None, "confusion_matrix.json": '{\n  "title": ',
            "predictions.csv": ",".join(PREDICTION_COLUMNS), "mistakes.jpg": None}
 POOLED_RESULTS = dict(list(RESULTS.items())[:2])
 COMPARISON = {"comparison.txt": "setting", "comparison.csv": "group,measure,",
-              "comparison.tex": "\\begin{tabular}{lrrrrr}", "comparison.png": None}
+              "comparison.tex": "\\begin{tabular}{lrrrrr", "comparison.png": None}
 
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """The predictions of a recognizer for samples, in their order, at the image size that was used."""
+    """The predictions of a recognizer for samples, in their order, at the image size that was used.
+
+    ``tested`` are the facts of these images.
+    """
 
     trained: TrainedRecognizer
     samples: Sequence[Sample]
     image_size: int
     predictions: Predictions
+    tested: Facts
 
-    @property
-    def correct(self) -> dict[str, bool]:
-        """Whether each image is recognized, by file name."""
-        correct = self.predictions.predicted == self.predictions.label
-        return dict(zip((sample.name for sample in self.samples), correct.tolist()))
+    def for_comparison(self) -> RunResult:
+        """Return the result with each image's content and label, by which it is compared with others."""
+        of_split, = self.tested.images.values()
+        images = [f"{image[:DIGEST]} {self.tested.expressions[sample.label]}"
+                  for image, sample in zip(of_split, self.samples)]
+        correct = (self.predictions.predicted == self.predictions.label).tolist()
+        return RunResult(self.predictions.report, dict(zip(images, correct)), {
+            image: sample.subject.casefold() for image, sample in zip(images, self.samples) if sample.subject})
+
+    def findings(self) -> list[str]:
+        """Return what the facts of the run and of its test images, and their labels, say against the result."""
+        return [*findings(Facts.of_metadata(self.trained.config), self.tested),
+                *verdict.of_labels(self.predictions.report.counts, self.tested.expressions)]
 
 
 def evaluate_split(trained: TrainedRecognizer, layout: Layout, split: str, image_size: int, batch_size: int,
@@ -66,7 +79,8 @@ def evaluate_split(trained: TrainedRecognizer, layout: Layout, split: str, image
     batches = images.evaluation_batches(batch_size, trained.recognizer.device, num_workers)
     label, probabilities = map(numpy.concatenate, zip(*predictions_of(trained.recognizer, trained.encoder, batches)))
     subjects = subject_numbers(samples) if any(sample.subject for sample in samples) else None
-    return EvaluationResult(trained, samples, image_size, Predictions(label, probabilities, subjects))
+    tested = Facts.of_images(layout, {split: images}, encoder=weights_digest(trained.encoder))
+    return EvaluationResult(trained, samples, image_size, Predictions(label, probabilities, subjects), tested)
 
 
 def check_results(folder: str | Path, flag: str, files: Mapping[str, str | None] = RESULTS) -> None:
@@ -96,12 +110,12 @@ def write_report(result: EvaluationResult, names: Sequence[str], title: str, out
     mistakes = mistakes_picture(result, names)
     save_figure(confusion_picture(report, names, heading, title), paths[0])
     validation_images = validation_count(run) if result.trained.config.get("selected_on") == "val" else 0
-    findings = [*verdict.of_predictions(predictions, names), *verdict.of_selection(validation_images)]
-    utils.write_json(paths[1], {"title": title, **predictions.as_dict(names), "verdict": findings})
+    found = [*result.findings(), *verdict.of_predictions(predictions, names), *verdict.of_selection(validation_images)]
+    utils.write_json(paths[1], {"title": title, **predictions.as_dict(names), "verdict": found})
     utils.write_text(paths[2], predictions_table(result, names))
     save_figure(mistakes, paths[3])
     print(f"{title}\n\n{predictions.as_text()}\n\n{report.as_text(names, short_names(names))}\n")
-    print(verdict.as_text(findings, "this result") + "\n")
+    print(verdict.as_text(found, "this result") + "\n")
     print(f"wrote {', '.join(map(str, paths[:-1]))} and {paths[-1]}")
 
 
@@ -111,12 +125,17 @@ def validation_count(run: Path) -> int:
     return len(split.read_text(encoding="utf-8").splitlines()) if split.is_file() else 0
 
 
-def write_pooled(pooled: Pooled, names: Sequence[str], title: str, output_dir: str | Path) -> None:
-    """Print the pooled metrics of several runs, and write ``Con_Matrix.png`` and ``confusion_matrix.json``."""
+def write_pooled(pooled: Pooled, names: Sequence[str], title: str, output_dir: str | Path, found: Sequence[str]
+                 ) -> None:
+    """Print the pooled metrics of several runs, and write ``Con_Matrix.png`` and ``confusion_matrix.json``.
+
+    ``found`` is what speaks against their results.
+    """
     paths = [Path(output_dir) / name for name in POOLED_RESULTS]
     save_figure(confusion_picture(pooled.report, names, pooled.heading, title), paths[0])
-    utils.write_json(paths[1], {"title": title, **pooled.as_dict(names)})
+    utils.write_json(paths[1], {"title": title, **pooled.as_dict(names), "verdict": list(found)})
     print(f"{title}\n\n{pooled.as_text()}\n\n{pooled.report.as_text(names, short_names(names))}\n")
+    print(verdict.as_text(found, "these results") + "\n")
     print(f"wrote {paths[0]} and {paths[1]}")
 
 
@@ -155,6 +174,33 @@ def mistakes_picture(result: EvaluationResult, names: Sequence[str]) -> Image.Im
 
 
 # --------------------------------------------------------------------------------------- groups of recognizers
+
+def find_keys(folders: Sequence[Path], facts: Sequence[Facts], flag: str) -> list[Key]:
+    """Return seed and fold of each run of a group, which ``flag`` names.
+
+    Raises UserError if the runs differ in more than seed and fold.
+    """
+    first = facts[0].settings()
+    for folder, other in zip(folders, facts):
+        different = {name: value for name, value in other.settings().items() if name in first and first[name] != value}
+        if different:
+            name = min(different, key=lambda name: name in ("gan_from", "perceptual"))  # paths say less
+            raise UserError(f"{flag}: {folders[0]} was trained with --{name} {first[name]} and {folder} with "
+                            f"--{name} {different[name]}; only runs that differ in seed and fold are pooled; give each "
+                            "setting an --against of its own")
+    return [(of_run.options.get("seed"), of_run.options.get("fold")) for of_run in facts]
+
+
+def check_keys(folders: Sequence[Path], keys: Sequence[Key]) -> None:
+    """Check that the runs of a group have different seeds and folds. Raises UserError if not, or if one has no seed."""
+    for i, (folder, (seed, fold)) in enumerate(zip(folders, keys)):
+        if seed is None:
+            raise UserError(f"{folder}: neither its checkpoint nor {folder.parent / 'options.json'} tells its seed, "
+                            "which --against needs")
+        if keys.index((seed, fold)) < i:
+            raise UserError(f"{folder}: has the same seed {seed}" + (f" and fold {fold}" if fold else "")
+                            + f" as {folders[keys.index((seed, fold))]}; name one of them")
+
 
 def group_names(groups: Sequence[Sequence[Path]]) -> list[str]:
     """Return a short name for each group: its runs' common directory, without the parts that all groups share.

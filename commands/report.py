@@ -7,7 +7,7 @@ from typing import Any, Mapping
 
 import utils
 from datasets.files import check_output, check_table
-from evaluation.verdict import chance_level
+from models.recognizer import chance_level
 from options.command_line import absolute, read_run_options
 from options.config import DEFAULTS, OPTIONS, PRESETS, Config
 from pictures.page import HEAD, charts, page, picture, table, verdict

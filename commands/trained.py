@@ -11,11 +11,13 @@ import torch
 from datasets.crops import Preparation
 from datasets.layout import (DATA_SETS, Layout, Sample, alignment_of, check_images, check_not_moved, image_directory,
                              read_layout)
-from datasets.loading import content_digests
+from datasets.loading import Images
 from datasets.splits import with_kept_fold, with_kept_validation
 from models import checkpoints
 from models.checkpoints import TrainedRecognizer, TrainedSwap, load_recognizer
+from options.command_line import read_run_options
 from options.config import Config, FaceOptions
+from training.facts import Facts
 from utils import UserError, pick_device
 
 
@@ -67,6 +69,17 @@ def recognizer_if_there(config: Config, device: torch.device) -> TrainedRecogniz
     return load_best_recognizer(config, device) if is_there else None
 
 
+def facts_of(folder: Path) -> Facts:
+    """Return the facts of the recognizer in a directory, whose options those of an older version have beside them.
+
+    Raises UserError if its file is missing or damaged.
+    """
+    path, options = folder / "max_ckpt.t7", folder.parent / "options.json"
+    checkpoint = checkpoints.load_checkpoint(path)
+    facts = Facts.of_metadata(checkpoints.config_in(checkpoint, path) if isinstance(checkpoint, dict) else {})
+    return facts if facts.options or not options.is_file() else replace(facts, options=read_run_options(options))
+
+
 def names_of(trained: TrainedRecognizer, attributes: Sequence[str] | None, data: int, folder: Path) -> list[str]:
     """Return the names of a recognizer's expressions: its own, else those of ``-a``, else those of ``--data``.
 
@@ -113,12 +126,14 @@ def read_data(config: Config, trained: TrainedSwap, splits: Sequence[str] = ("tr
 def check_contents(layout: Layout, metadata: dict[str, Any], run: Path, advice: str, splits: Sequence[str]) -> None:
     """Check that the images of the splits are those of a run. Raises UserError with the advice if they are not.
 
-    Nothing is checked for runs of older versions, whose checkpoints do not tell.
+    Nothing is checked for runs of other programs and older versions, whose checkpoints do not tell.
     """
-    expected = metadata.get("content")
-    digests = content_digests(layout, metadata.get("selected_on", "val"), splits) if expected else {}
-    for split, digest in digests.items():
-        if digest != expected[split]:
+    facts = Facts.of_metadata(metadata)
+    for split in splits if facts.images else ():
+        parts = {"train": layout.train + layout.target_only, "val": layout.val} if split == "train" \
+            else {split: layout.split(split)}
+        ours = Facts.of_images(layout, {part: Images(samples, 0, "none") for part, samples in parts.items()})
+        if not ours.has_images_of(facts, *parts):
             raise UserError(f"{layout.root}: its {split}ing images are not those of the run in {run}; {advice}")
 
 

@@ -23,7 +23,7 @@ from PIL import Image
 from torch import Tensor
 
 from datasets.augmentations import AUGMENTATIONS
-from datasets.layout import Layout, Sample, report_broken
+from datasets.layout import Sample, report_broken
 from datasets.pictures import is_blank, read_image
 from datasets.plans import Plan
 from utils import (UserError, atomic_file, derived_seed, digest_of_ends, fingerprint, installed_memory, main_process,
@@ -238,8 +238,8 @@ class Images:
         on_gpu.pixels = self.pixels.to(device)
         return on_gpu
 
-    def content_digest(self) -> str:
-        """Return a SHA-256 of the files' contents, in order, which is the same for a copy of the files.
+    def contents(self) -> np.ndarray:
+        """Return a SHA-256 of the content of each file (N, 32) uint8, which is the same for a copy of the file.
 
         Of a file of more than 1 MiB its size, beginning and end count, which change with any change of a compressed
         picture. No file is read twice.
@@ -247,7 +247,11 @@ class Images:
         if self.digests is None:
             digests = b"".join(of_files(_digest, self.samples, "reading contents"))
             self.digests = np.frombuffer(digests, np.uint8).reshape(-1, DIGEST_BYTES)
-        return fingerprint(digest.tobytes().hex() for digest in self.digests)
+        return self.digests
+
+    def content_digest(self) -> str:
+        """Return a SHA-256 of the files' contents, in order."""
+        return fingerprint(digest.tobytes().hex() for digest in self.contents())
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -273,23 +277,6 @@ class Images:
         for batch in progress(batches, "evaluating", len(plan), "batch"):
             batch = batch.to(device)
             yield batch.first, batch.label
-
-
-def content_digests(layout: Layout, select_on: str, parts: Sequence[str] = ("train", "test"),
-                    images: Images | None = None) -> dict[str, str]:
-    """Return a SHA-256 of the images of training and selection ("train"), and one of the test images ("test").
-
-    They are the same for a copy of the directory. ``images`` holds those of "train", if their files have been read
-    already.
-    """
-    selection = layout.test if select_on == "test" else layout.val
-    samples = {"train": layout.train + layout.target_only + selection, "test": layout.test}
-    digests = {}
-    for part in parts:
-        in_order = sorted(samples[part], key=lambda sample: sample.name)
-        part_images = images.subset(in_order) if images and part == "train" else Images(in_order, 0, "none")
-        digests[part] = part_images.content_digest()
-    return digests
 
 
 # -------------------------------------------------------------------------------------------------------------- batches

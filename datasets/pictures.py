@@ -116,6 +116,14 @@ def image_fault(path: Path) -> str | None:
         return _fault_without_metadata(path)
 
 
+def aspect_of(path: Path) -> float:
+    """Return the width of a picture divided by its height, from its header; 1 if that cannot be read."""
+    with suppress(Exception), Image.open(path) as opened:
+        turned = opened.getexif().get(ORIENTATION, 1) > 4
+        return opened.height / opened.width if turned else opened.width / opened.height
+    return 1.0
+
+
 def fault_when_decoded(path: Path) -> str | None:
     """Return what is wrong with an image file, according to all of its content, or None."""
     try:

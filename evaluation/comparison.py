@@ -1,33 +1,30 @@
-"""Several runs together: pooled results with their spread; groups compared by paired differences and McNemar's test."""
+"""Several runs together: pooled results with their spread, and groups of runs compared over trainings and persons."""
 
 import csv
 import io
 import re
-from dataclasses import dataclass
+from collections import defaultdict
+from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Mapping, NamedTuple, Sequence
 
 import numpy as np
 import scipy.stats
 
-import utils
-from evaluation.metrics import CONFIDENCE, Report, plain
+from evaluation.metrics import CONFIDENCE, RESAMPLES, Report, plain
 from models.recognizer import near_chance
-from options.config import OPTIONS
-from utils import UserError
 
-MEASURES = ("accuracy", "mean class accuracy")
+MEASURES = ("accuracy", "mean class accuracy", "mean F1")
+COMPARED = MEASURES[1]  # whose differences stand in the LaTeX table
 Key = tuple[int, int | None]  # seed and fold
-MEMBER = re.compile(r"\b(seed|fold)_\d{2,}")
-NO_SETTINGS = {"seed", "seeds", "split_seed", "fold", "preset", "size", "save_minutes", "log_every", "num_workers",
-               "cache"}
+ADVICE = "the runs tell of new trainings, the persons of new persons: believe the larger p"
+NO_INTERVAL = "two runs give no interval"
 
 
 class Spread(NamedTuple):
     """The mean and standard deviation of values, and the 95 % interval of their mean by Student's t.
 
-    The deviation is that of a sample (n - 1); it and the interval are NaN for a single value.
+    The deviation is that of a sample (n - 1). It is NaN for a single value, and the interval for fewer than three.
     """
 
     mean: float
@@ -36,18 +33,20 @@ class Spread(NamedTuple):
     high: float
 
     @classmethod
-    def from_values(cls, values: Sequence[float]) -> "Spread":
-        """Return the spread of at least one value."""
+    def from_values(cls, values: Sequence[float], least: float = 0, most: float = 100) -> "Spread":
+        """Return the spread of at least one value; the interval ends at the ``least`` and ``most`` possible values."""
         n, mean = len(values), float(np.mean(values))
-        if n < 2:
-            return cls(mean, *[float("nan")] * 3)
-        deviation = float(np.std(values, ddof=1))
-        half = float(scipy.stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) * deviation / n ** 0.5
-        return cls(mean, deviation, mean - half, mean + half)
+        deviation = float(np.std(values, ddof=1)) if n > 1 else float("nan")
+        half = float(scipy.stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) * deviation / n ** 0.5 if n > 2 else float("nan")
+        return cls(mean, deviation, *np.clip((mean - half, mean + half), least, most).tolist())
 
     def __str__(self) -> str:
         """Return mean ± standard deviation, or the mean of a single value alone."""
         return f"{self.mean:.1f}" + ("" if np.isnan(self.deviation) else f" ± {self.deviation:.1f}")
+
+    def interval(self, form: str = ".1f") -> str:
+        """Return the interval as a phrase, a dash if there is none."""
+        return "–" if np.isnan(self.low) else f"{self.low:{form}} to {self.high:{form}}"
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for a JSON file."""
@@ -95,7 +94,7 @@ class Pooled:
         rows += [(name, int(report.counts.sum()), f"{report.accuracy:.2f}", f"{report.mean_class_accuracy:.2f}")
                  for name, report in zip((*self.names, "pooled"), (*self.reports, self.report))]
         rows[-1:-1] = [("mean ± sd", "", *(f"{s.mean:.2f} ± {s.deviation:.2f}" for s in self.spreads)),
-                       ("95 % interval", "", *(f"{s.low:.1f} to {s.high:.1f}" for s in self.spreads))]
+                       ("95 % interval", "", *(spread.interval() for spread in self.spreads))]
         width = max(13, *map(len, self.names))
         return "\n".join(f"{name:<{width}}  {images:>7}  {accuracy:>15}  {mean:>21}"
                          for name, images, accuracy, mean in rows)
@@ -104,14 +103,18 @@ class Pooled:
 # ------------------------------------------------------------------------------------------------- comparison
 
 class RunResult(NamedTuple):
-    """The test result of a run: its report, and by file name whether each image was recognized."""
+    """The test result of a run: its report, and by content and label of each image whether it was recognized.
+
+    ``person`` tells who is in each image; it is empty if nothing names the persons.
+    """
 
     report: Report
     correct: Mapping[str, bool]
+    person: Mapping[str, str] = {}
 
     def value(self, measure: str) -> float:
         """Return one of :data:`MEASURES` in percent."""
-        return getattr(self.report, measure.replace(" ", "_"))
+        return getattr(self.report, measure.replace(" ", "_").lower())
 
 
 class Group(NamedTuple):
@@ -125,12 +128,12 @@ class Group(NamedTuple):
         return [run.value(measure) for run in self.runs.values()]
 
     def spreads(self) -> list[Spread]:
-        """Return the spreads of both :data:`MEASURES` over the runs."""
+        """Return the spreads of all :data:`MEASURES` over the runs."""
         return [Spread.from_values(self.values(measure)) for measure in MEASURES]
 
 
 class Paired(NamedTuple):
-    """Differences of paired values: their spread, the p value of the paired t test (NaN for one pair), their number."""
+    """Differences of paired values: their spread, p (NaN if there is none), and the number of runs or persons."""
 
     spread: Spread
     p: float
@@ -138,20 +141,42 @@ class Paired(NamedTuple):
 
     @classmethod
     def from_values(cls, first: Sequence[float], other: Sequence[float]) -> "Paired":
-        """Return the differences ``other`` minus ``first`` of at least one pair."""
+        """Return the differences ``other`` minus ``first`` of at least one pair of runs, with the paired t test."""
         differences = np.subtract(other, first)
         exact = differences.round(9)  # equal differences of percentages are rounded differently
         if len(differences) < 2 or np.ptp(exact) == 0:  # without a deviation the test has no meaning
             p = float("nan") if len(differences) < 2 or exact[0] else 1.0
         else:
             p = float(scipy.stats.ttest_rel(other, first).pvalue)
-        return cls(Spread.from_values(differences), p, len(differences))
+        return cls(Spread.from_values(differences, -100, 100), p, len(differences))
+
+    @classmethod
+    def over_persons(cls, pairs: Sequence[tuple[RunResult, RunResult]]) -> "Paired | None":
+        """Return the difference in accuracy over the common images of pairs of runs; None if persons are not known.
+
+        The images of a person count together, in all runs. p is that of a permutation test in which the two results of
+        random persons are exchanged, and the interval that of a bootstrap of persons.
+        """
+        right, images = defaultdict(float), defaultdict(int)
+        for first, other in pairs:
+            for image in first.correct.keys() & other.correct.keys() & first.person.keys():
+                right[first.person[image]] += other.correct[image] - first.correct[image]
+                images[first.person[image]] += 1
+        if len(images) < 2:
+            return None
+        persons = sorted(images)
+        right, images = (np.array([table[person] for person in persons]) for table in (right, images))
+        random, n = np.random.default_rng(0), len(persons)
+        exchanged = [abs(random.choice((-1, 1), n) @ right) for _ in range(RESAMPLES)]
+        drawn = [random.integers(n, size=n) for _ in range(RESAMPLES)]
+        low, high = np.percentile([100 * right[rows].sum() / images[rows].sum() for rows in drawn], (2.5, 97.5))
+        p = (1 + sum(value >= abs(right.sum()) for value in exchanged)) / (1 + RESAMPLES)
+        return cls(Spread(100 * right.sum() / images.sum(), float("nan"), float(low), float(high)), float(p), n)
 
     def as_text(self) -> str:
         """Return a phrase with the mean difference, its interval and p."""
-        low, high = self.spread.low, self.spread.high
-        interval = "" if np.isnan(low) else f" (95 % interval {low:+.1f} to {high:+.1f})"
-        return f"{self.spread.mean:+.1f} points{interval}" + ("" if np.isnan(self.p) else f", p = {self.p:.3f}")
+        interval = "" if np.isnan(self.spread.low) else f" (95 % interval {self.spread.interval('+.1f')})"
+        return f"{self.spread.mean:+.1f} points{interval}" + ("" if np.isnan(self.p) else f", {p_text(self.p)}")
 
 
 class McNemar(NamedTuple):
@@ -168,19 +193,33 @@ class McNemar(NamedTuple):
         return float(scipy.stats.binomtest(self.only_first, different).pvalue) if different else 1.0
 
 
+def p_text(p: float) -> str:
+    """Return a p value as a phrase for a text or, in dollars, for LaTeX."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
 @dataclass(frozen=True)
 class Comparison:
-    """Groups of runs, each of which is compared with the first one over their common seeds and folds."""
+    """Groups of runs, each of which is compared with the first one over their common seeds and folds.
+
+    ``options`` are those that differ, by name, with the value of each group; ``notes`` are what speaks against results.
+    """
 
     groups: Sequence[Group]
+    options: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    notes: Sequence[str] = ()
 
     def common(self, other: Group) -> list[tuple[RunResult, RunResult]]:
         """Return the pairs of runs of the first group and of another one that have the same seed and fold."""
         return [(run, other.runs[key]) for key, run in self.groups[0].runs.items() if key in other.runs]
 
+    def comparable(self, other: Group) -> list[tuple[RunResult, RunResult]]:
+        """Return those common pairs of runs that were tested on the same images with the same labels."""
+        return [pair for pair in self.common(other) if pair[0].correct.keys() == pair[1].correct.keys()]
+
     def paired(self, other: Group, measure: str) -> Paired | None:
-        """Return the differences of a group to the first one; None without common seeds or folds."""
-        values = [[run.value(measure) for run in pair] for pair in self.common(other)]
+        """Return the differences of a group to the first one over comparable runs; None if there are none."""
+        values = [[run.value(measure) for run in pair] for pair in self.comparable(other)]
         return Paired.from_values(*zip(*values)) if values else None
 
     def mcnemar(self, other: Group) -> McNemar | None:
@@ -190,29 +229,50 @@ class Comparison:
         only_first, only_other = pairs.count((True, False)), pairs.count((False, True))
         return McNemar(only_first, only_other, len(pairs)) if pairs else None
 
+    def all_notes(self) -> list[str]:
+        """Return the notes, and sentences on groups near chance and on test images that differ between groups."""
+        reports = {group.name: Pooled((), [run.report for run in group.runs.values()]).report for group in self.groups}
+        notes = [*self.notes, *(f"the mean class accuracy of {name} is near chance ({report.chance[1]:.1f} %)"
+                                for name, report in reports.items() if near_chance(report.counts))]
+        for other in self.groups[1:]:
+            common, images = self.common(other), self.mcnemar(other)
+            if different := len(common) - len(self.comparable(other)):
+                notes.append(f"{different} of {len(common)} runs of {other.name} and {self.groups[0].name} with a "
+                             f"common seed and fold were tested on different images ({images.images if images else 0} "
+                             "in common), so that they are not paired")
+        if any(len(group.runs) == 2 for group in self.groups):
+            notes.append(NO_INTERVAL)
+        return notes
+
     def as_text(self) -> str:
         """Return a table for a terminal, and a paragraph for each group that is compared with the first."""
         first, width = self.groups[0], max(7, *(len(group.name) for group in self.groups))
-        head = "  ".join(f"{measure + ' %':>23}  {'95 % interval':>16}" for measure in MEASURES)
+        head = "  ".join(f"{measure + ' %':>21}  {'95 % interval':>15}" for measure in MEASURES)
         lines = [f"{'setting':<{width}}  runs  {head}"]
         for group in self.groups:
-            cells = "  ".join(f"{spread!s:>23}  {_interval(spread):>16}" for spread in group.spreads())
+            cells = "  ".join(f"{spread!s:>21}  {spread.interval():>15}" for spread in group.spreads())
             lines.append(f"{group.name:<{width}}  {len(group.runs):4d}  {cells}")
-        for group in self.groups:
-            report = Pooled((), [run.report for run in group.runs.values()]).report
-            if near_chance(report.counts):
-                lines.append(f"note: the mean class accuracy of {group.name} is near chance ({report.chance[1]:.1f} %)")
+        lines += [f"note: {note}" for note in self.all_notes()]
+        if self.options:
+            lines += ["", f"options that differ: {', '.join(group.name for group in self.groups)}"]
+            lines += [f"  --{name}: {', '.join(map(str, values))}" for name, values in self.options.items()]
         for other in self.groups[1:]:
-            count, mcnemar = len(self.common(other)), self.mcnemar(other)
-            lines += ["", f"{other.name} against {first.name}:"]
-            lines += [f"  {measure}: {self.paired(other, measure).as_text()}, paired t test over {count} common "
-                      f"run{'s' * (count != 1)}" for measure in MEASURES] if count else \
-                ["  no seed or fold in common, so there is no paired difference"]
-            if mcnemar:
-                lines.append(f"  McNemar's test on {mcnemar.images:,} common predictions: only {other.name} is right "
-                             f"on {mcnemar.only_other}, only {first.name} on {mcnemar.only_first}, p = {mcnemar.p:.3f} "
-                             "(exact; predictions of one image or person count as independent)")
+            lines += ["", f"{other.name} against {first.name}:", *self._tests(other)]
         return "\n".join(lines)
+
+    def _tests(self, other: Group) -> list[str]:
+        """Return a line for each test of a group against the first one."""
+        pairs, persons, mcnemar = self.comparable(other), Paired.over_persons(self.common(other)), self.mcnemar(other)
+        lines = [f"  {measure}: {self.paired(other, measure).as_text()}, paired t test over {len(pairs)} common "
+                 f"run{'s' * (len(pairs) != 1)}" for measure in MEASURES if pairs] or \
+            ["  no run with a common seed or fold and common test images, so there is no paired difference"]
+        if persons:
+            lines.append(f"  accuracy: {persons.as_text()}, permutation test over {persons.count} persons; {ADVICE}")
+        if mcnemar:
+            lines.append(f"  McNemar's test on {mcnemar.images:,} common predictions: only {other.name} is right "
+                         f"on {mcnemar.only_other}, only {self.groups[0].name} on {mcnemar.only_first}, "
+                         f"{p_text(mcnemar.p)} (exact; predictions of one image or person count as independent)")
+        return lines
 
     def _row(self, group: Group, measure: str) -> dict[str, str | float | int]:
         """Return a row of the CSV file, with all values in percent or percentage points."""
@@ -221,17 +281,27 @@ class Comparison:
                "sd": spread.deviation, "low": spread.low, "high": spread.high}
         if group is self.groups[0]:
             return row
-        if paired := self.paired(group, measure):
-            row |= {"common_runs": paired.count, "difference": paired.spread.mean, "p": paired.p,
-                    "difference_low": paired.spread.low, "difference_high": paired.spread.high}
+        tests = {"": self.paired(group, measure)}
+        if measure == MEASURES[0]:
+            tests["persons_"] = Paired.over_persons(self.common(group))
+        for name, test in tests.items():
+            if test:
+                row |= {f"{name or 'common_runs'}".rstrip("_"): test.count, f"{name}difference": test.spread.mean,
+                        f"{name}p": test.p, f"{name}difference_low": test.spread.low,
+                        f"{name}difference_high": test.spread.high}
         if measure == MEASURES[0] and (mcnemar := self.mcnemar(group)):
             row |= {"mcnemar_only_first": mcnemar.only_first, "mcnemar_only_this": mcnemar.only_other,
                     "mcnemar_p": mcnemar.p}
         return row
 
     def as_csv(self) -> str:
-        """Return a row per group and measure as CSV, with four decimals; unknown values are empty."""
+        """Return a row per group and measure, and one per group and option that differs, as CSV with four decimals.
+
+        Unknown values are empty.
+        """
         rows = [self._row(group, measure) for group in self.groups for measure in MEASURES]
+        rows += [{"group": group.name, "measure": f"--{name}", "value": str(value)}
+                 for name, values in self.options.items() for group, value in zip(self.groups, values)]
         text = io.StringIO()
         writer = csv.DictWriter(text, dict.fromkeys(name for row in rows for name in row), lineterminator="\n")
         writer.writeheader()
@@ -241,75 +311,37 @@ class Comparison:
         return text.getvalue()
 
     def as_latex(self) -> str:
-        """Return a table with booktabs' rules: mean ± sd of each group, its difference to the first one, and p."""
-        lines = [r"\begin{tabular}{lrrrrr}", r"\toprule",
-                 r"setting & runs & accuracy (\%) & mean class accuracy (\%) & difference & $p$ \\", r"\midrule"]
+        """Return a table with booktabs' rules: mean ± sd of each group, its difference to the first one, and p values.
+
+        The options that differ and the notes follow as comments.
+        """
+        measures = " & ".join(rf"{measure} (\%)" for measure in MEASURES)
+        lines = [r"\begin{tabular}{lrrrrrrrr}", r"\toprule",
+                 rf"setting & runs & {measures} & difference in {COMPARED} & $p$ (runs) & $p$ (persons) & "
+                 r"$p$ (McNemar) \\", r"\midrule"]
         for group in self.groups:
-            cells = " & ".join(f"${spread}$" for spread in group.spreads()).replace("±", r"\pm")
-            difference = p = "--"
-            if group is not self.groups[0] and (paired := self.paired(group, MEASURES[1])):
-                mean, _, low, high = paired.spread
-                difference = f"${mean:+.1f}$" + ("" if np.isnan(low) else f" [${low:+.1f}$, ${high:+.1f}$]")
-                p = "--" if np.isnan(paired.p) else f"{paired.p:.3f}"
-            name = re.sub(r"([_%&#${}])", r"\\\1", group.name)
-            lines.append(f"{name} & {len(group.runs)} & {cells} & {difference} & {p} \\\\")
-        return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", "% difference: mean class accuracy against the "
-                          "first row in points [95 % interval], paired t test", ""])
+            cells = [f"${spread}$".replace("±", r"\pm") for spread in group.spreads()]
+            tests, difference = [None] * 3, "--"
+            if group is not self.groups[0]:
+                paired = self.paired(group, COMPARED)
+                tests = paired, Paired.over_persons(self.common(group)), self.mcnemar(group)
+                difference = latex_difference(paired) if paired else "--"
+            cells += [difference, *("--" if test is None or np.isnan(test.p) else f"${p_text(test.p)[2:].lstrip('= ')}$"
+                                    for test in tests)]
+            lines.append(" & ".join([latex_text(group.name), str(len(group.runs)), *cells]) + r" \\")
+        notes = [f"difference: {COMPARED} against the first row in points [95 % interval]; p: paired t test over runs, "
+                 "permutation test of the accuracy over persons, McNemar's test of the predictions",
+                 *(f"--{name}: {', '.join(map(str, values))}" for name, values in self.options.items()),
+                 *self.all_notes()]
+        return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", *(f"% {note}" for note in notes), ""])
 
 
-def _interval(spread: Spread) -> str:
-    return "–" if np.isnan(spread.low) else f"{spread.low:.1f} to {spread.high:.1f}"
+def latex_difference(paired: Paired) -> str:
+    """Return a mean difference with its interval for a cell of a LaTeX table."""
+    mean, _, low, high = paired.spread
+    return f"${mean:+.1f}$" + ("" if np.isnan(low) else f" [${low:+.1f}$, ${high:+.1f}$]")
 
 
-# ------------------------------------------------------------------------------------------------- settings
-
-def run_options(folder: Path) -> dict[str, Any]:
-    """Return the options of the run whose recognizer lies in ``folder``, empty if it has no ``options.json``.
-
-    Raises UserError if that file is damaged.
-    """
-    path = folder.parent / "options.json"
-    saved = utils.read_json(path) if path.is_file() else {}
-    if not isinstance(saved, dict):
-        raise UserError(f"{path}: damaged, it holds no options; restore it from a backup")
-    return saved
-
-
-def setting_of(folder: Path) -> dict[str, Any]:
-    """Return the options of a run that must be equal for all seeds and folds.
-
-    Paths into runs of one series are equal here, since the names of seeds and folds in them are replaced.
-    """
-    return {name: MEMBER.sub(r"\1_*", value) if isinstance(value, str) else value
-            for name, value in run_options(folder).items()
-            if name in OPTIONS and OPTIONS[name].restore != "momentary" and name not in NO_SETTINGS}
-
-
-def check_same_setting(folders: Sequence[Path], flag: str = "--resume_dir") -> None:
-    """Check that the options of runs, named by ``flag``, differ only in seed and fold. Raises UserError if not."""
-    first = setting_of(folders[0])
-    for folder in folders[1:]:
-        other = setting_of(folder)
-        differing = [name for name in first if name in other and first[name] != other[name]]
-        differing.sort(key=lambda name: name in ("gan_from", "perceptual"))  # paths, which say less, come last
-        if differing:
-            name = differing[0]
-            more = f" (and {', '.join(f'--{name}' for name in differing[1:6])})" if len(differing) > 1 else ""
-            raise UserError(f"{flag}: {folders[0]} was trained with --{name} {first[name]} and {folder} with "
-                            f"--{name} {other[name]}{more}; only runs that differ in seed and fold are pooled; give "
-                            "each setting an --against of its own")
-
-
-def keys_of(folders: Sequence[Path]) -> list[tuple[int, int | None]]:
-    """Return seed and fold of each run of a group. Raises UserError if a run has no seed or two have the same."""
-    folder_of: dict[tuple[int, int | None], Path] = {}
-    for folder in folders:
-        saved = run_options(folder)
-        if "seed" not in saved:
-            raise UserError(f"{folder}: {folder.parent / 'options.json'} holds no seed, which --against needs")
-        key = seed, fold = saved["seed"], saved.get("fold")
-        if key in folder_of:
-            raise UserError(f"{folder}: has the same seed {seed}" + (f" and fold {fold}" if fold else "")
-                            + f" as {folder_of[key]}; name one of them")
-        folder_of[key] = folder
-    return list(folder_of)
+def latex_text(text: str) -> str:
+    """Return a text with the letters escaped that have a meaning in LaTeX."""
+    return re.sub(r"([_%&#${}])", r"\\\1", text.replace("\\", r"\textbackslash ").replace("~", r"\textasciitilde "))

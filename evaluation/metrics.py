@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.recognizer import accuracies, confusion_matrix
+from models.recognizer import accuracies, chance_level, confusion_matrix
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Report:
     def chance(self) -> tuple[float, float]:
         """The accuracy of always predicting the most frequent expression, and the mean class accuracy of guessing."""
         images = self.counts.sum(1)
-        return 100 * _ratio(images.max(), images.sum()).item(), 100 * _ratio(1, (images > 0).sum()).item()
+        return 100 * _ratio(images.max(), images.sum()).item(), chance_level(len(images))
 
     @property
     def recall(self) -> np.ndarray:
@@ -53,6 +53,11 @@ class Report:
         return 100 * _ratio(2 * np.diag(self.counts), self.counts.sum(0) + self.counts.sum(1))
 
     @property
+    def mean_f1(self) -> float:
+        """The mean F1 of the expressions that have images."""
+        return float(np.mean(self.f1[self.counts.sum(1) > 0])) if self.counts.any() else float("nan")
+
+    @property
     def row_percent(self) -> np.ndarray:
         """The confusion matrix in percent of each row (n, n)."""
         return 100 * _ratio(self.counts, self.counts.sum(1, keepdims=True))
@@ -63,6 +68,7 @@ class Report:
     def as_dict(self, names: Sequence[str]) -> dict[str, Any]:
         """Return all metrics as plain values for a JSON file; NaN becomes None."""
         return {"accuracy": plain(self.accuracy), "mean_class_accuracy": plain(self.mean_class_accuracy),
+                "mean_f1": plain(self.mean_f1),
                 "chance": dict(zip(("accuracy", "mean_class_accuracy"), map(plain, self.chance))),
                 "images": int(self.counts.sum()), "expressions": list(names),
                 "per_expression": {name: {"images": count, "precision": plain(p), "recall": plain(r), "f1": plain(f)}

@@ -14,6 +14,7 @@ from evaluation.judge import ExpressionJudge
 from evaluation.metrics import frechet_distance, psnr, ssim
 from models.gan import Swapper
 from models.networks import Pair
+from models.recognizer import chance_level
 from utils import synchronize
 
 RETRIEVAL_SIDE = 64
@@ -80,7 +81,7 @@ class SynthesisReport(SimpleNamespace):
                  ("", "", f"hardest: {hardest}"),
                  ("old expression kept", f"{self.kept:.1f} %", ""),
                  ("judge's own accuracy", f"{self.judge_accuracy:.1f} %",
-                  f"on the real test images; chance {100 / len(names):.1f} %"),
+                  f"on the real test images; chance {chance_level(len(names)):.1f} %"),
                  ("reconstruction", f"{self.rebuilt_psnr:.2f} dB", f"SSIM {self.rebuilt_ssim:.3f}"),
                  ("Fréchet distance", f"{self.fid:.2f}", f"real test images: {self.fid_floor:.2f}"),
                  ("speed", f"{self.images_per_second:.1f}", "synthesized images/s")]

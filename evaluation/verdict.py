@@ -6,19 +6,17 @@ Every finding is one sentence with advice; a list without findings means that no
 from typing import Sequence
 
 import numpy as np
+import scipy.optimize
 
 from evaluation.metrics import Predictions
 from evaluation.synthesis import SynthesisReport
+from models.recognizer import chance_level
 
 FEWEST_VALIDATION_IMAGES = 50  # one of them is 2 points, and the standard deviation of 80 % is 6
 CONSTANT_SHARE, LARGEST_SHARE = 0.8, 0.65  # of the predictions; of the images, since one class may be most of them
+FEWEST_LABELED, EXPLAINED_SHARE = 20, 0.75  # images that can show exchanged labels; the predictions that they explain
 SEVERAL = 5  # images of an expression, from which on one of them should be recognized
 LEARNED_SHARE = 0.1  # of the way from chance to the judge's own accuracy, which transferred expressions must exceed
-
-
-def chance_level(num_classes: int) -> float:
-    """Return the mean class accuracy of guessing in percent."""
-    return 100 / num_classes
 
 
 def of_predictions(predictions: Predictions, names: Sequence[str]) -> list[str]:
@@ -42,6 +40,23 @@ def of_predictions(predictions: Predictions, names: Sequence[str]) -> list[str]:
         findings.append(f"it never predicts {', '.join(never)}: train longer (--round_epochs), or draw the expressions "
                         "equally often (--balanced)")
     return findings
+
+
+def of_labels(counts: np.ndarray, names: Sequence[str]) -> list[str]:
+    """Return the finding that one exchange of labels would explain nearly all predictions of a confusion matrix (n, n).
+
+    The labels of the images are then probably numbered in another order than those of the training.
+    """
+    images, (true, exchanged) = counts.sum(1), scipy.optimize.linear_sum_assignment(counts, maximize=True)
+    explained, right = counts[true, exchanged].sum(), np.trace(counts)
+    moved = [i for i in true if exchanged[i] != i and counts[i, exchanged[i]] > counts[i, i]]
+    if images.sum() < FEWEST_LABELED or explained < EXPLAINED_SHARE * images.sum() or len(moved) < 2 \
+            or explained - right < (1 - EXPLAINED_SHARE) * images.sum():
+        return []
+    changes = ", ".join(f"{names[i]} is recognized as {names[exchanged[i]]}" for i in moved)
+    return [f"{100 * explained / images.sum():.0f} % of the predictions agree with the labels if some labels are "
+            f"exchanged ({changes}): the labels are probably in another order than those of the training; name them in "
+            "expressions.txt of the data directory"]
 
 
 def of_selection(validation_images: int) -> list[str]:

@@ -42,7 +42,7 @@ CONFIG = {  # the metadata in a recognizer's file and beside a GAN's
     "expressions": NAMES, "listed": optional(list_of(text(200))), "neutral_name": optional(text(200)),
     "image_size": optional(IMAGE_SIZE), "data_dir": optional(text()), "selected_on": optional(text(20)),
     "alignment": optional({"size": whole_number(1, 16384), "margin": number(-0.5, 10)}),
-    "images": optional(text(200)), "content": optional({"train": text(64), "test": text(64)}),
+    "encoder": optional(text(64)),
     "backbone": optional(options_of(RecognizerShape)[0].fault),
     "fold": optional({"number": whole_number(1), "of": whole_number(2), "by": text(20), "seed": whole_number(),
                       "images": text(200)})}
@@ -236,7 +236,8 @@ def save_recognizer(folder: Path, recognizer: Recognizer, encoder: Encoder, acc:
     """Write ``max_ckpt.t7`` ({net, acc in percent, step, config}), and beside it ``Enc_max.pth``."""
     save_checkpoint(folder / "Enc_max.pth", on_cpu(encoder))
     save_checkpoint(folder / "max_ckpt.t7",
-                    {"net": on_cpu(recognizer.network), "acc": acc, "step": recognizer.steps, "config": config})
+                    {"net": on_cpu(recognizer.network), "acc": acc, "step": recognizer.steps,
+                     "config": {**config, "encoder": weights_digest(encoder)}})
 
 
 def load_recognizer(folder: Path, device: torch.device) -> TrainedRecognizer:
@@ -281,11 +282,6 @@ class TrainedPerceptual:
     network: Perceptual
     metadata: dict[str, Any]
     width: int
-
-    def fingerprint(self) -> str:
-        """Return a SHA-256 of the weights alone, as hexadecimal digits."""
-        return fingerprint((name, hashlib.sha256(value.cpu().contiguous().numpy().tobytes()).hexdigest())
-                           for name, value in self.network.state_dict().items())
 
 
 def read_perceptual(path: Path) -> TrainedPerceptual:
@@ -383,6 +379,12 @@ def fault_of_weights(state: Mapping[Any, Any], largest: float = math.inf) -> str
         if max(-low, high) > largest:
             return f"{key} holds values of {max(-low, high):.3g}"
     return None
+
+
+def weights_digest(network: nn.Module) -> str:
+    """Return a SHA-256 of a network's weights, as hexadecimal digits."""
+    return fingerprint((name, hashlib.sha256(value.cpu().contiguous().numpy().tobytes()).hexdigest())
+                       for name, value in network.state_dict().items())
 
 
 def on_cpu(network: nn.Module) -> dict[str, Tensor]:

@@ -170,12 +170,20 @@ def accuracies(counts: numpy.ndarray) -> tuple[float, float]:
     return float(100 * (numpy.trace(counts) / images.sum())), float(numpy.mean(100 * recall))
 
 
+def chance_level(num_classes: int) -> float:
+    """Return the mean class accuracy in percent of guessing among the expressions that a recognizer knows.
+
+    It is the same whichever of them the images show.
+    """
+    return 100 / num_classes
+
+
 def near_chance(counts: numpy.ndarray) -> bool:
     """Return whether the mean class accuracy of a confusion matrix is less than two deviations above that of guessing.
 
     False if there are so few images that guessing has a standard deviation above 5 points.
     """
-    images, chance = counts.sum(1)[counts.sum(1) > 0], 1 / len(counts)
+    images, chance = counts.sum(1)[counts.sum(1) > 0], chance_level(len(counts)) / 100
     deviation = numpy.sqrt((chance * (1 - chance) / images).sum()) / max(1, len(images))
     return bool(len(images) and deviation <= 0.05 and accuracies(counts)[1] / 100 < chance + 2 * deviation)
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy
 import pytest
+import torch
 from scipy import stats
 
 from commands.matrix import group_names
 from conftest import command, refused, succeeds
-from evaluation.comparison import Comparison, Group, McNemar, Paired, RunResult
+from evaluation.comparison import Comparison, Group, McNemar, Paired, RunResult, Spread, p_text
 from evaluation.metrics import Report
-from utils import read_json, write_json
 
 
 def result(recognized: int, shift: int = 0) -> RunResult:
@@ -46,19 +46,58 @@ def test_mcnemar_counts_images_that_only_one_group_recognizes():
 
 
 def test_a_group_near_chance_is_named():
-    guessing = Group("guess", {(0, None): RunResult(Report(numpy.full((2, 2), 50)), {})})
+    guessing = Group("guess", {(9, None): RunResult(Report(numpy.full((2, 2), 50)), {})})
     assert [line for line in Comparison([FIRST, guessing]).as_text().splitlines() if line.startswith("note: ")] == [
         "note: the mean class accuracy of guess is near chance (50.0 %)"]
 
 
-def test_tables_hold_the_same_values():
-    comparison = Comparison([FIRST, OTHER])
+def test_tables_hold_the_same_values_options_and_notes():
+    comparison = Comparison([FIRST, OTHER], {"vgg_lr": [0.1, 0.2]}, ["b_1: 3 of 9 test images are training images"])
     rows = list(csv.DictReader(io.StringIO(comparison.as_csv())))
-    assert [row["group"] for row in rows] == ["a/slow"] * 2 + ["b_1"] * 2 and rows[0]["difference"] == ""
-    assert float(rows[3]["mean"]) == pytest.approx((0.56 + 0.63 + 0.62) / 3 * 50 + 50, abs=1e-3)
-    assert "77.5 ± 2.5" in comparison.as_text() and "+1.0 points" in comparison.as_text()
-    latex = comparison.as_latex()
-    assert r"a/slow & 3 & $57.1 \pm 4.8$ & $77.5 \pm 2.5$ & -- & -- \\" in latex and r"b\_1 & 3" in latex
+    assert [row["group"] for row in rows] == ["a/slow"] * 3 + ["b_1"] * 3 + ["a/slow", "b_1"]
+    assert rows[0]["difference"] == "" and (rows[6]["measure"], rows[6]["value"]) == ("--vgg_lr", "0.1")
+    assert float(rows[4]["mean"]) == pytest.approx((0.56 + 0.63 + 0.62) / 3 * 50 + 50, abs=1e-3)
+    assert float(rows[2]["mean"]) == pytest.approx(FIRST.spreads()[2].mean, abs=1e-4) and rows[2]["measure"] == "mean F1"
+    text, latex = comparison.as_text(), comparison.as_latex()
+    assert "77.5 ± 2.5" in text and "+1.0 points" in text and "  --vgg_lr: 0.1, 0.2" in text
+    assert "note: b_1: 3 of 9 test images" in text and "% b_1: 3 of 9 test images" in latex
+    assert "difference in mean class accuracy" in latex and "% --vgg_lr: 0.1, 0.2" in latex
+    assert r"a/slow & 3 & $57.1 \pm 4.8$ & $77.5 \pm 2.5$" in latex and r"b\_1 & 3" in latex
+    mcnemar = comparison.mcnemar(OTHER).p
+    assert f"${mcnemar:.3f}$ \\\\" in latex or "$< 0.001$ \\\\" in latex
+
+
+def test_intervals_lie_between_0_and_100_percent_and_two_runs_give_none():
+    assert Spread.from_values([99.0, 100.0, 95.0])[2:] == pytest.approx([91.427, 100.0], abs=1e-3)
+    two = [Group(name, dict(list(FIRST.runs.items())[:2])) for name in "xy"]
+    assert numpy.isnan(Spread.from_values([90.0, 99.0]).low) and "two runs give no interval" in Comparison(two).as_text()
+    assert p_text(0.0004) == "p < 0.001" and p_text(0.0312) == "p = 0.031"
+
+
+def test_persons_count_as_one_observation_each():
+    """20 persons with 10 images each, of which the other setting recognizes all of 6 persons and none of 2 more."""
+    images = {f"{person} {i}": person for person in range(20) for i in range(10)}
+    first = {image: person >= 18 for image, person in images.items()}
+    other = {image: person < 6 for image, person in images.items()}
+    pair = tuple(RunResult(Report(numpy.eye(2, dtype=int)), right, {k: str(v) for k, v in images.items()})
+                 for right in (first, other))
+    test = Paired.over_persons([pair])
+    assert test.count == 20 and test.spread.mean == pytest.approx(20)
+    assert test.p == pytest.approx(stats.binomtest(6, 8).pvalue, abs=0.03)  # signs of 8 persons with equal differences
+    assert test.spread.low == pytest.approx(-6, abs=4) and test.spread.high == pytest.approx(46, abs=4)
+    alone = McNemar(20, 60, 200).p
+    assert alone < 1e-4 < test.p  # the images counted as independent
+    assert Paired.over_persons([tuple(run._replace(person={}) for run in pair)]) is None
+
+
+def test_runs_on_different_images_are_not_paired():
+    moved = Group("c", {key: run._replace(correct={f"x{name}": right for name, right in run.correct.items()})
+                        for key, run in FIRST.runs.items()})
+    comparison = Comparison([FIRST, moved])
+    assert comparison.paired(moved, "accuracy") is None and comparison.mcnemar(moved) is None
+    text = comparison.as_text()
+    assert "3 of 3 runs of c and a/slow with a common seed and fold were tested on different images (0 in common)" in text
+    assert "no paired difference" in text and "p =" not in text
 
 
 def test_groups_have_different_names_wherever_their_runs_lie():
@@ -70,18 +109,33 @@ def test_groups_have_different_names_wherever_their_runs_lie():
     assert names("a_s0/fold_01 a_s1/fold_01", "b_s0/fold_01 b_s1/fold_01") == ["a_s*", "b_s*"]
 
 
-def test_settings_are_compared_and_not_pooled(finished, tmp_path):
-    for name, seed, lr in (("A/seed_00", 0, 0.1), ("A/seed_01", 1, 0.1), ("B/seed_00", 0, 0.2), ("B/seed_01", 1, 0.2)):
-        shutil.copytree(finished / "VGG", tmp_path / name / "VGG")
-        options = {**read_json(finished / "options.json"), "seed": seed, "vgg_lr": lr}
-        write_json(tmp_path / name / "options.json", options)
-    a, b = ([tmp_path / name / f"seed_0{seed}" for seed in (0, 1)] for name in "AB")
-    argv = ["--gpu", -1, "--output_dir", tmp_path / "out"]
+@pytest.fixture
+def runs(finished, tmp_path):
+    """Two settings of two seeds each, A and B, of copies of the finished run's recognizer with another rate each."""
+    def copy(name: str, **options: object) -> Path:
+        folder = tmp_path / name
+        shutil.copytree(finished / "VGG", folder / "VGG")
+        checkpoint = torch.load(folder / "VGG" / "max_ckpt.t7", weights_only=True)
+        checkpoint["config"]["facts"]["options"].update(options)
+        torch.save(checkpoint, folder / "VGG" / "max_ckpt.t7")
+        return folder
+
+    return {name: [copy(f"{name}/seed_0{seed}", seed=seed, vgg_lr=lr) for seed in (0, 1)]
+            for name, lr in (("A", 0.1), ("B", 0.2))}
+
+
+def test_settings_are_compared_and_not_pooled(runs, tmp_path):
+    a, b, out = runs["A"], runs["B"], tmp_path / "out"
+    argv = ["--gpu", -1, "--output_dir", out]
     line = refused(command("test_matrix_multi.py", "--resume_dir", *a, b[0], *argv))
-    assert "--vgg_lr 0.1" in line and "--vgg_lr 0.2" in line and "--against" in line and not (tmp_path / "out").exists()
+    assert "--vgg_lr 0.1" in line and "--vgg_lr 0.2" in line and "--against" in line and not out.exists()
     line = refused(command("test_matrix_multi.py", "--resume_dir", *a, "--against", tmp_path / "B", *argv))
     assert f"holds a series of 2 seeds; name its runs: --against {tmp_path / 'B' / 'seed_*'}" in line
-    output = succeeds(command("test_matrix_multi.py", "--resume_dir", *a, "--against", *b, *argv))
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+    assert "name each of the 2 settings" in refused(
+        command("test_matrix_multi.py", "--resume_dir", *a, "--against", *b, "--names", "x", *argv))
+    output = succeeds(command("test_matrix_multi.py", "--resume_dir", *a, "--against", *b, "--names", "slow", "fast",
+                              *argv))
+    assert sorted(path.name for path in out.iterdir()) == [
         f"comparison.{ending}" for ending in ("csv", "png", "tex", "txt")]
-    assert "B against A:" in output and "only B is right on 0" in output
+    assert "fast against slow:" in output and "only fast is right on 0" in output and "  --vgg_lr: 0.1, 0.2" in output
+    assert "note: slow: " not in output.replace("two runs", "") and "permutation test over 3 persons" in output

@@ -75,7 +75,7 @@ def test_intervals_of_too_few_groups_and_of_rare_expressions():
     assert np.isnan(Predictions(label, probabilities(label == 0, label, 2), label).intervals).all()
     single = Predictions(label[:1], probabilities(label[:1] == 0, label[:1], 2))
     assert single.as_dict(["a", "b"])["accuracy_interval"] == [None, None]
-    assert "accuracy 100.00 % (chance 100.0)   mean class accuracy 100.00 % (chance 100.0)\ncal" in single.as_text()
+    assert "accuracy 100.00 % (chance 100.0)   mean class accuracy 100.00 % (chance 50.0)\ncal" in single.as_text()
     rare = np.array([0] * 30 + [1])  # often not resampled, and always wrong: 50 % in every resample
     predictions = Predictions(rare, probabilities(rare == 0, rare, 2))
     assert predictions.intervals[1] == (50, 50)

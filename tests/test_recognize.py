@@ -24,10 +24,9 @@ from datasets.files import Walk
 from datasets.layout import alignment_of
 from datasets.video import Video
 from models.checkpoints import load_recognizer
-from options.command_line import resolve
 from options.config import FaceOptions
 from pictures.cards import color_of
-from training.start import checkpoint_metadata
+from training.facts import Facts
 from utils import UserError, write_json
 
 SMILE = REPOSITORY / "images" / "smile.jpg"
@@ -247,12 +246,10 @@ def test_aligned_faces_in_subdirectories_are_known_to_be_aligned(tmp_path, capsy
 
 def test_training_puts_the_alignment_of_its_data_into_the_checkpoint(tmp_path):
     (tmp_path / "align.json").write_text('{"size": 128, "margin": 0.1, "every_face": false, "score": 0.6}')
-    layout = SimpleNamespace(expressions=("a", "b"), neutral=1, listed=("a", "b"), root=tmp_path,
-                             train=[], val=[])
-    config = resolve(["--image_size", "64"])
-    assert checkpoint_metadata(config, layout)["alignment"] == {"size": 128, "margin": 0.1}
+    layout = SimpleNamespace(expressions=("a", "b"), root=tmp_path)
+    assert Facts.of_images(layout, {}).metadata()["alignment"] == {"size": 128, "margin": 0.1}
     layout.root = tmp_path / "elsewhere"
-    assert checkpoint_metadata(config, layout)["alignment"] is None
+    assert Facts.of_images(layout, {}).metadata()["alignment"] is None
 
 
 def test_extreme_sizes_show_no_face():

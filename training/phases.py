@@ -15,7 +15,7 @@ from datasets.augmentations import read_augmentations
 from datasets.loading import Batch, augmenter, load
 from datasets.plans import Plan, gan_plan, mixed_plan, mixed_sizes, real_plan, recognizer_plan, third_of_pairs
 from models.checkpoints import (TrainedPerceptual, initialize, load_gan_networks, load_into, load_recognizer, on_cpu,
-                                read_perceptual, save_checkpoint, save_gan, save_recognizer)
+                                read_perceptual, save_checkpoint, save_gan, save_recognizer, weights_digest)
 from models.gan import SwapGAN
 from models.networks import BACKBONES, VGG, Extras, Pair
 from models.recognizer import Examples, Recognizer, real_features
@@ -23,6 +23,7 @@ from options.config import (GANRecipe, GANSchedule, GANShape, PerceptualOptions,
                             RecognizerShape)
 from pictures.sheets import sheet
 from training.run_directory import copy_to_machines
+from training.facts import Facts
 from training.trainer import Metrics, Stage, TrainingContext
 from utils import UserError
 
@@ -96,15 +97,14 @@ class PerceptualPhase:
             return
         theirs = {**ours, "fold": None, **trained.metadata} if trained.metadata else ours
         different = [name for name in ("expressions", "image_size") if theirs[name] != ours[name]]
-        is_moved = Path(theirs["data_dir"]).resolve() != Path(ours["data_dir"]).resolve()
-        if is_moved and "content" not in trained.metadata:  # the content identifies images wherever they lie
-            different.append("data_dir")
         if different:
             name = different[0]
             raise UserError(f"{self.file}: was trained with {name} {theirs[name]}, not {ours[name]}; delete it to "
                             f"train another, or use it all the same with --perceptual {self.file}")
-        if theirs["fold"] != ours["fold"] or theirs["images"] != ours["images"] \
-                or theirs["content"]["train"] != ours["content"]["train"]:
+        facts, other = Facts.of_metadata(ours), Facts.of_metadata(theirs)
+        splits = "train", "test" if facts.selected_on == "test" else "val"
+        if other.fold != facts.fold or other.selected_on != facts.selected_on \
+                or not all(other.has_images_of(facts, split) for split in splits):
             raise UserError(f"{self.file}: was trained on other images than those of this run, perhaps on its test "
                             "images; delete it to train another")
 
@@ -169,7 +169,7 @@ class PerceptualPhase:
     def _finished_fingerprint(self) -> str | None:
         """Return the fingerprint of the network that the other phases use, None if there is none."""
         if self._fingerprint is None and self.is_needed and self.file.is_file():
-            self._fingerprint = self.trained.fingerprint()
+            self._fingerprint = weights_digest(self.trained.network)
         return self._fingerprint
 
     def load_state(self, state: dict[str, Any]) -> None:

@@ -142,9 +142,12 @@ def write_pooled_results(config: Config, members: Sequence[Config], layout: Layo
               f"{config.recognizer.round_epochs})")
         return
     pooled = Pooled([path.parents[1].name for path in paths], [read_report(path, len(names)) for path in paths])
+    found = dict.fromkeys(f"{path.parents[1].name}: {finding}" for path in paths
+                          for finding in utils.read_json(path).get("verdict", []))
     kind = f"{series.folds} folds" if series.folds else f"{series.seeds} seeds"
     print()
-    write_pooled(pooled, names, f"{kind} of {folder} on {layout.root}, test images", folder / "test_result")
+    write_pooled(pooled, names, f"{kind} of {folder} on {layout.root}, test images", folder / "test_result",
+                 list(found))
 
 
 def read_report(path: Path, n: int) -> Report:

@@ -19,11 +19,10 @@ from commands.report import save_report
 from commands.swap import swap
 from datasets.drawing.data_set import make_dataset
 from datasets.files import check_figure, check_output
-from datasets.layout import (DATA_SETS, Layout, Sample, alignment_of, check_classes, check_images, check_not_moved,
+from datasets.layout import (DATA_SETS, Layout, Sample, check_classes, check_images, check_not_moved,
                              check_splits, list_text, read_layout)
-from datasets.loading import DiskCache, Images, bytes_of, chosen_cache, content_digests, typical_images
-from datasets.splits import (check_kept_fold, fold_list, fold_metadata, pair_lines, training_pairs, with_fold,
-                             with_validation)
+from datasets.loading import DiskCache, Images, bytes_of, chosen_cache, typical_images
+from datasets.splits import (check_kept_fold, fold_list, pair_lines, training_pairs, with_fold, with_validation)
 from models.checkpoints import (RUN_FOLDERS, gan_config, gan_file, imagenet_weights, load_gan_networks, load_recognizer,
                                 save_exemplars, save_gan)
 from models.distributed import Processes
@@ -31,6 +30,7 @@ from models.gan import SwapGAN
 from models.networks import BACKBONES, VGG
 from options.command_line import same_directory, series_members
 from options.config import PRESETS, Config
+from training.facts import Facts, findings
 from training.phases import GANPhase, PerceptualPhase, RecognizerPhase, all_stages, batches_per_synthesis
 from training.run_directory import RunDirectory, StateStore
 from training.trainer import Metrics, Phase, Run, Stage, TimeLeft, TrainingContext, duration, fit
@@ -100,7 +100,7 @@ def build_run(config: Config, layout: Layout, images: Images, device: torch.devi
                            config.recognizer.targets == "any")
     if config.perceptual.vgg_init == "imagenet" and not restoring:
         download_imagenet_weights(processes, config.recognizer_shape.backbone)
-    metadata = {**checkpoint_metadata(config, layout), "content": content_digests(layout, select_on, images=images)}
+    metadata = {**checkpoint_metadata(config, layout), **Facts.of_training(config, layout, images).metadata()}
     images = images.on(device)
     context = TrainingContext(
         folder=Path(config.run.checkpoint_dir), seed=config.run.seed, layout=layout,
@@ -215,10 +215,8 @@ def check_gan_images(context: TrainingContext, theirs: dict[str, Any], source: P
     ``theirs`` is its metadata, which tells nothing in runs of older versions. Raises UserError if it was not, unless
     ``--force`` allows that.
     """
-    ours, selected_on = context.metadata["content"], theirs.get("selected_on", "val")
-    if (selected_on == "test") != (context.select_on == "test"):  # "val" and "none" count the same images
-        ours = content_digests(context.layout, selected_on, ["train"])
-    if theirs.get("content") and theirs["content"]["train"] != ours["train"] and not context.force:
+    ours, theirs = map(Facts.of_metadata, (context.metadata, theirs))
+    if not ours.has_images_of(theirs, "train", "val") and not context.force:
         raise UserError(f"--gan_from {source}: its GAN was trained on other images than those of "
                         f"{context.layout.root}, perhaps on test images; restore them or their lists, or add --force")
 
@@ -241,9 +239,9 @@ def write_run_files(run: Run, config: Config, pairs: numpy.ndarray) -> None:
     if layout.train[0].path.parent.name == "align_5p" and (layout.root / "data").is_dir():
         print(f"note: the images are those of {layout.root / 'align_5p'}; {layout.root / 'data'} beside it is not used")
     print_unused_epochs(config)
-    if run.context.select_on == "test":
-        print("note: --select_on test chooses the recognizer on the test images, as the published code does; its test "
-              "accuracy is therefore too high; no validation split is cut")
+    facts = Facts.of_metadata(run.context.metadata)
+    for finding in findings(facts, facts):
+        print(f"warning: {finding}", file=sys.stderr)
 
 
 def print_unused_epochs(config: Config) -> None:
@@ -456,16 +454,10 @@ def check_overwrite(config: Config, layout: Layout) -> None:
 
 def checkpoint_metadata(config: Config, layout: Layout) -> dict[str, Any]:
     """Return the metadata with which a checkpoint's weights can be used alone."""
-    names, select_on, series = layout.expressions, config.recognizer.select_on, config.series
-    fold = fold_metadata(layout.test, series.fold, series.folds, series.folds_by, config.run.seed) \
-        if series.fold else None
+    names = layout.expressions
     return {"expressions": list(names), "listed": list(layout.listed),
             "neutral_name": dict(enumerate(names)).get(layout.neutral), "image_size": config.shape.image_size,
-            "alignment": alignment_of(layout.root), "data_dir": os.path.abspath(layout.root), "selected_on": select_on,
-            "images": fingerprint([select_on, *([s.name, s.label] for s in layout.train), "selection",
-                                   *([s.name, s.label] for s in selection(layout, select_on))]),
-            "fold": fold, "backbone": config.recognizer_shape.backbone,
-            "gan": vars(config.gan_shape(len(names))).copy()}
+            "backbone": config.recognizer_shape.backbone, "gan": vars(config.gan_shape(len(names))).copy()}
 
 
 # ------------------------------------------------------------------------------------------------ decoded images
