@@ -527,8 +527,8 @@ def pick_device(gpu: list[int] | None) -> "torch.device":
     """Return the requested GPU and make it torch's current one, or the CPU, with a warning if no GPU is available.
 
     ``gpu`` is None (a GPU if there is one) or a list of indices, where -1 means the CPU. Of several processes on a
-    machine, each uses its own GPU. Raises UserError if this machine does not have a GPU of an index, and if the
-    processes outnumber the GPUs.
+    machine, each uses its own GPU. TF32 is switched off, so that float32 on a GPU is float32. Raises UserError if this
+    machine does not have a GPU of an index, and if the processes outnumber the GPUs.
     """
     import torch
 
@@ -541,6 +541,7 @@ def pick_device(gpu: list[int] | None) -> "torch.device":
         return torch.device("cpu")
     index = gpu_index(gpu)
     torch.cuda.set_device(index)  # otherwise a context is opened on GPU 0 as well
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     return torch.device("cuda", index)
 
 

@@ -129,7 +129,7 @@ class Bench:
         return Pair(*(image.to(self.device, memory_format=torch.channels_last) for image in images), a, b)
 
     def gan_step(self) -> None:
-        self.gan.step(self.pair, torch.Generator().manual_seed(0))
+        self.gan.step(self.pair)
 
     def imitated_gan_step(self) -> None:
         imitation.gan_step(self.imitated, self.pair, torch.Generator().manual_seed(0))
@@ -184,7 +184,7 @@ class Bench:
         for step, batch in enumerate(load(images, gan_plan(layout.train, options.batch_size, 0, 0), 0, pinned)):
             batch = batch.to(self.device)
             pair = Pair(batch.first, batch.second, batch.label, batch.second_label)
-            self.gan.step(pair, utils.generator(0, step))
+            self.gan.step(pair)
 
     def round_recognizer(self) -> None:
         """Do the second half: a recognizer epoch with six synthesized batches after each real one, an evaluation."""

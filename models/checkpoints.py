@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 import utils
 from models.gan import SwapGAN, Swapper
-from models.networks import BACKBONES, VGG, Encoder, Generator, Perceptual, RecognizerNetwork, entry
+from models.networks import VGG, Encoder, Generator, Perceptual, RecognizerNetwork, backbone_named, entry
 from models.recognizer import Recognizer, heat_maps, real_features
 from options.config import GANShape, RecognizerShape, options_of
 from options.schema import NAMES, anything, check, list_of, number, optional, text, whole_number
@@ -257,7 +257,7 @@ def load_recognizer(folder: Path, device: torch.device) -> TrainedRecognizer:
     check(progress, {"acc": optional(number(-1, 100)), "step": optional(whole_number(most=10 ** 12))}, path)
     with naming(path):
         state = plain(state_dict_in(checkpoint))
-        network = built_from(state, BACKBONES[config.get("backbone", "vgg19_bn")].fitting, state)
+        network = built_from(state, backbone_named(config.get("backbone", "vgg19_bn")).fitting, state)
     encoder_state = read_weights(folder / "Enc_max.pth")
     with naming(folder / "Enc_max.pth"):
         encoder = built_from(encoder_state, Encoder, entry(encoder_state, "main.0.0.weight").shape[0])
@@ -470,7 +470,7 @@ def naming(what: Path | str) -> Iterator[None]:
     """Turn errors about a state dict within this context into UserErrors that name its file, ``what``."""
     try:
         yield
-    except (ValueError, TypeError, RuntimeError) as error:
+    except (ValueError, TypeError, RuntimeError, UserError) as error:
         raise UserError(f"{what}: {error}") from None
 
 

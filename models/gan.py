@@ -1,15 +1,16 @@
 """Swapper and SwapGAN: swap and synthesize expressions with a trained generator, and train one (METHOD §2 to §4)."""
 
 import copy
-from typing import Any, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+import utils
 from models.distributed import Processes
-from models.losses import discriminator_loss, discriminator_term, generator_loss
+from models.losses import GeneratorStep, compute_d_loss, compute_g_loss
 from models.networks import (Discriminators, Edits, Encoder, Generator, Pair, Perceptual, autocast, compile_networks,
-                             even_phases, one_hot, start_with_gain, zero_biases)
+                             even_phases, one_hot, load_state, start_with_gain, zero_biases)
 from options.config import GANRecipe, GANShape
 from utils import to_device
 
@@ -43,10 +44,9 @@ class Swapper:
         """Return C and D of a pair, (N, 3, S, S) in [-1, 1], and their residuals in [-2, 2] (METHOD §2)."""
         generator, faces = self.inference_generator, torch.cat([pair.image_a, pair.image_b])
         with autocast(self.device, self.amp):
-            codes = generator.encode_pair(pair.image_a, pair.image_b, pair.a, pair.b)
-            label = generator.label(torch.cat([codes.label, codes.label]))
-            residual = generator.residual(torch.cat([codes.code_c, codes.code_d]),
-                                          torch.cat([codes.code_a, codes.code_b]), codes.skips, label)
+            codes, swapped, skips, label = generator.encode_pair(pair.image_a, pair.image_b, pair.a, pair.b)
+            planes = generator.label(torch.cat([label, label]))
+            residual = generator.residual(torch.cat(swapped), torch.cat(codes), skips, planes)
         return *(faces + residual).clamp(-1, 1).chunk(2), *residual.chunk(2)
 
     @torch.inference_mode()
@@ -58,11 +58,12 @@ class Swapper:
         """
         generator = self.inference_generator
         with autocast(self.device, self.amp):
-            codes = generator.encode_pair(face.expand_as(targets), targets, a.expand_as(b), b)
-            code = codes.code_a[:1]
-            edited = code + torch.einsum("kt,tchw->kchw", weights.to(code), codes.code_c - code)
-            planes = generator.label((weights @ codes.label).clamp(max=1), 1 - weights.max(1, keepdim=True).values)
-            return generator.edit(face, edited, code, [skip[:1] for skip in codes.skips], planes)
+            (code, _), (swapped, _), skips, label = generator.encode_pair(face.expand_as(targets), targets,
+                                                                          a.expand_as(b), b)
+            code = code[:1]
+            edited = code + torch.einsum("kt,tchw->kchw", weights.to(code), swapped - code)
+            planes = generator.label((weights @ label).clamp(max=1), 1 - weights.max(1, keepdim=True).values)
+            return generator.edit(face, edited, code, [skip[:1] for skip in skips], planes)
 
     @torch.no_grad()
     def synthesize(self, source: Tensor, target: Tensor, source_label: Tensor, target_label: Tensor
@@ -75,12 +76,12 @@ class Swapper:
         """
         generator = self.inference_generator
         with autocast(self.device, self.amp):
-            codes = generator.encode_pair(source, target, source_label, target_label)
+            (_, code), (_, swapped), skips, label = generator.encode_pair(source, target, source_label, target_label)
             unchanged = (source_label == target_label)[:, None, None, None]
-            swapped = torch.where(unchanged, codes.code_b, codes.code_d)
-            skips = [skip.chunk(2)[1] for skip in codes.skips]
-            image = generator.edit(target, swapped, codes.code_b, skips, generator.label(codes.label))
-        return torch.where(unchanged, target, image), torch.cat([swapped, codes.code_b], dim=1).float()
+            swapped = torch.where(unchanged, code, swapped)
+            skips = [skip.chunk(2)[1] for skip in skips]
+            image = generator.edit(target, swapped, code, skips, generator.label(label))
+        return torch.where(unchanged, target, image), torch.cat([swapped, code], dim=1).float()
 
 
 @torch.no_grad()
@@ -93,7 +94,8 @@ def move_average(averaged: Generator, trained: Generator, decay: float, step: in
 class SwapGAN(Swapper):
     """The GAN with its optimizers. ``perceptual`` is needed only for :meth:`step` with ``vgg_loss``.
 
-    ``amp`` is None (float32), torch.bfloat16 or torch.float16; ``processes`` are those that train it together.
+    ``amp`` is None (float32), torch.bfloat16 or torch.float16; ``processes`` are those that train it together. The
+    noise of a step's targets is a function of ``seed`` and the step's number.
     """
 
     NETWORKS = {"Enc": "encoder", "Dec": "decoder", "D1": "d1", "D2": "d2"}  # the names in files → attributes
@@ -101,9 +103,10 @@ class SwapGAN(Swapper):
 
     def __init__(self, shape: GANShape, recipe: GANRecipe = GANRecipe(), perceptual: Perceptual | None = None,
                  device: torch.device | str = "cpu", amp: torch.dtype | None = None,
-                 processes: Processes = Processes()) -> None:
+                 processes: Processes = Processes(), seed: int = 0) -> None:
         super().__init__(Generator(shape), device, amp)
-        self.recipe, self.processes = recipe, processes
+        self.recipe, self.processes, self.seed = recipe, processes, seed
+        self.rebuilds = "l2" in recipe.loss_weights()  # whether a loss needs A' and B'
         self.discriminators = Discriminators(shape).to(self.device, memory_format=torch.channels_last)
         if recipe.zero_biases:
             zero_biases(self.generator)
@@ -146,89 +149,81 @@ class SwapGAN(Swapper):
 
     # ------------------------------------------------------------------------------------------- training
 
-    def step(self, pair: Pair, random: torch.Generator, total: int | None = None) -> dict[str, Tensor]:
+    def step(self, pair: Pair) -> dict[str, Tensor]:
         """Do one step of the discriminators and one of the generator on a pair; return the losses by name (METHOD §3).
 
-        ``random`` (on the CPU) draws the noise of the targets; ``total`` is the number of pairs in all processes. The
-        discriminators' update is skipped if the generator's loss of the step before was ``G_max`` or more; their losses
-        are then missing, or computed without an update if ``device_decides``. Losses stay on the device.
+        The discriminators' update is skipped if the generator's loss of the step before was ``G_max`` or more; their
+        losses are then missing, or computed without an update if ``device_decides``. Losses stay on the device.
         """
         self._set_learning_rates()
-        weight = self.processes.weight(len(pair.a), total)
+        weight, rebuild = self.processes.weight(len(pair.a), pair.total), self.recipe.lazy if self.rebuilds else 0
         with autocast(self.device, self.amp):
-            edits = self._wrapped_generator(pair, self.recipe.alpha5, self.recipe.lazy if self.recipe.l2_loss else 0)
+            edits = self._wrapped_generator(pair, self.recipe.alpha5, rebuild)
         fakes = [image for image in (edits.c, edits.d, edits.c_interpolated, edits.d_interpolated) if image is not None]
         a, b = one_hot(pair.a, self.shape.num_classes), one_hot(pair.b, self.shape.num_classes)
-        real, real_label = torch.cat([pair.image_a, pair.image_b]), torch.cat([a, b])
-        fake, fake_label = torch.cat(fakes), torch.cat([b, a] * (len(fakes) // 2))
-        noise = self._noise(len(fakes), total or len(pair.a), random)
+        real = torch.cat([pair.image_a, pair.image_b]), torch.cat([a, b])
+        fake = torch.cat(fakes), torch.cat([b, a] * (len(fakes) // 2))
+        noise_g, noise_d = self._noise(len(fakes), pair.total or len(pair.a))
 
-        losses_by_name, skip = {}, self.last_g_loss >= self.recipe.G_max
+        metrics, skip = {}, self.last_g_loss >= self.recipe.G_max
         if self.device_decides or not skip:
-            mismatch = pair.extras.mismatch if self.recipe.mismatched else None
-            losses_by_name = self._step_discriminators(real, real_label, fake.detach(), fake_label, mismatch, noise[1:],
-                                                       weight, skip)
-        losses_by_name["D_updated"] = 1 - torch.as_tensor(skip, dtype=torch.float32, device=self.device)
-        losses_by_name.update(self._step_generator(pair, edits, fake, fake_label, noise[0], weight))
+            metrics = self._update_discriminators(real, fake, pair.mismatch, noise_d, weight, skip)
+        metrics["D_updated"] = 1 - torch.as_tensor(skip, dtype=torch.float32, device=self.device)
+        metrics.update(self._update_generator(pair, edits, fake, noise_g, weight))
         self.scaler.update()
         if self.averaged is not None:
             move_average(self.averaged, self.generator, self.recipe.ema, self.steps)
         self.steps += 1
-        means = self.processes.mean(losses_by_name, weight)
+        means = self.processes.mean(metrics, weight)
         self.last_g_loss = means["G"]
         return means
 
-    def _step_discriminators(self, real: Tensor, real_label: Tensor, fake: Tensor, fake_label: Tensor,
-                             mismatch: Tensor | None, noise: Sequence[Tensor], weight: float, skip: Tensor
-                             ) -> dict[str, Tensor]:
-        images, labels = [real, fake], [real_label, fake_label]
-        if mismatch is not None:
-            images.append(real)
-            labels.append(real_label.roll(len(real) // 2, 0))
+    def _update_discriminators(self, real: tuple[Tensor, Tensor], fake: tuple[Tensor, Tensor], mismatch: Tensor | None,
+                               noise: Tensor, weight: float, skip: Tensor) -> dict[str, Tensor]:
+        """Do a step of D1 and D2 on real and fake images with their labels, and return their losses by name."""
+        groups = [real, (fake[0].detach(), fake[1])]
+        if self.recipe.mismatched and mismatch is not None:
+            groups.append((real[0], real[1].roll(len(real[1]) // 2, 0)))
+        images, labels = (torch.cat(tensors) for tensors in zip(*groups))
         with autocast(self.device, self.amp):
-            logits = self._wrapped_discriminators(torch.cat(images), torch.cat(labels))
-        sizes = [len(group) for group in images]
-        real_logits, fake_logits, *mismatched_logits = zip(*(logits_of_one.split(sizes) for logits_of_one in logits))
-        total, terms = discriminator_loss(real_logits, fake_logits, noise[0], 2 * len(fake) // len(real),
-                                          self.recipe.lambda_D)
-        if mismatch is not None:
-            further = discriminator_term(mismatched_logits[0], noise[1], mismatch)
-            terms["mismatched"] = self.recipe.lambda_D * further
-            total = total + terms["mismatched"]
+            logits = self._wrapped_discriminators(images, labels)
+        logits = zip(*(logits_of_one.split([len(label) for _, label in groups]) for logits_of_one in logits))
+        d_loss, terms = compute_d_loss(*logits, noise=noise, weight=self.recipe.lambda_D, mask=mismatch)
         if self.device_decides:
             self.optimizer_d.found_inf = skip.float()  # a fused optimizer then changes nothing
-        self._update(self.optimizer_d, weight * total)
-        return {"D": total, **terms}
+        self.optimizer_d.zero_grad(set_to_none=True)
+        self.scaler.scale(weight * d_loss).backward()
+        self.scaler.step(self.optimizer_d)
+        return {"D": d_loss, **terms}
 
-    def _step_generator(self, pair: Pair, edits: Edits, fake: Tensor, fake_label: Tensor,
-                        noise: Tensor, weight: float) -> dict[str, Tensor]:
+    def _update_generator(self, pair: Pair, edits: Edits, fake: tuple[Tensor, Tensor], noise: Tensor, weight: float
+                          ) -> dict[str, Tensor]:
+        """Do a step of the generator, and return its losses by name."""
         self.discriminators.requires_grad_(False)  # without unused gradients (METHOD §7, row 8)
         with autocast(self.device, self.amp):
-            fake_logits = self.discriminators(fake, fake_label)
-            total, terms = generator_loss(pair, edits, fake_logits, noise, len(fake) // len(pair.a), self.perceptual,
-                                          self.recipe)
-        self._update(self.optimizer_g, weight * total)
+            step = GeneratorStep(pair, edits, self.discriminators(*fake), noise, self.generator, self.discriminators,
+                                 self.perceptual, self.recipe.lazy)
+            g_loss, terms = compute_g_loss(step, self.recipe)
+        self.optimizer_g.zero_grad(set_to_none=True)
+        self.scaler.scale(weight * g_loss).backward()
+        self.scaler.step(self.optimizer_g)
         self._even_phases()
         self.discriminators.requires_grad_(True)
-        return {"G": total, **terms}
+        return {"G": g_loss, **terms}
 
     def _even_phases(self) -> None:
         if self.recipe.even_phases:
             even_phases(self.generator.decoder.main[-self.recipe.even_phases:])
 
-    def _noise(self, fakes: int, total: int, random: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Return noise (2, fakes·N) of the generator's loss, (2, (2 + fakes)·N) and (2, 2·N) of the discriminators'.
+    def _noise(self, fakes: int, total: int) -> tuple[Tensor, Tensor]:
+        """Return noise (2, fakes·N) of the generator's targets, and (2, (2 + fakes + 2)·N) of the discriminators'.
 
         It is drawn for all ``total`` pairs and then sliced, so that it does not depend on the number of processes.
         """
+        random = utils.generator(self.seed, "noise", self.steps)
         noise = torch.cat([torch.randn(2, count, total, generator=random) for count in (2 + 2 * fakes, 2)], 1)
         noise = to_device(self.recipe.std * noise[:, :, self.processes.rank_slice], self.device)
-        return tuple(part.flatten(1) for part in noise.split([fakes, 2 + fakes, 2], 1))
-
-    def _update(self, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
-        optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()
-        self.scaler.step(optimizer)
+        return tuple(part.flatten(1) for part in noise.split([fakes, 2 + fakes + 2], 1))
 
     def _set_learning_rates(self) -> None:
         rate = self.recipe.rate(self.steps)
@@ -256,7 +251,7 @@ class SwapGAN(Swapper):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what :meth:`state_dict` returned."""
         for name in self.WITH_STATE:
-            getattr(self, name).load_state_dict(state[name])
+            load_state(getattr(self, name), state[name])
         if self.averaged is not None:
             self.averaged.load_state_dict(state["averaged"])
         self.steps, self.last_g_loss = state["steps"], state["last_g_loss"].to(self.device)

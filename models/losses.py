@@ -1,8 +1,12 @@
-"""The losses of METHOD §3, each a pure function, and further ones that the paper does not have.
+"""The losses of METHOD §3 and further ones that the paper does not have.
 
-Images are (N, 3, S, S) in [-1, 1]; every loss returns a scalar and is a mean over the samples.
+A loss of the generator is a function here, ``<name>_loss``, and a row of ``GENERATOR_LOSSES`` in options/config.py,
+which gives its name, weight and titles; :func:`compute_g_loss` calls all that have a weight. Images are (N, 3, S, S) in
+[-1, 1]; every loss returns a scalar and is a mean over the samples.
 """
 
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -10,23 +14,15 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from models.networks import Edits, Pair, Perceptual, every_nth, full_precision
-from options.config import GANRecipe
+from models.networks import Discriminators, Edits, Generator, Pair, Perceptual, every_nth, full_precision
+from options.config import GENERATOR_LOSSES, GANRecipe
 
+
+# ---------------------------------------------------------------------------------------------------- parts of losses
 
 def soft_bce(logits: Tensor, mean: float, noise: Tensor) -> Tensor:
     """Return the BCE of logits (N,) against t(mean) = mean + noise (N,); targets may leave [0, 1] (METHOD §3)."""
     return F.binary_cross_entropy_with_logits(logits, mean + noise)
-
-
-def adversarial(logits: Tensor, mean: float, noise: Tensor, groups: int) -> Tensor:
-    """Return Σ over ``groups`` equal groups (A, B or C, D, …) of BCE(D(group), t(mean)): logits and noise (G·N,)."""
-    return groups * soft_bce(logits, mean, noise)
-
-
-def swap_consistency(image_a: Tensor, image_b: Tensor, image_c: Tensor, image_d: Tensor) -> Tensor:
-    """Return mean|(A + B) − (C + D)|: a swap preserves the sum of both faces (METHOD §3, ``--lambda_l1_loss``)."""
-    return mean_distance(image_c + image_d, image_a + image_b)
 
 
 class _MeanDistance(torch.autograd.Function):
@@ -57,11 +53,6 @@ def perceptual_distance(perceptual: Perceptual, x: Tensor, y: Tensor) -> Tensor:
     return sum(weight * mean_distance(a, b) for weight, a, b in zip(perceptual.weights, perceptual(x), targets))
 
 
-def reconstruction(rebuilt: Tensor, image: Tensor) -> Tensor:
-    """Return the MSE of a reconstruction (METHOD §3, ``--lambda_l2_loss``)."""
-    return F.mse_loss(_channels_last(rebuilt), _channels_last(image))
-
-
 def total_variation(image: Tensor) -> Tensor:
     """Return TV(x) = MSE of vertical neighbors / S + MSE of horizontal neighbors / S (METHOD §3)."""
     side, image = image.shape[-1], _channels_last(image)
@@ -73,35 +64,6 @@ def total_variation(image: Tensor) -> Tensor:
 def _channels_last(image: Tensor) -> Tensor:
     """Return (N, C, H, W) as (N, H, W, C), so that the gradient has the channels-last format of the images."""
     return image.permute(0, 2, 3, 1)
-
-
-# --------------------------------------------------------------------------------------------------- beyond the paper
-
-def generator_terms(pair: Pair, edits: Edits, recipe: GANRecipe) -> dict[str, Tensor]:
-    """Return the further terms of the generator's loss that the recipe asks for, each with its weight.
-
-    A term is the sum over both pairs, C with A and D with B: twice the mean over their concatenation.
-    """
-    terms, truth = {}, pair.extras.truth
-    swapped, original = torch.cat([edits.c, edits.d]), torch.cat([pair.image_a, pair.image_b])
-    if recipe.scene_truth and truth is not None:
-        terms["truth"] = recipe.lambda_truth_loss * 2 * ground_truth(swapped, truth, pair.extras.known)
-    if recipe.lambda_coarse_loss:
-        terms["coarse"] = recipe.lambda_coarse_loss * 2 * coarse_difference(swapped, original)
-    if recipe.lambda_gray_loss:
-        terms["gray"] = recipe.lambda_gray_loss * 2 * color_of_gray(swapped, original)
-    return terms
-
-
-def discriminator_term(logits: tuple[Tensor, Tensor], noise: Tensor, mask: Tensor) -> Tensor:
-    """Return L(D1) + 0.5·L(D2), each Σ over A and B of BCE(D(real with the other's label), t(0)) where ``mask`` is set.
-
-    ``logits`` (2N,) are those of D1 and D2, ``noise`` is (2, 2N) and ``mask`` (2N,). (Matching-aware discriminators:
-    Reed et al., 2016.)
-    """
-    d1, d2 = (2 * (F.binary_cross_entropy_with_logits(d_logits, e, reduction="none") * mask).mean()
-              for d_logits, e in zip(logits, noise))
-    return d1 + 0.5 * d2
 
 
 def ground_truth(swapped: Tensor, truth: Tensor, known: Tensor) -> Tensor:
@@ -134,40 +96,122 @@ def _color(image: Tensor) -> Tensor:
     return image - image.mean(1, keepdim=True)
 
 
-# ------------------------------------------------------------------------------------------------------------- totals
+# -------------------------------------------------------------------------------------------- losses of the generator
 
-def discriminator_loss(real: tuple[Tensor, Tensor], fake: tuple[Tensor, Tensor], noise: Tensor, groups: int,
-                       weight: float = 0.25) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return weight·(L(D1) + 0.5·L(D2)) and both losses by name (METHOD §3).
+@dataclass
+class GeneratorStep:
+    """What a loss of the generator may use: a pair, its edits, and the networks.
 
-    ``real`` are the logits (2N,) of D1 and D2 on A and B, ``fake`` those (groups·N,) on ``groups`` groups of fakes;
-    ``noise`` (2, (2 + groups)·N), real first.
+    ``logits`` are those of D1 and D2 (G·N,) on G groups of fakes (C, D and maybe C5, D5), ``noise`` (2, G·N) is that of
+    their targets. Of ``lazy`` pairs one has reconstructions and a perceptual loss. ``same_expressions`` are D and C,
+    (2N, 3, S, S), which have the expressions of :attr:`faces`.
     """
-    d1, d2 = (adversarial(r, 1.0, e[:len(r)], 2) + adversarial(f, 0.0, e[len(r):], groups)
-              for r, f, e in zip(real, fake, noise))
-    return weight * (d1 + 0.5 * d2), {"D1": d1, "D2": d2}
+
+    pair: Pair
+    edits: Edits
+    logits: tuple[Tensor, Tensor]
+    noise: Tensor
+    generator: Generator | None = None
+    discriminators: Discriminators | None = None
+    perceptual: Perceptual | None = None
+    lazy: int = 1
+
+    def __post_init__(self) -> None:
+        # Made before all losses, since the order in which their gradients are added depends on it.
+        self.same_expressions = torch.cat([self.edits.d, self.edits.c])
+
+    @cached_property
+    def faces(self) -> Tensor:
+        """A and B, (2N, 3, S, S)."""
+        return torch.cat([self.pair.image_a, self.pair.image_b])
+
+    @cached_property
+    def swapped(self) -> Tensor:
+        """C and D, (2N, 3, S, S): the persons of :attr:`faces`."""
+        return torch.cat([self.edits.c, self.edits.d])
 
 
-def generator_loss(pair: Pair, edits: Edits, fake: tuple[Tensor, Tensor], noise: Tensor, groups: int,
-                   perceptual: Perceptual | None, recipe: GANRecipe) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return the generator's total loss and its named terms, each with its weight (METHOD §3).
+def adv_loss(step: GeneratorStep) -> Tensor:
+    """Return L(D1) + 0.5·L(D2), each Σ over the groups of fakes of BCE(D(fake), t(1))."""
+    groups = len(step.logits[0]) // len(step.pair.a)
+    d1, d2 = (groups * soft_bce(logits, 1.0, noise) for logits, noise in zip(step.logits, step.noise))
+    return d1 + 0.5 * d2
 
-    ``fake`` are the logits (groups·N,) of D1 and D2 on the fakes, ``noise`` (2, groups·N).
-    """
-    d1, d2 = (adversarial(f, 1.0, e, groups) for f, e in zip(fake, noise))
-    terms = {"adv": recipe.lambda_adv_loss * (d1 + 0.5 * d2)}
-    same_expressions = torch.cat([edits.d, edits.c])  # as A and B: D shows A's expression, and C that of B
-    if recipe.vgg_loss and recipe.lambda_vgg_loss:
-        target = torch.cat([pair.image_a, pair.image_b])
-        distance = perceptual_distance(perceptual, every_nth(same_expressions, recipe.lazy),
-                                       every_nth(target, recipe.lazy))
-        terms["vgg"] = recipe.lambda_vgg_loss * 2 * distance
-    if recipe.l1_loss:
-        terms["l1"] = recipe.lambda_l1_loss * swap_consistency(pair.image_a, pair.image_b, edits.c, edits.d)
-    if recipe.l2_loss:
-        terms["l2"] = recipe.lambda_l2_loss * (reconstruction(edits.a_rebuilt, pair.image_a[::recipe.lazy])
-                                               + reconstruction(edits.b_rebuilt, pair.image_b[::recipe.lazy]))
-    if recipe.tv_loss:
-        terms["tv"] = recipe.lambda_tv_loss * 2 * total_variation(same_expressions)
-    terms.update(generator_terms(pair, edits, recipe))
+
+def vgg_loss(step: GeneratorStep) -> Tensor:
+    """Return P(D, A) + P(C, B)."""
+    images, targets = (every_nth(faces, step.lazy) for faces in (step.same_expressions, step.faces))
+    return 2 * perceptual_distance(step.perceptual, images, targets)
+
+
+def l1_loss(step: GeneratorStep) -> Tensor:
+    """Return mean|(A + B) − (C + D)|: a swap preserves the sum of both faces."""
+    return mean_distance(step.edits.c + step.edits.d, step.pair.image_a + step.pair.image_b)
+
+
+def l2_loss(step: GeneratorStep) -> Tensor:
+    """Return MSE(A', A) + MSE(B', B)."""
+    pair, edits = step.pair, step.edits
+    return sum(F.mse_loss(_channels_last(rebuilt), _channels_last(image[::step.lazy]))
+               for rebuilt, image in ((edits.a_rebuilt, pair.image_a), (edits.b_rebuilt, pair.image_b)))
+
+
+def tv_loss(step: GeneratorStep) -> Tensor:
+    """Return TV(C) + TV(D)."""
+    return 2 * total_variation(step.same_expressions)
+
+
+def truth_loss(step: GeneratorStep) -> Tensor | None:
+    """Return the squared distance of C and D to their ground-truth swaps, None without ground truths."""
+    pair = step.pair
+    return None if pair.truth is None else 2 * ground_truth(step.swapped, pair.truth, pair.known)
+
+
+def coarse_loss(step: GeneratorStep) -> Tensor:
+    """Return the squared distance of C to A and of D to B in coarse cells."""
+    return 2 * coarse_difference(step.swapped, step.faces)
+
+
+def gray_loss(step: GeneratorStep) -> Tensor:
+    """Return the squared color in C and D where A and B are gray."""
+    return 2 * color_of_gray(step.swapped, step.faces)
+
+
+FUNCTIONS = {row.name: globals()[f"{row.name}_loss"] for row in GENERATOR_LOSSES}
+
+
+# ------------------------------------------------------------------------------------------------- totals (METHOD §3)
+
+def compute_g_loss(step: GeneratorStep, recipe: GANRecipe) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return the generator's total loss, and its terms by name, each with its weight (METHOD §3)."""
+    terms = {}
+    for name, weight in recipe.loss_weights().items():
+        value = FUNCTIONS[name](step)
+        if value is not None:
+            terms[name] = weight * value
     return sum(terms.values()), terms
+
+
+def compute_d_loss(real: tuple[Tensor, Tensor], fake: tuple[Tensor, Tensor],
+                   mismatched: tuple[Tensor, Tensor] | None = None, *, noise: Tensor, weight: float = 0.25,
+                   mask: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return the discriminators' total loss weight·(L(D1) + 0.5·L(D2)), and its terms by name (METHOD §3).
+
+    ``real`` are the logits (2N,) of D1 and D2 on A and B, ``fake`` those (G·N,) on G groups of fakes. ``mismatched``
+    (2N,), which the paper does not have, are those on A and B with each other's labels (matching-aware discriminators:
+    Reed et al., 2016); they count as fakes where ``mask`` (2N,) is set. ``noise`` is that of the targets, in this order:
+    (2, (2 + G)·N), and 2·N more for ``mismatched``.
+    """
+    reals, fakes = len(real[0]), len(fake[0])
+    groups = 2 * fakes // reals
+    for_real, for_fake, for_mismatched = noise.split([reals, fakes, noise.shape[1] - reals - fakes], 1)
+    d1, d2 = (2 * soft_bce(r, 1.0, e) + groups * soft_bce(f, 0.0, g)
+              for r, f, e, g in zip(real, fake, for_real, for_fake))
+    terms = {"D1": d1, "D2": d2}
+    total = weight * (d1 + 0.5 * d2)
+    if mismatched is not None:
+        m1, m2 = (2 * (F.binary_cross_entropy_with_logits(logits, e, reduction="none") * mask).mean()
+                  for logits, e in zip(mismatched, for_mismatched))
+        terms["mismatched"] = weight * (m1 + 0.5 * m2)
+        total = total + terms["mismatched"]
+    return total, terms

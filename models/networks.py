@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
-from torchvision.models import ResNet18_Weights, VGG19_BN_Weights
+from torchvision.models import VGG19_BN_Weights
 from torchvision.models import vgg as torchvision_vgg
-from torchvision.models.resnet import BasicBlock
 
 from options.config import GANShape
+from utils import UserError
 
 # ------------------------------------------------------------------------------------------------------------- layers
 
@@ -71,6 +71,15 @@ def autocast(device: torch.device, dtype: torch.dtype | None) -> torch.autocast:
 def full_precision(x: Tensor) -> Tensor:
     """Return a tensor of half precision as float32, one of float32 or float64 unchanged."""
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+
+
+def load_state(owner: nn.Module | torch.optim.Optimizer | torch.amp.GradScaler, state: dict[str, Any]) -> None:
+    """Restore the state of a network, optimizer or gradient scaler.
+
+    The state of a scaler is empty if it was not in use; a run that is continued in fp16 then starts with a new one.
+    """
+    if state or not isinstance(owner, torch.amp.GradScaler):
+        owner.load_state_dict(state)
 
 
 def down_layers(in_chans: int, out_chans: int, conv: type[nn.Conv2d] = nn.Conv2d) -> list[nn.Module]:
@@ -223,26 +232,28 @@ def decoder_label(label: Tensor, exp_label: bool, reconstruct: float | Tensor = 
     return torch.cat([label, torch.ones_like(label[:, :1]) * reconstruct], dim=1) if exp_label else label
 
 
-class Extras(NamedTuple):
-    """Data of a pair that the paper's method does not use (:mod:`models.losses`).
-
-    ``truth`` (2N, 3, S, S) are the ground truths of C and D, and ``known`` (2N,) boolean says which of them exist; both
-    are None if none exists. ``mismatch`` (2N,) boolean says which of A and B the discriminators may also see with the
-    other's label, as fakes; None for none. """
-
-    truth: Tensor | None = None
-    known: Tensor | None = None
-    mismatch: Tensor | None = None
-
-
 class Pair(NamedTuple):
-    """Images with one expression and their partners with another: (N, 3, S, S) in [-1, 1] and (N,) labels."""
+    """Images with one expression and their partners with another: (N, 3, S, S) in [-1, 1] and (N,) labels.
+
+    The paper's method does not use the rest. ``truth`` (2N, 3, S, S) are the ground truths of C and D, and ``known``
+    (2N,) boolean says which of them exist; both are None if none exists. ``mismatch`` (2N,) boolean says which of A and
+    B the discriminators may also see with the other's label, as fakes; None for none. ``total`` is the number of pairs
+    in all processes if this is one process's part of a batch, else None.
+    """
 
     image_a: Tensor
     image_b: Tensor
     a: Tensor
     b: Tensor
-    extras: Extras = Extras()
+    truth: Tensor | None = None
+    known: Tensor | None = None
+    mismatch: Tensor | None = None
+    total: int | None = None
+
+    @property
+    def label(self) -> Tensor:
+        """The labels (N,) of A."""
+        return self.a
 
 
 class Edits(NamedTuple):
@@ -254,17 +265,6 @@ class Edits(NamedTuple):
     b_rebuilt: Tensor | None = None
     c_interpolated: Tensor | None = None
     d_interpolated: Tensor | None = None
-
-
-class Codes(NamedTuple):
-    """Codes (N, 8w, S/32, S/32) of A and B and of their swaps C and D, the skips of A and B (2N, …), label {a, b}."""
-
-    code_a: Tensor
-    code_b: Tensor
-    code_c: Tensor
-    code_d: Tensor
-    skips: list[Tensor]
-    label: Tensor
 
 
 class Generator(nn.Module):
@@ -281,9 +281,8 @@ class Generator(nn.Module):
 
         A', B' are reconstructed of every ``rebuild``-th pair, of none if it is 0.
         """
-        codes = self.encode_pair(pair.image_a, pair.image_b, pair.a, pair.b)
-        code, swapped = torch.cat([codes.code_a, codes.code_b]), torch.cat([codes.code_c, codes.code_d])
-        label = torch.cat([codes.label, codes.label])
+        codes, swapped, skips, label = self.encode_pair(pair.image_a, pair.image_b, pair.a, pair.b)
+        code, swapped, label = torch.cat(codes), torch.cat(swapped), torch.cat([label, label])
         edits = {("c", "d"): (swapped, self.label(label))}
         if rebuild == 1:
             edits["a_rebuilt", "b_rebuilt"] = code, self.label(torch.zeros_like(label), reconstruct=1.0)
@@ -291,20 +290,24 @@ class Generator(nn.Module):
             edits["c_interpolated", "d_interpolated"] = code + 0.5 * (swapped - code), self.label(label)
         edited, labels = zip(*edits.values())
         faces = torch.cat([pair.image_a, pair.image_b])
-        decoded = self.edit(faces, torch.cat(edited), code, codes.skips, torch.cat(labels)).chunk(2 * len(edited))
+        decoded = self.edit(faces, torch.cat(edited), code, skips, torch.cat(labels)).chunk(2 * len(edited))
         images = dict(zip(chain(*edits), decoded))
         if rebuild > 1:
-            faces, code, label, *skips = (every_nth(maps, rebuild) for maps in (faces, code, label, *codes.skips))
+            faces, code, label, *skips = (every_nth(maps, rebuild) for maps in (faces, code, label, *skips))
             unswapped = self.label(torch.zeros_like(label), reconstruct=1.0)
             images["a_rebuilt"], images["b_rebuilt"] = self.edit(faces, code, code, skips, unswapped).chunk(2)
         return Edits(**images)
 
-    def encode_pair(self, image_a: Tensor, image_b: Tensor, a: Tensor, b: Tensor) -> Codes:
-        """Return the codes of faces (N, 3, S, S) with expressions a (N,), of partners with b, and of their swaps."""
+    def encode_pair(self, image_a: Tensor, image_b: Tensor, a: Tensor, b: Tensor
+                    ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor], list[Tensor], Tensor]:
+        """Return the codes of A and B, those of C and D, the skips of A and B (2N, …), and the label {a, b} (N, n).
+
+        ``image_a`` (N, 3, S, S) have expressions ``a`` (N,), their partners ``b``; a code is (N, 8w, S/32, S/32).
+        """
         code, skips = self.encoder(torch.cat([image_a, image_b]))
-        code_a, code_b = code.chunk(2)
         label = swap_label(a, b, self.shape.num_classes)
-        return Codes(code_a, code_b, *swap_codes(code_a, code_b, label), skips, label)
+        codes = code.chunk(2)
+        return codes, swap_codes(*codes, label), skips, label
 
     def label(self, multi_hot: Tensor, reconstruct: float | Tensor = 0.0) -> Tensor:
         """Return the decoder's label (N, n), or (N, n + 1) with ``exp_label``, of a multi-hot label (N, n)."""
@@ -443,7 +446,7 @@ class VGG(nn.Module):
 
     def start_from(self, state: Mapping[str, Tensor]) -> None:
         """Copy the features, and the classifier's layers whose shapes agree, from a state dict."""
-        load_vgg(self, state)
+        load_features(self, state, VGG_fx.name)
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the logits (N, n) of images (N, 3, S, S) in [-1, 1]."""
@@ -492,10 +495,11 @@ def entry(state: Mapping[str, Tensor], key: str) -> Tensor:
     return state[key]
 
 
-def load_vgg(network: nn.Module, state: Mapping[str, Tensor]) -> None:
+def load_features(network: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
     """Copy the ``features`` of a state dict into a network, and the ``classifier`` layers whose shapes agree.
 
-    Raises ValueError that names the ``features`` which are missing or of another shape.
+    ``name`` is that of the network whose weights are needed. Raises ValueError that names it, and the ``features``
+    which are missing or of another shape.
     """
     expected = network.state_dict()
     fitting = {key: value for key, value in state.items() if key.startswith(("features.", "classifier."))
@@ -504,7 +508,7 @@ def load_vgg(network: nn.Module, state: Mapping[str, Tensor]) -> None:
               and not key.endswith("num_batches_tracked")]
     if faulty:
         raise ValueError(f"{len(faulty)} tensors of its features are missing or of another shape, "
-                         f"{', '.join(faulty[:3])} among them; a VGG19 with batch norm is needed (vgg19_bn)")
+                         f"{', '.join(faulty[:3])} among them; torchvision's {name} is needed")
     network.load_state_dict(fitting, strict=False)
 
 
@@ -517,10 +521,14 @@ class RecognizerNetwork(nn.Module):
     its output has ``16·base_width − map_chans`` channels (512 at the paper's widths). Raises ValueError if
     ``map_chans`` is not less than 16 times ``base_width``. Subclasses add
 
+    - ``name``: its name in ``--backbone``, in files and in messages
     - ``weights``: the address of torchvision's ImageNet weights, for backbones of width 64
     - ``classify``: mixed maps (N, mixed_chans, S/32, S/32) → the input of ``new_fc``
     - ``layers_before_downsampling(index)``: the number of ``features`` before downsampling step ``index`` (0 to 4)
-    - ``load_backbone``: copy the backbone alone from a state dict of torchvision's network """
+    - ``load_backbone``, if torchvision's state dict has other names: copy the backbone alone from it """
+
+    name: str
+    weights: str
 
     def __init__(self, features: nn.Sequential, map_chans: int, base_width: int) -> None:
         super().__init__()
@@ -549,6 +557,10 @@ class RecognizerNetwork(nn.Module):
         head, first, mixing = (entry(state, f"{name}.weight").shape for name in ("new_fc", "features.0", "fx_linear.0"))
         return cls(head[0], first[0], head[1], mixing[1] // 16)
 
+    def load_backbone(self, state: Mapping[str, Tensor]) -> None:
+        """Copy ``features``, and the ``classifier`` layers whose shapes agree. Raises ValueError if they do not fit."""
+        load_features(self, state, self.name)
+
     def start_from(self, state: Mapping[str, Tensor]) -> None:
         """Copy the backbone from a state dict of torchvision's network. Raises ValueError if it does not fit.
 
@@ -562,6 +574,7 @@ class RecognizerNetwork(nn.Module):
 class VGG_fx(RecognizerNetwork):
     """The published recognizer: VGG-19 with batch norm, its classifier, and ``fx_linear`` between them."""
 
+    name = "vgg19_bn"
     weights = VGG19_BN_Weights.IMAGENET1K_V1.url
 
     def __init__(self, num_classes: int, vgg_width: int = 64, fc_width: int = 4096, base_width: int = 64) -> None:
@@ -578,54 +591,15 @@ class VGG_fx(RecognizerNetwork):
         """Return the number of layers before pooling layer ``index``."""
         return [i for i, layer in enumerate(self.features) if isinstance(layer, nn.MaxPool2d)][index]
 
-    def load_backbone(self, state: Mapping[str, Tensor]) -> None:
-        """Copy ``features``, and the ``classifier`` layers whose shapes agree."""
-        load_vgg(self, state)
+
+BACKBONES: dict[str, type[RecognizerNetwork]] = {kind.name: kind for kind in (VGG_fx,)}
 
 
-class ResNet18_fx(RecognizerNetwork):
-    """torchvision's ResNet-18 in VGG's place; not in METHOD. ``vgg_width`` is the width of its first layer."""
-
-    weights = ResNet18_Weights.IMAGENET1K_V1.url
-    LAYERS = {"conv1": 0, "bn1": 1, "layer1": 4, "layer2": 5, "layer3": 6, "layer4": 7}  # torchvision's name → index
-
-    def __init__(self, num_classes: int, vgg_width: int = 64, fc_width: int = 4096, base_width: int = 64) -> None:
-        super().__init__(nn.Sequential(*_resnet18_layers(vgg_width)), 8 * vgg_width, base_width)
-        self._add_head(self.mixed_chans, num_classes)
-
-    def classify(self, mixed: Tensor) -> Tensor:
-        """Return what ``new_fc`` takes: mixed maps (N, mixed_chans, S/32, S/32), averaged over their positions."""
-        return mixed.mean((2, 3))
-
-    def layers_before_downsampling(self, index: int) -> int:
-        """Return the number of layers before a downsampling step; 3 for the first, which is the very first layer."""
-        return (3, 3, 5, 6, 7)[index]
-
-    def load_backbone(self, state: Mapping[str, Tensor]) -> None:
-        """Copy ``features``. Raises ValueError that names what is missing or of another shape."""
-        split = ((*key.partition("."), value) for key, value in state.items())
-        renamed = {f"features.{self.LAYERS[layer]}.{rest}": value
-                   for layer, _, rest, value in split if layer in self.LAYERS}
-        load_vgg(self, renamed or state)
-
-
-def _resnet18_layers(width: int) -> list[nn.Module]:
-    """Return torchvision's ResNet-18 without its last two layers, in any width; torchvision's class has a fixed one."""
-    def stage(in_chans: int, out_chans: int, stride: int) -> nn.Sequential:
-        shortcut = None if stride == 1 else nn.Sequential(nn.Conv2d(in_chans, out_chans, 1, stride, bias=False),
-                                                          nn.BatchNorm2d(out_chans))
-        return nn.Sequential(BasicBlock(in_chans, out_chans, stride, shortcut), BasicBlock(out_chans, out_chans))
-
-    layers = [nn.Conv2d(3, width, 7, 2, 3, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True),
-              nn.MaxPool2d(3, 2, 1), stage(width, width, 1)]
-    layers += [stage(factor * width, 2 * factor * width, 2) for factor in (1, 2, 4)]
-    for layer in nn.Sequential(*layers).modules():
-        if isinstance(layer, nn.Conv2d):
-            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
-    return layers
-
-
-BACKBONES: dict[str, type[RecognizerNetwork]] = {"vgg19_bn": VGG_fx, "resnet18": ResNet18_fx}
+def backbone_named(name: str) -> type[RecognizerNetwork]:
+    """Return the class of a backbone. Raises UserError that names all of them if there is no such one."""
+    if name not in BACKBONES:
+        raise UserError(f"backbone {str(name)[:60]}: unknown here; it must be one of {', '.join(BACKBONES)}")
+    return BACKBONES[name]
 
 
 # -------------------------------------------------------------------- initialization and constraints beyond the paper
@@ -673,9 +647,6 @@ def even_phases(layers: nn.Module) -> None:
 
 # ------------------------------------------------------------------------------------------------------ torch.compile
 
-VARIANTS = 64  # torch counts them for all networks together, and computes without compiling beyond this number
-
-
 def compile_networks(*networks: nn.Module) -> None:
     """Compile each network at its first call; names in state dicts stay unchanged.
 
@@ -685,7 +656,7 @@ def compile_networks(*networks: nn.Module) -> None:
     from torch._functorch import config
 
     limit = "recompile_limit" if hasattr(_dynamo.config, "recompile_limit") else "cache_size_limit"
-    setattr(_dynamo.config, limit, VARIANTS)
+    setattr(_dynamo.config, limit, 64)  # torch counts the compilations of all networks together
     if hasattr(config, "donated_buffer"):
         config.donated_buffer = False  # guided gradients go backward twice through one graph
     for network in networks:

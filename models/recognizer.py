@@ -1,5 +1,6 @@
 """Recognizer: a network that classifies expressions, with the optimizer that trains it (METHOD §5)."""
 
+from functools import cached_property
 from typing import Any, Iterable, Iterator, NamedTuple
 
 import numpy
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.distributed import Processes
-from models.networks import Encoder, RecognizerNetwork, autocast, compile_networks
+from models.networks import Encoder, RecognizerNetwork, autocast, compile_networks, load_state
 from options.config import RecognizerRecipe
 
 
@@ -48,9 +49,13 @@ class Recognizer:
         network = network.to(self.device, memory_format=torch.channels_last)
         self.network = processes.synchronize_batch_norm(network)
         self._wrapped = processes.wrap(self.network)
-        self.optimizer = optimizer(recipe, self.network.parameters())
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=amp is torch.float16)
         self.steps = 0
+
+    @cached_property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """The optimizer, which takes as much memory as the network; inference does without it."""
+        return optimizer(self.recipe, self.network.parameters())
 
     def step(self, examples: Examples) -> dict[str, Tensor]:
         """Do one step on a batch; return loss and accuracy in percent, which stay on the device until they are read."""
@@ -112,7 +117,7 @@ class Recognizer:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what :meth:`state_dict` returned."""
         for name in ("network", "optimizer", "scaler"):
-            getattr(self, name).load_state_dict(state[name])
+            load_state(getattr(self, name), state[name])
         self.steps = state["steps"]
 
 

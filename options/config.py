@@ -13,7 +13,7 @@ import math
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
-from typing import Any, Mapping, NoReturn, get_type_hints
+from typing import Any, Iterator, Mapping, NamedTuple, NoReturn, get_type_hints
 
 from datasets.augmentations import AUGMENTATION_HELP
 from utils import UserError
@@ -172,15 +172,60 @@ class GANShape:
 class RecognizerShape:
     """The recognizer's backbone, and the shapes of the VGG networks (METHOD §1)."""
 
-    backbone: str = option("vgg19_bn", "the recognizer's backbone; the perceptual network is always VGG19-bn "
-                           "(resnet18 is not in the paper)", choices=("vgg19_bn", "resnet18"), restore="fixed")
+    backbone: str = option("vgg19_bn", "the recognizer's backbone, which is the paper's; models/README.md says how "
+                           "to add another", restore="fixed")
     vgg_width: int = option(64, "width of the backbone's and of VGG's first layer, less than twice --base_width",
                             least=1, most=1024, restore="fixed")
     fc_width: int = option(4096, "width of VGG's two hidden linear layers", least=1, most=65536, restore="fixed")
 
 
+class GeneratorLoss(NamedTuple):
+    """A loss of the generator: a row of :data:`GENERATOR_LOSSES`, from which flags, help and curves are made.
+
+    Its function is ``<name>_loss`` in models/losses.py. ``--lambda_<name>_loss`` is its weight with a default and a help
+    text, 0 switches it off; with a ``switch``, a help text, ``--no_<name>_loss`` does so too. ``title`` is that of its
+    curve in the report.
+    """
+
+    name: str
+    weight: float
+    help: str
+    title: str
+    switch: str | None = None
+    group: str | None = BEYOND
+
+
+GENERATOR_LOSSES = (
+    GeneratorLoss("adv", 1.0, "weight of the generator's adversarial loss", "adversarial loss"),
+    GeneratorLoss("vgg", 15.0, "weight of the perceptual loss", "perceptual loss", "use the perceptual loss", None),
+    GeneratorLoss("l1", 5.0, "weight of the (A+B) - (C+D) loss", "swap consistency loss", "use the (A+B) - (C+D) loss",
+                  None),
+    GeneratorLoss("l2", 10.0, "weight of the reconstruction loss", "reconstruction loss", "use the reconstruction loss",
+                  None),
+    GeneratorLoss("tv", 5.0, "weight of the total variation loss", "total variation", "use the total variation loss",
+                  None),
+    GeneratorLoss("truth", 600.0, "weight of the squared distance of C and D to their ground-truth swaps, with "
+                  "--scene_truth", "loss to ground truth"),
+    GeneratorLoss("coarse", 0.0, "weight of the squared distance of C to A, and of D to B, at 8 x 8 pixels, which keeps "
+                  "light, hair and glasses", "difference at 8 × 8 pixels"),
+    GeneratorLoss("gray", 0.0, "weight of the squared color in the swaps of gray photographs",
+                  "color of gray photographs"),
+)
+
+
+def _loss_options() -> Iterator[tuple[str, str, Any]]:
+    """Yield name, type and option of each field of :class:`LossOptions`."""
+    for loss in GENERATOR_LOSSES:
+        if loss.switch:
+            yield f"{loss.name}_loss", "bool", option(True, loss.switch, group=loss.group)
+        yield f"lambda_{loss.name}_loss", "float", option(loss.weight, loss.help, least=0, most=1e6, group=loss.group)
+
+
+LossOptions = dataclasses.make_dataclass("LossOptions", _loss_options(), frozen=True)
+
+
 @dataclass(frozen=True)
-class GANRecipe:
+class GANRecipe(LossOptions):
     """The recipe of the GAN's training: the weights and rates of METHOD §3, each with its switch.
 
     What METHOD does not have stands in the group :data:`BEYOND` and is off by default.
@@ -195,25 +240,10 @@ class GANRecipe:
     lambda_D: float = option(0.25, "weight of the discriminators' loss", least=0, most=1e6)
     G_max: float = option(22.0, "skip the discriminators' update after a generator loss of this or more; each epoch's "
                           "D_updated is the fraction of its steps with an update", least=0, most=1e9)
-    vgg_loss: bool = option(True, "use the perceptual loss")
-    lambda_vgg_loss: float = option(15.0, "weight of the perceptual loss", least=0, most=1e6)
-    l1_loss: bool = option(True, "use the (A+B) - (C+D) loss")
-    lambda_l1_loss: float = option(5.0, "weight of the (A+B) - (C+D) loss", least=0, most=1e6)
-    l2_loss: bool = option(True, "use the reconstruction loss")
-    lambda_l2_loss: float = option(10.0, "weight of the reconstruction loss", least=0, most=1e6)
-    tv_loss: bool = option(True, "use the total variation loss")
-    lambda_tv_loss: float = option(5.0, "weight of the total variation loss", least=0, most=1e6)
-    lambda_adv_loss: float = option(1.0, "weight of the generator's adversarial loss", least=0, most=1e6, group=BEYOND)
     mismatched: bool = option(False, "the discriminators also see real faces with a wrong label, as fakes, except "
                               "those of persons of whom several images show a single expression", group=BEYOND)
     scene_truth: bool = option(False, "also learn from ground-truth swaps: the images of the same person and scene "
                                "with the other's expression, if subjects.list names scenes", group=BEYOND)
-    lambda_truth_loss: float = option(600.0, "weight of the squared distance of C and D to their ground-truth swaps",
-                                      least=0, most=1e6, group=BEYOND)
-    lambda_coarse_loss: float = option(0.0, "weight of the squared distance of C to A, and of D to B, at 8 x 8 "
-                                       "pixels, which keeps light, hair and glasses", least=0, most=1e6, group=BEYOND)
-    lambda_gray_loss: float = option(0.0, "weight of the squared color in the swaps of gray photographs",
-                                     least=0, most=1e6, group=BEYOND)
     lazy: int = option(1, "compute the perceptual and the reconstruction loss only for every Nth pair of a batch",
                        least=1, most=100, metavar="N", group=BEYOND)
     zero_biases: bool = option(False, "start the GAN's convolutions with zero biases, since random ones hide the faces "
@@ -228,6 +258,12 @@ class GANRecipe:
     mirror: bool = option(False, "mirror a random half of the pairs", group=BEYOND)
     ema: float = option(0.0, "use a moving average of the generator, with this decay in every step; 0 is off", least=0,
                         most=1, group=BEYOND, restore="fixed")
+
+    def loss_weights(self) -> dict[str, float]:
+        """Return the weights of the generator's losses that are in use, by name."""
+        weights = {loss.name: getattr(self, f"lambda_{loss.name}_loss") for loss in GENERATOR_LOSSES
+                   if getattr(self, f"{loss.name}_loss", True)}
+        return {name: weight for name, weight in weights.items() if weight}
 
     def rate(self, step: int) -> float:
         """Return the generator's learning rate in a step, counted from 0 (METHOD §3)."""

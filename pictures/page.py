@@ -8,6 +8,8 @@ from html import escape
 from pathlib import Path
 from typing import Mapping, NamedTuple, Sequence
 
+from options.config import GENERATOR_LOSSES
+
 HEAD = "<!doctype html>\n<!-- the report of a run of JESRL-FER -->\n"
 STYLE = """
 :root{color-scheme:light dark;--ink:#212529;--paper:#fff;--faint:#5c656e;--rule:#dee2e6;--card:#f6f8fa;--a:#0b5cad;
@@ -72,10 +74,7 @@ def picture(path: Path, description: str) -> str:
 
 METRICS = {"loss": "loss", "D": "discriminators: loss", "D1": "first discriminator", "D2": "second discriminator",
            "mismatched": "mismatched labels", "D_updated": "share of updated discriminators", "G": "generator: loss",
-           "adv": "adversarial loss", "vgg": "perceptual loss", "l1": "swap consistency loss",
-           "l2": "reconstruction loss", "tv": "total variation", "truth": "loss to ground truth",
-           "coarse": "difference at 8 × 8 pixels", "gray": "color of gray photographs",
-           "best_test_acc": "best test accuracy"}
+           **{loss.name: loss.title for loss in GENERATOR_LOSSES}, "best_test_acc": "best test accuracy"}
 ACCURACIES = {"acc": "training", "val_acc": "validation", "test_acc": "test"}
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 300, 176, 58, 288, 34, 146
 

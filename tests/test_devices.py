@@ -62,7 +62,9 @@ def test_the_chosen_gpu_is_the_current_one_and_its_capability_decides_on_bf16(mo
     monkeypatch.setattr(torch.cuda, "set_device", current.append)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *_: True)  # true for emulation too
     monkeypatch.setattr(torch.cuda, "get_device_capability", capabilities.get)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
     assert (pick_device([1]), current) == (CUDA, [1])
+    assert not torch.backends.cudnn.allow_tf32 and not torch.backends.cuda.matmul.allow_tf32  # float32 is float32
     for flags, amp in (([], "bf16"), (["--gpu", "1"], "off"), (["--gpu", "1", "--amp", "bf16"], "bf16"),
                        (["--deterministic"], "bf16"), (["--gpu=-1"], "off")):
         assert resolve(["--size", "small", *flags]).hardware.amp == amp
@@ -118,6 +120,25 @@ def test_a_gradient_scaler_that_skips_the_first_step_leaves_a_momentum_of_zero()
     state["optimizer"]["state"] = {}  # that of an earlier version before its first step
     recognizer.load_state_dict(state)
     assert not any(state["momentum_buffer"].any() for state in recognizer.optimizer.state.values())
+
+
+@pytest.mark.parametrize("kind", [SwapGAN, Recognizer])
+@pytest.mark.parametrize("before, after", [(torch.bfloat16, torch.float16), (torch.float16, torch.bfloat16)])
+def test_a_state_of_bf16_is_continued_in_fp16_and_the_other_way_round(kind, before, after):
+    def learner(amp):
+        return SwapGAN(GANShape(3, 32, 4), amp=amp) if kind is SwapGAN else Recognizer(VGG_fx(3, 4, 16, 4), amp=amp)
+
+    ours, theirs = learner(before), learner(after)
+    theirs.load_state_dict(ours.state_dict())
+    assert theirs.scaler.is_enabled() == (after is torch.float16)
+    assert all(torch.equal(value, ours.state_dict()[name][key]) for name in ("generator", "network")
+               for key, value in theirs.state_dict().get(name, {}).items())
+
+
+def test_a_recognizer_for_inference_has_no_optimizer():
+    recognizer = Recognizer(VGG_fx(3, 4, 16, 4))
+    recognizer.predict(torch.zeros(2, 3, 32, 32), torch.zeros(2, 64, 1, 1))
+    assert "optimizer" not in vars(recognizer)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -180,7 +201,7 @@ def test_steps_read_nothing_from_a_device_and_copy_only_noise_to_it(unreadable):
     labels = (torch.zeros(4, dtype=torch.long, device=unreadable) for _ in range(2))
     pair = Pair(*images, *labels)
     with Transfers() as gan_transfers:
-        metrics = gan.step(pair, torch.Generator())
+        metrics = gan.step(pair)
     with Transfers() as recognizer_transfers:
         recognizer.step(Examples(pair.a, (pair.image_a, real_features(gan.encoder, pair.image_a))))
     assert metrics["G"].device == unreadable

@@ -1,11 +1,15 @@
-"""Networks: fast forms of layers compared with their plain forms, sizes, and the layers of torchvision's ResNet."""
+"""Networks: fast forms of layers compared with their plain forms, and every backbone."""
 
 import pytest
 import torch
-import torchvision
 
-from models.networks import (BACKBONES, UP, EditConv, LabelledConv, Normalization, VGG_fx, add_to_each,
-                             average_pool_2x2, classify, even_phases, up_layers, vgg_classifier)
+from conftest import refused
+from models.checkpoints import load_recognizer, save_recognizer
+from models.networks import (BACKBONES, UP, EditConv, Encoder, LabelledConv, Normalization, RecognizerNetwork, VGG_fx,
+                             add_to_each, average_pool_2x2, backbone_named, classify, even_phases, up_layers,
+                             vgg_classifier)
+from models.recognizer import Examples, Recognizer, real_features
+from options.config import RecognizerRecipe
 
 
 def test_normalization_and_its_gradients_equal_the_plain_form():
@@ -84,18 +88,37 @@ def test_recognizer_widths_are_free(vgg_width, base_width, mixed):
         VGG_fx(3, vgg_width=16, base_width=8)
 
 
-@torch.no_grad()
-@pytest.mark.parametrize("side", [32, 64])
-def test_resnet_takes_codes_has_torchvisions_layers_and_is_built_from_a_state_dict(side):
+def of_each_backbone(width: int = 4) -> dict[str, RecognizerNetwork]:
     torch.manual_seed(0)
-    network = BACKBONES["resnet18"](6).eval()
-    image = torch.rand(2, 3, side, side)
-    assert network(image, torch.rand(2, 1024, side // 32, side // 32)).shape == (2, 6)
-    original = torchvision.models.resnet18()
-    network.load_backbone(original.state_dict())
-    trunk = torch.nn.Sequential(*list(original.eval().children())[:-2])
-    torch.testing.assert_close(network.features(image), trunk(image))
-    for index in range(1, 5):
-        assert network.features[:network.layers_before_downsampling(index)](image).shape[-1] == side >> index
-    narrow = BACKBONES["resnet18"](3, vgg_width=8, base_width=8)
-    BACKBONES["resnet18"].fitting(narrow.state_dict()).load_state_dict(narrow.state_dict())
+    return {name: backbone_named(name)(3, vgg_width=width, fc_width=16, base_width=4) for name in BACKBONES}
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_every_backbone_learns_is_saved_and_halves_images_before_the_layer_of_the_heat_maps(name, tmp_path):
+    network, encoder, label = of_each_backbone()[name], Encoder(4), torch.tensor([0, 1, 2, 0])
+    image = 2 * torch.rand(4, 3, 64, 64) - 1
+    assert network.features(image).shape == (4, 32, 2, 2) and isinstance(network, BACKBONES[network.name])
+    for index in range(5):
+        before = network.features[:network.layers_before_downsampling(index)]
+        assert before(image).shape[-1] == 64 >> index, index
+    recognizer = Recognizer(network, RecognizerRecipe(lr=1e-2))
+    first, *_, last = [recognizer.step(Examples(label, (image, real_features(encoder, image))))["loss"]
+                       for _ in range(6)]
+    assert last < first
+    save_recognizer(tmp_path, recognizer, encoder, 50.0, {"backbone": name})
+    loaded = load_recognizer(tmp_path, torch.device("cpu"))
+    torch.testing.assert_close(loaded.recognize(image), recognizer.predict(image, real_features(encoder, image)))
+    assert loaded.heat_maps(image, label).shape == (4, 64, 64)
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_weights_of_another_width_are_refused_with_the_name_of_the_backbone(name):
+    network, wider = of_each_backbone()[name], of_each_backbone(6)[name]
+    with pytest.raises(ValueError, match=f"torchvision's {name} is needed"):
+        network.start_from(wider.state_dict())
+    network.start_from(of_each_backbone()[name].state_dict())
+
+
+def test_an_unknown_backbone_is_refused_with_the_names_of_all():
+    assert f"backbone resnet18: unknown here; it must be one of {', '.join(BACKBONES)}" in refused(
+        lambda: backbone_named("resnet18"))

@@ -25,7 +25,7 @@ from dataclasses import replace
 import torch
 from models.distributed import Processes
 from models.gan import SwapGAN
-from models.networks import VGG, Extras, Pair, Perceptual, VGG_fx
+from models.networks import VGG, Pair, Perceptual, VGG_fx
 from models.recognizer import Examples, Recognizer, evaluate, real_features
 from options.config import GANRecipe, GANShape, RecognizerRecipe
 
@@ -51,9 +51,8 @@ def steps(processes):
         a, b = torch.full((total,), step % 3), (torch.arange(total) % 2 + 1 + step) % 3
         mask = torch.arange(total) % 2 == 0
         image_a, image_b, a, b, mask = (tensor[processes.rank_slice] for tensor in (*images, a, b, mask))
-        extras = Extras(torch.cat([image_b, image_a]), mask.repeat(2), mask.repeat(2))
-        pair = Pair(image_a, image_b, a, b, extras)
-        metrics.append(gan.step(pair, torch.Generator().manual_seed(step), total))
+        pair = Pair(image_a, image_b, a, b, torch.cat([image_b, image_a]), mask.repeat(2), mask.repeat(2), total)
+        metrics.append(gan.step(pair))
         recognizer.recipe = replace(recognizer.recipe, guided=step % 2 == 1)
         real = int((torch.arange(total)[processes.rank_slice] < 4).sum())
         metrics.append(recognizer.step(Examples(b, (image_a, real_features(gan.encoder, image_a)), real, (4, 3))))

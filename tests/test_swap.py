@@ -1,15 +1,17 @@
 """Swapped codes and single losses (METHOD §2, §3) on numbers; test_fidelity.py checks the losses of whole steps."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from models import losses
-from models.losses import generator_loss
-from models.networks import (VGG, Edits, Extras, Pair, Perceptual, block_cuts, block_mask, decoder_label, one_hot,
-                             swap_codes, swap_label)
-from options.config import GANRecipe
+from models.losses import GeneratorStep, compute_g_loss
+from models.networks import (VGG, Edits, Pair, Perceptual, block_cuts, block_mask, decoder_label, one_hot, swap_codes,
+                             swap_label)
+from options.command_line import resolve
+from options.config import GENERATOR_LOSSES
 
 
 def test_block_cuts_round_half_to_even():
@@ -57,15 +59,6 @@ def test_soft_bce_is_bce_also_for_targets_outside_0_and_1(target):
     assert losses.soft_bce(logit, target - 0.1, torch.tensor([0.1])).item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_total_variation_consistency_and_reconstruction_by_hand():
-    ramp = torch.arange(4.0).expand(1, 3, 4, 4)  # horizontal neighbors differ by 1, vertical by 0; S = 4
-    assert losses.total_variation(ramp).item() == pytest.approx(1 / 4)
-    one = torch.ones(1, 3, 2, 2)
-    assert losses.swap_consistency(one, 2 * one, 0 * one, 0 * one).item() == 3
-    assert losses.swap_consistency(one, 2 * one, 2 * one, one).item() == 0
-    assert losses.reconstruction(3 * one, one).item() == 4
-
-
 def test_the_coarse_picture_ignores_what_averages_out():
     image = torch.zeros(1, 3, 32, 32)
     checkered, lighter = image.clone(), image.clone()
@@ -88,25 +81,41 @@ def test_the_ground_truth_loss_counts_the_samples_with_a_ground_truth_swap():
     assert losses.ground_truth(swapped, truth, known).item() == pytest.approx((1 + 9) / 4)
 
 
-def test_terms_beyond_the_paper_are_sums_over_both_pairs_with_their_weights():
-    gray, colored = torch.zeros(2, 3, 8, 8), torch.zeros(2, 3, 8, 8)
-    colored[:, 0] = 0.3
-    pair = Pair(gray, gray, torch.tensor([0, 0]), torch.tensor([1, 1]),
-                Extras(torch.zeros(4, 3, 8, 8), torch.ones(4, dtype=torch.bool)))
-    recipe = GANRecipe(scene_truth=True, lambda_truth_loss=600.0, lambda_coarse_loss=50.0, lambda_gray_loss=500.0)
-    terms = losses.generator_terms(pair, Edits(colored, colored), recipe)
-    square = 0.09 / 3
-    assert {name: term.item() for name, term in terms.items()} == pytest.approx(
-        {"truth": 600 * 2 * square, "coarse": 50 * 2 * square, "gray": 500 * 2 * 0.02})
-    assert losses.generator_terms(pair, Edits(colored, colored), GANRecipe()) == {}
+def step_of(c: torch.Tensor, d: torch.Tensor) -> GeneratorStep:
+    """Return a step with black A, white B and these swaps (2, 3, 32, 32), which are also the reconstructions."""
+    a, labels = torch.zeros(2, 3, 32, 32), torch.tensor([0, 1])
+    pair = Pair(a, a + 1, labels, 1 - labels, torch.cat([a + 2, a + 2]), torch.ones(4, dtype=torch.bool))
+    torch.manual_seed(0)
+    return GeneratorStep(pair, Edits(c, d, c, d), (torch.zeros(4),) * 2, torch.zeros(2, 4),
+                         perceptual=Perceptual(VGG(2, 4, 8).features))
 
 
-@pytest.mark.parametrize("name", ["vgg", "l1", "l2", "tv"])
-def test_a_loss_switched_off_is_absent(name):
-    a, b, *edited = torch.rand(6, 2, 3, 32, 32)
-    perceptual = Perceptual(VGG(2, 4, 8).features)
-    total, terms = generator_loss(Pair(a, b, torch.tensor([0, 0]), torch.tensor([1, 1])), Edits(*edited),
-                                  (torch.zeros(4),) * 2, torch.zeros(2, 4), 2, perceptual,
-                                  GANRecipe(**{f"{name}_loss": False}))
-    assert set(terms) == {"adv", "vgg", "l1", "l2", "tv"} - {name}
-    assert total.item() == pytest.approx(sum(term.item() for term in terms.values()), rel=1e-5)
+def test_losses_of_a_step_by_hand():
+    """C is red (0.3), D has a horizontal ramp from 0 to 31; what a loss does not look at is in no way special."""
+    c, d = torch.zeros(2, 3, 32, 32), torch.arange(32.0).expand(2, 3, 32, 32)
+    c[:, 0] = 0.3
+    step = step_of(c, d)
+    square_c, square_d = 0.09 / 3, float((torch.arange(32.0) - 1).square().mean())
+    expected = {"adv": 1.5 * 2 * math.log(2), "l1": float((c + d - 1).abs().mean()), "l2": square_c + square_d,
+                "tv": 1 / 32,  # of D alone: horizontal neighbors differ by 1
+                "truth": float((c - 2).square().mean() + (d - 2).square().mean()), "gray": 2 * 0.02 / 2,
+                "coarse": square_c + float((torch.arange(1.5, 32, 4) - 1).square().mean())}
+    assert {name: losses.FUNCTIONS[name](step).item() for name in expected} == pytest.approx(expected, rel=1e-5)
+    assert losses.vgg_loss(step_of(step.pair.image_b, step.pair.image_a)) == 0  # C has B's expression
+    assert losses.truth_loss(replace(step, pair=step.pair._replace(truth=None))) is None
+
+
+@pytest.mark.parametrize("loss", GENERATOR_LOSSES, ids=lambda loss: loss.name)
+def test_each_loss_has_its_weight_a_flag_and_a_switch_and_has_a_gradient(loss):
+    c, d = (torch.rand(2, 3, 32, 32, requires_grad=True) for _ in range(2))
+    step = step_of(c, d)
+    step.logits = tuple(x.mean((1, 2, 3)).repeat(2) for x in (c, d))
+    others = {f"lambda_{other.name}_loss": 0.0 for other in GENERATOR_LOSSES if other != loss}
+    flag = f"--lambda_{loss.name}_loss"
+    recipe = resolve([flag, "3", *(word for name in others for word in (f"--{name}", "0"))]).gan_recipe
+    total, terms = compute_g_loss(step, recipe)
+    assert terms.keys() == {loss.name} and total.item() == pytest.approx(3 * losses.FUNCTIONS[loss.name](step).item())
+    total.backward()
+    assert c.grad.any() and d.grad.any()
+    off = [[flag, "0"]] + ([[f"--no_{loss.name}_loss"]] if loss.switch else [])
+    assert all(loss.name not in resolve(argv).gan_recipe.loss_weights() for argv in off)

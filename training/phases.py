@@ -17,7 +17,7 @@ from datasets.plans import Plan, gan_plan, mixed_plan, mixed_sizes, real_plan, r
 from models.checkpoints import (TrainedPerceptual, initialize, load_gan_networks, load_into, load_recognizer, on_cpu,
                                 read_perceptual, save_checkpoint, save_gan, save_recognizer, weights_digest)
 from models.gan import SwapGAN
-from models.networks import BACKBONES, VGG, Extras, Pair
+from models.networks import VGG, Pair, backbone_named
 from models.recognizer import Examples, Recognizer, real_features
 from options.config import (GANRecipe, GANSchedule, GANShape, PerceptualOptions, RecognizerRecipe, RecognizerSchedule,
                             RecognizerShape)
@@ -200,7 +200,9 @@ class GANPhase:
                  perceptual: PerceptualPhase) -> None:
         self.context, self.recipe, self.schedule, self.perceptual = context, recipe, schedule, perceptual
         context.seed_torch("init", "gan")
-        self.gan = SwapGAN(shape, recipe, device=context.device, amp=context.amp, processes=context.processes)
+        self.gan = SwapGAN(shape, recipe, device=context.device, amp=context.amp, processes=context.processes,
+                           seed=context.seed)
+        self.step = self.gan.step  # one step of D and one of G on a pair
         if context.compile:
             self.gan.compile()
 
@@ -213,15 +215,11 @@ class GANPhase:
         """Return the number of steps in an epoch: images / batch size, at least one."""
         return max(1, len(self.context.layout.train) // self.schedule.batch_size)
 
-    def batches(self, epoch: int, start: int) -> Iterator[Batch]:
+    def batches(self, epoch: int, start: int) -> Iterator[Pair]:
         """Return the pairs of an epoch on the device, after loading the perceptual network if the GAN has none yet."""
         if self.recipe.vgg_loss and self.gan.perceptual is None:
             self.gan.set_perceptual(self.perceptual.trained.network)
-        return (batch.to(self.context.device) for batch in self.context.load(self._plan(epoch), start))
-
-    def step(self, batch: Batch) -> Metrics:
-        noise = utils.generator(self.context.seed, "noise", self.gan.steps)
-        return self.gan.step(pair_of(batch), noise, batch.total)
+        return (pair_of(batch.to(self.context.device)) for batch in self.context.load(self._plan(epoch), start))
 
     def end_epoch(self, epoch: int, means: dict[str, float]) -> dict[str, float]:
         """Write the networks and a sheet, and warn if most updates of the discriminators were skipped."""
@@ -270,8 +268,8 @@ class GANPhase:
 
 def pair_of(batch: Batch) -> Pair:
     """Return a batch on the GAN's device as the pair that the GAN takes."""
-    return Pair(batch.first, batch.second, batch.label, batch.second_label,
-                Extras(batch.truth, batch.known, batch.mismatch))
+    return Pair(batch.first, batch.second, batch.label, batch.second_label, batch.truth, batch.known, batch.mismatch,
+                batch.total)
 
 
 # ------------------------------------------------------------------------------------------ the recognizer
@@ -294,7 +292,7 @@ class RecognizerPhase:
         if schedule.vgg_schedule == "cosine":
             recipe = replace(recipe, falling_steps=max(1, self._steps_of(rounds)))
         context.seed_torch("init", "recognizer")
-        backbone = BACKBONES[shape.backbone]
+        backbone = backbone_named(shape.backbone)
         network = initialize(backbone(context.num_classes, shape.vgg_width, shape.fc_width, gan.shape.base_width),
                              "none" if context.restoring else vgg_init)
         self.recognizer = Recognizer(network, recipe, context.device, context.amp, context.processes)

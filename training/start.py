@@ -27,7 +27,7 @@ from models.checkpoints import (RUN_FOLDERS, gan_config, gan_file, imagenet_weig
                                 save_exemplars, save_gan)
 from models.distributed import Processes
 from models.gan import SwapGAN
-from models.networks import BACKBONES, VGG
+from models.networks import VGG, backbone_named
 from options.command_line import same_directory, series_members
 from options.config import PRESETS, Config
 from training.facts import Facts, findings
@@ -309,6 +309,7 @@ def launch(config: Config) -> tuple[torch.device, Processes]:
     start_processes(config)
     device = pick_device(config.hardware.gpu)
     set_backends(config.hardware.deterministic)
+    backbone_named(config.recognizer_shape.backbone)
     processes = Processes.join(device)
     kind = "series of folds or seeds" if config.is_series else "single run"
     processes.check_same({"kind of training": kind}, "give --folds or --seeds to all of them")
@@ -529,7 +530,7 @@ def check_same_options(config: Config, processes: Processes) -> None:
 def download_imagenet_weights(processes: Processes, backbone: str) -> None:
     """Download the weights in one process of each machine, so that the others find them in torch's cache."""
     if processes.world > 1:
-        urls = {VGG.weights, BACKBONES[backbone].weights}
+        urls = {VGG.weights, backbone_named(backbone).weights}
         processes.run_on_each_machine(lambda: [imagenet_weights(url) for url in urls] and None)  # None can be sent
 
 
