@@ -118,7 +118,8 @@ def find_layout(options: argparse.Namespace, trained: TrainedRecognizer, folder:
     published = hasattr(options, "data") and not hasattr(options, "data_dir") and not own_data
     check_not_moved(root, config.get("data_dir"))
     layout = read_layout(root, names, known=data.expressions if published else config.get("listed"),
-                         neutral=config.get("neutral_name"), need_test="fold" not in config)
+                         neutral=config.get("neutral_name"), need_test="fold" not in config,
+                         user=None if own_data else f"the recognizer in {folder}")
     if "fold" in config:
         layout = with_kept_fold(layout, folder.parent, config["fold"])
     layout = with_kept_validation(layout, folder.parent) if options.split != "test" and own_data else layout

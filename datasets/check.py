@@ -19,8 +19,7 @@ import numpy
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from datasets.files import Walk, check_output, describe, is_drawn, walk
-from datasets.layout import (SPLITS, Layout, Sample, build_layout, class_mistakes, counts_table, label_mistakes,
-                             target_only_label)
+from datasets.layout import (SPLITS, Layout, Sample, build_layout, class_mistakes, counts_table, label_mistakes)
 from datasets.lists import Lists, explain_adapted, image_directory, read_lists
 from datasets.pictures import BLANK_SIDE, BadPicture, greys_of, is_blank, read_picture
 from options.config import OneLineParser
@@ -75,7 +74,7 @@ def check_directory(root: Path, expressions: Sequence[str] | None = None, neutra
     findings, lists = Findings(), read_lists(root, need_test=False)
     path, images = sheet or root / "check.jpg", image_directory(root)
     check_picture_name(path)
-    listed = [image for image in (images / name for name in lists.names()) if image.name == path.name or sheet]
+    listed = [image for image in (images / name for name in lists.labels()) if image.name == path.name or sheet]
     if sheet:
         check_output(sheet, "--sheet", trees=[images], inputs=listed)
     names = _expression_names(lists, expressions, findings)
@@ -110,7 +109,7 @@ def _expression_names(lists: Lists, expressions: Sequence[str] | None, findings:
         return names
     findings.notes.append("nothing names the expressions: labels are shown as numbers (name them with -a)")
     # A label that is far too high is a mistake and gets no name.
-    highest = max((row.label for row in lists.rows() if row.label < 100), default=0)
+    highest = max((row.label for row in lists.labels().values() if row.label < 100), default=0)
     return tuple(map(str, range(max(2, 1 + highest))))
 
 
@@ -130,13 +129,12 @@ def inspect_lists(lists: Lists, names: Sequence[str], neutral: str | None, findi
     if shared:
         findings.problems.append(f"leak: {len(shared)} names are in the validation and in the test list, "
                                  f"e.g. {min(shared)}")
-    findings.problems += label_mistakes(lists, names, neutral)
-    target_only = target_only_label(names, neutral)
+    findings.problems += label_mistakes(lists, names)
     for split, rows in (("val", lists.val), ("test", lists.test)):
-        count = sum(row.label == target_only for row in rows.values())
-        if count:
+        count = sum(row.label == len(names) for row in rows.values())
+        if count and lists.has_target_only:
             findings.notes.append(f"{count} images of the {split} list have the label of target-only faces "
-                                  f"({target_only})")
+                                  f"({len(names)})")
 
 
 def inspect_classes(layout: Layout, findings: Findings) -> None:
@@ -158,16 +156,16 @@ def inspect_classes(layout: Layout, findings: Findings) -> None:
 
 def inspect_subjects(layout: Layout, lists: Lists, findings: Findings) -> None:
     """Report persons in two splits, and images and subjects that do not belong to each other."""
-    with_subject, listed = set(lists.subjects), lists.names()
+    with_subject, listed = set(lists.subjects), set(lists.labels())
     for names, finding in ((with_subject - listed, "lines of subjects.list name no listed image"),
                            (listed - with_subject, "listed images have no line in subjects.list")):
         if with_subject and names:
             findings.notes.append(f"{len(names)} {finding}, e.g. {min(names)}")
-    subjects = {split: {sample.subject.casefold(): sample.subject for sample in samples if sample.subject}
+    subjects = {split: {sample.subject for sample in samples if sample.subject}
                 for split, samples in (("train", layout.train + layout.target_only), ("val", layout.val),
                                        ("test", layout.test))}
     for first, second in combinations(SPLITS, 2):
-        shared = sorted(subjects[first][subject] for subject in subjects[first].keys() & subjects[second].keys())
+        shared = sorted(subjects[first] & subjects[second])
         if shared:
             findings.problems.append(f"leak: {len(shared)} subjects are in {first} and {second}, "
                                      f"e.g. {', '.join(shared[:3])}")
@@ -175,7 +173,7 @@ def inspect_subjects(layout: Layout, lists: Lists, findings: Findings) -> None:
 
 def inspect_unlisted(lists: Lists, findings: Findings) -> None:
     """Report images that no list names, and whole directories of them."""
-    images, listed = image_directory(lists.root), lists.names()
+    images, listed = image_directory(lists.root), lists.labels()
     files = walk(images) if images.is_dir() else Walk()
     if files.passed_over():
         findings.notes.append(f"in {images}: {describe(files.passed_over())}")

@@ -4,12 +4,12 @@ datasets/README.md says what a directory holds. Reading never writes into it, an
 """
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Iterable, Sequence
 
-from datasets.lists import LIST_NAMES, Lists, Names, Row, image_directory, read_lists, shortened, subject_line
-from utils import UserError, read_json, write_text
+from datasets.lists import LIST_NAMES, TARGET_ONLY, Lists, Names, Row, image_directory, read_lists, shortened, subject_line
+from utils import UserError, main_process, read_json, write_text
 
 SPLITS = ("train", "val", "test")
 RECORD_NAME = "align.json"  # the file of a directory of aligned faces that keeps their source and options
@@ -49,7 +49,8 @@ class Layout:
 
     ``neutral`` is the label of the neutral faces that synthesis takes as targets, or None; it is ``len(expressions)``
     if these are ``target_only``: in no class and no test (METHOD §7, row 15). ``left_out`` are listed images of other
-    expressions, or of the fold that is tested. ``listed`` are the names of the labels in the order of the lists.
+    expressions, or of persons or the fold that the run is tested on. ``listed`` are the names of the labels in the order
+    of the lists.
     """
 
     root: Path
@@ -107,26 +108,41 @@ def short_names(expressions: Sequence[str]) -> list[str]:
 
 # ------------------------------------------------------------------------------------------------- reading
 
-def read_layout(root: str | Path, expressions: Sequence[str] | None = None, *,
-                known: Sequence[str] | None = None, neutral: str | None = None, need_test: bool = True) -> Layout:
+def read_layout(root: str | Path, expressions: Sequence[str] | None = None, *, known: Sequence[str] | None = None,
+                neutral: str | None = None, need_test: bool = True, user: str | None = None) -> Layout:
     """Read the lists of a data directory (METHOD §6, §7 row 15).
 
-    ``expressions`` are the names in the order of the layout's labels, which may leave some of the directory's out; by
-    default they are those of the directory, or ``known``. ``neutral`` names the expression whose faces are the targets
-    of synthesis; by default it is the one called "neutral", if any. Without ``need_test`` the test list may be absent.
-    Raises UserError if a list is absent or malformed, or has a label that is none of the expressions.
+    ``expressions`` are the names in the order of the layout's labels, which may leave some of the directory's out, and
+    may differ from them in case; by default they are those of the directory, or ``known``. ``neutral`` names the
+    expression whose faces are the targets of synthesis; by default it is the one called "neutral", if any. Without
+    ``need_test`` the test list may be absent. ``user`` is what is tested on other data, such as a recognizer: its
+    expressions may be absent there, and are taken for the directory's labels if nothing names these. Notes say so, and
+    how many images are left out. Raises UserError if a list is absent or malformed, or has a label that is none of the
+    expressions.
     """
     lists = read_lists(Path(root), need_test=need_test)
-    names = lists.expressions or (tuple(known) if known else None)
-    expressions = tuple(expressions) if expressions else names
-    if expressions is None:
+    if lists.expressions is None and known:
+        lists = replace(lists, has_target_only=True)  # as in the published lists of MMI
+    names = lists.expressions or tuple(known or expressions or ())
+    if not names:
         raise UserError(f"{root}: nothing names its expressions; give them with -a, in the order of the labels")
-    interned = {name: name for name in names or ()}  # equal names become one object, since pickle stores each object
+    expressions = tuple(expressions or names)
+    interned = {name: name for name in names}  # equal names become one object, since pickle stores each object
     expressions = tuple(interned.get(name, name) for name in expressions)
-    _check_names(expressions, names, lists.root)
-    for mistake in label_mistakes(lists, names or expressions, neutral):
+    notes = _check_names(expressions, names, lists.root, user)
+    for mistake in label_mistakes(lists, names):
         raise UserError(mistake)
-    return build_layout(lists, names or expressions, expressions, neutral)
+    layout = build_layout(lists, names, expressions, neutral)
+    if user and lists.expressions is None:
+        notes.append(f"nothing names its labels, so 0 to {len(names) - 1} are taken for {' '.join(names)}; if they mean "
+                     f"others, write their names in order into {lists.root / 'expressions.txt'}")
+    if layout.left_out:
+        labels = {row.label for name, row in lists.labels().items() if name in {s.name for s in layout.left_out}}
+        shown = ", ".join(dict(enumerate(names)).get(label, "faces for targets only") for label in sorted(labels))
+        notes.append(f"{len(layout.left_out)} of {len(lists.labels())} images are left out, which show {shown}")
+    for note in notes if main_process() else ():
+        print(f"note: {lists.root}: {note}")
+    return layout
 
 
 def build_layout(lists: Lists, names: tuple[str, ...], expressions: tuple[str, ...], neutral: str | None = None
@@ -135,9 +151,11 @@ def build_layout(lists: Lists, names: tuple[str, ...], expressions: tuple[str, .
 
     Rows whose label has no name are ignored; :func:`label_mistakes` reports them.
     """
-    n, images = len(expressions), image_directory(lists.root)
-    position = {label: expressions.index(name) if name in expressions else -1 for label, name in enumerate(names)}
-    position[target_only_label(names, neutral)] = n
+    n, images, keys = len(expressions), image_directory(lists.root), [name.casefold() for name in expressions]
+    position = {label: keys.index(name.casefold()) if name.casefold() in keys else -1
+                for label, name in enumerate(names)}
+    if lists.has_target_only:
+        position[len(names)] = n if neutral_label(names, neutral) is None else -1
 
     train, val, test = ([Sample(name, position[row.label], images / name, *lists.subjects.get(name, (None, None)))
                          for name, row in rows.items() if row.label in position]
@@ -145,8 +163,8 @@ def build_layout(lists: Lists, names: tuple[str, ...], expressions: tuple[str, .
     has_targets = any(sample.label == n for sample in train + val + test)
     return Layout(lists.root, expressions, n if has_targets else neutral_label(expressions, neutral),
                   *([s for s in split if 0 <= s.label < n] for split in (train, val, test)),
-                  target_only=[s for s in train if s.label == n], left_out=[s for s in train if s.label < 0],
-                  listed=names)
+                  target_only=[s for s in train if s.label == n],
+                  left_out=[s for s in train + val + test if s.label < 0], listed=names)
 
 
 def neutral_label(expressions: Sequence[str], neutral: str | None = None) -> int | None:
@@ -162,25 +180,22 @@ def neutral_label(expressions: Sequence[str], neutral: str | None = None) -> int
     return lowered.index(neutral.lower())
 
 
-def target_only_label(names: Sequence[str], neutral: str | None = None) -> int | None:
-    """Return the label, one above the expressions', that marks target-only neutral faces (METHOD §7, row 15).
+def _check_names(expressions: tuple[str, ...], names: tuple[str, ...], root: Path, user: str | None) -> list[str]:
+    """Check that the expressions are different ones of a directory's ``names``, and at least two.
 
-    It is None if one of the expressions is the neutral one.
+    Return a note if some are absent there, as those of a ``user`` may be. Raises UserError if they are not.
     """
-    return len(names) if neutral is None and "neutral" not in (name.lower() for name in names) else None
-
-
-def _check_names(expressions: tuple[str, ...], names: tuple[str, ...] | None, root: Path) -> None:
-    """Check the expressions of -a. Raises UserError if there are fewer than two, or some are repeated or unknown."""
+    keys, there = [name.casefold() for name in expressions], {name.casefold() for name in names}
+    absent = " ".join(name for name, key in zip(expressions, keys) if key not in there)
+    advice = f"to use other names, write them in the order of the labels into {root / 'expressions.txt'}"
     if len(expressions) < 2:
         raise UserError("-a: at least two expressions are needed to swap one for another")
-    repeated = [name for name, count in Counter(expressions).items() if count > 1]
-    if repeated:
-        raise UserError(f"-a: {' '.join(repeated)} named twice")
-    unknown = [name for name in expressions if names is not None and name not in names]
-    if unknown:
-        raise UserError(f"-a: unknown expression {' '.join(unknown)}; {root} has {' '.join(names)} "
-                        f"(to use other names, write them in the order of the labels into {root / 'expressions.txt'})")
+    if len(set(keys)) < len(keys):
+        raise UserError(f"-a: {next(name for name in expressions if keys.count(name.casefold()) > 1)} named twice")
+    if absent and (not user or len(there & set(keys)) < 2):
+        owner = f"that {user} knows" if user else "that is asked for"
+        raise UserError(f"{root}: unknown expression {absent}, {owner}; it has {' '.join(names)} ({advice})")
+    return [f"has no {absent}, which {user} knows as well"] if absent else []
 
 
 def alignment_of(root: Path) -> dict[str, float] | None:
@@ -196,17 +211,18 @@ def alignment_of(root: Path) -> dict[str, float] | None:
 
 # ------------------------------------------------------------------------------------------------- checking
 
-def label_mistakes(lists: Lists, names: Sequence[str], neutral: str | None = None) -> list[str]:
+def label_mistakes(lists: Lists, names: Sequence[str]) -> list[str]:
     """Return a sentence for every label that is none of the named expressions, at the first line that has it."""
-    known = {*range(len(names)), target_only_label(names, neutral)}
     unknown: dict[int, list[Row]] = {}
-    shown = " ".join(map(shortened, names[:20])) + (" ..." if len(names) > 20 else "")
-    for row in lists.rows():
-        if row.label not in known:
+    for row in lists.labels().values():
+        if not 0 <= row.label < len(names) + lists.has_target_only:
             unknown.setdefault(row.label, []).append(row)
-    return [f"{rows[0].where}: label {label} is out of range, the {len(names)} expressions ({shown}) have "
-            f"the labels 0 to {len(names) - 1}" + (f"; {len(rows)} images have it" if len(rows) > 1 else "")
-            for label, rows in unknown.items()]
+    shown, file = " ".join(map(shortened, names[:20])) + (" ..." if len(names) > 20 else ""), lists.root / "expressions.txt"
+    remedies = f"; name its expression in {file}, or if it marks neutral faces that are only targets of synthesis, " \
+        f"write {TARGET_ONLY} behind the names there"
+    return [f"{rows[0].where}: label {label} is out of range, the {len(names)} expressions ({shown}) have the labels 0 to "
+            f"{len(names) - 1}" + (f"; {len(rows)} images have it" if len(rows) > 1 else "")
+            + (remedies if label == len(names) else "") for label, rows in unknown.items()]
 
 
 def class_mistakes(layout: Layout, any_target: bool = False) -> list[str]:
@@ -294,11 +310,12 @@ def write_layout(root: str | Path, expressions: Sequence[str], splits: dict[str,
                  remove: bool = False) -> None:
     """Write the lists of a data directory, each atomically, ``images.list`` last.
 
-    ``splits`` maps ``train``, ``test`` and optionally ``val`` to samples; ``subjects.list`` is written if any sample
-    has a subject. With ``remove``, existing lists that would be empty now are removed.
+    ``splits`` maps ``train``, ``test`` and optionally ``val`` to samples, of which those with a label behind the
+    expressions are target-only faces; ``subjects.list`` is written if any sample has a subject. With ``remove``, existing lists that would be empty now are removed.
     """
     root = Path(root)
-    write_text(root / "expressions.txt", "\n".join(expressions) + "\n")
+    is_marked = any(sample.label == len(expressions) for samples in splits.values() for sample in samples)
+    write_text(root / "expressions.txt", "\n".join([*expressions, *[TARGET_ONLY] * is_marked]) + "\n")
     for name, text in _list_texts(splits).items():
         if text:
             write_text(root / name, text)

@@ -19,6 +19,7 @@ from utils import UserError, placeholder, progress
 
 LIST_NAMES = {"train": "images.list", "val": "images_val.list", "test": "images_test.list"}
 MOST_EXPRESSIONS = 1000  # from so many on, labels are no expressions
+TARGET_ONLY = "target_only"  # behind the names in expressions.txt: the next label marks neutral faces that are targets
 LISTS = ("expressions.txt", "subjects.list", "images_val.list", "images_test.list", "images.list")
 _QUOTES = "\"'`“”‘’"
 _MOST_COMPARED = 20_000  # names that are compared to find the most similar one
@@ -35,14 +36,16 @@ class Row(NamedTuple):
 class Lists:
     """The content of a data directory's lists, by file name.
 
-    ``expressions`` are the names of the labels, or None if the directory does not name them. ``train`` lacks the names
-    of the training list that the validation or test list has too; these are ``held_out``, and ``contradicted`` if the
-    labels differ. ``subjects`` are (subject, scene or None). ``adapted`` maps listed names that differ from their
+    ``expressions`` are the names of the labels, or None if the directory does not name them; ``has_target_only`` says
+    whether the label behind them marks target-only faces. ``train`` lacks the names of the training list that the
+    validation or test list has too; these are ``held_out``, and ``contradicted`` if the labels differ. ``subjects`` are
+    (subject, scene or None), with one spelling for each person. ``adapted`` maps listed names that differ from their
     files' names to these.
     """
 
     root: Path
     expressions: tuple[str, ...] | None
+    has_target_only: bool
     train: dict[str, Row]
     val: dict[str, Row]
     test: dict[str, Row]
@@ -51,13 +54,9 @@ class Lists:
     subjects: dict[str, tuple[str, str | None]]
     adapted: dict[str, str]
 
-    def rows(self) -> list[Row]:
-        """Return the rows of all three splits."""
-        return [*self.train.values(), *self.val.values(), *self.test.values()]
-
-    def names(self) -> set[str]:
-        """Return the file names of all three splits."""
-        return {*self.train, *self.val, *self.test}
+    def labels(self) -> dict[str, Row]:
+        """Return the rows of all three splits by their file names."""
+        return {**self.train, **self.val, **self.test}
 
 
 # ------------------------------------------------------------------------------------------------------- names of files
@@ -259,7 +258,10 @@ def read_lists(root: Path, *, complete: bool = True, need_test: bool = True) -> 
     held_out = train.keys() & (val.keys() | test.keys())
     contradicted = {name for name in held_out
                     if any(name in split and split[name].label != train[name].label for split in (val, test))}
-    return Lists(root, declared_expressions(root), {name: row for name, row in train.items() if name not in held_out},
+    expressions = declared_expressions(root)
+    has_target_only = expressions is not None and expressions[-1] == TARGET_ONLY
+    expressions = expressions[:-1] if has_target_only else expressions
+    return Lists(root, expressions, has_target_only, {name: row for name, row in train.items() if name not in held_out},
                  val, test, held_out, contradicted, _read_subjects(root, {*train, *val, *test}, files),
                  {listed: name for split in names.values() for listed, name in split.adapted.items()})
 
@@ -267,14 +269,16 @@ def read_lists(root: Path, *, complete: bool = True, need_test: bool = True) -> 
 def declared_expressions(root: Path) -> tuple[str, ...] | None:
     """Return the names that a data directory gives its labels (``expressions.txt`` or ``list_attr_*``), or None.
 
-    Raises UserError if ``expressions.txt`` is empty, names an expression twice or names a thousand or more.
+    The last may be :data:`TARGET_ONLY`. Raises UserError if ``expressions.txt`` is empty, names an expression twice or
+    names a thousand or more.
     """
     names_file = root / "expressions.txt"
     if names_file.is_file():
         names = tuple(read_lines(names_file, as_words=True))
         fault = "names no expression" if not names else \
             f"names {len(names)} expressions" if len(names) >= MOST_EXPRESSIONS else \
-            next((f"names {shortened(name)} twice" for name in names if names.count(name) > 1), None)
+            next((f"names {shortened(name)} twice" for i, name in enumerate(names)
+                  if name.casefold() in (other.casefold() for other in names[:i])), None)
         if fault:
             raise UserError(f"{names_file}: {fault}; it must name each expression once, in the order of the labels")
         return names
@@ -380,6 +384,7 @@ def _read_subjects(root: Path, listed: Collection[str], names: Names) -> dict[st
     if not path.is_file():
         return {}
     subjects: dict[str, tuple[str, str | None]] = {}
+    spelling: dict[str, str] = {}
     for number, line in numbered_lines(path):
         choices = [line.strip().rsplit(None, 1), line.strip().rsplit(None, 2)]
         parts = next((parts for parts in choices if canonical(parts[0]) in listed), None) \
@@ -387,7 +392,8 @@ def _read_subjects(root: Path, listed: Collection[str], names: Names) -> dict[st
         if len(parts) not in (2, 3):
             raise UserError(f"{path}, line {number}: \"{shortened(line)}\" is not "
                             "\"<file name> <subject> [<scene>]\"")
-        name, subject = _file_name(parts[0], names), (parts[1], parts[2] if len(parts) == 3 else None)
+        person = spelling.setdefault(person_key(parts[1]), parts[1])
+        name, subject = _file_name(parts[0], names), (person, parts[2] if len(parts) == 3 else None)
         if subjects.setdefault(name, subject) != subject:
             here, before = (" ".join(filter(None, pair)) for pair in (subject, subjects[name]))
             raise UserError(f"{path}, line {number}: {shortened(name)} has the subject {here} here and {before} before")
@@ -395,6 +401,11 @@ def _read_subjects(root: Path, listed: Collection[str], names: Names) -> dict[st
         raise UserError(f"{path}: names none of the listed images, but {shortened(next(iter(subjects)))}; write the "
                         "names as in images.list, or move the file away")
     return subjects
+
+
+def person_key(subject: str) -> str:
+    """Return what all spellings of a person's name have in common: ``S001`` and ``s001`` are one person."""
+    return unicodedata.normalize("NFC", subject).casefold()
 
 
 def subject_line(name: str, subject: str, scene: str | None) -> str:

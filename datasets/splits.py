@@ -24,8 +24,8 @@ VALIDATION_FRACTION = 0.1  # of the training images
 def with_validation(layout: Layout, seed: int) -> Layout:
     """Return the layout with a validation split: its own, or a tenth cut from training by the seed.
 
-    The cut goes by subject if ``subjects.list`` names them, so that no person is on both sides, and keeps the
-    proportions of the expressions. Every expression keeps a training image.
+    The cut goes by subject if ``subjects.list`` names them, so that no person is on both sides, not even as a target
+    of synthesis, and keeps the proportions of the expressions. Every expression keeps a training image.
     """
     if layout.val:
         return layout
@@ -49,8 +49,15 @@ def with_kept_validation(layout: Layout, run: Path) -> Layout:
 
 
 def _with_validation_names(layout: Layout, names: set[str]) -> Layout:
-    return replace(layout, train=[s for s in layout.train if s.name not in names],
-                   val=[s for s in layout.train if s.name in names])
+    val = [s for s in layout.train if s.name in names]
+    return replace(_without_targets_of(layout, val), train=[s for s in layout.train if s.name not in names], val=val)
+
+
+def _without_targets_of(layout: Layout, samples: Sequence[Sample]) -> Layout:
+    """Return the layout without the target-only faces of the persons in some samples: they are left out."""
+    persons = {sample.subject for sample in samples if sample.subject}
+    kept, left_out = ([s for s in layout.target_only if (s.subject in persons) == is_out] for is_out in (False, True))
+    return replace(layout, target_only=kept, left_out=layout.left_out + left_out)
 
 
 def choose_validation(train: Sequence[Sample], fraction: float, seed: int) -> set[str]:
@@ -238,10 +245,9 @@ def _with_test_images(layout: Layout, test: Sequence[Sample], by: str) -> Layout
     The test images are listed among the left-out ones, and so are target-only faces of the persons in them.
     """
     names = {sample.name for sample in test}
-    persons = {sample.subject for sample in test if sample.subject} if by == "subject" else set()
-    return replace(layout, train=[s for s in layout.split("all") if s.name not in names], val=[], test=list(test),
-                   target_only=[s for s in layout.target_only if s.subject not in persons],
-                   left_out=layout.left_out + list(test) + [s for s in layout.target_only if s.subject in persons])
+    rest = replace(layout, train=[s for s in layout.split("all") if s.name not in names], val=[], test=list(test),
+                   left_out=layout.left_out + list(test))
+    return _without_targets_of(rest, test if by == "subject" else ())
 
 
 def fold_list(number: int) -> str:

@@ -120,7 +120,8 @@ def test_target_only_faces_are_trained_on_except_those_of_test_persons(tmp_path)
     rows = [(f"{person}{label}.jpg", label, person) for person in "abcdef" for label in (0, 1, 2)]
     (tmp_path / "images.list").write_text("".join(f"{name} {label}\n" for name, label, _ in rows))
     (tmp_path / "subjects.list").write_text("".join(f"{name} {person}\n" for name, _, person in rows))
-    layout = read_layout(tmp_path, ["happy", "sad"], need_test=False)
+    (tmp_path / "expressions.txt").write_text("happy sad target_only")
+    layout = read_layout(tmp_path, need_test=False)
     assert len(layout.target_only) == 6 and layout.test == []
     fold = with_fold(layout, 3, 2, seed=0)
     test_persons = {sample.subject for sample in fold.test}

@@ -7,7 +7,7 @@ import numpy
 import pytest
 from PIL import Image
 
-from conftest import command, shared
+from conftest import command, refused, shared
 from datasets.layout import Sample, check_classes, check_images, read_layout, short_names, write_layout
 from datasets.lists import declared_expressions
 from datasets.splits import pair_lines, read_pairs, sample_pairs, training_pairs, with_kept_validation, with_validation
@@ -53,12 +53,61 @@ def test_reference_directory_works_as_it_is(tmp_path):
 
 
 def test_label_n_marks_target_only_neutral_faces(tmp_path):
-    layout = read_layout(write_lists(tmp_path / "d", "a.jpg 0\nb.jpg 1\nn.jpg 2\nm.jpg 2\n"), ["anger", "surprise"])
+    root = write_lists(tmp_path / "d", "a.jpg 0\nb.jpg 1\nn.jpg 2\nm.jpg 2\n", test="t.jpg 0\n",
+                       expressions__txt="anger surprise")
+    line = refused(lambda: read_layout(root))
+    assert "label 2 is out of range" in line and "2 images have it; name its expression in" in line
+    assert line.endswith("write target_only behind the names there")
+    (root / "expressions.txt").write_text("anger surprise target_only")
+    layout = read_layout(root)
+    (root / "expressions.txt").unlink()  # the published lists of MMI name nothing
+    assert read_layout(root, known=["anger", "surprise"]) == layout
     training = layout.train + layout.target_only
     assert layout.neutral == 2 and [s.name for s in training] == ["a.jpg", "b.jpg", "n.jpg", "m.jpg"]
     assert {training[target].name for _, target in sample_pairs(layout, 0)} == {"n.jpg", "m.jpg"}
     (layout.root / "images_gan_nature.list").write_text("a_m.jpg 0\nn_m.jpg 2\n")
     assert training_pairs(layout, 0, 6).tolist() == [[0, 3]]  # a swap to no class is none to train on
+
+
+def test_other_data_may_name_its_expressions_in_another_way(tmp_path, capsys):
+    root = write_lists(tmp_path / "d", "a.jpg 0\nb.jpg 1\nc.jpg 2\n", "t.jpg 0\nu.jpg 1\nv.jpg 2\n",
+                       expressions__txt="Neutral HAPPY contempt")
+    layout = read_layout(root, NAMES, user="the recognizer in run/VGG")
+    assert [(s.name, s.label) for s in layout.train + layout.test] == [
+        ("a.jpg", 2), ("b.jpg", 0), ("t.jpg", 2), ("u.jpg", 0)] and layout.expressions == NAMES
+    assert capsys.readouterr().out == (
+        f"note: {root}: has no sad, which the recognizer in run/VGG knows as well\n"
+        f"note: {root}: 2 of 6 images are left out, which show contempt\n")
+    assert [s.label for s in read_layout(root, ["happy", "neutral"]).train] == [1, 0]  # as typed with -a
+    line = refused(lambda: read_layout(root, ["happy", "fear"], user="the recognizer in run/VGG"))
+    assert f"{root}: unknown expression fear, that the recognizer in run/VGG knows; it has" in line and " -a" not in line
+    (root / "expressions.txt").unlink()
+    capsys.readouterr()
+    read_layout(root, NAMES, known=NAMES, user="the recognizer")
+    assert "nothing names its labels, so 0 to 2 are taken for happy sad neutral; " in capsys.readouterr().out
+
+
+def test_all_spellings_of_a_persons_name_are_one_person(tmp_path):
+    root = write_lists(tmp_path / "d", "a.jpg 0\nb.jpg 1\n", subjects__list="a.jpg S001\nb.jpg s001\nt.jpg s001 x\n")
+    assert {s.subject for s in read_layout(root, NAMES).split("all")} == {"S001"}
+    root = write_lists(tmp_path / "e", "a.jpg 0\n", subjects__list="a.jpg S1\na.jpg s1\n")
+    assert read_layout(root, NAMES).train[0].subject == "S1"
+
+
+def test_target_only_faces_of_validation_persons_are_left_out(tmp_path):
+    rows = [(f"p{p}_{i}_{label}.jpg", label, f"p{p}") for p in range(20) for i in range(3) for label in range(3)]
+    root = write_lists(tmp_path / "d", "".join(f"{name} {label}\n" for name, label, _ in rows),
+                       subjects__list="".join(f"{name} {person}\n" for name, _, person in rows),
+                       expressions__txt="happy sad target_only")
+    layout = read_layout(root)
+    split = with_validation(layout, 0)
+    persons = {s.subject for s in split.val}
+    assert persons and {s.subject for s in split.target_only} == {f"p{p}" for p in range(20)} - persons
+    assert len(split.target_only) + len(split.left_out) == len(layout.target_only) == 60
+    run = tmp_path / "run" / "splits"
+    run.mkdir(parents=True)
+    (run / "images_val.list").write_text("".join(f"{s.name} {s.label}\n" for s in split.val))
+    assert with_kept_validation(layout, run.parent) == split
 
 
 @pytest.mark.parametrize("expressions, neutral, label", [
@@ -186,9 +235,10 @@ def test_reference_lists_have_the_counts_that_METHOD_states(tmp_path):
 
 
 def test_commands_and_lists_are_imported_without_heavy_packages():
-    modules = ", ".join(f"datasets.{name}" for name in ("align", "check", "convert", "synthetic", "layout"))
-    result = command("-c", f"import sys, {modules}; print({{'torch', 'numpy', 'PIL', 'cv2'}} & sys.modules.keys())")
-    assert result.stdout == "set()\n", result
+    result = command("-c", "import sys, datasets.convert, datasets.synthetic, datasets.layout, options.command_line\n"
+                     "print({'torch', 'numpy', 'PIL', 'cv2'} & sys.modules.keys())\n"
+                     "import datasets.align, datasets.check\nprint({'torch', 'cv2'} & sys.modules.keys())")
+    assert result.stdout == "set()\nset()\n", result
 
 
 def test_short_names_are_two_letters_where_that_is_enough():

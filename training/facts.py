@@ -15,6 +15,7 @@ from typing import Any, Mapping, Sequence
 import numpy
 
 from datasets.layout import Layout, alignment_of
+from datasets.lists import person_key
 from datasets.loading import Images
 from datasets.pictures import aspect_of
 from datasets.splits import fold_metadata
@@ -58,7 +59,7 @@ class Facts:
             layout.expressions, os.path.abspath(layout.root), alignment=alignment_of(layout.root),
             images={split: [f"{digest[:DIGEST // 2].tobytes().hex()}:{sample.label}" for digest, sample
                             in zip(images.contents(), images.samples)] for split, images in splits.items()},
-            persons={split: sorted({fingerprint([sample.subject.casefold()])[:DIGEST] for sample in samples[split]
+            persons={split: sorted({fingerprint([person_key(sample.subject)])[:DIGEST] for sample in samples[split]
                                     if sample.subject}) for split in samples},
             aspects={split: float(numpy.median([aspect_of(sample.path) for sample in
                                                 samples[split][::-(-len(samples[split]) // ASPECTS)]]))

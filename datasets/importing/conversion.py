@@ -21,7 +21,7 @@ from datasets.layout import RECORD_NAME, alignment_of
 from datasets.files import describe
 from datasets.importing.collection import Collection, SourceSample
 from datasets.layout import counts_table, read_layout, write_layout
-from datasets.lists import LISTS, MOST_EXPRESSIONS, explain_adapted, image_directory
+from datasets.lists import LISTS, MOST_EXPRESSIONS, explain_adapted, image_directory, person_key
 from datasets.pictures import BLANK, BadPicture, fault_when_decoded, greys_of, is_blank, read_picture
 from datasets.splits import choose_validation
 from utils import (UserError, atomic_file, encoded_picture, may_be_refused, progress, read_json, save_picture,
@@ -100,13 +100,13 @@ def _unify_subjects(collection: Collection) -> None:
     spelling: dict[str, str] = {}
     subjects = [sample.subject for sample in collection.samples if sample.subject]
     for subject in subjects:
-        spelling.setdefault(subject.casefold(), subject)
+        spelling.setdefault(person_key(subject), subject)
     variants = set(subjects) - set(spelling.values())
     if variants:
         example = min(variants)
         collection.notes.append(f"{len(variants)} subjects are written in two ways, e.g. {example} and "
-                                f"{spelling[example.casefold()]}; each is taken for one person")
-        collection.samples = [replace(sample, subject=sample.subject and spelling[sample.subject.casefold()])
+                                f"{spelling[person_key(example)]}; each is taken for one person")
+        collection.samples = [replace(sample, subject=sample.subject and spelling[person_key(sample.subject)])
                               for sample in collection.samples]
 
 
@@ -171,10 +171,11 @@ def _decide_splits(collection: Collection, test: float | set[str], seed: int) ->
     """Divide the undecided samples between training and test, every subject to one side only."""
     undecided = collection.split(None)
     if isinstance(test, set):
-        unknown = sorted(test - {sample.subject for sample in undecided})
+        keys = {person_key(subject): subject for subject in test}
+        unknown = sorted(map(keys.get, keys.keys() - {person_key(sample.subject or "") for sample in undecided}))
         if unknown:
             raise UserError(f"--test_subjects: no images of {', '.join(unknown[:5])}")
-        tested = {sample.name for sample in undecided if sample.subject in test}
+        tested = {sample.name for sample in undecided if person_key(sample.subject or "") in keys}
     else:
         grouped = [replace(sample, subject=sample.subject or f"picture {sample.path}") if sample.box else sample
                    for sample in undecided]  # the faces of a picture stay on one side
