@@ -4,12 +4,13 @@ import errno
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from unittest import mock
 
 import pytest
 import torch
 
-import training.start
+import commands.training
 from conftest import (EXPRESSIONS, TINY, fill, first_layer, keep_networks, locked, refused, snapshot, succeeds,
                       train_command, trained)
 from datasets.layout import read_layout
@@ -217,7 +218,9 @@ def test_the_demo_draws_only_into_its_own_directory(tmp_path):
 
 def report(config: Config, run: Path, faces: Path) -> None:
     gan = load_swap_gan(run / "model", None, EXPRESSIONS, 32, torch.device("cpu"))
-    training.start.evaluate_and_report(config, read_layout(faces), gan, None)
+    commands.training.finish_run(SimpleNamespace(
+        config=config, context=SimpleNamespace(layout=read_layout(faces), folder=run),
+        phases={"gan": SimpleNamespace(gan=gan)}))
 
 
 def test_the_demo_swaps_with_the_newest_networks(faces, finished, tmp_path, monkeypatch):
@@ -225,7 +228,7 @@ def test_the_demo_swaps_with_the_newest_networks(faces, finished, tmp_path, monk
     monkeypatch.chdir(tmp_path)
     config = resolve(["--checkpoint_dir", str(finished), "--data_dir", str(faces), "--gpu", "-1", "--restore"])
     restored = []
-    monkeypatch.setattr(training.start, "swap", lambda swap_config: restored.append(swap_config.run.restore))
+    monkeypatch.setattr(commands.training, "swap", lambda swap_config: restored.append(swap_config.run.restore))
     monkeypatch.setitem(PRESETS["demo"], "checkpoint_dir", f"{finished}/")
     monkeypatch.setitem(PRESETS["demo"], "data_dir", str(faces))
     report(config.replaced(restore=10, preset="demo"), finished, faces)

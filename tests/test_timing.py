@@ -66,8 +66,7 @@ def test_a_dry_run_measures_the_time_of_a_step_in_epochs_of_any_length(monkeypat
     monkeypatch.setattr("time.perf_counter", lambda: len(seconds))
     phase = SimpleNamespace(name="gan", steps=lambda epoch: steps, batches=lambda epoch, start: iter(range(steps)),
                             step=lambda batch: seconds.append(1) or {}, end_epoch=lambda epoch, means: None)
-    run = SimpleNamespace(phases={"gan": phase}, context=SimpleNamespace(device=torch.device("cpu")))
-    assert seconds_per_step(run, [Stage("gan", 0)], resolve([])) == 1
+    assert seconds_per_step(phase, [Stage("gan", 0)], 1, torch.device("cpu")) == 1
 
 
 def test_a_dry_run_prints_the_time_and_writes_nothing(faces, tmp_path, monkeypatch):
@@ -79,7 +78,7 @@ def test_a_dry_run_prints_the_time_and_writes_nothing(faces, tmp_path, monkeypat
     lines = "perceptual: 1 epochs", "gan: 3 epochs of 5 steps", "recognizer: 3 epochs"
     assert all(line in output for line in lines)
     monkeypatch.chdir(tmp_path)
-    assert "faces are not drawn yet; draw them" in refused(train_command("--preset", "demo", "--dry_run"))
+    assert "see it work with: python train.py --preset demo" in refused(train_command("--preset", "demo", "--dry_run"))
     assert list(tmp_path.iterdir()) == [] and snapshot(faces) == before
 
 

@@ -5,10 +5,12 @@ from dataclasses import replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any, Iterable, Iterator
+from typing import Any, Callable, Iterable, Iterator, Sequence
 
 import numpy
 import torch
+from PIL import Image
+from torch import Tensor
 
 import utils
 from datasets.augmentations import read_augmentations
@@ -21,12 +23,12 @@ from models.networks import VGG, Pair, backbone_named
 from models.recognizer import Examples, Recognizer, real_features
 from options.config import (GANRecipe, GANSchedule, GANShape, PerceptualOptions, RecognizerRecipe, RecognizerSchedule,
                             RecognizerShape)
-from pictures.sheets import sheet
 from training.run_directory import copy_to_machines
 from training.facts import Facts
 from training.trainer import Metrics, Stage, TrainingContext
 from utils import UserError
 
+Draw = Callable[[list[Tensor], list[str], Sequence[str], str], Image.Image]  # rows of images, heads, notes, title
 SAMPLE_ROWS = ("A", "B", "C: A with B's expression", "D: B with A's expression", "A': A rebuilt", "B': B rebuilt")
 STEPS_BETWEEN_EVALUATIONS = 200  # the recognizer's batches between two evaluations with --select_on test (METHOD §5)
 
@@ -197,8 +199,9 @@ class GANPhase:
     name = "gan"
 
     def __init__(self, context: TrainingContext, shape: GANShape, recipe: GANRecipe, schedule: GANSchedule,
-                 perceptual: PerceptualPhase) -> None:
+                 perceptual: PerceptualPhase, draw: Draw | None) -> None:
         self.context, self.recipe, self.schedule, self.perceptual = context, recipe, schedule, perceptual
+        self.draw = draw  # of the samples of an epoch
         context.seed_torch("init", "gan")
         self.gan = SwapGAN(shape, recipe, device=context.device, amp=context.amp, processes=context.processes,
                            seed=context.seed)
@@ -230,10 +233,11 @@ class GANPhase:
                   f"epoch, since the generator's loss was {self.recipe.G_max:g} or more; raise --G_max",
                   file=sys.stderr)
         save_gan(self.context.folder / "model", self.gan, self.context.metadata, epoch + 1)
-        self._draw_sheet(epoch)
+        if self.draw:
+            self._draw_samples(epoch, self.draw)
         return {}
 
-    def _draw_sheet(self, epoch: int) -> None:
+    def _draw_samples(self, epoch: int, draw: Draw) -> None:
         """Draw A, B, C, D, A', B' of eight pairs, the same in every epoch, of selection images if there are any."""
         context, images = self.context, self.context.selection_images
         if not images.samples:
@@ -243,8 +247,8 @@ class GANPhase:
             pair = pair_of(batch.to(context.device))
             names = context.layout.expressions
             titles = [f"{names[a]} + {names[b]}" for a, b in zip(pair.a.tolist(), pair.b.tolist())]
-            utils.save_picture(sheet([pair.image_a, pair.image_b, *self.gan.edits(pair)[:4]], titles, SAMPLE_ROWS,
-                                     f"GAN epoch {epoch + 1} of {self.schedule.epochs}"),
+            utils.save_picture(draw([pair.image_a, pair.image_b, *self.gan.edits(pair)[:4]], titles, SAMPLE_ROWS,
+                                    f"GAN epoch {epoch + 1} of {self.schedule.epochs}"),
                                context.folder / "img" / f"epoch_{epoch + 1:03d}.jpg")
 
     def state(self) -> dict[str, Any]:

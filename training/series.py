@@ -1,4 +1,4 @@
-"""``--folds K`` and ``--seeds N``: a series of runs, each in its own directory, and their pooled results.
+"""``--folds K`` and ``--seeds N``: a series of runs, each in its own directory, in turn or side by side.
 
 Each is an ordinary run that can be restored and used alone. A restored series resumes every run where it stopped.
 """
@@ -11,59 +11,44 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Sequence
-
-import numpy
-import torch
+from typing import Iterator, Sequence
 
 import utils
-from commands.matrix import write_pooled
 from datasets.layout import Layout, list_text
+from datasets.loading import Images
 from datasets.splits import fold_list
-from evaluation.metrics import Report
-from evaluation.comparison import Pooled
 from models.distributed import Processes
 from options.command_line import series_members, to_argv
 from options.config import Config
-from options.schema import check, list_of, whole_number
+from training.phases import Draw
 from training.run_directory import STATE_FORMAT, RunDirectory, SeriesDirectory, StateStore
-from training.start import (check_fold, check_gan_run, check_output_paths, check_overwrite, decoded_images, draw_demo,
-                            launch, read_training_data, schedule_of, should_resume, split_data, train_run)
-from training.trainer import check_planned
-from utils import SIDE_BY_SIDE, UserError, gpus, main_process, noted_signals, usable_cores
+from training.start import (check_fold, check_gan_run, check_overwrite, decoded_images, read_training_data, schedule_of,
+                            should_resume, split_data, train_run)
+from training.trainer import Run, check_planned
+from utils import SIDE_BY_SIDE, UserError, gpus, noted_signals, usable_cores
 
-COUNTS = {"counts": list_of(list_of(whole_number()))}
-
-
-def train_series(config: Config) -> None:
-    """Train all runs of the series, or the rest of them if it is resumed, and pool their results."""
-    directory = SeriesDirectory(config.run.checkpoint_dir)
-    if main_process():
-        directory.lock_if_used()
-    device, processes = launch(config) if config.series.jobs == 1 else (None, Processes())
-    with processes, directory:
-        check_output_paths(config)
-        if config.run.auto_restore and processes.run_on_main(directory.is_claimed):
-            config = config.replaced(overwrite=False)  # as for a single run, there is something to resume
-        members = series_members(config)
-        draw_demo(config, processes)
-        layout = read_training_data(members[0], processes.world)  # whose directory tells where the images were
-        layouts = [split_data(member, layout) for member in members]
-        processes.run_on_main(lambda: prepare(config, directory, members, layouts))
-        if config.run.overwrite:  # the old series has been moved aside as a whole
-            members = [member.replaced(overwrite=False) for member in members]
-        if config.series.jobs > 1:
-            train_side_by_side(members, config.series.jobs, config.hardware.gpu or gpus(), directory.folder)
-        else:
-            train_in_turn(config, directory, members, layout, device, processes)
-        processes.run_on_main(lambda: write_pooled_results(config, members, layout))
+PROGRAM = Path(__file__).resolve().parents[1] / "train.py"
+SECONDS_BETWEEN_POLLS = 0.1
 
 
-def prepare(config: Config, directory: SeriesDirectory, members: Sequence[Config], layouts: Sequence[Layout]) -> None:
-    """Check and claim the directory of the series, and write its options and folds.
+def prepare_series(config: Config, directory: SeriesDirectory, processes: Processes) -> tuple[list[Config], Layout]:
+    """Check and claim the directory of the series, and write its options and folds; return its runs and the data.
 
     Raises UserError before anything is written if the series or one of its runs cannot begin or be resumed.
     """
+    processes.run_on_main(directory.lock_if_used)
+    if config.run.auto_restore and processes.run_on_main(directory.is_claimed):
+        config = config.replaced(overwrite=False)  # as for a single run, there is something to resume
+    members = series_members(config)
+    data = read_training_data(members[0], processes.world)  # whose directory tells where the images were
+    layouts = [split_data(member, data) for member in members]
+    processes.run_on_main(lambda: claim_series(config, directory, members, layouts))
+    return [member.replaced(overwrite=False) for member in members], data  # the old series has been moved as a whole
+
+
+def claim_series(config: Config, directory: SeriesDirectory, members: Sequence[Config], layouts: Sequence[Layout]
+                 ) -> None:
+    """Check the directories of the series and its runs, claim that of the series, and write its options and folds."""
     for folder in (*directory.members(), *(Path(member.run.checkpoint_dir) for member in members)):
         with RunDirectory(folder) as run:
             run.lock_if_used()  # only for a moment: each run locks its own directory
@@ -112,57 +97,24 @@ def check_epochs(member: Config, folder: Path) -> None:
             check_planned(state["stage"], schedule_of(member, state["phases"]["perceptual"]["epochs"]), folder)
 
 
-def train_in_turn(config: Config, directory: SeriesDirectory, members: Sequence[Config], layout: Layout,
-                  device: torch.device, processes: Processes) -> None:
-    """Train one run after the other, on images that are decoded once."""
-    samples = layout.split("all") + layout.target_only
-    images = decoded_images(config, samples, directory, False, device, processes)
+def train_in_turn(members: Sequence[Config], directory: SeriesDirectory, processes: Processes, data: Layout, draw: Draw
+                  ) -> Iterator[tuple[Run, Images]]:
+    """Train one run after the other, on images that are decoded once; yield each run with these images."""
+    images = decoded_images(members[0], data.split("all") + data.target_only, directory, False, processes)
     for number, member in enumerate(members, 1):
         name = Path(member.run.checkpoint_dir).name
         if processes.is_main:
             print(f"\n{name}, {number} of {len(members)}", flush=True)
-        try:
-            train_run(member, device, processes, layout, images)
-        except utils.Stopped as stop:
-            raise utils.Stopped(stop.signum, f"stopped by signal {stop.signum} in {name}, the state is saved; resume "
-                                f"with --restore --checkpoint_dir {directory.folder}") from None
+        with RunDirectory(member.run.checkpoint_dir) as run_directory:
+            try:
+                yield train_run(member, run_directory, processes, draw, data, images), images
+            except utils.Stopped as stop:
+                raise utils.Stopped(stop.signum, f"stopped by signal {stop.signum} in {name}, the state is saved; "
+                                    f"resume with --restore --checkpoint_dir {directory.folder}") from None
         gc.collect()  # networks lie in reference cycles, and the next run needs the GPU's memory
 
 
-# ------------------------------------------------------------------------------------------------- results
-
-def write_pooled_results(config: Config, members: Sequence[Config], layout: Layout) -> None:
-    """Write the pooled confusion matrix and the metrics of all runs, given the matrices that the runs have written."""
-    folder, names, series = Path(config.run.checkpoint_dir), layout.expressions, config.series
-    paths = [Path(member.run.checkpoint_dir) / "test_result" / "confusion_matrix.json" for member in members]
-    missing = [path for path in paths if not path.is_file()]
-    if missing:
-        print(f"no pooled results: {len(missing)} of {len(members)} runs have evaluated no recognizer (no recognizer "
-              f"round in {config.gan.epochs} epochs with --round_every {config.recognizer.round_every} --round_epochs "
-              f"{config.recognizer.round_epochs})")
-        return
-    pooled = Pooled([path.parents[1].name for path in paths], [read_report(path, len(names)) for path in paths])
-    found = dict.fromkeys(f"{path.parents[1].name}: {finding}" for path in paths
-                          for finding in utils.read_json(path).get("verdict", []))
-    kind = f"{series.folds} folds" if series.folds else f"{series.seeds} seeds"
-    print()
-    write_pooled(pooled, names, f"{kind} of {folder} on {layout.root}, test images", folder / "test_result",
-                 list(found))
-
-
-def read_report(path: Path, n: int) -> Report:
-    """Read the confusion matrix (n, n) that a run has written of its test. Raises UserError if it is damaged."""
-    counts = check(utils.read_json(path), COUNTS, path)["counts"]
-    if len(counts) != n or any(len(row) != n for row in counts):
-        raise UserError(f"{path}: damaged, its matrix is not of {n} expressions; restore it from a backup")
-    return Report(numpy.array(counts))
-
-
 # ---------------------------------------------------------------------------------------------------- runs side by side
-
-PROGRAM = Path(__file__).resolve().parents[1] / "train.py"
-SECONDS_BETWEEN_POLLS = 0.1
-
 
 @dataclass(frozen=True)
 class Job:
@@ -180,7 +132,7 @@ def train_side_by_side(members: Sequence[Config], jobs: int, gpu: Sequence[int] 
     Raises Stopped after SIGINT or SIGTERM, which is passed on so that all runs save their state, and UserError that
     names the output of runs that failed, after the other runs have ended.
     """
-    waiting, running, failed = list(members), [], []
+    waiting, running, failed, gpu = list(members), [], [], gpu or gpus()
     with noted_signals() as stop_signal:
         try:
             stop_sent = False

@@ -1,4 +1,7 @@
-"""One run from its configuration to its report: check everything, train, evaluate the best recognizer."""
+"""A training from its configuration to its last epoch: what happens, in the order in which it happens.
+
+:func:`train_run` is the whole of it; the functions below it stand in the order in which it calls them.
+"""
 
 import hashlib
 import os
@@ -7,77 +10,61 @@ import tempfile
 import time
 from itertools import islice
 from pathlib import Path
-from typing import Any, Callable, Iterator, Mapping, Sequence
+from typing import Any, Callable, Sequence
 
 import numpy
 import torch
+from torch.utils._pytree import tree_leaves
 
 import utils
-from commands.grid import save_sheet
-from commands.matrix import RESULTS, check_results, evaluate_split, write_report
-from commands.report import save_report
-from commands.swap import swap
-from datasets.drawing.data_set import make_dataset
-from datasets.files import check_figure, check_output
-from datasets.layout import (DATA_SETS, Layout, Sample, check_classes, check_images, check_not_moved,
-                             check_splits, list_text, read_layout)
+from datasets.files import check_output
+from datasets.layout import (DATA_SETS, Layout, Sample, check_classes, check_images, check_not_moved, check_splits,
+                             list_text, read_layout)
 from datasets.loading import DiskCache, Images, bytes_of, chosen_cache, typical_images
-from datasets.splits import (check_kept_fold, fold_list, pair_lines, training_pairs, with_fold, with_validation)
-from models.checkpoints import (RUN_FOLDERS, gan_config, gan_file, imagenet_weights, load_gan_networks, load_recognizer,
-                                save_exemplars, save_gan)
+from datasets.splits import check_kept_fold, fold_list, pair_lines, training_pairs, with_fold, with_validation
+from models.checkpoints import (RUN_FOLDERS, gan_config, gan_file, imagenet_weights, load_gan_networks, save_exemplars,
+                                save_gan)
 from models.distributed import Processes
-from models.gan import SwapGAN
 from models.networks import VGG, backbone_named
-from options.command_line import same_directory, series_members
-from options.config import PRESETS, Config
+from options.command_line import series_members
+from options.config import Config
 from training.facts import Facts, findings
-from training.phases import GANPhase, PerceptualPhase, RecognizerPhase, all_stages, batches_per_synthesis
+from training.phases import Draw, GANPhase, PerceptualPhase, RecognizerPhase, all_stages, batches_per_synthesis
 from training.run_directory import RunDirectory, StateStore
-from training.trainer import Metrics, Phase, Run, Stage, TimeLeft, TrainingContext, duration, fit
+from training.trainer import Phase, Run, Stage, TimeLeft, TrainingContext, duration, fit
 from utils import (UserError, fingerprint, noted_signals, number_of_processes, pick_device, synchronize,
                    visible_gpus_note)
 
-PICTURES = Path(__file__).resolve().parents[1] / "images"
+LOCAL_OPTIONS = ("gpu", "amp", "checkpoint_dir", "data_dir", "num_workers")  # may differ from machine to machine
+SAME_COMMAND = "start all processes with the same options, on copies of the same data"
+CACHES = ("ram", "disk", "none")  # by falling need of memory
+DTYPES = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+STEPS = 3  # timed steps of a phase, after as many untimed ones
 
 
-def train(config: Config) -> None:
-    """Train one run, or the rest of it if it is resumed."""
-    device, processes = launch(config)
-    with processes:
-        train_run(config, device, processes)
+def train_run(config: Config, directory: RunDirectory, processes: Processes, draw: Draw | None = None,
+              data: Layout | None = None, decoded: Images | None = None) -> Run:
+    """Train one run, or the rest of it if it is resumed, and return it; ``directory`` stays locked.
 
-
-def train_run(config: Config, device: torch.device, processes: Processes, all_data: Layout | None = None,
-              all_images: Images | None = None) -> None:
-    """Train one run, or the rest of it if it is resumed, and write its report.
-
-    ``all_data`` and ``all_images`` are those of a series, whose images are decoded once.
+    ``draw`` draws the samples of a GAN epoch; ``data`` and ``decoded`` are those of a series, whose images are read
+    once.
     """
-    with RunDirectory(config.run.checkpoint_dir) as directory:
-        train_in(directory, config, device, processes, all_data, all_images)
-
-
-def train_in(directory: RunDirectory, config: Config, device: torch.device, processes: Processes,
-             all_data: Layout | None, all_images: Images | None) -> None:
-    """Train the run in its directory, which is locked when the training begins."""
     processes.run_on_main(directory.lock_if_used)
-    draw_demo(config, processes)
     restoring = processes.run_on_main(lambda: should_resume(config, directory))
     check_same_options(config, processes)
-    layout = split_data(config, all_data or read_training_data(config, processes.world))
+    layout = split_data(config, data or read_training_data(config, processes.world))
     if restoring:
         check_fold(config, layout)
     else:
         check_gan_run(config, len(layout.expressions))
-    amp = amp_dtype(config.hardware.amp, device)
     if config.run.overwrite and not restoring:
         check_overwrite(config, layout)
         processes.run_on_main(directory.move_aside)
         processes.run_on_each_machine(directory.move_aside)
     samples = layout.train + layout.target_only + selection(layout, config.recognizer.select_on)
-    images = all_images.subset(samples) if all_images is not None else decoded_images(
-        config, samples, directory, not restoring, device, processes)
-    run, pairs = build_run(config, layout, images, device, amp, processes, restoring)
+    images = decoded.subset(samples) if decoded is not None else decoded_images(
+        config, samples, directory, not restoring, processes)
+    run, pairs = build_run(config, layout, images, processes, restoring, draw)
     if config.run.gan_from and not restoring:
         load_other_gan(run, Path(config.run.gan_from) / "model")
     processes.run_on_main(lambda: claim_run_directory(directory, config, restoring))
@@ -88,55 +75,54 @@ def train_in(directory: RunDirectory, config: Config, device: torch.device, proc
     processes.run_on_main(lambda: write_run_files(run, config, pairs))
     with noted_signals() as run.stop_signal:
         fit(run)
-    processes.run_on_main(lambda: evaluate_and_report(config, layout, run.phases["gan"].gan, all_images))
+    return run
 
 
-def build_run(config: Config, layout: Layout, images: Images, device: torch.device, amp: torch.dtype | None,
-              processes: Processes, restoring: bool) -> tuple[Run, numpy.ndarray]:
-    """Return a run at its beginning, and the pairs (P, 2) of images whose swaps its recognizer is trained on."""
-    select_on = config.recognizer.select_on
-    content = images.content_digest()
-    pairs = training_pairs(layout, config.run.seed, config.recognizer.pairs_per_image,
-                           config.recognizer.targets == "any")
-    if config.perceptual.vgg_init == "imagenet" and not restoring:
-        download_imagenet_weights(processes, config.recognizer_shape.backbone)
-    metadata = {**checkpoint_metadata(config, layout), **Facts.of_training(config, layout, images).metadata()}
-    images = images.on(device)
-    context = TrainingContext(
-        folder=Path(config.run.checkpoint_dir), seed=config.run.seed, layout=layout,
-        images=images.subset(layout.train + layout.target_only),
-        selection_images=images.subset(selection(layout, select_on)), select_on=select_on,
-        balanced=config.recognizer.balanced, num_workers=config.loading.num_workers, device=device, amp=amp,
-        processes=processes, compile=config.hardware.compile, restoring=restoring, force=config.run.force,
-        metadata=metadata)
-    vgg_init, rounds = config.perceptual.vgg_init, config.gan.epochs // config.recognizer.round_every
-    perceptual = PerceptualPhase(context, config.perceptual, config.recognizer_shape, config.recognizer.vgg_batch_size,
-                                 is_needed=config.gan_recipe.vgg_loss or vgg_init == "stage0")
-    gan = GANPhase(context, config.gan_shape(context.num_classes), config.gan_recipe, config.gan, perceptual)
-    recognizer = RecognizerPhase(context, config.recognizer, config.recognizer_recipe, config.recognizer_shape, gan.gan,
-                                 rounds, vgg_init, perceptual.file, pairs)
+# ----------------------------------------------------------------------------------------- before all runs of a command
 
-    run = Run(context, config.run, [perceptual, gan, recognizer], lambda: schedule_of(config, perceptual.epochs),
-              list_fingerprint(layout, select_on, pairs), content)
-    return run, pairs
+def launch(config: Config) -> Processes:
+    """Check the output directory, start the processes, and choose device and algorithms; return the processes.
+
+    It is called once for all runs of a command; with ``--jobs`` each run does it in its own process. Raises UserError
+    if the results cannot be written, or processes and devices do not fit together.
+    """
+    number_of_processes()
+    for folder in ("", *RUN_FOLDERS):
+        check_output(Path(config.run.checkpoint_dir) / folder, "--checkpoint_dir", directory=True)
+    if config.series.jobs > 1:
+        return Processes()
+    start_processes(config.hardware.gpu)
+    device = pick_device(config.hardware.gpu)
+    torch.backends.cudnn.benchmark = not config.hardware.deterministic  # the fastest algorithms, by trying
+    if config.hardware.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    backbone_named(config.recognizer_shape.backbone)
+    processes = Processes.join(device)
+    kind = "series of folds or seeds" if config.is_series else "single run"
+    processes.check_same({"kind of training": kind}, "give --folds or --seeds to all of them")
+    return processes
 
 
-def schedule_of(config: Config, perceptual_epochs: int) -> list[Stage]:
-    """Return all stages of a run in order; with ``--gan_from`` those of the recognizer alone."""
-    stages = all_stages(perceptual_epochs, config.gan.epochs, config.recognizer.round_every,
-                        config.recognizer.round_epochs)
-    return [stage for stage in stages if stage.phase == "recognizer" or not config.run.gan_from]
+def start_processes(gpu: list[int] | None) -> None:
+    """Replace this process by ``torchrun`` with one process per GPU if ``--gpu`` names several GPUs.
+
+    Return if torchrun has started this process, or there are no GPUs. Raises UserError for unusable GPUs.
+    """
+    if gpu is None or len(gpu) < 2 or "WORLD_SIZE" in os.environ or not torch.cuda.is_available():
+        return
+    count, typed = torch.cuda.device_count(), " ".join(map(str, gpu))
+    if len(set(gpu)) < len(gpu) or not 0 <= min(gpu) <= max(gpu) < count:
+        raise UserError(f"--gpu {typed}: different GPUs are needed, this machine has {count}, numbered from 0"
+                        + visible_gpus_note())
+    if not torch.distributed.is_nccl_available():  # PyTorch for Windows lacks it
+        raise UserError(f"--gpu {typed}: several GPUs need NCCL, which this PyTorch does not have; name one GPU, or "
+                        "train the runs of a series side by side with --jobs")
+    os.execv(sys.executable, [sys.executable, "-m", "torch.distributed.run", "--standalone",
+                              f"--nproc_per_node={len(gpu)}", *sys.argv])
 
 
-def list_fingerprint(layout: Layout, select_on: str, pairs: numpy.ndarray) -> str:
-    """Return a SHA-256 of all values of the lists that a training depends on."""
-    splits = ["train", "val", "target_only", *(["test"] if select_on == "test" else [])]
-    rows = ([split, s.name, s.label, s.subject, s.scene] for split in splits for s in getattr(layout, split))
-    neutral = len(layout.expressions) - 1 if layout.neutral is None else layout.neutral
-    return utils.fingerprint([neutral, rows, (pair.tolist() for pair in pairs)])
-
-
-# ---------------------------------------------------------------------------------------------------- start, resume
+# -------------------------------------------------------------------------------------------------- what there is to do
 
 def should_resume(config: Config, directory: RunDirectory) -> bool:
     """Return whether there is a run to resume. Raises UserError if that contradicts the options."""
@@ -161,207 +147,13 @@ def should_resume(config: Config, directory: RunDirectory) -> bool:
     return False
 
 
-def claim_run_directory(directory: RunDirectory, config: Config, restoring: bool) -> None:
-    """Lock and mark the directory for this run. Raises UserError if another run has changed it meanwhile."""
-    directory.lock()
-    if should_resume(config, directory) != restoring:
-        raise UserError(f"{directory.folder}: another run has written here meanwhile; start again")
-    directory.claim()
-    if not restoring:
-        StateStore(directory.folder / "state").begin()
-
-
-def restore(run: Run, config: Config) -> None:
-    """Load the newest state, or the networks of a GAN epoch (from 1) with new optimizers."""
-    epoch = config.restored_epoch
-    if epoch is None:
-        rounds = {name: config.earlier[name] for name in ("round_every", "round_epochs") if name in config.earlier}
-        earlier = config.replaced(**rounds)  # --force can change them
-        return run.restore(lambda: schedule_of(earlier, run.phases["perceptual"].epochs))
-    for phase in run.phases.values():
-        phase.load_networks(epoch)
-    run.move_after(epoch)
-
-
-def print_position(run: Run) -> None:
-    """Print at which step a resumed run continues, or that it is complete."""
-    stages, folder = run.schedule(), run.context.folder
-    if run.stage == len(stages):
-        print(f"{folder}: the run is complete, its {len(stages)} epochs are trained; raise --epochs to train on")
-        return
-    stage = run.current_stage()
-    count = sum(other.phase == stage.phase for other in stages)
-    print(f"{folder}: resuming in {stage.phase} epoch {stage.epoch + 1} of {count}, after {run.step} of its "
-          f"{run.phases[stage.phase].steps(stage.epoch)} steps")
-
-
-def load_other_gan(run: Run, model: Path) -> None:
-    """Load the GAN of another run (``--gan_from``).
-
-    Raises UserError if it has another shape, other expressions or other images.
-    """
-    gan, theirs, ours = run.phases["gan"].gan, gan_config(model), run.context.metadata
-    for key, label in (("expressions", "expressions"), ("gan", "sizes")):
-        if theirs.get(key) != ours[key]:
-            raise UserError(f"--gan_from: {model} holds a GAN with other {label} ({theirs.get(key)}) than {ours[key]}")
-    check_gan_images(run.context, theirs, model.parent)
-    load_gan_networks(model, gan, None, tuple(gan.NETWORKS))
-    gan.start_from_average()
-
-
-def check_gan_images(context: TrainingContext, theirs: dict[str, Any], source: Path) -> None:
-    """Check that the GAN of the run in ``source`` was trained on this run's images.
-
-    ``theirs`` is its metadata, which tells nothing in runs of older versions. Raises UserError if it was not, unless
-    ``--force`` allows that.
-    """
-    ours, theirs = map(Facts.of_metadata, (context.metadata, theirs))
-    if not ours.has_images_of(theirs, "train", "val") and not context.force:
-        raise UserError(f"--gan_from {source}: its GAN was trained on other images than those of "
-                        f"{context.layout.root}, perhaps on test images; restore them or their lists, or add --force")
-
-
-def write_run_files(run: Run, config: Config, pairs: numpy.ndarray) -> None:
-    """Write the run's options, lists of images and pairs, and exemplars, and print a summary."""
-    layout, folder, processes = run.context.layout, run.context.folder, run.processes
-    splits, fold = folder / "splits", config.series.fold
-    if fold:
-        utils.write_text(splits / fold_list(fold), list_text(layout.test))
-    utils.write_text(splits / "images_val.list", list_text(layout.val))
-    utils.write_text(splits / "images_gan_nature.list", pair_lines(layout.train + layout.target_only, pairs))
-    save_exemplars(folder / "model", *typical_images(run.context.images.subset(layout.train), run.context.num_classes))
-    if config.run.gan_from and not run.context.restoring:
-        save_gan(folder / "model", run.phases["gan"].gan, run.context.metadata, config.gan.epochs)
-    utils.write_json(folder / "options.json", {**config.values(), "attributes": list(layout.expressions)})
-    print(f"{folder}: {len(layout.train)} training and {len(layout.val)} validation images of "
-          f"{len(layout.expressions)} expressions, {len(pairs)} pairs, on {processes.world} x "
-          f"{run.context.device.type}")
-    if layout.train[0].path.parent.name == "align_5p" and (layout.root / "data").is_dir():
-        print(f"note: the images are those of {layout.root / 'align_5p'}; {layout.root / 'data'} beside it is not used")
-    print_unused_epochs(config)
-    facts = Facts.of_metadata(run.context.metadata)
-    for finding in findings(facts, facts):
-        print(f"warning: {finding}", file=sys.stderr)
-
-
-def print_unused_epochs(config: Config) -> None:
-    """Print a note if GAN epochs are followed by no recognizer round."""
-    epochs, every = config.gan.epochs, config.recognizer.round_every
-    if not epochs % every or not config.recognizer.round_epochs or config.run.gan_from:
-        return
-    print(f"note: no recognizer is trained, since --round_every {every} is more than --epochs {epochs}"
-          if epochs < every else
-          f"note: no recognizer round follows the last {epochs % every} of {epochs} GAN epochs (--round_every {every})")
-
-
-# ---------------------------------------------------------------------------------------------------------- report
-
-def evaluate_and_report(config: Config, layout: Layout, gan: SwapGAN, all_images: Images | None) -> None:
-    """Draw the sheet and evaluate the recognizer on the test list; the demo also swaps, and prints further commands."""
-    folder = Path(config.run.checkpoint_dir)
-    results, resume_dir = folder / "test_result", folder / "VGG"
-    save_sheet(gan, layout, config.output.rows, config.run.seed, results / "grid.jpg")
-    if not (resume_dir / "max_ckpt.t7").is_file():
-        print(f"no recognizer round in {config.gan.epochs} epochs (--round_every {config.recognizer.round_every} "
-              f"--round_epochs {config.recognizer.round_epochs}): no test")
-        return save_report(folder)
-    result = evaluate_split(load_recognizer(resume_dir, gan.device), layout, "test", config.shape.image_size, 64,
-                            config.loading.num_workers, all_images)
-    write_report(result, layout.expressions, f"recognizer of {folder} on {layout.root}, test images", results, folder)
-    save_report(folder)
-    if is_demo(config):
-        copy_results(results)
-        show_demo(config, layout, resume_dir)
-
-
-def copy_results(results: Path) -> None:
-    """Copy the demo's sheet and the results of its test to the current directory, where a user looks first."""
-    names = "grid.jpg", *RESULTS
-    for name in names:
-        with utils.atomic_file(name) as handle:
-            handle.write((results / name).read_bytes())
-    print(f"copied {', '.join(names)} to the current directory")
-
-
-def show_demo(config: Config, layout: Layout, resume_dir: Path) -> None:
-    """Swap the expressions of two of the project's pictures into ``result.jpg``, and print further commands."""
-    names = layout.expressions
-    if {"smile", "neutral"} <= set(names):
-        swap(config.replaced(
-            mode="test", restore=-1, swap_list=["smile", "neutral"],
-            input=[str(PICTURES / "smile.jpg")], target=[str(PICTURES / "neutral.jpg")], output="result.jpg",
-            frames=None, matrix=False, align=None, paste=False))
-    print("\ngo on with\n"
-          "  python train.py --preset demo --mode test --restore --swap_list 2 5 --input images/smile.jpg "
-          "--target images/neutral.jpg\n"
-          f"  python test_matrix_multi.py --resume_dir {resume_dir}")
-
-
-# --------------------------------------------------------------------------------------------------------------- launch
-
-def launch(config: Config) -> tuple[torch.device, Processes]:
-    """Prepare a command's runs, once for all of them; return the device of this process, and all processes.
-
-    Raises UserError if the results cannot be written, or processes and devices do not fit together.
-    """
-    number_of_processes()
-    check_output_paths(config)
-    start_processes(config)
-    device = pick_device(config.hardware.gpu)
-    set_backends(config.hardware.deterministic)
-    backbone_named(config.recognizer_shape.backbone)
-    processes = Processes.join(device)
-    kind = "series of folds or seeds" if config.is_series else "single run"
-    processes.check_same({"kind of training": kind}, "give --folds or --seeds to all of them")
-    return device, processes
-
-
-def start_processes(config: Config) -> None:
-    """Replace this process by ``torchrun`` with one process per GPU if ``--gpu`` names several GPUs.
-
-    Return if torchrun has started this process, or there are no GPUs. Raises UserError for unusable GPUs and data.
-    """
-    gpu = config.hardware.gpu
-    if gpu is None or len(gpu) < 2 or "WORLD_SIZE" in os.environ or not torch.cuda.is_available():
-        return
-    count = torch.cuda.device_count()
-    if len(set(gpu)) < len(gpu) or not 0 <= min(gpu) <= max(gpu) < count:
-        raise UserError(f"--gpu {' '.join(map(str, gpu))}: different GPUs are needed, this machine has {count}, "
-                        f"numbered from 0{visible_gpus_note()}")
-    if not torch.distributed.is_nccl_available():  # PyTorch for Windows lacks it
-        raise UserError(f"--gpu {' '.join(map(str, gpu))}: several GPUs need NCCL, which this PyTorch does not have; "
-                        "name one GPU, or train the runs of a series side by side with --jobs")
-    if not draws_demo(config):
-        layout = read_training_data(config, len(gpu))  # reports a mistake once, not in each process
-        for member in series_members(config) if config.is_series else [config]:
-            split_data(member, layout)
-    os.execv(sys.executable, [sys.executable, "-m", "torch.distributed.run", "--standalone",
-                              f"--nproc_per_node={len(gpu)}", *sys.argv])
-
-
-def set_backends(deterministic: bool) -> None:
-    """Let cuDNN choose the fastest algorithms by trying, or use only deterministic ones (``--deterministic``)."""
-    torch.backends.cudnn.benchmark = not deterministic
-    if deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True, warn_only=True)
-
-
-def check_output_paths(config: Config) -> None:
-    """Check that the results can be written. Raises UserError if they cannot."""
-    for folder in ("", *RUN_FOLDERS):
-        check_output(Path(config.run.checkpoint_dir) / folder, "--checkpoint_dir", directory=True)
-    if is_demo(config):
-        check_output(".", "the current directory", directory=True)
-        check_results(".", "the current directory")
-        for name in ("grid.jpg", "result.jpg"):
-            check_figure(name, "the current directory")
+def check_same_options(config: Config, processes: Processes) -> None:
+    """Check that all processes have the same options. Raises UserError if they have not."""
+    shared = sorted((name, repr(value)) for name, value in config.values().items() if name not in LOCAL_OPTIONS)
+    processes.check_same({"options": fingerprint(shared)}, SAME_COMMAND)
 
 
 # ----------------------------------------------------------------------------------------------------------------- data
-
-CACHES = ("ram", "disk", "none")  # by falling need of memory
-
 
 def read_training_data(config: Config, world: int) -> Layout:
     """Return the data's lists for a training by ``world`` processes.
@@ -453,18 +245,8 @@ def check_overwrite(config: Config, layout: Layout) -> None:
                             "another place, or choose another --checkpoint_dir")
 
 
-def checkpoint_metadata(config: Config, layout: Layout) -> dict[str, Any]:
-    """Return the metadata with which a checkpoint's weights can be used alone."""
-    names = layout.expressions
-    return {"expressions": list(names), "listed": list(layout.listed),
-            "neutral_name": dict(enumerate(names)).get(layout.neutral), "image_size": config.shape.image_size,
-            "backbone": config.recognizer_shape.backbone, "gan": vars(config.gan_shape(len(names))).copy()}
-
-
-# ------------------------------------------------------------------------------------------------ decoded images
-
-def decoded_images(config: Config, samples: Sequence[Sample], directory: RunDirectory, anew: bool,
-                   device: torch.device, processes: Processes) -> Images:
+def decoded_images(config: Config, samples: Sequence[Sample], directory: RunDirectory, anew: bool, processes: Processes
+                   ) -> Images:
     """Return the images of samples, decoded once if ``--cache`` asks for it.
 
     With ``--cache disk`` the main process claims the directory and writes a file there while the others wait. A file
@@ -472,7 +254,7 @@ def decoded_images(config: Config, samples: Sequence[Sample], directory: RunDire
     """
     size, folder = config.shape.image_size, directory.folder / "cache"
     choice = CACHES.index(chosen_cache(config.loading.cache, bytes_of(samples, size), folder))
-    choice = CACHES[int(processes.max(torch.tensor(choice, device=device)))]  # all make the thriftiest choice
+    choice = CACHES[int(processes.max(torch.tensor(choice, device=processes.device)))]  # the thriftiest of all choices
     if choice != "disk":
         return Images(samples, size, choice)
     store = DiskCache(folder, samples, size)
@@ -483,48 +265,104 @@ def decoded_images(config: Config, samples: Sequence[Sample], directory: RunDire
             store.write()
 
     processes.run_on_main(write)
-    if processes.any(not store.is_complete()):  # a machine does not see the main process's files
-        if config.loading.cache == "auto":
-            return Images(samples, size, "none")
-        raise UserError(f"{store.path}: not there; several machines need a --checkpoint_dir that all of them see, or "
-                        "--cache none")
-    return Images(samples, size, "none", store)
+    if not processes.any(not store.is_complete()):
+        return Images(samples, size, "none", store)
+    if config.loading.cache == "auto":  # a machine does not see the main process's files
+        return Images(samples, size, "none")
+    raise UserError(f"{store.path}: not there; several machines need a --checkpoint_dir that all of them see, or "
+                    "--cache none")
 
 
-# ------------------------------------------------------------------------------------------------------ the demo
+# ------------------------------------------------------------------------------------------------------------ precision
 
-def draws_demo(config: Config) -> bool:
-    """Return whether the training is on the demo's data directory, which this command may draw."""
-    return config.task.preset == "demo" and same_directory(config.data.data_dir, PRESETS["demo"]["data_dir"])
+def amp_dtype(choice: str, device: torch.device) -> torch.dtype | None:
+    """Return the dtype of autocast for ``--amp``, None for float32; ``auto`` must have been replaced before.
 
-
-def is_demo(config: Config) -> bool:
-    """Return whether this is the demo, which copies its results to the current directory, not just its preset."""
-    return draws_demo(config) and same_directory(config.run.checkpoint_dir, PRESETS["demo"]["checkpoint_dir"])
-
-
-def draw_demo(config: Config, processes: Processes) -> None:
-    """Draw the built-in faces into the demo's own data directory if they are absent."""
-    def draw() -> None:
-        if not (Path(config.data.data_dir) / "images.list").is_file():
-            print(f"drawing the built-in faces into {config.data.data_dir}")
-            make_dataset(config.data.data_dir, image_size=config.shape.image_size)
-
-    if draws_demo(config):
-        processes.run_on_main(draw)
-        processes.run_on_each_machine(draw)  # on machines that do not see the main process's files
+    Raises UserError for fp16 on the CPU.
+    """
+    if choice == "fp16" and device.type == "cpu":
+        raise UserError("--amp fp16 needs a GPU; on the CPU there is bf16")
+    return DTYPES[choice]
 
 
-# ----------------------------------------------------------------------------------------------- agreement of processes
+# ------------------------------------------------------------------------------------------------------------- building
 
-LOCAL_OPTIONS = ("gpu", "amp", "checkpoint_dir", "data_dir", "num_workers")  # may differ from machine to machine
-SAME_COMMAND = "start all processes with the same options, on copies of the same data"
+def build_run(config: Config, layout: Layout, images: Images, processes: Processes, restoring: bool,
+              draw: Draw | None) -> tuple[Run, numpy.ndarray]:
+    """Return a run at its beginning, and the pairs (P, 2) of images whose swaps its recognizer is trained on."""
+    select_on, device = config.recognizer.select_on, processes.device
+    content = images.content_digest()
+    pairs = training_pairs(layout, config.run.seed, config.recognizer.pairs_per_image,
+                           config.recognizer.targets == "any")
+    if config.perceptual.vgg_init == "imagenet" and not restoring:
+        download_imagenet_weights(processes, config.recognizer_shape.backbone)
+    metadata = {**checkpoint_metadata(config, layout), **Facts.of_training(config, layout, images).metadata()}
+    images = images.on(device)
+    context = TrainingContext(
+        folder=Path(config.run.checkpoint_dir), seed=config.run.seed, layout=layout,
+        images=images.subset(layout.train + layout.target_only),
+        selection_images=images.subset(selection(layout, select_on)), select_on=select_on,
+        balanced=config.recognizer.balanced, num_workers=config.loading.num_workers, device=device,
+        amp=amp_dtype(config.hardware.amp, device), processes=processes, compile=config.hardware.compile,
+        restoring=restoring, force=config.run.force, metadata=metadata)
+    vgg_init, rounds = config.perceptual.vgg_init, config.gan.epochs // config.recognizer.round_every
+    perceptual = PerceptualPhase(context, config.perceptual, config.recognizer_shape, config.recognizer.vgg_batch_size,
+                                 is_needed=config.gan_recipe.vgg_loss or vgg_init == "stage0")
+    gan = GANPhase(context, config.gan_shape(context.num_classes), config.gan_recipe, config.gan, perceptual, draw)
+    recognizer = RecognizerPhase(context, config.recognizer, config.recognizer_recipe, config.recognizer_shape, gan.gan,
+                                 rounds, vgg_init, perceptual.file, pairs)
+    run = Run(context, config, [perceptual, gan, recognizer], lambda: schedule_of(config, perceptual.epochs),
+              list_fingerprint(layout, select_on, pairs), content)
+    return run, pairs
 
 
-def check_same_options(config: Config, processes: Processes) -> None:
-    """Check that all processes have the same options. Raises UserError if they have not."""
-    shared = sorted((name, repr(value)) for name, value in config.values().items() if name not in LOCAL_OPTIONS)
-    processes.check_same({"options": fingerprint(shared)}, SAME_COMMAND)
+def checkpoint_metadata(config: Config, layout: Layout) -> dict[str, Any]:
+    """Return the metadata with which a checkpoint's weights can be used alone."""
+    names = layout.expressions
+    return {"expressions": list(names), "listed": list(layout.listed),
+            "neutral_name": dict(enumerate(names)).get(layout.neutral), "image_size": config.shape.image_size,
+            "backbone": config.recognizer_shape.backbone, "gan": vars(config.gan_shape(len(names))).copy()}
+
+
+def schedule_of(config: Config, perceptual_epochs: int) -> list[Stage]:
+    """Return all stages of a run in order; with ``--gan_from`` those of the recognizer alone."""
+    stages = all_stages(perceptual_epochs, config.gan.epochs, config.recognizer.round_every,
+                        config.recognizer.round_epochs)
+    return [stage for stage in stages if stage.phase == "recognizer" or not config.run.gan_from]
+
+
+def list_fingerprint(layout: Layout, select_on: str, pairs: numpy.ndarray) -> str:
+    """Return a SHA-256 of all values of the lists that a training depends on."""
+    splits = ["train", "val", "target_only", *(["test"] if select_on == "test" else [])]
+    rows = ([split, s.name, s.label, s.subject, s.scene] for split in splits for s in getattr(layout, split))
+    neutral = len(layout.expressions) - 1 if layout.neutral is None else layout.neutral
+    return utils.fingerprint([neutral, rows, (pair.tolist() for pair in pairs)])
+
+
+def load_other_gan(run: Run, model: Path) -> None:
+    """Load the GAN of another run (``--gan_from``).
+
+    Raises UserError if it has another shape, other expressions or other images.
+    """
+    gan, theirs, ours = run.phases["gan"].gan, gan_config(model), run.context.metadata
+    for key, label in (("expressions", "expressions"), ("gan", "sizes")):
+        if theirs.get(key) != ours[key]:
+            raise UserError(f"--gan_from: {model} holds a GAN with other {label} ({theirs.get(key)}) than {ours[key]}")
+    check_gan_images(run.context, theirs, model.parent)
+    load_gan_networks(model, gan, None, tuple(gan.NETWORKS))
+    gan.start_from_average()
+
+
+def check_gan_images(context: TrainingContext, theirs: dict[str, Any], source: Path) -> None:
+    """Check that the GAN of the run in ``source`` was trained on this run's images.
+
+    ``theirs`` is its metadata, which tells nothing in runs of older versions. Raises UserError if it was not, unless
+    ``--force`` allows that.
+    """
+    ours, theirs = map(Facts.of_metadata, (context.metadata, theirs))
+    if not ours.has_images_of(theirs, "train", "val") and not context.force:
+        raise UserError(f"--gan_from {source}: its GAN was trained on other images than those of "
+                        f"{context.layout.root}, perhaps on test images; restore them or their lists, or add --force")
 
 
 def download_imagenet_weights(processes: Processes, backbone: str) -> None:
@@ -534,6 +372,18 @@ def download_imagenet_weights(processes: Processes, backbone: str) -> None:
         processes.run_on_each_machine(lambda: [imagenet_weights(url) for url in urls] and None)  # None can be sent
 
 
+# ------------------------------------------------------------------------------------------------- starting or resuming
+
+def claim_run_directory(directory: RunDirectory, config: Config, restoring: bool) -> None:
+    """Lock and mark the directory for this run. Raises UserError if another run has changed it meanwhile."""
+    directory.lock()
+    if should_resume(config, directory) != restoring:
+        raise UserError(f"{directory.folder}: another run has written here meanwhile; start again")
+    directory.claim()
+    if not restoring:
+        StateStore(directory.folder / "state").begin()
+
+
 def restore_everywhere(run: Run, restore: Callable[[], None]) -> None:
     """Restore a run from the main process's files, and send its state to the other processes."""
     run.processes.run_on_main(restore)
@@ -541,6 +391,30 @@ def restore_everywhere(run: Run, restore: Callable[[], None]) -> None:
         state = run.processes.broadcast(run.state() if run.processes.is_main else None)
         if not run.processes.is_main:
             run.load_state(state)
+
+
+def restore(run: Run, config: Config) -> None:
+    """Load the newest state, or the networks of a GAN epoch (from 1) with new optimizers."""
+    epoch = config.restored_epoch
+    if epoch is None:
+        rounds = {name: config.earlier[name] for name in ("round_every", "round_epochs") if name in config.earlier}
+        earlier = config.replaced(**rounds)  # --force can change them
+        return run.restore(lambda: schedule_of(earlier, run.phases["perceptual"].epochs))
+    for phase in run.phases.values():
+        phase.load_networks(epoch)
+    run.move_after(epoch)
+
+
+def print_position(run: Run) -> None:
+    """Print at which step a resumed run continues, or that it is complete."""
+    stages, folder = run.schedule(), run.context.folder
+    if run.stage == len(stages):
+        print(f"{folder}: the run is complete, its {len(stages)} epochs are trained; raise --epochs to train on")
+        return
+    stage = run.current_stage()
+    count = sum(other.phase == stage.phase for other in stages)
+    print(f"{folder}: resuming in {stage.phase} epoch {stage.epoch + 1} of {count}, after {run.step} of its "
+          f"{run.phases[stage.phase].steps(stage.epoch)} steps")
 
 
 def check_agreement(run: Run) -> None:
@@ -558,114 +432,96 @@ def check_agreement(run: Run) -> None:
 def digest_of(state: Any) -> str:
     """Return a SHA-256 of all tensors and plain values in a state, in order."""
     digest = hashlib.sha256()
-    for part in _parts(state):
-        digest.update(part)
+    for value in tree_leaves(state):
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+                      if isinstance(value, torch.Tensor) else repr(value).encode())
     return digest.hexdigest()
 
 
-def _parts(value: Any) -> Iterator[Any]:
-    if isinstance(value, torch.Tensor):
-        yield value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            yield repr(key).encode()
-            yield from _parts(item)
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _parts(item)
-    else:
-        yield repr(value).encode()
+def write_run_files(run: Run, config: Config, pairs: numpy.ndarray) -> None:
+    """Write the run's options, lists of images and pairs, and exemplars, and print a summary."""
+    layout, folder, processes = run.context.layout, run.context.folder, run.processes
+    splits, fold = folder / "splits", config.series.fold
+    if fold:
+        utils.write_text(splits / fold_list(fold), list_text(layout.test))
+    utils.write_text(splits / "images_val.list", list_text(layout.val))
+    utils.write_text(splits / "images_gan_nature.list", pair_lines(layout.train + layout.target_only, pairs))
+    save_exemplars(folder / "model", *typical_images(run.context.images.subset(layout.train), run.context.num_classes))
+    if config.run.gan_from and not run.context.restoring:
+        save_gan(folder / "model", run.phases["gan"].gan, run.context.metadata, config.gan.epochs)
+    utils.write_json(folder / "options.json", {**config.values(), "attributes": list(layout.expressions)})
+    print(f"{folder}: {len(layout.train)} training and {len(layout.val)} validation images of "
+          f"{len(layout.expressions)} expressions, {len(pairs)} pairs, on {processes.world} x "
+          f"{run.context.device.type}")
+    if layout.train[0].path.parent.name == "align_5p" and (layout.root / "data").is_dir():
+        print(f"note: the images are those of {layout.root / 'align_5p'}; {layout.root / 'data'} beside it is not used")
+    print_unused_epochs(config)
+    facts = Facts.of_metadata(run.context.metadata)
+    for finding in findings(facts, facts):
+        print(f"warning: {finding}", file=sys.stderr)
 
 
-# ------------------------------------------------------------------------------------------------------------ precision
-
-DTYPES = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-def amp_dtype(choice: str, device: torch.device) -> torch.dtype | None:
-    """Return the dtype of autocast for ``--amp``, None for float32; ``auto`` must have been replaced before.
-
-    Raises UserError for fp16 on the CPU.
-    """
-    if choice == "fp16" and device.type == "cpu":
-        raise UserError("--amp fp16 needs a GPU; on the CPU there is bf16")
-    return DTYPES[choice]
+def print_unused_epochs(config: Config) -> None:
+    """Print a note if GAN epochs are followed by no recognizer round."""
+    epochs, every = config.gan.epochs, config.recognizer.round_every
+    if not epochs % every or not config.recognizer.round_epochs or config.run.gan_from:
+        return
+    print(f"note: no recognizer is trained, since --round_every {every} is more than --epochs {epochs}"
+          if epochs < every else
+          f"note: no recognizer round follows the last {epochs % every} of {epochs} GAN epochs (--round_every {every})")
 
 
 # -------------------------------------------------------------------------------------------------------------- dry run
 
-STEPS = 3  # timed steps of a phase, after as many untimed ones
-
-
 def dry_run(config: Config) -> None:
-    """Print schedule, images, sizes and time of a training; files are only written to a temporary directory."""
-    runs = series_members(config) if config.is_series else [config]
-    device = pick_device(config.hardware.gpu)
-    member = runs[0]
-    if draws_demo(config) and not (Path(config.data.data_dir) / "images.list").is_file():
-        raise UserError("--dry_run: the demo's faces are not drawn yet; draw them with python -m datasets.synthetic "
-                        f"{config.data.data_dir}")
-    layout = split_data(member, read_training_data(member, 1))
-    for new in () if config.resumes else runs:
-        check_gan_run(new, len(layout.expressions))
-    amp = amp_dtype(member.hardware.amp, device)
-    samples = layout.train + layout.target_only + selection(layout, member.recognizer.select_on)
-    shape, sizes = member.shape, member.recognizer_shape
-    print(f"dry run: nothing is written into {config.run.checkpoint_dir}\n"
-          f"images    {layout.root}: {len(layout.train)} training, {len(layout.val)} validation and {len(layout.test)} "
-          f"test images of {len(layout.expressions)} expressions\n"
-          f"sizes     {shape.image_size} px, --base_width {shape.base_width}, --vgg_width {sizes.vgg_width}, "
-          f"--batch_size {member.gan.batch_size}, --vgg_batch_size {member.recognizer.vgg_batch_size}", flush=True)
+    """Print schedule, images, sizes and time of a training, whose first steps are done in a temporary directory."""
+    members = series_members(config) if config.is_series else [config]
+    processes = Processes(device=pick_device(config.hardware.gpu))
+    layout = split_data(members[0], read_training_data(members[0], 1))
+    for member in () if config.resumes else members:
+        check_gan_run(member, len(layout.expressions))
     with tempfile.TemporaryDirectory() as folder:
-        vgg_init = "none" if member.perceptual.vgg_init == "imagenet" else member.perceptual.vgg_init  # no download
-        trial = member.replaced(checkpoint_dir=folder, restore=None, auto_restore=False, vgg_init=vgg_init,
-                                force=True)  # a few steps of stage 0 may end near chance
-        run, _ = build_run(trial, layout, Images(samples, shape.image_size, "none"), device, amp, Processes(), False)
+        vgg_init = config.perceptual.vgg_init
+        trial = members[0].replaced(
+            checkpoint_dir=folder, restore=None, auto_restore=False, force=True,  # stage 0 may end near chance
+            vgg_init="none" if vgg_init == "imagenet" else vgg_init)  # without a download
+        samples = layout.train + layout.target_only + selection(layout, trial.recognizer.select_on)
+        run, _ = build_run(trial, layout, Images(samples, trial.shape.image_size, "none"), processes, False, None)
+        shape, gan, recognizer = trial.shape, trial.gan, trial.recognizer
+        print(f"dry run: nothing is written into {config.run.checkpoint_dir}\n"
+              f"images    {layout.root}: {len(layout.train)} training, {len(layout.val)} validation and "
+              f"{len(layout.test)} test images of {len(layout.expressions)} expressions\n"
+              f"sizes     {shape.image_size} px, --base_width {shape.base_width}, --vgg_width "
+              f"{trial.recognizer_shape.vgg_width}, --batch_size {gan.batch_size}, --vgg_batch_size "
+              f"{recognizer.vgg_batch_size}", flush=True)
         print_unused_epochs(trial)
-        print("timing a few steps of each phase ...", flush=True)
-        seconds = print_schedule(run, trial)
-    if len(runs) > 1:
+        stages, times = run.schedule(), TimeLeft()
+        for name in dict.fromkeys(stage.phase for stage in stages):
+            epochs = [stage for stage in stages if stage.phase == name]
+            group = batches_per_synthesis(0, recognizer) if name == "recognizer" else 1
+            times.measure(name, seconds_per_step(run.phases[name], epochs, group, processes.device), 1)
+            print(f"schedule  {name}: {len(epochs)} epochs of {run.phases[name].steps(epochs[0].epoch)} steps, "
+                  f"{duration(times.estimate(epochs, run.phases)[0])}", flush=True)
+        total, _ = times.estimate(stages, run.phases)
+    print(f"time      about {duration(total)} on {processes.device.type}")
+    if len(members) > 1:
         jobs = config.series.jobs
-        print(f"in all    {duration(seconds * len(runs) / jobs)} for {len(runs)} runs, {jobs} at a time")
+        print(f"in all    {duration(total * len(members) / jobs)} for {len(members)} runs, {jobs} at a time")
 
 
-def print_schedule(run: Run, config: Config) -> float:
-    """Print a line per phase with its epochs, steps and time, and the sum; return the seconds of a run."""
-    stages, times = run.schedule(), TimeLeft()
-    for name in dict.fromkeys(stage.phase for stage in stages):
-        of_phase = [stage for stage in stages if stage.phase == name]
-        per_step = seconds_per_step(run, of_phase, config)
-        steps = run.phases[name].steps(of_phase[0].epoch)
-        times.measure(name, per_step * steps, steps)
-        print(f"schedule  {name}: {len(of_phase)} epochs of {steps} steps, "
-              f"{duration(times.estimate(of_phase, run.phases)[0])} ({1000 * per_step:.0f} ms a step)", flush=True)
-    total, _ = times.estimate(stages, run.phases)
-    print(f"time      about {duration(total)} on {run.context.device.type}")
-    return total
+def seconds_per_step(phase: Phase, stages: Sequence[Stage], group: int, device: torch.device) -> float:
+    """Measure the seconds per step of a phase, with the end of an epoch spread over its steps.
 
-
-def seconds_per_step(run: Run, stages: list[Stage], config: Config) -> float:
-    """Measure the seconds per step of a phase, with the end of an epoch spread over its steps."""
-    phase, device = run.phases[stages[0].phase], run.context.device
-    group = batches_per_synthesis(0, config.recognizer) if phase.name == "recognizer" else 1
-    count = -(-STEPS // group) * group
-    batches, steps = phase.batches(stages[0].epoch, start=0), phase.steps(stages[0].epoch)
+    ``group`` steps share some work. The first group, which is slower, counts only if an epoch has no other.
+    """
+    batches, count = phase.batches(stages[0].epoch, start=0), -(-3 // group) * group
     began = time.perf_counter()
-    metrics = do_steps(phase, batches, count, device)
-    timed = min(count, steps - count)
-    if timed > 0:  # else the epoch has only the first steps, which are slower
-        began = time.perf_counter()
-        do_steps(phase, batches, timed, device)
-    per_step = (time.perf_counter() - began) / (timed if timed > 0 else steps)
-    began = time.perf_counter()
-    phase.end_epoch(stages[-1].epoch, {name: float(value) for name, value in metrics.items()})
-    return per_step + (time.perf_counter() - began) / steps
-
-
-def do_steps(phase: Phase, batches: Iterator[Any], count: int, device: torch.device) -> Metrics:
-    """Do up to ``count`` steps and wait for the device; return the metrics of the last one."""
-    metrics: Metrics = {}
-    for batch in islice(batches, count):
-        metrics = phase.step(batch)
+    first = [phase.step(batch) for batch in islice(batches, count)]
     synchronize(device)
-    return metrics
+    warm = time.perf_counter()
+    more = [phase.step(batch) for batch in islice(batches, count)]
+    synchronize(device)
+    ended = time.perf_counter()
+    per_step = (ended - warm) / len(more) if more else (warm - began) / len(first)
+    phase.end_epoch(stages[-1].epoch, {name: float(value) for name, value in (more or first)[-1].items()})
+    return per_step + (time.perf_counter() - ended) / phase.steps(stages[0].epoch)

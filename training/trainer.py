@@ -23,7 +23,7 @@ from models.checkpoints import LARGEST, fault_of_weights
 from models.distributed import Processes
 from models.networks import Encoder
 from models.recognizer import Recognizer, accuracies, evaluate, near_chance
-from options.config import RunOptions
+from options.config import Config
 from training.run_directory import STATE_FORMAT, StateStore
 from utils import UserError, synchronize
 
@@ -157,9 +157,10 @@ class Run:
     ``schedule`` returns all stages in order; ``fingerprint`` is a digest of the lists, ``content`` of the images.
     """
 
-    def __init__(self, context: TrainingContext, options: RunOptions, phases: list[Phase],
+    def __init__(self, context: TrainingContext, config: Config, phases: list[Phase],
                  schedule: Callable[[], list[Stage]], fingerprint: str, content: str) -> None:
-        self.context, self.options, self.processes = context, options, context.processes
+        self.context, self.config, self.processes = context, config, context.processes
+        self.options = config.run
         self.phases, self.schedule = {phase.name: phase for phase in phases}, schedule
         self.fingerprint, self.content = fingerprint, content
         self.states = StateStore(context.folder / "state")
