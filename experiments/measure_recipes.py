@@ -16,7 +16,7 @@ from pathlib import Path
 
 from running import REPOSITORY, train
 
-NO_TRUTH = "--no_scene_truth --vgg_loss --lambda_adv_loss 1 --lambda_vgg_loss 3 --lambda_l2_loss 10"
+NO_TRUTH = "--lambda_truth_loss 0 --lambda_adv_loss 1 --lambda_vgg_loss 3 --lambda_l2_loss 10"
 RECIPES = {
     "`--preset demo`": "",
     **{f"demo, but `{flags}`": flags for flags in (

@@ -19,7 +19,8 @@ sys.path.insert(0, str(REPOSITORY))
 
 from datasets.drawing.data_set import make_dataset  # noqa: E402
 
-TINY = ["--base_width", "4", "--vgg_width", "4", "--fc_width", "16", "--vgg_init", "none", "--no_vgg_loss", "--epochs",
+TINY = ["--base_width", "4", "--vgg_width", "4", "--fc_width", "16", "--vgg_init", "none", "--lambda_vgg_loss", "0",
+        "--epochs",
         "1", "--batch_size", "16", "--gpu", "-1"]
 PROGRAM = """
 import json, os, resource, sys, time

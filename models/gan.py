@@ -92,7 +92,7 @@ def move_average(averaged: Generator, trained: Generator, decay: float, step: in
 
 
 class SwapGAN(Swapper):
-    """The GAN with its optimizers. ``perceptual`` is needed only for :meth:`step` with ``vgg_loss``.
+    """The GAN with its optimizers. ``perceptual`` is needed only for :meth:`step` with a perceptual loss.
 
     ``amp`` is None (float32), torch.bfloat16 or torch.float16; ``processes`` are those that train it together. The
     noise of a step's targets is a function of ``seed`` and the step's number.
@@ -135,7 +135,7 @@ class SwapGAN(Swapper):
         return self.generator if self.averaged is None else self.averaged
 
     def set_perceptual(self, perceptual: Perceptual) -> None:
-        """Set the perceptual network of ``vgg_loss``, which is not part of the GAN's own state."""
+        """Set the perceptual network of the perceptual loss, which is not part of the GAN's own state."""
         self.perceptual = perceptual.to(self.device, memory_format=torch.channels_last)
         if self.compiled:
             compile_networks(self.perceptual)

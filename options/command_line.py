@@ -22,7 +22,10 @@ REPLACED_FLAGS = {  # flags of the published code's train.py → what replaces t
     "vgg_mode": "--mode train trains the recognizer with the GAN, and test_matrix_multi.py tests it",
     "resume": "--restore resumes GAN and recognizer alike",
     "resume_dir": "--restore finds the recognizer in --checkpoint_dir",
+    **{f"{name}_loss": f"--lambda_{name}_loss is the loss's weight, and 0 switches it off" for name in ("vgg", "l1", "l2", "tv")},
 }
+OLDER_SWITCHES = {"scene_truth": "lambda_truth_loss",  # of older runs → the weights that replace them
+                  **{f"{name}_loss": f"lambda_{name}_loss" for name in ("vgg", "l1", "l2", "tv")}}
 PASSED_TO_MEMBERS = {"checkpoint_dir", "gpu", "auto_restore", "overwrite", "force", "rows"}  # of the "momentary" ones
 OUTPUTS = {"test": "result.jpg", "grid": "grid.jpg", "recognize": "recognized.jpg"}  # a mode → the default of --output
 COMMON_OPTIONS = {"mode", "preset", "checkpoint_dir", "restore", "gpu", "attributes", "data", "data_dir", "neutral",
@@ -72,8 +75,10 @@ def typed_options(argv: Sequence[str] | None) -> dict[str, Any]:
     """
     typed = absolute(vars(build_parser().parse_args(argv)))
     for name in REPLACED_FLAGS.keys() & typed.keys():
-        print(f"note: --{name} has no effect here: {REPLACED_FLAGS[name]}", file=sys.stderr)
-        del typed[name]
+        if typed.pop(name) is False:
+            typed[f"lambda_{name}"] = 0.0  # --no_vgg_loss
+        else:
+            print(f"note: --{name} has no effect here: {REPLACED_FLAGS[name]}", file=sys.stderr)
     if typed.get("amp") == "auto" and not typed.get("force"):
         del typed["amp"]
     if {"gan_from", "fold"} <= typed.keys():
@@ -221,6 +226,7 @@ def read_run_options(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: damaged, it holds no options")
     if not RUN_KEYS <= saved.keys():
         raise UserError(f"{path}: holds no options of a run; choose another --checkpoint_dir")
+    saved.update({weight: 0.0 for switch, weight in OLDER_SWITCHES.items() if saved.get(switch) is False})
     saved = {name: value for name, value in saved.items()
              if name in OPTIONS and (name == "checkpoint_dir" or OPTIONS[name].restore != "momentary")}
     for name, value in saved.items():
@@ -245,14 +251,16 @@ class Switch(argparse.Action):
 def build_parser() -> OneLineParser:
     """Return the parser with every option of train.py; its result holds only the options that were typed."""
     parser = OneLineParser(description="Train expression synthesis and recognition, or use a trained run.",
+                           epilog="Flags of the published code that have no effect here are accepted: "
+                           + ", ".join(f"--{name}" for name in REPLACED_FLAGS) + ".",
                            argument_default=argparse.SUPPRESS)
     for title, options in grouped_options().items():
         group = parser.add_argument_group(title)
         for option in options:
             add_option(group, option)
-    group = parser.add_argument_group("flags of the published code that have no effect here")
-    for name, replacement in REPLACED_FLAGS.items():
-        group.add_argument(f"--{name}", nargs="*", metavar="VALUE", help=replacement)
+    for name in REPLACED_FLAGS:
+        settings = {"action": Switch, "dest": name} if name.endswith("_loss") else {"nargs": "*"}
+        parser.add_argument(f"--{name}", help=argparse.SUPPRESS, **settings)
     return parser
 
 

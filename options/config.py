@@ -128,7 +128,7 @@ SIZES: dict[str, dict[str, Any]] = {  # what --size sets, with any preset; the r
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},
     "tuned": {
-        "alpha5": False, "scene_truth": True, "mirror": True, "mismatched": True, "lambda_vgg_loss": 16.0,
+        "alpha5": False, "lambda_truth_loss": 600.0, "mirror": True, "mismatched": True, "lambda_vgg_loss": 16.0,
         "lambda_coarse_loss": 50.0, "lambda_gray_loss": 500.0, "G_max": 1000.0, "even_phases": 2, "ema": 0.999,
         "lr": 1e-3, "mix": 1.0, "guided": True, "balanced": True, "encode_synthesized": True, "targets": "any",
         "vgg_schedule": "cosine",
@@ -137,9 +137,9 @@ PRESETS: dict[str, dict[str, Any]] = {
         "data_dir": "datasets/demo", "checkpoint_dir": "checkpoint/checkpoint_demo", "image_size": 64,
         "base_width": 16, "vgg_width": 8, "fc_width": 256, "vgg_init": "stage0", "perceptual_epochs": 8,
         "perceptual_lr": 1e-3, "epochs": 20, "batch_size": 12, "lr": 2e-3, "lr_decay_steps": 300, "alpha5": False,
-        "G_max": 1000.0, "scene_truth": True, "mirror": True, "mismatched": True, "zero_biases": True, "lazy": 4,
+        "G_max": 1000.0, "lambda_truth_loss": 600.0, "mirror": True, "mismatched": True, "zero_biases": True, "lazy": 4,
         "ema": 0.995, "d_lr_ratio": 0.25, "d_gain": 8.0,
-        "lambda_adv_loss": 0.15, "vgg_loss": False, "lambda_l2_loss": 60.0, "vgg_lr": 1e-2, "vgg_batch_size": 16,
+        "lambda_adv_loss": 0.15, "lambda_vgg_loss": 0.0, "lambda_l2_loss": 60.0, "vgg_lr": 1e-2, "vgg_batch_size": 16,
         "round_every": 20, "round_epochs": 10, "mix": 1.0, "vgg_schedule": "cosine",
     },
 }
@@ -183,29 +183,25 @@ class GeneratorLoss(NamedTuple):
     """A loss of the generator: a row of :data:`GENERATOR_LOSSES`, from which flags, help and curves are made.
 
     Its function is ``<name>_loss`` in models/losses.py. ``--lambda_<name>_loss`` is its weight with a default and a help
-    text, 0 switches it off; with a ``switch``, a help text, ``--no_<name>_loss`` does so too. ``title`` is that of its
-    curve in the report.
+    text. ``title`` is that of its curve in the report.
     """
 
     name: str
     weight: float
     help: str
     title: str
-    switch: str | None = None
     group: str | None = BEYOND
 
 
 GENERATOR_LOSSES = (
     GeneratorLoss("adv", 1.0, "weight of the generator's adversarial loss", "adversarial loss"),
-    GeneratorLoss("vgg", 15.0, "weight of the perceptual loss", "perceptual loss", "use the perceptual loss", None),
-    GeneratorLoss("l1", 5.0, "weight of the (A+B) - (C+D) loss", "swap consistency loss", "use the (A+B) - (C+D) loss",
-                  None),
-    GeneratorLoss("l2", 10.0, "weight of the reconstruction loss", "reconstruction loss", "use the reconstruction loss",
-                  None),
-    GeneratorLoss("tv", 5.0, "weight of the total variation loss", "total variation", "use the total variation loss",
-                  None),
-    GeneratorLoss("truth", 600.0, "weight of the squared distance of C and D to their ground-truth swaps, with "
-                  "--scene_truth", "loss to ground truth"),
+    GeneratorLoss("vgg", 15.0, "weight of the perceptual loss", "perceptual loss", None),
+    GeneratorLoss("l1", 5.0, "weight of the (A+B) - (C+D) loss", "swap consistency loss", None),
+    GeneratorLoss("l2", 10.0, "weight of the reconstruction loss", "reconstruction loss", None),
+    GeneratorLoss("tv", 5.0, "weight of the total variation loss", "total variation", None),
+    GeneratorLoss("truth", 0.0, "weight of the squared distance of C and D to their ground-truth swaps: the images of "
+                  "the same person and scene with the other's expression, if subjects.list names scenes",
+                  "loss to ground truth"),
     GeneratorLoss("coarse", 0.0, "weight of the squared distance of C to A, and of D to B, at 8 x 8 pixels, which keeps "
                   "light, hair and glasses", "difference at 8 × 8 pixels"),
     GeneratorLoss("gray", 0.0, "weight of the squared color in the swaps of gray photographs",
@@ -216,9 +212,8 @@ GENERATOR_LOSSES = (
 def _loss_options() -> Iterator[tuple[str, str, Any]]:
     """Yield name, type and option of each field of :class:`LossOptions`."""
     for loss in GENERATOR_LOSSES:
-        if loss.switch:
-            yield f"{loss.name}_loss", "bool", option(True, loss.switch, group=loss.group)
-        yield f"lambda_{loss.name}_loss", "float", option(loss.weight, loss.help, least=0, most=1e6, group=loss.group)
+        yield f"lambda_{loss.name}_loss", "float", option(loss.weight, f"{loss.help}; 0 is off", least=0, most=1e6,
+                                                          group=loss.group)
 
 
 LossOptions = dataclasses.make_dataclass("LossOptions", _loss_options(), frozen=True)
@@ -242,8 +237,6 @@ class GANRecipe(LossOptions):
                           "D_updated is the fraction of its steps with an update", least=0, most=1e9)
     mismatched: bool = option(False, "the discriminators also see real faces with a wrong label, as fakes, except "
                               "those of persons of whom several images show a single expression", group=BEYOND)
-    scene_truth: bool = option(False, "also learn from ground-truth swaps: the images of the same person and scene "
-                               "with the other's expression, if subjects.list names scenes", group=BEYOND)
     lazy: int = option(1, "compute the perceptual and the reconstruction loss only for every Nth pair of a batch",
                        least=1, most=100, metavar="N", group=BEYOND)
     zero_biases: bool = option(False, "start the GAN's convolutions with zero biases, since random ones hide the faces "
@@ -261,8 +254,7 @@ class GANRecipe(LossOptions):
 
     def loss_weights(self) -> dict[str, float]:
         """Return the weights of the generator's losses that are in use, by name."""
-        weights = {loss.name: getattr(self, f"lambda_{loss.name}_loss") for loss in GENERATOR_LOSSES
-                   if getattr(self, f"{loss.name}_loss", True)}
+        weights = {loss.name: getattr(self, f"lambda_{loss.name}_loss") for loss in GENERATOR_LOSSES}
         return {name: weight for name, weight in weights.items() if weight}
 
     def rate(self, step: int) -> float:

@@ -19,7 +19,7 @@ from conftest import (EXPRESSIONS, TINY, command, fill, keep_networks, refused, 
                       trained)
 from datasets.drawing.data_set import make_dataset
 from datasets.layout import DATA_SETS, read_layout, write_layout
-from options.command_line import MODE_OPTIONS, build_parser
+from options.command_line import MODE_OPTIONS, resolve
 from options.config import MODES
 from utils import read_json, write_json
 
@@ -273,16 +273,21 @@ def test_changed_options_are_refused_by_name(finished):
     assert "--lr 0.0002" in line and "--force" in line
 
 
-def test_switches_take_both_spellings_of_no():
-    for flag, value in (("--no_vgg_loss", False), ("--no-vgg_loss", False), ("--vgg_loss", True)):
-        assert build_parser().parse_args([flag]).vgg_loss is value
+def test_switches_take_both_spellings_of_no_and_those_of_losses_are_weights(tmp_path):
+    for flag, weight in (("--no_vgg_loss", 0), ("--no-vgg_loss", 0), ("--vgg_loss", 15), ("--no_alpha5", 15)):
+        recipe = resolve([flag]).gan_recipe
+        assert (recipe.lambda_vgg_loss, recipe.alpha5) == (weight, flag != "--no_alpha5")
+    older = {**resolve([]).values(), "vgg_loss": False, "l1_loss": True, "scene_truth": False, "lambda_truth_loss": 600.0}
+    write_json(tmp_path / "options.json", older)  # of a run of an older version
+    recipe = resolve(["--restore", "--checkpoint_dir", str(tmp_path)]).gan_recipe
+    assert (recipe.lambda_vgg_loss, recipe.lambda_l1_loss, recipe.lambda_truth_loss) == (0, 5, 0)
 
 
 def test_flags_of_the_published_code_are_explained_and_its_scripts_work(faces, tmp_path):
     result = train_command("--data_dir", faces, "--checkpoint_dir", tmp_path / "run", *TINY, "--G_max", 0,
-                           "--select_on", "test", "--resume", "--resume_dir", "x", "--VGG", "--vgg_mode", "train")
+                           "--select_on", "test", "--resume", "--resume_dir", "x", "--VGG", "--vgg_mode", "train", "--vgg_loss")
     succeeds(result)
-    for flag in ("--resume", "--resume_dir", "--VGG", "--vgg_mode"):
+    for flag in ("--resume", "--resume_dir", "--VGG", "--vgg_mode", "--vgg_loss"):
         assert f"note: {flag} has no effect here: " in result.stderr
     assert "raise --G_max" in result.stderr and "  D updated 0 %  " in result.stdout
     assert "36 training and 0 validation images" in result.stdout  # --select_on test cuts no validation split

@@ -360,5 +360,5 @@ def test_the_command_of_a_member_reads_as_its_configuration():
     for member in series_members(config):
         assert resolve(to_argv(member)) == member
         assert Path(member.data.data_dir).name == "-faces" and member.data.attributes == ("b", "c")
-        assert not member.gan_recipe.l1_loss
+        assert member.gan_recipe.lambda_l1_loss == 0
     assert [member.run.seed for member in series_members(config)] == [0, 1]

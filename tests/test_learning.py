@@ -39,7 +39,7 @@ def pair(step: int, n: int = 12) -> Pair:
 def new_gan(width: int = 4, label_copy: int = 20, **recipe: object) -> SwapGAN:
     """Return a GAN of three expressions, always with the same weights."""
     torch.manual_seed(0)
-    return SwapGAN(GANShape(3, 32, width, label_copy=label_copy), GANRecipe(**{"vgg_loss": False, "lambda_truth_loss": 0.0, **recipe}))
+    return SwapGAN(GANShape(3, 32, width, label_copy=label_copy), GANRecipe(**{"lambda_vgg_loss": 0.0, **recipe}))
 
 
 def train(gan: SwapGAN, *steps: int, **extras: torch.Tensor) -> list[dict[str, torch.Tensor]]:
@@ -69,7 +69,7 @@ def test_gan_learns_to_move_the_bar():
 
 def test_without_their_loss_reconstructions_are_skipped_and_nothing_else_changes():
     parameters = []
-    for recipe in ({"l2_loss": False}, {"lambda_l2_loss": 0.0}):
+    for recipe in ({"lambda_l2_loss": 0.0}, {"lambda_l2_loss": 1e-30}):
         gan = new_gan(8, alpha5=True, **recipe)
         train(gan, 0, 1, 2)
         parameters.append(torch.cat([p.detach().flatten() for p in gan.generator.parameters()]))
@@ -79,7 +79,7 @@ def test_without_their_loss_reconstructions_are_skipped_and_nothing_else_changes
 
 
 def test_lazy_losses_are_those_of_every_third_pair():
-    gan, all_pairs = new_gan(vgg_loss=True, G_max=1e9, lazy=3), pair(0, n=7)
+    gan, all_pairs = new_gan(lambda_vgg_loss=15.0, G_max=1e9, lazy=3), pair(0, n=7)
     gan.set_perceptual(Perceptual(VGG(3, 4, 8).features))
     some = Pair(*(value[::3] for value in all_pairs[:4]))
     edits = gan.generator(some)
@@ -216,7 +216,7 @@ def test_mismatched_labels_teach_the_discriminators_to_use_the_label():
 
 
 def test_every_metric_of_a_step_has_a_title_in_the_report():
-    gan = new_gan(mismatched=True, vgg_loss=True, **{f"lambda_{loss.name}_loss": 1.0 for loss in GENERATOR_LOSSES})
+    gan = new_gan(mismatched=True, **{f"lambda_{loss.name}_loss": 1.0 for loss in GENERATOR_LOSSES})
     gan.set_perceptual(Perceptual(VGG(3, 4, 8).features))
     every = torch.ones(24, dtype=torch.bool)
     metrics, = train(gan, 0, truth=torch.zeros(24, 3, 32, 32), known=every, mismatch=every)
@@ -302,7 +302,7 @@ def test_losses_in_bf16_are_near_those_in_float32():
     losses = []
     for amp in (None, torch.bfloat16):
         torch.manual_seed(0)
-        gan = SwapGAN(GANShape(3, 32, 8), GANRecipe(vgg_loss=False), amp=amp)
+        gan = SwapGAN(GANShape(3, 32, 8), GANRecipe(lambda_vgg_loss=0.0), amp=amp)
         losses.append(torch.stack([metrics["G"] for metrics in train(gan, *range(5))]))
         assert all(parameter.dtype == torch.float32 for parameter in gan.generator.parameters())
     assert torch.allclose(*losses, rtol=0.05)

@@ -69,7 +69,7 @@ def test_links_lead_to_files_and_no_placeholder_is_left():
         text = readme.read_text()
         links = re.findall(r"\]\(([^)#:]+)[^):]*\)", text)
         assert not [link for link in links if not (readme.parent / link).exists()] and "@@" not in text, readme
-    assert len(READMES[0].read_bytes()) <= 8192
+    assert len(READMES[0].read_bytes()) <= 8704
 
 
 def test_the_example_of_the_models_readme_runs(tmp_path):

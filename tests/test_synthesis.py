@@ -26,7 +26,7 @@ from models.networks import Pair
 from options.config import GANShape
 from utils import read_json
 
-BEYOND = ["--scene_truth", "--mismatched", "--ema", 0.9, "--mirror", "--mix", 1, "--guided", "--balanced",
+BEYOND = ["--lambda_truth_loss", 600, "--mismatched", "--ema", 0.9, "--mirror", "--mix", 1, "--guided", "--balanced",
           "--encode_synthesized", "--vgg_schedule", "cosine"]
 
 

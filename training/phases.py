@@ -84,7 +84,7 @@ class PerceptualPhase:
             raise UserError(f"--perceptual {self.file}: no such file")
         elif not self.epochs:
             raise UserError("--perceptual_epochs 0: there is no perceptual network yet; train one, take one from "
-                            "elsewhere with --perceptual FILE, or do without with --no_vgg_loss")
+                            "elsewhere with --perceptual FILE, or do without with --lambda_vgg_loss 0")
 
     def _check_file(self) -> None:
         """Check the width of the perceptual network and, unless --perceptual names it, on what it was trained.
@@ -212,7 +212,7 @@ class GANPhase:
     def _plan(self, epoch: int) -> Plan:
         """Return the pairs of an epoch: A of one expression, B of any other."""
         return gan_plan(self.context.layout.train, self.schedule.batch_size, self.context.seed, epoch,
-                        self.recipe.scene_truth, self.recipe.mirror, self.recipe.mismatched, self.context.balanced)
+                        self.recipe.lambda_truth_loss > 0, self.recipe.mirror, self.recipe.mismatched, self.context.balanced)
 
     def steps(self, epoch: int) -> int:
         """Return the number of steps in an epoch: images / batch size, at least one."""
@@ -220,7 +220,7 @@ class GANPhase:
 
     def batches(self, epoch: int, start: int) -> Iterator[Pair]:
         """Return the pairs of an epoch on the device, after loading the perceptual network if the GAN has none yet."""
-        if self.recipe.vgg_loss and self.gan.perceptual is None:
+        if self.recipe.lambda_vgg_loss and self.gan.perceptual is None:
             self.gan.set_perceptual(self.perceptual.trained.network)
         return (pair_of(batch.to(self.context.device)) for batch in self.context.load(self._plan(epoch), start))
 
@@ -262,9 +262,9 @@ class GANPhase:
 
         Raises UserError if the perceptual network is needed and absent.
         """
-        if self.recipe.vgg_loss and not self.perceptual.file.is_file():
+        if self.recipe.lambda_vgg_loss and not self.perceptual.file.is_file():
             raise UserError(f"--restore {epoch}: {self.perceptual.file} is not there; give the perceptual network with "
-                            "--perceptual FILE, or do without with --no_vgg_loss")
+                            "--perceptual FILE, or do without with --lambda_vgg_loss 0")
         load_gan_networks(self.context.folder / "model", self.gan, epoch, tuple(self.gan.NETWORKS))
         self.gan.start_from_average()
         self.gan.steps = epoch * self.steps(0)

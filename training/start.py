@@ -307,7 +307,7 @@ def build_run(config: Config, layout: Layout, images: Images, processes: Process
         restoring=restoring, force=config.run.force, metadata=metadata)
     vgg_init, rounds = config.perceptual.vgg_init, config.gan.epochs // config.recognizer.round_every
     perceptual = PerceptualPhase(context, config.perceptual, config.recognizer_shape, config.recognizer.vgg_batch_size,
-                                 is_needed=config.gan_recipe.vgg_loss or vgg_init == "stage0")
+                                 is_needed=config.gan_recipe.lambda_vgg_loss > 0 or vgg_init == "stage0")
     gan = GANPhase(context, config.gan_shape(context.num_classes), config.gan_recipe, config.gan, perceptual, draw)
     recognizer = RecognizerPhase(context, config.recognizer, config.recognizer_recipe, config.recognizer_shape, gan.gan,
                                  rounds, vgg_init, perceptual.file, pairs)
