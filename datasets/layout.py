@@ -198,6 +198,16 @@ def _check_names(expressions: tuple[str, ...], names: tuple[str, ...], root: Pat
     return [f"has no {absent}, which {user} knows as well"] if absent else []
 
 
+def published_picture(sample: Sample) -> Path | None:
+    """Return the picture of ``data/`` beside a face of ``align_5p/``, or None.
+
+    The published code shows it of a target that keeps its expression, with the features of the face (METHOD §6).
+    """
+    folder = sample.path.parents[sample.name.count("/")]
+    picture = folder.parent / "data" / sample.name
+    return picture if folder.name == "align_5p" and picture.is_file() else None
+
+
 def alignment_of(root: Path) -> dict[str, float] | None:
     """Return the ``size`` and ``margin`` with which a directory was aligned; None for any other directory."""
     record = Path(root) / RECORD_NAME

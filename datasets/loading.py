@@ -23,7 +23,7 @@ from PIL import Image
 from torch import Tensor
 
 from datasets.augmentations import AUGMENTATIONS
-from datasets.layout import Sample, report_broken
+from datasets.layout import Sample, published_picture, report_broken
 from datasets.pictures import is_blank, read_image
 from datasets.plans import Plan
 from utils import (UserError, atomic_file, derived_seed, digest_of_ends, fingerprint, installed_memory, main_process,
@@ -286,7 +286,8 @@ class Batch(NamedTuple):
     ``first``.
 
     ``second`` (M, 3, S, S) and ``second_label`` (M,) belong to all samples but the first ``alone``, which have no
-    second image. ``truth`` (2N, 3, S, S) are the ground-truth swaps, first all C, then all D, and ``known`` (2N,) says
+    second image. A target of its source's own expression keeps it, and has as its ``first`` the picture that is shown
+    of it: its own, or that of :func:`datasets.layout.published_picture` (METHOD §4, §6). ``truth`` (2N, 3, S, S) are the ground-truth swaps, first all C, then all D, and ``known`` (2N,) says
     which of them exist; both are None if the batch has none. ``mismatch`` (2N,) is the plan's, first all of A.
     ``total`` and ``total_alone`` are N and ``alone`` of the whole batch, of which this may be one process's part.
     """
@@ -341,6 +342,10 @@ def _load_batch(images: Images, labels: Tensor, whole: Plan, rank_slice: slice,
             image.copy_(augment(image, position))
     targets = batch.second[alone:]
     second, second_label = _load_pixels(images, targets, flip[alone:]), labels[targets]
+    for i in (label[alone:] == second_label).nonzero().flatten().tolist():
+        path = published_picture(images.samples[targets[i]])
+        shown = to_uint8(read_image(path, images.image_size)) if path else second[i]
+        first[alone + i] = shown.flip(-1) if path and flip[alone + i] else shown
     truth = known = None
     if (whole.truth >= 0).any():  # either all processes get the ground truth of a batch, or none does
         positions = batch.truth.T.flatten()

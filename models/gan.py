@@ -72,7 +72,7 @@ class Swapper:
 
         ``source``, ``target`` (N, 3, S, S) in [-1, 1] have expressions ``source_label`` (N,) and ``target_label`` (N,),
         which is neutral in METHOD, or ``num_classes`` for targets of no class (METHOD §7, row 15). A source with the
-        target's expression gives the target itself. fx = cat(swapped code, target's code) is (N, 16w, S/32, S/32).
+        target's expression is what is shown of the target itself, and is returned as it is. fx = cat(swapped code, target's code) is (N, 16w, S/32, S/32).
         """
         generator = self.inference_generator
         with autocast(self.device, self.amp):
@@ -81,7 +81,7 @@ class Swapper:
             swapped = torch.where(unchanged, code, swapped)
             skips = [skip.chunk(2)[1] for skip in skips]
             image = generator.edit(target, swapped, code, skips, generator.label(label))
-        return torch.where(unchanged, target, image), torch.cat([swapped, code], dim=1).float()
+        return torch.where(unchanged, source, image), torch.cat([swapped, code], dim=1).float()
 
 
 @torch.no_grad()

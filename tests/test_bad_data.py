@@ -12,15 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from conftest import cases, refused, works_or_is_refused
+from conftest import TINY, cases, refused, train_command, works_or_is_refused
 from datasets import convert
 from datasets.check import check_directory
-from datasets.layout import Sample, check_images, check_splits, read_layout
+from datasets.layout import Sample, check_images, check_splits, read_layout, write_layout
 from datasets.lists import is_integer, read_label_list
 from datasets.loading import Images
 from datasets.pictures import read_image
 from datasets.plans import real_plan, recognizer_plan
 from datasets.splits import read_pairs, with_validation
+from test_importers import picture
 
 
 def directory(root: Path, files: dict[str, str | bytes]) -> Path:
@@ -157,3 +158,14 @@ def test_broken_images(tmp_path, mode_and_format, where, damage, ending, noise, 
         assert Images([sample], 32, "ram")[[0]].shape == (1, 3, 32, 32)
     else:
         assert not works_or_is_refused(lambda: Images([sample], 32, "ram"))
+
+
+def test_a_validation_split_that_no_person_fits_speaks_of_persons(tmp_path):
+    rows = [(f"{person}_{label}_{i}.png", label, person) for person in ("me", "you") for label in (0, 1) for i in range(4)]
+    for name, *_ in rows:
+        picture(tmp_path / "d/data" / name, 1)
+    write_layout(tmp_path / "d", ["happy", "neutral"], {split: [Sample(name, label, Path(name), person)
+                 for name, label, person in part] for split, part in (("train", rows), ("test", rows[:1]))})
+    (tmp_path / "d/images_test.list").write_text("me_0_0.png 0\n")
+    line = refused(train_command("--data_dir", tmp_path / "d", "--checkpoint_dir", tmp_path / "run", *TINY))
+    assert "persons are validated on as wholes, and none of its 2 is small enough" in line and "--select_on none" in line

@@ -141,12 +141,12 @@ def changed_channels(fx: torch.Tensor, code: torch.Tensor) -> list[set[int]]:
     return [set(row.nonzero().flatten().tolist()) for row in different]
 
 
-def test_synthesis_swaps_the_blocks_of_both_expressions_and_returns_the_target_for_a_neutral_source():
+def test_synthesis_swaps_the_blocks_of_both_expressions_and_none_of_a_neutral_source():
     gan, (a, b) = new_gan(), torch.tensor([[0, 1, 2], [2, 2, 2]])
     source, target = bars(3, a, 1), bars(3, b, 2)
     image, fx = gan.synthesize(source, target, a, b)
     code, _ = gan.encoder(target)
-    assert torch.equal(image[2], target[2]) and torch.equal(fx[2], torch.cat([code[2], code[2]]))
+    assert torch.equal(image[2], source[2]) and torch.equal(fx[2], torch.cat([code[2], code[2]]))
     assert not torch.equal(image[0], target[0]) and torch.equal(fx[0, 32:], code[0])
     first, second, _ = changed_channels(fx, code)
     assert min(first) == 0 and first <= {*range(0, 11), *range(21, 32)}  # cuts 0 11 21 32

@@ -115,6 +115,23 @@ def test_both_faces_of_a_synthesis_and_their_truth_are_mirrored_together(tmp_pat
     assert next(load(images, Plan.of(first, second))).truth is None
 
 
+def test_a_target_that_keeps_its_expression_is_shown_as_in_data_with_the_features_of_align_5p(tmp_path):
+    for folder, shade in (("align_5p", 10), ("data", 200)):
+        (tmp_path / folder / "p").mkdir(parents=True)
+        for i in range(3 if folder == "align_5p" else 2):
+            image = Image.new("L", (32, 32), shade + 10 * i)
+            image.paste(0, (0, 0, 4, 32))
+            image.save(tmp_path / folder / f"p/{i}.png")
+    samples = [Sample(f"p/{i}.png", label, tmp_path / f"align_5p/p/{i}.png") for i, label in enumerate((5, 5, 5, 1))]
+    samples[3:] = [replace(samples[3], path=samples[0].path)]
+    plan = Plan.of(np.array([0, 0, 1, 3, 2]), np.array([-1, 1, 2, 1, 0]), np.array([False, False, True, False, True]))
+    for images in (Images(samples, 32, "ram"), Images(samples, 32, "none")):
+        batch, = load(images, plan)
+        assert batch.first[:, 0, 0, 8].tolist() == [10, 210, 30, 10, 200]  # the third has no picture in data/
+        assert batch.first[:, 0, 0, 0].tolist() == [0, 0, 30, 0, 200]  # mirrored with its features
+        assert batch.second[:, 0, 0, 8].tolist() == [20, 30, 20, 10]
+
+
 # ------------------------------------------------------------------------------------------------ augmentations
 
 @pytest.fixture

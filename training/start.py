@@ -8,6 +8,7 @@ import os
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Callable, Sequence
@@ -19,7 +20,8 @@ from torch.utils._pytree import tree_leaves
 import utils
 from datasets.files import check_output
 from datasets.layout import (DATA_SETS, Layout, Sample, check_classes, check_images, check_not_moved, check_splits,
-                             list_text, read_layout)
+                             list_text, published_picture, read_layout)
+from datasets.lists import image_directory
 from datasets.loading import DiskCache, Images, bytes_of, chosen_cache, typical_images
 from datasets.splits import check_kept_fold, fold_list, pair_lines, training_pairs, with_fold, with_validation
 from models.checkpoints import (RUN_FOLDERS, gan_config, gan_file, imagenet_weights, load_gan_networks, save_exemplars,
@@ -176,6 +178,7 @@ def read_training_data(config: Config, world: int) -> Layout:
     check_output(config.run.checkpoint_dir, "--checkpoint_dir", trees=[layout.root], directory=True)
     check_splits(layout)
     check_images(layout.split("all") + layout.target_only)
+    check_images(replace(target, path=path) for target in layout.targets() if (path := published_picture(target)))
     return layout
 
 
@@ -200,7 +203,10 @@ def split_data(config: Config, layout: Layout) -> Layout:
         layout = with_validation(layout, config.validation_seed)
     check_classes(layout, config.recognizer.targets == "any")
     if select_on != "none" and not selection(layout, select_on):
-        raise UserError(f"{layout.root}: too few images to cut a validation split from; list some in images_val.list, "
+        persons = {sample.subject for sample in layout.train}
+        reason = "too few images to cut a validation split from" if None in persons else \
+            f"persons are validated on as wholes, and none of its {len(persons)} is small enough for a tenth of the images"
+        raise UserError(f"{layout.root}: {reason}; list some in images_val.list, "
                         "or use --select_on none")
     return layout
 
@@ -453,8 +459,9 @@ def write_run_files(run: Run, config: Config, pairs: numpy.ndarray) -> None:
     print(f"{folder}: {len(layout.train)} training and {len(layout.val)} validation images of "
           f"{len(layout.expressions)} expressions, {len(pairs)} pairs, on {processes.world} x "
           f"{run.context.device.type}")
-    if layout.train[0].path.parent.name == "align_5p" and (layout.root / "data").is_dir():
-        print(f"note: the images are those of {layout.root / 'align_5p'}; {layout.root / 'data'} beside it is not used")
+    if image_directory(layout.root).name == "align_5p" and (layout.root / "data").is_dir():
+        print(f"note: the images are those of {layout.root / 'align_5p'}; {layout.root / 'data'} beside it gives the "
+              "pictures of targets that keep their expression, as in the published code")
     print_unused_epochs(config)
     facts = Facts.of_metadata(run.context.metadata)
     for finding in findings(facts, facts):
