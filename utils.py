@@ -30,6 +30,11 @@ class UserError(Exception):
     """A mistake in the input; its text says what is wrong, where, and what to do (one line, exit status 2)."""
 
 
+def user_path(text: str) -> Path:
+    """Return the path that a user types; ``~`` is the home directory also behind "=", where shells leave it."""
+    return Path(text).expanduser()
+
+
 class Stopped(Exception):
     """The end of a training after SIGINT or SIGTERM, with its state saved (exit status 128 + ``signum``)."""
 

@@ -4,8 +4,6 @@ The source is never changed. OUT/data gets links to its images (or copies, with 
 A second run gives the same files; lists of another data set are not replaced unless --overwrite is given.
 """
 
-from pathlib import Path
-
 from datasets.files import check_output
 from datasets.importing.affectnet import AFFECTNET
 from datasets.importing.fer2013 import FER2013
@@ -15,7 +13,7 @@ from datasets.importing.photographs import EXPW, JAFFE, KDEF, MULTIPIE, RAFDB
 from datasets.importing.sequences import CKPLUS, OULU
 from datasets.importing.table import TABLE
 from options.config import LARGEST, OneLineParser, check_ranges
-from utils import run_command
+from utils import run_command, user_path
 
 IMPORTERS = (MULTIPIE, RAFDB, FER2013, AFFECTNET, EXPW, CKPLUS, OULU, JAFFE, KDEF, FOLDERS, TABLE)
 
@@ -28,7 +26,7 @@ def main(argv: list[str] | None = None) -> None:
     from datasets.importing.conversion import ImageWriter, convert
 
     test = read_test_selection(args)
-    convert(args.read(args), args.source, args.out, ImageWriter(args.copy, args.reencode),
+    convert(args.read(args), args.source, args.out, ImageWriter(args.copy, args.reencode, args.square),
             test=test, seed=args.seed, overwrite=args.overwrite)
 
 
@@ -39,13 +37,15 @@ def build_parser() -> OneLineParser:
                                   metavar="|".join(importer.kind for importer in IMPORTERS))
     for importer in IMPORTERS:
         kind, out = kinds.add_parser(importer.kind, help=importer.meaning), importer.out or f"datasets/{importer.kind}"
-        kind.add_argument("source", metavar=importer.metavar, type=Path, help=importer.source_meaning)
-        kind.add_argument("--out", default=out, type=Path, metavar="DIR", help=f"default: {out}")
+        kind.add_argument("source", metavar=importer.metavar, type=user_path, help=importer.source_meaning)
+        kind.add_argument("--out", default=out, type=user_path, metavar="DIR", help=f"default: {out}")
         form = kind.add_mutually_exclusive_group()
         form.add_argument("--copy", action="store_true", help="copy the images; without it they are linked, and the "
                           "source must stay where it is")
         form.add_argument("--reencode", type=int, metavar="SIDE", help="write upright JPEG files whose shorter side "
                           "has at most SIDE pixels: smaller and faster to read than large photographs")
+        kind.add_argument("--square", action="store_true", help="cut the central squares out, as PNG files, or "
+                          "as JPEG files with --reencode; without it a run squeezes pictures that are not square")
         kind.add_argument("--seed", type=int, default=0, help="of the split, if the source has none (default: 0)")
         kind.add_argument("--overwrite", action="store_true", help="replace the lists of another data set in DIR")
         for flag, settings in importer.options.items():

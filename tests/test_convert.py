@@ -179,7 +179,7 @@ def test_a_table_is_read_by_its_column_names(tmp_path, capsys):
         (("room0_a", 1, 1, "train"), ("room1_b", 0, 1, ""), ("room0_c", 1, 2, "test"), ("room1_d", 0, 2, "test"),
          ("gone", 0, 2, "test"))))
     argv = ["csv", tmp_path / "t.csv", "--root", tmp_path / "faces", "--file_column", "path"]
-    assert 'no column "label"' in import_error(tmp_path, *argv)
+    assert 'no column "mood"' in import_error(tmp_path, *argv, "--label_column", "mood")
     argv += ["--label_column", "emotion", "--subject_column", "person", "--split_column", "set"]
     layout, _ = import_twice(capsys, tmp_path / "out", *argv, "--expressions", "smile", "neutral", "--scene_regex",
                              "(room.)_")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from datasets.files import is_image_name, walk
 from datasets.importing.collection import Collection, Importer, SourceSample, source_directory
-from datasets.importing.naming import safe_name
+from datasets.importing.naming import other_way, safe_name
 from datasets.importing.table import check_columns, read_table
 from datasets.lists import Names, directory_of, is_integer, shortened, whole_number
 from utils import UserError
@@ -114,7 +114,7 @@ def _read_tables(source: Path, half: str, collection: Collection) -> None:
             raise UserError(f"{source}: holds two tables {name}, {tables[name]} and {path}; name a directory with one")
     if not tables:
         raise UserError(f"{source}: not an AffectNet tree; it needs train_set and val_set with images and annotations, "
-                        "or training.csv and validation.csv")
+                        f"or training.csv and validation.csv{other_way(collection.walk, source)}")
     for kind, name in _TABLES.items():
         if kind in (half, "validation") or half == "both":
             present = next((each for each in ("manual", "automatic") if _TABLES[each] in tables), half)

@@ -16,6 +16,20 @@ from utils import UserError
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels; right and bottom lie outside the face
 
+_MAGIC = {b"PAR1": ".parquet", b"PK\3\4": ".zip", b"\x89HDF": ".h5", b"MATLAB": ".mat", b"\x93NUMPY": ".npy",
+          b"\x1f\x8b": ".gz", b"ARROW1": ".arrow", b"\xd0\xcf\x11\xe0": ".xls", b"\x80\4": ".pkl", b"\x80\5": ".pkl",
+          b"\x80\2": ".pkl", b"\x80\3": ".pkl", b"{": ".jsonl", b"[": ".json", b"Rar!": ".rar", b"7z\xbc\xaf": ".7z"}
+_FORMATS = {  # the name and the function that reads it, None for archives
+    ".parquet": ("a Parquet file", "pandas.read_parquet"), ".arrow": ("an Arrow file", "pandas.read_feather('{}')"),
+    ".feather": ("a Feather file", "pandas.read_feather('{}')"), ".xlsx": ("an Excel file", "pandas.read_excel('{}')"),
+    ".xls": ("an Excel file", "pandas.read_excel('{}')"), ".json": ("a JSON file", "pandas.read_json('{}')"),
+    ".jsonl": ("a file of JSON lines", "pandas.read_json('{}', lines=True)"), ".npz": ("NumPy's arrays", "numpy.load"),
+    ".npy": ("a NumPy array", "numpy.load"), ".mat": ("a MATLAB file", "scipy.io.loadmat"),
+    ".pkl": ("a Python pickle, which may run code", "pickle.load"), ".h5": ("an HDF5 file", "h5py.File"),
+    ".pickle": ("a Python pickle, which may run code", "pickle.load"), ".hdf5": ("an HDF5 file", "h5py.File"),
+    ".tfrecord": ("a TFRecord file", "tensorflow.data.TFRecordDataset"), **dict.fromkeys(
+        (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar"), ("an archive", None))}
+
 
 @dataclass(frozen=True)
 class SourceSample(Sample):
@@ -110,7 +124,8 @@ class Importer:
 def source_directory(source: Path, out: Path) -> Path:
     """Return the directory to import from. Raises UserError if it is absent, or if it and the output overlap."""
     if not source.is_dir():
-        raise UserError(f"{source}: no such directory")
+        fault = foreign_format(source) or ("is a file; name a directory" if source.exists() else "no such directory")
+        raise UserError(f"{source}: {fault}")
     for written in (out, out / "data"):
         check_output(written, "--out", apart=[source], directory=True)
     return source
@@ -120,9 +135,32 @@ def source_table(table: Path, out: Path, *others: Path) -> Path:
     """Return the table to import from. Raises UserError if it is absent, or if lists would replace it or ``others``."""
     if not table.is_file():
         raise UserError(f"{table}: no such table")
+    if fault := foreign_format(table):
+        raise UserError(f"{table}: {fault}")
     for name in LISTS:
         check_output(out / name, "--out", inputs=[table, *others])
     return table
+
+
+def foreign_format(path: Path) -> str | None:
+    """Return what a message says of a file that is no text, by its first bytes or its ending: its format, and the way.
+    """
+    if not path.is_file():
+        return None
+    with open(path, "rb") as handle:
+        start = handle.read(4096)
+    ending = next((ending for magic, ending in _MAGIC.items() if start.startswith(magic)), path.suffix.lower())
+    if ending == ".zip":
+        ending = ".xlsx" if b"[Content_Types].xml" in start else ".npz" if b".npy" in start else ending
+    if ending not in _FORMATS:
+        return None
+    name, reader = _FORMATS[ending]
+    if reader is None:
+        return f"is {name}; unpack it, and name the directory or the table that it holds"
+    if "pandas" in reader and ending != ".parquet":
+        call = reader.format(path.name)
+        return f"is {name}; save it as CSV: python -c \"import pandas; {call}.to_csv('labels.csv')\""
+    return f"is {name}; read it with {reader}, and write its pictures as files, and a CSV table of file,label"
 
 
 def read_box(values: Sequence[str], sized: bool, where: str) -> Box:

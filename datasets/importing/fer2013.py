@@ -9,7 +9,7 @@ from typing import Iterator, NamedTuple, Sequence
 from datasets.importing.collection import Collection, Importer, SourceSample, source_table
 from datasets.importing.table import check_columns, read_table
 from datasets.lists import is_integer, shortened, whole_number
-from utils import UserError
+from utils import UserError, user_path
 
 _TABLES = ("fer2013.csv", "icml_face_data.csv")
 _SIDE = 48
@@ -156,5 +156,5 @@ def _count(text: str, choice: str, where: str) -> int:
 
 FER2013 = Importer("fer2013", "FER2013's table of pixels, with FER+'s labels if there are",
                    "fer2013.csv or icml_face_data.csv, or its directory", read,
-                   {"--ferplus": dict(type=Path, metavar="FILE", help="fer2013new.csv of FER+: what most of ten people "
-                                      "saw replaces the labels")}, metavar="FILE")
+                   {"--ferplus": dict(type=user_path, metavar="FILE", help="fer2013new.csv of FER+: what most of ten "
+                                      "people saw replaces the labels")}, metavar="FILE")

@@ -1,19 +1,44 @@
-"""Names of splits, expressions, subjects and scenes, as several importers read them, and the options for them."""
+"""What names say: splits, expressions in their usual spellings, persons and scenes; and the options for such names."""
 
 import argparse
 import re
+import shlex
+from collections import Counter, defaultdict
 from dataclasses import replace
 from pathlib import Path
-from typing import Sequence
+from typing import Iterable, Sequence
 
-from datasets.files import natural_key
-from datasets.importing.collection import Collection
+from datasets.files import Walk, natural_key
+from datasets.importing.collection import Collection, foreign_format
 from datasets.lists import is_integer, read_lines
 from utils import UserError
 
-_SPLIT_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val",
-                "test": "test", "testing": "test", "publictest": "val", "privatetest": "test",
-                "fertrain": "train", "fervalid": "val", "fertest": "test"}  # FER2013's PublicTest, FER+'s FER2013Train
+# The words of a split in names such as train_afew, Val_Aligned_Faces and FER2013Train.
+_SPLIT_WORD = re.compile("(?:fer|public|private|data|images?|img|faces?|is)?"
+                         "(train(?:ing|val)?|val(?:id(?:ation)?)?|dev|test(?:ing)?)"
+                         "(?:set|data|image|img|face|aligned|crop|cropped|split|frame|sample|list|pic|picture|s)*")
+_SPELLINGS = {
+    "anger": "anger angry angrily angered annoyed furious rage an ang a",
+    "contempt": "contempt contemptuous contemptuously scorn co con c",
+    "disgust": "disgust disgusted disgustedly disgusting di dis d",
+    "fear": "fear fearful fearfully feared afraid scared frightened terrified af fe fea f",
+    "happiness": "happiness happy happily joy joyful happyness ha hap h",
+    "sadness": "sadness sad sadly sorrow sa s",
+    "surprise": "surprise surprised surprising suprise suprised astonished amazed su sp sur",
+    "neutral": "neutral neutrality calm ne neu n",
+    **{word: word for word in ("smile", "scream", "squint", "boredom", "pain", "pride", "amusement", "confusion")}}
+_MEANING = {spelling: meaning for meaning, spellings in _SPELLINGS.items() for spelling in spellings.split()}
+_WORDS = {spelling for spelling in _MEANING if len(spelling) > 3 or spelling in ("sad", "joy")}  # the others are codes
+_PERSON = re.compile(r"(?:s|p|f|m|[ab][fm]|id|subj?(?:ect)?|pers(?:on)?|participant|actor|user|model)[\W_]?\d{1,6}"
+                     r"|\d{1,4}[fm]|\d{3,}", re.IGNORECASE)
+SEXES = frozenset("female male f m w women men woman man girls boys".split())
+_GROUPS = SEXES | frozenset(  # of directories that hold several persons, or several pictures of one
+    "session camera cam light view angle pose front frontal left right profile half full quarter fold part batch group "
+    "day take clip video sequence seq aligned original raw crop cropped images image faces face color gray grey young "
+    "old middle child children adult asian black white caucasian set data level intensity strong weak dark indoor "
+    "outdoor open closed direct averted".split())
+_SUBJECT_PATTERNS = ("^([A-Za-z]{1,8}[0-9]+)[_. -]", "^([0-9]+[A-Za-z]?)[_. -]", "^[A-Za-z]+[0-9]*_([0-9]+)_",
+                     r"^([A-Z]{2})\.", "^([A-Za-z]+)_")
 
 # Options by flag, as argparse takes them: TEST_SHARE for sources that may have no test split, TEST_SUBJECTS for those
 # whose subjects are all known, NAMING for those whose names follow no standard.
@@ -29,7 +54,8 @@ NAMING = {
                             "e.g. '^(S[0-9]+)_'"),
     "--scene_regex": dict(metavar="REGEX", help="the part of a file name that is the scene, or its first group: a "
                           "subject's images of one scene are each other's ground-truth swaps"),
-    "--val_as_test": dict(action="store_true", help="test on the validation split, if the test split has no labels"),
+    "--val_as_test": dict(action="store_true", help="test on the validation split, if there is no test split with "
+                          "labels"),
     **TEST_SHARE}
 
 
@@ -40,8 +66,9 @@ def read_test_selection(args: argparse.Namespace) -> float | set[str]:
     """
     share = getattr(args, "test_share", 0.2)
     if subjects := getattr(args, "test_subjects", None):
-        if len(subjects) == 1 and Path(subjects[0]).is_file():
-            return set(read_lines(Path(subjects[0]), as_words=True))
+        file = Path(subjects[0]).expanduser()
+        if len(subjects) == 1 and file.is_file():
+            return set(read_lines(file, as_words=True))
         if len(subjects) > 1 or "." not in subjects[0]:
             return set(subjects)
         try:
@@ -53,9 +80,109 @@ def read_test_selection(args: argparse.Namespace) -> float | set[str]:
     return share
 
 
+# ------------------------------------------------------------------------------------------------ what a name says
+
+def _words_in(name: str) -> list[str]:
+    """Return the words of a name in small letters: train and faces of ``Train_Faces``, ``trainFaces`` and so on."""
+    return [word.lower() for word in re.findall("[A-Z]?[a-z]+|[A-Z]+(?![a-z])", name)]
+
+
 def split_of(name: str) -> str | None:
-    """Return the split that a name such as ``train_set`` or ``Validation`` means, or None."""
-    return _SPLIT_NAMES.get(re.sub("[^a-z]|set$", "", name.lower()))
+    """Return the split that a name such as ``train_afew``, ``Val_Aligned_Faces`` or ``validation`` means, or None."""
+    starts = {match[1][:2] for word in _words_in(name) if (match := _SPLIT_WORD.fullmatch(word))}
+    splits = {{"tr": "train", "te": "test"}.get(start, "val") for start in starts}
+    if splits == {"test"} and "public" in name.lower():  # FER2013's PublicTest validates
+        return "val"
+    return "train" if splits == {"train", "val"} else splits.pop() if len(splits) == 1 else None
+
+
+def expression_in(name: str) -> str | None:
+    """Return the part of a name that is an expression in a usual spelling: ``anger`` of ``aia_anger``, or None."""
+    if known := [word for word in _words_in(name) if word in _WORDS]:
+        return "_".join(known)
+    code = re.fullmatch(r"[\d\W_]*([a-z]{2,3})[\W_]*", name.lower())
+    return code[1] if code and code[1] in _MEANING else None
+
+
+def meaning_of(name: str) -> tuple[str, ...] | None:
+    """Return the expressions that a name means, in one spelling (two for a compound one), or None."""
+    text = expression_in(name)
+    return text and tuple(_MEANING[word] for word in text.split("_"))
+
+
+def full_names(labels: Sequence[str]) -> dict[str, str]:
+    """Return the name of each label if all are codes of different expressions, such as AN, HA and NE; else {}."""
+    named = {label: _MEANING.get(label.lower()) for label in labels}
+    is_code = all(len(label) < 4 and label.lower() not in _WORDS for label in labels)
+    return named if is_code and None not in named.values() and len(set(named.values())) == len(labels) else {}
+
+
+def look_like_persons(names: Iterable[str]) -> bool:
+    """Return whether all names have the form of a person's number: S010, 001, F12, subject_3."""
+    return all(_PERSON.fullmatch(name) for name in names)
+
+
+def name_groups(names: Iterable[str]) -> bool:
+    """Return whether one of the names is that of a group or a circumstance: female, session2, left."""
+    return any(word in _GROUPS for name in names for word in _words_in(name))
+
+
+def propose_label_regex(names: Sequence[str]) -> str | None:
+    """Return the pattern that reads the expressions from file names which hold them, or None."""
+    stems = [name.rpartition(".")[0] for name in names]
+    found = [{word for word in _words_in(stem) if word in _WORDS} for stem in stems]
+    if len({_MEANING[word] for words in found for word in words}) > 1 and sum(map(bool, found)) > 0.9 * len(names):
+        return f"(?i)({'|'.join(sorted(set().union(*found), key=lambda word: (-len(word), word)))})"
+    parts = [re.findall("[A-Za-z0-9]+", stem) for stem in stems]
+    for place in range(min(map(len, parts), default=0)):
+        codes = {re.sub(r"\d+$", "", part[place]) for part in parts}
+        if len(codes) > 2 and full_names(sorted(codes)):
+            return f"^(?:[A-Za-z0-9]+[^A-Za-z0-9]+){{{place}}}([A-Za-z]+)"
+    return None
+
+
+def propose_subject_regex(labels: Sequence[tuple[str, object]]) -> str | None:
+    """Return a pattern for file names, given with their labels, that plainly begin with a subject, or None.
+
+    A subject has several images, and most subjects show several expressions.
+    """
+    for pattern in _SUBJECT_PATTERNS:
+        found: dict[str, Counter] = defaultdict(Counter)
+        for name, label in labels:
+            match = re.search(pattern, name.rpartition(".")[0])
+            if not match or meaning_of(match[1]) or split_of(match[1]):
+                break
+            found[match[1]][label] += 1
+        else:
+            if 2 < len(found) <= len(labels) / 2 and sum(len(each) > 1 for each in found.values()) > 0.5 * len(found):
+                return pattern
+    return None
+
+
+def other_way(files: Walk, source: Path) -> str:
+    """Return what a message that refuses a source adds: what it seems to be, and the command that reads it; or ""."""
+    names = [path.name for path in files.images]
+    folders = f"python -m datasets.convert folders {shlex.quote(str(source))}"
+    tables = [path for path in files.others if path.suffix.lower() == ".csv"]
+    if any(path.suffix == ".txt" and path.parent.name == "labels" for path in files.others):
+        return "; it holds YOLO's labels (labels/*.txt beside images/): write them as a table with columns file, " \
+               "label and split, and import that: python -m datasets.convert csv"
+    if len({meaning_of(path.parent.name) for path in files.images} - {None}) > 1:
+        pattern = propose_subject_regex([(path.name, path.parent.name) for path in files.images])
+        return f"; its directories name expressions: {folders}" \
+            + (f" --subject_regex '{pattern}'" if pattern else "")
+    if pattern := propose_label_regex(names):
+        return f"; its file names hold expressions: {folders} --label_regex '{pattern}'"
+    if tables:
+        return f"; it holds a table: python -m datasets.convert csv {shlex.quote(str(tables[0]))}"
+    formats = ((path, fault) for path in files.others if (fault := foreign_format(path)))
+    return next((f"; {path.name} {fault}" for path, fault in formats), "")
+
+
+def are_rafdb(labels: Sequence[str], names: Sequence[str]) -> bool:
+    """Return whether labels and file names are those of RAF-DB: 1 to 7, and train_00001_aligned.jpg."""
+    fits = sum(re.match(r"(train|test)_\d{3,6}(_aligned)?\.", name, re.IGNORECASE) is not None for name in names)
+    return sorted(labels) == list("1234567") and fits > 0.9 * len(names)
 
 
 def assign_test_split(collection: Collection, val_as_test: bool, test_images: int) -> None:
@@ -107,38 +234,37 @@ def select_labels(present: Sequence[str], expressions: Sequence[str] | None, mis
 
 
 class NamePatterns:
-    """The patterns ``--subject_regex`` and ``--scene_regex``, which read subjects and scenes from file names.
+    """The patterns ``--subject_regex``, ``--scene_regex`` and ``--label_regex``, which read names of files.
 
     Raises UserError if one is no regular expression.
     """
 
     def __init__(self, args: argparse.Namespace) -> None:
-        self._patterns: dict[str, re.Pattern] = {}
-        for attribute in ("subject", "scene"):
-            if pattern := getattr(args, f"{attribute}_regex"):
+        self.patterns: dict[str, re.Pattern] = {}
+        for attribute in ("subject", "scene", "label"):
+            if pattern := getattr(args, f"{attribute}_regex", None):
                 try:
-                    self._patterns[attribute] = re.compile(pattern)
+                    self.patterns[attribute] = re.compile(pattern)
                 except re.error as error:
                     raise UserError(f"--{attribute}_regex {pattern}: not a regular expression ({error})") from None
 
-    def read(self, name: str) -> dict[str, str]:
-        """Return the subject and the scene of a name: the first group, or all, of each pattern's first match.
+    def find(self, attribute: str, *names: str) -> str:
+        """Return the first group, or all, of the first match of an attribute's pattern in one of the names, or ""."""
+        pattern = self.patterns.get(attribute)
+        match = pattern and next(filter(None, map(pattern.search, names)), None)
+        return safe_name(next(filter(None, match.groups()), match.group())) if match else ""
 
-        The pattern is searched in the file name, then in the path.
-        """
-        values = {}
-        for attribute, pattern in self._patterns.items():
-            match = pattern.search(name.rsplit("/", 1)[-1]) or pattern.search(name)
-            if match and (value := safe_name(next(filter(None, match.groups()), match.group()))):
-                values[attribute] = value
-        return values
+    def read(self, name: str) -> dict[str, str]:
+        """Return the subject and the scene of a name. They are sought in the file name, then in the path."""
+        values = {each: self.find(each, name.rsplit("/", 1)[-1], name) for each in ("subject", "scene")}
+        return {attribute: value for attribute, value in values.items() if value}
 
     def check(self, collection: Collection) -> None:
         """Check that the patterns match all names. Raises UserError if not, or if there are scenes and no subjects."""
         samples = collection.samples
-        for attribute, pattern in self._patterns.items():
+        for attribute in self.patterns.keys() - {"label"}:
             unmatched = [sample.path.name for sample in samples if not getattr(sample, attribute)]
-            option = f"--{attribute}_regex {pattern.pattern}"
+            option = f"--{attribute}_regex {self.patterns[attribute].pattern}"
             if unmatched and len(unmatched) == len(samples):
                 raise UserError(f"{option}: matches no file name, e.g. not {unmatched[0]}")
             if unmatched:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from datasets.files import walk
 from datasets.importing.collection import Collection, Importer, SourceSample, face_name, read_box, source_directory
-from datasets.importing.naming import TEST_SHARE, TEST_SUBJECTS, safe_name
+from datasets.importing.naming import TEST_SHARE, TEST_SUBJECTS, other_way, safe_name
 from datasets.layout import DATA_SETS
 from datasets.lists import Names, cleaned, directory_of, numbered_lines, shortened, whole_number
 from utils import UserError
@@ -115,17 +115,27 @@ _RAFDB = {
                  "disgustedly_surprised")}
 
 
+_RAFDB_NAME = re.compile(r"(train|test)_(\d+)(?:_aligned)?\.\w+", re.IGNORECASE)
+
+
 def _read_rafdb(args: argparse.Namespace) -> Collection:
     """Return all listed images with the official split into training and test."""
     source = source_directory(args.source, args.out)
     root = source / args.set if (source / args.set).is_dir() else source
     labels, images = root / "EmoLabel" / "list_patition_label.txt", root / "Image" / args.images
-    for path, exists in ((labels, labels.is_file()), (images, images.is_dir())):
-        if not exists:
-            raise UserError(f"{source}: not a RAF-DB tree; {path} is missing")
     files = walk(root)
     names = Names.of_files(images, files.images)
     collection = Collection(_RAFDB[args.set], files, names=[names])
+    if args.set == "basic" and not labels.exists():  # as on Kaggle: train/1 to train/7, test/1 to test/7
+        for path, match in collection.images_named(_RAFDB_NAME, "train_00001_aligned.jpg"):
+            if path.parent.name in tuple("1234567"):
+                collection.samples.append(SourceSample(f"{match[1]}_{match[2]}{path.suffix}", int(path.parent.name) - 1,
+                                                       path, split=match[1].lower()))
+        if collection.samples:
+            return collection
+    for path in (labels, images):
+        if not path.exists():
+            raise UserError(f"{source}: not a RAF-DB tree; {path} is missing{other_way(files, source)}")
     for number, line in numbered_lines(labels):
         listed, label = (line.strip().rsplit(None, 1) + [""])[:2]
         split = re.match("(train|test)_", cleaned(listed).rpartition("/")[2], re.IGNORECASE)
@@ -142,7 +152,7 @@ def _read_rafdb(args: argparse.Namespace) -> Collection:
 
 
 RAFDB = Importer(
-    "rafdb", "RAF-DB's basic or compound expressions (basic/EmoLabel, basic/Image)",
+    "rafdb", "RAF-DB's basic or compound expressions (basic/EmoLabel, basic/Image; or train/1 to test/7, as on Kaggle)",
     "the directory that holds basic/ or compound/", _read_rafdb,
     {"--set": dict(choices=tuple(_RAFDB), default="basic",
                    help="the seven basic or the eleven compound expressions (default: basic)"),

@@ -5,19 +5,38 @@ import csv
 import re
 from itertools import chain
 from pathlib import Path
-from typing import Callable, Iterator, Sequence
+from typing import Callable, Iterator, NamedTuple, Sequence
 
 from datasets.files import is_image_name, walk
-from datasets.importing.collection import Collection, Importer, SourceSample, face_name, read_box, source_table
-from datasets.importing.naming import (NAMING, NamePatterns, assign_test_split, expression_key, safe_name,
-                                       select_labels, split_of)
-from datasets.lists import Names, shortened, text_lines, whole_number
-from utils import UserError
+from datasets.importing.collection import Box, Collection, Importer, SourceSample, face_name, read_box, source_table
+from datasets.importing.naming import (NAMING, NamePatterns, are_rafdb, assign_test_split, expression_key, meaning_of,
+                                       safe_name, select_labels, split_of)
+from datasets.layout import DATA_SETS
+from datasets.lists import Names, is_integer, shortened, text_lines, whole_number
+from utils import UserError, user_path
 
-_COLUMNS = {"file": "file names", "label": "labels", "split": "train, val or test; optional",
-            "subject": "subjects; optional"}
-_OTHER_NAMES = {"split": ("usage", "subset", "partition", "set"),
-                "subject": ("subject_id", "subjectid", "person", "person_id", "participant", "identity")}
+_MEANINGS = {"file": "file names", "label": "labels", "split": "train, val or test; optional, \"none\" reads none",
+             "subject": "subjects; optional"}
+_USUAL_NAMES = {  # of columns, in small letters; an earlier one is preferred
+    "file": "file filename file_name image path filepath file_path image_path img_path image_name img_name img pth",
+    "label": "label labels emotion expression class category", "split": "split usage subset partition set",
+    "subject": "subject subject_id subjectid person person_id participant identity"}
+_BOXES = [names.split() for names in (
+    "left top right bottom", "x1 y1 x2 y2", "xmin ymin xmax ymax", "x0 y0 x1 y1", "x y w h", "x y width height",
+    "left top width height", "xmin ymin width height")]
+_TRUE, _FALSE = ("true", "1", "1.0", "yes"), ("false", "0", "0.0", "no")
+
+Row = tuple[int, dict[str, str]]  # the line of a row, and its values by column
+
+
+class Record(NamedTuple):
+    """What a row says of an image, or of a face in its box."""
+
+    file: str
+    label: str
+    split: str | None
+    subject: str
+    box: Box | None
 
 
 def read(args: argparse.Namespace) -> Collection:
@@ -25,107 +44,195 @@ def read(args: argparse.Namespace) -> Collection:
     table = source_table(args.source, args.out)
     root = args.root or table.parent
     patterns, names = NamePatterns(args), Names(root)
-    records = _read_records(table, names, args)
-    present = sorted({record["label"] for _, record in records if record["label"]}, key=expression_key)
-    labels = select_labels(present, args.expressions, f"{table}: has no label")
-    collection = Collection(tuple(map(safe_name, args.expressions or labels)), rows=len(records), names=[names])
+    header, rows = _read_rows(table, names, args.no_header)
+    collection = Collection((), rows=len(rows), names=[names])
+    columns = _find_columns(table, header, rows, args)
+    records = _read_records(table, header, rows, columns, args, collection)
+    present = sorted({record.label for record in records if record.label}, key=expression_key)
+    expressions = args.expressions or _names_of_numbers(table, present, header, rows, columns, collection)
+    labels = select_labels(present, expressions, f"{table}: has no label")
+    collection.expressions = tuple(map(safe_name, expressions or labels))
     position = {label: i for i, label in enumerate(labels)}
-    for line, record in records:
-        label, split, box = record["label"], split_of(record["split"]), record.get("box")
-        if record["split"] and split is None:
-            raise UserError(f"{table}, line {line}: the split \"{record['split']}\" is not train, val or test")
-        name = names.find(record["file"]) if record["file"] else None
-        if not record["file"]:
+    for file, label, split, subject, box in records:
+        name = names.find(file) if file else None
+        if not file:
             collection.left_out["without a file name"] += 1
         elif name and not label:
             collection.leave_out("without a label", root / name)
         elif name and label not in position:
             collection.leave_out(f"with a label that is not asked for ({label})", root / name)
         elif name:
-            attributes = patterns.read(name)
-            if subject := safe_name(record["subject"]):
-                attributes["subject"] = subject
+            attributes = {**patterns.read(name), **({"subject": safe_name(subject)} if safe_name(subject) else {})}
             target = safe_name("_".join(part for part in Path(name).parts if part not in ("..", "/")))
             collection.samples.append(SourceSample(face_name(target, box) if box else target, position[label],
                                                    root / name, **attributes, split=split, box=box))
     patterns.check(collection)
-    test_rows = sum(split_of(record["split"]) == "test" for _, record in records)
-    assign_test_split(collection, args.val_as_test, test_rows)
+    assign_test_split(collection, args.val_as_test, sum(record.split == "test" for record in records))
+    _note_contradictions(table, collection)
     folders = sorted({sample.path.parent for sample in collection.samples})
     collection.walk = walk(*folders, below=False)
-    _check_apart(folders, args.out)
+    images = (args.out / "data").resolve()
+    for folder in (folder.resolve() for folder in folders):
+        if folder == images or images in folder.parents or folder in images.parents:
+            raise UserError(f"--out {args.out}: its images and those of the table in {folder} would lie in one place; "
+                            "choose another --out")
     return collection
 
 
-def _check_apart(folders: Sequence[Path], out: Path) -> None:
-    """Check that a data directory's images and those of a table lie apart. Raises UserError if they do not."""
-    images = (out / "data").resolve()
-    for folder in (folder.resolve() for folder in folders):
-        if folder == images or images in folder.parents or folder in images.parents:
-            raise UserError(f"--out {out}: its images and those of the table in {folder} would lie in one place; "
-                            "choose another --out")
+def _read_rows(table: Path, names: Names, no_header: bool) -> tuple[list[str], list[Row]]:
+    """Return the names of the columns, or with ``no_header`` their positions, and the rows.
 
-
-def _read_records(table: Path, names: Names, args: argparse.Namespace) -> list[tuple[int, dict]]:
-    """Return the rows with their lines: {"file", "label", "split", "subject": a text, perhaps an empty one}.
-
-    With ``--box_columns`` each also has a "box".
+    Raises UserError if the first line is a row, which would be lost if it were read as names.
     """
-    header, rows = read_table(table, lambda first: [str(i + 1) for i in range(len(first))] if args.no_header else None)
-    if not args.no_header:
+    header, rows = read_table(table, lambda first: [str(i + 1) for i in range(len(first))] if no_header else None)
+    if not no_header:
         _check_header(table, header, any(is_image_name(cell) or cell and names.is_file(cell) for cell in header))
-    rows, box = list(rows), args.box_columns
-    columns = {key: getattr(args, f"{key}_column") or _usual_column(key, header, rows, args.no_header)
-               for key in _COLUMNS}
-    for key, column in columns.items():
-        check_columns(table, header, [column] if column else [], f"name the right one with --{key}_column, or read a "
-                      "table whose first line is a row already with --no_header")
-    check_columns(table, header, box or (), "name the right ones with --box_columns")
-    if not args.no_header:
-        _check_header(table, header, any(row[columns["label"]] == columns["label"] for _, row in rows))
-    sized = box and all(re.search(f"(?:^|[^a-z])(?:{word[0]}|{word})$", name, re.IGNORECASE)
-                        for word, name in zip(("width", "height"), box[2:]))
-    records = []
-    for line, row in rows:
-        record = {key: row[column] if column else "" for key, column in columns.items()}
-        record["label"] = whole_number(record["label"])
-        if box:
-            record["box"] = read_box([row[column] for column in box], sized, f"{table}, line {line}")
-        records.append((line, record))
-    return records
+    return header, list(rows)
 
 
 def _check_header(table: Path, header: Sequence[str], is_row: bool) -> None:
-    """Check the first line. Raises UserError if it is a row, which would be lost if it were read as names."""
     if is_row:
         raise UserError(f"{table}: has no header, its first line ({shortened(','.join(header))}) is a row; read it "
                         "with --no_header, which names the columns by position: --file_column 1 --label_column 2")
 
 
-def _usual_column(key: str, header: Sequence[str], rows: Sequence[tuple[int, dict]], no_header: bool) -> str:
-    """Return the column of files, labels, splits or subjects by its usual name in any case, or by its position.
+def _find_columns(table: Path, header: Sequence[str], rows: Sequence[Row], args: argparse.Namespace) -> dict[str, str]:
+    """Return the columns of files, labels, splits and subjects: those of the options, or by usual names; "" for none.
 
-    Files and labels must have one; splits or subjects without one give "".
+    Raises UserError if a column that an option names is absent, or that of files or labels is.
     """
-    if key in ("file", "label"):
-        position = {"file": "1", "label": "2"}[key]
-        return position if no_header else next((name for name in header if name.lower() == key), key)
-    candidates = [name for name in header if name.lower() in (key, *_OTHER_NAMES[key])]
-    if key == "split":  # a column of another meaning may have such a name
-        candidates = [name for name in candidates
-                      if name == key or all(split_of(row[name]) for _, row in rows if row[name])]
-    return candidates[0] if candidates else ""
+    lowered, columns = {name.lower(): name for name in reversed(header)}, {}
+    for key, usual in _USUAL_NAMES.items():
+        found = [lowered[name] for name in usual.split() if name in lowered]
+        if key == "split":  # a column of another meaning may have such a name
+            found = [name for name in found if name == key or all(split_of(row[name]) for _, row in rows if row[name])]
+        position = {"file": "1", "label": "2"}.get(key) if args.no_header else None
+        needed = key if key in ("file", "label") else ""
+        columns[key] = getattr(args, f"{key}_column") or position or next(iter(found), needed)
+        if columns[key] and (columns[key] != "none" or key != "split"):
+            check_columns(table, header, [columns[key]], f"name the right one with --{key}_column, or read a table "
+                          "whose first line is a row already with --no_header")
+    if not args.no_header:
+        _check_header(table, header, any(row[columns["label"]] == columns["label"] for _, row in rows))
+    return columns
+
+
+# ----------------------------------------------------------------------------------------------- what columns say
+
+def _read_records(table: Path, header: Sequence[str], rows: Sequence[Row], columns: dict[str, str],
+                  args: argparse.Namespace, collection: Collection) -> list[Record]:
+    """Return what each row says. Raises UserError for a value that is no split or no box."""
+    texts, flags = _find_splits(table, header, rows, columns, collection)
+    boxes = _find_boxes(table, header, rows, args.box_columns)
+    sized = all(re.search(f"(?:^|[^a-z])(?:{word[0]}|{word})$", name, re.IGNORECASE)
+                for word, name in zip(("width", "height"), boxes[2:]))
+    records = []
+    for line, row in rows:
+        text = row[texts] if texts else ""
+        split = next((split for name, split in flags.items() if row[name].lower() in _TRUE),
+                     "test" if "train" in flags.values() else "train") if flags else split_of(text)
+        if text and split is None:
+            raise UserError(f"{table}, line {line}: the split \"{text}\" is not train, val or test")
+        subject = row[columns["subject"]] if columns["subject"] else ""  # "" is the name of pandas' column of numbers
+        box = read_box([row[name] for name in boxes], sized, f"{table}, line {line}") if boxes else None
+        records.append(Record(row[columns["file"]], whole_number(row[columns["label"]]), split, subject, box))
+    return records
+
+
+def _find_splits(table: Path, header: Sequence[str], rows: Sequence[Row], columns: dict[str, str],
+                 collection: Collection) -> tuple[str, dict[str, str]]:
+    """Return the column of splits, or "", and the splits of columns such as ``is_test``, which are true or false.
+
+    A column that says the split by its values is taken and noted. Raises UserError if several may be meant.
+    """
+    named = columns["split"]
+    if named == "none":
+        return "", {}
+    values = {name: {row[name].lower() for _, row in rows} - {""}
+              for name in ([named] if named else set(header) - set(columns.values()))}
+    flags = {name: split for name, found in values.items() if (split := split_of(name)) and found <= {*_TRUE, *_FALSE}}
+    if named:
+        return ("", flags) if flags else (named, {})
+    texts = [name for name, found in values.items()
+             if 1 < len(found) < 20 and all(map(split_of, found)) and len(set(map(split_of, found))) > 1]
+    if len(texts) + bool(flags) > 1:
+        raise UserError(f"{table}: several columns may be that of the split ({', '.join(sorted({*texts, *flags}))}); "
+                        "name one with --split_column")
+    if texts or flags:
+        collection.notes.append(f"the split is that of the column {', '.join(texts or sorted(flags))}; --split_column "
+                                "none reads none")
+    return next(iter(texts), ""), flags
+
+
+def _find_boxes(table: Path, header: Sequence[str], rows: Sequence[Row], asked: Sequence[str] | None) -> list[str]:
+    """Return the columns of ``--box_columns``. Raises UserError if others, of usual names, seem to hold boxes."""
+    if asked and asked != ["none"]:
+        check_columns(table, header, asked, "name the right ones with --box_columns")
+        if len(asked) != 4:
+            raise UserError(f"--box_columns {' '.join(asked)}: must be the four columns LEFT TOP RIGHT BOTTOM, or none")
+    if asked:
+        return [] if asked == ["none"] else list(asked)
+    plain = {re.sub("^(face|bbox|bounding_?box|box|rect)_?|_", "", name.lower()): name for name in header}
+    found = [[plain[name] for name in names] for names in _BOXES if plain.keys() >= set(names)]
+    number = re.compile(r"\s*-?\d+(\.\d*)?\s*")
+    if found and all(number.fullmatch(row[name]) for _, row in rows[:100] for name in found[0]):
+        raise UserError(f"{table}: the columns {' '.join(found[0])} seem to hold the boxes of faces; cut them out with "
+                        f"--box_columns {' '.join(found[0])}, or take whole pictures with --box_columns none")
+    return []
+
+
+def _names_of_numbers(table: Path, present: Sequence[str], header: Sequence[str], rows: Sequence[Row],
+                      columns: dict[str, str], collection: Collection) -> list[str] | None:
+    """Return the names of labels that are numbers, as RAF-DB's, another column or the files' directories say; or None.
+
+    Raises UserError if a column of expressions says something else than the numbers.
+    """
+    if not present or not all(map(is_integer, present)):
+        return None
+    files = [Path(row[columns["file"]].replace("\\", "/")) for _, row in rows]
+    texts = {f"the column {name}": [row[name] for _, row in rows] for name in header if name not in columns.values()}
+    texts["the directory of its file"] = [path.parent.name for path in files]
+    for where, said in texts.items():
+        if len(set(filter(None, said))) < 2 or not all(map(meaning_of, set(said))):
+            continue
+        pairs = {(whole_number(row[columns["label"]]), text.casefold()): text for (_, row), text in zip(rows, said)}
+        if len(pairs) == len(present) == len({text for _, text in pairs}):
+            collection.notes.append(f"the names of the labels are those of {where}")
+            return [next(text for (label, _), text in pairs.items() if label == number)
+                    for number in sorted(present, key=int)]
+        raise UserError(f"{table}: {columns['label']} holds numbers, and {where} names expressions that do not go with "
+                        "them one by one; choose with --label_column NAME, or name the numbers with --expressions")
+    if are_rafdb(present, [path.name for path in files]):
+        collection.notes.append("labels and files are RAF-DB's, and so are the names of the expressions; "
+                                "python -m datasets.convert rafdb reads its lists, with the official split")
+        return list(DATA_SETS[3].expressions)
+    return None
+
+
+def _note_contradictions(table: Path, collection: Collection) -> None:
+    """Note files in directories of another expression than their label, and tables of other splits beside this one."""
+    said = [(sample, meaning_of(collection.expressions[sample.label]), set(map(meaning_of, sample.path.parts[-4:-1])))
+            for sample in collection.samples]
+    different = [sample for sample, label, folders in said if label and folders - {None} and label not in folders]
+    if different:
+        collection.notes.append(f"{len(different)} of {len(said)} files lie in a directory of another expression than "
+                                f"their label, which was taken, e.g. {different[0].path} "
+                                f"({collection.expressions[different[0].label]})")
+    beside = sorted(path.name for path in table.parent.glob(f"*{table.suffix}") if split_of(path.stem))
+    if split_of(table.stem) and beside != [table.name]:
+        collection.notes.append(f"of {', '.join(beside)} only {table.name} was read; one table with a column split "
+                                "imports them all")
 
 
 TABLE = Importer(
     "csv", "a table with columns for file and label", "the table; its first line names the columns (or --no_header)",
     read,
-    {"--root": dict(type=Path, metavar="DIR", help="where the files lie (default: the table's directory)"),
-     **{f"--{name}_column": dict(metavar="NAME", help=f"the column of {meaning} (default: {name})")
-        for name, meaning in _COLUMNS.items()},
-     "--box_columns": dict(nargs=4, metavar=("LEFT", "TOP", "RIGHT", "BOTTOM"), help="the columns of a face's box in "
-                           "pixels, where a picture shows several faces; the last two may be width and height, by "
-                           "their names"),
+    {"--root": dict(type=user_path, metavar="DIR", help="where the files lie (default: the table's directory)"),
+     **{f"--{name}_column": dict(metavar="NAME", help=f"the column of {meaning} (default: {name}, or a usual name)")
+        for name, meaning in _MEANINGS.items()},
+     "--box_columns": dict(nargs="+", metavar="NAME", help="the columns LEFT TOP RIGHT BOTTOM of a face's box in "
+                           "pixels, where pictures show more than the face; the last two may be width and height, by "
+                           "their names; \"none\" takes whole pictures"),
      "--no_header": dict(action="store_true", help="the table's first line is a row; columns are called 1, 2, ... by "
                          "their positions (file: 1, label: 2)"), **NAMING}, metavar="FILE")
 
