@@ -159,7 +159,7 @@ def test_columns_that_contradict_are_refused(tmp_path, header, row, message):
 @pytest.mark.parametrize("name, content, message", [
     ("a.parquet", b"PAR1" + bytes(60), "is a Parquet file; read it with pandas.read_parquet"),
     ("labels.csv", b"PK\3\4" + bytes(26) + b"[Content_Types].xml",
-     "is an Excel file; save it as CSV: python -c \"import pandas; pandas.read_excel('labels.csv').to_csv('labels.csv')\""),
+     "is an Excel file; save it as CSV: python -c \"import pandas; pandas.read_excel('labels.csv').to_csv('labels.csv')"),
     ("a.npz", b"PK\3\4" + bytes(26) + b"images.npy", "is NumPy's arrays; read it with numpy.load"),
     ("metadata.jsonl", b'{"file_name": "0.png", "label": "happy"}\n', "is a file of JSON lines"),
     ("a.h5", b"\x89HDF\r\n\x1a\n", "is an HDF5 file; read it with h5py.File"), ("a.mat", b"MATLAB 5.0", "is a MATLAB"),
