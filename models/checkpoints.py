@@ -24,8 +24,7 @@ import utils
 from models.gan import SwapGAN, Swapper
 from models.networks import VGG, Encoder, Generator, Perceptual, RecognizerNetwork, backbone_named, entry
 from models.recognizer import Recognizer, heat_maps, real_features
-from options.config import GANShape, RecognizerShape, options_of
-from options.schema import NAMES, anything, check, list_of, number, optional, text, whole_number
+from options.config import GANShape, options_of
 from utils import UserError, atomic_file, fingerprint, placeholder
 
 RUN_FOLDERS = ("state", "model", "VGG", "VGG_loss", "img", "log", "test_result", "splits", "cache")
@@ -36,18 +35,10 @@ WRAPPERS = "module", "_orig_mod"  # name parts that DataParallel and torch.compi
 Backbone = TypeVar("Backbone", VGG, RecognizerNetwork)
 Module = TypeVar("Module", bound=nn.Module)
 
-GAN_SHAPE = {option.name: option.fault for option in options_of(GANShape)}
-IMAGE_SIZE = GAN_SHAPE["image_size"]
-CONFIG = {  # the metadata in a recognizer's file and beside a GAN's
-    "expressions": NAMES, "listed": optional(list_of(text(200))), "neutral_name": optional(text(200)),
-    "image_size": optional(IMAGE_SIZE), "data_dir": optional(text()), "selected_on": optional(text(20)),
-    "alignment": optional({"size": whole_number(1, 16384), "margin": number(-0.5, 10)}),
-    "encoder": optional(text(64)),
-    "backbone": optional(options_of(RecognizerShape)[0].fault),
-    "fold": optional({"number": whole_number(1), "of": whole_number(2), "by": text(20), "seed": whole_number(),
-                      "images": text(200)})}
-GAN_CONFIG = {"gan": {"num_classes": whole_number(2, 1000), **GAN_SHAPE}}
-FOREIGN_CONFIG = {**CONFIG, "expressions": optional(NAMES)}  # other programs' files may lack the names
+KINDS = {  # of the values in a recognizer's metadata and in a GAN's
+    "expressions": list, "listed": list, "neutral_name": str, "image_size": int, "data_dir": str, "selected_on": str,
+    "alignment": dict, "encoder": str, "images": str, "content": dict, "backbone": str, "fold": dict}
+KIND_NAMES = {list: "a list", str: "a text", int: "a whole number", dict: "a table"}
 
 
 # ------------------------------------------------------------------------------------------------- the GAN
@@ -58,7 +49,7 @@ def save_gan(folder: Path, gan: SwapGAN, config: dict[str, Any], epochs_done: in
     for network in gan.NETWORKS:
         state = on_cpu(gan.network(network))
         for name in names:
-            save_checkpoint(folder / f"{network}_iter_{name}.pth", state)
+            save_checkpoint(folder / f"{network}_iter_{name}.pth", state, old_format=True)
     utils.write_json(folder / "config.json", config)
 
 
@@ -161,12 +152,14 @@ def load_exemplars(folder: Path, shape: GANShape) -> tuple[Tensor, list[int]] | 
     path = folder / "exemplars.pth"
     if not path.is_file():
         return None
-    schema = {"image": anything, "expression": list_of(whole_number(0, shape.num_classes - 1), least=1)}
-    exemplars = check(load_checkpoint(path), schema, path, "delete it, or name faces with --target")
-    image, expected = exemplars["image"], (len(exemplars["expression"]), 3, shape.image_size, shape.image_size)
-    if not isinstance(image, Tensor) or image.dtype != torch.uint8 or image.shape != expected:
-        raise UserError(f"{path}: damaged, it holds no images {expected}; delete it, or name faces with --target")
-    return image, exemplars["expression"]
+    exemplars = load_checkpoint(path)
+    image, expressions = map(exemplars.get, ("image", "expression")) if isinstance(exemplars, dict) else (None, None)
+    if not isinstance(expressions, list) or not set(expressions) <= set(range(shape.num_classes)) \
+            or not isinstance(image, Tensor) or image.dtype != torch.uint8 \
+            or image.shape != (len(expressions), 3, shape.image_size, shape.image_size):
+        raise UserError(f"{path}: damaged, it holds no images of side {shape.image_size} with their expressions; delete "
+                        "it, or name faces with --target")
+    return image, expressions
 
 
 def gan_config(folder: Path) -> dict[str, Any]:
@@ -174,15 +167,43 @@ def gan_config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     if not path.is_file():
         return {}
-    config = check(utils.read_json(path), {**CONFIG, **GAN_CONFIG}, path)
-    unknown = sorted(config["gan"].keys() - GAN_CONFIG["gan"].keys())
-    if unknown:
-        raise UserError(f"{path}: damaged, \"gan\" has an unknown \"{str(unknown[0])[:60]}\"; restore it from a backup")
-    num_classes, size = config["gan"]["num_classes"], config["gan"]["image_size"]
-    if num_classes != len(config["expressions"]) or size % 32:
-        raise UserError(f"{path}: damaged, \"gan\" says {num_classes} classes of side {size}, for "
-                        f"{len(config['expressions'])} expressions; restore it from a backup")
+    config, options = utils.read_json(path), {option.name: option for option in options_of(GANShape)}
+    check_config(config, path, "restore it from a backup")
+    gan, expressions = config.get("gan"), config.get("expressions") or []
+    if not isinstance(gan, dict) or gan.keys() != {"num_classes", *options}:
+        raise UserError(f"{path}: damaged, \"gan\" does not hold the shape of a GAN; restore it from a backup")
+    faults = [f"\"{name}\" {fault}" for name, option in options.items() if (fault := option.fault(gan[name]))]
+    if faults or gan["num_classes"] != len(expressions) or gan["image_size"] % 32:
+        fault = faults[0] if faults else f"\"gan\" says {gan['num_classes']} classes of side {gan['image_size']}, for " \
+                                         f"{len(expressions)} expressions"
+        raise UserError(f"{path}: damaged, {fault}; restore it from a backup")
     return config
+
+
+def check_config(config: Any, what: Path | str, advice: str) -> None:
+    """Check the metadata of a checkpoint. Raises UserError that names the file, ``what``, and the key at fault."""
+    if fault := next(_faults_of_config(config), None):
+        raise UserError(f"{what}: damaged, {fault}; {advice}")
+
+
+def _faults_of_config(config: Any) -> Iterator[str]:
+    """Yield what is wrong with the metadata of a checkpoint; what follows the first fault has no meaning."""
+    if not isinstance(config, dict):
+        yield "it holds no table of names and values"
+    given = {key: value for key, value in config.items() if key in KINDS and value is not None}
+    for key, value in given.items():
+        if type(value) is not KINDS[key]:
+            yield f"\"{key}\" must be {KIND_NAMES[KINDS[key]]}"
+        elif "\0" in str(value):
+            yield f"\"{key}\" must not hold a zero byte"
+    for key in {"expressions", "listed"} & given.keys():
+        if not all(isinstance(name, str) for name in given[key]) or len(set(given[key])) < len(given[key]):
+            yield f"\"{key}\" must hold different names"
+    size = given.get("image_size", 32)
+    if size % 32 or not 32 <= size <= 2048:
+        yield f"\"image_size\" must be a multiple of 32 from 32 to 2048, not {size}"
+    if not {type(given.get("alignment", {}).get(key, 0)) for key in ("size", "margin")} <= {int, float}:
+        yield "\"alignment\" must hold a size and a margin"
 
 
 # ------------------------------------------------------------------------------------------ the recognizer
@@ -234,10 +255,10 @@ class TrainedRecognizer:
 
 def save_recognizer(folder: Path, recognizer: Recognizer, encoder: Encoder, acc: float, config: dict[str, Any]) -> None:
     """Write ``max_ckpt.t7`` ({net, acc in percent, step, config}), and beside it ``Enc_max.pth``."""
-    save_checkpoint(folder / "Enc_max.pth", on_cpu(encoder))
-    save_checkpoint(folder / "max_ckpt.t7",
-                    {"net": on_cpu(recognizer.network), "acc": acc, "step": recognizer.steps,
-                     "config": {**config, "encoder": weights_digest(encoder)}})
+    save_checkpoint(folder / "Enc_max.pth", on_cpu(encoder), old_format=True)
+    checkpoint = {"net": on_cpu(recognizer.network), "acc": acc, "step": recognizer.steps,
+                  "config": {**config, "encoder": weights_digest(encoder)}}
+    save_checkpoint(folder / "max_ckpt.t7", checkpoint, old_format=True)
 
 
 def load_recognizer(folder: Path, device: torch.device) -> TrainedRecognizer:
@@ -253,8 +274,10 @@ def load_recognizer(folder: Path, device: torch.device) -> TrainedRecognizer:
     if not isinstance(checkpoint, dict):
         raise UserError(f"{path}: damaged, it holds no table with \"net\"; use another copy of it")
     config = config_in(checkpoint, path)
-    progress = {name: plain_number(checkpoint.get(name)) for name in ("acc", "step")}
-    check(progress, {"acc": optional(number(-1, 100)), "step": optional(whole_number(most=10 ** 12))}, path)
+    acc, step = (plain_number(checkpoint.get(name)) for name in ("acc", "step"))
+    if type(acc) not in (int, float, type(None)) or type(step) not in (int, type(None)) or not -1 <= (acc or 0) <= 100 \
+            or (step or 0) < 0:
+        raise UserError(f"{path}: damaged, its \"acc\" or \"step\" is no number of its range; use another copy of it")
     with naming(path):
         state = plain(state_dict_in(checkpoint))
         network = built_from(state, backbone_named(config.get("backbone", "vgg19_bn")).fitting, state)
@@ -268,7 +291,6 @@ def load_recognizer(folder: Path, device: torch.device) -> TrainedRecognizer:
     names = config.get("expressions")
     if names is not None and len(names) != network.new_fc.out_features:
         raise UserError(f"{path}: damaged, its config does not name its {network.new_fc.out_features} expressions")
-    acc, step = progress["acc"], progress["step"]
     return TrainedRecognizer(Recognizer(network.eval(), device=device), encoder.eval(), config,
                              -1.0 if acc is None else float(acc), step or 0)
 
@@ -308,9 +330,7 @@ def config_in(checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:
     config = checkpoint.get("config")
     if config is None or config == {} or "net" not in checkpoint:
         return {}
-    check(config, FOREIGN_CONFIG, f"{path}, config", "use another copy of it")
-    if config.get("image_size") and config["image_size"] % 32:
-        raise UserError(f"{path}, config: damaged, \"image_size\" must be a multiple of 32; use another copy of it")
+    check_config(config, f"{path}, config", "use another copy of it")
     return {key: value for key, value in config.items() if value is not None}
 
 
@@ -476,13 +496,16 @@ def naming(what: Path | str) -> Iterator[None]:
 
 # -------------------------------------------------------------------------------------------------------------- files
 
-def save_checkpoint(path: str | os.PathLike, value: Any) -> None:
-    """Write a file with ``torch.save``, atomically. Raises UserError if it cannot be written."""
+def save_checkpoint(path: str | os.PathLike, value: Any, old_format: bool = False) -> None:
+    """Write a file with ``torch.save``, atomically. Raises UserError if it cannot be written.
+
+    The old format is what PyTorch 1.0.1, which the published code needs, can read; size and time are the same.
+    """
     try:
         with atomic_file(path) as handle:
-            torch.save(value, handle)
+            torch.save(value, handle, _use_new_zipfile_serialization=not old_format)
     except RuntimeError as error:  # torch's writer gives no reason; a full disk is the usual one
-        if "PytorchStreamWriter" not in str(error) and "unexpected pos" not in str(error):
+        if not any(text in str(error) for text in ("PytorchStreamWriter", "unexpected pos", "No space left")):
             raise
         raise UserError(f"{path}: cannot be written (is the disk full?); free some space and resume with --restore"
                         ) from None
@@ -506,12 +529,27 @@ def load_checkpoint(path: str | os.PathLike) -> Any:
     except MemoryError:
         raise
     except Exception as error:  # torch.load reports damage in many ways: RuntimeError, EOFError, KeyError, ...
+        if kind := other_format(Path(path), str(error)):
+            raise UserError(f"{path}: {kind}") from None
         unpickled = isinstance(error, pickle.UnpicklingError)
         if unpickled and ("weights_only" in str(error).lower() or "Unsupported" in str(error)):
             raise UserError(f"{path}: refused, it holds more than tensors and plain values, "
                             "which could run code; save it again as a plain state dict") from None
         raise UserError(f"{path}: damaged or not a PyTorch checkpoint"
                         f"{'' if unpickled else f' ({type(error).__name__})'}; use another copy of it") from None
+
+
+def other_format(path: Path, error: str) -> str | None:
+    """Return what a file of weights is that ``torch.load`` refused with an error, and how to convert it, or None."""
+    with open(path, "rb") as handle:
+        start = handle.read(16)
+    if start[8:9] == b"{" and int.from_bytes(start[:8], "little") < path.stat().st_size:
+        return ("is a safetensors file; convert it with safetensors.torch: "
+                f"torch.save(load_file(\"{path.name}\"), \"{path.stem}.pth\")")
+    if "TorchScript" in error:
+        return ("is a TorchScript program, not weights alone; convert it: "
+                f"torch.save(torch.jit.load(\"{path.name}\").state_dict(), \"{path.stem}.pth\")")
+    return None
 
 
 def _numpy_scalars() -> list:

@@ -6,6 +6,7 @@ and with it some of the gradients.
 
 import json
 import math
+import pickle
 from pathlib import Path
 
 import numpy
@@ -151,3 +152,13 @@ def test_a_published_decoder_loaded_with_exp_label_gives_the_same_swaps(tmp_path
     load_gan_networks(tmp_path, labelled, None, ("Enc", "Dec"))
     pair = Pair(*(image.float() for image in pair[:2]), pair.a, pair.b)
     torch.testing.assert_close(labelled.swap(pair), plain.swap(pair))
+
+
+def test_networks_are_written_as_pytorch_1_0_1_reads_them(tmp_path):
+    """The old format is a row of pickles, of which the first holds a magic number and the second the version 1001."""
+    run = untrained_run(tmp_path)
+    files = [*run.glob("model/*_iter_temp.pth"), run / "VGG" / "max_ckpt.t7", run / "VGG" / "Enc_max.pth"]
+    assert len(files) == 6
+    for path in files:
+        with open(path, "rb") as handle:
+            assert (pickle.load(handle), pickle.load(handle)) == (0x1950a86a20f9469cfc6c, 1001), path

@@ -117,5 +117,10 @@ def test_each_loss_has_its_weight_a_flag_and_a_switch_and_has_a_gradient(loss):
     assert terms.keys() == {loss.name} and total.item() == pytest.approx(3 * losses.FUNCTIONS[loss.name](step).item())
     total.backward()
     assert c.grad.any() and d.grad.any()
-    off = [[flag, "0"]] + ([[f"--no_{loss.name}_loss"]] if loss.switch else [])
-    assert all(loss.name not in resolve(argv).gan_recipe.loss_weights() for argv in off)
+    assert loss.name not in resolve([flag, "0"]).gan_recipe.loss_weights()
+
+
+@pytest.mark.parametrize("name", ["vgg", "l1", "l2", "tv"])
+def test_the_published_switches_of_losses_are_a_weight_of_zero(name):
+    assert name not in resolve([f"--no_{name}_loss"]).gan_recipe.loss_weights()
+    assert name in resolve([f"--{name}_loss"]).gan_recipe.loss_weights()

@@ -143,6 +143,19 @@ def test_placeholders_of_files_are_named_as_such(tmp_path, text, message):
     assert message in refused(lambda: align.main(argv))
 
 
+@pytest.mark.parametrize("name, way", [
+    ("model.safetensors", 'torch.save(load_file("model.safetensors"), "model.pth")'),
+    ("script.pt", 'torch.save(torch.jit.load("script.pt").state_dict(), "script.pth")')])
+def test_weights_in_other_formats_are_named_with_the_way_to_convert_them(tmp_path, name, way):
+    if name == "script.pt":
+        torch.jit.trace(torch.nn.Conv2d(3, 8, 3), torch.zeros(1, 3, 8, 8)).save(str(tmp_path / name))
+    else:
+        header = b'{"features.0.weight": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}'
+        (tmp_path / name).write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    line = refused(lambda: read_perceptual(tmp_path / name))
+    assert way in line and "damaged" not in line
+
+
 # -------------------------------------------------------------------------------------------- file systems
 
 def test_a_file_system_may_refuse_permissions_and_times(tmp_path, monkeypatch, capsys):

@@ -157,7 +157,7 @@ class PerceptualPhase:
                                 f"{self._best['acc']:.1f} %); start anew with more --perceptual_epochs, another "
                                 "--perceptual_lr or --perceptual FILE, or go on with --restore --force")
             if self.context.processes.is_main:
-                save_checkpoint(self.output, {**self._best, "config": self.context.metadata})
+                save_checkpoint(self.output, {**self._best, "config": self.context.metadata}, old_format=True)
             copy_to_machines(self.output, self.context.processes, self.context.folder, trained=True)
             self._recognizer, self._best = None, {"acc": -1.0, "step": 0, "net": {}}
         return self.context.selection_metric(acc)
