@@ -16,8 +16,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Sequence
 
-from options.config import OneLineParser, check_ranges
-from utils import UserError, pick_device, run_command
+from options.config import Joined, OneLineParser, check_ranges, numbers
+from utils import UserError, home_expanded, pick_device, run_command
 
 if TYPE_CHECKING:
     from commands.matrix import EvaluationResult
@@ -29,31 +29,32 @@ if TYPE_CHECKING:
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of this command's options."""
-    parser = OneLineParser(description=__doc__.splitlines()[0])
+    parser = OneLineParser(description=__doc__.splitlines()[0], published=("resume_dir", "gpu", "data"))
     add = parser.add_argument
-    add("--resume_dir", nargs="+", default=["checkpoint/checkpoint_multipie/VGG"], metavar="DIR",
+    add("--resume_dir", type=home_expanded, nargs="+", default=["checkpoint/checkpoint_multipie/VGG"], metavar="DIR",
         help="directory with max_ckpt.t7 and Enc_max.pth, which hold names, sizes and shapes (default: "
              "checkpoint/checkpoint_multipie/VGG); the results of several recognizers are pooled, each on its own test "
              "images, or on its fold")
-    add("--against", nargs="+", action="append", default=[], metavar="DIR",
+    add("--against", type=home_expanded, nargs="+", action="append", default=[], metavar="DIR",
         help="recognizers of another setting, which are compared with those of --resume_dir over common seeds and "
              "folds; may be given several times; only comparison.txt, .csv, .tex and .png are written")
     add("--names", nargs="+", metavar="NAME",
         help="names of the settings that --against compares, that of --resume_dir first (default: their directories)")
     add("--data", type=int, choices=(1, 2, 3), default=argparse.SUPPRESS,
         help="data set: 1 MMI, 2 Multi-PIE, 3 RAF-DB (default: what the recognizer was trained on, else 2)")
-    add("--data_dir", default=argparse.SUPPRESS, metavar="DIR", help="the data directory, instead of that of --data")
+    add("--data_dir", type=home_expanded, default=argparse.SUPPRESS, metavar="DIR",
+        help="the data directory, instead of that of --data")
     add("-a", "--attributes", nargs="+", default=argparse.SUPPRESS, metavar="NAME",
         help="names of the expressions, for a checkpoint that does not hold them")
     add("--split", choices=("test", "val", "train", "all"), default="test",
         help="images to evaluate on (default: test)")
-    add("-g", "--gpu", type=int, nargs="+", metavar="N",
+    add("-g", "--gpu", type=numbers, action=Joined, nargs="+", metavar="N",
         help="GPU to use, -1 for the CPU (default: the first GPU, if any)")
     add("--batch_size", type=int, default=64, metavar="N", help="images per batch (default: 64)")
     add("--num_workers", type=int, default=2, metavar="N", help="threads that decode images (default: 2)")
     add("--image_size", type=int, default=256, metavar="N",
         help="image side, for a checkpoint that does not hold it (default: 256)")
-    add("--output_dir", default=".", metavar="DIR",
+    add("--output_dir", type=home_expanded, default=".", metavar="DIR",
         help="directory for Con_Matrix.png, confusion_matrix.json, predictions.csv and mistakes.jpg; of several "
              "recognizers only the first two are written (default: the current directory)")
     return parser

@@ -30,9 +30,20 @@ class UserError(Exception):
     """A mistake in the input; its text says what is wrong, where, and what to do (one line, exit status 2)."""
 
 
+def home_expanded(text: str) -> str:
+    """Return a path that a user types with the home directory for ``~``, which shells leave as it is behind "=".
+
+    Raises UserError for the home of an unknown user.
+    """
+    path = os.path.expanduser(text)
+    if path.startswith("~"):
+        raise UserError(f"{text}: there is no such user; write ./{text} for a file of this name")
+    return path
+
+
 def user_path(text: str) -> Path:
-    """Return the path that a user types; ``~`` is the home directory also behind "=", where shells leave it."""
-    return Path(text).expanduser()
+    """Return :func:`home_expanded` as a Path."""
+    return Path(home_expanded(text))
 
 
 class Stopped(Exception):

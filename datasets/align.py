@@ -17,8 +17,8 @@ from datasets.layout import RECORD_NAME
 from datasets.lists import LISTS, LIST_NAMES, Names, image_directory, read_lines, read_lists, subject_line
 from datasets.pictures import BLANK, BadPicture, exif_turn, greys_of, is_blank, read_picture
 from options.config import OneLineParser, check_ranges
-from utils import (UserError, by_threads, read_json, run_command, save_picture, sha256, usable_cores, write_json,
-                   write_text)
+from utils import (UserError, by_threads, home_expanded, read_json, run_command, save_picture, sha256, usable_cores,
+                   user_path, write_json, write_text)
 
 LARGEST_TILT = 45  # degrees of a face whose landmarks belong to the picture as it is shown
 FLAGS = {"every_face": "--all", "source": "source directory"}  # names in messages; those of other keys are --KEY
@@ -50,11 +50,13 @@ def build_parser() -> OneLineParser:
                     "lists, without the images that show no face.",
         epilog="The model: YuNet, published as face_detection_yunet in opencv_zoo and as yunet_n_640_640.onnx in "
                "libfacedetection.train (both on GitHub). It runs in OpenCV: pip install -r requirements-optional.txt")
-    parser.add_argument("source", metavar="SRC", type=Path, help="a directory of photographs, or a data directory with "
+    parser.add_argument("source", metavar="SRC", type=user_path, help="a directory of photographs, or a data directory with "
                         "lists")
-    parser.add_argument("out", metavar="OUT", type=Path, help="where the aligned faces go, in the same subdirectories")
-    parser.add_argument("--model", metavar="FILE", help="YuNet's ONNX file (not needed with --landmarks)")
-    parser.add_argument("--landmarks", metavar="FILE", help="no detection: lines \"<name> x1 y1 ... x5 y5\" (right "
+    parser.add_argument("out", metavar="OUT", type=user_path, help="where the aligned faces go, in the same subdirectories")
+    parser.add_argument("--model", type=home_expanded, metavar="FILE",
+                        help="YuNet's ONNX file (not needed with --landmarks)")
+    parser.add_argument("--landmarks", type=home_expanded, metavar="FILE",
+                        help="no detection: lines \"<name> x1 y1 ... x5 y5\" (right "
                         "eye, left eye, nose, mouth corners), or RAF-DB's directory of *_manu_attri.txt")
     parser.add_argument("--size", type=int, default=256, help="side of the faces in pixels (%(default)s)")
     parser.add_argument("--margin", type=float, default=0.0,

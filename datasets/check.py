@@ -23,7 +23,7 @@ from datasets.layout import (SPLITS, Layout, Sample, build_layout, class_mistake
 from datasets.lists import Lists, explain_adapted, image_directory, read_lists
 from datasets.pictures import BLANK_SIDE, BadPicture, greys_of, is_blank, read_picture
 from options.config import OneLineParser
-from utils import UserError, check_picture_name, progress, run_command, save_picture, sha256
+from utils import UserError, check_picture_name, progress, run_command, save_picture, sha256, user_path
 
 SHEET_COMMENT = b"contact sheet of datasets.check"  # in the file of a sheet, which is then drawn anew
 
@@ -45,12 +45,12 @@ def main(argv: list[str] | None = None) -> None:
 def build_parser() -> OneLineParser:
     """Return the parser of this command."""
     parser = OneLineParser(prog="python -m datasets.check", description=(__doc__ or "").replace("``", ""))
-    parser.add_argument("directory", metavar="DIR", type=Path,
+    parser.add_argument("directory", metavar="DIR", type=user_path,
                         help="a data directory: images.list, images_test.list, data/")
     parser.add_argument("-a", "--expressions", nargs="+", metavar="NAME",
                         help="the names of the labels, in order, if the directory does not name them")
     parser.add_argument("--neutral", metavar="NAME", help="the expression that serves as neutral")
-    parser.add_argument("--sheet", metavar="FILE", type=Path,
+    parser.add_argument("--sheet", metavar="FILE", type=user_path,
                         help="where the contact sheet goes (default: DIR/check.jpg)")
     return parser
 

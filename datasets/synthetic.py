@@ -3,7 +3,7 @@
 import argparse
 
 from options.config import LARGEST, OneLineParser, check_ranges
-from utils import run_command
+from utils import home_expanded, run_command
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -23,7 +23,8 @@ def build_parser() -> OneLineParser:
     """Return the parser of this command."""
     parser = OneLineParser(prog="python -m datasets.synthetic", description="Draw the built-in data set.",
                            formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("out", metavar="OUT", help="the directory to draw into: new, empty or drawn by this command")
+    parser.add_argument("out", type=home_expanded, metavar="OUT",
+                        help="the directory to draw into: new, empty or drawn by this command")
     parser.add_argument("--image_size", type=int, default=64, help="side in pixels, 32 to 512")
     parser.add_argument("--subjects_train", type=int, default=70, help="persons to train on")
     parser.add_argument("--subjects_test", type=int, default=30, help="persons to test on")

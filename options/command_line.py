@@ -11,18 +11,26 @@ from typing import Any, Mapping, Sequence
 import utils
 from datasets.augmentations import read_augmentations
 from options.config import (DEFAULTS, OPTIONS, PARTS, PRESETS, RUN_KEYS, SIZES, Config, FaceOptions, JudgeOptions,
-                            OneLineParser, Option, SwapOptions, UseOptions, grouped_options, member_name, options_of)
-from utils import UserError, from_main_process, gpu_index, multiplies_bf16, starting
+                            Joined, OneLineParser, Option, SwapOptions, UseOptions, grouped_options, member_name,
+                            options_of)
+from utils import UserError, from_main_process, gpu_index, home_expanded, multiplies_bf16, starting
 
+NOT_OF_GAN = "seeds", "jobs", "vgg_init", "perceptual", "data_dir"
 GAN_OPTIONS = ["preset", "size",  # those that --gan_from fixes
                *(option.name for part in ("data", "shape", "perceptual", "gan", "gan_recipe", "series")
-                 for option in options_of(PARTS[part]) if option.name not in ("seeds", "jobs", "vgg_init", "perceptual", "data_dir"))]
+                 for option in options_of(PARTS[part]) if option.name not in NOT_OF_GAN)]
+PUBLISHED_FLAGS = (  # of the published code's train.py, whose abbreviations keep their meaning
+    "attributes", "gpu", "mode", "restore", "swap_list", "input", "target", "vgg_loss", "lambda_vgg_loss", "l1_loss",
+    "lambda_l1_loss", "tv_loss", "lambda_tv_loss", "l2_loss", "lambda_l2_loss", "lambda_D", "G_max", "label_copy",
+    "decoder_label", "exp_label", "std", "alpha5", "VGG", "resume_dir", "resume", "vgg_mode", "multi_add_gan",
+    "ablation")
 REPLACED_FLAGS = {  # flags of the published code's train.py → what replaces them here
     "VGG": "the recognizer is trained whenever --round_every and --round_epochs say so",
     "vgg_mode": "--mode train trains the recognizer with the GAN, and test_matrix_multi.py tests it",
     "resume": "--restore resumes GAN and recognizer alike",
     "resume_dir": "--restore finds the recognizer in --checkpoint_dir",
-    **{f"{name}_loss": f"--lambda_{name}_loss is the loss's weight, and 0 switches it off" for name in ("vgg", "l1", "l2", "tv")},
+    **{f"{name}_loss": f"--lambda_{name}_loss is the loss's weight, and 0 switches it off"
+       for name in ("vgg", "l1", "l2", "tv")},
 }
 OLDER_SWITCHES = {"scene_truth": "lambda_truth_loss",  # of older runs → the weights that replace them
                   **{f"{name}_loss": f"lambda_{name}_loss" for name in ("vgg", "l1", "l2", "tv")}}
@@ -253,7 +261,7 @@ def build_parser() -> OneLineParser:
     parser = OneLineParser(description="Train expression synthesis and recognition, or use a trained run.",
                            epilog="Flags of the published code that have no effect here are accepted: "
                            + ", ".join(f"--{name}" for name in REPLACED_FLAGS) + ".",
-                           argument_default=argparse.SUPPRESS)
+                           argument_default=argparse.SUPPRESS, published=PUBLISHED_FLAGS)
     for title, options in grouped_options().items():
         group = parser.add_argument_group(title)
         for option in options:
@@ -276,12 +284,20 @@ def add_option(group: argparse._ArgumentGroup, option: Option) -> None:
         return
     choices = "{" + ",".join(map(str, option.choices)) + "}" if option.choices else None
     metavar = choices or option.metavar or {int: "N", float: "X", str: "NAME"}[option.type]
-    group.add_argument(*names, type=partial(read_value, option), nargs=option.nargs, const=option.const,
-                       metavar=metavar, **settings)
+    if option.nargs == "+" and option.type is int:
+        settings["action"] = Joined
+    group.add_argument(*names, type=partial(read_values if "action" in settings else read_value, option),
+                       nargs=option.nargs, const=option.const, metavar=metavar, **settings)
+
+
+def read_values(option: Option, text: str) -> list[Any]:
+    """Return the values of one typed argument, which commas separate."""
+    return [read_value(option, word) for word in text.split(",")]
 
 
 def read_value(option: Option, text: str) -> Any:
     """Return the value of one typed argument. Raises UserError if the option does not accept it."""
+    text = home_expanded(text) if option.is_path else text
     try:
         value = option.type(text) if len(text) <= 4096 else text
     except ValueError:

@@ -10,20 +10,41 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import math
+import sys
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
-from typing import Any, Iterator, Mapping, NamedTuple, NoReturn, get_type_hints
+from typing import Any, Iterator, Mapping, NamedTuple, NoReturn, Sequence, get_type_hints
 
 from datasets.augmentations import AUGMENTATION_HELP
 from utils import UserError
 
+PathName = str  # the type of an option that names a file or directory
 LARGEST = 10 ** 9
 TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """A parser that reports a mistake in one line."""
+    """A parser that reports a mistake in one line.
+
+    ``published`` are names of flags of the published code: what abbreviates a single one of them means it, as it did
+    there, whatever other flags begin like that.
+    """
+
+    def __init__(self, *args: Any, published: Sequence[str] = (), **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.published = published
+
+    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """Parse the arguments with abbreviations of published flags written out."""
+        typed = sys.argv[1:] if args is None else args
+        return super().parse_known_args([self.whole(text) for text in typed], namespace)
+
+    def whole(self, text: str) -> str:
+        """Return an argument, with the published flag that it abbreviates if there is exactly one."""
+        flag, equals, value = text.partition("=")
+        meant = [f"--{name}" for name in self.published if len(flag) > 2 and f"--{name}".startswith(flag)]
+        return meant[0] + equals + value if len(meant) == 1 and flag not in self._option_string_actions else text
 
     def error(self, message: str) -> NoReturn:
         """Raise UserError instead of printing the usage and exiting."""
@@ -38,7 +59,8 @@ class Option:
 
     ``restore`` says what another value does to a run that is resumed: it "changes" the run (refused without --force),
     it can have no effect any more ("fixed"), it does not matter ("free"), or it belongs to a single command
-    ("momentary"). ``name`` is the ``flag`` if there is one.
+    ("momentary"). ``name`` is the ``flag`` if there is one. In a path, the type of whose field is PathName, ``~`` is
+    expanded.
     """
 
     help: str
@@ -52,6 +74,7 @@ class Option:
     metavar: str | tuple[str, ...] | None = None
     group: str | None = None
     restore: str = "changes"
+    is_path: bool = False
     field: str = ""
     name: str = ""
     type: type = str
@@ -89,9 +112,9 @@ def option(default: Any, help: str, **settings: Any) -> Any:
 @cache
 def options_of(part: type) -> list[Option]:
     """Return the options of a dataclass, in order."""
-    types = {"int": int, "float": float, "bool": bool, "str": str, "tuple[int, ...]": int, "tuple[str, ...]": str}
+    types = {"int": int, "float": float, "bool": bool, "tuple[int, ...]": int}
     return [dataclasses.replace(entry, field=field.name, name=entry.flag or field.name, default=field.default,
-                                type=types[field.type.split(" |")[0]])
+                                type=types.get(field.type.split(" |")[0], str), is_path="PathName" in field.type)
             for field in dataclasses.fields(part) if (entry := field.metadata.get("option"))]
 
 
@@ -106,6 +129,18 @@ def to_options(part: Any) -> dict[str, Any]:
     """Return the values of an instance by option name, as JSON writes them: the inverse of :func:`from_options`."""
     values = {entry.name: getattr(part, entry.field) for entry in options_of(type(part))}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+
+def numbers(text: str) -> list[int]:
+    """Return whole numbers that are separated by commas, such as the GPUs 0,1 of the published commands."""
+    return [int(word) for word in text.split(",")]
+
+
+class Joined(argparse.Action):
+    """An option of which each argument is a list, such as the result of :func:`numbers`."""
+
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        setattr(namespace, self.dest, [item for values_of_one in values for item in values_of_one])
 
 
 def check_ranges(options: argparse.Namespace, **ranges: tuple[float, float]) -> None:
@@ -182,8 +217,8 @@ class RecognizerShape:
 class GeneratorLoss(NamedTuple):
     """A loss of the generator: a row of :data:`GENERATOR_LOSSES`, from which flags, help and curves are made.
 
-    Its function is ``<name>_loss`` in models/losses.py. ``--lambda_<name>_loss`` is its weight with a default and a help
-    text. ``title`` is that of its curve in the report.
+    Its function is ``<name>_loss`` in models/losses.py. ``--lambda_<name>_loss`` is its weight with a default and a
+    help text. ``title`` is that of its curve in the report.
     """
 
     name: str
@@ -202,8 +237,8 @@ GENERATOR_LOSSES = (
     GeneratorLoss("truth", 0.0, "weight of the squared distance of C and D to their ground-truth swaps: the images of "
                   "the same person and scene with the other's expression, if subjects.list names scenes",
                   "loss to ground truth"),
-    GeneratorLoss("coarse", 0.0, "weight of the squared distance of C to A, and of D to B, at 8 x 8 pixels, which keeps "
-                  "light, hair and glasses", "difference at 8 × 8 pixels"),
+    GeneratorLoss("coarse", 0.0, "weight of the squared distance of C to A, and of D to B, at 8 x 8 pixels, which "
+                  "keeps light, hair and glasses", "difference at 8 × 8 pixels"),
     GeneratorLoss("gray", 0.0, "weight of the squared color in the swaps of gray photographs",
                   "color of gray photographs"),
 )
@@ -327,7 +362,7 @@ class DataOptions:
     neutral: str | None = option(None, "the neutral expression, whose faces are the targets of synthesis (default: the "
                                  "one called neutral; none is needed with --targets any)", metavar="NAME")
     data: int = option(2, "data set: 1 MMI, 2 Multi-PIE, 3 RAF-DB", choices=(1, 2, 3), restore="fixed")
-    data_dir: str | None = option(None, "the data directory (default: that of --data, such as datasets/multiple)",
+    data_dir: PathName | None = option(None, "the data directory (default: that of --data, such as datasets/multiple)",
                                   metavar="DIR", restore="free")
 
 
@@ -335,7 +370,7 @@ class DataOptions:
 class RunOptions:
     """The directory of a training, and whether it is started or resumed."""
 
-    checkpoint_dir: str | None = option(None, "where the run writes (default: checkpoint/checkpoint_multipie for "
+    checkpoint_dir: PathName | None = option(None, "where the run writes (default: checkpoint/checkpoint_multipie for "
                                         "--data 2, checkpoint/checkpoint_NAME for another data set or directory)",
                                         metavar="DIR", restore="momentary")
     restore: int | None = option(None, "resume the run in --checkpoint_dir exactly where it stopped; with N, use the "
@@ -350,9 +385,9 @@ class RunOptions:
     split_seed: int | None = option(None, "seed that chooses the validation images; -1: the seed of each run of --seeds"
                                     " (default: --seed, so that all of --seeds have the same validation images)",
                                     least=-1, restore="fixed")
-    gan_from: str | None = option(None, "train only a recognizer, with the GAN of the run in this directory, whose "
-                                  "options are the defaults; in a series, each run with the GAN of its own seed or "
-                                  "fold, if there is one", metavar="RUN", restore="fixed")
+    gan_from: PathName | None = option(None, "train only a recognizer, with the GAN of the run in this directory, "
+                                  "whose options are the defaults; in a series, each run with the GAN of its own seed "
+                                  "or fold, if there is one", metavar="RUN", restore="fixed")
     save_minutes: float = option(10.0, "save the training state at least this often", least=0, restore="free")
     log_every: int = option(10, "steps between two rows of log/metrics.csv", least=1, restore="free")
 
@@ -404,15 +439,15 @@ class SeriesOptions:
 class PerceptualOptions:
     """Stage 0: the perceptual network (METHOD §1)."""
 
-    perceptual: str | None = option(None, "use the trained VGG19-bn in this file instead of training one",
+    perceptual: PathName | None = option(None, "use the trained VGG19-bn in this file instead of training one",
                                     metavar="FILE")
     perceptual_epochs: int = option(20, "epochs of its training on the real training images", least=0, most=100000,
                                     restore="fixed")
     perceptual_lr: float = option(1e-4, "AdamW's initial learning rate in stage 0; it falls to zero", least=0,
                                   most=1000)
-    vgg_init: str = option("imagenet", "initial weights of VGG19-bn: torchvision's (--vgg_width 64 only), random ones, "
-                           "or a state dict; stage0: random ones for the perceptual network, and those of the trained "
-                           "perceptual network for the recognizer", metavar="imagenet|none|stage0|FILE")
+    vgg_init: PathName = option("imagenet", "initial weights of VGG19-bn: torchvision's (--vgg_width 64 only), random "
+                           "ones, or a state dict; stage0: random ones for the perceptual network, and those of the "
+                           "trained perceptual network for the recognizer", metavar="imagenet|none|stage0|FILE")
 
 
 @dataclass(frozen=True)
@@ -458,8 +493,8 @@ class RecognizerSchedule:
 class JudgeOptions:
     """The independent recognizer of ``--mode evaluate``."""
 
-    judge: str | None = option(None, "the independent recognizer that judges the swaps; trained if there is none yet "
-                               "(default: judge.pth in --checkpoint_dir)", metavar="FILE", restore="momentary")
+    judge: PathName | None = option(None, "the independent recognizer that judges the swaps; trained if there is none "
+                               "yet (default: judge.pth in --checkpoint_dir)", metavar="FILE", restore="momentary")
     judge_epochs: int = option(25, "epochs of its training on the real training images", least=1, most=100000,
                                restore="momentary")
 
@@ -468,13 +503,13 @@ class JudgeOptions:
 class FaceOptions:
     """The pictures that a command is given, and the alignment of the faces in them."""
 
-    input: tuple[str, ...] | None = option(None, "test: the first face; grid: faces that get every expression; "
+    input: tuple[PathName, ...] | None = option(None, "test: the first face; grid: faces that get every expression; "
                                            "recognize: pictures, directories, patterns or videos",
                                            short="-i", nargs="+", metavar="FILE", restore="momentary")
-    target: tuple[str, ...] | None = option(None, "test: the second face, several with --frames; grid: faces that show "
-                                            "the expressions, in place of the run's own examples", short="-t",
+    target: tuple[PathName, ...] | None = option(None, "test: the second face, several with --frames; grid: faces that "
+                                            "show the expressions, in place of the run's own examples", short="-t",
                                             nargs="+", metavar="FILE", restore="momentary")
-    align: str | None = option(None, "find and align the faces first, with YuNet's ONNX file (see datasets.align)",
+    align: PathName | None = option(None, "find and align the faces first, with YuNet's ONNX file (see datasets.align)",
                                metavar="MODEL", restore="momentary")
     margin: float = option(0.0, "margin of the alignment, as it was for the training images", least=-0.4, most=10,
                            restore="momentary")
@@ -508,9 +543,10 @@ class UseOptions:
 class OutputOptions:
     """The path and the size of what is written."""
 
-    output: str | None = option(None, "the picture of --mode test, grid and recognize (with .mp4: the video with boxes), "
-                                "the file of export (default: result.jpg, grid.jpg, recognized.jpg, recognizer.onnx or "
-                                "swap.onnx), the data directory of generate", short="-o", metavar="PATH", restore="momentary")
+    output: PathName | None = option(None, "the picture of --mode test, grid and recognize (with .mp4: the video with "
+                                "boxes), the file of export (default: result.jpg, grid.jpg, recognized.jpg, "
+                                "recognizer.onnx or swap.onnx), the data directory of generate", short="-o",
+                                metavar="PATH", restore="momentary")
     rows: int = option(4, "persons on the sheet of --mode grid", least=1, most=1000, restore="momentary")
 
 

@@ -13,6 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
+import datasets.align
+import datasets.check
+import datasets.convert
 import test_matrix_multi
 import train
 from conftest import (EXPRESSIONS, TINY, command, fill, keep_networks, refused, snapshot, succeeds, train_command,
@@ -33,7 +36,7 @@ def counts_in(folder: Path) -> list[list[int]]:
 
 
 def test_every_mode_has_its_function_and_its_options():
-    assert train.WORK.keys() == {*MODES, "series", "dry_run"}
+    assert train.WORK.keys() | {"train"} == {*MODES, "dry_run"}
     assert MODE_OPTIONS.keys() == {*MODES, "grid of --input"} - {"train"}
 
 
@@ -271,6 +274,47 @@ def test_a_wrong_resume_dir_is_refused(finished, name, message):
 def test_changed_options_are_refused_by_name(finished):
     line = refused(train_command("--checkpoint_dir", finished, "--restore", "--lr", 0.5, "--gpu", -1))
     assert "--lr 0.0002" in line and "--force" in line
+
+
+@pytest.mark.parametrize("argv, name, value", [  # abbreviations that the published parser took; its lists of GPUs
+    (["--vgg_l"], "vgg_lr", 1e-3), (["--targ", "t.jpg"], "target", ["t.jpg"]), (["--G", "9"], "G_max", 9),
+    (["--no_l2_loss", "--lambda_l2=3"], "lambda_l2_loss", 0), (["--mu"], "multi_add_gan", True), (["--e"], "exp_label", True),
+    (["--targets", "any"], "targets", "any"), (["--vgg_lr", "1"], "vgg_lr", 1), (["--epo", "3"], "epochs", 3),
+    (["--gpu", "0,1"], "gpu", [0, 1]), (["-g", "1,0", "2"], "gpu", [1, 0, 2]), (["--gpu=-1"], "gpu", [-1])])
+def test_old_scripts_keep_their_meaning(argv, name, value):
+    mode = ["--mode", "grid", "--restore", "--checkpoint_dir", "x", "--input", "i"] if name == "target" else []
+    assert resolve([*mode, *argv]).values()[name] == value
+    if name == "gpu":
+        assert test_matrix_multi.build_parser().parse_args(argv).gpu == value
+
+
+def test_an_abbreviation_of_several_published_flags_and_a_wrong_gpu_are_refused():
+    for argv, message in ((["--vgg", "1"], "ambiguous option: --vgg"), (["--gpu", "0,x"], "--gpu x: must be"),
+                          (["--gpu", "0,-2"], "--gpu -2: must be from -1")):
+        assert message in refused(lambda: resolve(argv))
+
+
+def test_the_home_directory_is_found_behind_equals_in_every_command(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    values = resolve(["--data_dir=~/d", "--checkpoint_dir=~/c", "--perceptual=~/d", "--vgg_init=~/d", "--amp=off",
+                      "--restore"]).values()
+    assert [values[name] for name in ("data_dir", "checkpoint_dir", "perceptual", "vgg_init")] == [
+        str(tmp_path / name) for name in "dcdd"]
+    values = resolve(["--mode=grid", "--input=~/i", "--target=~/t", "--align=~/a", "--output=~/o.png"]).values()
+    assert [values[name] for name in ("input", "target", "align", "output")] == [
+        [str(tmp_path / "i")], [str(tmp_path / "t")], str(tmp_path / "a"), str(tmp_path / "o.png")]
+    options = test_matrix_multi.build_parser().parse_args(["--res=~/r", "--against=~/a", "--data_dir=~/d",
+                                                           "--output_dir=~/o"])
+    assert [*options.resume_dir, *options.against[0], options.data_dir, options.output_dir] == [
+        str(tmp_path / name) for name in "rado"]
+    options = datasets.convert.build_parser().parse_args(["csv", "~/t.csv", "--root=~/r", "--out=~/o"])
+    assert [options.source, options.root, options.out] == [tmp_path / name for name in ("t.csv", "r", "o")]
+    assert str(datasets.check.build_parser().parse_args(["d", "--sheet=~/s.png"]).sheet) == str(tmp_path / "s.png")
+    options = datasets.align.build_parser().parse_args(["~/s", "~/o", "--model=~/m", "--landmarks=~/l"])
+    assert [str(path) for path in (options.source, options.out, options.model, options.landmarks)] == [
+        str(tmp_path / name) for name in "soml"]
+    assert "there is no such user" in refused(lambda: resolve(["--data_dir=~nobody-of-this-name/d"]))
 
 
 def test_switches_take_both_spellings_of_no_and_those_of_losses_are_weights(tmp_path):

@@ -44,8 +44,9 @@ _SUBJECT_PATTERNS = ("^([A-Za-z]{1,8}[0-9]+)[_. -]", "^([0-9]+[A-Za-z]?)[_. -]",
 # whose subjects are all known, NAMING for those whose names follow no standard.
 TEST_SHARE = {"--test_share": dict(type=float, default=0.2, metavar="SHARE", help="without a test split: the share to "
                                    "test on, whole subjects where they are known (default: 0.2)")}
-TEST_SUBJECTS = {"--test_subjects": dict(nargs="+", default=["0.2"], metavar="SHARE|ID|FILE", help="a share of the "
-                                         "images, chosen by subject, or subjects, or a file of them (default: 0.2)")}
+TEST_SUBJECTS = {"--test_subjects": dict(nargs="+", default=["0.2"], metavar="SHARE|ID|FILE",
+                                         help="a share of the images, chosen by subject, or subjects, or a file of "
+                                         "them (default: 0.2)")}
 NAMING = {
     "--expressions": dict(nargs="+", metavar="NAME", help="the expressions to take, in the order of their labels "
                           "(default: all, by name, neutral last); where the data number them, a name for each number, "
