@@ -5,26 +5,27 @@ that cannot be trained on, and draws a contact sheet. Everything is reported, no
 if something would spoil a result.
 """
 
-import math
 import os
 import sys
-from collections import Counter, defaultdict
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
-from typing import Iterator, Sequence
+from typing import Sequence
 
 import numpy
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from datasets.files import Walk, check_output, describe, is_drawn, walk
-from datasets.layout import (SPLITS, Layout, Sample, build_layout, class_mistakes, counts_table, label_mistakes)
+from datasets.layout import (SPLITS, Layout, Sample, alignment_of, build_layout, class_mistakes, counts_table,
+                             label_mistakes)
 from datasets.lists import Lists, explain_adapted, image_directory, read_lists
 from datasets.pictures import BLANK_SIDE, BadPicture, greys_of, is_blank, read_picture
 from options.config import OneLineParser
-from utils import UserError, check_picture_name, progress, run_command, save_picture, sha256, user_path
+from utils import (UserError, by_threads, check_picture_name, progress, run_command, save_picture, sha256,
+                   user_path)
 
+SHEET_NAME = "check.jpg"
 SHEET_COMMENT = b"contact sheet of datasets.check"  # in the file of a sheet, which is then drawn anew
 
 
@@ -72,35 +73,43 @@ def check_directory(root: Path, expressions: Sequence[str] | None = None, neutra
     alone. Raises UserError if a list is malformed or that of training is absent, or if ``sheet`` cannot be written.
     """
     findings, lists = Findings(), read_lists(root, need_test=False)
-    path, images = sheet or root / "check.jpg", image_directory(root)
-    check_picture_name(path)
-    listed = [image for image in (images / name for name in lists.labels()) if image.name == path.name or sheet]
-    if sheet:
-        check_output(sheet, "--sheet", trees=[images], inputs=listed)
     names = _expression_names(lists, expressions, findings)
+    is_sheet_drawn = check_sheet(lists, sheet, findings)
     if not lists.test:
         findings.notes.append("there is no test list: only --folds can train on these images")
     inspect_lists(lists, names, neutral, findings)
-    layout = build_layout(lists, names, names, neutral)
-    print(counts_table(layout), end="\n\n")
+    layout, alignment = build_layout(lists, names, names, neutral), alignment_of(root)
+    print(counts_table(layout))
+    print("alignment: " + (f"{alignment['size']} pixels, margin {alignment['margin']}" if alignment else "not known"))
     inspect_classes(layout, findings)
     inspect_subjects(layout, lists, findings)
     scans = scan_images(layout)
     inspect_pictures(scans, findings)
+    inspect_copies([scan for scan in scans if not scan.fault], findings)
     inspect_unlisted(lists, findings)
-    if not sheet and os.path.lexists(path) and not is_drawn(path, SHEET_COMMENT):
-        findings.notes.append(f"no contact sheet, {path} is another picture: choose a place with --sheet FILE")
-        return findings
-    try:
-        if not sheet:
-            check_output(path, "--sheet", trees=[images], inputs=listed)
+    if is_sheet_drawn:
+        path = sheet or root / SHEET_NAME
         save_picture(contact_sheet(layout, {scan.sample for scan in scans if scan.fault}), path, SHEET_COMMENT)
         print(f"contact sheet: {path}")
-    except (OSError, UserError) as error:
-        if sheet:
-            raise UserError(f"{sheet}: cannot be written ({error.strerror}); choose another --sheet") from None
-        findings.notes.append(f"no contact sheet, {path} cannot be written: choose a place with --sheet FILE")
+    print()
     return findings
+
+
+def check_sheet(lists: Lists, sheet: Path | None, findings: Findings) -> bool:
+    """Return whether the contact sheet can be drawn; note it if not, or raise UserError if ``sheet`` was named."""
+    path, images = sheet or lists.root / SHEET_NAME, image_directory(lists.root)
+    check_picture_name(path)
+    try:
+        check_output(path, "--sheet", trees=[images], inputs=[images / name for name in lists.labels()
+                                                              if sheet or Path(name).name == path.name])
+        if not sheet and os.path.lexists(path) and not is_drawn(path, SHEET_COMMENT):
+            raise UserError(f"{path} is another picture: choose a place with --sheet FILE")
+    except UserError as error:
+        if sheet:
+            raise
+        findings.notes.append(f"no contact sheet: {error}")
+        return False
+    return True
 
 
 def _expression_names(lists: Lists, expressions: Sequence[str] | None, findings: Findings) -> tuple[str, ...]:
@@ -188,29 +197,31 @@ def inspect_unlisted(lists: Lists, findings: Findings) -> None:
         findings.notes.append(f"{len(unlisted)} images in {images} are in no list, e.g. {unlisted[0]}")
 
 
-def first_of(items: Sequence[str]) -> str:
-    """Return the first three items of a list as text, and the number of the others."""
-    return ", ".join(items[:3]) + (f", and {len(items) - 3} more" if len(items) > 3 else "")
+def first_of(items: Sequence[str], count: int | None = None) -> str:
+    """Return the first three items of a list as text, and the number of the others of ``count``, or of all."""
+    others = (len(items) if count is None else count) - 3
+    return ", ".join(items[:3]) + (f", and {others} more" if others > 0 else "")
 
 
 # ------------------------------------------------------------------------------------------------------- the images
 
 TINY = 32                   # pixels of the shorter side
 SAME_PICTURE = 0.995        # correlation of two 32×32 grey pictures from which they count as one picture
+MOST_SQUEEZED = 1.15        # ratio of two shapes (width : height) from which a picture is plainly squeezed
 
 
 @dataclass(frozen=True)
 class ImageScan:
-    """What a check needs of an image that it reads once: its ``fault``, or its shorter side, digest and greys.
+    """What a check needs of an image that it reads once: its ``fault``, or its size, digest and greys.
 
-    ``greys`` (1024,) are those of 32×32 pixels with mean 0 and norm 1, or None for a picture of one color, which
-    resembles any other such.
+    ``greys`` (1024,) uint8 are those of 32×32 pixels, or None for a picture of one color, which resembles any other
+    such.
     """
 
     sample: Sample
     split: str
     fault: str | None = None
-    side: int = 0
+    size: tuple[int, int] = (0, 0)
     digest: str = ""
     greys: numpy.ndarray | None = None
 
@@ -219,8 +230,7 @@ def scan_images(layout: Layout) -> list[ImageScan]:
     """Read and decode every image once, by threads; target-only faces count as training images."""
     samples = [(sample, split) for split in SPLITS for sample in layout.split(split)]
     samples += [(sample, "train") for sample in layout.target_only]
-    with ThreadPoolExecutor(4) as pool:
-        return list(progress(pool.map(lambda pair: _scan(*pair), samples), "reading", len(samples), "image"))
+    return list(by_threads(lambda pair: _scan(*pair), samples, "reading"))
 
 
 def _scan(sample: Sample, split: str) -> ImageScan:
@@ -230,76 +240,130 @@ def _scan(sample: Sample, split: str) -> ImageScan:
     except BadPicture as error:
         return ImageScan(sample, split, error.fault)
     greys = greys_of(picture)
-    standardized = None if is_blank(greys) else (greys - greys.mean()) / (greys.std() * len(greys) ** 0.5)
-    return ImageScan(sample, split, None, min(picture.size), digest, standardized)
+    return ImageScan(sample, split, None, picture.size, digest, None if is_blank(greys) else greys.astype(numpy.uint8))
 
 
 def inspect_pictures(scans: Sequence[ImageScan], findings: Findings) -> None:
-    """Report broken, blank and tiny images, and pictures that are there twice: a leak if they are in two splits."""
+    """Report broken, blank and tiny images, and images that are no squares."""
     broken = [f"{scan.sample.name} ({scan.fault})" for scan in scans if scan.fault]
     if broken:
         findings.problems.append(f"{len(broken)} image{'s' * (len(broken) != 1)} cannot be read: {first_of(broken)}")
-    blank = [scan.sample.name for scan in scans if not scan.fault and scan.greys is None]
+    readable = [scan for scan in scans if not scan.fault]
+    blank = [scan.sample.name for scan in readable if scan.greys is None]
     if blank:
         findings.problems.append(f"{len(blank)} images are nearly one color and show nothing: {first_of(blank)}")
-    tiny = [f"{scan.sample.name} ({scan.side} pixels)" for scan in scans if not scan.fault and scan.side < TINY]
+    tiny = [f"{scan.sample.name} ({min(scan.size)} pixels)" for scan in readable if min(scan.size) < TINY]
     if tiny:
         findings.notes.append(f"{len(tiny)} images are smaller than {TINY} pixels: {first_of(tiny)}")
+    shapes = {split: [scan.size[0] / scan.size[1] for scan in readable if scan.split == split] for split in SPLITS}
+    usual = {split: float(numpy.median(ratios)) for split, ratios in shapes.items() if ratios}
+    for split in set(usual) - {"train"}:
+        if not 1 / MOST_SQUEEZED < usual[split] / usual.get("train", usual[split]) < MOST_SQUEEZED:
+            findings.problems.append(f"the {split} images have another shape (usually {usual[split]:.2f} : 1) than the "
+                                     f"training images ({usual['train']:.2f} : 1), and all are squeezed into squares")
+    squeezed = sum(not 1 / MOST_SQUEEZED < ratio < MOST_SQUEEZED for ratios in shapes.values() for ratio in ratios)
+    if squeezed:
+        findings.notes.append(f"{squeezed} of {len(readable)} images are no squares and are squeezed into such: cut them, "
+                              "or align their faces")
 
-    greys, identical = [scan.greys for scan in scans], list(_identical_pairs(scans))
-    similar = [(i, j) for i, j in near_duplicates(greys) if scans[i].digest != scans[j].digest]
-    known = {*identical, *similar}
-    mirrored = [pair for pair in near_duplicates(greys, mirrored=True) if pair not in known]
-    for pairs, meaning in ((identical, "byte-identical images"), (similar, "nearly identical images"),
-                           (mirrored, "images that are nearly each other's mirror image")):
-        _report_pairs([(scans[i], scans[j]) for i, j in pairs], meaning, findings,
-                      findings.problems if pairs is identical else findings.notes)
+
+def inspect_copies(scans: Sequence[ImageScan], findings: Findings) -> None:
+    """Report pictures that are there twice: a leak if they are in two splits."""
+    digests = numpy.unique([scan.digest for scan in scans], return_inverse=True)[1]
+    identical = _identical_pairs(digests)
+    shown = numpy.flatnonzero([scan.greys is not None for scan in scans])
+    greys = numpy.array([scans[i].greys for i in shown])
+    similar = shown[near_duplicates(greys)]
+    similar = similar[digests[similar[:, 0]] != digests[similar[:, 1]]]
+    mirrored = shown[near_duplicates(greys, mirrored=True)]
+    numbers = [pairs @ (len(scans), 1) for pairs in (identical, similar, mirrored)]
+    mirrored = mirrored[~numpy.isin(numbers[2], numpy.concatenate(numbers[:2]))]
+    for pairs, meaning, label_findings in (
+            (identical, "byte-identical images", findings.problems), (similar, "nearly identical images", findings.notes),
+            (mirrored, "images that are nearly each other's mirror image", findings.notes)):
+        _report_pairs(scans, pairs, meaning, findings, label_findings)
 
 
-def _report_pairs(pairs: Sequence[tuple[ImageScan, ImageScan]], meaning: str, findings: Findings,
+def _report_pairs(scans: Sequence[ImageScan], pairs: numpy.ndarray, meaning: str, findings: Findings,
                   label_findings: list[str]) -> None:
-    """Report pictures that are there twice; those with two labels go to ``label_findings``."""
-    leaks = [f"{first.sample.name} ({first.split}) = {second.sample.name} ({second.split})"
-             for first, second in pairs if first.split != second.split]
-    if leaks:
-        findings.problems.append(f"leak: {len(leaks)} pairs of {meaning} in two splits: {first_of(leaks)}")
-    contradictions = [f"{first.sample.name} = {second.sample.name}" for first, second in pairs
-                      if first.sample.label != second.sample.label]
-    if contradictions:
-        label_findings.append(f"{len(contradictions)} pairs of {meaning} have two labels: {first_of(contradictions)}")
+    """Report pairs (P, 2) of pictures that are there twice; those with two labels go to ``label_findings``."""
+    splits, labels = (numpy.array(values)[pairs] for values in ([scan.split for scan in scans],
+                                                                [scan.sample.label for scan in scans]))
+    leaks, contradictions = (pairs[values[:, 0] != values[:, 1]] for values in (splits, labels))
+    if len(leaks):
+        examples = [" = ".join(f"{scans[i].sample.name} ({scans[i].split})" for i in pair) for pair in leaks[:3]]
+        findings.problems.append(f"leak: {len(leaks)} pairs of {meaning} in two splits: "
+                                 f"{first_of(examples, len(leaks))}")
+    if len(contradictions):
+        examples = [" = ".join(scans[i].sample.name for i in pair) for pair in contradictions[:3]]
+        label_findings.append(f"{len(contradictions)} pairs of {meaning} have two labels: "
+                              f"{first_of(examples, len(contradictions))}")
     if len(pairs) > len(leaks):
         findings.notes.append(f"{len(pairs) - len(leaks)} pairs of {meaning} within one split")
 
 
-def _identical_pairs(scans: Sequence[ImageScan]) -> Iterator[tuple[int, int]]:
-    """Yield the positions of images with the same bytes; of many such, pairs with the first 50 alone."""
-    by_digest: dict[str, list[int]] = defaultdict(list)
-    for index, scan in enumerate(scans):
-        if not scan.fault:
-            by_digest[scan.digest].append(index)
-    for group in by_digest.values():
-        yield from ((i, j) for position, i in enumerate(group[:50]) for j in group[position + 1:])
+def _identical_pairs(digests: numpy.ndarray) -> numpy.ndarray:
+    """Return the pairs (P, 2) of equal digests (N,); of many such images, pairs with the first 50 alone."""
+    order = numpy.argsort(digests, kind="stable")
+    groups = numpy.split(order, numpy.flatnonzero(numpy.diff(digests[order])) + 1)
+    pairs = [(i, j) for group in groups for position, i in enumerate(group[:50]) for j in group[position + 1:]]
+    return numpy.array(pairs, int).reshape(-1, 2)
 
 
-def near_duplicates(greys: Sequence[numpy.ndarray | None], block: int = 1024, mirrored: bool = False
-                    ) -> Iterator[tuple[int, int]]:
-    """Yield the positions of pairs whose greys (1024,), of mean 0 and norm 1, correlate by at least ``SAME_PICTURE``.
+CELLS, BLOCK, TILE = 8, 1024, 8192  # cells on a side that are compared first; pictures in a matrix product
 
-    With ``mirrored`` one picture of each pair is mirrored. All pairs are compared, ``block`` pictures with all others
-    in each matrix product. The correlation does not depend on brightness, contrast, scale and compression, but
-    distinguishes two photographs of one person.
+
+def near_duplicates(greys: Sequence[numpy.ndarray], mirrored: bool = False) -> numpy.ndarray:
+    """Return the pairs (P, 2), first < second, of pictures whose greys (N, 1024) correlate by ``SAME_PICTURE`` or more.
+
+    With ``mirrored`` one picture of each pair is mirrored. The correlation does not depend on brightness, contrast,
+    scale and compression, but distinguishes two photographs of one person. It is at most that of 8 × 8 cells and of
+    what they leave out, which is compared first, and only where the heights of the lights in two pictures are alike.
     """
-    positions = [index for index, grey in enumerate(greys) if grey is not None]
-    if len(positions) < 2:
-        return
-    vectors = numpy.stack([greys[index] for index in positions])
-    side = math.isqrt(vectors.shape[1])
-    partners = vectors.reshape(-1, side, side)[:, :, ::-1].reshape(len(vectors), -1) if mirrored else vectors
-    for start in range(0, len(vectors), block):
-        rows, columns = numpy.nonzero(vectors[start:start + block] @ partners[start:].T >= SAME_PICTURE)
-        for row, column in zip(rows.tolist(), columns.tolist()):
-            if row < column:
-                yield positions[start + row], positions[start + column]
+    greys = numpy.asarray(greys).reshape(-1, BLANK_SIDE ** 2)
+    if len(greys) < 2:
+        return numpy.zeros((0, 2), int)
+    cells = numpy.concatenate([_cells(greys[i:i + TILE]) for i in range(0, len(greys), TILE)])
+    rows = cells[:, :-1].reshape(-1, CELLS, CELLS).sum(2) / CELLS ** 0.5  # the same in the mirror
+    key = rows @ numpy.linalg.eigh(rows.T @ rows - len(rows) * numpy.outer(rows.mean(0), rows.mean(0)))[1][:, -1]
+    order, reach = numpy.argsort(key), (2 - 2 * SAME_PICTURE) ** 0.5 + 1e-3
+    cells, key, pairs = cells[order], key[order], [numpy.zeros((0, 2), int)]
+    partners = cells
+    if mirrored:
+        flipped = cells[:, :-1].reshape(-1, CELLS, CELLS)[:, :, ::-1].reshape(len(cells), -1)
+        partners = numpy.column_stack([flipped, cells[:, -1]])
+    with progress(None, "comparing mirror images" if mirrored else "comparing", len(greys), "image") as bar:
+        for start in range(0, len(greys), BLOCK):
+            block = cells[start:start + BLOCK]
+            end = numpy.searchsorted(key, key[start + len(block) - 1] + reach)
+            for tile in range(start, end, TILE):
+                near = numpy.argwhere(block @ partners[tile:min(end, tile + TILE)].T >= SAME_PICTURE - 1e-4)
+                near = near[near[:, 0] + start < near[:, 1] + tile] + (start, tile)
+                pairs += [_correlated(greys, order[near[i:i + TILE]], mirrored) for i in range(0, len(near), TILE)]
+            bar.update(len(block))
+    found = numpy.sort(numpy.concatenate(pairs), axis=1)
+    return found[numpy.lexsort(found.T[::-1])]
+
+
+def _cells(greys: numpy.ndarray) -> numpy.ndarray:
+    """Return the sums of greys (N, 1024) over 8 × 8 cells and the norm of what they leave out: (N, 65) of norm 1."""
+    side = BLANK_SIDE // CELLS
+    cells = _standardized(greys).reshape(-1, CELLS, side, CELLS, side).sum((2, 4)).reshape(-1, CELLS ** 2) / side
+    return numpy.column_stack([cells, numpy.sqrt(numpy.maximum(0, 1 - (cells ** 2).sum(1)))])
+
+
+def _correlated(greys: numpy.ndarray, pairs: numpy.ndarray, mirrored: bool) -> numpy.ndarray:
+    """Return those of the pairs (P, 2) of greys (N, 1024) that correlate by ``SAME_PICTURE`` or more."""
+    first, second = (_standardized(greys[positions]) for positions in pairs.T)
+    if mirrored:
+        second = second.reshape(-1, BLANK_SIDE, BLANK_SIDE)[:, :, ::-1].reshape(len(second), -1)
+    return pairs[(first * second).sum(1) >= SAME_PICTURE]
+
+
+def _standardized(greys: numpy.ndarray) -> numpy.ndarray:
+    """Return greys (N, 1024) as float32 of mean 0 and norm 1."""
+    centered = greys.astype(numpy.float32) - greys.mean(1, keepdims=True, dtype=numpy.float32)
+    return centered / numpy.linalg.norm(centered, axis=1, keepdims=True)
 
 
 # ------------------------------------------------------------------------------------------------------ at a glance

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from conftest import command, refused
-from datasets.check import near_duplicates
+from datasets import check
 from datasets.layout import Sample, write_layout
 
 EXPRESSIONS = ("smile", "surprise", "neutral")
@@ -98,23 +98,41 @@ def test_a_picture_of_the_user_is_not_replaced_and_a_read_only_directory_is_chec
     Image.new("RGB", (9, 9), "red").save(root / "check.jpg")
     before = (root / "check.jpg").read_bytes()
     status, output = run(root)
-    assert status == 0 and "check.jpg is another picture: choose a place with --sheet FILE" in output
+    assert status == 0 and "no contact sheet: " in output and "choose a place with --sheet FILE" in output
     assert (root / "check.jpg").read_bytes() == before
     (root / "check.jpg").unlink()
     assert all("contact sheet: " in run(root)[1] for _ in range(2))  # its own sheet is drawn anew
     monkeypatch.setattr(os, "access", lambda *_: False)
     status, output = run(root)
-    assert status == 0 and "check.jpg cannot be written: choose a place with --sheet FILE" in output
+    assert status == 0 and "is not writable; choose another place" in output
 
 
-def test_near_duplicates_are_distinguished_from_similar_pictures():
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_near_duplicates_are_those_of_all_pairs(mirrored, monkeypatch):
+    monkeypatch.setattr(check, "BLOCK", 64)
+    monkeypatch.setattr(check, "TILE", 100)
     random = numpy.random.default_rng(1)
-    greys = random.normal(size=(300, 1024)).astype(numpy.float32)
-    greys[250] = greys[7] + 0.02 * greys[8]
-    greys[120] = greys[9] + 0.5 * greys[10]
-    greys = [g / numpy.linalg.norm(g) for g in greys]
-    greys[3] = None
-    assert list(near_duplicates(greys, block=64)) == [(7, 250)]
+    greys = random.normal(size=(300, 32, 32)) + random.normal(size=(1, 32, 1))
+    for i in range(0, 280, 4):  # with noise, which takes the correlation from 1 to 0.98
+        greys[i + 5] = greys[i][:, ::-1 if i % 8 else 1] + random.uniform(0, 0.2) * random.normal(size=(32, 32))
+    vectors = (greys - greys.mean((1, 2), keepdims=True)) / greys.std((1, 2), keepdims=True) / 32
+    partners = (vectors[:, :, ::-1] if mirrored else vectors).reshape(300, -1)
+    expected = numpy.argwhere(numpy.triu(vectors.reshape(300, -1) @ partners.T >= 0.995, 1))
+    found = check.near_duplicates(greys.reshape(300, -1), mirrored)
+    assert 10 < len(expected) < 35 and numpy.array_equal(found, expected)
+
+
+def test_pictures_of_another_shape_and_persons_in_two_cases_are_reported(tmp_path):
+    root = data_directory(tmp_path / "d")
+    for path in (root / "data").glob("test*"):
+        with Image.open(path) as image:
+            image.resize((96, 64)).save(path)
+    subjects = root / "subjects.list"
+    subjects.write_text(subjects.read_text().replace("test_surprise_1.png test1", "test_surprise_1.png TRAIN0"))
+    status, output = run(root)
+    assert status == 1 and "the test images have another shape (usually 1.50 : 1) than the training images" in output
+    assert "6 of 18 images are no squares" in output and "1 subjects are in train and test" in output
+    assert "alignment: not known" in output
 
 
 @pytest.mark.parametrize("damage, message", [
