@@ -8,13 +8,14 @@ if something would spoil a result.
 import os
 import sys
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
 from typing import Sequence
 
 import numpy
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageOps
 
 from datasets.files import Walk, check_output, describe, is_drawn, walk
 from datasets.layout import (SPLITS, Layout, Sample, alignment_of, build_layout, class_mistakes, counts_table,
@@ -22,6 +23,7 @@ from datasets.layout import (SPLITS, Layout, Sample, alignment_of, build_layout,
 from datasets.lists import Lists, explain_adapted, image_directory, read_lists
 from datasets.pictures import BLANK_SIDE, BadPicture, greys_of, is_blank, read_picture
 from options.config import OneLineParser
+from pictures.lettering import widest, write
 from utils import (UserError, by_threads, check_picture_name, progress, run_command, save_picture, sha256,
                    user_path)
 
@@ -381,24 +383,23 @@ def contact_sheet(layout: Layout, broken: set[Sample]) -> Image.Image:
                     for split in COLUMNS}) for label, name in enumerate(layout.expressions)]
     if layout.target_only:
         rows.append(("targets only", {"train": [s for s in layout.target_only if s not in broken], "test": []}))
-    captions = ["\n".join([name, *(f"{len(part)} {split}" for split, part in parts.items())]) for name, parts in rows]
-    font = ImageFont.load_default(14)
-    starts = {"train": 16 + int(max(font.getlength(line) for caption in captions for line in caption.split("\n")))}
+    captions = [[name, *(f"{len(part)} {split}" for split, part in parts.items())] for name, parts in rows]
+    starts = {"train": 16 + widest([line for caption in captions for line in caption], 14)}
     starts["test"] = starts["train"] + COLUMNS["train"] * (SIDE + GAP) + 16
     sheet = Image.new("RGB", (starts["test"] + COLUMNS["test"] * (SIDE + GAP), TOP + len(rows) * (SIDE + GAP)), "white")
     draw = ImageDraw.Draw(sheet)
-    for split, start in starts.items():
-        draw.text((start, 6), {"train": "training images", "test": "test images"}[split], "black", font)
-        for row, ((_, parts), caption) in enumerate(zip(rows, captions)):
-            top = TOP + row * (SIDE + GAP)
-            draw.text((8, top + SIDE / 2), caption, "black", font, anchor="lm")
+    for row, ((_, parts), caption) in enumerate(zip(rows, captions)):
+        top = TOP + row * (SIDE + GAP)
+        for line, text in enumerate(caption):
+            write(draw, (8, top + SIDE / 2 + 18 * (line - 1)), text, 14)
+        for split, start in starts.items():
             count = min(COLUMNS[split], len(parts[split]))
             for column in range(count):
-                try:
+                with suppress(BadPicture):  # changed since the check has read it
                     picture = read_picture(parts[split][column * len(parts[split]) // count].path)
-                except BadPicture:  # changed since the check has read it
-                    continue
-                sheet.paste(ImageOps.fit(picture, (SIDE, SIDE)), (start + column * (SIDE + GAP), top))
+                    sheet.paste(ImageOps.fit(picture, (SIDE, SIDE)), (start + column * (SIDE + GAP), top))
+    for split, start in starts.items():
+        write(draw, (start, 14), {"train": "training images", "test": "test images"}[split], 14)
     return sheet
 
 

@@ -4,11 +4,11 @@ from typing import NamedTuple, Sequence
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch import Tensor
 from torch.nn import functional as F
 
-from pictures.lettering import FAINT, INK, PAPER, fitted, ink_on
+from pictures.lettering import FAINT, INK, PAPER, ink_on, widest, write
 from pictures.sheets import to_picture
 
 FACE, GAP, BARS, CAPTION, COLUMNS = 144, 12, 244, 26, 2
@@ -52,14 +52,14 @@ def cards_picture(cards: Sequence[Card], names: Sequence[str], heads: Sequence[s
     rows = -(-len(cards) // columns)
     height = CAPTION + max(FACE, 18 * len(names) + 4) + GAP
     width = 2 * FACE + GAP + BARS + 2 * GAP
-    fonts = [ImageFont.load_default(size) for size in [20, *[13] * (len(heads) - 1)]]
-    needed = max((int(font.getlength(head)) for head, font in zip(heads, fonts)), default=0) + 4 * GAP
-    top = 14 + sum(font.size + 8 for font in fonts)
+    sizes = [20, *[13] * (len(heads) - 1)]
+    needed = max((widest([head], size) for head, size in zip(heads, sizes)), default=0) + 4 * GAP
+    top = 14 + sum(size + 8 for size in sizes)
     picture = Image.new("RGB", (max(columns * width + 2 * GAP, needed), top + rows * height + GAP), PAPER)
     draw, y = ImageDraw.Draw(picture), 12
-    for head, font in zip(heads, fonts):
-        draw.text((2 * GAP, y), head, INK if font is fonts[0] else FAINT, font)
-        y += font.size + 8
+    for head, size in zip(heads, sizes):
+        write(draw, (2 * GAP, y), head, size, INK if size == sizes[0] else FAINT, "la")
+        y += size + 8
     for i, card in enumerate(cards):
         _draw_card(picture, draw, 2 * GAP + i % columns * width, top + i // columns * height, card, names)
     return picture
@@ -67,8 +67,7 @@ def cards_picture(cards: Sequence[Card], names: Sequence[str], heads: Sequence[s
 
 def _draw_card(picture: Image.Image, draw: ImageDraw.ImageDraw, left: int, top: int, card: Card,
                names: Sequence[str]) -> None:
-    font = ImageFont.load_default(14)
-    draw.text((left, top + CAPTION / 2), fitted(card.caption, font, 2 * FACE + BARS), INK, font, anchor="lm")
+    write(draw, (left, top + CAPTION / 2), card.caption, 14, width=2 * FACE + BARS)
     top += CAPTION
     picture.paste(enlarged(card.face, FACE), (left, top))
     picture.paste(enlarged(heat_over_face(card.face, card.heat), FACE), (left + FACE + 4, top))
@@ -77,17 +76,16 @@ def _draw_card(picture: Image.Image, draw: ImageDraw.ImageDraw, left: int, top: 
 
 def _draw_bars(draw: ImageDraw.ImageDraw, left: int, top: int, card: Card, names: Sequence[str]) -> None:
     """Draw a bar for each expression, in color for the predicted one, and a frame around the true one if known."""
-    font = ImageFont.load_default(13)
-    name_width = min(96, max(int(font.getlength(name)) for name in names)) + 10
+    name_width = min(96, widest(names, 13)) + 10
     bar_width, step = BARS - name_width - 58, min(24, (FACE - 4) // len(names) if len(names) < 8 else 18)
     start, predicted = left + name_width, int(card.probabilities.argmax())
     for i, (name, probability) in enumerate(zip(names, card.probabilities.tolist())):
         y = top + i * step + step / 2
         ink = INK if i == predicted else FAINT
-        draw.text((start - 6, y), fitted(name, font, name_width - 6), ink, font, anchor="rm")
+        write(draw, (start - 6, y), name, 13, ink, "rm", name_width - 6)
         draw.rectangle((start, y - 5, start + max(1, round(probability * bar_width)), y + 5),
                        color_of(i) if i == predicted else (190, 197, 204))
-        draw.text((start + bar_width + 6, y), f"{100 * probability:.1f} %", ink, font, anchor="lm")
+        write(draw, (start + bar_width + 6, y), f"{100 * probability:.1f} %", 13, ink)
         if i == card.true:
             draw.rounded_rectangle((left - 2, y - step / 2 + 1, start + bar_width + 52, y + step / 2 - 1), 4,
                                    outline=color_of(i), width=2)
@@ -111,12 +109,12 @@ def with_boxes(photo: Image.Image, boxes: Sequence[tuple[int, int, int, int] | N
         color, text = color_of(predicted), f"{names[predicted]} {100 * distribution[predicted]:.0f} %"
         text = f"#{number} {text}" if len(boxes) > 1 else text
         draw.rectangle((left, top, left + width, top + height), outline=color, width=line)
-        font = ImageFont.load_default(max(11, round(min(height / 6, max(picture.size) / 40))))
-        while font.getlength(text) > max(width, 90) and font.size > 11:
-            font = ImageFont.load_default(font.size - 1)
-        tall, wide = font.size + 6, int(font.getlength(text)) + 8
+        size = max(11, round(min(height / 6, max(picture.size) / 40)))
+        while widest([text], size) > max(width, 90) and size > 11:
+            size -= 1
+        tall, wide = size + 6, widest([text], size) + 8
         x = min(max(0, left - line // 2), max(0, picture.width - wide))
         y = top - tall if top >= tall else min(top + height, picture.height - tall)
         draw.rectangle((x, y, x + wide, y + tall), color)
-        draw.text((x + wide / 2, y + tall / 2), text, ink_on(color), font, anchor="mm")
+        write(draw, (x + wide / 2, y + tall / 2), text, size, ink_on(color), "mm")
     return picture

@@ -10,6 +10,7 @@ from PIL import Image
 from evaluation.metrics import Report
 from pictures.cards import Card, cards_picture, color_of, heat_over_face, with_boxes
 from pictures.page import Line, chart
+from pictures import lettering
 from pictures.lettering import FAINT, INK, PAPER, contrast, ink_on
 from pictures.matrix import confusion_picture
 from pictures.sheets import residual_picture, sheet
@@ -36,6 +37,26 @@ def test_lettering_has_enough_contrast_on_every_background():
     backgrounds = [(r, g, b) for r in range(0, 256, 15) for g in range(0, 256, 15) for b in range(0, 256, 15)]
     assert min(contrast(ink_on(background), background) for background in backgrounds) >= 4.5
     assert min(contrast(ink, PAPER) for ink in (INK, FAINT)) >= 4.5
+
+
+@pytest.mark.parametrize("name, written", [("neutral", "neutral"), ("Überraschung", "Uberraschung"), ("분노", "BunNo"),
+                                           ("高兴", "U+9AD8U+5174"), ("กลัว", "KoLoWo"), ("–", "-")])
+def test_names_of_every_script_are_written_by_a_font_of_the_system_or_transcribed(monkeypatch, capsys, name, written):
+    monkeypatch.setattr(lettering, "FONT_FOLDERS", [])
+    lettering._font_file.cache_clear(), lettering._transcription.cache_clear()
+    assert [lettering.legible(name) for _ in range(2)] == [written] * 2
+    notes = capsys.readouterr().err.splitlines()
+    assert len(notes) == (name != written and name != "–") and all(name in note and written in note for note in notes)
+    monkeypatch.undo()
+    lettering._font_file.cache_clear()
+    missing, shown = (lettering.font_of(name, 20).getmask(text) for text in ("\U0010ffff", name))
+    assert lettering.legible(name) == written or bytes(missing) != bytes(shown)
+
+
+def test_long_names_are_cut_between_their_parts():
+    width = lettering.width_of("…00000017.png (smile)", 14) + 1
+    assert lettering.fitted("faces/S010_004_00000017.png (smile)", 14, width) == "…00000017.png (smile)"
+    assert lettering.fitted("a" * 80, 14, 60).startswith("…aaa") and lettering.fitted("a b", 14, 99) == "a b"
 
 
 def test_the_matrix_grows_with_its_classes_and_shades_by_share():
