@@ -66,7 +66,8 @@ def imported(tmp_path: Path, capsys, *argv: object) -> tuple[str, str]:
     (["{freude,wut,trauer}/{1,2,3,4,5}.png"], "", "freude trauer wut; 12/0/3"),
     (["{happy,sad}/{train,test}/{1,2}.png"], "", "happy sad; 4/0/4"),
     (["{Training,PublicTest,PrivateTest}/{happy,sad}/{1,2}.png"], "", "happy sad; 4/4/4"),
-    # labels in the names of the files
+    # splits and labels in the names of the files
+    (["{happy,sad}/{Training,PublicTest,PrivateTest}_{1,2}.png"], "", "happy sad; 4/4/4"),
     (["Rafd090_{01,02,03}_Caucasian_female_{angry,contemptuous,happy}_frontal.jpg"],
      "--label_regex _(angry|contemptuous|happy)_ --subject_regex _([0-9]+)_ --test_share 0.34",
      "angry contemptuous happy; 6/0/3; 01 02 03"),
@@ -81,6 +82,7 @@ def test_expressions_splits_and_persons_of_a_tree(tmp_path, capsys, patterns, ar
 @pytest.mark.parametrize("pattern, messages", [
     ("{S001,S002,S003}/{1,2}.png", ["S001, S002, S003 look like persons", "--label_regex"]),
     ("{a,b,c}/{x,y,z}/{1,2}.png", ["either a, b, c or x, y, z", "--expressions"]),
+    ("{s1,s2,s3}/{happy,sad}_{1,2}.png", ["s1, s2, s3 are no known expressions", "--label_regex '(?i)(happy|sad)'"]),
     ("{anna,bert}/{happy_1,sad_1,happy_2}.png", ["anna, bert are no known expressions", "(?i)(happy|sad)"]),
     ("{train/happy,train/sad,test/happy,test/sad,originals/happy}/{1,2}.png",
      ["originals holds 2 images beside the splits test, train and is none"]),
@@ -103,7 +105,7 @@ def test_what_is_decided_is_said(tmp_path, capsys):
     assert summary == "happy odd sad; 21/27/6"
     for note in ("6 images were cut from its 27 training images to test on",
                  "--val_as_test tests on its 27 validation images instead",
-                 "--subject_regex '^([A-Za-z]{1,8}[0-9]+)[_. -]'", "odd is no known expression"):
+                 "--subject_regex '^([A-Za-z]{1,8}[0-9]+)[_. -]'", "none is known by this name: odd"):
         assert note in notes
 
 
@@ -136,6 +138,10 @@ SPLITS = ("Train", "Train", "Train", "Val", "Test")
      "happy sad; 12/4/4", "5 of 20 files lie in a directory of another expression than their label"),
     ("file,label,set", lambda i: f"train_{i:05d}_aligned.png,{i % 7 + 1},{SPLITS[i % 5]}", "",
      "surprise fear disgust happiness sadness anger neutral; 12/4/4", "RAF-DB's"),
+    ("file,label", lambda i: f"{('train', 'test')[i % 5 == 4]}/{i}.png,{('happy', 'sad')[i % 2]}", "",
+     "happy sad; 16/0/4", "the split is that of the column file"),
+    ("file,label", lambda i: f"{i}.png,{('happy', 'joy', 'sad')[i % 3]}", "", "happy joy sad; 17/0/3",
+     "happy and joy mean the same"),
     ("file,label,x1,y1,x2,y2", lambda i: f"{i}.png,{('happy', 'sad')[i % 2]},4,4,30,30", "--box_columns none",
      "happy sad; 16/0/4", "no test split")])
 def test_columns_of_a_table_are_looked_at(tmp_path, capsys, header, row, argv, expected, note):
@@ -147,6 +153,8 @@ def test_columns_of_a_table_are_looked_at(tmp_path, capsys, header, row, argv, e
 @pytest.mark.parametrize("header, row, message", [
     ("file,label,face_x,face_y,face_w,face_h", lambda i: f"{i}.png,{'ab'[i % 2]},1,2.5,30,40",
      "cut them out with --box_columns face_x face_y face_w face_h, or take whole pictures with --box_columns none"),
+    ("file,label,bbox", lambda i: f"{i}.png,{'ab'[i % 2]},\"[1, 2, 30, 40]\"", "the column bbox seems to hold"),
+    ("file,happy,sad", lambda i: f"{i}.png,{i % 2},{1 - i % 2}", "columns happy, sad seem to hold a score"),
     ("file,label,a_split,b_split", lambda i: f"{i}.png,{'ab'[i % 2]},{SPLITS[i % 5]},{SPLITS[(i + 1) % 5]}",
      "several columns may be that of the split (a_split, b_split)"),
     ("file,label,emotion", lambda i: f"{i}.png,{i % 2},{('happy', 'sad')[i % 3 == 1]}",
@@ -159,7 +167,8 @@ def test_columns_that_contradict_are_refused(tmp_path, header, row, message):
 @pytest.mark.parametrize("name, content, message", [
     ("a.parquet", b"PAR1" + bytes(60), "is a Parquet file; read it with pandas.read_parquet"),
     ("labels.csv", b"PK\3\4" + bytes(26) + b"[Content_Types].xml",
-     "is an Excel file; save it as CSV: python -c \"import pandas; pandas.read_excel('labels.csv').to_csv('labels.csv')"),
+     "is an Excel file; save it as CSV: python -c \"import pandas; "
+     "pandas.read_excel('labels.csv').to_csv('labels.csv')"),
     ("a.npz", b"PK\3\4" + bytes(26) + b"images.npy", "is NumPy's arrays; read it with numpy.load"),
     ("metadata.jsonl", b'{"file_name": "0.png", "label": "happy"}\n', "is a file of JSON lines"),
     ("a.h5", b"\x89HDF\r\n\x1a\n", "is an HDF5 file; read it with h5py.File"), ("a.mat", b"MATLAB 5.0", "is a MATLAB"),

@@ -17,7 +17,7 @@ from PIL import Image
 
 from datasets.files import describe
 from datasets.importing.collection import Collection, SourceSample
-from datasets.importing.naming import propose_subject_regex
+from datasets.importing.naming import meaning_of, propose_subject_regex
 from datasets.layout import RECORD_NAME, alignment_of, counts_table, read_layout, write_layout
 from datasets.lists import LISTS, MOST_EXPRESSIONS, explain_adapted, image_directory, person_key
 from datasets.pictures import BLANK, BLANK_SIDE, BadPicture, greys_of, is_blank, read_picture
@@ -83,6 +83,9 @@ def _report(collection: Collection, source: Path, out: Path, written: int) -> No
         collection.notes.append("no subject is known, so one person may be in the training and in the validation or "
                                 "test images, whose accuracy is then too high; name subjects with --subject_regex"
                                 f"{advice}, or in subjects.list")
+    meanings = Counter(filter(None, map(meaning_of, collection.expressions)))
+    if repeated := [name for name in collection.expressions if meanings[meaning_of(name)] > 1]:
+        collection.notes.append(f"{' and '.join(repeated)} mean the same and are different expressions here")
     for note in collection.notes:
         print(f"note: {note}")
     print(counts_table(read_layout(out)))

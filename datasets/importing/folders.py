@@ -9,7 +9,8 @@ from datasets.files import walk
 from datasets.importing.collection import Collection, Importer, SourceSample, source_directory
 from datasets.importing.naming import (NAMING, SEXES, NamePatterns, are_rafdb, assign_test_split, expression_in,
                                        expression_key, full_names, look_like_persons, meaning_of, name_groups,
-                                       other_way, propose_label_regex, safe_name, select_labels, split_of)
+                                       other_way, propose_label_regex, safe_name, select_labels, split_of,
+                                       splits_in_names)
 from datasets.layout import DATA_SETS
 from utils import UserError
 
@@ -98,6 +99,8 @@ def _find_places(collection: Collection, source: Path, args: argparse.Namespace,
     folders = rests = [folders for _, folders in files]
     split_level = _split_level(folders)
     splits = [_split_at(split_level, each) for each in folders]
+    if split_level is None and any(splits := splits_in_names([path.name for path, _ in files])):
+        collection.notes.append("the split is that of the names of the files")
     splits_alone = split_level is not None and not all(map(expression_in, _names(folders, split_level)))
     if splits_alone:  # not train_happy, test_happy
         rests = [each[:split_level] + each[split_level + 1:] for each in folders]
@@ -215,13 +218,13 @@ def _label_level(source: Path, rests: Sequence[Folders], files: Sequence[tuple[P
     if inside != level and 2 * sum(len(each) > 1 for each in above.values()) > len(above):
         raise UserError(f"{source}: either {_some(names[level])} or {_some(names[inside])}, which are in each of them, "
                         f"may be the expressions; {advice}")
-    if not expressions and len(names[level]) > 1 and look_like_persons(names[level]):
-        raise UserError(f"{source}: {_some(names[level])} look like persons, and no directory is called like an "
-                        f"expression; {advice}")
     pattern = propose_label_regex([path.name for path, _ in files])
     if pattern and not expressions:
         raise UserError(f"{source}: {_some(names[level])} are no known expressions, and the names of the files hold "
                         f"some: read them with --label_regex '{pattern}', or name the directories with --expressions")
+    if not expressions and len(names[level]) > 1 and look_like_persons(names[level]):
+        raise UserError(f"{source}: {_some(names[level])} look like persons, and no directory is called like an "
+                        f"expression; {advice}")
     return level
 
 
@@ -262,9 +265,9 @@ def _note_contradictions(places: Sequence[Place], collection: Collection) -> Non
         collection.notes.append(f"{len(different)} of {len(places)} file names say another expression than their "
                                 f"directories, e.g. {different[0].path.name} of {different[0].expression}")
     unknown = sorted({place.expression for place, label, _ in named if not label})
-    if unknown and any(label for _, label, _ in named):
-        collection.notes.append(f"{_some(unknown)} is no known expression and was taken for one, like the directories "
-                                "beside it; --ignore leaves it out")
+    if not all(name.isdigit() for name in unknown):
+        collection.notes.append(f"taken for expressions, though none is known by this name: {_some(unknown)}; --ignore "
+                                "leaves directories out")
 
 
 # ------------------------------------------------------------------------------------------------- persons

@@ -15,7 +15,7 @@ from utils import UserError
 
 # The words of a split in names such as train_afew, Val_Aligned_Faces and FER2013Train.
 _SPLIT_WORD = re.compile("(?:fer|public|private|data|images?|img|faces?|is)?"
-                         "(train(?:ing|val)?|val(?:id(?:ation)?)?|dev|test(?:ing)?)"
+                         "(train(?:ing|val)?|trn|val(?:id(?:ation)?)?|dev|test(?:ing)?|tst)"
                          "(?:set|data|image|img|face|aligned|crop|cropped|split|frame|sample|list|pic|picture|s)*")
 _SPELLINGS = {
     "anger": "anger angry angrily angered annoyed furious rage an ang a",
@@ -91,10 +91,16 @@ def _words_in(name: str) -> list[str]:
 def split_of(name: str) -> str | None:
     """Return the split that a name such as ``train_afew``, ``Val_Aligned_Faces`` or ``validation`` means, or None."""
     starts = {match[1][:2] for word in _words_in(name) if (match := _SPLIT_WORD.fullmatch(word))}
-    splits = {{"tr": "train", "te": "test"}.get(start, "val") for start in starts}
+    splits = {{"tr": "train", "te": "test", "ts": "test"}.get(start, "val") for start in starts}
     if splits == {"test"} and "public" in name.lower():  # FER2013's PublicTest validates
         return "val"
     return "train" if splits == {"train", "val"} else splits.pop() if len(splits) == 1 else None
+
+
+def splits_in_names(names: Iterable[str]) -> list[str | None]:
+    """Return the split that the directories or the name of each path say, if all say one and some train; else None."""
+    said = [next(filter(None, map(split_of, (*Path(name).parts[:-1], Path(name).stem))), None) for name in names]
+    return said if None not in said and "train" in said and len(set(said)) > 1 else [None] * len(said)
 
 
 def expression_in(name: str) -> str | None:

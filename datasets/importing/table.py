@@ -10,7 +10,7 @@ from typing import Callable, Iterator, NamedTuple, Sequence
 from datasets.files import is_image_name, walk
 from datasets.importing.collection import Box, Collection, Importer, SourceSample, face_name, read_box, source_table
 from datasets.importing.naming import (NAMING, NamePatterns, are_rafdb, assign_test_split, expression_key, meaning_of,
-                                       safe_name, select_labels, split_of)
+                                       safe_name, select_labels, split_of, splits_in_names)
 from datasets.layout import DATA_SETS
 from datasets.lists import Names, is_integer, shortened, text_lines, whole_number
 from utils import UserError, user_path
@@ -20,7 +20,7 @@ _MEANINGS = {"file": "file names", "label": "labels", "split": "train, val or te
 _USUAL_NAMES = {  # of columns, in small letters; an earlier one is preferred
     "file": "file filename file_name image path filepath file_path image_path img_path image_name img_name img pth",
     "label": "label labels emotion expression class category", "split": "split usage subset partition set",
-    "subject": "subject subject_id subjectid person person_id participant identity"}
+    "subject": "subject subject_id subjectid person person_id person_name participant identity actor"}
 _BOXES = [names.split() for names in (
     "left top right bottom", "x1 y1 x2 y2", "xmin ymin xmax ymax", "x0 y0 x1 y1", "x y w h", "x y width height",
     "left top width height", "xmin ymin width height")]
@@ -109,6 +109,10 @@ def _find_columns(table: Path, header: Sequence[str], rows: Sequence[Row], args:
         position = {"file": "1", "label": "2"}.get(key) if args.no_header else None
         needed = key if key in ("file", "label") else ""
         columns[key] = getattr(args, f"{key}_column") or position or next(iter(found), needed)
+        scores = [name for name in header if meaning_of(name)]
+        if key == "label" and columns[key] not in header and len(scores) > 1:
+            raise UserError(f"{table}: its columns {', '.join(scores)} seem to hold a score for each expression; write "
+                            "the name of the highest into a column label")
         if columns[key] and (columns[key] != "none" or key != "split"):
             check_columns(table, header, [columns[key]], f"name the right one with --{key}_column, or read a table "
                           "whose first line is a row already with --no_header")
@@ -129,8 +133,10 @@ def _read_records(table: Path, header: Sequence[str], rows: Sequence[Row], colum
     records = []
     for line, row in rows:
         text = row[texts] if texts else ""
-        split = next((split for name, split in flags.items() if row[name].lower() in _TRUE),
-                     "test" if "train" in flags.values() else "train") if flags else split_of(text)
+        split = next(filter(None, map(split_of, Path(text).parts)), None)
+        if flags:
+            split = next((split for name, split in flags.items() if row[name].lower() in _TRUE),
+                         "test" if "train" in flags.values() else "train")
         if text and split is None:
             raise UserError(f"{table}, line {line}: the split \"{text}\" is not train, val or test")
         subject = row[columns["subject"]] if columns["subject"] else ""  # "" is the name of pandas' column of numbers
@@ -158,6 +164,8 @@ def _find_splits(table: Path, header: Sequence[str], rows: Sequence[Row], column
     if len(texts) + bool(flags) > 1:
         raise UserError(f"{table}: several columns may be that of the split ({', '.join(sorted({*texts, *flags}))}); "
                         "name one with --split_column")
+    if not texts and not flags and any(splits_in_names(row[columns["file"]] for _, row in rows)):
+        texts = [columns["file"]]
     if texts or flags:
         collection.notes.append(f"the split is that of the column {', '.join(texts or sorted(flags))}; --split_column "
                                 "none reads none")
@@ -174,7 +182,10 @@ def _find_boxes(table: Path, header: Sequence[str], rows: Sequence[Row], asked: 
         return [] if asked == ["none"] else list(asked)
     plain = {re.sub("^(face|bbox|bounding_?box|box|rect)_?|_", "", name.lower()): name for name in header}
     found = [[plain[name] for name in names] for names in _BOXES if plain.keys() >= set(names)]
-    number = re.compile(r"\s*-?\d+(\.\d*)?\s*")
+    number = re.compile(r"-?\d+(\.\d*)?")
+    if "" in plain and plain[""] and all(len(number.findall(row[plain[""]])) == 4 for _, row in rows):
+        raise UserError(f"{table}: the column {plain['']} seems to hold the boxes of faces; write them in four columns "
+                        "for --box_columns, or take whole pictures with --box_columns none")
     if found and all(number.fullmatch(row[name]) for _, row in rows[:100] for name in found[0]):
         raise UserError(f"{table}: the columns {' '.join(found[0])} seem to hold the boxes of faces; cut them out with "
                         f"--box_columns {' '.join(found[0])}, or take whole pictures with --box_columns none")
