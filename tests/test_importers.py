@@ -147,7 +147,7 @@ def test_ferplus_mistakes(tmp_path):
     assert "fer2013new.csv: no such table" in import_error(tmp_path, *argv)
     for usages, votes, message in (
             (USAGES[1:], votes, f"has 27 rows and {table} 28; they must be the same images"),
-            ([USAGES[-1], *USAGES[1:]], votes, "line 2: the Usage is PrivateTest, and Training in"),
+            ([USAGES[-1], *USAGES[1:]], votes, "line 2: the Usage is PrivateTest, and that of fer2013_00000.png"),
             (USAGES, [*votes[:3], {"fear": "many"}, *votes[4:]], 'line 5: "many" is not a number of votes for fear')):
         votes_table(ferplus, usages, votes)
         assert message in import_error(tmp_path, *argv)

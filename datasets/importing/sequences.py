@@ -12,7 +12,7 @@ from typing import Callable, Sequence
 
 from datasets.files import walk
 from datasets.importing.collection import Collection, Importer, SourceSample, source_directory, source_table
-from datasets.importing.fer2013 import collect_rows, read_images
+from datasets.importing.fer2013 import read_pixels
 from datasets.importing.naming import TEST_SUBJECTS, other_way, safe_name
 from datasets.lists import read_lines, shortened, whole_number
 from options.config import check_ranges
@@ -54,8 +54,7 @@ def _read_ckplus(args: argparse.Namespace) -> Collection:
     if source.is_dir() and not (source / "cohn-kanade-images").is_dir() and (source / _TABLE).is_file():
         source = source / _TABLE
     if source.is_file():
-        rows = list(read_images(source_table(source, args.out), len(_TABLE_ORDER)))
-        return collect_rows(rows, [_CKPLUS.index(_TABLE_ORDER[row.label]) for row in rows], _CKPLUS, source, "ckplus")
+        return read_pixels(source_table(source, args.out), _TABLE_ORDER, _CKPLUS, "ckplus")
     source_directory(source, args.out)
     images, labels = source / "cohn-kanade-images", source / "Emotion"
     for path in (images, labels):
