@@ -37,8 +37,8 @@ from evaluation.comparison import Paired  # noqa: E402
 SMALL = ("--preset tuned --data_dir {faces} --image_size 64 --base_width 16 --vgg_width 8 --fc_width 256 "
          "--vgg_init stage0 --perceptual_lr 1e-3 --batch_size 16 --lr 2e-3 --ema 0.995 --vgg_batch_size 16 "
          "--vgg_lr 1e-2 --zero_biases --lazy 4 --d_gain 8 --d_lr_ratio 0.25 ")
-DRAWN = SMALL + ("--lambda_adv_loss 0.15 --lambda_vgg_loss 0 --lambda_l2_loss 60 --lambda_coarse_loss 0 --lambda_gray_loss 0 "
-                 "--even_phases 0 --perceptual_epochs 60 ")
+DRAWN = SMALL + ("--lambda_adv_loss 0.15 --lambda_vgg_loss 0 --lambda_l2_loss 60 --lambda_coarse_loss 0 "
+                 "--lambda_gray_loss 0 --even_phases 0 --perceptual_epochs 60 ")
 PHOTOGRAPHS = SMALL + ("-a anger disgust happiness sadness surprise neutral --perceptual_epochs 18 "
                        "--lambda_vgg_loss 3 --lambda_gray_loss 50 ")
 SETTINGS = {"drawn": DRAWN, "neutral": DRAWN + "--select_on none ",  # too few persons for a validation split

@@ -102,6 +102,8 @@ def open_values(values: dict[str, Any], typed: Mapping[str, Any]) -> dict[str, A
         found["split_seed"] = values["seed"]
     if values["vgg_init"] == "imagenet" and values["vgg_width"] != 64 and typed.get("vgg_init") != "imagenet":
         found["vgg_init"] = "none"  # ImageNet weights exist only for width 64
+    if values["vgg_init"] == "stage0" and values["backbone"] != "vgg19_bn" and "vgg_init" not in typed:
+        found["vgg_init"] = "none"  # the perceptual network is a VGG
     if not values["output"] and values["mode"] != "generate":
         found["output"] = f"{values['which']}.onnx" if values["mode"] == "export" \
             else OUTPUTS.get(values["mode"], "result.jpg")
@@ -393,7 +395,8 @@ def check_networks(config: Config) -> None:
                         "--vgg_init none")
     if config.recognizer_shape.backbone != "vgg19_bn" and config.perceptual.vgg_init == "stage0":
         raise UserError(f"--vgg_init stage0: the perceptual network is a VGG, from which --backbone "
-                        f"{config.recognizer_shape.backbone} cannot start; use imagenet, none or a file of its own")
+                        f"{config.recognizer_shape.backbone} cannot start; use {'imagenet, ' * (width == 64)}none or a "
+                        "file of its own")
     if config.task.mode == "train" and config.run.restore is None:
         for name, path in (("perceptual", config.perceptual.perceptual), ("vgg_init", config.perceptual.vgg_init)):
             if path and path not in ("imagenet", "none", "stage0") and not Path(path).is_file():

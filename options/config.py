@@ -164,8 +164,9 @@ PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},
     "tuned": {
         "alpha5": False, "lambda_truth_loss": 600.0, "mirror": True, "mismatched": True, "lambda_vgg_loss": 16.0,
-        "lambda_coarse_loss": 50.0, "lambda_gray_loss": 500.0, "G_max": 1000.0, "even_phases": 2, "ema": 0.999,
-        "lr": 1e-3, "mix": 1.0, "guided": True, "balanced": True, "encode_synthesized": True, "targets": "any",
+        "lambda_coarse_loss": 50.0, "lambda_gray_loss": 500.0, "G_max": 1000.0, "even_phases": 2, "ema": 0.998,
+        "zero_biases": True, "lazy": 4, "d_gain": 8.0, "d_lr_ratio": 0.25, "perceptual_epochs": 18, "epochs": 28,
+        "round_every": 28, "round_epochs": 6, "lr": 1e-3, "mix": 1.0, "guided": True, "balanced": True, "encode_synthesized": True, "targets": "any",
         "vgg_schedule": "cosine",
     },
     "demo": {

@@ -52,6 +52,25 @@ def test_typed_options_override_a_size_and_a_size_overrides_a_preset(tmp_path, m
     assert all(DEFAULTS[name] == value for name, value in SIZES["paper"].items())
 
 
+def test_the_readmes_command_for_photographs_is_what_experiments_measured(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    measured = ("--preset tuned --data_dir d --image_size 64 --base_width 16 --vgg_width 8 --fc_width 256 --vgg_init stage0 "
+                "--perceptual_lr 1e-3 --perceptual_epochs 18 --vgg_batch_size 16 --batch_size 16 --lr 2e-3 --ema 0.998 "
+                "--zero_biases --lazy 4 --d_gain 8 --d_lr_ratio 0.25 --epochs 28 --round_every 28 --round_epochs 6 "
+                "--vgg_lr 1e-2 --lambda_vgg_loss 16 --lambda_coarse_loss 50 --lambda_gray_loss 500 --even_phases 2")
+    values = resolve(measured.split()).values()
+    assert values == {**resolve("--preset tuned --size small --data_dir d".split()).values(), "size": None}
+    assert values["mix"] == 1 and values["guided"] and values["balanced"] and values["encode_synthesized"]
+
+
+def test_a_backbone_that_is_no_vgg_does_not_start_from_the_perceptual_network_of_a_size(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    argv = ["--backbone", "other", "--size", "small", "--data_dir", "d"]
+    assert resolve(argv).perceptual.vgg_init == "none" and resolve(argv[2:]).perceptual.vgg_init == "stage0"
+    line = refused(lambda: resolve([*argv, "--vgg_init", "stage0"]))
+    assert "--backbone other cannot start; use none or a file of its own" in line
+
+
 def test_seeds_share_a_validation_cut_without_split_seed_minus_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shared, separate = (series_members(resolve(["--seeds", "3", "--seed", "5", "--data_dir", "d", *more]))
