@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Iterable, Sequence
 
-from datasets.lists import LIST_NAMES, TARGET_ONLY, Lists, Names, Row, image_directory, read_lists, shortened, subject_line
+from datasets.lists import (LIST_NAMES, TARGET_ONLY, Lists, Names, Row, image_directory, read_lists, shortened,
+                            subject_line)
 from utils import UserError, main_process, read_json, write_text
 
 SPLITS = ("train", "val", "test")
@@ -49,8 +50,8 @@ class Layout:
 
     ``neutral`` is the label of the neutral faces that synthesis takes as targets, or None; it is ``len(expressions)``
     if these are ``target_only``: in no class and no test (METHOD §7, row 15). ``left_out`` are listed images of other
-    expressions, or of persons or the fold that the run is tested on. ``listed`` are the names of the labels in the order
-    of the lists.
+    expressions, of the fold that is tested, and target-only faces of the persons in it or in a validation split.
+    ``listed`` are the names of the labels in the order of the lists.
     """
 
     root: Path
@@ -134,8 +135,8 @@ def read_layout(root: str | Path, expressions: Sequence[str] | None = None, *, k
         raise UserError(mistake)
     layout = build_layout(lists, names, expressions, neutral)
     if user and lists.expressions is None:
-        notes.append(f"nothing names its labels, so 0 to {len(names) - 1} are taken for {' '.join(names)}; if they mean "
-                     f"others, write their names in order into {lists.root / 'expressions.txt'}")
+        notes.append(f"nothing names its labels, so 0 to {len(names) - 1} are taken for {' '.join(names)}; if they "
+                     f"mean others, write their names in order into {lists.root / 'expressions.txt'}")
     if layout.left_out:
         labels = {row.label for name, row in lists.labels().items() if name in {s.name for s in layout.left_out}}
         shown = ", ".join(dict(enumerate(names)).get(label, "faces for targets only") for label in sorted(labels))
@@ -212,11 +213,10 @@ def alignment_of(root: Path) -> dict[str, float] | None:
     """Return the ``size`` and ``margin`` with which a directory was aligned; None for any other directory."""
     record = Path(root) / RECORD_NAME
     settings = read_json(record) if record.is_file() else None
-    if isinstance(settings, dict):
-        size, margin = settings.get("size"), settings.get("margin")
-        if isinstance(size, (int, float)) and isinstance(margin, (int, float)):
-            return {"size": int(size), "margin": float(margin)}
-    return None
+    try:
+        return {"size": int(settings["size"]), "margin": float(settings["margin"])}
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 # ------------------------------------------------------------------------------------------------- checking
@@ -227,11 +227,11 @@ def label_mistakes(lists: Lists, names: Sequence[str]) -> list[str]:
     for row in lists.labels().values():
         if not 0 <= row.label < len(names) + lists.has_target_only:
             unknown.setdefault(row.label, []).append(row)
-    shown, file = " ".join(map(shortened, names[:20])) + (" ..." if len(names) > 20 else ""), lists.root / "expressions.txt"
-    remedies = f"; name its expression in {file}, or if it marks neutral faces that are only targets of synthesis, " \
-        f"write {TARGET_ONLY} behind the names there"
-    return [f"{rows[0].where}: label {label} is out of range, the {len(names)} expressions ({shown}) have the labels 0 to "
-            f"{len(names) - 1}" + (f"; {len(rows)} images have it" if len(rows) > 1 else "")
+    shown = " ".join(map(shortened, names[:20])) + (" ..." if len(names) > 20 else "")
+    remedies = f"; name its expression in {lists.root / 'expressions.txt'}, or if it marks neutral faces that are only " \
+        f"targets of synthesis, write {TARGET_ONLY} behind the names there"
+    return [f"{rows[0].where}: label {label} is out of range, the {len(names)} expressions ({shown}) have the labels "
+            f"0 to {len(names) - 1}" + (f"; {len(rows)} images have it" if len(rows) > 1 else "")
             + (remedies if label == len(names) else "") for label, rows in unknown.items()]
 
 
@@ -301,15 +301,12 @@ def report_broken(samples: Sequence[Sample], faults: Sequence[str | None]) -> No
     broken = [(sample, fault) for sample, fault in zip(samples, faults) if fault]
     if not broken:
         return
-    more = f", and {len(broken) - 5} more" if len(broken) > 5 else ""
-    first = ", ".join(f"{path} ({fault})" if len(path) <= 300 else f"{path[:297]}... ({fault})"
-                      for path, fault in ((str(sample.path), fault) for sample, fault in broken[:5]))
-    missing, hint = [sample for sample, fault in broken if fault == "missing"], ""
-    if missing:
+    first = ", ".join(f"{str(sample.path)[:300]} ({fault})" for sample, fault in broken[:5])
+    more, hint = f", and {len(broken) - 5} more" if len(broken) > 5 else "", ""
+    if missing := [sample for sample, fault in broken if fault == "missing"][:2]:
         names = Names(Path(missing[0].path.as_posix().removesuffix(missing[0].name)))
-        for sample in missing[:2]:
-            names.find(sample.name)
-        hint = f"; missing are {names.explain_missing()}" if names.missing else ""
+        if None in [names.find(sample.name) for sample in missing]:
+            hint = f"; missing are {names.explain_missing()}"
     raise UserError(f"{len(broken)} of {len(samples)} listed images cannot be used: {first}{more}{hint}; remove them "
                     "from the lists or replace them")
 
@@ -321,7 +318,8 @@ def write_layout(root: str | Path, expressions: Sequence[str], splits: dict[str,
     """Write the lists of a data directory, each atomically, ``images.list`` last.
 
     ``splits`` maps ``train``, ``test`` and optionally ``val`` to samples, of which those with a label behind the
-    expressions are target-only faces; ``subjects.list`` is written if any sample has a subject. With ``remove``, existing lists that would be empty now are removed.
+    expressions are target-only faces; ``subjects.list`` is written if any sample has a subject. With ``remove``,
+    existing lists that would be empty now are removed.
     """
     root = Path(root)
     is_marked = any(sample.label == len(expressions) for samples in splits.values() for sample in samples)

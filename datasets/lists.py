@@ -4,12 +4,13 @@ Names in lists → the files that they mean, by one set of rules for all lists. 
 into samples.
 """
 
-import difflib
 import os
 import posixpath
 import re
 import unicodedata
+from copy import copy
 from dataclasses import dataclass
+from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
 from typing import Collection, Iterable, Iterator, NamedTuple
@@ -79,15 +80,16 @@ class Names:
 
     ``names.find(listed)`` is the name of an existing file below ``root``. The files are the images below ``root``, or
     ``known``, names relative to it. A name that no file has is compared without regard to case, ``_aligned``, Unicode
-    composition, a missing ending and leading directories, and is resolved if a single file is nearest. ``adapted`` maps
-    such names to their files, unless they differ in ``_aligned`` alone; ``missing`` maps names that mean no file or
-    several files to these.
+    composition, the ending and leading directories, and is resolved if a single file agrees with it, or a single one in
+    all but case. ``adapted`` maps such names to their files, unless they differ in ``_aligned`` alone; ``missing`` maps
+    names that mean no file or several files to these.
     """
 
     def __init__(self, root: Path, known: Iterable[str] | None = None) -> None:
-        self.root, self.adapted, self.missing = root, {}, {}
-        self._files = _Files(root, known)
-        self._listed_by_file: dict[str, str] = {}
+        self.root, self._known = root, None if known is None else dict.fromkeys(known)
+        self._folders: dict[str, set[str]] = {}
+        self._by_end: dict[tuple[str, ...], list[str]] = {}
+        self.adapted, self.missing, self._listed_by_file = {}, {}, {}
 
     @classmethod
     def of_files(cls, root: Path, files: Iterable[Path]) -> "Names":
@@ -96,13 +98,18 @@ class Names:
 
     def for_another_list(self) -> "Names":
         """Return a finder of the same files for another list, which may spell their names in another way."""
-        other = Names(self.root)
-        other._files = self._files
+        other = copy(self)
+        other.adapted, other.missing, other._listed_by_file = {}, {}, {}
         return other
 
     def is_file(self, name: str) -> bool:
         """Return whether a file has exactly this name."""
-        return self._files.has(canonical(name))
+        folder, slash, base = canonical(name).rpartition("/")
+        if self._known is not None:
+            return canonical(name) in self._known
+        if folder + slash not in self._folders:
+            self._folders[folder + slash] = _names_in(self.root / (folder + slash))
+        return base in self._folders[folder + slash]
 
     def find(self, listed: str) -> str | None:
         """Return the name of the file that a listed name means, or None.
@@ -110,13 +117,12 @@ class Names:
         Raises UserError if two different names mean one file.
         """
         listed = listed.strip()
-        name = next((name for name in (canonical(listed), cleaned(listed)) if self._files.has(name)), None)
-        if name is None:
-            nearest = self._files.nearest(cleaned(listed))
-            if len(nearest) != 1:
-                self.missing[listed] = nearest
-                return None
-            name = nearest[0]
+        exact = [name for name in (canonical(listed), cleaned(listed)) if self.is_file(name)][:1]
+        found = exact or self._similar(cleaned(listed))
+        if len(found) != 1:
+            self.missing[listed] = found
+            return None
+        name = found[0]
         if name.replace("_aligned", "") != canonical(listed).replace("_aligned", ""):
             self.adapted[listed] = name
         before = self._listed_by_file.setdefault(name, listed)
@@ -130,8 +136,30 @@ class Names:
         """Describe names that do not mean a single file: ``e.g. a.jpg and b.jpg (the nearest file: c.jpg)``."""
         first, *more = self.missing
         files = self.missing[first][:2]
-        near = f"it may be {' or '.join(map(shortened, files))}" if files else self._files.hint(cleaned(first))
+        nearest = get_close_matches(cleaned(first), self._all()[:_MOST_COMPARED], 1, 0)
+        near = f"it may be {' or '.join(map(shortened, files))}" if files else \
+            f"the nearest file: {shortened(nearest[0])}" if nearest else "there is no image at all"
         return f"e.g. {shortened(first)}{f' and {shortened(more[0])}' if more else ''} ({near})"
+
+    def _all(self) -> list[str]:
+        if self._known is not None:
+            return list(self._known)
+        images = walk(self.root).images if self.root.is_dir() else []
+        return [path.relative_to(self.root).as_posix() for path in images]
+
+    def _similar(self, listed: str) -> list[str]:
+        """Return the files whose names agree with a listed one as far as both name directories.
+
+        It is a single file if only one has the same ending and directories.
+        """
+        for name in () if self._by_end else self._all():
+            for end in (_key(name)[-1:], ("", *_key(name))[-2:]):
+                self._by_end.setdefault(end, []).append(name)
+        key = _key(listed)
+        ends = [key[-2:], ("", key[-1])] if len(key) > 1 else [key]
+        files = [file for end in ends for file in self._by_end.get(end, ())
+                 if all(map(str.__eq__, reversed(_key(file)), reversed(key)))]
+        return [file for file in files if file.casefold() == listed.casefold()] or files
 
 
 def explain_adapted(adapted: dict[str, str], listed: str) -> str:
@@ -140,56 +168,7 @@ def explain_adapted(adapted: dict[str, str], listed: str) -> str:
             f"{shortened(adapted[listed])}")
 
 
-class _Files:
-    """The names of the images below a directory, which are read when they are needed, or the ``known`` names."""
-
-    def __init__(self, root: Path, known: Iterable[str] | None) -> None:
-        self._root, self._known = root, None if known is None else list(known)
-        self._by_folder: dict[str, set[str]] = {}
-        self._by_stem: dict[str, dict[str, list[str]]] | None = None  # and by their directories' last parts
-        for name in self._known or ():
-            self._by_folder.setdefault(name.rpartition("/")[0], set()).add(name.rpartition("/")[2])
-
-    def has(self, name: str) -> bool:
-        """Return whether a file has exactly this name."""
-        folder, slash, base = name.rpartition("/")
-        folder = folder or slash
-        if folder not in self._by_folder:
-            self._by_folder[folder] = _files_in(self._root / folder) if self._known is None else set()
-        return base in self._by_folder[folder]
-
-    def all(self) -> list[str]:
-        """Return all names."""
-        if self._known is None:
-            images = walk(self._root).images if self._root.is_dir() else []
-            self._known = [path.relative_to(self._root).as_posix() for path in images]
-        return self._known
-
-    def nearest(self, name: str) -> list[str]:
-        """Return the files that a name may mean.
-
-        It is a single file if one agrees with the name better than all others in some respect, and worse in none.
-        """
-        if self._by_stem is None:
-            self._by_stem = {}
-            for file in self.all():
-                self._by_stem.setdefault(_stem(file), {}).setdefault(_folder(file), []).append(file)
-        by_folder, folder = self._by_stem.get(_stem(name), {}), _folder(name)
-        chosen = map(by_folder.get, (folder, "")) if folder else by_folder.values()  # others cannot be meant
-        rated = [(agreement, file) for files in chosen for file in files or ()
-                 if (agreement := _agreement(name, file)) is not None]
-        best = [file for agreement, file in rated
-                if all(all(map(int.__ge__, agreement, other_agreement)) and agreement != other_agreement
-                       for other_agreement, other in rated if other != file)]
-        return best or [file for _, file in rated]
-
-    def hint(self, name: str) -> str:
-        """Return a phrase for a message that names the existing file whose name is most similar."""
-        similar = difflib.get_close_matches(name, self.all()[:_MOST_COMPARED], 1, 0)
-        return f"the nearest file: {shortened(similar[0])}" if similar else "there is no image at all"
-
-
-def _files_in(folder: Path) -> set[str]:
+def _names_in(folder: Path) -> set[str]:
     try:
         with os.scandir(folder) as entries:
             return {entry.name for entry in entries if not entry.is_dir(follow_symlinks=False)}
@@ -197,34 +176,11 @@ def _files_in(folder: Path) -> set[str]:
         return set()
 
 
-def _stem(name: str) -> str:
-    """Return the last part of a name without the ending of an image and ``_aligned``, in small letters."""
-    last = cleaned(name).rpartition("/")[2].casefold()
+def _key(name: str) -> tuple[str, ...]:
+    """Return the parts of a name in small letters, the last without the ending of an image and ``_aligned``."""
+    *folders, last = (part.casefold() for part in cleaned(name).split("/") if part)
     last = last.rpartition(".")[0] if is_image_name(last) else last
-    return last.removesuffix("_aligned")
-
-
-def _folder(name: str) -> str:
-    """Return the last part of a name's directory in small letters, "" if it has none."""
-    return "".join([part.casefold() for part in cleaned(name).split("/") if part][-2:-1])
-
-
-def _agreement(listed: str, file: str) -> tuple[int, ...] | None:
-    """Rate how well a listed name and a file with the same stem agree: directories, ending, ``_aligned`` and case.
-
-    Returns None if the name cannot mean the file.
-    """
-    (*listed_folders, listed_base), (*folders, base) = (
-        [part.casefold() for part in cleaned(name).split("/") if part] for name in (listed, file))
-    common = min(len(listed_folders), len(folders))
-    if listed_folders[len(listed_folders) - common:] != folders[len(folders) - common:]:
-        return None
-    same_ending = listed_base.rpartition(".")[2] == base.rpartition(".")[2]
-    if is_image_name(listed_base) and is_image_name(base) and not same_ending and listed_folders != folders:
-        return None
-    same_case = cleaned(listed).rpartition("/")[2] == cleaned(file).rpartition("/")[2]
-    return (2 * common - len(listed_folders) - len(folders), same_ending,
-            ("_aligned" in listed_base) == ("_aligned" in base), same_case)
+    return *folders, last.removesuffix("_aligned")
 
 
 def directory_of(listed: Iterable[str], files: Iterable[Path]) -> Path | None:

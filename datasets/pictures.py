@@ -54,22 +54,16 @@ def read_picture(path: str | Path, least: int | None = None, handle: BinaryIO | 
     ``handle`` is the file if it is open already. Metadata that cannot be read are ignored. Raises :class:`BadPicture`
     if the file is missing, too large, animated, of an unknown depth or cannot be decoded.
     """
-    try:
-        return _decoded(path, handle or path, least)
-    except BadPicture:
-        raise
-    except MemoryError:
-        raise BadPicture(path, "too large") from None
-    except Exception:  # Pillow's format plugins raise errors of many kinds
-        fault = image_fault(Path(path))
-    if fault:
-        raise BadPicture(path, fault)
-    try:
-        return _decoded(path, _without_metadata(path), least)
-    except BadPicture:
-        raise
-    except Exception:  # the pixels are damaged, not only the metadata
-        raise BadPicture(path, "damaged") from None
+    for again in (False, True):
+        try:
+            return _decoded(path, _without_metadata(path) if again else handle or path, least)
+        except BadPicture:
+            raise
+        except MemoryError:
+            raise BadPicture(path, "too large") from None
+        except Exception:  # Pillow's format plugins raise errors of many kinds
+            if again or (fault := image_fault(Path(path))):
+                raise BadPicture(path, "damaged" if again else fault) from None
 
 
 def read_image(path: str | Path, image_size: int, handle: BinaryIO | None = None) -> Image.Image:
@@ -105,15 +99,21 @@ def image_fault(path: Path) -> str | None:
     """Return what is wrong with an image file, according to its header, or None."""
     if not os.path.isfile(path):
         return "missing"
-    try:
-        with Image.open(path) as opened:
-            return _fault_of(opened)
-    except Image.DecompressionBombError:
-        return "too large"
-    except PermissionError:
-        return "not readable"
-    except Exception:  # Pillow's format plugins raise errors of many kinds
-        return _fault_without_metadata(path)
+    for again in (False, True):
+        try:
+            with Image.open(_without_metadata(path) if again else path) as opened:
+                return _fault_of(opened)
+        except Image.DecompressionBombError:
+            return "too large"
+        except PermissionError:
+            return "not readable"
+        except Exception:  # Pillow's format plugins raise errors of many kinds
+            pass
+    with open(path, "rb") as handle:
+        start = handle.read(12)
+    if start[4:8] == b"ftyp" and start[8:12] in (b"heic", b"heix", b"hevc", b"mif1", b"msf1"):
+        return "HEIC, which needs pip install pillow-heif"
+    return placeholder(path) or "no image"
 
 
 def aspect_of(path: Path) -> float:
@@ -135,9 +135,8 @@ def fault_when_decoded(path: Path) -> str | None:
 
 def exif_turn(path: str | Path) -> Image.Transpose | None:
     """Return how a picture is turned when it is read, as its EXIF block says; None if it is not turned."""
-    with suppress(Exception):  # a file that cannot be opened is not turned
-        with Image.open(path) as opened:
-            return _turn(opened)
+    with suppress(Exception), Image.open(path) as opened:  # a file that cannot be opened is not turned
+        return _turn(opened)
     return None
 
 
@@ -178,20 +177,6 @@ def _fault_of(opened: Image.Image) -> str | None:
     opened.seek(1)
     same_size, _ = opened.size == size, opened.seek(0)  # a page of another size is a preview
     return f"it holds {opened.n_frames} pictures and not one" if same_size else None
-
-
-def _fault_without_metadata(path: Path) -> str | None:
-    """Return what is wrong with a file that Pillow does not open, or None if only its metadata are broken."""
-    try:
-        with Image.open(_without_metadata(path)) as opened:
-            return _fault_of(opened)
-    except Exception:  # Pillow's format plugins raise errors of many kinds
-        pass
-    with open(path, "rb") as handle:
-        start = handle.read(12)
-    if start[4:8] == b"ftyp" and start[8:12] in (b"heic", b"heix", b"hevc", b"mif1", b"msf1"):
-        return "HEIC, which needs pip install pillow-heif"
-    return placeholder(path) or "no image"
 
 
 # --------------------------------------------------------------------------------------------- deep greys

@@ -16,7 +16,7 @@ from utils import derived_seed
 class Plan:
     """The order of an epoch's images, cut into batches: batch i is ``plan[i]``, and a plan of one batch itself.
 
-    The arrays hold one entry for each sample (N,), so that an epoch of millions is a few arrays. ``first`` are positions
+    The arrays hold an entry for each sample (N,), so that an epoch of millions is a few arrays. ``first`` are positions
     of images: A, the sources or real faces; ``second`` those of B, the targets, or -1 for none. In a batch, samples
     without a second image come first. ``flip`` says which samples are mirrored. ``truth`` (N, 2) are the positions of
     the ground-truth swaps C and D (:func:`ground_truth_swaps`), or -1. ``mismatch`` (N, 2) says which of A and B may

@@ -205,7 +205,7 @@ def split_data(config: Config, layout: Layout) -> Layout:
     if select_on != "none" and not selection(layout, select_on):
         persons = {sample.subject for sample in layout.train}
         reason = "too few images to cut a validation split from" if None in persons else \
-            f"persons are validated on as wholes, and none of its {len(persons)} is small enough for a tenth of the images"
+            f"persons are validated on as wholes, and none of its {len(persons)} is small enough for a tenth of them"
         raise UserError(f"{layout.root}: {reason}; list some in images_val.list, "
                         "or use --select_on none")
     return layout
