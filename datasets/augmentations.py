@@ -40,7 +40,7 @@ AUGMENTATIONS = {
     "mirror": Augmentation(None, 0.5, "mirrors this part of the images, real or synthesized"),
     "shift": Augmentation(shift, 0.1, "moves an image by at most this part of its side"),
 }
-AUGMENTATION_HELP = "; ".join([*(f"{name}:{row.strength:g} {row.help}" for name, row in AUGMENTATIONS.items()), "or none"])
+AUGMENTATION_HELP = "; ".join(f"{name}:{row.strength:g} {row.help}" for name, row in AUGMENTATIONS.items())
 
 
 def read_augmentations(typed: Iterable[str]) -> dict[str, float]:

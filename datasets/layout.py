@@ -228,8 +228,8 @@ def label_mistakes(lists: Lists, names: Sequence[str]) -> list[str]:
         if not 0 <= row.label < len(names) + lists.has_target_only:
             unknown.setdefault(row.label, []).append(row)
     shown = " ".join(map(shortened, names[:20])) + (" ..." if len(names) > 20 else "")
-    remedies = f"; name its expression in {lists.root / 'expressions.txt'}, or if it marks neutral faces that are only " \
-        f"targets of synthesis, write {TARGET_ONLY} behind the names there"
+    remedies = f"; name its expression in {lists.root / 'expressions.txt'}, or if it marks neutral faces that are " \
+        f"only targets of synthesis, write {TARGET_ONLY} behind the names there"
     return [f"{rows[0].where}: label {label} is out of range, the {len(names)} expressions ({shown}) have the labels "
             f"0 to {len(names) - 1}" + (f"; {len(rows)} images have it" if len(rows) > 1 else "")
             + (remedies if label == len(names) else "") for label, rows in unknown.items()]

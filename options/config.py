@@ -471,7 +471,7 @@ class RecognizerSchedule:
     gan_raw: int = option(6, "synthesized batches after each real one without --multi_add_gan; 0 replaces all "
                           "synthesized images by real ones, also with --mix", least=0, most=1000)
     pairs_per_image: int = option(6, "targets of synthesis for each training image", least=1, most=1000)
-    augment: tuple[str, ...] = option(("mirror",), f"changes of the recognizer's real images: {AUGMENTATION_HELP}",
+    augment: tuple[str, ...] = option(("mirror",), f"none, or changes of the recognizer's real images: {AUGMENTATION_HELP}",
                                       nargs="+", metavar="NAME[:STRENGTH]")
     ablation: bool = option(False, "use a random third of the synthesized images, another in every recognizer epoch")
     select_on: str = option("val", "images that choose the best recognizer; test: the published code's protocol, whose "
