@@ -13,6 +13,7 @@ from training.trainer import Speedometer
 
 sys.path.insert(0, str(REPOSITORY / "experiments"))
 import benchmark  # noqa: E402
+import gpu_check  # noqa: E402
 from gpu_check import Checks, Failed, NotTested, Row, difference, one_step, speed_row  # noqa: E402
 from peak import flops_of  # noqa: E402
 
@@ -64,9 +65,26 @@ def test_the_table_lists_checks_that_were_not_possible(tmp_path):
     lines = (tmp_path / "table.md").read_text().splitlines()
     assert output.splitlines() == lines
     assert lines[2].startswith("| device | CPU | ") and f"torch {torch.__version__}" in lines[2]
-    assert lines[3].startswith("| losses and swaps of a step equal the CPU's | yes | largest difference 0.0e+00")
-    assert lines[4:] == ["| two gpus | not tested | there are no two GPUs |",
-                         "| compile | not tested | at the paper's size alone |"]
+    names, results = zip(*(line.split(" | ")[:2] for line in lines[3:]))
+    assert names == ("| losses and swaps of a step in float32 equal the CPU's in float32",
+                     "| losses and swaps of a step in bf16 equal the CPU's in float32",
+                     "| a skipped update of the discriminators changes nothing", "| two processes train like one",
+                     "| compile")
+    assert results == ("yes", "yes", "yes", "yes", "not tested") and "largest difference 0.0e+00" in lines[3]
+
+
+@pytest.mark.parametrize("name, value", [("NEAR_CPU", {"float32": 0.0, "bf16": 0.0}), ("NEAR_FLOAT32", 0.0)])
+def test_a_result_outside_its_bound_is_marked_and_ends_with_status_1(tmp_path, monkeypatch, capsys, name, value):
+    monkeypatch.setattr(gpu_check, name, value)
+    monkeypatch.setattr(Checks, "train", lambda self, run, *flags: None)
+    monkeypatch.setattr(gpu_check, "mean_losses", lambda run: {"gan": 2.0})
+    monkeypatch.setattr(gpu_check, "speeds", lambda run: "")
+    check = "fidelity" if name == "NEAR_CPU" else "training"
+    monkeypatch.setattr(sys, "argv", ["gpu_check.py", "--size=tiny", "--device=cpu", "--checks", check,
+                                      f"--output={tmp_path / 'table.md'}"])
+    with pytest.raises(SystemExit) as ended:
+        gpu_check.main()
+    assert ended.value.code == 1 and "| NO |" in capsys.readouterr().out
 
 
 def test_the_gpu_check_without_a_gpu_ends_with_one_line():
@@ -104,4 +122,6 @@ def test_differences_and_speeds_are_rows_of_the_table():
     assert difference(torch.tensor([2.0, 4.0]), torch.tensor([2.0, 3.0])) == 0.25
     row = {"milliseconds": 20.0, "images_per_second": 500.0, "peak_share": 0.5}
     assert speed_row("gan_step", "bf16", row, 4e12) \
-        == Row("gan step, bf16", "20.0 ms", "500 images/s, 50 % of 4.0 TFLOP/s; aim in bf16: ≥ 25 % of the peak")
+        == Row("speed of gan step, bf16", "yes", "20.0 ms, 500 images/s, 50 % of 4.0 TFLOP/s; bound in bf16: 25 % of "
+               "the peak")
+    assert speed_row("evaluation", "bf16", row, 4e12).result == "NO"  # less than 2,000 images a second
