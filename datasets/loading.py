@@ -288,7 +288,8 @@ class Batch(NamedTuple):
     second image. A target of its source's own expression keeps it, and has as its ``first`` the picture that is shown
     of it: its own, or that of :func:`datasets.layout.published_picture` (METHOD §4, §6). ``truth`` (2N, 3, S, S) are
     the ground-truth swaps, first all C, then all D, and ``known`` (2N,) says which of them exist; both are None if the
-    batch has none. ``mismatch`` (2N,) is the plan's, first all of A. ``total`` and ``total_alone`` are N and ``alone`` of the whole batch, of which this may be one process's part.
+    batch has none. ``mismatch`` (2N,) is the plan's, first all of A. ``total`` and ``total_alone`` are N and ``alone``
+    of the whole batch, of which this may be one process's part.
     """
 
     first: Tensor

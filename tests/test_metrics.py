@@ -55,6 +55,7 @@ def test_intervals_are_those_of_the_binomial_distribution():
     label, correct = np.arange(400) % 4, np.arange(400) // 4 % 5 > 0
     predictions = Predictions(label, probabilities(correct, label, 4))
     assert predictions.report.accuracy == predictions.report.mean_class_accuracy == 80
+    assert len(predictions.intervals) == 2
     for low, high in predictions.intervals:
         assert low == pytest.approx(80 - 1.96 * 2, abs=0.6) and high == pytest.approx(80 + 1.96 * 2, abs=0.6)
     assert Predictions(label, probabilities(correct, label, 4)).intervals == predictions.intervals  # every time
