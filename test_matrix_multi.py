@@ -40,11 +40,10 @@ def build_parser() -> argparse.ArgumentParser:
              "folds; may be given several times; only comparison.txt, .csv, .tex and .png are written")
     add("--names", nargs="+", metavar="NAME",
         help="names of the settings that --against compares, that of --resume_dir first (default: their directories)")
-    add("--data", type=int, choices=(1, 2, 3), default=argparse.SUPPRESS,
+    add("--data", type=int, choices=(1, 2, 3),
         help="data set: 1 MMI, 2 Multi-PIE, 3 RAF-DB (default: what the recognizer was trained on, else 2)")
-    add("--data_dir", type=home_expanded, default=argparse.SUPPRESS, metavar="DIR",
-        help="the data directory, instead of that of --data")
-    add("-a", "--attributes", nargs="+", default=argparse.SUPPRESS, metavar="NAME",
+    add("--data_dir", type=home_expanded, metavar="DIR", help="the data directory, instead of that of --data")
+    add("-a", "--attributes", nargs="+", metavar="NAME",
         help="names of the expressions, for a checkpoint that does not hold them")
     add("--split", choices=("test", "val", "train", "all"), default="test",
         help="images to evaluate on (default: test)")
@@ -104,27 +103,17 @@ def find_layout(options: argparse.Namespace, trained: TrainedRecognizer, folder:
     A fold's recognizer is tested on that fold; the data that it was trained on has its validation split. Raises
     UserError if the data are not there, or are not those that the recognizer was trained on although they should be.
     """
-    from commands.trained import check_contents, names_of
-    from datasets.splits import with_kept_fold
-    from datasets.layout import DATA_SETS, check_not_moved, read_layout
-    from datasets.splits import with_kept_validation
+    from commands.trained import check_contents, names_of, read_run_data
+    from datasets.layout import DATA_SETS
 
-    config, data = trained.config, DATA_SETS[getattr(options, "data", 2)]
-    if hasattr(options, "data_dir"):
-        root = options.data_dir
-    else:
-        root = data.directory if hasattr(options, "data") else config.get("data_dir", data.directory)
-    names = names_of(trained, getattr(options, "attributes", None), getattr(options, "data", 2), folder)
-    own_data = Path(config.get("data_dir", "")).resolve() == Path(root).resolve()
-    published = hasattr(options, "data") and not hasattr(options, "data_dir") and not own_data
-    check_not_moved(root, config.get("data_dir"))
-    layout = read_layout(root, names, known=data.expressions if published else config.get("listed"),
-                         neutral=config.get("neutral_name"), need_test="fold" not in config,
-                         user=None if own_data else f"the recognizer in {folder}")
-    if "fold" in config:
-        layout = with_kept_fold(layout, folder.parent, config["fold"])
-    layout = with_kept_validation(layout, folder.parent) if options.split != "test" and own_data else layout
-    if not hasattr(options, "data_dir") and own_data:
+    config, data = trained.config, DATA_SETS[options.data or 2]
+    root = options.data_dir or (data.directory if options.data else config.get("data_dir", data.directory))
+    names = names_of(trained, options.attributes, options.data or 2, folder)
+    is_own = Path(config.get("data_dir", "")).resolve() == Path(root).resolve()
+    is_published = options.data and not options.data_dir and not is_own
+    layout = read_run_data(root, config, names, data.expressions if is_published else config.get("listed"),
+                           folder.parent, split=options.split)
+    if is_own and not options.data_dir:
         check_contents(layout, config, folder, "name the directory of the images that are meant with --data_dir",
                        ["test"] if options.split == "test" else ["train", "test"])
     return layout

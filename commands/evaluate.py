@@ -20,21 +20,24 @@ from models.gan import Swapper
 from models.networks import Pair
 from models.recognizer import Recognizer, accuracies, evaluate
 from options.config import Config, LoadingOptions
+from training.facts import Facts, findings
 from utils import UserError, fingerprint
 
 JUDGE_SEED, JUDGE_BATCH, BATCH = 20210, 32, 32
 
 
 def evaluate_swaps(config: Config) -> None:
-    """Measure the run's swaps, print the metrics, and write ``synthesis.json`` into the run's directory.
+    """Measure the run's swaps, print the metrics, and write ``synthesis.json`` into ``--output`` or the run's directory.
 
-    The judge is read from ``--judge``, or trained and saved there if it does not exist yet. Raises UserError if an
-    output cannot be written or the run's networks or data are missing.
+    The judge is read from ``--judge``, else from the run, else trained and saved there or in ``--output``. Raises
+    UserError if an output cannot be written or the run's networks or data are missing.
     """
-    run = config.run.checkpoint_dir
-    path = Path(run) / "synthesis.json"
-    judge_path = Path(config.judge.judge or Path(run) / "judge.pth")
-    outputs = (path, "--checkpoint_dir"), (judge_path, "--judge")
+    run, judge_path = Path(config.run.checkpoint_dir), Path(config.judge.judge or "judge.pth")
+    folder = Path(config.output.output or run)
+    path = folder / "synthesis.json"
+    if not config.judge.judge:
+        judge_path = (run if (run / judge_path).is_file() else folder) / judge_path
+    outputs = (path, "--output"), *([] if judge_path.is_file() else [(judge_path, "--judge")])
     for output, flag in outputs:
         check_output(output, flag)
     trained = load_gan(config)
@@ -42,11 +45,15 @@ def evaluate_swaps(config: Config) -> None:
     for output, flag in outputs:
         check_output(output, flag, trees=[image_directory(layout.root)])
     report = measure(trained.swapper, layout, config.loading, judge_path, config.judge.judge_epochs)
-    findings = [*verdict.of_judge(report.judge_accuracy, len(names)), *verdict.of_swaps(report, len(names))]
-    utils.write_json(path, {"checkpoint_dir": run, "data_dir": str(layout.root), **report.as_dict(names),
-                            "verdict": findings})
+    recognized = run / "test_result" / "confusion_matrix.json"
+    found = [*findings(Facts.of_metadata(trained.metadata),
+                       Facts.of_images(layout, {"test": Images(layout.test, 0, "none")})),
+             *verdict.of_judge(report.judge_accuracy, len(names)), *verdict.of_swaps(report, len(names)),
+             *verdict.beside_judge(utils.read_json(recognized) if recognized.is_file() else {}, report.judge_accuracy)]
+    utils.write_json(path, {"checkpoint_dir": str(run), "data_dir": str(layout.root), **report.as_dict(names),
+                            "verdict": found})
     print(f"swaps of {run} on {layout.root}, test images\n\n{report.as_text(names)}\n\n"
-          f"{verdict.as_text(findings, 'these swaps and their judge')}\n\nwrote {path}")
+          f"{verdict.as_text(found, 'these swaps and their judge')}\n\nwrote {path}")
 
 
 def measure(gan: Swapper, layout: Layout, loading: LoadingOptions, judge_path: Path, judge_epochs: int

@@ -13,7 +13,7 @@ import numpy
 import utils
 from commands.trained import load_gan, read_data
 from datasets.files import check_output
-from datasets.layout import Sample, write_layout
+from datasets.layout import RECORD_NAME, Sample, write_layout
 from datasets.loading import Batch, Images, load
 from datasets.plans import Plan
 from datasets.splits import training_pairs
@@ -58,6 +58,8 @@ def generate(config: Config) -> None:
     utils.write_text(out / "made_from.list", "".join(
         f"{sample.name} {samples[source].name} {samples[target].name}\n"
         for sample, (source, target) in zip(synthesized, pairs)))
+    if trained.alignment:
+        utils.write_json(out / RECORD_NAME, trained.alignment)
     write_layout(out, names, splits)
     counts, repeated = Counter(names[sample.label] for sample in synthesized), count - len(synthesized)
     print(f"wrote {len(synthesized)} synthesized training images into {out}: "

@@ -40,7 +40,7 @@ COMPARISON = {"comparison.txt": "setting", "comparison.csv": "group,measure,",
 class EvaluationResult:
     """The predictions of a recognizer for samples, in their order, at the image size that was used.
 
-    ``tested`` are the facts of these images.
+    ``tested`` are the facts of these images, and ``notes`` tell how their expressions differ from the recognizer's.
     """
 
     trained: TrainedRecognizer
@@ -48,6 +48,7 @@ class EvaluationResult:
     image_size: int
     predictions: Predictions
     tested: Facts
+    notes: Sequence[str] = ()
 
     def for_comparison(self) -> RunResult:
         """Return the result with each image's content and label, by which it is compared with others."""
@@ -60,7 +61,7 @@ class EvaluationResult:
 
     def findings(self) -> list[str]:
         """Return what the facts of the run and of its test images, and their labels, say against the result."""
-        return [*findings(Facts.of_metadata(self.trained.config), self.tested),
+        return [*self.notes, *findings(Facts.of_metadata(self.trained.config), self.tested),
                 *verdict.of_labels(self.predictions.report.counts, self.tested.expressions)]
 
 
@@ -80,7 +81,8 @@ def evaluate_split(trained: TrainedRecognizer, layout: Layout, split: str, image
     label, probabilities = map(numpy.concatenate, zip(*predictions_of(trained.recognizer, trained.encoder, batches)))
     subjects = subject_numbers(samples) if any(sample.subject for sample in samples) else None
     tested = Facts.of_images(layout, {split: images}, encoder=weights_digest(trained.encoder))
-    return EvaluationResult(trained, samples, image_size, Predictions(label, probabilities, subjects), tested)
+    return EvaluationResult(trained, samples, image_size, Predictions(label, probabilities, subjects), tested,
+                            [f"{layout.root} {note}" for note in layout.notes])
 
 
 def check_results(folder: str | Path, flag: str, files: Mapping[str, str | None] = RESULTS) -> None:

@@ -22,23 +22,25 @@ MEASURES = {"transfer": ("expression transferred", "%"), "kept": ("old expressio
 
 
 def write_run_report(config: Config) -> None:
-    """Write the report of the run in ``--checkpoint_dir``. Raises UserError if there is none."""
+    """Write the report of the run in ``--checkpoint_dir`` there or into ``--output``. Raises UserError if there is none.
+    """
     run = Path(config.run.checkpoint_dir)
     if not (run / "options.json").is_file():
         raise UserError(f"--checkpoint_dir {run}: holds no run (options.json is not there); name the run's directory")
-    save_report(run)
+    save_report(run, config.output.output)
 
 
-def save_report(run: Path) -> None:
-    """Write ``report.html`` from the files of a run.
+def save_report(run: Path, output: str | None = None) -> None:
+    """Write ``report.html`` from the files of a run into its directory, or into another one.
 
     Raises UserError if the page cannot be written, or would overwrite something else.
     """
-    path, results = run / NAME, run / "test_result"
-    check_output(path, "--checkpoint_dir")
-    check_table(path, f"--checkpoint_dir {run}", HEAD)
+    path, results = Path(output or run) / NAME, run / "test_result"
+    check_output(path, "--output")
+    check_table(path, f"--output {path.parent}", HEAD)
     options = read_run_options(run / "options.json")
-    test, swaps = read(results / "confusion_matrix.json"), read(run / "synthesis.json")
+    test = read(results / "confusion_matrix.json")
+    swaps = read(path.parent / "synthesis.json") or read(run / "synthesis.json")
     findings = [*test.get("verdict", []), *swaps.get("verdict", [])]
     no_finding = ("This run has tested no recognizer yet." if not test
                   else "No problem was found with the results of this run." if swaps

@@ -11,6 +11,7 @@ import torch
 from datasets.crops import Preparation
 from datasets.layout import (DATA_SETS, Layout, Sample, alignment_of, check_images, check_not_moved, image_directory,
                              read_layout)
+from datasets.lists import read_lists
 from datasets.loading import Images
 from datasets.splits import with_kept_fold, with_kept_validation
 from models import checkpoints
@@ -101,25 +102,38 @@ def read_data(config: Config, trained: TrainedSwap, splits: Sequence[str] = ("tr
     """
     data_set, run, data_dir = DATA_SETS[config.data.data], Path(config.run.checkpoint_dir), config.data.data_dir
     metadata = trained.metadata
-    fold, trained_on = metadata.get("fold"), Path(metadata.get("data_dir") or "")
-    root = data_dir or data_set.directory
+    trained_on, root = Path(metadata.get("data_dir") or ""), data_dir or data_set.directory
     if not data_dir and trained_on.is_absolute() and trained_on.parts[-2:] == Path(root).parts:
         root = str(trained_on)  # absolute, so that the command can be started in any directory
-    check_not_moved(root, metadata.get("data_dir"))
-    layout = read_layout(root, trained.names,
-                         neutral=config.data.neutral or metadata.get("neutral_name"),
-                         known=metadata.get("listed") if data_dir else data_set.expressions, need_test=not fold)
-    if fold:
-        layout = with_kept_fold(layout, run, fold)
-    try:
-        layout = with_kept_validation(layout, run)
-    except UserError:  # the run has kept no validation split of other data
-        if Path(metadata.get("data_dir", layout.root)).resolve() == layout.root.resolve():
-            raise
+    layout = read_run_data(root, metadata, trained.names, metadata.get("listed") if data_dir else data_set.expressions,
+                           run, config.data.neutral)
     check_images(layout.split("all") + layout.target_only)
     if not config.run.force:
         check_contents(layout, metadata, run, "name the directory that they have moved to with --data_dir, or use "
                        "these with --force", splits)
+    return layout
+
+
+def read_run_data(root: str | Path, metadata: dict[str, Any], names: Sequence[str], known: Sequence[str] | None,
+                  run: Path, neutral: str | None = None, split: str = "all") -> Layout:
+    """Read a data directory with the expressions of a run, and with its fold and validation split if it has kept them.
+
+    ``names`` are the run's expressions, and ``known`` those of the labels of a directory that names none. For the test
+    split alone the test list is enough. Raises UserError if lists of the ``split`` are missing, or do not fit the run.
+    """
+    check_not_moved(root, metadata.get("data_dir"))
+    own = Path(metadata.get("data_dir") or "").resolve() == Path(root).resolve()
+    layout = read_layout(root, names, known=known, neutral=neutral or metadata.get("neutral_name"), need_test=False,
+                         complete=split != "test", user=None if own else f"the run in {run}")
+    if split == "test" and not layout.test and not metadata.get("fold"):
+        read_lists(Path(root))  # says which list is missing
+    if metadata.get("fold"):
+        layout = with_kept_fold(layout, run, metadata["fold"])
+    try:
+        return with_kept_validation(layout, run) if split != "test" else layout
+    except UserError:  # the run has kept no validation split of other data
+        if own:
+            raise
     return layout
 
 
@@ -151,10 +165,13 @@ def preparation_for(options: FaceOptions, image_size: int, alignment: dict[str, 
                     paths: Sequence[str | Path]) -> Preparation:
     """Return how to prepare the pictures in ``paths``: as the training pictures, whose ``alignment`` the run tells.
 
-    Prints a warning if the training faces were aligned and these pictures are not known to be. Raises UserError if
+    Prints a warning if the training faces were aligned and these pictures are not known to be, or the other way. Raises UserError if
     ``--margin`` contradicts the alignment.
     """
     if alignment is None:
+        if options.align:
+            print("warning: the run does not tell how its training faces were aligned (align.json), so --align may cut "
+                  "these faces otherwise; compare a cut face with a training image", file=sys.stderr)
         return Preparation(image_size, options.align, None, options.margin)
     if options.margin not in (0.0, alignment["margin"]):
         raise UserError(f"--margin {options.margin}: the training faces were aligned with --margin "

@@ -51,7 +51,7 @@ class Layout:
     ``neutral`` is the label of the neutral faces that synthesis takes as targets, or None; it is ``len(expressions)``
     if these are ``target_only``: in no class and no test (METHOD §7, row 15). ``left_out`` are listed images of other
     expressions, of the fold that is tested, and target-only faces of the persons in it or in a validation split.
-    ``listed`` are the names of the labels in the order of the lists.
+    ``listed`` are the names of the labels in the order of the lists, ``notes`` what :func:`read_layout` prints.
     """
 
     root: Path
@@ -63,6 +63,7 @@ class Layout:
     target_only: list[Sample] = field(default_factory=list)
     left_out: list[Sample] = field(default_factory=list)
     listed: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def split(self, name: str) -> list[Sample]:
         """Return the samples of ``train``, ``val`` or ``test``, or of ``all`` three."""
@@ -110,18 +111,19 @@ def short_names(expressions: Sequence[str]) -> list[str]:
 # ------------------------------------------------------------------------------------------------- reading
 
 def read_layout(root: str | Path, expressions: Sequence[str] | None = None, *, known: Sequence[str] | None = None,
-                neutral: str | None = None, need_test: bool = True, user: str | None = None) -> Layout:
+                neutral: str | None = None, need_test: bool = True, user: str | None = None, complete: bool = True
+                ) -> Layout:
     """Read the lists of a data directory (METHOD §6, §7 row 15).
 
     ``expressions`` are the names in the order of the layout's labels, which may leave some of the directory's out, and
     may differ from them in case; by default they are those of the directory, or ``known``. ``neutral`` names the
     expression whose faces are the targets of synthesis; by default it is the one called "neutral", if any. Without
-    ``need_test`` the test list may be absent. ``user`` is what is tested on other data, such as a recognizer: its
+    ``need_test`` the test list may be absent, without ``complete`` each. ``user`` is what is tested on other data, such as a recognizer: its
     expressions may be absent there, and are taken for the directory's labels if nothing names these. Notes say so, and
     how many images are left out. Raises UserError if a list is absent or malformed, or has a label that is none of the
     expressions.
     """
-    lists = read_lists(Path(root), need_test=need_test)
+    lists = read_lists(Path(root), complete=complete, need_test=need_test)
     if lists.expressions is None and known:
         lists = replace(lists, has_target_only=True)  # as in the published lists of MMI
     names = lists.expressions or tuple(known or expressions or ())
@@ -143,7 +145,7 @@ def read_layout(root: str | Path, expressions: Sequence[str] | None = None, *, k
         notes.append(f"{len(layout.left_out)} of {len(lists.labels())} images are left out, which show {shown}")
     for note in notes if main_process() else ():
         print(f"note: {lists.root}: {note}")
-    return layout
+    return replace(layout, notes=tuple(notes))
 
 
 def build_layout(lists: Lists, names: tuple[str, ...], expressions: tuple[str, ...], neutral: str | None = None

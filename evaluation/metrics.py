@@ -169,10 +169,12 @@ class Predictions:
 
     def accuracies(self) -> str:
         """Return one line for a terminal: accuracies with their intervals and chance levels."""
-        values = self.report.accuracy, self.report.mean_class_accuracy
+        report = self.report
+        rows = zip((("accuracy", "most frequent expression"), ("mean class accuracy", "chance")),
+                   (report.accuracy, report.mean_class_accuracy), self.intervals, report.chance)
         return "   ".join(f"{name} {value:.2f} % (" + ("" if np.isnan(low) else f"{low:.1f} to {high:.1f}; ")
-                          + f"chance {chance:.1f})" for name, value, (low, high), chance
-                          in zip(("accuracy", "mean class accuracy"), values, self.intervals, self.report.chance))
+                          + f"{compared} {chance:.1f})" for (name, compared), value, (low, high), chance
+                          in rows) + f"   mean F1 {report.mean_f1:.2f} %"
 
 
 # --------------------------------------------------------------------------------------------------- images

@@ -3,7 +3,7 @@
 Every finding is one sentence with advice; a list without findings means that no problem was found.
 """
 
-from typing import Sequence
+from typing import Any, Mapping, Sequence
 
 import numpy as np
 import scipy.optimize
@@ -91,6 +91,20 @@ def of_judge(accuracy: float, num_classes: int) -> list[str]:
     return [f"the judge itself recognizes {accuracy:.1f} % of the real test images (chance {chance:.1f} %), too few "
             "for its figures of transferred expressions: train it longer (--judge_epochs, after deleting its file), or "
             "take one that was trained on more images (--judge FILE)"]
+
+
+def beside_judge(test: Mapping[str, Any], judge_accuracy: float) -> list[str]:
+    """Return the finding that the judge, trained on real images alone, recognizes more test images than the recognizer.
+
+    ``test`` is the content of the recognizer's ``confusion_matrix.json``, which is empty if it is not tested.
+    """
+    _, high = test.get("accuracy_interval") or (None, None)
+    if high is None or judge_accuracy <= high:
+        return []
+    return [f"the judge, a small network that is trained on real images alone, recognizes {judge_accuracy:.1f} % of the "
+            f"test images, and the run's recognizer {test['accuracy']:.1f} % (at most {high:.1f} %): the recognizer has "
+            "learned too little, so train it longer (--round_epochs), and compare it with a training on real images "
+            "alone"]
 
 
 def of_swaps(report: SynthesisReport, num_classes: int) -> list[str]:

@@ -36,15 +36,16 @@ OLDER_SWITCHES = {"scene_truth": "lambda_truth_loss",  # of older runs → the w
                   **{f"{name}_loss": f"lambda_{name}_loss" for name in ("vgg", "l1", "l2", "tv")}}
 PASSED_TO_MEMBERS = {"checkpoint_dir", "gpu", "auto_restore", "overwrite", "force", "rows"}  # of the "momentary" ones
 OUTPUTS = {"test": "result.jpg", "grid": "grid.jpg", "recognize": "recognized.jpg"}  # a mode → the default of --output
+OUTPUT_DIRECTORIES = "generate", "evaluate", "report"  # modes for which --output is a directory
 COMMON_OPTIONS = {"mode", "preset", "checkpoint_dir", "restore", "gpu", "attributes", "data", "data_dir", "neutral",
                   "image_size", "folds", "fold", "seeds"}  # of all modes: they find the run and describe its data
 FACE_OPTIONS = {"input", "align", "margin", "output"}
 MODE_OPTIONS = {  # a mode → the further options that it uses
     "test": FACE_OPTIONS | {"target", *(option.name for option in options_of(SwapOptions))},
     "grid": {"output", "rows", "seed", "force"}, "grid of --input": FACE_OPTIONS | {"target", "swap_list"},
-    "evaluate": {"judge", "judge_epochs", "num_workers", "cache", "force"},
+    "evaluate": {"output", "judge", "judge_epochs", "num_workers", "cache", "force"},
     "generate": {"output", "seed", "pairs_per_image", "targets", "num_workers", "cache", "force"},
-    "recognize": FACE_OPTIONS | {"every", "num_workers"}, "export": {"which", "output"}, "report": set(),
+    "recognize": FACE_OPTIONS | {"every", "num_workers"}, "export": {"which", "output"}, "report": {"output"},
 }
 
 
@@ -104,7 +105,7 @@ def open_values(values: dict[str, Any], typed: Mapping[str, Any]) -> dict[str, A
         found["vgg_init"] = "none"  # ImageNet weights exist only for width 64
     if values["vgg_init"] == "stage0" and values["backbone"] != "vgg19_bn" and "vgg_init" not in typed:
         found["vgg_init"] = "none"  # the perceptual network is a VGG
-    if not values["output"] and values["mode"] != "generate":
+    if not values["output"] and values["mode"] not in OUTPUT_DIRECTORIES:
         found["output"] = f"{values['which']}.onnx" if values["mode"] == "export" \
             else OUTPUTS.get(values["mode"], "result.jpg")
     return found
@@ -343,7 +344,7 @@ def check_config(config: Config, typed: frozenset[str]) -> None:
         raise UserError("--mode generate: --output is missing; name the data directory to write")
     if mode == "export" and Path(output).suffix.lower() != ".onnx":
         raise UserError(f"--output {output}: the name of an export must end in .onnx")
-    if mode not in ("generate", "export"):
+    if mode not in (*OUTPUT_DIRECTORIES, "export"):
         from datasets.files import check_figure
 
         if "output" not in typed and mode in ("test", "grid", "recognize"):

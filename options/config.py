@@ -546,7 +546,8 @@ class OutputOptions:
 
     output: PathName | None = option(None, "the picture of --mode test, grid and recognize (with .mp4: the video with "
                                 "boxes), the file of export (default: result.jpg, grid.jpg, recognized.jpg, "
-                                "recognizer.onnx or swap.onnx), the data directory of generate", short="-o",
+                                "recognizer.onnx or swap.onnx), the data directory of generate, the directory in "
+                                "which evaluate and report write (default: the run's)", short="-o",
                                 metavar="PATH", restore="momentary")
     rows: int = option(4, "persons on the sheet of --mode grid", least=1, most=1000, restore="momentary")
 

@@ -3,12 +3,16 @@
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Callable
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from conftest import EXPRESSIONS, TINY, command, succeeds, train_command
+from conftest import EXPRESSIONS, TINY, command, refused, snapshot, succeeds, train_command
+from datasets.layout import alignment_of
+from evaluation import verdict
 from training.facts import Facts, differing_options, findings
 from utils import UserError, read_json, write_json
 
@@ -104,3 +108,73 @@ def test_a_copied_recognizer_knows_on_what_it_was_trained(finished_copy, broken,
     found = [line for line in output.splitlines() if line.startswith("verdict: ") and "predict" not in line
              and "chance" not in line]
     assert len(found) == (expected is not None) and all(expected in line for line in found)
+
+
+# --------------------------------------------------------------------------------------------------- other data
+
+def matrix_of(run: Path, data: Path, out: Path, *argv: object):
+    """Evaluate a run on a data directory."""
+    return command("test_matrix_multi.py", "--resume_dir", run, "--data_dir", data, "--output_dir", out, "--gpu", -1, *argv)
+
+
+def relabel(data: Path, names: list[str], change: Callable[[int, int], int | None]) -> None:
+    """Give a data directory other names, and lists without the rows for which ``change`` of row and label is None."""
+    (data / "expressions.txt").write_text("\n".join(names) + "\n")
+    for path in data.glob("images*.list"):
+        rows = [line.split() for line in path.read_text().splitlines()]
+        path.write_text("".join(f"{name} {new}\n" for i, (name, label) in enumerate(rows)
+                                if (new := change(i, int(label))) is not None))
+
+
+@pytest.mark.parametrize("names, change, images, expected", [
+    ([name.upper() for name in EXPRESSIONS], lambda i, label: label, 18, None),
+    (EXPRESSIONS[:3] + EXPRESSIONS[4:], lambda i, label: label - (label > 3) if label != 3 else None, 15,
+     "has no squint, which the run in"),
+    ([*EXPRESSIONS, "contempt"], lambda i, label: 6 if i % 6 == 0 else label, 15,
+     "are left out, which show contempt"),
+    (["a", "b"], lambda i, label: label % 2, None, "unknown expression disgust scream")])
+def test_expressions_of_other_data_are_matched_by_name(finished, broken, tmp_path, names, change, images, expected):
+    relabel(broken, names, change)
+    result = matrix_of(finished, broken, tmp_path / "out")
+    if images is None:
+        assert expected in refused(result)
+        return
+    values = read_json(tmp_path / "out" / "confusion_matrix.json")
+    assert values["images"] == images and values["chance"]["mean_class_accuracy"] == pytest.approx(100 / 6, abs=1e-3)
+    notes = [text for text in values["verdict"] if "the run in" in text or "left out" in text]
+    assert len(notes) == bool(expected) and all(expected in note for note in notes)
+
+
+def test_one_list_is_enough_and_labels_without_names_are_said(finished, broken, tmp_path):
+    (broken / "images_test.list").replace(broken / "images.list")
+    assert "images_test.list: no such list" in refused(matrix_of(finished, broken, tmp_path / "out"))
+    (broken / "expressions.txt").unlink()
+    output = succeeds(matrix_of(finished, broken, tmp_path / "out", "--split", "train"))
+    assert "18 images" in output and "nothing names its labels, so 0 to 5 are taken for disgust scream" in output
+
+
+@pytest.mark.parametrize("exchanged", [[1, 0, 2, 3], [1, 2, 3, 0]])
+def test_an_exchange_of_labels_that_explains_the_predictions_is_named(exchanged):
+    names, counts = ["anger", "joy", "fear", "calm"], np.eye(4, dtype=int)[exchanged] * 20 + 1
+    found, = verdict.of_labels(counts, names)
+    assert "88 % of the predictions" in found and "anger is recognized as joy" in found
+    assert verdict.of_labels(np.eye(4, dtype=int) * 20, names) == []
+    assert verdict.of_labels(np.full((4, 4), 9), names) == verdict.of_labels(counts // 20, names) == []
+
+
+def test_a_generated_data_set_keeps_the_record_of_the_alignment(finished_copy, tmp_path):
+    record = {"size": 96, "margin": 0.2}
+    config = read_json(finished_copy / "model" / "config.json")
+    write_json(finished_copy / "model" / "config.json", {**config, "alignment": record})
+    succeeds(train_command("--mode", "generate", "--restore", "--checkpoint_dir", finished_copy, "--output",
+                           tmp_path / "made", "--gpu", -1))
+    assert alignment_of(tmp_path / "made") == record
+
+
+def test_a_run_that_cannot_be_written_is_evaluated_into_another_place(finished, tmp_path):
+    before = snapshot(finished)
+    argv = "--restore", "--checkpoint_dir", finished, "--output", tmp_path / "out"
+    succeeds(train_command("--mode", "evaluate", *argv, "--judge_epochs", 1, "--gpu", -1))
+    succeeds(train_command("--mode", "report", *argv))
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["judge.pth", "report.html", "synthesis.json"]
+    assert "expression transferred" in (tmp_path / "out" / "report.html").read_text() and snapshot(finished) == before

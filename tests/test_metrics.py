@@ -76,11 +76,11 @@ def test_intervals_of_too_few_groups_and_of_rare_expressions():
     assert np.isnan(Predictions(label, probabilities(label == 0, label, 2), label).intervals).all()
     single = Predictions(label[:1], probabilities(label[:1] == 0, label[:1], 2))
     assert single.as_dict(["a", "b"])["accuracy_interval"] == [None, None]
-    assert "accuracy 100.00 % (chance 100.0)   mean class accuracy 100.00 % (chance 50.0)\ncal" in single.as_text()
+    assert "accuracy 100.00 % (most frequent expression 100.0)   mean class accuracy 100.00 % (chance 50.0)   mean F1 100.00 %\ncal" in single.as_text()
     rare = np.array([0] * 30 + [1])  # often not resampled, and always wrong: 50 % in every resample
     predictions = Predictions(rare, probabilities(rare == 0, rare, 2))
     assert predictions.intervals[1] == (50, 50)
-    assert "chance 96.8" in predictions.as_text() and "resampling 31 images" in predictions.as_text()
+    assert "most frequent expression 96.8" in predictions.as_text() and "resampling 31 images" in predictions.as_text()
 
 
 def test_calibration_error_by_hand():

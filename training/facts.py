@@ -7,6 +7,7 @@ label, whatever they are called and in whatever order they are listed.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from dataclasses import dataclass, field
@@ -93,12 +94,16 @@ class Facts:
                             "damaged; use another copy of it") from None
 
     def metadata(self) -> dict[str, Any]:
-        """Return the facts as plain values, which a checkpoint can hold."""
-        return {"data_dir": self.data_dir, "selected_on": self.selected_on, "alignment": self.alignment,
-                "fold": self.fold, "facts": {
-                    "images": {split: " ".join(images) for split, images in self.images.items()},
-                    "persons": {split: " ".join(persons) for split, persons in self.persons.items()},
-                    "aspects": dict(self.aspects), "options": dict(self.options)}}
+        """Return the facts as plain values, which a checkpoint can hold.
+
+        No text is the same object as another, since pickle stores such texts once: a resumed run, whose options come
+        from a file, would write other bytes.
+        """
+        return json.loads(json.dumps({
+            "data_dir": self.data_dir, "selected_on": self.selected_on, "alignment": self.alignment, "fold": self.fold,
+            "facts": {"images": {split: " ".join(images) for split, images in self.images.items()},
+                      "persons": {split: " ".join(persons) for split, persons in self.persons.items()},
+                      "aspects": dict(self.aspects), "options": dict(self.options)}}))
 
     def has_images_of(self, other: Facts, *splits: str) -> bool:
         """Return whether some splits together hold the same images and labels as those of other facts, in any order.
