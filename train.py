@@ -11,7 +11,7 @@ from typing import Callable, Sequence
 
 from options.command_line import resolve
 from options.config import Config
-from utils import run_command, sleep_while_waiting, starting
+from utils import lasting_output, run_command, sleep_while_waiting, starting
 
 WORK = {  # a mode → the function that does it, but for the training, which is :func:`train`
     "dry_run": "training.start.dry_run", "test": "commands.swap.swap",
@@ -48,7 +48,7 @@ def train(config: Config) -> None:
     from training.run_directory import RunDirectory
     from training.start import launch, train_run
 
-    with launch(config) as processes, RunDirectory(config.run.checkpoint_dir) as directory:
+    with lasting_output(), launch(config) as processes, RunDirectory(config.run.checkpoint_dir) as directory:
         prepare_demo(config, processes)
         run = train_run(config, directory, processes, sheet)
         processes.run_on_main(lambda: finish_run(run))
@@ -62,7 +62,7 @@ def train_series(config: Config) -> None:
     from training.series import prepare_series, train_in_turn, train_side_by_side
     from training.start import launch
 
-    with launch(config) as processes, SeriesDirectory(config.run.checkpoint_dir) as directory:
+    with lasting_output(), launch(config) as processes, SeriesDirectory(config.run.checkpoint_dir) as directory:
         prepare_demo(config, processes)
         members, layout = prepare_series(config, directory, processes)
         if config.series.jobs > 1:

@@ -14,12 +14,13 @@ import re
 import secrets
 import signal
 import sys
+import threading
 import time
 import traceback
 from functools import cache
 from itertools import count, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Callable, Iterable, Iterator, NoReturn, Sequence
+from typing import TYPE_CHECKING, Any, BinaryIO, Callable, Iterable, Iterator, NoReturn, Sequence, TextIO
 
 if TYPE_CHECKING:
     import torch
@@ -296,8 +297,7 @@ def run_command(main: Callable[[], None]) -> None:
     try:
         main()
     except BrokenPipeError:  # the program that reads the output has ended, such as head
-        for stream in (sys.stdout, sys.stderr):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        drop_output(sys.stdout), drop_output(sys.stderr)
         sys.exit(141)  # 128 + SIGPIPE, a signal that Windows does not have
     except (Exception, KeyboardInterrupt) as error:
         line, status = line_and_status(error)
@@ -357,9 +357,13 @@ def _line_of_runtime_error(error: MemoryError | RuntimeError) -> str | None:
 def _print_error(line: str, rank: str = "0") -> None:
     process = "" if rank == "0" else f"process {rank}: "
     line = re.sub(r"\S{301,}", lambda word: f"{word[0][:120]}...", line)
-    with contextlib.suppress(OSError, ValueError):  # stderr is closed
+    try:
         print(f"{process}{Path(sys.argv[0]).name}: {line if len(line) <= 1500 else line[:1500] + '...'}\n",
               end="", file=sys.stderr, flush=True)  # in one write, since other processes write there too
+    except OSError:
+        drop_output(sys.stderr)
+    except ValueError:  # stderr is closed
+        pass
 
 
 ERROR_TIMEOUT = 15  # seconds that a process waits for the line of the process that met the error
@@ -450,20 +454,70 @@ def sleep_while_waiting() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
+def drop_output(stream: TextIO) -> None:
+    """Send what is still to be written to a standard stream to the null device, once its reader has gone."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+class LastingStream:
+    """A standard stream that drops what is written to it once nobody reads it any more."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except OSError:
+            drop_output(self._stream)
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except OSError:
+            drop_output(self._stream)
+
+
+@contextlib.contextmanager
+def lasting_output() -> Iterator[None]:
+    """Go on without output once its reader has gone, such as ``tee`` after Ctrl-C or a terminal that was closed."""
+    streams = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = map(LastingStream, streams)
+    try:
+        yield
+    finally:
+        sys.stdout.flush(), sys.stderr.flush()
+        sys.stdout, sys.stderr = streams
+
+
+STOPPING = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")  # signals that stop a training; Windows has only two
+
+
 @contextlib.contextmanager
 def noted_signals() -> Iterator[Callable[[], int]]:
-    """Record SIGINT and SIGTERM instead of acting on them; yield a function that returns the last signal, or 0.
+    """Record the signals that stop a training instead of acting on them; yield a function that returns the last, or 0.
 
-    A second signal of the same kind acts at once, so that a program that hangs can still be stopped.
+    The first one is confirmed in a line. A second SIGINT or SIGTERM acts at once, so that a program that hangs can
+    still be stopped; a terminal that is closed may send SIGHUP twice. Only the main thread can record signals.
     """
-    received = 0
+    received, process = 0, os.getpid()
 
     def record(signum, frame):
         nonlocal received
+        if not received and main_process() and os.getpid() == process:  # not in a process that loads images
+            with contextlib.suppress(OSError):  # print may have been interrupted by this signal
+                os.write(sys.stderr.fileno(), f"{Path(sys.argv[0]).name}: stopping after this step\n".encode())
         received = signum
-        signal.signal(signum, signal.SIG_DFL)
+        if signum in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(signum, signal.SIG_DFL)
 
-    handlers = {signum: signal.signal(signum, record) for signum in (signal.SIGINT, signal.SIGTERM)}
+    can_record = threading.current_thread() is threading.main_thread()
+    numbers = [getattr(signal, name) for name in STOPPING if can_record and hasattr(signal, name)]
+    handlers = {signum: signal.signal(signum, record) for signum in numbers}
     try:
         yield lambda: received
     finally:

@@ -333,7 +333,7 @@ def test_flags_of_the_published_code_are_explained_and_its_scripts_work(faces, t
     succeeds(result)
     for flag in ("--resume", "--resume_dir", "--VGG", "--vgg_mode", "--vgg_loss"):
         assert f"note: {flag} has no effect here: " in result.stderr
-    assert "raise --G_max" in result.stderr and "  D updated 0 %  " in result.stdout
+    assert "lower --lr if it grows, else raise --G_max" in result.stderr and "  D updated 0 %  " in result.stdout
     assert "36 training and 0 validation images" in result.stdout  # --select_on test cuts no validation split
     metrics = (tmp_path / "run" / "log" / "metrics.csv").read_text()
     assert "gan_epoch,1,0,D_updated," in metrics and "recognizer_epoch,1,0,test_acc," in metrics

@@ -1,9 +1,12 @@
 """Exact resume: a training that is killed at any moment and resumed writes the same files as an undisturbed one."""
 
+import os
 import random
 import resource
 import shutil
 import signal
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,7 +16,7 @@ import train
 from conftest import (AT_A_STEP, BEFORE_SYNC, EXPRESSIONS, TINY, WHILE_WRITING, first_layer, forked, refused, succeeds,
                       train_command, train_until, trained)
 from options.command_line import resolve
-from training.phases import all_stages, further_batches
+from training.phases import RecognizerPhase, all_stages, further_batches
 from training.run_directory import StateStore
 from training.trainer import Stage
 
@@ -91,16 +94,52 @@ def test_a_run_killed_within_an_epoch_is_resumed_from_its_start_without_other_op
 
 @pytest.mark.parametrize("signum, limit, position", [
     (signal.SIGINT, 6, (1, 2)),  # after 3 perceptual steps, the end of that stage and 2 GAN steps
-    (signal.SIGTERM, 16, (2, 6))])  # within a group of batches that are synthesized at once
+    (signal.SIGTERM, 16, (2, 6)),  # within a group of batches that are synthesized at once
+    (signal.SIGUSR1, 2, (0, 2)), (signal.SIGUSR2, 10, (2, 0)), (signal.SIGHUP, 13, (2, 3))])
 def test_signals_save_within_the_step(faces, finished, tmp_path, signum, limit, position):
     folder = tmp_path / "run"
     result = train_until(arguments(faces, folder), AT_A_STEP, limit, signum)
     assert result.returncode == 128 + signum
-    assert "--restore" in result.stderr and len(result.stderr.strip().splitlines()) == 1
+    confirmed, line = result.stderr.strip().splitlines()
+    assert confirmed == "train.py: stopping after this step" and "--restore" in line
     state = StateStore(folder / "state").load()
     assert (state["stage"], state["step"]) == position
     succeeds(resume(folder))
     assert_same(folder, finished)
+
+
+def without_reader(argv: list[object]) -> None:
+    """Train with an output that nobody reads, like that of ``| tee log`` after Ctrl-C."""
+    read, write = os.pipe()
+    os.close(read)
+    with open(write, "w") as sys.stdout:
+        train.main(list(map(str, argv)))
+
+
+def test_a_training_goes_on_if_nobody_reads_its_output(faces, finished, tmp_path):
+    assert forked(lambda: without_reader(arguments(faces, tmp_path / "run"))).returncode == 0
+    assert_same(tmp_path / "run", finished)
+
+
+def test_a_training_runs_in_a_thread_that_gets_no_signals(faces, tmp_path):
+    with ThreadPoolExecutor(1) as pool:
+        succeeds(pool.submit(train_command, *arguments(faces, tmp_path / "run", "--epochs", 1)).result())
+
+
+def test_select_on_test_evaluates_at_the_published_batches_also_of_a_resumed_epoch(faces, tmp_path, monkeypatch):
+    """After the batches 1, 201, 401 of every epoch; here 1, 5, 9 of 12."""
+    monkeypatch.setattr("training.phases.BATCHES_PER_EVALUATION", 4)
+    evaluated, evaluate = [], RecognizerPhase._keep_if_better
+    monkeypatch.setattr(RecognizerPhase, "_keep_if_better",
+                        lambda self: evaluated.append(self.recognizer.steps) or evaluate(self))
+    argv = arguments(faces, tmp_path / "run", "--select_on", "test", "--save_minutes", 0)
+    kill_at_step(22, argv)  # the perceptual network, the GAN, and 10 batches the first recognizer epoch are saved
+    succeeds(train_command(*argv, "--restore"))
+    assert evaluated == [13, 17, 21]
+    evaluated.clear()
+    succeeds(train_command(*arguments(faces, tmp_path / "other", "--select_on", "test")))
+    assert evaluated == [1, 5, 9, 13, 17, 21]
+    assert_same(tmp_path / "run", tmp_path / "other")
 
 
 def test_the_state_before_a_damaged_one_is_restored(faces, finished, tmp_path):
@@ -203,6 +242,11 @@ def test_a_loss_that_is_nan_stops_the_run(faces, tmp_path):
     assert "recognizer epoch" in line and "state_" in line and "--vgg_lr ..." in line
     state = StateStore(tmp_path / "run" / "state").load()
     assert all(torch.isfinite(value).all() for value in state["phases"]["recognizer"]["recognizer"]["network"].values())
+
+
+def test_a_generator_whose_loss_explodes_stops_the_run(faces, tmp_path):
+    line = refused(train_command(*arguments(faces, tmp_path / "run", "--lr", 1000)))
+    assert "the loss has exploded: G is" in line and "state_000002.pth" in line and "--lr ..." in line
 
 
 def test_a_full_disk_is_reported_and_the_last_state_stays(faces, tmp_path):

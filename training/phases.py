@@ -30,7 +30,7 @@ from utils import UserError
 
 Draw = Callable[[list[Tensor], list[str], Sequence[str], str], Image.Image]  # rows of images, heads, notes, title
 SAMPLE_ROWS = ("A", "B", "C: A with B's expression", "D: B with A's expression", "A': A rebuilt", "B': B rebuilt")
-STEPS_BETWEEN_EVALUATIONS = 200  # the recognizer's batches between two evaluations with --select_on test (METHOD §5)
+BATCHES_PER_EVALUATION = 200  # of a recognizer epoch with --select_on test, each begun by an evaluation (METHOD §5)
 
 
 def all_stages(perceptual_epochs: int, epochs: int, round_every: int, round_epochs: int) -> list[Stage]:
@@ -230,7 +230,8 @@ class GANPhase:
             return {}
         if means["D_updated"] < 0.5:
             print(f"warning: the discriminators were updated in {100 * means['D_updated']:.0f} % of the steps of this "
-                  f"epoch, since the generator's loss was {self.recipe.G_max:g} or more; raise --G_max",
+                  f"epoch, since the generator's loss was {self.recipe.G_max:g} or more; lower --lr if it grows, else raise "
+                  "--G_max",
                   file=sys.stderr)
         save_gan(self.context.folder / "model", self.gan, self.context.metadata, epoch + 1)
         if self.draw:
@@ -303,6 +304,7 @@ class RecognizerPhase:
         if context.compile:
             self.recognizer.compile()
         self.best_acc = -1.0
+        self.batch = 0  # the number of the epoch's next batch, from 0
 
     def _steps_of(self, rounds: int) -> int:
         """Return the number of steps in the first rounds of the run."""
@@ -336,7 +338,7 @@ class RecognizerPhase:
         if self.vgg_init == "stage0" and self.recognizer.steps == 0:
             self.context.seed_torch("init", "recognizer", "from stage 0")
             initialize(self.recognizer.network, self.perceptual_file)
-        group = batches_per_synthesis(epoch, self.schedule)
+        self.batch, group = start, batches_per_synthesis(epoch, self.schedule)
         skipped = start % group
         loaded = self.context.load(self._plan(epoch), start - skipped,
                                    augmenter(self.augmentations, self.context.seed, epoch))
@@ -349,18 +351,18 @@ class RecognizerPhase:
             batch = batch._replace(inputs=(image, real_features(self.gan.encoder, image, self.gan.amp)))
         context.seed_torch("dropout", "recognizer", steps, context.processes.rank)
         metrics = self.recognizer.step(batch)
-        if context.select_on == "test" and self.recognizer.steps % STEPS_BETWEEN_EVALUATIONS == 0:
+        if context.select_on == "test" and self.batch % BATCHES_PER_EVALUATION == 0:
             self._keep_if_better()
+        self.batch += 1
         return metrics
 
     def end_epoch(self, epoch: int, means: dict[str, float]) -> dict[str, float]:
         """Evaluate the recognizer on the selection images, and write it with its encoder if it is to be kept.
 
-        With ``--select_on test`` :meth:`step` has done this every ``STEPS_BETWEEN_EVALUATIONS`` batches, as in the
-        published code; here it is done only if the epoch had too few batches for that. """
-        steps_before = self.recognizer.steps - self.steps(epoch)
-        was_tested = self.recognizer.steps // STEPS_BETWEEN_EVALUATIONS > steps_before // STEPS_BETWEEN_EVALUATIONS
-        if self.context.select_on == "test" and was_tested:
+        With ``--select_on test`` :meth:`step` has done this after the batches 1, 201, 401, … of the epoch, as the
+        published code does (METHOD §5).
+        """
+        if self.context.select_on == "test":
             return {"best_test_acc": self.best_acc}
         return self.context.selection_metric(self._keep_if_better())
 

@@ -96,6 +96,7 @@ class TrainingContext:
 RATE_FLAGS = {"perceptual": "--perceptual_lr", "gan": "--lr", "recognizer": "--vgg_lr"}  # the learning rate of a phase
 Metrics = dict[str, Tensor]
 MINUTES_OF_STAGES = 2.0  # least time between states at ends of stages; one of the paper's size takes seconds to write
+MOST_ADVERSARIAL = 5000  # of the generator's adversarial loss, a thousand times what guessing discriminators give
 ADVICE = "go on from the networks of an epoch with --restore N, or start anew with --overwrite"
 
 
@@ -142,7 +143,7 @@ def check_planned(stage: int, stages: list[Stage], folder: Path) -> None:
 
 
 def fit(run: "Run") -> None:
-    """Train from the run's position to its end. Raises Stopped after SIGINT or SIGTERM, with the state saved."""
+    """Train from the run's position to its end. Raises Stopped after a signal that stops it, with the state saved."""
     run.begin()
     for stage in run.remaining_stages():
         phase = run.phases[stage.phase]
@@ -219,15 +220,20 @@ class Run:
                 self.log.write(stage.phase, stage.epoch + 1, stage.epoch * self.steps + self.step, values)
                 self._bar.set_postfix({name: f"{value:.3g}" for name, value in values.items()})
         self.step += 1
-        self._save_if_due()
+        self._stop_if_asked(self._save_if_due())
 
     def means(self) -> dict[str, float]:
-        """Return the means of the metrics over all steps of the current stage."""
-        return {name: float(total) / count for name, (total, count) in self._sums.items()}
+        """Return the means of the metrics over all steps of the current stage. Raises UserError if they exploded."""
+        means = {name: float(total) / count for name, (total, count) in self._sums.items()}
+        self._check_finite(means)
+        if means.get("adv", 0) > MOST_ADVERSARIAL * self.config.gan_recipe.lambda_adv_loss:
+            self._give_up(f"the loss has exploded: G is {means['G']:.3g}, nearly all of it for the discriminators,",
+                          "gan")
+        return means
 
     def after_epoch(self, metrics: dict[str, float]) -> None:
         """Log a finished stage, go to the next one, and save at the end of a phase or if the last save is old."""
-        stage = self.current_stage()
+        stage, line = self.current_stage(), ""
         if self.processes.is_main:
             metrics = {**self.means(), **metrics}
             rates = self._speed.metrics(self.processes.world)
@@ -237,10 +243,13 @@ class Run:
             self._time_left.measure(stage.phase, time.monotonic() - began, self.step - first_step)
             stages = self.schedule()
             left = self._time_left.as_text(stages[self.stage + 1:], self.phases)
-            print(epoch_line(stage, stages, metrics, rates, left), flush=True)
+            line = epoch_line(stage, stages, metrics, rates, left)
         self.stage, self.step, self._sums = self.stage + 1, 0, {}
         is_last = self.stage >= len(self.schedule())
-        self._save_if_due(end_of_stage=True, end_of_phase=is_last or self.current_stage().phase != stage.phase)
+        signum = self._save_if_due(end_of_stage=True, end_of_phase=is_last or self.current_stage().phase != stage.phase)
+        if line:
+            print(line, flush=True)  # after saving, since a terminal may block
+        self._stop_if_asked(signum)
 
     def current_stage(self) -> Stage:
         """Return the stage at the position; the last one if the run is complete."""
@@ -249,14 +258,15 @@ class Run:
 
     # ------------------------------------------------------------------------------------------------ state
 
-    def _save_if_due(self, end_of_stage: bool = False, end_of_phase: bool = False) -> None:
+    def _save_if_due(self, end_of_stage: bool = False, end_of_phase: bool = False) -> int:
         """Save every ``--save_minutes``, sooner at the end of a stage, always at that of a phase and before stopping.
 
-        Several processes decide together, only every ``--log_every`` steps, since they wait for each other. Raises
-        Stopped after SIGINT or SIGTERM. """
+        Several processes decide together, only every ``--log_every`` steps, since they wait for each other. Return the
+        signal that stops the training, 0 if none does.
+        """
         is_single = self.processes.world == 1
         if not (is_single or end_of_stage or self.step % self.options.log_every == 0):
-            return
+            return 0
         minutes = min(self.options.save_minutes, MINUTES_OF_STAGES) if end_of_stage else self.options.save_minutes
         overdue = self.processes.is_main and time.monotonic() - self._saved_at > 60 * minutes
         signum = self.stop_signal()
@@ -265,13 +275,16 @@ class Run:
             signum, overdue = self.processes.max(signals).tolist()
         if signum or overdue or end_of_phase:
             self.save()
+        return signum
+
+    def _stop_if_asked(self, signum: int) -> None:
         if signum:
             raise utils.Stopped(signum, f"stopped by signal {signum}, the state is saved; resume with --restore "
                                 f"--checkpoint_dir {self.context.folder}")
 
     def save(self) -> None:
         """Save the state. Raises UserError if metrics or networks hold NaN, infinite or exploded values."""
-        self._check_finite({name: float(total) for name, (total, _) in self._sums.items()})
+        self.means()
         self.processes.run_on_main(self._write)
         self._saved_at = time.monotonic()
 
