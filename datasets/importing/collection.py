@@ -19,16 +19,26 @@ Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels; right and
 _MAGIC = {b"PAR1": ".parquet", b"PK\3\4": ".zip", b"\x89HDF": ".h5", b"MATLAB": ".mat", b"\x93NUMPY": ".npy",
           b"\x1f\x8b": ".gz", b"ARROW1": ".arrow", b"\xd0\xcf\x11\xe0": ".xls", b"\x80\4": ".pkl", b"\x80\5": ".pkl",
           b"\x80\2": ".pkl", b"\x80\3": ".pkl", b"{": ".jsonl", b"[": ".json", b"Rar!": ".rar", b"7z\xbc\xaf": ".7z"}
-_FORMATS = {  # the name and the function that reads it, None for archives
-    ".parquet": ("a Parquet file", "pandas.read_parquet"), ".arrow": ("an Arrow file", "pandas.read_feather('{}')"),
-    ".feather": ("a Feather file", "pandas.read_feather('{}')"), ".xlsx": ("an Excel file", "pandas.read_excel('{}')"),
-    ".xls": ("an Excel file", "pandas.read_excel('{}')"), ".json": ("a JSON file", "pandas.read_json('{}')"),
-    ".jsonl": ("a file of JSON lines", "pandas.read_json('{}', lines=True)"), ".npz": ("NumPy's arrays", "numpy.load"),
-    ".npy": ("a NumPy array", "numpy.load"), ".mat": ("a MATLAB file", "scipy.io.loadmat"),
-    ".pkl": ("a Python pickle, which may run code", "pickle.load"), ".h5": ("an HDF5 file", "h5py.File"),
-    ".pickle": ("a Python pickle, which may run code", "pickle.load"), ".hdf5": ("an HDF5 file", "h5py.File"),
-    ".tfrecord": ("a TFRecord file", "tensorflow.data.TFRecordDataset"), **dict.fromkeys(
-        (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar"), ("an archive", None))}
+_AS_CSV = "save it as CSV: python -c \"import pandas; pandas.{}.to_csv('labels.csv')\""
+_AS_FILES = "read it with {}, and write its pictures as files, and a CSV table of file,label"
+_EXCEL, _PICKLE = _AS_CSV.format("read_excel('{0}')"), _AS_FILES.format("pickle.load")
+_FORMATS = {  # what is said of a file that is no text, {0}, by its ending
+    ".parquet": "is a Parquet file; " + _AS_FILES.format("pandas.read_parquet"),
+    ".arrow": "is an Arrow file; " + _AS_FILES.format("pandas.read_feather"),
+    ".feather": "is a Feather file; " + _AS_FILES.format("pandas.read_feather"),
+    ".xlsx": "is an Excel file; " + _EXCEL, ".xls": "is an Excel file; " + _EXCEL,
+    ".json": "is a JSON file; " + _AS_CSV.format("read_json('{0}')"),
+    ".jsonl": "is a file of JSON lines; " + _AS_CSV.format("read_json('{0}', lines=True)"),
+    ".npz": "is NumPy's arrays; " + _AS_FILES.format("numpy.load"),
+    ".npy": "is a NumPy array; " + _AS_FILES.format("numpy.load"),
+    ".mat": "is a MATLAB file; " + _AS_FILES.format("scipy.io.loadmat"),
+    ".h5": "is an HDF5 file; " + _AS_FILES.format("h5py.File"),
+    ".hdf5": "is an HDF5 file; " + _AS_FILES.format("h5py.File"),
+    ".pkl": "is a Python pickle, which may run code; " + _PICKLE,
+    ".pickle": "is a Python pickle, which may run code; " + _PICKLE,
+    ".tfrecord": "is a TFRecord file; " + _AS_FILES.format("tensorflow.data.TFRecordDataset"), **dict.fromkeys(
+        (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar"),
+        "is an archive; unpack it, and name the directory or the table that it holds")}
 
 
 @dataclass(frozen=True)
@@ -59,7 +69,7 @@ class Collection:
     """
 
     expressions: tuple[str, ...]
-    walk: Walk | None = None
+    walk: Walk = field(default_factory=Walk)
     rows: int = 0
     names: list[Names] = field(default_factory=list)
     samples: list[SourceSample] = field(default_factory=list)
@@ -124,7 +134,7 @@ class Importer:
 def source_directory(source: Path, out: Path) -> Path:
     """Return the directory to import from. Raises UserError if it is absent, or if it and the output overlap."""
     if not source.is_dir():
-        fault = foreign_format(source) or ("is a file; name a directory" if source.exists() else "no such directory")
+        fault = (foreign_format(source) or "is a file; name a directory") if source.is_file() else "no such directory"
         raise UserError(f"{source}: {fault}")
     for written in (out, out / "data"):
         check_output(written, "--out", apart=[source], directory=True)
@@ -145,22 +155,12 @@ def source_table(table: Path, out: Path, *others: Path) -> Path:
 def foreign_format(path: Path) -> str | None:
     """Return what a message says of a file that is no text, by its first bytes or its ending: its format, and the way.
     """
-    if not path.is_file():
-        return None
     with open(path, "rb") as handle:
         start = handle.read(4096)
     ending = next((ending for magic, ending in _MAGIC.items() if start.startswith(magic)), path.suffix.lower())
     if ending == ".zip":
         ending = ".xlsx" if b"[Content_Types].xml" in start else ".npz" if b".npy" in start else ending
-    if ending not in _FORMATS:
-        return None
-    name, reader = _FORMATS[ending]
-    if reader is None:
-        return f"is {name}; unpack it, and name the directory or the table that it holds"
-    if "pandas" in reader and ending != ".parquet":
-        call = reader.format(path.name)
-        return f"is {name}; save it as CSV: python -c \"import pandas; {call}.to_csv('labels.csv')\""
-    return f"is {name}; read it with {reader}, and write its pictures as files, and a CSV table of file,label"
+    return _FORMATS[ending].format(path.name) if ending in _FORMATS else None
 
 
 def read_box(values: Sequence[str], sized: bool, where: str) -> Box:

@@ -47,20 +47,23 @@ def convert(collection: Collection, source: Path, out: Path, writer: "ImageWrite
     splits = {split: sorted(collection.split(split), key=lambda sample: sample.name)
               for split in ("train", "val", "test")}
     samples, aligned = [sample for split in splits.values() for sample in split], _aligned_directory(collection)
+    there_already = [sample for sample in samples if (images / sample.name).exists()]
+    if not overwrite:
+        _check_free(out, collection.expressions, splits, aligned)
+        foreign = [images / sample.name for sample in there_already if writer.is_foreign(sample, images / sample.name)]
+        if foreign:
+            raise UserError(f"{foreign[0]}: another image has this name ({len(foreign)} such); choose another --out, "
+                            "or replace it with --overwrite")
+    images.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(4) as pool:
-        current = pool.map(lambda sample: writer.is_current(sample, images / sample.name), samples)
-        unwritten = [sample for sample, is_current in zip(samples, current) if not is_current]
-        if not overwrite:
-            _check_free(out, collection.expressions, splits, unwritten, aligned)
-        images.mkdir(parents=True, exist_ok=True)
-        written = pool.map(lambda sample: writer.write(sample, images / sample.name), unwritten)
-        list(progress(written, "writing", len(unwritten), "image"))
+        written = pool.map(lambda sample: writer.write(sample, images / sample.name), samples)
+        list(progress(written, "writing", len(samples), "image"))
     if aligned:  # beside the lists, since a run aligns further pictures in the same way
         write_json(out / RECORD_NAME, read_json(aligned / RECORD_NAME))
     elif alignment_of(out):
         (out / RECORD_NAME).unlink()
     write_layout(out, collection.expressions, splits, remove=True)
-    _report(collection, source, out, len(unwritten))
+    _report(collection, source, out, len(samples) - len(there_already))
 
 
 def _aligned_directory(collection: Collection) -> Path | None:
@@ -89,15 +92,12 @@ def _report(collection: Collection, source: Path, out: Path, written: int) -> No
     for note in collection.notes:
         print(f"note: {note}")
     print(counts_table(read_layout(out)))
-    totals = []
-    if collection.walk:
-        images, passed_over = len(collection.walk.images), collection.walk.passed_over()
-        used = len({sample.path for sample in samples})
-        totals.append(f"{images + passed_over.total()} files: {used} taken, {describe(passed_over)}, "
-                      f"{images - used} refused")
-    if collection.rows:
-        totals.append(f"{collection.rows} rows: {len(samples)} taken, {collection.rows - len(samples)} refused")
-    print(f"{source}: {'; '.join(totals)}")
+    images, passed_over = len(collection.walk.images), collection.walk.passed_over()
+    used = len({sample.path for sample in samples} & {*collection.walk.images})
+    totals = {f"{images + passed_over.total()} files: {used} taken, {describe(passed_over)}, {images - used} refused":
+              images, f"{collection.rows} rows: {len(samples)} taken, {collection.rows - len(samples)} refused":
+              collection.rows}
+    print(f"{source}: {'; '.join(text for text, count in totals.items() if count)}")
 
 
 # ------------------------------------------------------------------------------------------------- the samples
@@ -126,22 +126,16 @@ def _drop_repeated(collection: Collection) -> None:
         earlier = first.setdefault((real_folder(path.parent), path.name, sample.box), sample)
         if earlier is sample or sample.pixels is not None:
             collection.samples.append(sample)
-        else:
-            _check_same(sample, earlier, (*collection.expressions, "target only"))
-            collection.leave_out("that are taken already", sample.path)
-
-
-def _check_same(sample: SourceSample, earlier: SourceSample, labels: tuple[str, ...]) -> None:
-    """Check that two samples of one file agree. Raises UserError if their labels, splits or subjects differ."""
-    for attribute, before, now in (("label", labels[earlier.label], labels[sample.label]),
-                                   ("split", earlier.split, sample.split),
-                                   ("subject", earlier.subject, sample.subject)):
-        if before != now:
-            link = "" if sample.path == earlier.path else f" (it is {earlier.path} as well)"
-            advice = "" if sample.box else ", or if a table lists several faces of a picture, name their boxes with " \
-                "--box_columns LEFT TOP RIGHT BOTTOM"
-            raise UserError(f"{sample.path}{link}: is taken twice, with the {attribute} {before} and with {now}; "
-                            f"correct it{advice}")
+            continue
+        for attribute in ("label", "split", "subject"):
+            before, now = getattr(earlier, attribute), getattr(sample, attribute)
+            if before != now:
+                link = "" if sample.path == earlier.path else f" (it is {earlier.path} as well)"
+                names = dict(enumerate((*collection.expressions, "target only"))) if attribute == "label" else {}
+                raise UserError(f"{sample.path}{link}: is taken twice, with the {attribute} {names.get(before, before)}"
+                                f" and with {names.get(now, now)}; correct it, or if a table lists several faces of a "
+                                "picture, name their boxes with --box_columns LEFT TOP RIGHT BOTTOM")
+        collection.leave_out("that are taken already", sample.path)
 
 
 def _drop_broken(collection: Collection, writer: "ImageWriter") -> None:
@@ -150,7 +144,7 @@ def _drop_broken(collection: Collection, writer: "ImageWriter") -> None:
     All are decoded, JPEG files at a small size.
     """
     samples, collection.samples = collection.samples, []
-    stretched, shapes = 0, set()
+    shapes = []
     with ThreadPoolExecutor(8) as pool:
         results = progress(pool.map(_examine, samples), "checking images", len(samples), "image")
         for sample, (fault, shape) in zip(samples, results):
@@ -158,10 +152,10 @@ def _drop_broken(collection: Collection, writer: "ImageWriter") -> None:
                 collection.leave_out(f"that cannot be used: {fault}", sample.path)
             else:
                 collection.samples.append(sample)
-                stretched += not 0.9 < shape < 1.1
-                shapes.add(shape)
+                shapes.append(shape)
     if shapes and max(shapes) > 1.2 * min(shapes) and not writer.square:
         most = max(max(shapes), 1 / min(shapes))
+        stretched = sum(not 0.9 < shape < 1.1 for shape in shapes)
         collection.notes.append(f"{stretched} images are not square (up to {most:.1f} to 1), and the shapes differ; a "
                                 "run squeezes them to squares, and --square cuts their central squares out")
 
@@ -183,10 +177,9 @@ def _count_missing(collection: Collection) -> None:
             collection.left_out[reason] += len(names.missing)
         if names.adapted:
             collection.notes.append(explain_adapted(names.adapted, next(iter(names.adapted))))
-    if collection.walk:
-        known = collection.refused | {sample.path for sample in collection.samples}
-        unlisted = sum(path not in known for path in collection.walk.images)
-        collection.left_out += Counter({"that no list names": unlisted})
+    known = collection.refused | {sample.path for sample in collection.samples}
+    unlisted = sum(path not in known for path in collection.walk.images)
+    collection.left_out += Counter({"that no list names": unlisted})
 
 
 def _decide_splits(collection: Collection, source: Path, test: float | set[str], seed: int) -> None:
@@ -266,8 +259,8 @@ def _check_complete(collection: Collection, source: Path) -> None:
 
 
 def _check_free(out: Path, expressions: tuple[str, ...], splits: dict[str, list[SourceSample]],
-                unwritten: list[SourceSample], aligned: Path | None) -> None:
-    """Check that no list and no image of another data set would be replaced. Raises UserError if one would be."""
+                aligned: Path | None) -> None:
+    """Check that no list and no record of another data set would be replaced. Raises UserError if one would be."""
     with tempfile.TemporaryDirectory() as folder:
         write_layout(folder, expressions, splits)
         for name in LISTS:
@@ -278,10 +271,6 @@ def _check_free(out: Path, expressions: tuple[str, ...], splits: dict[str, list[
     if alignment_of(out) and alignment_of(out) != (aligned and alignment_of(aligned)):
         raise UserError(f"{out / RECORD_NAME}: the images there were aligned in another way; choose another --out, or "
                         "replace them with --overwrite")
-    foreign = [target for sample in unwritten if _is_foreign(target := out / "data" / sample.name, sample)]
-    if foreign:
-        raise UserError(f"{foreign[0]}: another image has this name ({len(foreign)} such); choose another --out, "
-                        "or replace it with --overwrite")
 
 
 # ------------------------------------------------------------------------------------------------- the images
@@ -303,14 +292,10 @@ class ImageWriter:
         ending = ".jpg" if self.reencode else ".png" if self.square else None
         return str(Path(sample.name).with_suffix(ending)) if ending else sample.name
 
-    def is_current(self, sample: SourceSample, target: Path) -> bool:
-        """Return whether an earlier run has written the same image in the same form."""
-        if not target.is_file():
-            return False
-        content = self._content(sample, target)
-        if content is None:
-            return target.samefile(sample.path)
-        return not target.is_symlink() and target.read_bytes() == content
+    def is_foreign(self, sample: SourceSample, target: Path) -> bool:
+        """Return whether an existing file is neither a sample's file, nor a copy of it, nor what would be written."""
+        return not target.samefile(sample.path) and target.read_bytes() not in (
+            sample.path.read_bytes(), self._content(sample, target))
 
     def write(self, sample: SourceSample, target: Path) -> None:
         """Write one image, completely or not at all; a copy where the system refuses links, as Windows does."""
@@ -346,11 +331,6 @@ def _link(source: Path, target: Path) -> bool:
         return False
     os.replace(unfinished, target)
     return True
-
-
-def _is_foreign(target: Path, sample: SourceSample) -> bool:
-    """Return whether an existing file is neither a link to a sample's file nor a copy of it."""
-    return target.exists() and not target.samefile(sample.path) and target.read_bytes() != sample.path.read_bytes()
 
 
 def _picture_of(sample: SourceSample, least: int | None = None) -> Image.Image:
