@@ -63,6 +63,8 @@ def imported(tmp_path: Path, capsys, *argv: object) -> tuple[str, str]:
     # what already was read
     ([SEVEN + "/{1,2,3,4,5}.png"], "", "anger disgust fear happy sad surprise neutral; 28/0/7"),
     (["{train,valid,test}/" + SEVEN + "/{1,2}.png"], "", "anger disgust fear happy sad surprise neutral; 14/14/14"),
+    (["{AN,HA,NE}/{1,2,3,4,5}.png"], "", "anger happiness neutral; 12/0/3"),
+    (["{Happy,Sad,Fear}/{1,2,3,4,5}.png"], "--expressions sad happy", "sad happy; 8/0/2"),
     (["{freude,wut,trauer}/{1,2,3,4,5}.png"], "", "freude trauer wut; 12/0/3"),
     (["{happy,sad}/{train,test}/{1,2}.png"], "", "happy sad; 4/0/4"),
     (["{Training,PublicTest,PrivateTest}/{happy,sad}/{1,2}.png"], "", "happy sad; 4/4/4"),
@@ -208,7 +210,7 @@ def test_persons_are_tested_on_as_wholes(tmp_path, capsys):
     source = tree(tmp_path, "{happy,sad}/{me,you}_{1,2,3,4,5,6}.png")
     argv = "folders", source, "--subject_regex", "^([a-z]+)_"
     line = refused(lambda: imported(tmp_path, capsys, *argv))
-    assert "none of its 2 (me, you) fits a share of 0.2; test on a larger one: --test_share 0.5" in line
+    assert "none of its 2 (me, you) fits a share of 0.2; test on a larger one, such as 0.5 (--test_share" in line
     summary, notes = imported(tmp_path, capsys, *argv, "--test_share", "0.5")
     assert summary == "happy sad; 12/0/12; me you" and "12 images (persons: 1 of 2) were cut" in notes
 

@@ -200,9 +200,10 @@ def _decide_splits(collection: Collection, source: Path, test: float | set[str],
                    for sample in undecided]  # the faces of a picture stay on one side
         tested = choose_validation(grouped, test, seed)
         if undecided and not tested and None not in persons:
+            advice = "test on a larger one, such as 0.5 (--test_share, --test_subjects)" if len(persons) > 1 else \
+                "add other persons"
             raise UserError(f"{source}: persons are tested on as wholes, and none of its {len(persons)} "
-                            f"({', '.join(sorted(persons)[:3])}) fits a share of {test:g}; " + (
-                                "test on a larger one: --test_share 0.5" if len(persons) > 1 else "add other persons"))
+                            f"({', '.join(sorted(persons)[:3])}) fits a share of {test:g}; {advice}")
     collection.samples = [sample if sample.split else
                           replace(sample, split="test" if sample.name in tested else "train")
                           for sample in collection.samples]

@@ -109,6 +109,8 @@ def _find_places(collection: Collection, source: Path, args: argparse.Namespace,
     else:
         level = _label_level(source, rests, files, args.expressions)
         labels = _labels_at(level, rests, splits)
+    if not args.expressions and (named := full_names(sorted({label for label in labels if label}))):
+        labels = [named.get(label) for label in labels]  # AN, HA, NE
     if splits_alone:
         _check_splits(source, folders, split_level, level)
     subjects = [""] * len(files) if args.subject_regex else _persons(rests, level, labels, collection)
@@ -175,7 +177,7 @@ def _check_splits(source: Path, folders: Sequence[Folders], level: int, label_le
 
 def _read_labels(patterns: NamePatterns, source: Path, files: Sequence[tuple[Path, Folders]], collection: Collection
                  ) -> list[str | None]:
-    """Return the expression that ``--label_regex`` reads from each file name or path; codes as AN get their names."""
+    """Return the expression that ``--label_regex`` reads from each file name or path."""
     labels = [patterns.find("label", path.name, path.relative_to(source).as_posix()) for path, _ in files]
     unmatched = [path for (path, _), label in zip(files, labels) if not label]
     if len(unmatched) == len(files):
@@ -185,9 +187,7 @@ def _read_labels(patterns: NamePatterns, source: Path, files: Sequence[tuple[Pat
         collection.notes.append(f"--label_regex does not match {len(unmatched)} of {len(files)} file names, e.g. "
                                 f"{unmatched[0].name}")
     spelling: dict[str, str] = {}
-    labels = [label and spelling.setdefault(label.casefold(), label) for label in labels]
-    named = full_names(sorted(set(labels) - {""}))
-    return [named.get(label, label) or None for label in labels]
+    return [spelling.setdefault(label.casefold(), label) if label else None for label in labels]
 
 
 def _label_level(source: Path, rests: Sequence[Folders], files: Sequence[tuple[Path, Folders]],
@@ -201,7 +201,8 @@ def _label_level(source: Path, rests: Sequence[Folders], files: Sequence[tuple[P
     names = [_names(rests, level) for level in levels]
     known = [[name for name in each if meaning_of(name)] for each in names]
     shares = [len(known[level]) / len(names[level]) * (len(set(map(meaning_of, known[level]))) > 1) for level in levels]
-    asked = [level for level in levels if expressions and set(expressions) <= set(names[level])]
+    asked = [level for level in levels if expressions
+             and {name.casefold() for name in expressions} <= {name.casefold() for name in names[level]}]
     if asked or max(shares, default=0) >= 0.5:
         return asked[0] if asked else shares.index(max(shares))
     several = [level for level in levels if len(names[level]) > 1]
@@ -295,8 +296,8 @@ def _persons(rests: Sequence[Folders], label_level: int | None, labels: Sequence
                     if len(rest) > level else "" for rest in rests]
         unused += names * is_above
     if unused:
-        collection.notes.append(f"the directories {_some(unused)} above the expressions say neither split nor person, "
-                                "and are not used")
+        collection.notes.append(f"the directories {_some(unused)} above the expressions say neither split nor person "
+                                "and are not used; --subject_regex '^([^/]+)/' takes them for persons")
     return [""] * len(rests)
 
 

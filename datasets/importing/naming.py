@@ -118,9 +118,9 @@ def meaning_of(name: str) -> tuple[str, ...] | None:
 
 
 def full_names(labels: Sequence[str]) -> dict[str, str]:
-    """Return the name of each label if all are codes of different expressions, such as AN, HA and NE; else {}."""
+    """Return the name of each label if all, three or more, are codes of different expressions: AN, HA, NE; else {}."""
     named = {label: _MEANING.get(label.lower()) for label in labels}
-    is_code = all(len(label) < 4 and label.lower() not in _WORDS for label in labels)
+    is_code = len(labels) > 2 and all(len(label) < 4 and label.lower() not in _WORDS for label in labels)
     return named if is_code and None not in named.values() and len(set(named.values())) == len(labels) else {}
 
 
@@ -227,15 +227,16 @@ def expression_key(name: str) -> tuple:
 def select_labels(present: Sequence[str], expressions: Sequence[str] | None, missing: str) -> list[str]:
     """Return the labels to import, in label order: all that are ``present``, or those that ``expressions`` name.
 
-    If all are numbers, ``expressions`` may name each of them, in ascending order. Raises UserError, which begins with
-    ``missing`` (such as "faces.csv: has no label"), if a label is absent.
+    Their case does not matter. If all are numbers, ``expressions`` may name each of them, in ascending order. Raises
+    UserError, which begins with ``missing`` (such as "faces.csv: has no label"), if a label is absent.
     """
-    if not expressions or set(expressions) <= set(present):
-        return list(expressions or present)
+    spelling = {name.casefold(): name for name in present}
+    if all(name.casefold() in spelling for name in expressions or ()):
+        return [spelling[name.casefold()] for name in expressions or present]
     numbered = all(map(is_integer, present))
     if numbered and len(present) == len(expressions):
         return sorted(present, key=int)
-    absent = ", ".join(name for name in expressions if name not in present)
+    absent = ", ".join(name for name in expressions if name.casefold() not in spelling)
     raise UserError(f"{missing} {absent}; it has {', '.join(present)}"
                     + (f": give each of these {len(present)} a name, or take some of them" if numbered else ""))
 
