@@ -1,5 +1,6 @@
 """``--mode grid``: draw test persons, or any faces, with every expression, and the residuals of the swaps."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Iterable, Sequence
 
@@ -9,11 +10,11 @@ from PIL import Image
 from torch import Tensor
 
 import utils
-from commands.faces import Photo, expression_numbers, stated_or_recognized
+from commands.faces import expression_numbers, pixels_of, read_faces, stated_or_recognized
 from commands.trained import image_directories, load_gan, preparation_for, read_data, recognizer_if_there
 from datasets.files import check_output, save_figure
 from datasets.layout import Layout, Sample, image_directory
-from datasets.loading import Images, to_float, to_uint8, typical_images
+from datasets.loading import Images, to_float, typical_images
 from evaluation.synthesis import with_expressions
 from models.checkpoints import TrainedSwap, load_exemplars
 from models.gan import Swapper
@@ -32,7 +33,7 @@ def draw_grid(config: Config) -> None:
     layout = read_data(config, trained, ["test"])
     check_output(output, "--output", trees=[image_directory(layout.root)],
                  inputs=[sample.path for sample in layout.split("all")])
-    save_sheet(trained.swapper, layout, config.output.rows, config.run.seed, Path(output))
+    save_sheet(trained.swapper, layout, config.output.rows, config.run.seed, Path(output), config.output.tile)
 
 
 def draw_faces(config: Config) -> None:
@@ -47,8 +48,7 @@ def draw_faces(config: Config) -> None:
         raise UserError(f"--swap_list {' '.join(config.swap.swap_list or ())}: needs the expression of --input"
                         + (f" and of each --target, {1 + len(targets)} in all" if targets else " alone"))
     preparation = preparation_for(faces, gan.shape.image_size, trained.alignment, inputs + targets)
-    pixels = to_float(torch.stack([to_uint8(Photo.open(path, preparation).face) for path in inputs + targets]),
-                      gan.device)
+    pixels = pixels_of(read_faces(inputs + targets, preparation), gan.device)
     stated_for_each = stated[:1] * len(inputs) + stated[1:] or None
     count = len(inputs) if stated_for_each is None else len(pixels)
     expressions = stated_or_recognized(recognizer_if_there(config, gan.device), pixels[:count], inputs + targets,
@@ -57,9 +57,9 @@ def draw_faces(config: Config) -> None:
     labels = torch.tensor(labels, device=gan.device)
     references_of = [(references, labels) if targets else nearest_of_each(face, references, labels)
                      for face in pixels[:len(inputs)]]
-    notes = [f"{Path(path).name[-24:]} ({names[expression]})" for path, expression in zip(inputs, expressions)]
+    notes = [f"{Path(path).name} ({names[expression]})" for path, expression in zip(inputs, expressions)]
     title, count = f"swaps of {Path(config.run.checkpoint_dir).name}", len(references_of[0][1])
-    save_figure(draw_swaps(gan, pixels, expressions, notes, references_of, names, title), output)
+    save_figure(draw_swaps(gan, pixels, expressions, notes, references_of, names, title, config.output.tile), output)
     print(f"wrote {output}: {len(inputs)} face{'s' * (len(inputs) != 1)} with {count} expression{'s' * (count != 1)}, "
           "and the residuals")
 
@@ -93,7 +93,8 @@ def nearest_of_each(face: Tensor, references: Tensor, labels: Tensor) -> tuple[T
 
 
 def draw_swaps(gan: Swapper, faces: Iterable[Tensor], expressions: Sequence[int], notes: Sequence[str],
-               references_of: Sequence[tuple[Tensor, Tensor]], names: Sequence[str], title: str) -> Image.Image:
+               references_of: Sequence[tuple[Tensor, Tensor]], names: Sequence[str], title: str,
+               tile: int | None = None) -> Image.Image:
     """Draw faces (3, S, S) with the expression of each of their references, a row of pictures and one of residuals.
 
     A face's references are images (T, 3, S, S) and their labels (T,); they are drawn above it unless they are those of
@@ -106,19 +107,20 @@ def draw_swaps(gan: Swapper, faces: Iterable[Tensor], expressions: Sequence[int]
         swapped, residual = with_expressions(gan, face, expression, references, labels)
         rows += [[face, *swapped], [None, *residual_picture(residual)]]
         row_notes += [note, "residual"]
-    return sheet(rows, ["input", *(names[label] for label in labels)], row_notes, title, residuals=True)
+    return sheet(rows, ["input", *(names[label] for label in labels)], row_notes, title, residuals=True,
+                 tile=tile)
 
 
-def save_sheet(gan: Swapper, layout: Layout, count: int, seed: int, path: Path) -> None:
+def save_sheet(gan: Swapper, layout: Layout, count: int, seed: int, path: Path, tile: int | None = None) -> None:
     """Write the sheet of ``count`` test persons with every expression. Raises UserError if there are no test images."""
     persons, references = choose_samples(layout, count, seed)
     images = Images([*references, *persons], gan.shape.image_size, cache="none")
     pixels = to_float(images[range(len(images))], gan.device)
     labels = torch.tensor([sample.label for sample in references], device=gan.device)
     picture = draw_swaps(gan, pixels[len(references):], [person.label for person in persons],
-                         [person.subject or person.name for person in persons],
+                         [f"{person.subject or person.name} ({layout.expressions[person.label]})" for person in persons],
                          [(pixels[:len(references)], labels)] * len(persons), layout.expressions,
-                         f"test persons of {layout.root.name}")
+                         f"test persons of {layout.root.name}", tile)
     save_figure(picture, path)
     print(f"wrote {path}: {len(persons)} test persons with {len(references)} expressions and the residuals behind them")
 
@@ -126,21 +128,18 @@ def save_sheet(gan: Swapper, layout: Layout, count: int, seed: int, path: Path) 
 def choose_samples(layout: Layout, count: int, seed: int) -> tuple[list[Sample], list[Sample]]:
     """Choose ``count`` test images of different persons, and a test image of each expression as its reference.
 
-    Neutral images are preferred as persons, and images of other persons as references.
+    The persons show one expression after the other, and images of other persons are preferred as references.
     """
     if not layout.test:
         raise UserError(f"{layout.root}: no test images to draw a sheet of")
-
-    def person_of(sample: Sample) -> str:
-        return sample.subject or sample.name
-
     random = numpy.random.default_rng(utils.derived_seed(seed, "sheet"))
     shuffled = [layout.test[i] for i in random.permutation(len(layout.test))]
-    persons: dict[str, Sample] = {}
-    for sample in sorted(shuffled, key=lambda sample: sample.label != layout.neutral):
-        persons.setdefault(person_of(sample), sample)
-    chosen = list(persons.values())[:count]
-    chosen_persons = set(map(person_of, chosen))
-    other_persons_first = sorted(shuffled, key=lambda sample: person_of(sample) in chosen_persons)
-    references = {sample.label: sample for sample in reversed(other_persons_first)}  # the first of each stays
-    return chosen, [references[label] for label in sorted(references)]
+    chosen: dict[str, Sample] = {}
+    shown: Counter[int] = Counter()
+    while len(chosen) < count and (others := [s for s in shuffled if (s.subject or s.name) not in chosen]):
+        sample = min(others, key=lambda sample: shown[sample.label])
+        chosen[sample.subject or sample.name] = sample
+        shown[sample.label] += 1
+    others_last = sorted(shuffled, key=lambda sample: (sample.subject or sample.name) not in chosen)
+    references = {sample.label: sample for sample in others_last}  # the last of each stays
+    return list(chosen.values()), [references[label] for label in sorted(references)]

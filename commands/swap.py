@@ -11,10 +11,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from commands.faces import Photo, expression_numbers, stated_or_recognized
+from commands.faces import expression_numbers, pixels_of, read_faces, stated_or_recognized
 from commands.trained import image_directories, load_gan, preparation_for, recognizer_if_there
+from datasets.aligning.geometry import paste_back
 from datasets.files import check_figure, check_output, save_figure
-from datasets.loading import to_float, to_uint8
+from datasets.pictures import read_picture
 from models.networks import Pair
 from options.config import Config
 from pictures.sheets import residual_picture, sheet, to_picture
@@ -39,8 +40,8 @@ def swap(config: Config) -> None:
     if expressions[0] in expressions[1:]:
         raise UserError(f"--swap_list {' '.join(options.swap_list)}: input and target must differ in expression")
     preparation = preparation_for(config.faces, gan.shape.image_size, trained.alignment, paths)
-    photos = [Photo.open(path, preparation) for path in paths]
-    face, *targets = (to_float(to_uint8(photo.face)[None], gan.device) for photo in photos)
+    crops = read_faces(paths, preparation)
+    face, *targets = pixels_of(crops, gan.device).split(1)
     labels = torch.tensor(expressions, device=gan.device)
     stated_or_recognized(recognizer_if_there(config, gan.device), torch.cat([face, *targets]), paths, expressions,
                          names)
@@ -48,26 +49,28 @@ def swap(config: Config) -> None:
     if options.frames:
         blend = partial(gan.blend, face, labels[:1], torch.cat(targets), labels[1:])
         rows = interpolation(blend, [target[0] for target in targets], options.frames, options.matrix)
-        picture = sheet(rows, *interpolation_labels(source, target_names, options.frames, options.matrix))
+        picture = sheet(rows, *interpolation_labels(source, target_names, options.frames, options.matrix),
+                        tile=config.output.tile)
         content = f"the input from {source} to {' and '.join(target_names)} in {options.frames} frames" + (
             f": {target_names[0]} downwards, {target_names[1]} to the right" if options.matrix else ", then the target")
     else:
         swapped = gan.swap(Pair(face, targets[0], labels[:1], labels[1:]))
-        for photo, image, path in zip(photos, swapped[:2], pasted):
-            photo.save_with(to_picture(image[0]), path)
-        picture, content = draw_swap(face, targets[0], swapped, source, target_names[0])
+        for path, image, crop, out in zip(paths, swapped, crops, pasted):
+            save_figure(paste_back(read_picture(path), to_picture(image[0]), crop.matrix), out)
+            print(f"wrote {out}: the whole photograph with the swapped face")
+        picture, content = draw_swap(face, targets[0], swapped, source, target_names[0], config.output.tile)
     save_figure(picture, output)
     print(f"wrote {output}: {content}")
 
 
-def draw_swap(face: Tensor, target: Tensor, swapped: Sequence[Tensor], source: str, target_name: str
-              ) -> tuple[Image.Image, str]:
+def draw_swap(face: Tensor, target: Tensor, swapped: Sequence[Tensor], source: str, target_name: str,
+              tile: int | None = None) -> tuple[Image.Image, str]:
     """Draw two faces (1, 3, S, S) and the result of :meth:`Swapper.swap`; also return what the picture shows."""
     c, d, *residuals = swapped
     heads = [f"input: {source}", f"target: {target_name}", f"input with {target_name}", f"target with {source}",
              "change of the input", "change of the target"]
     row = [face[0], target[0], c[0], d[0], *residual_picture(torch.cat(residuals))]
-    return sheet([row], heads, residuals=True), \
+    return sheet([row], heads, residuals=True, tile=tile), \
         f"input, target, the input with {target_name}, the target with {source}, the two residuals"
 
 

@@ -41,8 +41,9 @@ COMMON_OPTIONS = {"mode", "preset", "checkpoint_dir", "restore", "gpu", "attribu
                   "image_size", "folds", "fold", "seeds"}  # of all modes: they find the run and describe its data
 FACE_OPTIONS = {"input", "align", "margin", "output"}
 MODE_OPTIONS = {  # a mode → the further options that it uses
-    "test": FACE_OPTIONS | {"target", *(option.name for option in options_of(SwapOptions))},
-    "grid": {"output", "rows", "seed", "force"}, "grid of --input": FACE_OPTIONS | {"target", "swap_list"},
+    "test": FACE_OPTIONS | {"target", "tile", *(option.name for option in options_of(SwapOptions))},
+    "grid": {"output", "rows", "tile", "seed", "force"},
+    "grid of --input": FACE_OPTIONS | {"target", "tile", "swap_list"},
     "evaluate": {"output", "judge", "judge_epochs", "num_workers", "cache", "force"},
     "generate": {"output", "seed", "pairs_per_image", "targets", "num_workers", "cache", "force"},
     "recognize": FACE_OPTIONS | {"every", "num_workers"}, "export": {"which", "output"}, "report": {"output"},

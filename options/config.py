@@ -550,6 +550,8 @@ class OutputOptions:
                                 "which evaluate and report write (default: the run's)", short="-o",
                                 metavar="PATH", restore="momentary")
     rows: int = option(4, "persons on the sheet of --mode grid", least=1, most=1000, restore="momentary")
+    tile: int | None = option(None, "side of the faces in the picture of --mode test and grid, in pixels (default: as "
+                              "they are, twice as large below 64)", least=16, most=1024, restore="momentary")
 
 
 @dataclass(frozen=True)

@@ -55,9 +55,8 @@ def test_the_exported_recognizer_gives_the_same_probabilities(run, tmp_path):
     assert json.loads(metadata["expressions"]) == EXPRESSIONS and json.loads(metadata["image_size"]) == 64
     assert json.loads(metadata["alignment"]) == {"size": 128, "margin": 0.1} and "127.5" in metadata["preprocessing"]
     # As a program that has nothing but the file follows its metadata, with Pillow and numpy:
-    picture = Image.open(REPOSITORY / "images" / "smile.jpg")
-    picture.draft("RGB", (64, 64))
-    pixels = numpy.asarray(picture.convert("RGB").resize((64, 64), Image.Resampling.BICUBIC), numpy.float32)
+    picture = Image.open(REPOSITORY / "images" / "smile.jpg").convert("RGB")
+    pixels = numpy.asarray(picture.resize((64, 64), Image.Resampling.BICUBIC), numpy.float32)
     pixels = pixels.transpose(2, 0, 1)[None] / 127.5 - 1
     probabilities, = session.run(None, {"image": pixels})
     expected = trained.recognize(load_faces([REPOSITORY / "images" / "smile.jpg"], 64)).numpy()
