@@ -272,11 +272,12 @@ def test_images_of_another_data_set_with_the_same_names_and_times_are_not_replac
 # ------------------------------------------------------------------------------------------------ bad input
 
 @pytest.mark.parametrize("argv, message", [
-    ("multipie {src}", "not a Multi-PIE tree"), ("rafdb {src}", "not a RAF-DB tree"),
+    ("multipie {src}", "no image is named like 001_01_01_051_07.png; its directories name expressions"),
+    ("rafdb {src}", "not a RAF-DB tree"),
     ("affectnet {src}", "not an AffectNet tree; it needs train_set and val_set"),
     ("ckplus {src}", "not a CK+ tree; {src}/cohn-kanade-images is missing"),
-    ("jaffe {src}", "no images to take (left out: 30 not named like KA.AN1.39.tiff"),
-    ("kdef {src}", "no images to take (left out: 30 not named like AF01ANS.JPG"),
+    ("jaffe {src}", "no image is named like KA.AN1.39.tiff"),
+    ("kdef {src}", "no image is named like AF01ANS.JPG"),
     ("folders {src}/joy", "no images"), ("folders {src}/gone", "{src}/gone: no such directory"),
     ("folders {src} --out {src}/inside", "inside the source"), ("oulu {src} --out {src}/..", "inside the output"),
     ("folders {src} --out {file}/out", "is a file"), ("folders {src} --test_share 2", "between 0 and 1"),

@@ -10,6 +10,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 
 import numpy
@@ -227,12 +228,9 @@ def _make_names_unique(collection: Collection, writer: "ImageWriter") -> None:
     used: set[str] = set()
     samples, collection.samples = collection.samples, []
     for sample in samples:
-        name = writer.name(sample)
-        stem, dot, ending = name.rpartition(".")
-        number = 1
-        while name.lower() in used:
-            number += 1
-            name = f"{stem}-{number}{dot}{ending}"
+        stem, dot, ending = writer.name(sample).rpartition(".")
+        choices = chain([writer.name(sample)], (f"{stem}-{number}{dot}{ending}" for number in range(2, 10 ** 9)))
+        name = next(name for name in choices if name.lower() not in used)
         used.add(name.lower())
         collection.samples.append(replace(sample, name=name))
 

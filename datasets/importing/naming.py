@@ -70,12 +70,9 @@ def read_test_selection(args: argparse.Namespace) -> float | set[str]:
         file = Path(subjects[0]).expanduser()
         if len(subjects) == 1 and file.is_file():
             return set(read_lines(file, as_words=True))
-        if len(subjects) > 1 or "." not in subjects[0]:
+        if len(subjects) > 1 or not re.fullmatch(r"\d*\.\d*", subjects[0]):
             return set(subjects)
-        try:
-            share = float(subjects[0])
-        except ValueError:
-            raise UserError(f"--test_subjects {subjects[0]}: no share, no subject's number and no file") from None
+        share = float(f"0{subjects[0]}")
     if not 0 < share < 1:
         raise UserError(f"the share to test on must lie between 0 and 1, not {share}")
     return share
