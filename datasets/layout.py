@@ -118,10 +118,10 @@ def read_layout(root: str | Path, expressions: Sequence[str] | None = None, *, k
     ``expressions`` are the names in the order of the layout's labels, which may leave some of the directory's out, and
     may differ from them in case; by default they are those of the directory, or ``known``. ``neutral`` names the
     expression whose faces are the targets of synthesis; by default it is the one called "neutral", if any. Without
-    ``need_test`` the test list may be absent, without ``complete`` each. ``user`` is what is tested on other data, such as a recognizer: its
-    expressions may be absent there, and are taken for the directory's labels if nothing names these. Notes say so, and
-    how many images are left out. Raises UserError if a list is absent or malformed, or has a label that is none of the
-    expressions.
+    ``need_test`` the test list may be absent, without ``complete`` each. ``user`` is what is tested on other data, such
+    as a recognizer: its expressions may be absent there, and are taken for the directory's labels if nothing names
+    these. Notes say so, and how many images are left out. Raises UserError if a list is absent or malformed, or has a
+    label that is none of the expressions.
     """
     lists = read_lists(Path(root), complete=complete, need_test=need_test)
     if lists.expressions is None and known:
@@ -140,9 +140,11 @@ def read_layout(root: str | Path, expressions: Sequence[str] | None = None, *, k
         notes.append(f"nothing names its labels, so 0 to {len(names) - 1} are taken for {' '.join(names)}; if they "
                      f"mean others, write their names in order into {lists.root / 'expressions.txt'}")
     if layout.left_out:
-        labels = {row.label for name, row in lists.labels().items() if name in {s.name for s in layout.left_out}}
-        shown = ", ".join(dict(enumerate(names)).get(label, "faces for targets only") for label in sorted(labels))
-        notes.append(f"{len(layout.left_out)} of {len(lists.labels())} images are left out, which show {shown}")
+        rows, count = lists.labels(), sum(sample.name in lists.test for sample in layout.left_out)
+        labels = sorted({rows[sample.name].label for sample in layout.left_out})
+        shown = ", ".join(dict(enumerate(names)).get(label, "faces for targets only") for label in labels)
+        notes.append(f"{len(layout.left_out)} of {len(rows)} images are left out ({count} of {len(lists.test)} test "
+                     f"images), which show {shown}")
     for note in notes if main_process() else ():
         print(f"note: {lists.root}: {note}")
     return replace(layout, notes=tuple(notes))

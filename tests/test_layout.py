@@ -77,7 +77,7 @@ def test_other_data_may_name_its_expressions_in_another_way(tmp_path, capsys):
         ("a.jpg", 2), ("b.jpg", 0), ("t.jpg", 2), ("u.jpg", 0)] and layout.expressions == NAMES
     assert capsys.readouterr().out == (
         f"note: {root}: has no sad, which the recognizer in run/VGG knows as well\n"
-        f"note: {root}: 2 of 6 images are left out, which show contempt\n")
+        f"note: {root}: 2 of 6 images are left out (1 of 3 test images), which show contempt\n")
     assert [s.label for s in read_layout(root, ["happy", "neutral"]).train] == [1, 0]  # as typed with -a
     line = refused(lambda: read_layout(root, ["happy", "fear"], user="the recognizer in run/VGG"))
     assert f"{root}: unknown expression fear, that the recognizer in run/VGG knows; it has" in line and " -a" not in line
