@@ -18,7 +18,7 @@ from models import checkpoints
 from models.checkpoints import TrainedRecognizer, TrainedSwap, load_recognizer
 from options.command_line import read_run_options
 from options.config import Config, FaceOptions
-from training.facts import Facts
+from training.facts import Facts, alignment_text
 from utils import UserError, pick_device
 
 
@@ -165,21 +165,22 @@ def preparation_for(options: FaceOptions, image_size: int, alignment: dict[str, 
                     paths: Sequence[str | Path]) -> Preparation:
     """Return how to prepare the pictures in ``paths``: as the training pictures, whose ``alignment`` the run tells.
 
-    Prints a warning if the training faces were aligned and these pictures are not known to be, or the other way. Raises UserError if
-    ``--margin`` contradicts the alignment.
+    Prints a warning if these faces are aligned in another way than those of the training, as far as it is known. Raises
+    UserError if ``--margin`` contradicts the alignment.
     """
-    if alignment is None:
-        if options.align:
-            print("warning: the run does not tell how its training faces were aligned (align.json), so --align may cut "
-                  "these faces otherwise; compare a cut face with a training image", file=sys.stderr)
-        return Preparation(image_size, options.align, None, options.margin)
-    if options.margin not in (0.0, alignment["margin"]):
-        raise UserError(f"--margin {options.margin}: the training faces were aligned with --margin "
-                        f"{alignment['margin']}, which is used anyway; leave it out")
-    folders = {Path(path).absolute().parent for path in paths}  # the record lies in one of them or above it
-    are_aligned = all(any(alignment_of(parent) == alignment for parent in (folder, *folder.parents))
-                      for folder in folders)
-    if not options.align and not are_aligned:
-        print("warning: the training faces were aligned, and these pictures are not known to be; find and align their "
-              "faces with --align MODEL", file=sys.stderr)
-    return Preparation(image_size, options.align, alignment["size"], alignment["margin"])
+    margin = options.margin
+    if alignment and margin not in (0.0, alignment["margin"]):
+        raise UserError(f"--margin {margin}: the training faces were aligned with --margin {alignment['margin']}, which "
+                        "is used anyway; leave it out")
+    if options.align:
+        found = [alignment or {"size": image_size, "margin": margin}]
+    else:  # the record lies in the directory of a picture or above it
+        folders = {Path(path).absolute().parent for path in paths}
+        found = [next(filter(None, map(alignment_of, (folder, *folder.parents))), None) for folder in folders]
+    differing = [of_pictures for of_pictures in found if of_pictures != alignment]
+    if differing:
+        advice = "find and align their faces with --align MODEL" if alignment else "prepare them as those of the training"
+        print(f"warning: the training faces were {alignment_text(alignment)} and these pictures are "
+              f"{alignment_text(differing[0])}, as far as it is known; {advice}", file=sys.stderr)
+    size, margin = (alignment["size"], alignment["margin"]) if alignment else (None, margin)
+    return Preparation(image_size, options.align, size, margin)

@@ -228,7 +228,7 @@ def test_faces_are_aligned_as_those_of_the_training(tmp_path, mode):
         argv = ["--mode", mode, "--checkpoint_dir", run, "--gpu", -1, "--input", *inputs, "-o", tmp_path / "out.png"]
         result = train_command(*argv, *more)
         succeeds(result)
-        assert ("were aligned" in result.stderr and "--align MODEL" in result.stderr) == warned, result.stderr
+        assert ("these pictures are not aligned" in result.stderr) == warned, result.stderr
         results.append(probabilities_of(rows_of(tmp_path / "out.csv")) if mode == "recognize"
                        else numpy.asarray(Image.open(tmp_path / "out.png"), dtype=float))
     assert numpy.allclose(results[0], results[1], rtol=0, atol=2e-6) and abs(results[0] - results[2]).max() > 1e-3
@@ -236,12 +236,19 @@ def test_faces_are_aligned_as_those_of_the_training(tmp_path, mode):
     assert "--margin 0.5" in line and "--margin 0.2" in line
 
 
-def test_aligned_faces_in_subdirectories_are_known_to_be_aligned(tmp_path, capsys):
-    alignment = {"size": 96, "margin": 0.2}
-    write_json(tmp_path / "aligned" / "align.json", alignment)
-    for folder, warned in (("aligned", False), ("aligned/joy", False), ("aligned/data/joy", False), ("photos", True)):
-        preparation_for(FaceOptions(), 64, alignment, [tmp_path / folder / "a.jpg"])
-        assert ("were aligned" in capsys.readouterr().err) == warned
+@pytest.mark.parametrize("trained, folder, model, warning", [
+    ((96, 0.2), "aligned", None, None), ((96, 0.2), "aligned/joy", None, None), ((96, 0.2), "photos", "m.onnx", None),
+    ((96, 0.2), "photos", None, "aligned (--size 96 --margin 0.2) and these pictures are not aligned"),
+    ((64, 0.2), "aligned/data/joy", None, "(--size 64 --margin 0.2) and these pictures are aligned (--size 96"),
+    (None, "photos", None, None), (None, "aligned", None, "not aligned and these pictures are aligned (--size 96"),
+    (None, "photos", "m.onnx", "not aligned and these pictures are aligned (--size 32 --margin 0.0)")])
+def test_pictures_that_are_aligned_otherwise_than_the_training_faces_are_reported(tmp_path, capsys, trained, folder,
+                                                                                  model, warning):
+    write_json(tmp_path / "aligned" / "align.json", {"size": 96, "margin": 0.2})
+    preparation_for(FaceOptions(align=model), 32, trained and dict(zip(("size", "margin"), trained)),
+                    [tmp_path / folder / "a.jpg"])
+    printed = capsys.readouterr().err
+    assert warning in printed and printed.count("\n") == 1 if warning else not printed
 
 
 def test_training_puts_the_alignment_of_its_data_into_the_checkpoint(tmp_path):

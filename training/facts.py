@@ -148,8 +148,8 @@ def findings(run: Facts, tested: Facts) -> list[str]:
         found.append(f"{len(persons & trained)} of the {len(persons)} persons in the test images are in the training "
                      "images too: cut the test images by person")
     if run.expressions and run.alignment != tested.alignment:
-        found.append(f"the training faces are {_aligned(run.alignment)}, and the test faces "
-                     f"{_aligned(tested.alignment)}: prepare them alike with python -m datasets.align")
+        found.append(f"the training faces are {alignment_text(run.alignment)}, and the test faces "
+                     f"{alignment_text(tested.alignment)}: prepare them alike with python -m datasets.align")
     wide, trained_wide = tested.aspects.get("test"), run.aspects.get("train")
     if wide and trained_wide and not 1 / SQUEEZED < wide / trained_wide < SQUEEZED:
         found.append(f"the test pictures are {wide:.2f} times as wide as high, and the training pictures "
@@ -160,7 +160,8 @@ def findings(run: Facts, tested: Facts) -> list[str]:
     return found
 
 
-def _aligned(alignment: Mapping[str, float] | None) -> str:
+def alignment_text(alignment: Mapping[str, float] | None) -> str:
+    """Return how faces are aligned, in words."""
     return f"aligned (--size {alignment['size']} --margin {alignment['margin']})" if alignment else "not aligned"
 
 
