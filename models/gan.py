@@ -238,6 +238,12 @@ class SwapGAN(Swapper):
         owner = self.inference_generator if name in ("Enc", "Dec") else self.discriminators
         return getattr(owner, self.NETWORKS[name])
 
+    @torch.no_grad()
+    def clear_encoder(self) -> None:
+        """Set all weights of the encoder to zero, so that the codes of every image are zeros (``--recognizer_only``)."""
+        for parameter in self.encoder.parameters():
+            parameter.zero_()
+
     def start_from_average(self) -> None:
         """Copy the averaged generator into the trained one, after it was loaded from files, which hold no other."""
         self.generator.load_state_dict(self.inference_generator.state_dict())

@@ -106,6 +106,8 @@ def open_values(values: dict[str, Any], typed: Mapping[str, Any]) -> dict[str, A
         found["vgg_init"] = "none"  # ImageNet weights exist only for width 64
     if values["vgg_init"] == "stage0" and values["backbone"] != "vgg19_bn" and "vgg_init" not in typed:
         found["vgg_init"] = "none"  # the perceptual network is a VGG
+    if values["recognizer_only"]:
+        found["gan_raw"] = 0
     if not values["output"] and values["mode"] not in OUTPUT_DIRECTORIES:
         found["output"] = f"{values['which']}.onnx" if values["mode"] == "export" \
             else OUTPUTS.get(values["mode"], "result.jpg")
@@ -376,10 +378,11 @@ def check_uses(config: Config, typed: frozenset[str]) -> None:
 def check_gan_from(config: Config) -> None:
     """Check the training of a recognizer alone. Raises UserError if it has no round, or a GAN epoch is restored."""
     rounds = config.gan.epochs // config.recognizer.round_every
-    if config.run.gan_from and not rounds * config.recognizer.round_epochs:
-        raise UserError(f"--gan_from {config.run.gan_from}: no recognizer round in {config.gan.epochs} epochs; lower "
-                        "--round_every, or raise --round_epochs")
-    if config.run.gan_from and config.task.mode == "train" and config.restored_epoch is not None:
+    if not config.trains_gan and not rounds * config.recognizer.round_epochs:
+        flag = f"--gan_from {config.run.gan_from}" if config.run.gan_from else "--recognizer_only"
+        raise UserError(f"{flag}: no recognizer round in {config.gan.epochs} epochs; lower --round_every, or raise "
+                        "--round_epochs")
+    if not config.trains_gan and config.task.mode == "train" and config.restored_epoch is not None:
         raise UserError(f"--restore {config.run.restore}: the run in {config.run.checkpoint_dir} trains no GAN, of "
                         "which it could restore an epoch; leave the number out")
 

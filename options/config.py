@@ -470,6 +470,8 @@ class RecognizerSchedule:
                                  "epochs each 1 further real one, then 2, 3 and 6 synthesized ones")
     gan_raw: int = option(6, "synthesized batches after each real one without --multi_add_gan; 0 replaces all "
                           "synthesized images by real ones, also with --mix", least=0, most=1000)
+    recognizer_only: bool = option(False, "train the recognizer alone on real images, as the baseline of joint training: "
+                                   "no GAN is trained, and codes are zeros, or those of --gan_from", restore="fixed")
     pairs_per_image: int = option(6, "targets of synthesis for each training image", least=1, most=1000)
     augment: tuple[str, ...] = option(("mirror",), f"none, or changes of the recognizer's real images: {AUGMENTATION_HELP}",
                                       nargs="+", metavar="NAME[:STRENGTH]")
@@ -609,6 +611,11 @@ class Config:
     def validation_seed(self) -> int:
         """The seed of the cut of the validation images."""
         return self.run.seed if self.run.split_seed in (None, -1) else self.run.split_seed
+
+    @property
+    def trains_gan(self) -> bool:
+        """True unless the recognizer is trained alone, or with the GAN of another run."""
+        return not (self.run.gan_from or self.recognizer.recognizer_only)
 
     @property
     def resumes(self) -> bool:

@@ -11,6 +11,7 @@ import torch
 
 from conftest import TINY, keep_networks, refused, snapshot, succeeds, train_command, trained
 from datasets.lists import read_label_list
+from models.checkpoints import load_checkpoint
 from options.command_line import resolve, series_members
 from options.config import DEFAULTS, SIZES
 from training.phases import RecognizerPhase, all_stages
@@ -138,6 +139,17 @@ def test_a_run_that_lacks_what_is_taken_from_it_is_refused_before_any_work(finis
     argv = ["--gan_from", finished_copy, "--checkpoint_dir", new, "--gpu", -1, "--vgg_init", "stage0"]
     assert "has no perceptual network (VGG_loss/6_max_ckpt.t7)" in refused(train_command(*argv))
     assert not new.exists()
+
+
+def test_the_recognizer_alone_is_the_baseline_of_joint_training(faces, tmp_path):
+    run = tmp_path / "run"
+    output = trained(faces, run, "--recognizer_only", "--epochs", 2)
+    assert "stage 1 of 1, recognizer epoch 2 of 2" in output and not list(run.glob("model/Enc*"))
+    assert not any(weights.any() for weights in load_checkpoint(run / "VGG" / "Enc_max.pth").values())
+    assert "the run is complete" in succeeds(train_command("--restore", "--checkpoint_dir", run, "--gpu", -1))
+    refused(train_command("--mode", "grid", "--restore", "--checkpoint_dir", run, "--output", tmp_path / "grid.jpg"))
+    line = refused(train_command("--data_dir", faces, *TINY, "--recognizer_only", "--round_epochs", 0))
+    assert "--recognizer_only: no recognizer round" in line
 
 
 def test_a_gan_that_was_trained_on_test_images_is_refused(broken, tmp_path):

@@ -313,8 +313,11 @@ def build_run(config: Config, layout: Layout, images: Images, processes: Process
         restoring=restoring, force=config.run.force, metadata=metadata)
     vgg_init, rounds = config.perceptual.vgg_init, config.gan.epochs // config.recognizer.round_every
     perceptual = PerceptualPhase(context, config.perceptual, config.recognizer_shape, config.recognizer.vgg_batch_size,
-                                 is_needed=config.gan_recipe.lambda_vgg_loss > 0 or vgg_init == "stage0")
+                                 is_needed=config.trains_gan and config.gan_recipe.lambda_vgg_loss > 0
+                                 or vgg_init == "stage0")
     gan = GANPhase(context, config.gan_shape(context.num_classes), config.gan_recipe, config.gan, perceptual, draw)
+    if not (config.trains_gan or config.run.gan_from):
+        gan.gan.clear_encoder()
     recognizer = RecognizerPhase(context, config.recognizer, config.recognizer_recipe, config.recognizer_shape, gan.gan,
                                  rounds, vgg_init, perceptual.file, pairs)
     run = Run(context, config, [perceptual, gan, recognizer], lambda: schedule_of(config, perceptual.epochs),
@@ -331,10 +334,11 @@ def checkpoint_metadata(config: Config, layout: Layout) -> dict[str, Any]:
 
 
 def schedule_of(config: Config, perceptual_epochs: int) -> list[Stage]:
-    """Return all stages of a run in order; with ``--gan_from`` those of the recognizer alone."""
+    """Return all stages of a run in order; if it trains no GAN, those of the recognizer, and stage 0 for its start."""
     stages = all_stages(perceptual_epochs, config.gan.epochs, config.recognizer.round_every,
                         config.recognizer.round_epochs)
-    return [stage for stage in stages if stage.phase == "recognizer" or not config.run.gan_from]
+    omitted = () if config.trains_gan else ("gan", "perceptual") if config.run.gan_from else ("gan",)
+    return [stage for stage in stages if stage.phase not in omitted]
 
 
 def list_fingerprint(layout: Layout, select_on: str, pairs: numpy.ndarray) -> str:
@@ -471,7 +475,7 @@ def write_run_files(run: Run, config: Config, pairs: numpy.ndarray) -> None:
 def print_unused_epochs(config: Config) -> None:
     """Print a note if GAN epochs are followed by no recognizer round."""
     epochs, every = config.gan.epochs, config.recognizer.round_every
-    if not epochs % every or not config.recognizer.round_epochs or config.run.gan_from:
+    if not epochs % every or not config.recognizer.round_epochs or not config.trains_gan:
         return
     print(f"note: no recognizer is trained, since --round_every {every} is more than --epochs {epochs}"
           if epochs < every else
