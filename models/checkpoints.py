@@ -101,7 +101,7 @@ def load_trained_swap(folder: Path, epoch: int | None, expressions: Sequence[str
         generator = Generator(shape)
     for path, network, state in zip(paths, (generator.encoder, generator.decoder), (encoder, decoder)):
         with naming(path):
-            assign(network, state)
+            load_into(network, state, assign=True)
     return TrainedSwap(Swapper(generator.eval().requires_grad_(False), device), metadata, names)
 
 
@@ -373,8 +373,6 @@ def imagenet_weights(url: str) -> dict[str, Tensor]:
 
 # -------------------------------------------------------------------------------------------------------- state dicts
 
-
-
 def fault_of_weights(state: Mapping[Any, Any], largest: float = math.inf) -> str | None:
     """Return the first fault of a state dict's values, None if there is none.
 
@@ -442,56 +440,32 @@ def plain(state: Any) -> dict[str, Tensor]:
 
 
 def built_from(state: Mapping[str, Tensor], build: Callable[..., Module], *arguments: Any) -> Module:
-    """Build a network with a state dict's tensors as its parameters. Raises ValueError if they do not fit."""
+    """Build a network with a state dict's tensors as its parameters. Raises RuntimeError if they do not fit."""
     with torch.device("meta"):
         network = build(*arguments)
-    assign(network, state)
+    load_into(network, state, assign=True)
     return network
 
 
-def assign(network: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Make a state dict's tensors the parameters of a network on the meta device, which takes no memory itself.
+def load_into(network: nn.Module, state: Mapping[str, Tensor], assign: bool = False) -> None:
+    """Copy a plain state dict into a network, or with ``assign`` make its tensors the parameters of one that has none.
 
-    Raises ValueError that names the missing, unexpected and misshapen keys in one line.
+    Raises RuntimeError that names the keys which are missing, unexpected or of another shape.
     """
-    check_fit(network, state)
-    counters = {key: torch.zeros(value.shape, dtype=value.dtype) for key, value in network.state_dict().items()
-                if key not in state}  # batch norm's, which older files lack
+    counters = {key: torch.zeros_like(value, device="cpu") for key, value in network.state_dict().items()
+                if key.endswith("num_batches_tracked")}  # which older files lack
     floats = {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
-    network.load_state_dict({**counters, **floats}, assign=True)
-
-
-def load_into(network: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Copy a plain state dict into a network.
-
-    Raises ValueError that names the missing, unexpected and misshapen keys in one line.
-    """
-    check_fit(network, state)
-    network.load_state_dict({**network.state_dict(), **state})
-
-
-def check_fit(network: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Check that a network can take a plain state dict.
-
-    Raises ValueError that names the missing, unexpected and misshapen keys in one line.
-    """
-    expected = network.state_dict()
-    faults = [f"{key} is missing" for key in expected if key not in state and not key.endswith("num_batches_tracked")]
-    faults += [f"{key} is unexpected" for key in state if key not in expected]
-    faults += [f"{key} is {tuple(state[key].shape)} and not {tuple(expected[key].shape)}"
-               for key in expected if key in state and state[key].shape != expected[key].shape]
-    if faults:
-        more = f" and {len(faults) - 4} more" if len(faults) > 4 else ""
-        raise ValueError("its state dict does not fit the network: " + ", ".join(faults[:4]) + more)
+    network.load_state_dict({**counters, **floats}, assign=assign)
 
 
 @contextmanager
 def naming(what: Path | str) -> Iterator[None]:
-    """Turn errors about a state dict within this context into UserErrors that name its file, ``what``."""
+    """Turn errors about a state dict within this context into UserErrors of one line that name its file, ``what``."""
     try:
         yield
     except (ValueError, TypeError, RuntimeError, UserError) as error:
-        raise UserError(f"{what}: {error}") from None
+        line = " ".join(str(error).split())
+        raise UserError(f"{what}: {line if len(line) <= 400 else line[:400] + ' ...'}") from None
 
 
 # -------------------------------------------------------------------------------------------------------------- files
@@ -558,7 +532,6 @@ def _numpy_scalars() -> list:
     The reference's checkpoints hold such a scalar.
     """
     core = numpy._core if numpy.lib.NumpyVersion(numpy.__version__) >= "2.0.0" else numpy.core
-
     kinds = (type(numpy.dtype(name)) for name in ("float64", "float32", "int64", "int32"))
     allowed = [codecs.encode, numpy.dtype, *kinds]
     for module in ("numpy.core.multiarray", "numpy._core.multiarray"):

@@ -2,7 +2,6 @@
 
 import gc
 import inspect
-import io
 import itertools
 import json
 import os
@@ -23,7 +22,6 @@ from utils import UserError, number_of_processes, process_store
 Module = TypeVar("Module", bound=nn.Module)
 Result = TypeVar("Result")
 FAILED = "failed"
-CHUNK = 1 << 26  # bytes of one broadcast
 
 
 @dataclass(frozen=True)
@@ -152,19 +150,9 @@ class Processes:
         """Return the main process's value in every process: tensors (which arrive on the CPU) and plain values."""
         if self.world == 1:
             return value
-        buffer = io.BytesIO()
-        if self.is_main:
-            torch.save(value, buffer)
-        size = self.max(torch.tensor(buffer.tell(), device=self.device)).item()
-        for start in range(0, size, CHUNK):
-            chunk = torch.empty(min(CHUNK, size - start), dtype=torch.uint8, device=self.device)
-            if self.is_main:
-                chunk.copy_(torch.frombuffer(buffer.getbuffer()[start:start + CHUNK], dtype=torch.uint8))
-            distributed.broadcast(chunk, 0)
-            if not self.is_main:
-                buffer.write(chunk.cpu().numpy())
-        buffer.seek(0)
-        return value if self.is_main else torch.load(buffer, map_location="cpu", weights_only=True)
+        values = [value]
+        distributed.broadcast_object_list(values, 0, device=self.device)
+        return values[0]
 
     def sum(self, value: Tensor) -> Tensor:
         """Return the sum over the processes, the same in each."""
