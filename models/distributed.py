@@ -2,6 +2,7 @@
 
 import gc
 import inspect
+import io
 import itertools
 import json
 import os
@@ -150,9 +151,12 @@ class Processes:
         """Return the main process's value in every process: tensors (which arrive on the CPU) and plain values."""
         if self.world == 1:
             return value
-        values = [value]
-        distributed.broadcast_object_list(values, 0, device=self.device)
-        return values[0]
+        buffer = io.BytesIO()
+        if self.is_main:
+            torch.save(value, buffer)
+        content = [buffer.getvalue()]
+        distributed.broadcast_object_list(content, 0, device=self.device)
+        return value if self.is_main else torch.load(io.BytesIO(content[0]), map_location="cpu", weights_only=True)
 
     def sum(self, value: Tensor) -> Tensor:
         """Return the sum over the processes, the same in each."""
