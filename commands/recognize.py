@@ -21,11 +21,11 @@ from tqdm import tqdm
 
 import utils
 from commands.trained import image_directories, load_best_recognizer, preparation_for
-from datasets.crops import Crop, Cutter, Picture, batches, cut_in_batches, find_pictures, is_video_name
+from datasets.crops import (Crop, Cutter, Picture, Video, batches, cut_in_batches, find_pictures, is_video_name,
+                            video_file)
 from datasets.files import check_figure, check_output, check_table, describe, save_figure
 from datasets.loading import to_float
 from datasets.pictures import read_picture
-from datasets.video import Video, video_file
 from evaluation import verdict
 from models.checkpoints import TrainedRecognizer
 from models.recognizer import explained_side

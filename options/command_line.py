@@ -195,7 +195,8 @@ def check_unchanged(typed: Mapping[str, Any], saved: Mapping[str, Any], force: b
     refused = [name for name in changed if OPTIONS[name].restore == "fixed" or not force]
     if refused and mode == "train":
         raise UserError(f"--restore: the run in {folder} was started with "
-                        + " ".join(f"--{name} {saved[name]}" if saved[name] is not None else f"no --{name}"
+                        + " ".join(f"no --{name}" if (value := saved[name]) is None else
+                                   f"--{name} {' '.join(map(str, value)) if isinstance(value, list) else value}"
                                    for name in refused) + "; leave the options as they were"
                         + (", or add --force" if any(OPTIONS[n].restore == "changes" for n in refused) else ""))
 

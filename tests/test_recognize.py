@@ -18,11 +18,10 @@ from commands.recognize import unique_stems
 from commands.trained import preparation_for
 from conftest import EXPRESSIONS, REPOSITORY, command, refused, shared, snapshot, succeeds, train_command, untrained_run
 from datasets import crops
-from datasets.crops import Crop, Cutter, Picture, Preparation, cut_in_batches, find_pictures, load_faces
+from datasets.crops import Crop, Cutter, Picture, Preparation, Video, cut_in_batches, find_pictures, load_faces
 from datasets.drawing.data_set import truth
 from datasets.files import Walk
 from datasets.layout import alignment_of
-from datasets.video import Video
 from models.checkpoints import load_recognizer
 from options.config import FaceOptions
 from pictures.cards import color_of
