@@ -13,8 +13,8 @@ from conftest import command, ended, refused, snapshot
 from datasets import check, convert
 from datasets.importing.collection import Collection, SourceSample
 from datasets.importing.conversion import _check_complete
-from datasets.layout import Layout, Sample, alignment_of, read_layout
-from utils import UserError, write_json
+from datasets.layout import Layout, Sample, read_layout
+from utils import UserError
 
 
 def greys(number: int, side: int = 48) -> numpy.ndarray:
@@ -110,18 +110,6 @@ def test_rafdb_keeps_the_official_split(tmp_path, capsys, which, classes, digits
 
 # ---------------------------------------------------------------------------------------- folders and tables
 
-def test_folders_have_the_subjects_and_scenes_of_their_names(tmp_path, capsys):
-    source = pictures(tmp_path / "src", [f"{name}/S{person:03d}_00{label}_0000001{frame}.png"
-                                         for label, name in enumerate(("anger", "happy", "contempt"))
-                                         for person in range(5) for frame in range(3)])
-    layout, _ = import_twice(capsys, tmp_path / "out", "folders", source, "--subject_regex", r"^(S\d+)_",
-                             "--scene_regex", r"^S\d+_(\d+)_")
-    assert layout.expressions == ("anger", "contempt", "happy") and layout.neutral is None
-    assert layout.counts("train") == [12] * 3 and layout.counts("test") == [3] * 3
-    assert ("happy_S003_001_00000012.png", 2, "S003", "001") in as_tuples(layout.split("all"))
-    assert not {sample.subject for sample in layout.train} & {sample.subject for sample in layout.test}
-
-
 def test_folders_with_splits_target_only_faces_and_a_damaged_image(tmp_path, capsys):
     source = folder_tree(tmp_path / "faces", ("train", "val", "test"))
     Image.fromarray(greys(99)).resize((40, 48)).save(source / "train/anger/S0 take 0.jpg")
@@ -154,22 +142,6 @@ def test_folders_report_images_outside_and_refuse_two_directories_of_one_split(t
     assert "Training and train are both the train split" in import_error(tmp_path, *argv, "more")
     _, left_out = import_twice(capsys, tmp_path / "out", *argv, "more", "Training")
     assert left_out == ["2 images in directories that --ignore names", "2 images outside the expressions' directories"]
-
-
-def test_the_alignment_of_the_faces_is_carried(tmp_path, capsys):
-    source = pictures(tmp_path / "aligned", [f"{name}/{i}.png" for name in ("happy", "neutral") for i in range(6)])
-    write_json(source / "align.json", {"size": 48, "margin": 0.2})
-    import_twice(capsys, tmp_path / "out", "folders", source)
-    assert alignment_of(tmp_path / "out") == {"size": 48, "margin": 0.2}
-
-
-def test_numbered_directories_get_names(tmp_path, capsys):
-    source = pictures(tmp_path / "src", [f"{number}/{take}.jpg" for number in (1, 2, 10) for take in range(5)])
-    argv = ["folders", source, "--expressions", "anger", "joy"]
-    assert "give each of these 3 a name" in import_error(tmp_path, *argv)
-    layout, _ = import_twice(capsys, tmp_path / "out", *argv, "neutral")
-    assert layout.expressions == ("anger", "joy", "neutral")
-    assert {(s.name.split("_")[0], s.label) for s in layout.split("all")} == {("1", 0), ("2", 1), ("10", 2)}
 
 
 def test_a_table_is_read_by_its_column_names(tmp_path, capsys):

@@ -65,6 +65,7 @@ def imported(tmp_path: Path, capsys, *argv: object) -> tuple[str, str]:
     (["{train,valid,test}/" + SEVEN + "/{1,2}.png"], "", "anger disgust fear happy sad surprise neutral; 14/14/14"),
     (["{AN,HA,NE}/{1,2,3,4,5}.png"], "", "anger happiness neutral; 12/0/3"),
     (["{Happy,Sad,Fear}/{1,2,3,4,5}.png"], "--expressions sad happy", "sad happy; 8/0/2"),
+    (["{1,2,10}/{1,2,3,4,5}.png"], "--expressions anger joy neutral", "anger joy neutral; 12/0/3"),
     (["{freude,wut,trauer}/{1,2,3,4,5}.png"], "", "freude trauer wut; 12/0/3"),
     (["{happy,sad}/{train,test}/{1,2}.png"], "", "happy sad; 4/0/4"),
     (["{Training,PublicTest,PrivateTest}/{happy,sad}/{1,2}.png"], "", "happy sad; 4/4/4"),
@@ -85,6 +86,7 @@ def test_expressions_splits_and_persons_of_a_tree(tmp_path, capsys, patterns, ar
     ("{S001,S002,S003}/{1,2}.png", ["S001, S002, S003 look like persons", "--label_regex"]),
     ("{a,b,c}/{x,y,z}/{1,2}.png", ["either a, b, c or x, y, z", "--expressions"]),
     ("{s1,s2,s3}/{happy,sad}_{1,2}.png", ["s1, s2, s3 are no known expressions", "--label_regex '(?i)(happy|sad)'"]),
+    ("{1,2,10}/{1,2}.png", ["give each of these 3 a name"]),
     ("{anna,bert}/{happy_1,sad_1,happy_2}.png", ["anna, bert are no known expressions", "(?i)(happy|sad)"]),
     ("{train/happy,train/sad,test/happy,test/sad,originals/happy}/{1,2}.png",
      ["originals holds 2 images beside the splits test, train and is none"]),
@@ -97,7 +99,8 @@ def test_trees_without_expressions_are_refused_with_what_settles_it(tmp_path, pa
     if "YOLO" in messages[0]:
         (source / "train/labels").mkdir()
         (source / "train/labels/1.txt").write_text("3 0.5 0.5 0.9 0.9\n")
-    line = refused(lambda: convert.main(["folders", str(source), "--out", str(tmp_path / "out")]))
+    names = ["--expressions", "anger", "joy"] if "a name" in messages[0] else []
+    line = refused(lambda: convert.main(["folders", str(source), "--out", str(tmp_path / "out"), *names]))
     assert all(message in line for message in messages), line
 
 

@@ -1,8 +1,6 @@
 """datasets.convert for published data sets without subjects, FER2013, FER+ and AffectNet, and mistakes in them."""
 
 import shutil
-import time
-from argparse import Namespace
 from pathlib import Path
 
 import numpy
@@ -11,7 +9,6 @@ from PIL import Image
 
 from conftest import refused, snapshot
 from datasets import convert
-from datasets.importing import affectnet
 from test_convert import as_tuples, greys, import_error, import_twice, picture
 
 AFFECTNET = ("neutral", "happy", "sad", "surprise", "fear", "disgust", "anger", "contempt")
@@ -60,16 +57,6 @@ def test_fer2013_is_written_as_png_with_the_official_split(tmp_path, capsys):
     layout, _ = import_twice(capsys, tmp_path / "small", "fer2013", table, "--reencode", "32")
     with Image.open(layout.train[0].path) as image:
         assert (layout.train[0].name, image.format, image.size) == ("fer2013_00000.jpg", "JPEG", (32, 32))
-
-
-def test_fer2013_does_not_replace_another_image(tmp_path):
-    table, out = fer_table(tmp_path / "src/fer2013.csv", fer_rows()), tmp_path / "out"
-    picture(out / "data/fer2013_00003.png", 99)
-    before, argv = snapshot(out), ["fer2013", str(table), "--out", str(out)]
-    assert "fer2013_00003.png: another image has this name (1 such)" in refused(lambda: convert.main(argv))
-    assert snapshot(out) == before
-    convert.main([*argv, "--overwrite"])
-    assert (numpy.asarray(Image.open(out / "data/fer2013_00003.png")) == greys(3)).all()
 
 
 def test_ferplus_takes_the_label_with_most_votes(tmp_path, capsys):
@@ -260,15 +247,3 @@ def test_wrong_tables_of_affectnet_are_named(tmp_path):
     assert 'validation.csv, line 3: the expression "11" is not one of 0 to 10' in line
     (source / "validation.csv").unlink()
     assert f"{source}/validation.csv is missing" in import_error(tmp_path, "affectnet", source)
-
-
-def test_affectnet_reads_ten_thousand_annotations_in_seconds(tmp_path):
-    source = affectnet_tree(tmp_path / "src", per_class=1)
-    annotations, images = source / "train_set/annotations", source / "train_set/images"
-    for number in range(1000, 6000):
-        shutil.copyfile(annotations / f"{number % 8}_exp.npy", annotations / f"{number}_exp.npy")
-        (images / f"{number}.jpg").touch()
-    started = time.process_time()
-    collection = affectnet.read(Namespace(source=source, out=tmp_path / "out", classes=8, half="manual"))
-    assert time.process_time() - started < 2.5
-    assert [sum(s.label == label for s in collection.split("train")) for label in range(8)] == [626] * 8
