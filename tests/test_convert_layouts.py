@@ -145,6 +145,8 @@ SPLITS = ("Train", "Train", "Train", "Val", "Test")
      "surprise fear disgust happiness sadness anger neutral; 12/4/4", "RAF-DB's"),
     ("file,label", lambda i: f"{('train', 'test')[i % 5 == 4]}/{i}.png,{('happy', 'sad')[i % 2]}", "",
      "happy sad; 16/0/4", "the split is that of the column file"),
+    ("file,label", lambda i: f"{i}.png,{('happy', 'blue', 'sad', 'NaN')[i % 4]}", "", "blue happy sad; 12/0/3",
+     "none is known by this name: blue"),
     ("file,label", lambda i: f"{i}.png,{('happy', 'joy', 'sad')[i % 3]}", "", "happy joy sad; 17/0/3",
      "happy and joy mean the same"),
     ("file,label,x1,y1,x2,y2", lambda i: f"{i}.png,{('happy', 'sad')[i % 2]},4,4,30,30", "--box_columns none",
@@ -176,6 +178,7 @@ def test_columns_that_contradict_are_refused(tmp_path, header, row, message):
      "pandas.read_excel('labels.csv').to_csv('labels.csv')"),
     ("a.npz", b"PK\3\4" + bytes(26) + b"images.npy", "is NumPy's arrays; read it with numpy.load"),
     ("metadata.jsonl", b'{"file_name": "0.png", "label": "happy"}\n', "is a file of JSON lines"),
+    ("a.csv", b"\xff\xfef\0", "is text in UTF-16"), ("a.avi", b"RIFF", "is a video; write its frames as images"),
     ("a.h5", b"\x89HDF\r\n\x1a\n", "is an HDF5 file; read it with h5py.File"), ("a.mat", b"MATLAB 5.0", "is a MATLAB"),
     ("a.pkl", b"\x80\4\x95", "is a Python pickle"), ("a.zip", b"PK\3\4", "is an archive; unpack it")])
 def test_files_that_are_no_tables_are_named_with_the_way(tmp_path, name, content, message):

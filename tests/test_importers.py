@@ -123,7 +123,7 @@ def test_files_that_are_no_table_of_fer2013(tmp_path):
     (tmp_path / "c.csv").write_bytes(b"\xff\xfe\0\0")
     (tmp_path / "d.csv").write_text("")
     for name, message in (("a.csv", 'has no column "pixels" (it has emotion, pixel, Usage); it must be fer2013.csv'),
-                          ("b.csv", "no images for the test list"), ("c.csv", "not a text file"), ("d.csv", "empty"),
+                          ("b.csv", "no images for the test list"), ("c.csv", "is text in UTF-16"), ("d.csv", "empty"),
                           ("gone.csv", "no such table"), ("", "holds neither fer2013.csv nor icml_face_data.csv")):
         assert f"{tmp_path / name}: {message}" in import_error(tmp_path, "fer2013", tmp_path / name)
 

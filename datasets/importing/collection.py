@@ -18,6 +18,7 @@ Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels; right and
 
 _MAGIC = {b"PAR1": ".parquet", b"PK\3\4": ".zip", b"\x89HDF": ".h5", b"MATLAB": ".mat", b"\x93NUMPY": ".npy",
           b"\x1f\x8b": ".gz", b"ARROW1": ".arrow", b"\xd0\xcf\x11\xe0": ".xls", b"\x80\4": ".pkl", b"\x80\5": ".pkl",
+          b"\xff\xfe": ".utf16", b"\xfe\xff": ".utf16",
           b"\x80\2": ".pkl", b"\x80\3": ".pkl", b"{": ".jsonl", b"[": ".json", b"Rar!": ".rar", b"7z\xbc\xaf": ".7z"}
 _AS_CSV = "save it as CSV: python -c \"import pandas; pandas.{}.to_csv('labels.csv')\""
 _AS_FILES = "read it with {}, and write its pictures as files, and a CSV table of file,label"
@@ -36,9 +37,14 @@ _FORMATS = {  # what is said of a file that is no text, {0}, by its ending
     ".hdf5": "is an HDF5 file; " + _AS_FILES.format("h5py.File"),
     ".pkl": "is a Python pickle, which may run code; " + _PICKLE,
     ".pickle": "is a Python pickle, which may run code; " + _PICKLE,
-    ".tfrecord": "is a TFRecord file; " + _AS_FILES.format("tensorflow.data.TFRecordDataset"), **dict.fromkeys(
-        (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar"),
-        "is an archive; unpack it, and name the directory or the table that it holds")}
+    ".pt": "is a PyTorch file; " + _AS_FILES.format("torch.load"),
+    ".mdb": "is an LMDB database; " + _AS_FILES.format("lmdb.open"),
+    ".tfrecord": "is a TFRecord file; " + _AS_FILES.format("tensorflow.data.TFRecordDataset"),
+    ".utf16": "is text in UTF-16; save it in UTF-8",
+    **dict.fromkeys((".avi", ".mp4", ".mov", ".mkv", ".wmv", ".mpg", ".mpeg", ".webm"),
+                    "is a video; write its frames as images: ffmpeg -i {0} %05d.png"),
+    **dict.fromkeys((".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar"),
+                    "is an archive; unpack it, and name the directory or the table that it holds")}
 
 
 @dataclass(frozen=True)
@@ -159,7 +165,8 @@ def foreign_format(path: Path) -> str | None:
         start = handle.read(4096)
     ending = next((ending for magic, ending in _MAGIC.items() if start.startswith(magic)), path.suffix.lower())
     if ending == ".zip":
-        ending = ".xlsx" if b"[Content_Types].xml" in start else ".npz" if b".npy" in start else ending
+        inside = {b"[Content_Types].xml": ".xlsx", b".npy": ".npz", b"data.pkl": ".pt"}
+        ending = next((ending for name, ending in inside.items() if name in start), ending)
     return _FORMATS[ending].format(path.name) if ending in _FORMATS else None
 
 

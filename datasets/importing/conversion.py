@@ -87,6 +87,9 @@ def _report(collection: Collection, source: Path, out: Path, written: int) -> No
         collection.notes.append("no subject is known, so one person may be in the training and in the validation or "
                                 "test images, whose accuracy is then too high; name subjects with --subject_regex"
                                 f"{advice}, or in subjects.list")
+    unknown = [name for name in collection.expressions if not name.isdigit() and not meaning_of(name)]
+    if unknown:
+        collection.notes.append(f"taken for expressions, though none is known by this name: {', '.join(unknown[:9])}")
     meanings = Counter(filter(None, map(meaning_of, collection.expressions)))
     if repeated := [name for name in collection.expressions if meanings[meaning_of(name)] > 1]:
         collection.notes.append(f"{' and '.join(repeated)} mean the same and are different expressions here")

@@ -259,16 +259,12 @@ def _labels_at(level: int | None, rests: Sequence[Folders], splits: Sequence[str
 
 
 def _note_contradictions(places: Sequence[Place], collection: Collection) -> None:
-    """Note names of files that say another expression than their directories, and unknown directories."""
+    """Note names of files that say another expression than their directories."""
     named = [(place, meaning_of(place.expression), meaning_of(place.path.stem)) for place in places if place.expression]
     different = [place for place, label, said in named if label and said and label != said]
     if len(different) > 0.05 * len(places):
         collection.notes.append(f"{len(different)} of {len(places)} file names say another expression than their "
                                 f"directories, e.g. {different[0].path.name} of {different[0].expression}")
-    unknown = sorted({place.expression for place, label, _ in named if not label})
-    if not all(name.isdigit() for name in unknown):
-        collection.notes.append(f"taken for expressions, though none is known by this name: {_some(unknown)}; --ignore "
-                                "leaves directories out")
 
 
 # ------------------------------------------------------------------------------------------------- persons

@@ -26,6 +26,8 @@ _BOXES = [names.split() for names in (
     "left top width height", "xmin ymin width height")]
 _TRUE, _FALSE = ("true", "1", "1.0", "yes"), ("false", "0", "0.0", "no")
 
+_MISSING = ("nan", "na", "n/a", "null", "none", "?", "-", "-1")  # labels that say that there is none
+
 Row = tuple[int, dict[str, str]]  # the line of a row, and its values by column
 
 
@@ -141,7 +143,9 @@ def _read_records(table: Path, header: Sequence[str], rows: Sequence[Row], colum
             raise UserError(f"{table}, line {line}: the split \"{text}\" is not train, val or test")
         subject = row[columns["subject"]] if columns["subject"] else ""  # "" is the name of pandas' column of numbers
         box = read_box([row[name] for name in boxes], sized, f"{table}, line {line}") if boxes else None
-        records.append(Record(row[columns["file"]], whole_number(row[columns["label"]]), split, subject, box))
+        label = whole_number(row[columns["label"]])
+        label = "" if label.lower() in _MISSING else label
+        records.append(Record(row[columns["file"]], label, split, subject, box))
     return records
 
 
