@@ -326,9 +326,12 @@ def write_layout(root: str | Path, expressions: Sequence[str], splits: dict[str,
     existing lists that would be empty now are removed.
     """
     root = Path(root)
-    is_marked = any(sample.label == len(expressions) for samples in splits.values() for sample in samples)
+    everything = [sample for split in SPLITS for sample in splits.get(split, ())]
+    is_marked = any(sample.label == len(expressions) for sample in everything)
     write_text(root / "expressions.txt", "\n".join([*expressions, *[TARGET_ONLY] * is_marked]) + "\n")
-    for name, text in _list_texts(splits).items():
+    texts = {"subjects.list": "".join(subject_line(s.name, s.subject, s.scene) for s in everything if s.subject)}
+    texts |= {LIST_NAMES[split]: list_text(splits.get(split, ())) for split in ("val", "test", "train")}
+    for name, text in texts.items():
         if text:
             write_text(root / name, text)
         elif remove:
@@ -338,10 +341,3 @@ def write_layout(root: str | Path, expressions: Sequence[str], splits: dict[str,
 def list_text(samples: Sequence[Sample]) -> str:
     """Return the text of a list: ``<file name> <label>`` per line."""
     return "".join(f"{sample.name} {sample.label}\n" for sample in samples)
-
-
-def _list_texts(splits: dict[str, Sequence[Sample]]) -> dict[str, str]:
-    """Return the text of each list by its file name, in the order in which they are to be written."""
-    everything = [sample for name in ("train", "val", "test") for sample in splits.get(name, ())]
-    texts = {"subjects.list": "".join(subject_line(s.name, s.subject, s.scene) for s in everything if s.subject)}
-    return texts | {LIST_NAMES[split]: list_text(splits.get(split, ())) for split in ("val", "test", "train")}

@@ -32,6 +32,7 @@ DEPTHS = 8, 10, 12, 14, 16  # bits of a grey value, as cameras and files use the
 BLANK_SIDE, BLANK_DEVIATION = 32, 1.0  # a picture shows nothing if its grey levels at this side deviate less
 BLANK = "nearly one color, it shows nothing"
 PNG_START = b"\x89PNG\r\n\x1a\n"
+PNG_CHUNKS, WEBP_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"), (b"VP8X", b"VP8 ", b"VP8L", b"ALPH")
 
 
 class BadPicture(UserError):
@@ -124,15 +125,6 @@ def aspect_of(path: Path) -> float:
     return 1.0
 
 
-def fault_when_decoded(path: Path) -> str | None:
-    """Return what is wrong with an image file, according to all of its content, or None."""
-    try:
-        picture = read_picture(path, least=BLANK_SIDE)
-    except BadPicture as bad:
-        return bad.fault
-    return BLANK if is_blank(greys_of(picture)) else None
-
-
 def exif_turn(path: str | Path) -> Image.Transpose | None:
     """Return how a picture is turned when it is read, as its EXIF block says; None if it is not turned."""
     with suppress(Exception), Image.open(path) as opened:  # a file that cannot be opened is not turned
@@ -211,11 +203,28 @@ def _without_metadata(path: str | Path) -> BinaryIO:
     if content.startswith(b"\xff\xd8"):
         return io.BytesIO(b"".join(_jpeg_parts(content)))
     if content.startswith(PNG_START):
-        return io.BytesIO(PNG_START + b"".join(_png_chunks(content)))
+        chunks = _chunks(content, len(PNG_START), ">I4s", 12, 1)
+        return io.BytesIO(PNG_START + b"".join(chunk for kind, chunk in chunks if kind in PNG_CHUNKS))
     if content.startswith(b"RIFF") and content[8:12] == b"WEBP":
-        body = b"WEBP" + b"".join(_webp_chunks(content))
+        chunks = [chunk for kind, chunk in _chunks(content, 12, "<4sI", 8, 2) if kind in WEBP_CHUNKS]
+        if chunks[0].startswith(b"VP8X"):  # of its flags, only the one for transparency is kept
+            chunks[0] = chunks[0][:8] + bytes([chunks[0][8] & 0x10]) + chunks[0][9:]
+        body = b"WEBP" + b"".join(chunks)
         return io.BytesIO(b"RIFF" + struct.pack("<I", len(body)) + body)
     raise ValueError("no format whose metadata can be removed")
+
+
+def _chunks(content: bytes, offset: int, head: str, around: int, multiple: int) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the kind and the bytes of each chunk of a PNG or WebP file from an offset on.
+
+    ``head`` is the form of length and kind, ``around`` the number of bytes besides the content, whose length is rounded
+    up to a ``multiple``.
+    """
+    while offset + 8 <= len(content):
+        kind, length = sorted(struct.unpack_from(head, content, offset), key=lambda value: isinstance(value, int))
+        end = offset + around + -(-length // multiple) * multiple
+        yield kind, content[offset:end]
+        offset = end
 
 
 def _jpeg_parts(content: bytes) -> Iterator[bytes]:
@@ -228,24 +237,3 @@ def _jpeg_parts(content: bytes) -> Iterator[bytes]:
             yield content[offset:end]
         offset = re.compile(rb"\xff[\xc0-\xfe]").search(content, end).start()
     yield content[offset:]
-
-
-def _png_chunks(content: bytes) -> Iterator[bytes]:
-    offset = len(PNG_START)
-    while offset + 8 <= len(content):
-        length, kind = struct.unpack_from(">I4s", content, offset)
-        if kind in (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"):
-            yield content[offset:offset + 12 + length]
-        offset += 12 + length
-
-
-def _webp_chunks(content: bytes) -> Iterator[bytes]:
-    offset = 12
-    while offset + 8 <= len(content):
-        kind, length = struct.unpack_from("<4sI", content, offset)
-        length += 8 + length % 2
-        if kind in (b"VP8 ", b"VP8L", b"ALPH"):
-            yield content[offset:offset + length]
-        elif kind == b"VP8X":  # of its flags, only the one for transparency is kept
-            yield content[offset:offset + 8] + bytes([content[offset + 8] & 0x10]) + content[offset + 9:offset + length]
-        offset += length

@@ -189,8 +189,11 @@ def cut_folds(samples: Sequence[Sample], count: int, seed: int, by: str = "subje
     labels and subjects and of the seed, whatever the samples' order; within a part the order is that of ``samples``.
     Raises UserError if an image has no subject, and if there are fewer subjects than parts.
     """
-    if by == "subject":
-        check_subjects(samples)
+    nameless = [sample.name for sample in samples if not sample.subject]
+    if by == "subject" and nameless:
+        raise UserError(f"--folds: {len(nameless)} of {len(samples)} listed images have no subject in subjects.list, "
+                        f"e.g. {shortened(nameless[0])}; add them there, or cut without regard to persons with "
+                        "--folds_by image")
     keys = [sample.subject if by == "subject" else sample.name for sample in samples]
     groups: dict[str, list[Sample]] = {}
     for key, sample in zip(keys, samples):
@@ -220,15 +223,6 @@ def _assign_folds(groups: dict[str, list[Sample]], count: int, seed: int) -> dic
         fold_counts[fold] += counts[row]
         fold_of[keys[row]] = fold
     return fold_of
-
-
-def check_subjects(samples: Sequence[Sample]) -> None:
-    """Check that every image has a subject. Raises UserError if one has none."""
-    nameless = [sample.name for sample in samples if not sample.subject]
-    if nameless:
-        raise UserError(f"--folds: {len(nameless)} of {len(samples)} listed images have no subject in subjects.list, "
-                        f"e.g. {shortened(nameless[0])}; add them there, or cut without regard to persons with "
-                        "--folds_by image")
 
 
 def with_fold(layout: Layout, count: int, number: int, seed: int, by: str = "subject") -> Layout:

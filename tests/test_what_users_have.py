@@ -17,7 +17,7 @@ import utils
 from conftest import refused
 from datasets import align, check, convert
 from datasets.lists import read_lines
-from datasets.pictures import BadPicture, fault_when_decoded, read_picture
+from datasets.pictures import BadPicture, image_fault, read_picture
 from models.checkpoints import read_perceptual
 from models.networks import VGG
 from utils import pick_device
@@ -67,7 +67,7 @@ def with_chunk(png: bytes, kind: bytes, content: bytes) -> bytes:
 def test_pixels_are_read_behind_broken_metadata(tmp_path, name, damaged):
     (tmp_path / name).write_bytes(damaged(noise(0)))
     expected = read_picture(io.BytesIO(encoded(noise(0), "JPEG" if name == "x.jpg" else "PNG")))
-    assert fault_when_decoded(tmp_path / name) is None
+    assert image_fault(tmp_path / name) is None
     assert numpy.array_equal(numpy.asarray(read_picture(tmp_path / name)), numpy.asarray(expected))
 
 
