@@ -50,9 +50,10 @@ def build_parser() -> OneLineParser:
                     "lists, without the images that show no face.",
         epilog="The model: YuNet, published as face_detection_yunet in opencv_zoo and as yunet_n_640_640.onnx in "
                "libfacedetection.train (both on GitHub). It runs in OpenCV: pip install -r requirements-optional.txt")
-    parser.add_argument("source", metavar="SRC", type=user_path, help="a directory of photographs, or a data directory with "
-                        "lists")
-    parser.add_argument("out", metavar="OUT", type=user_path, help="where the aligned faces go, in the same subdirectories")
+    parser.add_argument("source", metavar="SRC", type=user_path,
+                        help="a directory of photographs, or a data directory with lists")
+    parser.add_argument("out", metavar="OUT", type=user_path,
+                        help="where the aligned faces go, in the same subdirectories")
     parser.add_argument("--model", type=home_expanded, metavar="FILE",
                         help="YuNet's ONNX file (not needed with --landmarks)")
     parser.add_argument("--landmarks", type=home_expanded, metavar="FILE",

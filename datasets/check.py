@@ -10,9 +10,9 @@ import sys
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import combinations
+from itertools import chain, combinations
 from pathlib import Path
-from typing import Sequence
+from typing import Callable, Sequence
 
 import numpy
 from PIL import Image, ImageDraw, ImageOps
@@ -65,6 +65,14 @@ class Findings:
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
+    def note(self, found: object, sentence: str) -> None:
+        """Add a note if something was found."""
+        self.notes += [sentence] if found else []
+
+    def problem(self, found: object, sentence: str) -> None:
+        """Add a problem if something was found."""
+        self.problems += [sentence] if found else []
+
 
 def check_directory(root: Path, expressions: Sequence[str] | None = None, neutral: str | None = None,
                     sheet: Path | None = None) -> Findings:
@@ -77,9 +85,8 @@ def check_directory(root: Path, expressions: Sequence[str] | None = None, neutra
     findings, lists = Findings(), read_lists(root, need_test=False)
     names = _expression_names(lists, expressions, findings)
     is_sheet_drawn = check_sheet(lists, sheet, findings)
-    if not lists.test:
-        findings.notes.append("there is no test list: only --folds can train on these images")
-    inspect_lists(lists, names, neutral, findings)
+    findings.note(not lists.test, "there is no test list: only --folds can train on these images")
+    inspect_lists(lists, names, findings)
     layout, alignment = build_layout(lists, names, names, neutral), alignment_of(root)
     print(counts_table(layout))
     print("alignment: " + (f"{alignment['size']} pixels, margin {alignment['margin']}" if alignment else "not known"))
@@ -126,43 +133,37 @@ def _expression_names(lists: Lists, expressions: Sequence[str] | None, findings:
 
 # ------------------------------------------------------------------------------------------------ lists and samples
 
-def inspect_lists(lists: Lists, names: Sequence[str], neutral: str | None, findings: Findings) -> None:
+def inspect_lists(lists: Lists, names: Sequence[str], findings: Findings) -> None:
     """Report names in two lists, and labels that name no expression."""
-    if lists.held_out:      # as in the published code's lists; reading takes them out of training
-        findings.notes.append(f"{len(lists.held_out)} names of the training list are held out, because the validation "
-                              f"or test list has them too, e.g. {min(lists.held_out)}")
-    if lists.contradicted:
-        findings.problems.append(f"{len(lists.contradicted)} names have one label in the training list and another in "
-                                 f"the validation or test list: {first_of(sorted(lists.contradicted))}")
+    findings.note(lists.held_out,  # as in the published code's lists; reading takes them out of training
+                  f"{len(lists.held_out)} names of the training list are held out, because the validation or test list "
+                  f"has them too, e.g. {first_of(sorted(lists.held_out))}")
+    findings.problem(lists.contradicted, f"{len(lists.contradicted)} names have one label in the training list and "
+                     f"another in the validation or test list: {first_of(sorted(lists.contradicted))}")
     if lists.adapted:
         findings.notes.append(explain_adapted(lists.adapted, min(lists.adapted)))
     shared = lists.val.keys() & lists.test.keys()
-    if shared:
-        findings.problems.append(f"leak: {len(shared)} names are in the validation and in the test list, "
-                                 f"e.g. {min(shared)}")
+    findings.problem(shared, f"leak: {len(shared)} names are in the validation and in the test list, e.g. "
+                     f"{first_of(sorted(shared))}")
     findings.problems += label_mistakes(lists, names)
     for split, rows in (("val", lists.val), ("test", lists.test)):
         count = sum(row.label == len(names) for row in rows.values())
-        if count and lists.has_target_only:
-            findings.notes.append(f"{count} images of the {split} list have the label of target-only faces "
-                                  f"({len(names)})")
+        findings.note(count and lists.has_target_only, f"{count} images of the {split} list have the label of "
+                      f"target-only faces ({len(names)})")
 
 
 def inspect_classes(layout: Layout, findings: Findings) -> None:
     """Report expressions without images, and a lack of neutral faces for synthesis."""
     findings.problems += class_mistakes(layout)
     empty = [name for name, count in zip(layout.expressions, layout.counts("test")) if count == 0]
-    if empty:
-        findings.notes.append(f"no test image of {', '.join(empty)}")
-    if layout.neutral is None:
-        findings.notes.append("no expression is called neutral: training needs --neutral NAME or --targets any")
-    if layout.target_only or not layout.targets():
-        return
+    findings.note(empty, f"no test image of {', '.join(empty)}")
+    findings.note(layout.neutral is None, "no expression is called neutral: training needs --neutral NAME or "
+                  "--targets any")
     with_neutral = {sample.subject for sample in layout.targets()}
     without_neutral = {sample.subject for sample in layout.train if sample.subject} - with_neutral
-    if without_neutral:
-        findings.notes.append(f"{len(without_neutral)} training subjects have no neutral image of their own, "
-                              f"e.g. {min(without_neutral)}")
+    findings.note(without_neutral and with_neutral and not layout.target_only,
+                  f"{len(without_neutral)} training subjects have no neutral image of their own, e.g. "
+                  f"{first_of(sorted(without_neutral))}")
 
 
 def inspect_subjects(layout: Layout, lists: Lists, findings: Findings) -> None:
@@ -170,37 +171,32 @@ def inspect_subjects(layout: Layout, lists: Lists, findings: Findings) -> None:
     with_subject, listed = set(lists.subjects), set(lists.labels())
     for names, finding in ((with_subject - listed, "lines of subjects.list name no listed image"),
                            (listed - with_subject, "listed images have no line in subjects.list")):
-        if with_subject and names:
-            findings.notes.append(f"{len(names)} {finding}, e.g. {min(names)}")
-    subjects = {split: {sample.subject for sample in samples if sample.subject}
-                for split, samples in (("train", layout.train + layout.target_only), ("val", layout.val),
-                                       ("test", layout.test))}
+        findings.note(with_subject and names, f"{len(names)} {finding}, e.g. {first_of(sorted(names))}")
+    subjects = {split: {sample.subject for sample in layout.split(split) if sample.subject} for split in SPLITS}
+    subjects["train"] |= {sample.subject for sample in layout.target_only if sample.subject}
     for first, second in combinations(SPLITS, 2):
-        shared = sorted(subjects[first] & subjects[second])
-        if shared:
-            findings.problems.append(f"leak: {len(shared)} subjects are in {first} and {second}, "
-                                     f"e.g. {', '.join(shared[:3])}")
+        shared = subjects[first] & subjects[second]
+        findings.problem(shared, f"leak: {len(shared)} subjects are in {first} and {second}, e.g. "
+                         f"{first_of(sorted(shared))}")
 
 
 def inspect_unlisted(lists: Lists, findings: Findings) -> None:
     """Report images that no list names, and whole directories of them."""
     images, listed = image_directory(lists.root), lists.labels()
     files = walk(images) if images.is_dir() else Walk()
-    if files.passed_over():
-        findings.notes.append(f"in {images}: {describe(files.passed_over())}")
+    findings.note(files.passed_over(), f"in {images}: {describe(files.passed_over())}")
     folder_of = {path.relative_to(images).as_posix(): path.parent.relative_to(images).as_posix()
                  for path in files.images}
     listed_folders = {".", *(folder for name, folder in folder_of.items() if name in listed)}
     unlisted_folders = Counter(folder for folder in folder_of.values() if folder not in listed_folders)
-    for folder, count in sorted(unlisted_folders.items()):
-        findings.problems.append(f"unlisted class: none of the {count} images in {images / folder} is in a list")
+    findings.problems += [f"unlisted class: none of the {count} images in {images / folder} is in a list"
+                          for folder, count in sorted(unlisted_folders.items())]
     unlisted = [name for name, folder in folder_of.items() if name not in listed and folder in listed_folders]
-    if unlisted:
-        findings.notes.append(f"{len(unlisted)} images in {images} are in no list, e.g. {unlisted[0]}")
+    findings.note(unlisted, f"{len(unlisted)} images in {images} are in no list, e.g. {first_of(unlisted)}")
 
 
 def first_of(items: Sequence[str], count: int | None = None) -> str:
-    """Return the first three items of a list as text, and the number of the others of ``count``, or of all."""
+    """Return the first three of some names as text, and the number of the others of ``count``, or of all."""
     others = (len(items) if count is None else count) - 3
     return ", ".join(items[:3]) + (f", and {others} more" if others > 0 else "")
 
@@ -248,25 +244,25 @@ def _scan(sample: Sample, split: str) -> ImageScan:
 def inspect_pictures(scans: Sequence[ImageScan], findings: Findings) -> None:
     """Report broken, blank and tiny images, and images that are no squares."""
     broken = [f"{scan.sample.name} ({scan.fault})" for scan in scans if scan.fault]
-    if broken:
-        findings.problems.append(f"{len(broken)} image{'s' * (len(broken) != 1)} cannot be read: {first_of(broken)}")
+    findings.problem(broken, f"{len(broken)} image{'s' * (len(broken) != 1)} cannot be read: {first_of(broken)}")
     readable = [scan for scan in scans if not scan.fault]
     blank = [scan.sample.name for scan in readable if scan.greys is None]
-    if blank:
-        findings.problems.append(f"{len(blank)} images are nearly one color and show nothing: {first_of(blank)}")
+    findings.problem(blank, f"{len(blank)} images are nearly one color and show nothing: {first_of(blank)}")
     tiny = [f"{scan.sample.name} ({min(scan.size)} pixels)" for scan in readable if min(scan.size) < TINY]
-    if tiny:
-        findings.notes.append(f"{len(tiny)} images are smaller than {TINY} pixels: {first_of(tiny)}")
+    findings.note(tiny, f"{len(tiny)} images are smaller than {TINY} pixels: {first_of(tiny)}")
     shapes = {split: [scan.size[0] / scan.size[1] for scan in readable if scan.split == split] for split in SPLITS}
-    usual = {split: float(numpy.median(ratios)) for split, ratios in shapes.items() if ratios}
-    for split in set(usual) - {"train"}:
-        if not 1 / MOST_SQUEEZED < usual[split] / usual.get("train", usual[split]) < MOST_SQUEEZED:
-            findings.problems.append(f"the {split} images have another shape (usually {usual[split]:.2f} : 1) than the "
-                                     f"training images ({usual['train']:.2f} : 1), and all are squeezed into squares")
-    squeezed = sum(not 1 / MOST_SQUEEZED < ratio < MOST_SQUEEZED for ratios in shapes.values() for ratio in ratios)
-    if squeezed:
-        findings.notes.append(f"{squeezed} of {len(readable)} images are no squares and are squeezed into such: cut them, "
-                              "or align their faces")
+    trained = float(numpy.median(shapes["train"] or [1]))
+    for split in ("val", "test"):
+        usual = float(numpy.median(shapes[split] or [trained]))
+        findings.problem(_is_squeezed(usual / trained), f"the {split} images have another shape (usually "
+                         f"{usual:.2f} : 1) than the training images ({trained:.2f} : 1), and all are squeezed into squares")
+    squeezed = sum(map(_is_squeezed, chain(*shapes.values())))
+    findings.note(squeezed, f"{squeezed} of {len(readable)} images are no squares and are squeezed into such: cut them, "
+                  "or align their faces")
+
+
+def _is_squeezed(ratio: float) -> bool:
+    return not 1 / MOST_SQUEEZED < ratio < MOST_SQUEEZED
 
 
 def inspect_copies(scans: Sequence[ImageScan], findings: Findings) -> None:
@@ -280,28 +276,23 @@ def inspect_copies(scans: Sequence[ImageScan], findings: Findings) -> None:
     mirrored = shown[near_duplicates(greys, mirrored=True)]
     numbers = [pairs @ (len(scans), 1) for pairs in (identical, similar, mirrored)]
     mirrored = mirrored[~numpy.isin(numbers[2], numpy.concatenate(numbers[:2]))]
-    for pairs, meaning, label_findings in (
-            (identical, "byte-identical images", findings.problems), (similar, "nearly identical images", findings.notes),
-            (mirrored, "images that are nearly each other's mirror image", findings.notes)):
-        _report_pairs(scans, pairs, meaning, findings, label_findings)
+    _report_pairs(scans, identical, "byte-identical images", findings, findings.problem)
+    _report_pairs(scans, similar, "nearly identical images", findings, findings.note)
+    _report_pairs(scans, mirrored, "images that are nearly each other's mirror image", findings, findings.note)
 
 
 def _report_pairs(scans: Sequence[ImageScan], pairs: numpy.ndarray, meaning: str, findings: Findings,
-                  label_findings: list[str]) -> None:
-    """Report pairs (P, 2) of pictures that are there twice; those with two labels go to ``label_findings``."""
+                  report_labels: Callable[[object, str], None]) -> None:
+    """Report pairs (P, 2) of pictures that are there twice; ``report_labels`` takes those with two labels."""
     splits, labels = (numpy.array(values)[pairs] for values in ([scan.split for scan in scans],
                                                                 [scan.sample.label for scan in scans]))
     leaks, contradictions = (pairs[values[:, 0] != values[:, 1]] for values in (splits, labels))
-    if len(leaks):
-        examples = [" = ".join(f"{scans[i].sample.name} ({scans[i].split})" for i in pair) for pair in leaks[:3]]
-        findings.problems.append(f"leak: {len(leaks)} pairs of {meaning} in two splits: "
-                                 f"{first_of(examples, len(leaks))}")
-    if len(contradictions):
-        examples = [" = ".join(scans[i].sample.name for i in pair) for pair in contradictions[:3]]
-        label_findings.append(f"{len(contradictions)} pairs of {meaning} have two labels: "
-                              f"{first_of(examples, len(contradictions))}")
-    if len(pairs) > len(leaks):
-        findings.notes.append(f"{len(pairs) - len(leaks)} pairs of {meaning} within one split")
+    examples = [" = ".join(f"{scans[i].sample.name} ({scans[i].split})" for i in pair) for pair in leaks[:3]]
+    findings.problem(examples, f"leak: {len(leaks)} pairs of {meaning} in two splits: {first_of(examples, len(leaks))}")
+    examples = [" = ".join(scans[i].sample.name for i in pair) for pair in contradictions[:3]]
+    report_labels(examples, f"{len(contradictions)} pairs of {meaning} have two labels: "
+                  f"{first_of(examples, len(contradictions))}")
+    findings.note(len(pairs) > len(leaks), f"{len(pairs) - len(leaks)} pairs of {meaning} within one split")
 
 
 def _identical_pairs(digests: numpy.ndarray) -> numpy.ndarray:

@@ -47,7 +47,7 @@ class NoFace(UserError):
 
 def align_points(photo: Image.Image, points: numpy.ndarray, size: int, margin: float
                  ) -> tuple[Image.Image, numpy.ndarray]:
-    """Return the face with these points (5, 2) in pixels, upright in ``size`` × ``size`` pixels, and its matrix (2, 3).
+    """Return the face with these points (5, 2) in pixels, upright at ``size`` × ``size`` pixels, and its matrix (2, 3).
 
     ``margin`` is the share of the crop (forehead to chin) added on each side. The matrix maps points of the photograph
     to points of the crop; :func:`datasets.aligning.geometry.paste_back` takes it to put an edited face back. Raises
