@@ -72,7 +72,8 @@ class Swapper:
 
         ``source``, ``target`` (N, 3, S, S) in [-1, 1] have expressions ``source_label`` (N,) and ``target_label`` (N,),
         which is neutral in METHOD, or ``num_classes`` for targets of no class (METHOD §7, row 15). A source with the
-        target's expression is what is shown of the target itself, and is returned as it is. fx = cat(swapped code, target's code) is (N, 16w, S/32, S/32).
+        target's expression is what is shown of the target itself, and is returned as it is. fx = cat(swapped code,
+        target's code) is (N, 16w, S/32, S/32).
         """
         generator = self.inference_generator
         with autocast(self.device, self.amp):
@@ -89,6 +90,23 @@ def move_average(averaged: Generator, trained: Generator, decay: float, step: in
     """Update the exponential moving average of a generator in place; the ``decay`` is smaller in the first steps."""
     decay = min(decay, step / (9 + step) if step else 0.0)
     torch._foreach_lerp_(list(averaged.parameters()), list(trained.parameters()), 1 - decay)
+
+
+def augmented(image: Tensor, draws: Tensor) -> Tensor:
+    """Return images (N, 3, S, S) shifted, and with another brightness and contrast, by ``draws`` (4, N) in [0, 1).
+
+    The draws are those of the shifts in y and x, up to an eighth of the side, where the border is repeated; of the
+    brightness, up to ±0.5; and of the contrast, a factor from 0.5 to 1.5. 0.5 changes nothing. (Differentiable
+    augmentation: Zhao et al., 2020.)
+    """
+    side, (y, x, brightness, contrast) = image.shape[-1], draws - 0.5
+    at = torch.arange(side, device=image.device)
+    rows, columns = ((at + (shift * side / 4).round().long()[:, None]).clamp(0, side - 1) for shift in (y, x))
+    each = torch.arange(len(image), device=image.device)[:, None, None]
+    image = image[each, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    brightness, contrast = (value[:, None, None, None] for value in (brightness, contrast))
+    mean = image.mean((1, 2, 3), keepdim=True)
+    return (image - mean) * (1 + contrast) + mean + brightness
 
 
 class SwapGAN(Swapper):
@@ -167,7 +185,7 @@ class SwapGAN(Swapper):
 
         metrics, skip = {}, self.last_g_loss >= self.recipe.G_max
         if self.device_decides or not skip:
-            metrics = self._update_discriminators(real, fake, pair.mismatch, noise_d, weight, skip)
+            metrics = self._update_discriminators(pair, real, fake, noise_d, weight, skip)
         metrics["D_updated"] = 1 - torch.as_tensor(skip, dtype=torch.float32, device=self.device)
         metrics.update(self._update_generator(pair, edits, fake, noise_g, weight))
         self.scaler.update()
@@ -178,17 +196,17 @@ class SwapGAN(Swapper):
         self.last_g_loss = means["G"]
         return means
 
-    def _update_discriminators(self, real: tuple[Tensor, Tensor], fake: tuple[Tensor, Tensor], mismatch: Tensor | None,
+    def _update_discriminators(self, pair: Pair, real: tuple[Tensor, Tensor], fake: tuple[Tensor, Tensor],
                                noise: Tensor, weight: float, skip: Tensor) -> dict[str, Tensor]:
         """Do a step of D1 and D2 on real and fake images with their labels, and return their losses by name."""
         groups = [real, (fake[0].detach(), fake[1])]
-        if self.recipe.mismatched and mismatch is not None:
+        if self.recipe.mismatched and pair.mismatch is not None:
             groups.append((real[0], real[1].roll(len(real[1]) // 2, 0)))
         images, labels = (torch.cat(tensors) for tensors in zip(*groups))
         with autocast(self.device, self.amp):
-            logits = self._wrapped_discriminators(images, labels)
+            logits = self._wrapped_discriminators(self._seen(images, pair, "d"), labels)
         logits = zip(*(logits_of_one.split([len(label) for _, label in groups]) for logits_of_one in logits))
-        d_loss, terms = compute_d_loss(*logits, noise=noise, weight=self.recipe.lambda_D, mask=mismatch)
+        d_loss, terms = compute_d_loss(*logits, noise=noise, weight=self.recipe.lambda_D, mask=pair.mismatch)
         if self.device_decides:
             self.optimizer_d.found_inf = skip.float()  # a fused optimizer then changes nothing
         self.optimizer_d.zero_grad(set_to_none=True)
@@ -201,8 +219,9 @@ class SwapGAN(Swapper):
         """Do a step of the generator, and return its losses by name."""
         self.discriminators.requires_grad_(False)  # without unused gradients (METHOD §7, row 8)
         with autocast(self.device, self.amp):
-            step = GeneratorStep(pair, edits, self.discriminators(*fake), noise, self.generator, self.discriminators,
-                                 self.perceptual, self.recipe.lazy)
+            logits = self.discriminators(self._seen(fake[0], pair, "g"), fake[1])
+            step = GeneratorStep(pair, edits, logits, noise, self.generator, self.discriminators, self.perceptual,
+                                 self.recipe.lazy, self.recipe.vgg_blur)
             g_loss, terms = compute_g_loss(step, self.recipe)
         self.optimizer_g.zero_grad(set_to_none=True)
         self.scaler.scale(weight * g_loss).backward()
@@ -210,6 +229,17 @@ class SwapGAN(Swapper):
         self._even_phases()
         self.discriminators.requires_grad_(True)
         return {"G": g_loss, **terms}
+
+    def _seen(self, images: Tensor, pair: Pair, update: str) -> Tensor:
+        """Return images (K·N, 3, S, S) as the discriminators see them in an ``update``: augmented with ``d_augment``.
+
+        As for the noise, the draws are those of all processes' pairs.
+        """
+        if not self.recipe.d_augment:
+            return images
+        random = utils.generator(self.seed, "augment", update, self.steps)
+        draws = torch.rand(4, len(images) // len(pair.a), pair.total or len(pair.a), generator=random)
+        return augmented(images, to_device(draws[:, :, self.processes.rank_slice].flatten(1), self.device))
 
     def _even_phases(self) -> None:
         if self.recipe.even_phases:

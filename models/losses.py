@@ -5,6 +5,7 @@ which gives its name, weight and titles; :func:`compute_g_loss` calls all that h
 [-1, 1]; every loss returns a scalar and is a mean over the samples.
 """
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+from torchvision.transforms.functional import gaussian_blur
 
 from models.networks import Discriminators, Edits, Generator, Pair, Perceptual, every_nth, full_precision
 from options.config import GENERATOR_LOSSES, GANRecipe
@@ -66,6 +68,11 @@ def _channels_last(image: Tensor) -> Tensor:
     return image.permute(0, 2, 3, 1)
 
 
+def blurred(image: Tensor, sigma: float) -> Tensor:
+    """Return images (N, 3, S, S) blurred by a Gaussian with a standard deviation of ``sigma`` pixels, 0 for none."""
+    return gaussian_blur(image, 2 * math.ceil(3 * sigma) + 1, sigma) if sigma else image
+
+
 def ground_truth(swapped: Tensor, truth: Tensor, known: Tensor) -> Tensor:
     """Return the mean squared difference to the ground truths (N, 3, S, S), 0 for samples without one.
 
@@ -103,8 +110,8 @@ class GeneratorStep:
     """What a loss of the generator may use: a pair, its edits, and the networks.
 
     ``logits`` are those of D1 and D2 (G·N,) on G groups of fakes (C, D and maybe C5, D5), ``noise`` (2, G·N) is that of
-    their targets. Of ``lazy`` pairs one has reconstructions and a perceptual loss. ``same_expressions`` are D and C,
-    (2N, 3, S, S), which have the expressions of :attr:`faces`.
+    their targets. Of ``lazy`` pairs one has reconstructions and a perceptual loss, which blurs by ``blur`` pixels.
+    ``same_expressions`` are D and C, (2N, 3, S, S), which have the expressions of :attr:`faces`.
     """
 
     pair: Pair
@@ -115,6 +122,7 @@ class GeneratorStep:
     discriminators: Discriminators | None = None
     perceptual: Perceptual | None = None
     lazy: int = 1
+    blur: float = 0.0
 
     def __post_init__(self) -> None:
         # Made before all losses, since the order in which their gradients are added depends on it.
@@ -139,8 +147,8 @@ def adv_loss(step: GeneratorStep) -> Tensor:
 
 
 def vgg_loss(step: GeneratorStep) -> Tensor:
-    """Return P(D, A) + P(C, B)."""
-    images, targets = (every_nth(faces, step.lazy) for faces in (step.same_expressions, step.faces))
+    """Return P(D, A) + P(C, B), of blurred images with ``blur``."""
+    images, targets = (blurred(every_nth(faces, step.lazy), step.blur) for faces in (step.same_expressions, step.faces))
     return 2 * perceptual_distance(step.perceptual, images, targets)
 
 

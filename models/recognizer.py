@@ -216,7 +216,8 @@ def heat_maps(network: RecognizerNetwork, encoder: Encoder, image: Tensor, expre
     layer is the last one whose maps still have :data:`FINEST` positions on a side: with VGG at 256 px that is the end
     of the fifth and last stage, at 64 px that of the third, since the last maps of a 64 px face have 2 × 2 positions
     and say nothing about eyes and brows. The recognizer also gets features of the GAN's encoder: evidence from these is
-    not in the map. The maximum of a map is 1, or 0 if there is no evidence. They are computed in eval mode; train mode is restored.
+    not in the map. The maximum of a map is 1, or 0 if there is no evidence. They are computed in eval mode; train mode
+    is restored.
     """
     was_training = network.training
     network.eval()

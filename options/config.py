@@ -273,6 +273,10 @@ class GANRecipe(LossOptions):
                           "D_updated is the fraction of its steps with an update", least=0, most=1e9)
     mismatched: bool = option(False, "the discriminators also see real faces with a wrong label, as fakes, except "
                               "those of persons of whom several images show a single expression", group=BEYOND)
+    d_augment: bool = option(False, "the discriminators see all faces, real and swapped, shifted at random by up to an "
+                             "eighth of their side, and with another brightness and contrast", group=BEYOND)
+    vgg_blur: float = option(0.0, "blur faces by a Gaussian of this standard deviation in pixels before the perceptual "
+                             "loss compares them; 0 is off", least=0, most=8, metavar="PIXELS", group=BEYOND)
     lazy: int = option(1, "compute the perceptual and the reconstruction loss only for every Nth pair of a batch",
                        least=1, most=100, metavar="N", group=BEYOND)
     zero_biases: bool = option(False, "start the GAN's convolutions with zero biases, since random ones hide the faces "

@@ -36,7 +36,8 @@ cpu = torch.device("cpu")
 def steps(processes):
     torch.manual_seed(0)
     perceptual = Perceptual(VGG(3, 4, 8).features)
-    recipe = GANRecipe(alpha5=True, mismatched=True, lambda_truth_loss=600.0, G_max=1e9, ema=0.9, d_lr_ratio=0.5)
+    recipe = GANRecipe(alpha5=True, mismatched=True, d_augment=True, lambda_truth_loss=600.0, G_max=1e9, ema=0.9,
+                       d_lr_ratio=0.5)
     gan = SwapGAN(GANShape(3, 32, 4), recipe, perceptual, processes=processes)
     network = VGG_fx(3, 4, 16, 4)
     for module in network.modules():

@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from models import losses
+from models.gan import SwapGAN, augmented
 from models.losses import GeneratorStep, compute_g_loss
 from models.networks import (VGG, Edits, Pair, Perceptual, block_cuts, block_mask, decoder_label, one_hot, swap_codes,
                              swap_label)
 from options.command_line import resolve
-from options.config import GENERATOR_LOSSES
+from options.config import GENERATOR_LOSSES, GANRecipe, GANShape
 
 
 def test_block_cuts_round_half_to_even():
@@ -103,6 +104,44 @@ def test_losses_of_a_step_by_hand():
     assert {name: losses.FUNCTIONS[name](step).item() for name in expected} == pytest.approx(expected, rel=1e-5)
     assert losses.vgg_loss(step_of(step.pair.image_b, step.pair.image_a)) == 0  # C has B's expression
     assert losses.truth_loss(replace(step, pair=step.pair._replace(truth=None))) is None
+
+
+def test_the_perceptual_loss_of_blurred_images_does_not_see_fine_patterns():
+    step = step_of(*(torch.zeros(2, 3, 32, 32) for _ in "cd"))
+    stripes = 0.5 * (torch.arange(32) % 2).expand(2, 3, 32, 32) - 0.25
+    step = replace(step, edits=Edits(step.pair.image_b, step.pair.image_a + stripes), blur=0.0)
+    sharp, soft = losses.vgg_loss(step), losses.vgg_loss(replace(step, blur=2.0))
+    assert soft < 0.01 * sharp
+    dot = torch.zeros(1, 3, 33, 33)
+    dot[:, :, 16, 16] = 1
+    weights = losses.blurred(dot, 2.0)[0, 0]
+    variance = (weights.sum(0) * (torch.arange(33.0) - 16).square()).sum()
+    assert weights.sum().item() == pytest.approx(1) and variance.item() == pytest.approx(4, rel=0.05)
+
+
+def test_augmented_images_are_shifted_brighter_and_have_more_contrast():
+    image = torch.rand(5, 3, 32, 32)
+    draws = torch.full((4, 5), 0.5)
+    draws[0, 1], draws[1, 2], draws[2, 3], draws[3, 4] = 1.0, 0.0, 0.75, 1.0
+    same, down, left, bright, contrast = augmented(image, draws)
+    torch.testing.assert_close(same, image[0])
+    torch.testing.assert_close(down, torch.cat([image[1, :, 4:], image[1, :, -1:].expand(-1, 4, -1)], 1))
+    torch.testing.assert_close(left[..., 4:], image[2, ..., :-4])
+    torch.testing.assert_close(bright, image[3] + 0.25)
+    torch.testing.assert_close(contrast, 1.5 * image[4] - 0.5 * image[4].mean())
+
+
+def test_discriminators_see_augmented_faces_real_and_swapped_and_both_updates_other_draws():
+    seen = []
+    torch.manual_seed(0)
+    gan = SwapGAN(GANShape(2, 32, 4), GANRecipe(d_augment=True, lambda_vgg_loss=0.0))
+    gan.discriminators.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[0].detach()))
+    gan.step(step_of(*torch.zeros(2, 2, 3, 32, 32)).pair)
+    for_d, for_g = seen
+    assert for_d.shape[0] == 12 and for_g.shape[0] == 8  # A, B and the fakes; the fakes alone
+    black, white = for_d[:2], for_d[2:4]  # A and B are plain: their brightness alone changes
+    assert all(len(faces.mean((1, 2, 3)).unique()) == 2 for faces in (black, white))
+    assert not torch.equal(for_d[4:], for_g)
 
 
 @pytest.mark.parametrize("loss", GENERATOR_LOSSES, ids=lambda loss: loss.name)
