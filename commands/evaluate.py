@@ -32,10 +32,10 @@ def evaluate_swaps(config: Config) -> None:
     The judge is read from ``--judge``, else from the run, else trained and saved there or in ``--output``. Raises
     UserError if an output cannot be written or the run's networks or data are missing.
     """
-    run, judge_path = Path(config.run.checkpoint_dir), Path(config.judge.judge or "judge.pth")
-    folder = Path(config.output.output or run)
+    run, judge_path = Path(config.run.checkpoint_dir), Path(config.use.judge or "judge.pth")
+    folder = Path(config.use.output or run)
     path = folder / "synthesis.json"
-    if not config.judge.judge:
+    if not config.use.judge:
         judge_path = (run if (run / judge_path).is_file() else folder) / judge_path
     outputs = (path, "--output"), *([] if judge_path.is_file() else [(judge_path, "--judge")])
     for output, flag in outputs:
@@ -44,7 +44,7 @@ def evaluate_swaps(config: Config) -> None:
     names, layout = trained.names, read_data(config, trained)
     for output, flag in outputs:
         check_output(output, flag, trees=[image_directory(layout.root)])
-    report = measure(trained.swapper, layout, config.loading, judge_path, config.judge.judge_epochs)
+    report = measure(trained.swapper, layout, config.loading, judge_path, config.use.judge_epochs)
     recognized = run / "test_result" / "confusion_matrix.json"
     found = [*findings(Facts.of_metadata(trained.metadata),
                        Facts.of_images(layout, {"test": Images(layout.test, 0, "none")})),

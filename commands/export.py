@@ -1,6 +1,6 @@
-"""``--mode export``: write a trained recognizer or generator as an ONNX file, which needs nothing else.
+"""``--mode export`` and ``export_swap``: write a trained recognizer or generator as an ONNX file, which needs nothing else.
 
-``--which recognizer``: image → probabilities. ``--which swap``: two faces and their expressions → both swaps. What a
+``--mode export``: image → probabilities. ``--mode export_swap``: two faces and their expressions → both swaps. What a
 program must know to use it (names, size, preparation of the pictures) is in the file's metadata.
 """
 
@@ -25,7 +25,7 @@ PREPARATION = "RGB, resized to {0} x {0} pixels (Pillow's bicubic filter), chann
 
 def export(config: Config) -> None:
     """Write ``--output``. Raises UserError if the exporter is not installed or there is nothing to export."""
-    path, which = Path(config.output.output), config.use.which
+    path, which = Path(config.use.output), "recognizer" if config.task.mode == "export" else "swap"
     missing = [name for name in ("onnx", "onnxscript") if not find_spec(name)]
     if missing:
         raise UserError(f"--mode export needs {' and '.join(missing)}, not installed here; "

@@ -34,7 +34,7 @@ def generate(config: Config) -> None:
     written first and the lists last, so that nothing can be trained on an unfinished output. Raises UserError if
     ``--output`` is not empty.
     """
-    out, run = Path(config.output.output), config.run.checkpoint_dir
+    out, run = Path(config.use.output), config.run.checkpoint_dir
     check_output(out, "--output", trees=[Path(run) / name for name in RUN_FOLDERS], directory=True)
     if out.is_dir() and any(out.iterdir()):
         raise UserError(f"--output {out}: is not empty; name a new directory")

@@ -27,18 +27,18 @@ def draw_grid(config: Config) -> None:
     """Draw the sheet of a run's swaps on its test images, or of the faces of ``--input`` with every expression."""
     if config.faces.input:
         return draw_faces(config)
-    output = config.output.output
+    output = config.use.output
     check_output(output, "--output")
     trained = load_gan(config)
     layout = read_data(config, trained, ["test"])
     check_output(output, "--output", trees=[image_directory(layout.root)],
                  inputs=[sample.path for sample in layout.split("all")])
-    save_sheet(trained.swapper, layout, config.output.rows, config.run.seed, Path(output), config.output.tile)
+    save_sheet(trained.swapper, layout, config.run.seed, Path(output), config.use.tile)
 
 
 def draw_faces(config: Config) -> None:
     """Draw each face of ``--input`` with every expression, shown by the run's own examples or by ``--target``."""
-    faces, output = config.faces, config.output.output
+    faces, output = config.faces, config.use.output
     inputs, targets = list(faces.input), list(faces.target or ())
     trained = load_gan(config)
     gan, names = trained.swapper, trained.names
@@ -59,7 +59,7 @@ def draw_faces(config: Config) -> None:
                      for face in pixels[:len(inputs)]]
     notes = [f"{Path(path).name} ({names[expression]})" for path, expression in zip(inputs, expressions)]
     title, count = f"swaps of {Path(config.run.checkpoint_dir).name}", len(references_of[0][1])
-    save_figure(draw_swaps(gan, pixels, expressions, notes, references_of, names, title, config.output.tile), output)
+    save_figure(draw_swaps(gan, pixels, expressions, notes, references_of, names, title, config.use.tile), output)
     print(f"wrote {output}: {len(inputs)} face{'s' * (len(inputs) != 1)} with {count} expression{'s' * (count != 1)}, "
           "and the residuals")
 
@@ -111,9 +111,12 @@ def draw_swaps(gan: Swapper, faces: Iterable[Tensor], expressions: Sequence[int]
                  tile=tile)
 
 
-def save_sheet(gan: Swapper, layout: Layout, count: int, seed: int, path: Path, tile: int | None = None) -> None:
-    """Write the sheet of ``count`` test persons with every expression. Raises UserError if there are no test images."""
-    persons, references = choose_samples(layout, count, seed)
+PERSONS_DRAWN = 4
+
+
+def save_sheet(gan: Swapper, layout: Layout, seed: int, path: Path, tile: int | None = None) -> None:
+    """Write the sheet of some test persons with every expression. Raises UserError if there are no test images."""
+    persons, references = choose_samples(layout, PERSONS_DRAWN, seed)
     images = Images([*references, *persons], gan.shape.image_size, cache="none")
     pixels = to_float(images[range(len(images))], gan.device)
     labels = torch.tensor([sample.label for sample in references], device=gan.device)

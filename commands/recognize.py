@@ -49,7 +49,7 @@ def recognize(config: Config) -> None:
     videos = {path: Video(path) for path in paths if is_video_name(path)}
     if every != 1 and not videos:
         raise UserError(f"--every {every}: is for a video; leave it out for pictures")
-    outputs = find_outputs(config.output.output, [path for path in paths if path not in videos], list(videos),
+    outputs = find_outputs(config.use.output, [path for path in paths if path not in videos], list(videos),
                            bool(faces.align))
     trained = load_best_recognizer(config)
     check_output(outputs.picture, "--output", trees=image_directories(trained.config))

@@ -27,7 +27,7 @@ def write_run_report(config: Config) -> None:
     run = Path(config.run.checkpoint_dir)
     if not (run / "options.json").is_file():
         raise UserError(f"--checkpoint_dir {run}: holds no run (options.json is not there); name the run's directory")
-    save_report(run, config.output.output)
+    save_report(run, config.use.output)
 
 
 def save_report(run: Path, output: str | None = None) -> None:

@@ -27,7 +27,7 @@ def swap(config: Config) -> None:
 
     Raises UserError if the networks, the faces or their expressions cannot be used, or the output cannot be written.
     """
-    options, output = config.swap, config.output.output
+    options, output = config.swap, config.use.output
     pasted = [Path(output).with_stem(f"{Path(output).stem}_{name}") for name in ("input", "target") if options.paste]
     paths = *config.faces.input, *config.faces.target
     for path in pasted:
@@ -50,7 +50,7 @@ def swap(config: Config) -> None:
         blend = partial(gan.blend, face, labels[:1], torch.cat(targets), labels[1:])
         rows = interpolation(blend, [target[0] for target in targets], options.frames, options.matrix)
         picture = sheet(rows, *interpolation_labels(source, target_names, options.frames, options.matrix),
-                        tile=config.output.tile)
+                        tile=config.use.tile)
         content = f"the input from {source} to {' and '.join(target_names)} in {options.frames} frames" + (
             f": {target_names[0]} downwards, {target_names[1]} to the right" if options.matrix else ", then the target")
     else:
@@ -58,7 +58,7 @@ def swap(config: Config) -> None:
         for path, image, crop, out in zip(paths, swapped, crops, pasted):
             save_figure(paste_back(read_picture(path), to_picture(image[0]), crop.matrix), out)
             print(f"wrote {out}: the whole photograph with the swapped face")
-        picture, content = draw_swap(face, targets[0], swapped, source, target_names[0], config.output.tile)
+        picture, content = draw_swap(face, targets[0], swapped, source, target_names[0], config.use.tile)
     save_figure(picture, output)
     print(f"wrote {output}: {content}")
 

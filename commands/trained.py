@@ -165,15 +165,10 @@ def preparation_for(options: FaceOptions, image_size: int, alignment: dict[str, 
                     paths: Sequence[str | Path]) -> Preparation:
     """Return how to prepare the pictures in ``paths``: as the training pictures, whose ``alignment`` the run tells.
 
-    Prints a warning if these faces are aligned in another way than those of the training, as far as it is known. Raises
-    UserError if ``--margin`` contradicts the alignment.
+    Prints a warning if these faces are aligned in another way than those of the training, as far as it is known.
     """
-    margin = options.margin
-    if alignment and margin not in (0.0, alignment["margin"]):
-        raise UserError(f"--margin {margin}: the training faces were aligned with --margin {alignment['margin']}, which "
-                        "is used anyway; leave it out")
     if options.align:
-        found = [alignment or {"size": image_size, "margin": margin}]
+        found = [alignment or {"size": image_size, "margin": 0.0}]
     else:  # the record lies in the directory of a picture or above it
         folders = {Path(path).absolute().parent for path in paths}
         found = [next(filter(None, map(alignment_of, (folder, *folder.parents))), None) for folder in folders]
@@ -182,5 +177,5 @@ def preparation_for(options: FaceOptions, image_size: int, alignment: dict[str, 
         advice = "find and align their faces with --align MODEL" if alignment else "prepare them as those of the training"
         print(f"warning: the training faces were {alignment_text(alignment)} and these pictures are "
               f"{alignment_text(differing[0])}, as far as it is known; {advice}", file=sys.stderr)
-    size, margin = (alignment["size"], alignment["margin"]) if alignment else (None, margin)
+    size, margin = (alignment["size"], alignment["margin"]) if alignment else (None, 0.0)
     return Preparation(image_size, options.align, size, margin)

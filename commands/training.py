@@ -64,7 +64,7 @@ def finish_run(run: Run, decoded: Images | None = None) -> None:
     folder = run.context.folder
     results, resume_dir = folder / "test_result", folder / "VGG"
     if config.trains_gan or config.run.gan_from:
-        save_sheet(gan, layout, config.output.rows, config.run.seed, results / "grid.jpg")
+        save_sheet(gan, layout, config.run.seed, results / "grid.jpg")
     if not (resume_dir / "max_ckpt.t7").is_file():
         print(f"no recognizer round in {config.gan.epochs} epochs (--round_every {config.recognizer.round_every} "
               f"--round_epochs {config.recognizer.round_epochs}): no test")

@@ -12,7 +12,7 @@ import os
 import pickle
 import warnings
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Callable, Iterator, Mapping, Sequence, TypeVar
 
@@ -170,9 +170,11 @@ def gan_config(folder: Path) -> dict[str, Any]:
     config, options = utils.read_json(path), {option.name: option for option in options_of(GANShape)}
     check_config(config, path, "restore it from a backup")
     gan, expressions = config.get("gan"), config.get("expressions") or []
-    if not isinstance(gan, dict) or gan.keys() != {"num_classes", *options}:
+    if not isinstance(gan, dict) or gan.keys() != {field.name for field in fields(GANShape)}:
         raise UserError(f"{path}: damaged, \"gan\" does not hold the shape of a GAN; restore it from a backup")
     faults = [f"\"{name}\" {fault}" for name, option in options.items() if (fault := option.fault(gan[name]))]
+    faults += [f"\"{name}\" must be true or false" for name in ("decoder_label", "exp_label")
+               if type(gan[name]) is not bool]
     if faults or gan["num_classes"] != len(expressions) or gan["image_size"] % 32:
         fault = faults[0] if faults else f"\"gan\" says {gan['num_classes']} classes of side {gan['image_size']}, for " \
                                          f"{len(expressions)} expressions"

@@ -6,13 +6,13 @@ import sys
 from collections import ChainMap
 from functools import partial
 from pathlib import Path
-from typing import Any, Mapping, Sequence
+from typing import Any, Iterator, Mapping, Sequence
 
 import utils
 from datasets.augmentations import read_augmentations
-from options.config import (DEFAULTS, OPTIONS, PARTS, PRESETS, RUN_KEYS, SIZES, Config, FaceOptions, JudgeOptions,
-                            Joined, OneLineParser, Option, SwapOptions, UseOptions, grouped_options, member_name,
-                            options_of)
+from datasets.files import check_figure
+from options.config import (DEFAULTS, OPTIONS, PARTS, PRESETS, RUN_KEYS, SIZES, Config, FaceOptions, Joined,
+                            OneLineParser, Option, SwapOptions, UseOptions, grouped_options, member_name, options_of)
 from utils import UserError, from_main_process, gpu_index, home_expanded, multiplies_bf16, starting
 
 NOT_OF_GAN = "seeds", "jobs", "vgg_init", "perceptual", "data_dir"
@@ -29,24 +29,30 @@ REPLACED_FLAGS = {  # flags of the published code's train.py → what replaces t
     "vgg_mode": "--mode train trains the recognizer with the GAN, and test_matrix_multi.py tests it",
     "resume": "--restore resumes GAN and recognizer alike",
     "resume_dir": "--restore finds the recognizer in --checkpoint_dir",
+    "decoder_label": "the decoder always takes a label",
+    "exp_label": "as in the published code",
     **{f"{name}_loss": f"--lambda_{name}_loss is the loss's weight, and 0 switches it off"
        for name in ("vgg", "l1", "l2", "tv")},
 }
 OLDER_SWITCHES = {"scene_truth": "lambda_truth_loss",  # of older runs → the weights that replace them
                   **{f"{name}_loss": f"lambda_{name}_loss" for name in ("vgg", "l1", "l2", "tv")}}
-PASSED_TO_MEMBERS = {"checkpoint_dir", "gpu", "auto_restore", "overwrite", "force", "rows"}  # of the "momentary" ones
-OUTPUTS = {"test": "result.jpg", "grid": "grid.jpg", "recognize": "recognized.jpg"}  # a mode → the default of --output
-OUTPUT_DIRECTORIES = "generate", "evaluate", "report"  # modes for which --output is a directory
+FORMER_OPTIONS = {"lr_decay": 0.97, "weight_decay": 1e-5, "vgg_lr_decay_steps": 1800, "pairs_per_image": 6,
+                  "decoder_label": True, "exp_label": False}  # of older runs, and fixed now
+PASSED_TO_MEMBERS = {"checkpoint_dir", "gpu", "auto_restore", "overwrite", "force"}  # of the "momentary" ones
+PICTURES = {"test": "result.jpg", "grid": "grid.jpg", "recognize": "recognized.jpg"}  # a mode → the default of --output
+OUTPUTS = {**PICTURES, "export": "recognizer.onnx", "export_swap": "swap.onnx"}
 COMMON_OPTIONS = {"mode", "preset", "checkpoint_dir", "restore", "gpu", "attributes", "data", "data_dir", "neutral",
                   "image_size", "folds", "fold", "seeds"}  # of all modes: they find the run and describe its data
-FACE_OPTIONS = {"input", "align", "margin", "output"}
+VGG_STARTS = "imagenet", "none", "stage0"  # values of --vgg_init that are no files
+FACE_OPTIONS = {"input", "align", "output"}
+USE_OPTIONS = {option.name for part in (FaceOptions, SwapOptions, UseOptions) for option in options_of(part)}
 MODE_OPTIONS = {  # a mode → the further options that it uses
+    "train": OPTIONS.keys() - USE_OPTIONS,
     "test": FACE_OPTIONS | {"target", "tile", *(option.name for option in options_of(SwapOptions))},
-    "grid": {"output", "rows", "tile", "seed", "force"},
-    "grid of --input": FACE_OPTIONS | {"target", "tile", "swap_list"},
-    "evaluate": {"output", "judge", "judge_epochs", "num_workers", "cache", "force"},
-    "generate": {"output", "seed", "pairs_per_image", "targets", "num_workers", "cache", "force"},
-    "recognize": FACE_OPTIONS | {"every", "num_workers"}, "export": {"which", "output"}, "report": {"output"},
+    "grid": {"output", "tile", "seed", "force"}, "grid of --input": FACE_OPTIONS | {"target", "tile", "swap_list"},
+    "evaluate": {"output", "judge", "judge_epochs", "cache", "force"},
+    "generate": {"output", "seed", "targets", "cache", "force"},
+    "recognize": FACE_OPTIONS | {"every"}, "export": {"output"}, "export_swap": {"output"}, "report": {"output"},
 }
 
 
@@ -85,7 +91,7 @@ def typed_options(argv: Sequence[str] | None) -> dict[str, Any]:
     """
     typed = absolute(vars(build_parser().parse_args(argv)))
     for name in REPLACED_FLAGS.keys() & typed.keys():
-        if typed.pop(name) is False:
+        if typed.pop(name) is False and name.endswith("_loss"):
             typed[f"lambda_{name}"] = 0.0  # --no_vgg_loss
         else:
             print(f"note: --{name} has no effect here: {REPLACED_FLAGS[name]}", file=sys.stderr)
@@ -108,9 +114,8 @@ def open_values(values: dict[str, Any], typed: Mapping[str, Any]) -> dict[str, A
         found["vgg_init"] = "none"  # the perceptual network is a VGG
     if values["recognizer_only"]:
         found["gan_raw"] = 0
-    if not values["output"] and values["mode"] not in OUTPUT_DIRECTORIES:
-        found["output"] = f"{values['which']}.onnx" if values["mode"] == "export" \
-            else OUTPUTS.get(values["mode"], "result.jpg")
+    if not values["output"]:
+        found["output"] = OUTPUTS.get(values["mode"])
     return found
 
 
@@ -155,8 +160,8 @@ def series_members(config: Config) -> list[Config]:
 
 def absolute(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values with absolute paths of what a run reads, since it may be used from another directory."""
-    keywords, paths = ("imagenet", "none", "stage0"), ("data_dir", "perceptual", "vgg_init", "gan_from")
-    return {name: os.path.abspath(value) if name in paths and value and value not in keywords else value
+    paths = "data_dir", "perceptual", "vgg_init", "gan_from"
+    return {name: os.path.abspath(value) if name in paths and value and value not in VGG_STARTS else value
             for name, value in values.items()}
 
 
@@ -241,6 +246,9 @@ def read_run_options(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: damaged, it holds no options")
     if not RUN_KEYS <= saved.keys():
         raise UserError(f"{path}: holds no options of a run; choose another --checkpoint_dir")
+    for name, fixed in FORMER_OPTIONS.items():
+        if saved.get(name, fixed) != fixed:
+            raise UserError(f"{path}: --{name} {saved[name]} is of an older version; use that one, or train anew")
     saved.update({weight: 0.0 for switch, weight in OLDER_SWITCHES.items() if saved.get(switch) is False})
     saved = {name: value for name, value in saved.items()
              if name in OPTIONS and (name == "checkpoint_dir" or OPTIONS[name].restore != "momentary")}
@@ -274,7 +282,7 @@ def build_parser() -> OneLineParser:
         for option in options:
             add_option(group, option)
     for name in REPLACED_FLAGS:
-        settings = {"action": Switch, "dest": name} if name.endswith("_loss") else {"nargs": "*"}
+        settings = {"action": Switch, "dest": name} if name.endswith(("_loss", "_label")) else {"nargs": "*"}
         parser.add_argument(f"--{name}", help=argparse.SUPPRESS, **settings)
     return parser
 
@@ -338,119 +346,106 @@ def check_config(config: Config, typed: frozenset[str]) -> None:
 
     ``typed`` are the names of the options on the command line.
     """
-    mode, output = config.task.mode, config.output.output
-    check_uses(config, typed)
-    check_series(config)
-    check_networks(config)
-    read_augmentations(config.recognizer.augment)
-    check_gan_from(config)
-    if mode == "generate" and not output:
-        raise UserError("--mode generate: --output is missing; name the data directory to write")
-    if mode == "export" and Path(output).suffix.lower() != ".onnx":
-        raise UserError(f"--output {output}: the name of an export must end in .onnx")
-    if mode not in (*OUTPUT_DIRECTORIES, "export"):
-        from datasets.files import check_figure
-
-        if "output" not in typed and mode in ("test", "grid", "recognize"):
-            check_figure(output, "--output")
-        if mode != "recognize" or Path(output).suffix.lower() != ".mp4":  # an annotated video
-            utils.check_picture_name(output)
-    if mode == "recognize" and not config.faces.input:
-        raise UserError("--mode recognize: --input is missing; name pictures, a directory, a pattern or a video")
-    if mode == "test":
-        check_swap(config)
-    elif mode == "train" and config.run.restore is not None and config.run.overwrite:
-        raise UserError("--restore and --overwrite: choose one, to resume or to start anew")
-
-
-def check_uses(config: Config, typed: frozenset[str]) -> None:
-    """Check that the mode uses every option on the command line. Raises UserError if it does not."""
     mode = config.task.mode
-    if mode == "train":
-        parts = JudgeOptions, FaceOptions, SwapOptions, UseOptions
-        unused = sorted(typed & {"output", *(option.name for part in parts for option in options_of(part))})
-    else:
-        kind = "grid of --input" if mode == "grid" and config.faces.input else mode
-        unused = sorted(typed - COMMON_OPTIONS - MODE_OPTIONS[kind])
-    if unused:
+    kind = "grid of --input" if mode == "grid" and config.faces.input else mode
+    if unused := sorted(typed - COMMON_OPTIONS - MODE_OPTIONS[kind]):
         raise UserError(f"--mode {mode}: --{unused[0]} is not used; leave it out")
+    for rules in (series_rules, network_rules, training_rules if mode == "train" else use_rules):
+        for is_wrong, message in rules(config):
+            if is_wrong:
+                raise UserError(message)
+    read_augmentations(config.recognizer.augment)
+    if mode in PICTURES and "output" not in typed:
+        check_figure(config.use.output, "--output")
 
 
-def check_gan_from(config: Config) -> None:
-    """Check the training of a recognizer alone. Raises UserError if it has no round, or a GAN epoch is restored."""
-    rounds = config.gan.epochs // config.recognizer.round_every
-    if not config.trains_gan and not rounds * config.recognizer.round_epochs:
-        flag = f"--gan_from {config.run.gan_from}" if config.run.gan_from else "--recognizer_only"
-        raise UserError(f"{flag}: no recognizer round in {config.gan.epochs} epochs; lower --round_every, or raise "
-                        "--round_epochs")
-    if not config.trains_gan and config.task.mode == "train" and config.restored_epoch is not None:
-        raise UserError(f"--restore {config.run.restore}: the run in {config.run.checkpoint_dir} trains no GAN, of "
-                        "which it could restore an epoch; leave the number out")
+Rules = Iterator[tuple[Any, str]]  # what is wrong if it is true, and its message; the first one counts
 
 
-def check_networks(config: Config) -> None:
-    """Check sizes of networks and files of weights. Raises UserError if they do not fit, or a file does not exist."""
-    size, width, base_width = config.shape.image_size, config.recognizer_shape.vgg_width, config.shape.base_width
-    if size % 32:
-        raise UserError(f"--image_size {size}: must be a multiple of 32 (five halvings), like 64 or 256")
-    if width >= 2 * base_width:
-        raise UserError(f"--vgg_width {width}: must be less than twice --base_width {base_width}, since one "
-                        "convolution mixes the features of both")
-    if config.perceptual.vgg_init == "imagenet" and width != 64:
-        raise UserError(f"--vgg_width {width}: there are ImageNet weights only for --vgg_width 64; add "
-                        "--vgg_init none")
-    if config.recognizer_shape.backbone != "vgg19_bn" and config.perceptual.vgg_init == "stage0":
-        raise UserError(f"--vgg_init stage0: the perceptual network is a VGG, from which --backbone "
-                        f"{config.recognizer_shape.backbone} cannot start; use {'imagenet, ' * (width == 64)}none or a "
-                        "file of its own")
+def series_rules(config: Config) -> Rules:
+    """Yield the rules of folds, seeds and jobs."""
+    series, folder = config.series, Path(config.run.checkpoint_dir)
+    yield (series.fold is not None and series.folds is None,
+           f"--fold {series.fold}: the number of folds is missing; add --folds K")
+    yield (series.fold is not None and series.fold > series.folds,
+           f"--fold {series.fold}: there are {series.folds} folds, from 1 to {series.folds}")
+    yield (series.folds and series.seeds,
+           "--folds and --seeds: choose one; for both, start --folds K with each --seed in a directory of its own, and "
+           "pool them with test_matrix_multi.py")
+    yield (config.is_series and config.task.mode != "train",
+           f"--checkpoint_dir {folder}: holds several runs; name one of them, such as "
+           f"{folder / ('fold_01' if series.folds else 'seed_00')}")
+
+
+def network_rules(config: Config) -> Rules:
+    """Yield the rules of the networks' sizes and of the files that they start from."""
+    width, base_width = config.recognizer_shape.vgg_width, config.shape.base_width
+    backbone, vgg_init = config.recognizer_shape.backbone, config.perceptual.vgg_init
+    yield (config.shape.image_size % 32,
+           f"--image_size {config.shape.image_size}: must be a multiple of 32 (five halvings), like 64 or 256")
+    yield (width >= 2 * base_width,
+           f"--vgg_width {width}: must be less than twice --base_width {base_width}, since one convolution mixes the "
+           "features of both")
+    yield (vgg_init == "imagenet" and width != 64,
+           f"--vgg_width {width}: there are ImageNet weights only for --vgg_width 64; add --vgg_init none")
+    yield (backbone != "vgg19_bn" and vgg_init == "stage0",
+           f"--vgg_init stage0: the perceptual network is a VGG, from which --backbone {backbone} cannot start; use "
+           f"{'imagenet, ' * (width == 64)}none or a file of its own")
     if config.task.mode == "train" and config.run.restore is None:
-        for name, path in (("perceptual", config.perceptual.perceptual), ("vgg_init", config.perceptual.vgg_init)):
-            if path and path not in ("imagenet", "none", "stage0") and not Path(path).is_file():
-                raise UserError(f"--{name} {path}: no such file")
+        for name, path in (("perceptual", config.perceptual.perceptual), ("vgg_init", vgg_init)):
+            yield (path and path not in VGG_STARTS and not Path(path).is_file(), f"--{name} {path}: no such file")
 
 
-def check_swap(config: Config) -> None:
-    """Check the options of ``--mode test``. Raises UserError if some are missing or contradict each other."""
-    faces, swap = config.faces, config.swap
+def training_rules(config: Config) -> Rules:
+    """Yield the rules of ``--mode train``."""
+    run, jobs = config.run, config.series.jobs
+    rounds = config.gan.epochs // config.recognizer.round_every * config.recognizer.round_epochs
+    yield (jobs > 1 and not config.is_series,
+           f"--jobs {jobs}: a single run is one job; leave it out, or add --folds K or --seeds N")
+    yield (jobs > 1 and os.environ.get("WORLD_SIZE", "1") != "1",
+           f"--jobs {jobs}: torchrun's processes train together, one fold or seed after the other; leave one of the "
+           "two out")
+    yield (config.is_series and config.restored_epoch is not None,
+           f"--restore {run.restore}: names an epoch of a single run, and there are several; leave the number out, or "
+           "name one run with --checkpoint_dir")
+    flag = f"--gan_from {run.gan_from}" if run.gan_from else "--recognizer_only"
+    yield (not config.trains_gan and not rounds,
+           f"{flag}: no recognizer round in {config.gan.epochs} epochs; lower --round_every, or raise --round_epochs")
+    yield (not config.trains_gan and config.restored_epoch is not None,
+           f"--restore {run.restore}: the run in {run.checkpoint_dir} trains no GAN, of which it could restore an "
+           "epoch; leave the number out")
+    yield (run.restore is not None and run.overwrite,
+           "--restore and --overwrite: choose one, to resume or to start anew")
+
+
+def use_rules(config: Config) -> Rules:
+    """Yield the rules of all modes but that of training."""
+    mode, output = config.task.mode, config.use.output
+    yield (mode == "generate" and not output,
+           "--mode generate: --output is missing; name the data directory to write")
+    ending = Path(output or "").suffix.lower()
+    yield ("export" in mode and ending != ".onnx", f"--output {output}: the name of an export must end in .onnx")
+    yield (mode in PICTURES and ending not in utils.PICTURE_FORMATS and (mode, ending) != ("recognize", ".mp4"),
+           f"{output}: a picture's name must end in .png, .jpg or .pdf")
+    yield (mode == "recognize" and not config.faces.input,
+           "--mode recognize: --input is missing; name pictures, a directory, a pattern or a video")
+    if mode == "test":
+        yield from swap_rules(config.faces, config.swap)
+
+
+def swap_rules(faces: FaceOptions, swap: SwapOptions) -> Rules:
+    """Yield the rules of ``--mode test``."""
     for name, value in (("swap_list", swap.swap_list), ("input", faces.input), ("target", faces.target)):
-        if value is None:
-            raise UserError(f"--mode test: --{name} is missing; it needs --swap_list I T, --input FILE and "
-                            "--target FILE")
-    if len(faces.input) > 1:
-        raise UserError(f"--input {' '.join(faces.input)}: a swap needs one face here; name further ones with --target")
-    if len(swap.swap_list) != 1 + len(faces.target):
-        raise UserError(f"--swap_list {' '.join(map(str, swap.swap_list))}: needs the expressions of --input and of "
-                        f"each --target, {1 + len(faces.target)} names or positions in -a")
-    if len(faces.target) > 1 and not swap.frames:
-        raise UserError("--target: several targets need a strip or a matrix; add --frames K")
-    if swap.matrix and (len(faces.target) != 2 or not swap.frames):
-        raise UserError("--matrix: needs two targets and --frames K")
-    if swap.matrix and swap.frames > 20:
-        raise UserError(f"--frames {swap.frames}: at most 20 for a matrix")
-    if swap.paste and (not faces.align or swap.frames):
-        raise UserError("--paste puts aligned faces back: it needs --align MODEL, and no --frames")
-
-
-def check_series(config: Config) -> None:
-    """Check folds, seeds and jobs. Raises UserError if they contradict each other or the mode."""
-    series, restore = config.series, config.run.restore
-    if series.fold is not None and series.folds is None:
-        raise UserError(f"--fold {series.fold}: the number of folds is missing; add --folds K")
-    if series.fold is not None and series.fold > series.folds:
-        raise UserError(f"--fold {series.fold}: there are {series.folds} folds, from 1 to {series.folds}")
-    if series.folds and series.seeds:
-        raise UserError("--folds and --seeds: choose one; for both, start --folds K with each --seed in a directory of "
-                        "its own, and pool them with test_matrix_multi.py")
-    if config.task.mode != "train":
-        if config.is_series:
-            folder = config.run.checkpoint_dir
-            raise UserError(f"--checkpoint_dir {folder}: holds several runs; name one of them, such as "
-                            f"{Path(folder) / ('fold_01' if series.folds else 'seed_00')}")
-    elif series.jobs > 1 and not config.is_series:
-        raise UserError(f"--jobs {series.jobs}: a single run is one job; leave it out, or add --folds K or --seeds N")
-    elif series.jobs > 1 and os.environ.get("WORLD_SIZE", "1") != "1":
-        raise UserError(f"--jobs {series.jobs}: torchrun's processes train together, one fold or seed after the "
-                        "other; leave one of the two out")
-    elif config.is_series and config.restored_epoch is not None:
-        raise UserError(f"--restore {restore}: names an epoch of a single run, and there are several; leave "
-                        "the number out, or name one run with --checkpoint_dir")
+        yield (value is None,
+               f"--mode test: --{name} is missing; it needs --swap_list I T, --input FILE and --target FILE")
+    count = len(faces.target)
+    yield (len(faces.input) > 1,
+           f"--input {' '.join(faces.input)}: a swap needs one face here; name further ones with --target")
+    yield (len(swap.swap_list) != 1 + count,
+           f"--swap_list {' '.join(map(str, swap.swap_list))}: needs the expressions of --input and of each --target, "
+           f"{1 + count} names or positions in -a")
+    yield (count > 1 and not swap.frames, "--target: several targets need a strip or a matrix; add --frames K")
+    yield (swap.matrix and (count != 2 or not swap.frames), "--matrix: needs two targets and --frames K")
+    yield (swap.matrix and swap.frames > 20, f"--frames {swap.frames}: at most 20 for a matrix")
+    yield (swap.paste and (not faces.align or swap.frames),
+           "--paste puts aligned faces back: it needs --align MODEL, and no --frames")

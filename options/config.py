@@ -17,7 +17,7 @@ from functools import cache
 from typing import Any, Iterator, Mapping, NamedTuple, NoReturn, Sequence, get_type_hints
 
 from datasets.augmentations import AUGMENTATION_HELP
-from utils import UserError
+from utils import UserError, usable_cores
 
 PathName = str  # the type of an option that names a file or directory
 LARGEST = 10 ** 9
@@ -166,8 +166,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "alpha5": False, "lambda_truth_loss": 600.0, "mirror": True, "mismatched": True, "lambda_vgg_loss": 16.0,
         "lambda_coarse_loss": 50.0, "lambda_gray_loss": 500.0, "G_max": 1000.0, "even_phases": 2, "ema": 0.998,
         "zero_biases": True, "lazy": 4, "d_gain": 8.0, "d_lr_ratio": 0.25, "perceptual_epochs": 18, "epochs": 28,
-        "round_every": 28, "round_epochs": 6, "lr": 1e-3, "mix": 1.0, "guided": True, "balanced": True, "encode_synthesized": True, "targets": "any",
-        "vgg_schedule": "cosine",
+        "round_every": 28, "round_epochs": 6, "lr": 1e-3, "mix": 1.0, "guided": True, "balanced": True,
+        "encode_synthesized": True, "targets": "any", "vgg_schedule": "cosine",
     },
     "demo": {
         "data_dir": "datasets/demo", "checkpoint_dir": "checkpoint/checkpoint_demo", "image_size": 64,
@@ -193,10 +193,9 @@ class GANShape:
     num_classes: int
     image_size: int = option(256, "image side S, a multiple of 32", least=32, most=2048, restore="fixed")
     base_width: int = option(64, "width w of the GAN's first layer", least=1, most=1024, restore="fixed")
-    decoder_label: bool = option(True, "give the decoder a label of the swapped expressions", restore="fixed")
+    decoder_label: bool = True  # False in checkpoints whose decoder takes no label
     label_copy: int = option(20, "copies of the decoder's label", least=1, most=1000, restore="fixed")
-    exp_label: bool = option(False, "lengthen the decoder's label by an entry for \"reconstruct only\" (this "
-                             "project's own meaning: the published code ignores the flag)", restore="fixed")
+    exp_label: bool = False  # True in those whose label has an entry for "reconstruct only"
 
     @property
     def label_chans(self) -> int:
@@ -263,9 +262,9 @@ class GANRecipe(LossOptions):
     """
 
     lr: float = option(2e-4, "Adam's learning rate, for generator and discriminators", least=0, most=1000)
-    lr_decay: float = option(0.97, "factor on the learning rate after every --lr_decay_steps", least=0, most=1)
-    lr_decay_steps: int = option(300, "steps after which the learning rate is multiplied by --lr_decay", least=1)
-    weight_decay: float = option(1e-5, "Adam's weight decay", least=0, most=1, restore="fixed")
+    lr_decay_steps: int = option(300, "steps after which the learning rate is multiplied by 0.97", least=1)
+    lr_decay: float = 0.97
+    weight_decay: float = 1e-5
     alpha5: bool = option(True, "the discriminators also see the interpolated images C5 and D5")
     std: float = option(0.2, "standard deviation of the noise on the targets of the adversarial loss", least=0, most=10)
     lambda_D: float = option(0.25, "weight of the discriminators' loss", least=0, most=1e6)
@@ -312,8 +311,7 @@ class RecognizerRecipe:
     """
 
     lr: float = option(1e-3, "SGD's learning rate", flag="vgg_lr", least=0, most=1000)
-    lr_decay_steps: int = option(1800, "steps after which --vgg_lr is multiplied by 0.97", flag="vgg_lr_decay_steps",
-                                least=1)
+    lr_decay_steps: int = 1800
     guided: bool = option(False, "remove the part of the synthesized images' gradient that opposes the real ones' "
                           "(gradient projection)", group=BEYOND_RECOGNIZER)
     momentum: float = 0.9
@@ -336,7 +334,7 @@ def half_cosine(rate: float, step: int, steps: int) -> float:
 
 # ---------------------------------------------------------------------------------------------------------- all options
 
-MODES = ("train", "test", "evaluate", "grid", "generate", "recognize", "export", "report")
+MODES = ("train", "test", "evaluate", "grid", "generate", "recognize", "export", "export_swap", "report")
 
 
 @dataclass(frozen=True)
@@ -345,7 +343,8 @@ class Task:
 
     mode: str = option("train", "train; test: swap two faces' expressions; evaluate: measure the swaps of the test "
                        "images; grid: draw a sheet of them; generate: write the synthesized training set; recognize: "
-                       "name the expressions in any pictures; export: write an ONNX file for other programs; report: "
+                       "name the expressions in any pictures; export: write the recognizer as an ONNX file for other "
+                       "programs; export_swap: so the swap of two faces; report: "
                        "write report.html", choices=MODES, short="-m", restore="momentary")
     preset: str = option("paper", "defaults of all other options; paper: the paper's; tuned: the joint recipe that "
                          "helped on photographs; demo: a small run on drawn faces", choices=tuple(PRESETS),
@@ -401,11 +400,14 @@ class RunOptions:
 class LoadingOptions:
     """The decoding and caching of images."""
 
-    num_workers: int = option(2, "threads that decode images, or read them from --cache disk", least=0, most=256,
-                              restore="free")
     cache: str = option("auto", "where decoded images are kept; disk: in one file in --checkpoint_dir (only --mode "
                         "train); auto: ram or else disk, if a third of its free space suffices", restore="free",
                         choices=("auto", "ram", "disk", "none"))
+
+    @property
+    def num_workers(self) -> int:
+        """The number of threads that decode images, or read them from ``--cache disk``."""
+        return min(8, usable_cores())
 
 
 @dataclass(frozen=True)
@@ -474,10 +476,12 @@ class RecognizerSchedule:
                                  "epochs each 1 further real one, then 2, 3 and 6 synthesized ones")
     gan_raw: int = option(6, "synthesized batches after each real one without --multi_add_gan; 0 replaces all "
                           "synthesized images by real ones, also with --mix", least=0, most=1000)
-    recognizer_only: bool = option(False, "train the recognizer alone on real images, as the baseline of joint training: "
-                                   "no GAN is trained, and codes are zeros, or those of --gan_from", restore="fixed")
-    pairs_per_image: int = option(6, "targets of synthesis for each training image", least=1, most=1000)
-    augment: tuple[str, ...] = option(("mirror",), f"none, or changes of the recognizer's real images: {AUGMENTATION_HELP}",
+    recognizer_only: bool = option(False, "train the recognizer alone on real images, as the baseline of joint "
+                                   "training: no GAN is trained, and codes are zeros, or those of --gan_from",
+                                   restore="fixed")
+    pairs_per_image: int = 6  # targets of synthesis for each training image
+    augment: tuple[str, ...] = option(("mirror",), "none, or changes of the recognizer's real images: "
+                                      f"{AUGMENTATION_HELP}",
                                       nargs="+", metavar="NAME[:STRENGTH]")
     ablation: bool = option(False, "use a random third of the synthesized images, another in every recognizer epoch")
     select_on: str = option("val", "images that choose the best recognizer; test: the published code's protocol, whose "
@@ -487,23 +491,13 @@ class RecognizerSchedule:
                         "between real ones; 0 is the paper's way", least=0, most=100, group=BEYOND_RECOGNIZER)
     balanced: bool = option(False, "draw all expressions equally often, also as B in the GAN's pairs and in stage 0, "
                             "and choose the best recognizer by mean class accuracy", group=BEYOND_RECOGNIZER)
-    vgg_schedule: str = option("step", "SGD's learning rate: multiplied by 0.97 every --vgg_lr_decay_steps, or falling "
+    vgg_schedule: str = option("step", "SGD's learning rate: multiplied by 0.97 every 1800 steps, or falling "
                                "to zero over all planned steps along a half cosine", choices=("step", "cosine"),
                                group=BEYOND_RECOGNIZER)
     targets: str = option("neutral", "the faces that synthesis gives other expressions: neutral ones, or any",
                           choices=("neutral", "any"), group=BEYOND_RECOGNIZER)
     encode_synthesized: bool = option(False, "give the recognizer the codes of the synthesized images themselves, "
                                       "since the swapped codes reveal that they were swapped", group=BEYOND_RECOGNIZER)
-
-
-@dataclass(frozen=True)
-class JudgeOptions:
-    """The independent recognizer of ``--mode evaluate``."""
-
-    judge: PathName | None = option(None, "the independent recognizer that judges the swaps; trained if there is none "
-                               "yet (default: judge.pth in --checkpoint_dir)", metavar="FILE", restore="momentary")
-    judge_epochs: int = option(25, "epochs of its training on the real training images", least=1, most=100000,
-                               restore="momentary")
 
 
 @dataclass(frozen=True)
@@ -518,8 +512,6 @@ class FaceOptions:
                                             nargs="+", metavar="FILE", restore="momentary")
     align: PathName | None = option(None, "find and align the faces first, with YuNet's ONNX file (see datasets.align)",
                                metavar="MODEL", restore="momentary")
-    margin: float = option(0.0, "margin of the alignment, as it was for the training images", least=-0.4, most=10,
-                           restore="momentary")
 
 
 @dataclass(frozen=True)
@@ -539,23 +531,18 @@ class SwapOptions:
 
 @dataclass(frozen=True)
 class UseOptions:
-    """The options of ``--mode recognize`` and ``--mode export``."""
+    """The other options of what is done with a trained run, and the path of what is written."""
 
     every: int = option(1, "recognize every N-th frame of a video", least=1, metavar="N", restore="momentary")
-    which: str = option("recognizer", "what to export; recognizer: an image to probabilities; swap: two faces and "
-                        "their labels to both swaps", choices=("recognizer", "swap"), restore="momentary")
-
-
-@dataclass(frozen=True)
-class OutputOptions:
-    """The path and the size of what is written."""
-
+    judge: PathName | None = option(None, "the independent recognizer that judges the swaps; trained if there is none "
+                               "yet (default: judge.pth in --checkpoint_dir)", metavar="FILE", restore="momentary")
+    judge_epochs: int = option(25, "epochs of its training on the real training images", least=1, most=100000,
+                               restore="momentary")
     output: PathName | None = option(None, "the picture of --mode test, grid and recognize (with .mp4: the video with "
                                 "boxes), the file of export (default: result.jpg, grid.jpg, recognized.jpg, "
                                 "recognizer.onnx or swap.onnx), the data directory of generate, the directory in "
                                 "which evaluate and report write (default: the run's)", short="-o",
                                 metavar="PATH", restore="momentary")
-    rows: int = option(4, "persons on the sheet of --mode grid", least=1, most=1000, restore="momentary")
     tile: int | None = option(None, "side of the faces in the picture of --mode test and grid, in pixels (default: as "
                               "they are, twice as large below 64)", least=16, most=1024, restore="momentary")
 
@@ -581,11 +568,9 @@ class Config:
     gan_recipe: GANRecipe
     recognizer: RecognizerSchedule
     recognizer_recipe: RecognizerRecipe
-    judge: JudgeOptions
     faces: FaceOptions
     swap: SwapOptions
     use: UseOptions
-    output: OutputOptions
     earlier: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @classmethod
@@ -638,8 +623,8 @@ GROUPS = {  # the titles of --help → the parts below them
     "what to do": ("task",), "data": ("data", "loading"), "run": ("run",), "folds and seeds": ("series",),
     "networks": ("shape", "recognizer_shape", "hardware"), "perceptual network (stage 0)": ("perceptual",),
     "GAN": ("gan", "gan_recipe"), "recognizer": ("recognizer", "recognizer_recipe"),
-    "measuring (--mode evaluate)": ("judge",), "faces (--mode test, grid, recognize)": ("faces",),
-    "swap (--mode test)": ("swap",), "use (--mode recognize, export)": ("use",), "what to write": ("output",),
+    "faces (--mode test, grid, recognize)": ("faces",), "swap (--mode test)": ("swap",),
+    "use of a trained run": ("use",),
 }
 
 

@@ -30,7 +30,7 @@ from utils import run_command  # noqa: E402
 EXPRESSIONS = ["disgust", "scream", "smile", "squint", "surprise", "neutral"]
 TINY = ["--image_size", 32, "--base_width", 2, "--vgg_width", 2, "--fc_width", 4, "--vgg_init", "none",
         "--perceptual_epochs", 1, "--epochs", 1, "--batch_size", 6, "--round_every", 1, "--round_epochs", 1,
-        "--vgg_batch_size", 12, "--gan_raw", 1, "--rows", 1, "--gpu", -1]
+        "--vgg_batch_size", 12, "--gan_raw", 1, "--gpu", -1]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

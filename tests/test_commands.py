@@ -37,7 +37,7 @@ def counts_in(folder: Path) -> list[list[int]]:
 
 def test_every_mode_has_its_function_and_its_options():
     assert train.WORK.keys() | {"train"} == {*MODES, "dry_run"}
-    assert MODE_OPTIONS.keys() == {*MODES, "grid of --input"} - {"train"}
+    assert MODE_OPTIONS.keys() == {*MODES, "grid of --input"}
 
 
 # --------------------------------------------------------------------------------------------------------- results
@@ -278,7 +278,7 @@ def test_changed_options_are_refused_by_name(finished):
 
 @pytest.mark.parametrize("argv, name, value", [  # abbreviations that the published parser took; its lists of GPUs
     (["--vgg_l"], "vgg_lr", 1e-3), (["--targ", "t.jpg"], "target", ["t.jpg"]), (["--G", "9"], "G_max", 9),
-    (["--no_l2_loss", "--lambda_l2=3"], "lambda_l2_loss", 0), (["--mu"], "multi_add_gan", True), (["--e"], "exp_label", True),
+    (["--no_l2_loss", "--lambda_l2=3"], "lambda_l2_loss", 0), (["--mu"], "multi_add_gan", True),
     (["--targets", "any"], "targets", "any"), (["--vgg_lr", "1"], "vgg_lr", 1), (["--epo", "3"], "epochs", 3),
     (["--gpu", "0,1"], "gpu", [0, 1]), (["-g", "1,0", "2"], "gpu", [1, 0, 2]), (["--gpu=-1"], "gpu", [-1])])
 def test_old_scripts_keep_their_meaning(argv, name, value):

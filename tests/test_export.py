@@ -64,7 +64,7 @@ def test_the_exported_recognizer_gives_the_same_probabilities(run, tmp_path):
 
 
 def test_the_exported_swap_gives_the_same_faces(run, tmp_path):
-    session = exported(run, tmp_path / "swap.onnx", "--which", "swap")
+    session = exported(run, tmp_path / "swap.onnx", "--mode", "export_swap")
     gan = load_swap_gan(run / "model", None, EXPRESSIONS, 64, torch.device("cpu"))
     assert [o.shape for o in session.get_outputs()] == [["batch", 3, 64, 64]] * 2
     for count in (1, 4):
@@ -82,7 +82,7 @@ def test_the_exported_swap_gives_the_same_faces(run, tmp_path):
 @pytest.mark.parametrize("argv, message", [
     (["-o", "recognizer.pt"], "must end in .onnx"), (["-o", "images.onnx"], "is a directory"),
     (["--checkpoint_dir", "nowhere"], "nowhere: no such directory"),
-    (["--which", "swap", "--restore", 7], "Enc_iter_007.pth is not there")])
+    (["--mode", "export_swap", "--restore", 7], "Enc_iter_007.pth is not there")])
 def test_what_cannot_be_exported_is_refused(run, tmp_path, monkeypatch, argv, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "images.onnx").mkdir()

@@ -82,7 +82,7 @@ def test_a_recognizer_that_disagrees_with_a_stated_expression_is_reported(finish
     assert len(agreed) == 1
 
 
-@pytest.mark.parametrize("argv", [["grid", "--paste"], ["grid", "--align", "m.onnx"], ["export", "--rows", 2],
+@pytest.mark.parametrize("argv", [["grid", "--paste"], ["grid", "--align", "m.onnx"], ["export", "--every", 2],
                                    ["recognize", "-i", "images/smile.jpg", "--target", "images/smile.jpg"],
                                    ["train", "--input", "images/smile.jpg"], ["report", "--epochs", 3],
                                    ["evaluate", "--swap_list", 0, 1], ["generate", "-o", "made", "--matrix"]])

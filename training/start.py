@@ -37,7 +37,7 @@ from training.trainer import Phase, Run, Stage, TimeLeft, TrainingContext, durat
 from utils import (UserError, fingerprint, noted_signals, number_of_processes, pick_device, synchronize,
                    visible_gpus_note)
 
-LOCAL_OPTIONS = ("gpu", "amp", "checkpoint_dir", "data_dir", "num_workers")  # may differ from machine to machine
+LOCAL_OPTIONS = ("gpu", "amp", "checkpoint_dir", "data_dir")  # may differ from machine to machine
 SAME_COMMAND = "start all processes with the same options, on copies of the same data"
 CACHES = ("ram", "disk", "none")  # by falling need of memory
 DTYPES = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
