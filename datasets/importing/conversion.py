@@ -219,10 +219,10 @@ def _decide_splits(collection: Collection, source: Path, test: float | set[str],
         collection.notes.append(f"the source has no test split: {len(tested)} images{of_persons} were cut from its "
                                 f"{len(undecided)} training images to test on{advice}")
     held_out = {sample.subject for split in ("val", "test") for sample in collection.split(split) if sample.subject}
-    for sample in [*collection.samples]:
-        if sample.label == len(collection.expressions) and sample.subject in held_out:
-            collection.leave_out("only for targets, of persons in the validation or test images", sample.path)
-            collection.samples.remove(sample)
+    dropped = {sample.name: sample.path for sample in collection.samples
+               if sample.label == len(collection.expressions) and sample.subject in held_out}
+    collection.leave_out("only for targets, of persons in the validation or test images", *dropped.values())
+    collection.samples = [sample for sample in collection.samples if sample.name not in dropped]
     collection.sort_by_split()
 
 

@@ -30,7 +30,7 @@ _SPELLINGS = {
 _MEANING = {spelling: meaning for meaning, spellings in _SPELLINGS.items() for spelling in spellings.split()}
 _WORDS = {spelling for spelling in _MEANING if len(spelling) > 3 or spelling in ("sad", "joy")}  # the others are codes
 _PERSON = re.compile(r"(?:s|p|f|m|[ab][fm]|id|subj?(?:ect)?|pers(?:on)?|participant|actor|user|model)[\W_]?\d{1,6}"
-                     r"|\d{1,4}[fm]|\d{3,}", re.IGNORECASE)
+                     r"|\d{1,4}[fm]|\d{3,5}", re.IGNORECASE)
 SEXES = frozenset("female male f m w women men woman man girls boys".split())
 _GROUPS = SEXES | frozenset(  # of directories that hold several persons, or several pictures of one
     "session camera cam light view angle pose front frontal left right profile half full quarter fold part batch group "

@@ -164,7 +164,7 @@ def _read_expw(args: argparse.Namespace) -> Collection:
     lists = [path for path in files.others if path.name.lower() == _EXPW_LIST]
     if len(lists) != 1:
         raise UserError(f"{source}: not an ExpW tree; it holds {len(lists)} files called {_EXPW_LIST}, and one is "
-                        "needed")
+                        f"needed{other_way(files, source)}")
     lines = list(numbered_lines(lists[0]))
     root = directory_of((line.rsplit(None, 7)[0] for _, line in lines[:100]), files.images) or source
     names = Names.of_files(root, files.images)

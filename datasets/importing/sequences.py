@@ -123,7 +123,7 @@ def _read_oulu(args: argparse.Namespace) -> Collection:
     root = next((folder for folder in roots if folder.is_dir()), None)
     if root is None:
         raise UserError(f"{source}: not an Oulu-CASIA tree with --camera {camera} --light {light}; neither {roots[0]} "
-                        f"nor {roots[1]} is there")
+                        f"nor {roots[1]} is there{other_way(walk(source), source)}")
     collection, folders = Collection(_OULU, walk(source)), {}
     for path in collection.walk.images:
         folders.setdefault(path.parent, []).append(path)
