@@ -23,6 +23,7 @@ else:
 
 # Pillow warns of unusual metadata, which are harmless, and of very large pictures, which are refused here in one line.
 warnings.filterwarnings("ignore", module=r"PIL\.")
+Image.init()  # all formats at once: of several threads that each load them when they open a file, one could miss some
 
 ORIENTATION = 0x0112  # the EXIF tag that says how to turn a picture upright
 TURNS = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
