@@ -89,7 +89,6 @@ def test_a_run_killed_within_an_epoch_is_resumed_from_its_start_without_other_op
     kill_at_step(7, arguments(faces, folder))
     succeeds(resume(folder))
     assert_same(folder, finished)
-    assert (folder / "VGG/max_ckpt.t7").read_bytes() == (finished / "VGG/max_ckpt.t7").read_bytes()
 
 
 @pytest.mark.parametrize("signum, limit, position", [
