@@ -105,10 +105,8 @@ class RunDirectory:
         except Timeout:
             raise UserError(f"{self.folder}: another run is writing here; wait for its end, or choose another "
                             "--checkpoint_dir") from None
-        except NotImplementedError:
-            return
-        except OSError as error:
-            if error.errno not in WITHOUT_LOCKS:
+        except (OSError, NotImplementedError) as error:
+            if getattr(error, "errno", errno.ENOSYS) not in WITHOUT_LOCKS:
                 raise
 
     def lock_if_used(self) -> None:
@@ -204,13 +202,13 @@ def copy_to_machines(path: Path, processes: Processes, folder: Path, trained: bo
                                   if processes.is_main else None)
 
     def write() -> None:
-        if missing:
-            if not RunDirectory(folder).is_claimed():
-                RunDirectory(folder).claim()
+        with RunDirectory(folder) as directory:
+            if not directory.is_claimed():
+                directory.claim()
             with utils.atomic_file(path) as handle:
                 handle.write(content.numpy())
 
-    processes.run_on_each_machine(write)
+    processes.run_on_each_machine(lambda: write() if missing else None)
 
 
 # ------------------------------------------------------------------------------------------------------ training states

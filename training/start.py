@@ -11,7 +11,7 @@ import time
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, Callable, Sequence
+from typing import Any, Sequence
 
 import numpy
 import torch
@@ -41,7 +41,6 @@ LOCAL_OPTIONS = ("gpu", "amp", "checkpoint_dir", "data_dir")  # may differ from 
 SAME_COMMAND = "start all processes with the same options, on copies of the same data"
 CACHES = ("ram", "disk", "none")  # by falling need of memory
 DTYPES = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-STEPS = 3  # timed steps of a phase, after as many untimed ones
 
 
 def train_run(config: Config, directory: RunDirectory, processes: Processes, draw: Draw | None = None,
@@ -68,11 +67,10 @@ def train_run(config: Config, directory: RunDirectory, processes: Processes, dra
         config, samples, directory, not restoring, processes)
     run, pairs = build_run(config, layout, images, processes, restoring, draw)
     if config.run.gan_from and not restoring:
-        load_other_gan(run, Path(config.run.gan_from) / "model")
+        load_other_gan(run, Path(config.run.gan_from))
     processes.run_on_main(lambda: claim_run_directory(directory, config, restoring))
     if restoring:
-        restore_everywhere(run, lambda: restore(run, config))
-        processes.run_on_main(lambda: print_position(run))
+        restore(run, config)
     check_agreement(run)
     processes.run_on_main(lambda: write_run_files(run, config, pairs))
     with noted_signals() as run.stop_signal:
@@ -169,9 +167,11 @@ def read_training_data(config: Config, world: int) -> Layout:
     data_set, options = DATA_SETS[config.data.data], config.data
     run = config.run.checkpoint_dir if config.resumes else config.run.gan_from
     metadata = gan_config(Path(run) / "model") if run else {}
-    neutral = options.neutral or metadata.get("neutral_name")
-    root = options.data_dir or default_directory(data_set.directory, metadata.get("data_dir") or "")
-    check_not_moved(root, metadata.get("data_dir"))
+    neutral, known = options.neutral or metadata.get("neutral_name"), metadata.get("data_dir") or ""
+    root, usual = options.data_dir or data_set.directory, Path(data_set.directory)
+    if not options.data_dir and not usual.is_dir() and Path(known).parts[-2:] == usual.parts:
+        root = known  # the run knows the directory of --data from elsewhere
+    check_not_moved(root, known)
     layout = read_layout(root, options.attributes,
                          known=metadata.get("listed") if options.data_dir else data_set.expressions,
                          need_test=not config.series.folds, neutral=neutral)
@@ -180,12 +180,6 @@ def read_training_data(config: Config, world: int) -> Layout:
     check_images(layout.split("all") + layout.target_only)
     check_images(replace(target, path=path) for target in layout.targets() if (path := published_picture(target)))
     return layout
-
-
-def default_directory(directory: str, known: str) -> str:
-    """Return the directory of --data, or where a run knows it if there is none in the current directory."""
-    is_elsewhere = not Path(directory).is_dir() and Path(known).parts[-2:] == Path(directory).parts
-    return known if is_elsewhere else directory
 
 
 def split_data(config: Config, layout: Layout) -> Layout:
@@ -349,30 +343,23 @@ def list_fingerprint(layout: Layout, select_on: str, pairs: numpy.ndarray) -> st
     return utils.fingerprint([neutral, rows, (pair.tolist() for pair in pairs)])
 
 
-def load_other_gan(run: Run, model: Path) -> None:
-    """Load the GAN of another run (``--gan_from``).
+def load_other_gan(run: Run, source: Path) -> None:
+    """Load the GAN of the run in ``source`` (``--gan_from``).
 
-    Raises UserError if it has another shape, other expressions or other images.
-    """
-    gan, theirs, ours = run.phases["gan"].gan, gan_config(model), run.context.metadata
-    for key, label in (("expressions", "expressions"), ("gan", "sizes")):
-        if theirs.get(key) != ours[key]:
-            raise UserError(f"--gan_from: {model} holds a GAN with other {label} ({theirs.get(key)}) than {ours[key]}")
-    check_gan_images(run.context, theirs, model.parent)
-    load_gan_networks(model, gan, None, tuple(gan.NETWORKS))
-    gan.start_from_average()
-
-
-def check_gan_images(context: TrainingContext, theirs: dict[str, Any], source: Path) -> None:
-    """Check that the GAN of the run in ``source`` was trained on this run's images.
-
-    ``theirs`` is its metadata, which tells nothing in runs of older versions. Raises UserError if it was not, unless
+    Raises UserError if it has another shape or other expressions, and if it was trained on other images, unless
     ``--force`` allows that.
     """
-    ours, theirs = map(Facts.of_metadata, (context.metadata, theirs))
-    if not ours.has_images_of(theirs, "train", "val") and not context.force:
+    gan, theirs, ours = run.phases["gan"].gan, gan_config(source / "model"), run.context.metadata
+    for key, label in (("expressions", "expressions"), ("gan", "sizes")):
+        if theirs.get(key) != ours[key]:
+            raise UserError(f"--gan_from: {source / 'model'} holds a GAN with other {label} ({theirs.get(key)}) than "
+                            f"{ours[key]}")
+    if not Facts.of_metadata(ours).has_images_of(Facts.of_metadata(theirs), "train", "val") and not run.context.force:
         raise UserError(f"--gan_from {source}: its GAN was trained on other images than those of "
-                        f"{context.layout.root}, perhaps on test images; restore them or their lists, or add --force")
+                        f"{run.context.layout.root}, perhaps on test images; restore them or their lists, or add "
+                        "--force")
+    load_gan_networks(source / "model", gan, None, tuple(gan.NETWORKS))
+    gan.start_from_average()
 
 
 def download_imagenet_weights(processes: Processes, backbone: str) -> None:
@@ -394,37 +381,39 @@ def claim_run_directory(directory: RunDirectory, config: Config, restoring: bool
         StateStore(directory.folder / "state").begin()
 
 
-def restore_everywhere(run: Run, restore: Callable[[], None]) -> None:
-    """Restore a run from the main process's files, and send its state to the other processes."""
-    run.processes.run_on_main(restore)
-    if run.processes.world > 1:
-        state = run.processes.broadcast(run.state() if run.processes.is_main else None)
-        if not run.processes.is_main:
+def restore(run: Run, config: Config) -> None:
+    """Load the newest state, or the networks of a GAN epoch (from 1) with new optimizers, in all processes.
+
+    The main process reads the files and sends the state to the others.
+    """
+    def load() -> None:
+        if config.restored_epoch is None:
+            rounds = {name: config.earlier[name] for name in ("round_every", "round_epochs") if name in config.earlier}
+            earlier = config.replaced(**rounds)  # --force can change them
+            run.restore(lambda: schedule_of(earlier, run.phases["perceptual"].epochs))
+        else:
+            for phase in run.phases.values():
+                phase.load_networks(config.restored_epoch)
+            run.move_after(config.restored_epoch)
+        print(position(run))
+
+    processes = run.processes
+    processes.run_on_main(load)
+    if processes.world > 1:
+        state = processes.broadcast(run.state() if processes.is_main else None)
+        if not processes.is_main:
             run.load_state(state)
 
 
-def restore(run: Run, config: Config) -> None:
-    """Load the newest state, or the networks of a GAN epoch (from 1) with new optimizers."""
-    epoch = config.restored_epoch
-    if epoch is None:
-        rounds = {name: config.earlier[name] for name in ("round_every", "round_epochs") if name in config.earlier}
-        earlier = config.replaced(**rounds)  # --force can change them
-        return run.restore(lambda: schedule_of(earlier, run.phases["perceptual"].epochs))
-    for phase in run.phases.values():
-        phase.load_networks(epoch)
-    run.move_after(epoch)
-
-
-def print_position(run: Run) -> None:
-    """Print at which step a resumed run continues, or that it is complete."""
+def position(run: Run) -> str:
+    """Return a line that tells at which step a resumed run continues, or that it is complete."""
     stages, folder = run.schedule(), run.context.folder
     if run.stage == len(stages):
-        print(f"{folder}: the run is complete, its {len(stages)} epochs are trained; raise --epochs to train on")
-        return
+        return f"{folder}: the run is complete, its {len(stages)} epochs are trained; raise --epochs to train on"
     stage = run.current_stage()
     count = sum(other.phase == stage.phase for other in stages)
-    print(f"{folder}: resuming in {stage.phase} epoch {stage.epoch + 1} of {count}, after {run.step} of its "
-          f"{run.phases[stage.phase].steps(stage.epoch)} steps")
+    return f"{folder}: resuming in {stage.phase} epoch {stage.epoch + 1} of {count}, after {run.step} of its " \
+           f"{run.phases[stage.phase].steps(stage.epoch)} steps"
 
 
 def check_agreement(run: Run) -> None:
@@ -523,16 +512,12 @@ def dry_run(config: Config) -> None:
 def seconds_per_step(phase: Phase, stages: Sequence[Stage], group: int, device: torch.device) -> float:
     """Measure the seconds per step of a phase, with the end of an epoch spread over its steps.
 
-    ``group`` steps share some work. The first group, which is slower, counts only if an epoch has no other.
+    ``group`` steps share some work. The first steps are slower, so that the time of a training is rather less.
     """
-    batches, count = phase.batches(stages[0].epoch, start=0), -(-3 // group) * group
     began = time.perf_counter()
-    first = [phase.step(batch) for batch in islice(batches, count)]
-    synchronize(device)
-    warm = time.perf_counter()
-    more = [phase.step(batch) for batch in islice(batches, count)]
+    batches = islice(phase.batches(stages[0].epoch, start=0), max(6, 2 * group))
+    done = [phase.step(batch) for batch in batches]
     synchronize(device)
     ended = time.perf_counter()
-    per_step = (ended - warm) / len(more) if more else (warm - began) / len(first)
-    phase.end_epoch(stages[-1].epoch, {name: float(value) for name, value in (more or first)[-1].items()})
-    return per_step + (time.perf_counter() - ended) / phase.steps(stages[0].epoch)
+    phase.end_epoch(stages[-1].epoch, {name: float(value) for name, value in done[-1].items()})
+    return (ended - began) / len(done) + (time.perf_counter() - ended) / phase.steps(stages[0].epoch)

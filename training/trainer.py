@@ -220,7 +220,7 @@ class Run:
                 self.log.write(stage.phase, stage.epoch + 1, stage.epoch * self.steps + self.step, values)
                 self._bar.set_postfix({name: f"{value:.3g}" for name, value in values.items()})
         self.step += 1
-        self._stop_if_asked(self._save_if_due())
+        self._save_if_due()
 
     def means(self) -> dict[str, float]:
         """Return the means of the metrics over all steps of the current stage. Raises UserError if they exploded."""
@@ -246,10 +246,7 @@ class Run:
             line = epoch_line(stage, stages, metrics, rates, left)
         self.stage, self.step, self._sums = self.stage + 1, 0, {}
         is_last = self.stage >= len(self.schedule())
-        signum = self._save_if_due(end_of_stage=True, end_of_phase=is_last or self.current_stage().phase != stage.phase)
-        if line:
-            print(line, flush=True)  # after saving, since a terminal may block
-        self._stop_if_asked(signum)
+        self._save_if_due(line, end_of_phase=is_last or self.current_stage().phase != stage.phase)
 
     def current_stage(self) -> Stage:
         """Return the stage at the position; the last one if the run is complete."""
@@ -258,15 +255,17 @@ class Run:
 
     # ------------------------------------------------------------------------------------------------ state
 
-    def _save_if_due(self, end_of_stage: bool = False, end_of_phase: bool = False) -> int:
+    def _save_if_due(self, line: str | None = None, end_of_phase: bool = False) -> None:
         """Save every ``--save_minutes``, sooner at the end of a stage, always at that of a phase and before stopping.
 
-        Several processes decide together, only every ``--log_every`` steps, since they wait for each other. Return the
-        signal that stops the training, 0 if none does.
+        At the end of a stage its ``line`` is printed, after saving, since a terminal may block. Several processes
+        decide together, only every ``--log_every`` steps, since they wait for each other. Raises Stopped if a signal
+        has asked for it.
         """
+        end_of_stage = line is not None
         is_single = self.processes.world == 1
         if not (is_single or end_of_stage or self.step % self.options.log_every == 0):
-            return 0
+            return
         minutes = min(self.options.save_minutes, MINUTES_OF_STAGES) if end_of_stage else self.options.save_minutes
         overdue = self.processes.is_main and time.monotonic() - self._saved_at > 60 * minutes
         signum = self.stop_signal()
@@ -275,9 +274,8 @@ class Run:
             signum, overdue = self.processes.max(signals).tolist()
         if signum or overdue or end_of_phase:
             self.save()
-        return signum
-
-    def _stop_if_asked(self, signum: int) -> None:
+        if line:
+            print(line, flush=True)
         if signum:
             raise utils.Stopped(signum, f"stopped by signal {signum}, the state is saved; resume with --restore "
                                 f"--checkpoint_dir {self.context.folder}")
