@@ -211,7 +211,7 @@ def test_decoded_images_that_fit_stay_on_the_gpu_and_are_gathered_there(monkeypa
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: pinned.append(self.device.type) or self)
     samples = [Sample(f"{i}.jpg", i % 3, None, f"s{i}", "") for i in range(12)]
     images = Images([], 32, "none")
-    images.samples, images.pixels = samples, torch.zeros(12, 3, 32, 32, dtype=torch.uint8)
+    images.samples, images.in_memory, images.pixels = samples, True, torch.zeros(12, 3, 32, 32, dtype=torch.uint8)
     with FakeTensorMode(allow_non_fake_inputs=True):
         on_gpu = images.on(torch.device("cuda"))
         assert on_gpu.pixels.is_cuda and images.on(CPU) is images and not images.pixels.is_cuda
