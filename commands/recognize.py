@@ -9,7 +9,6 @@ import csv
 import os
 import sys
 import time
-from collections import defaultdict
 from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Callable, Iterable, Iterator, NamedTuple, Sequence
@@ -21,6 +20,7 @@ from tqdm import tqdm
 
 import utils
 from commands.trained import image_directories, load_best_recognizer, preparation_for
+from datasets.align import output_name
 from datasets.crops import (Crop, Cutter, Picture, Video, batches, cut_in_batches, find_pictures, is_video_name,
                             video_file)
 from datasets.files import check_figure, check_output, check_table, describe, save_figure
@@ -93,13 +93,15 @@ class Outputs(NamedTuple):
 def find_outputs(output: str, photos: Sequence[Path], videos: Sequence[Path], is_aligned: bool) -> Outputs:
     """Return the files to write for these photographs and videos. Raises UserError if one must not be written.
 
-    Copies of photographs get the photographs' names, in a directory beside the picture that is named as it is.
+    Copies of photographs get the photographs' names, in the same subdirectories, in a directory beside the picture that
+    is named as it is.
     """
     picture, inputs = Path(output), {path.resolve() for path in (*photos, *videos)}
     folder = picture.with_suffix("")
     if any(folder.resolve() in path.parents for path in inputs):  # copies are not written among the input
         folder = folder.with_name(f"{folder.name}_boxes")
-    copies = {path: folder / f"{name}.jpg" for path, name in unique_stems(photos).items() if is_aligned}
+    depth = len(os.path.commonprefix([path.absolute().parent.parts for path in photos]))
+    copies = {path: folder / output_name("/".join(path.absolute().parts[depth:])) for path in photos if is_aligned}
     outputs = Outputs(picture, picture.with_suffix(".csv"), copies)
     for path in (picture, outputs.table, *copies.values()):
         check_output(path, "--output", inputs=[path] if path.resolve() in inputs else [])
@@ -109,21 +111,6 @@ def find_outputs(output: str, photos: Sequence[Path], videos: Sequence[Path], is
     if outputs.is_video and (photos or len(videos) != 1):
         raise UserError(f"--output {picture}: a video is written for a single video of --input; name a picture (.jpg)")
     return outputs
-
-
-def unique_stems(paths: Sequence[Path]) -> dict[Path, str]:
-    """Return the names of files without their endings; a number is added to those used before, ignoring case."""
-    names: dict[Path, str] = {}
-    used: set[str] = set()
-    numbers: dict[str, int] = defaultdict(lambda: 1)  # the last one that was tried for a stem
-    for path in paths:
-        name, stem = path.stem, path.stem.lower()
-        while name.lower() in used:
-            numbers[stem] += 1
-            name = f"{path.stem}_{numbers[stem]}"
-        names[path] = name
-        used.add(name.lower())
-    return names
 
 
 # ------------------------------------------------------------------------------------------------- the work
@@ -231,8 +218,10 @@ def report(results: Results, outputs: Outputs, videos: Sequence[Video], seconds:
           f"{rate:.{0 if rate > 10 else 1}f} {kind}s/s with reading them")
     is_part = results.faces > len(results.drawn) and not outputs.is_video
     written = [f"{outputs.picture}" + f" ({len(results.drawn)} of the faces)" * is_part, str(outputs.table)]
-    folders = {path.parent for path in outputs.copies.values()}
-    print("wrote " + ", ".join(written + [f"{folder}{os.sep} (the photographs with boxes)" for folder in folders]))
+    if outputs.copies:
+        folder = os.path.commonpath([path.parent for path in outputs.copies.values()])
+        written.append(f"{folder}{os.sep} (the photographs with boxes)")
+    print("wrote " + ", ".join(written))
 
 
 def counted(number: int, noun: str) -> str:
