@@ -517,9 +517,9 @@ def load_features(network: nn.Module, state: Mapping[str, Tensor], name: str) ->
 class RecognizerNetwork(nn.Module):
     """The base class of all backbones: it combines their maps with the codes.
 
-    ``features`` is a sequence of layers, (N, 3, S, S) → (N, map_chans, S/32, S/32). ``fx_linear`` is used twice, so
-    its output has ``16·base_width − map_chans`` channels (512 at the paper's widths). Raises ValueError if
-    ``map_chans`` is not less than 16 times ``base_width``. Subclasses add
+    ``features`` is a sequence of layers, (N, 3, S, S) → (N, map_chans, S/32, S/32), where ``map_chans`` is 8 times the
+    width ``vgg_width``. ``fx_linear`` is used twice, so its output has ``16·base_width − map_chans`` channels (512 at
+    the paper's widths). Raises ValueError if that is not positive. Subclasses add
 
     - ``name``: its name in ``--backbone``, in files and in messages
     - ``weights``: the address of torchvision's ImageNet weights, for backbones of width 64
@@ -554,8 +554,8 @@ class RecognizerNetwork(nn.Module):
     @classmethod
     def fitting(cls, state: Mapping[str, Tensor]) -> "RecognizerNetwork":
         """Return a network with the widths of a state dict. Raises ValueError if the state dict lacks a layer."""
-        head, first, mixing = (entry(state, f"{name}.weight").shape for name in ("new_fc", "features.0", "fx_linear.0"))
-        return cls(head[0], first[0], head[1], mixing[1] // 16)
+        head, mixing = (entry(state, f"{name}.weight").shape for name in ("new_fc", "fx_linear.0"))
+        return cls(head[0], (mixing[1] - mixing[0]) // 8, head[1], mixing[1] // 16)
 
     def load_backbone(self, state: Mapping[str, Tensor]) -> None:
         """Copy ``features``, and the ``classifier`` layers whose shapes agree. Raises ValueError if they do not fit."""

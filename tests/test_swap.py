@@ -9,8 +9,8 @@ import torch
 from models import losses
 from models.gan import SwapGAN, augmented
 from models.losses import GeneratorStep, compute_g_loss
-from models.networks import (VGG, Edits, Pair, Perceptual, block_cuts, block_mask, decoder_label, one_hot, swap_codes,
-                             swap_label)
+from models.networks import (VGG, Discriminators, Edits, Generator, Pair, Perceptual, block_cuts, block_mask,
+                             decoder_label, one_hot, swap_codes, swap_label)
 from options.command_line import resolve
 from options.config import GENERATOR_LOSSES, GANRecipe, GANShape
 
@@ -88,7 +88,8 @@ def step_of(c: torch.Tensor, d: torch.Tensor) -> GeneratorStep:
     pair = Pair(a, a + 1, labels, 1 - labels, torch.cat([a + 2, a + 2]), torch.ones(4, dtype=torch.bool))
     torch.manual_seed(0)
     return GeneratorStep(pair, Edits(c, d, c, d), (torch.zeros(4),) * 2, torch.zeros(2, 4),
-                         perceptual=Perceptual(VGG(2, 4, 8).features))
+                         Generator(GANShape(2, 32, 4)), Discriminators(GANShape(2, 32, 4)),
+                         Perceptual(VGG(2, 4, 8).features))
 
 
 def test_losses_of_a_step_by_hand():
