@@ -176,9 +176,9 @@ def test_evaluate_measures_and_keeps_its_judge(run, broken):
 def test_training_leaves_a_sheet_and_grid_draws_it(run, tmp_path):
     assert (run / "test_result" / "grid.jpg").is_file()
     output = succeeds(used(run, "grid", "--output", tmp_path / "grid.png"))
-    assert "2 test persons with 6 expressions" in output
+    assert "3 test persons with 6 expressions" in output
     sheet = np.asarray(Image.open(tmp_path / "grid.png"))
-    top, left = sheet.shape[0] - 30 - 5 * 67, sheet.shape[1] - 7 * 67
+    top, left = sheet.shape[0] - 30 - 7 * 67, sheet.shape[1] - 7 * 67
     assert (sheet[top:top + 64, left:left + 64] == 255).all()  # no input beside the references
     assert sheet[top + 67:top + 131, left:left + 64].std() > 10
 

@@ -35,7 +35,7 @@ def test_a_users_mistake_is_one_line(error, code, message):
 
 
 @pytest.mark.parametrize("argv, package", [(["train.py"], "tqdm"), (["train.py"], "torch"),
-                                            (["-m", "datasets.check", "x"], "numpy"),
+                                            (["test_matrix_multi.py", "--resume_dir", "."], "numpy"),
                                             (["-m", "datasets.synthetic", "x"], "PIL")])
 def test_a_package_that_is_not_installed_is_one_line(tmp_path, argv, package):
     (tmp_path / "sitecustomize.py").write_text(f"import sys\nsys.modules[{package!r}] = None\n")
