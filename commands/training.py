@@ -1,5 +1,6 @@
 """What surrounds a training: the demo's faces before it; test, sheet and report after it, and pooled results."""
 
+import contextlib
 from pathlib import Path
 from typing import Sequence
 
@@ -20,12 +21,10 @@ from models.checkpoints import load_recognizer
 from models.distributed import Processes
 from options.command_line import same_directory
 from options.config import PRESETS, Config
-from options.schema import check, list_of, whole_number
 from training.trainer import Run
 from utils import UserError
 
 PICTURES = Path(__file__).resolve().parents[1] / "images"
-COUNTS = {"counts": list_of(list_of(whole_number()))}
 
 
 def draws_demo(config: Config) -> bool:
@@ -122,7 +121,9 @@ def write_pooled_results(config: Config, members: Sequence[Config], layout: Layo
 
 def read_report(path: Path, n: int) -> Report:
     """Read the confusion matrix (n, n) that a run has written of its test. Raises UserError if it is damaged."""
-    counts = check(utils.read_json(path), COUNTS, path)["counts"]
-    if len(counts) != n or any(len(row) != n for row in counts):
-        raise UserError(f"{path}: damaged, its matrix is not of {n} expressions; restore it from a backup")
-    return Report(numpy.array(counts))
+    content = utils.read_json(path)
+    with contextlib.suppress(KeyError, TypeError, ValueError):  # the file holds something else
+        counts = numpy.array(content["counts"])
+        if counts.shape == (n, n) and counts.dtype.kind == "i" and counts.min() >= 0:
+            return Report(counts)
+    raise UserError(f"{path}: damaged, its matrix is not of {n} expressions; restore it from a backup")

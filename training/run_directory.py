@@ -20,7 +20,6 @@ import utils
 from models.checkpoints import RUN_FOLDERS, load_checkpoint, save_checkpoint
 from models.distributed import Processes
 from options.config import RUN_KEYS
-from options.schema import check, list_of, text, whole_number
 from utils import UserError, read_json, sha256, write_json
 
 LOCK, FORMAT = "run.lock", 1
@@ -52,7 +51,9 @@ class RunDirectory:
         path = self.folder / self.mark
         if not path.is_file():
             return False
-        check(utils.read_json(path), {"format": whole_number(FORMAT, FORMAT)}, path)
+        content = utils.read_json(path)
+        if not isinstance(content, dict) or content.get("format") != FORMAT:
+            raise UserError(f"{path}: damaged, or of another version; restore it from a backup")
         return True
 
     def has_results(self) -> bool:
@@ -216,7 +217,6 @@ def copy_to_machines(path: Path, processes: Processes, folder: Path, trained: bo
 STATE_FORMAT = 3  # raised whenever older training states can no longer be resumed
 STATE_NAME = r"state_\d{6,}\.pth"
 WRITTEN = re.compile(rf"{STATE_NAME}|\.{STATE_NAME}\.[a-z0-9_]{{8}}\.part")  # complete and unfinished states
-MANIFEST = list_of({"file": text(20, STATE_NAME), "sha256": text(64, r"[0-9a-f]*")})
 
 
 class StateStore:
@@ -284,5 +284,14 @@ class StateStore:
     def _entries(self) -> list[dict[str, str]]:
         if not self._manifest.is_file():
             return []
-        return check(read_json(self._manifest), MANIFEST, self._manifest,
-                     "restore it from a backup, or start anew with --overwrite")
+        entries = read_json(self._manifest)
+        if not isinstance(entries, list) or not all(map(_is_entry, entries)):
+            raise UserError(f"{self._manifest}: damaged; restore it from a backup, or start anew with --overwrite")
+        return entries
+
+
+def _is_entry(entry: Any) -> bool:
+    """Return whether an item of the manifest names a state and its SHA-256."""
+    return isinstance(entry, dict) and all(
+        isinstance(entry.get(key), str) and re.fullmatch(pattern, entry[key])
+        for key, pattern in (("file", STATE_NAME), ("sha256", "[0-9a-f]{64}")))
