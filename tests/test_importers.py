@@ -227,9 +227,9 @@ def test_wrong_annotations_of_affectnet_are_named_and_run_no_code(tmp_path):
     source = affectnet_tree(tmp_path / "src")
     annotation = source / "train_set/annotations/5_exp.npy"
     for value, message in (("8", 'holds "8", and an expression is one of 0 to 7'), ("joy", 'holds "joy"'),
-                           (5, "not a NumPy file of a single text"), (["1", "2"], "not a NumPy file"),
+                           (9, 'holds "9"'), (["1", "2"], "not a NumPy file of a single text"),
                            (numpy.array(Attack(), object), "not a NumPy file of a single text without pickles"),
-                           ("1" * 5000, "not a NumPy file")):
+                           ("1" * 5000, 'holds "1111')):
         numpy.save(annotation, value, allow_pickle=True)
         assert f"{annotation}: {message}" in import_error(tmp_path, "affectnet", source)
     assert not (tmp_path / "ran").exists()

@@ -1,10 +1,8 @@
 """AffectNet in both published forms: an annotation file beside every image, or tables of all images."""
 
 import argparse
-import io
 import re
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
 from itertools import chain, islice
 from pathlib import Path
 
@@ -21,7 +19,6 @@ _TABLES = {"manual": "training.csv", "automatic": "automatically_annotated.csv",
 _COLUMNS = ("subDirectory_filePath", "face_x", "face_y", "face_width", "face_height", "facial_landmarks", "expression",
             "valence", "arousal")
 _ANNOTATION = "_exp.npy"
-_LARGEST_ANNOTATION = 4096  # bytes
 
 
 def read(args: argparse.Namespace) -> Collection:
@@ -70,37 +67,26 @@ def _read_folder(folder: Path, split: str, collection: Collection) -> None:
         for stem, label in zip(present, labels):
             _add(collection, split, label, images[stem].name, images[stem])
     collection.leave_out("without an annotation", *(images[stem] for stem in images.keys() - set(present)))
-    if len(present) < len(annotated):
-        collection.left_out[f"annotated but missing in {folder / 'images'}"] += len(annotated) - len(present)
+    collection.left_out[f"annotated but missing in {folder / 'images'}"] += len(annotated) - len(present)
 
 
 def _read_annotation(path: str) -> int:
-    """Return the expression of an annotation file, 0 to 7. Raises UserError for any other content."""
-    try:
-        with open(path, "rb") as handle:
-            content = handle.read(_LARGEST_ANNOTATION + 1)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    text = _text_of(content)
-    if text is None:
-        raise UserError(f"{path}: not a NumPy file of a single text without pickles; restore it from a backup")
-    if not re.fullmatch("[0-7]", text):
-        raise UserError(f"{path}: holds \"{shortened(text)}\", and an expression is one of 0 to 7")
-    return int(text)
+    """Return the expression of an annotation file, 0 to 7. Pickles, which run code, are not read.
 
-
-@lru_cache(64)  # hundreds of thousands of files have eight different contents
-def _text_of(content: bytes) -> str | None:
-    """Return the only text that a NumPy file holds, None for any other content. Pickles, which run code, are not read.
+    Raises UserError for any other content.
     """
     import numpy  # imported here to keep --help fast
 
     try:
-        array = numpy.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
-        text = array.item() if array.size == 1 and len(content) <= _LARGEST_ANNOTATION else None
-        return text.decode("ascii") if isinstance(text, bytes) else text if isinstance(text, str) else None
+        with open(path, "rb") as handle:
+            value = numpy.lib.format.read_array(handle, allow_pickle=False).item()
     except Exception:  # a damaged header leads to errors of many types in numpy
-        return None
+        raise UserError(f"{path}: not a NumPy file of a single text without pickles; restore it from a backup"
+                        ) from None
+    text = value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)
+    if not re.fullmatch("[0-7]", text):
+        raise UserError(f"{path}: holds \"{shortened(text)}\", and an expression is one of 0 to 7")
+    return int(text)
 
 
 # ---------------------------------------------------------------------------------- tables of paths and expressions

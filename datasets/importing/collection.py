@@ -93,9 +93,8 @@ class Collection:
 
     def leave_out(self, reason: str, *paths: Path) -> None:
         """Count images of the source that are left out, with the reason."""
-        if paths:
-            self.left_out[reason] += len(paths)
-            self.refused.update(paths)
+        self.left_out[reason] += len(paths)
+        self.refused.update(paths)
 
     def images_named(self, pattern: re.Pattern, example: str) -> Iterator[tuple[Path, re.Match]]:
         """Yield the images of the source whose file names match a pattern, with the match; leave out the others.

@@ -79,7 +79,7 @@ def _report(collection: Collection, source: Path, out: Path, written: int) -> No
     """Print what became of all files of the source, and of all rows of its table if a row is a face."""
     samples = collection.samples
     print(f"{out}: {len(samples)} images ({f'{written} of them new' if written else 'all there already'})")
-    for reason, count in sorted(collection.left_out.items()):
+    for reason, count in sorted((+collection.left_out).items()):
         print(f"left out: {count} images {reason}")
     if not any(sample.subject for sample in samples):
         pattern = propose_subject_regex([(sample.path.name, sample.label) for sample in samples])
@@ -182,8 +182,7 @@ def _count_missing(collection: Collection) -> None:
         if names.adapted:
             collection.notes.append(explain_adapted(names.adapted, next(iter(names.adapted))))
     known = collection.refused | {sample.path for sample in collection.samples}
-    unlisted = sum(path not in known for path in collection.walk.images)
-    collection.left_out += Counter({"that no list names": unlisted})
+    collection.left_out["that no list names"] += sum(path not in known for path in collection.walk.images)
 
 
 def _decide_splits(collection: Collection, source: Path, test: float | set[str], seed: int) -> None:
@@ -240,7 +239,7 @@ def _make_names_unique(collection: Collection, writer: "ImageWriter") -> None:
 
 def _check_complete(collection: Collection, source: Path) -> None:
     """Check that the collection is a data set to train on and to test. Raises UserError if it is not."""
-    reasons = "; ".join(f"{count} {reason}" for reason, count in collection.left_out.items())
+    reasons = "; ".join(f"{count} {reason}" for reason, count in (+collection.left_out).items())
     left_out, expressions = f" (left out: {reasons})" if reasons else "", collection.expressions
     trained = {sample.label for sample in collection.split("train")}
     empty = [name for label, name in enumerate(expressions) if label not in trained]

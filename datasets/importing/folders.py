@@ -261,7 +261,7 @@ def _labels_at(level: int | None, rests: Sequence[Folders], splits: Sequence[str
 def _note_contradictions(places: Sequence[Place], collection: Collection) -> None:
     """Note names of files that say another expression than their directories."""
     named = [(place, meaning_of(place.expression), meaning_of(place.path.stem)) for place in places if place.expression]
-    different = [place for place, label, said in named if label and said and label != said]
+    different = [place for place, label, other in named if label and other and label != other]
     if len(different) > 0.05 * len(places):
         collection.notes.append(f"{len(different)} of {len(places)} file names say another expression than their "
                                 f"directories, e.g. {different[0].path.name} of {different[0].expression}")

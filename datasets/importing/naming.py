@@ -96,8 +96,8 @@ def split_of(name: str) -> str | None:
 
 def splits_in_names(names: Iterable[str]) -> list[str | None]:
     """Return the split that the directories or the name of each path say, if all say one and some train; else None."""
-    said = [next(filter(None, map(split_of, (*Path(name).parts[:-1], Path(name).stem))), None) for name in names]
-    return said if None not in said and "train" in said and len(set(said)) > 1 else [None] * len(said)
+    splits = [next(filter(None, map(split_of, (*Path(name).parts[:-1], Path(name).stem))), None) for name in names]
+    return splits if None not in splits and "train" in splits and len(set(splits)) > 1 else [None] * len(splits)
 
 
 def expression_in(name: str) -> str | None:

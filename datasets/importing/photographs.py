@@ -43,13 +43,13 @@ def _read_names(args: argparse.Namespace, expressions: tuple[str, ...], pattern:
     source = source_directory(args.source, args.out)
     collection = Collection(expressions, walk(source))
     for path, match in collection.images_named(pattern, example):
-        said = read(*map(str.upper, match.groups()))
-        if isinstance(said, str):
-            collection.leave_out(said, path)
+        found = read(*map(str.upper, match.groups()))
+        if isinstance(found, str):
+            collection.leave_out(found, path)
         else:
-            expression, subject, scene = said
+            expression, subject, scene = found
             collection.samples.append(SourceSample(path.name, expressions.index(expression), path, subject, scene))
-    if set(collection.left_out) <= {f"not named like {example}"} and not collection.samples:
+    if set(+collection.left_out) <= {f"not named like {example}"} and not collection.samples:
         raise UserError(f"{source}: no image is named like {example}{other_way(collection.walk, source)}")
     return collection
 

@@ -74,9 +74,7 @@ def _read_ckplus(args: argparse.Namespace) -> Collection:
         else:
             collection.leave_out("after the frame that their label names", *(paths[i] for i in paths if i > last))
             _take_sequence(collection, [paths[i] for i in sorted(paths) if i <= last], label, args.peak, *sequence)
-    missing = len(labelled.keys() - frames.keys())
-    if missing:
-        collection.left_out[f"labelled but missing in {images}"] += missing
+    collection.left_out[f"labelled but missing in {images}"] += len(labelled.keys() - frames.keys())
     return collection
 
 

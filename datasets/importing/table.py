@@ -207,10 +207,10 @@ def _names_of_numbers(table: Path, present: Sequence[str], header: Sequence[str]
     files = [Path(row[columns["file"]].replace("\\", "/")) for _, row in rows]
     texts = {f"the column {name}": [row[name] for _, row in rows] for name in header if name not in columns.values()}
     texts["the directory of its file"] = [path.parent.name for path in files]
-    for where, said in texts.items():
-        if len(set(filter(None, said))) < 2 or not all(map(meaning_of, set(said))):
+    for where, names in texts.items():
+        if len(set(names)) < 2 or not all(map(meaning_of, set(names))):
             continue
-        pairs = {(whole_number(row[columns["label"]]), text.casefold()): text for (_, row), text in zip(rows, said)}
+        pairs = {(whole_number(row[columns["label"]]), text.casefold()): text for (_, row), text in zip(rows, names)}
         if len(pairs) == len(present) == len({text for _, text in pairs}):
             collection.notes.append(f"the names of the labels are those of {where}")
             return [next(text for (label, _), text in pairs.items() if label == number)
@@ -226,12 +226,12 @@ def _names_of_numbers(table: Path, present: Sequence[str], header: Sequence[str]
 
 def _note_contradictions(table: Path, collection: Collection) -> None:
     """Note files in directories of another expression than their label, and tables of other splits beside this one."""
-    said = [(sample, meaning_of(collection.expressions[sample.label]), set(map(meaning_of, sample.path.parts[-4:-1])))
-            for sample in collection.samples]
-    different = [sample for sample, label, folders in said if label and folders - {None} and label not in folders]
+    meanings = [(sample, meaning_of(collection.expressions[sample.label]),
+                 set(map(meaning_of, sample.path.parts[-4:-1]))) for sample in collection.samples]
+    different = [sample for sample, label, folders in meanings if label and folders - {None} and label not in folders]
     if different:
-        collection.notes.append(f"{len(different)} of {len(said)} files lie in a directory of another expression than "
-                                f"their label, which was taken, e.g. {different[0].path} "
+        collection.notes.append(f"{len(different)} of {len(meanings)} files lie in a directory of another expression "
+                                f"than their label, which was taken, e.g. {different[0].path} "
                                 f"({collection.expressions[different[0].label]})")
     beside = sorted(path.name for path in table.parent.glob(f"*{table.suffix}") if split_of(path.stem))
     if split_of(table.stem) and beside != [table.name]:
