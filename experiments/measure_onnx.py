@@ -22,7 +22,7 @@ import onnxruntime  # noqa: E402
 import torch  # noqa: E402
 
 from utils import keep_freed_memory  # noqa: E402
-from commands.export import PortableRecognizer, PortableSwap, to_onnx  # noqa: E402
+from commands.export import PortableRecognizer, PortableSwap, onnx_file  # noqa: E402
 from models.networks import Generator, VGG_fx  # noqa: E402
 from models.recognizer import real_features  # noqa: E402
 from options.config import GANShape  # noqa: E402
@@ -47,11 +47,13 @@ def build_network(kind: str, image_size: int, base_width: int, vgg_width: int, f
     return PortableRecognizer(generator.encoder, network)
 
 
-def random_inputs(network: PortableRecognizer | PortableSwap, image_size: int, count: int) -> tuple[torch.Tensor, ...]:
-    """Return ``count`` random images for each input of a network, and expressions for a swap."""
+def random_inputs(kind: str, image_size: int, count: int) -> dict[str, torch.Tensor]:
+    """Return ``count`` random images for each input of a network by its name, and expressions for a swap."""
     face, target = torch.rand(2, count, 3, image_size, image_size) * 2 - 1
     expressions = torch.arange(count) % NAMES
-    return (face,) if len(network.INPUTS) == 1 else (face, target, expressions, (expressions + 1) % NAMES)
+    return {"image": face} if kind == "recognizer" else {
+        "input": face, "target": target, "input_expression": expressions,
+        "target_expression": (expressions + 1) % NAMES}
 
 
 def seconds_of(run: Callable[[], object]) -> float:
@@ -77,16 +79,17 @@ def main() -> None:
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = torch.get_num_threads()
     for kind in options.which:
-        network = build_network(kind, *SIZES[options.sizes])
+        network = build_network(kind, *SIZES[options.sizes]).eval().requires_grad_(False)
+        outputs = ["probabilities"] if kind == "recognizer" else ["input_swapped", "target_swapped"]
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "network.onnx"
-            path.write_bytes(to_onnx(network, side).SerializeToString())
+            path.write_bytes(onnx_file(network, random_inputs(kind, side, 3), outputs, {}))
             session = onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
         for count in options.batches:
-            inputs = random_inputs(network, side, count)
-            arrays = {name: value.numpy() for name, value in zip(network.INPUTS, inputs)}
+            named = random_inputs(kind, side, count)
+            arrays = {name: value.numpy() for name, value in named.items()}
             inputs = tuple(value.contiguous(memory_format=torch.channels_last) if value.ndim == 4 else value
-                           for value in inputs)
+                           for value in named.values())
             with torch.inference_mode():
                 ours = network(*inputs)
                 theirs = session.run(None, arrays)
