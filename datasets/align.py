@@ -14,7 +14,7 @@ from datasets.aligning.geometry import measure_fit
 from datasets.aligning.landmarks import Landmarks
 from datasets.files import ENDINGS, check_output, describe, walk
 from datasets.layout import RECORD_NAME
-from datasets.lists import LISTS, LIST_NAMES, Names, image_directory, read_lines, read_lists, subject_line
+from datasets.lists import LIST_NAMES, TARGET_ONLY, Lists, image_directory, read_lists, subject_line
 from datasets.pictures import BLANK, BadPicture, exif_turn, greys_of, is_blank, read_picture
 from options.config import OneLineParser, check_ranges
 from utils import (UserError, by_threads, home_expanded, read_json, run_command, save_picture, sha256, usable_cores,
@@ -101,7 +101,7 @@ def align_directory(source: Path, out: Path, options: Options, *, workers: int =
     if is_data_directory and options.every_face:
         raise UserError(f"--all: {source} is a data directory and its lists have one label per image; "
                         "align without --all")
-    subjects = read_lists(source, complete=False).subjects if is_data_directory else {}
+    lists = read_lists(source, complete=False) if is_data_directory else None  # reports mistakes before any work
     photos, faces = (image_directory(source), out / "data") if is_data_directory else (source, out)
     names = _photograph_names(photos)
     align = Aligner(photos, faces, options, names)  # reports a wrong model or list before anything is written
@@ -119,8 +119,8 @@ def align_directory(source: Path, out: Path, options: Options, *, workers: int =
         fault, count = Counter(faults.values()).most_common(1)[0]
         raise UserError(f"{photos}: none of the {len(names)} images shows a face ({count} of them: {fault}); see "
                         f"{out / 'no_face.list'}")
-    if is_data_directory:
-        carry_lists(source, out, aligned, subjects)
+    if lists:
+        carry_lists(lists, out, aligned)
 
 
 def _photograph_names(photos: Path) -> list[str]:
@@ -173,50 +173,28 @@ def _report(names: list[str], waiting: list[str], faults: dict[str, str], out: P
 
 # ------------------------------------------------------------------------------------------------- the lists
 
-def carry_lists(source: Path, out: Path, aligned: set[str], subjects: dict[str, tuple[str, str | None]]) -> None:
-    """Write the lists of a data directory for its aligned images, ``images.list`` last.
+def carry_lists(lists: Lists, out: Path, aligned: set[str]) -> None:
+    """Write the lists of a data directory for its ``aligned`` images, ``images.list`` last.
 
-    ``subjects`` are those of :class:`datasets.lists.Lists`. The list of pairs is not carried: it would name images
-    that are left out, and training draws its own.
+    Lists of attributes become lists of labels. The list of pairs is not carried: it would name images that are left
+    out, and training draws its own.
     """
-    lists, names = {}, Names(image_directory(source))
-    if (source / "expressions.txt").is_file():
-        lists["expressions.txt"] = "".join(line + "\n" for line in read_lines(source / "expressions.txt")), 0
-    if (source / "subjects.list").is_file():
-        aligned_subjects = {output_name(name): subject for name, subject in subjects.items() if name in aligned}
-        lists["subjects.list"] = ("".join(subject_line(name, *subject) for name, subject in aligned_subjects.items()),
-                                  len(subjects) - len(aligned_subjects))
-    for path in (*_attribute_lists(source), source / "images_val.list", source / "images_test.list",
-                 source / "images.list"):
-        if path.is_file():
-            lists[path.name] = _carry_list(path, aligned, names.for_another_list())
-    for name, (lines, left_out) in lists.items():
-        write_text(out / name, lines)
-        if left_out:
-            print(f"{name}: {left_out} lines left out, their images have no aligned face")
-    for path in (*_attribute_lists(out), *(out / name for name in LISTS)):
-        if path.name not in lists and path.is_file():
-            print(f"warning: {path}: {source} has no such list, and training reads this one; remove it if it is an "
-                  "earlier source's", file=sys.stderr)
-
-
-def _attribute_lists(root: Path) -> list[Path]:
-    return sorted(path for split in LIST_NAMES for path in root.glob(f"list_attr_*_{split}.txt"))
-
-
-def _carry_list(path: Path, aligned: set[str], names: Names) -> tuple[str, int]:
-    """Return the text of a list of labels for the aligned images, and the number of lines that are left out."""
-    header: list[str] = []
-    lines = read_lines(path)
-    if path.name.startswith("list_attr_"):
-        header, lines = lines[:2], lines[2:]
-    values = len(header[1].split()) if header else 1  # that follow each name
-    rows = [line.rsplit(None, values) for line in lines if line.strip()]
-    carried = [" ".join([output_name(name), *labels]) for listed, *labels in rows
-               if (name := names.find(listed)) in aligned]
-    if header:
-        header[0] = str(len(carried))
-    return "".join(line + "\n" for line in [*header, *carried]), len(rows) - len(carried)
+    names = (*(lists.expressions or ()), *[TARGET_ONLY] * lists.has_target_only)
+    if names:
+        write_text(out / "expressions.txt", "".join(f"{name}\n" for name in names))
+    lines = {"subjects.list": {name: subject_line(output_name(name), *subject)
+                               for name, subject in lists.subjects.items()}}
+    lines |= {LIST_NAMES[split]: {name: f"{output_name(name)} {row.label}\n" for name, row in rows.items()}
+              for split, rows in (("val", lists.val), ("test", lists.test), ("train", lists.train))}
+    for file, of_file in lines.items():
+        carried = [line for name, line in of_file.items() if name in aligned]
+        if len(carried) < len(of_file):
+            print(f"{file}: {len(of_file) - len(carried)} lines left out, their images have no aligned face")
+        if of_file:
+            write_text(out / file, carried)
+        elif (out / file).is_file():
+            print(f"warning: {out / file}: {lists.root} has no such list, and training reads this one; remove it if it is "
+                  "an earlier source's", file=sys.stderr)
 
 
 # --------------------------------------------------------------------------------------------------- one photograph

@@ -21,6 +21,7 @@ from datasets.aligning.geometry import (border_mask, eye_tilt, inverse, paste_ba
                                         warp)
 from datasets.aligning.landmarks import Landmarks
 from datasets.layout import read_layout
+from datasets.lists import read_lists
 from datasets.pictures import read_picture
 from utils import UserError
 
@@ -208,25 +209,19 @@ def test_names_with_spaces_keep_their_labels_subjects_and_scenes(tmp_path):
 
 
 def test_all_lists_are_carried_and_those_of_another_source_are_named(tmp_path, capsys):
-    other, out = tmp_path / "other", tmp_path / "out"
-    for folder, names in ((other, ("images.list", "subjects.list", "images_val.list")), (out, ())):
+    source, out = tmp_path / "src", tmp_path / "out"
+    for folder in (source, out):
         (folder / "data").mkdir(parents=True)
-        for name in names:
-            (folder / name).write_text("a.jpg 0\n")
-    source = tmp_path / "src"
-    source.mkdir()
-    for split, name in (("train", "a.jpg"), ("val", "b.jpg"), ("test", "c.jpg")):
-        (source / f"list_attr_x_{split}.txt").write_text(f"1\nhappy sad\n{name} 1 -1\n")
-    (source / "data").mkdir()
-    for name in "abc":
-        (source / f"data/{name}.jpg").touch()
-    carry_lists(other, out, {"a.jpg"}, {"a.jpg": ("0", None)})
-    capsys.readouterr()
-    carry_lists(source, out, {"a.jpg", "b.jpg", "c.jpg"}, {})
-    assert (out / "list_attr_x_val.txt").read_text() == "1\nhappy sad\nb.jpg 1 -1\n"
-    warnings = capsys.readouterr().err.splitlines()
-    assert [line.split(": ")[1] for line in warnings] == [
-        str(out / name) for name in ("subjects.list", "images_val.list", "images.list")]
+    (out / "subjects.list").write_text("a.jpg p1\n")
+    for split, name in (("train", "a.jpg"), ("val", "b.bmp"), ("test", "c.jpg")):
+        (source / f"list_attr_x_{split}.txt").write_text(f"1\nhappy sad\n{name} -1 1\n")
+        (source / "data" / name).touch()
+    carry_lists(read_lists(source), out, {"a.jpg", "b.bmp"})
+    printed = capsys.readouterr()
+    texts = {path.name: path.read_text() for path in out.glob("*.*")}
+    assert texts == {"expressions.txt": "happy\nsad\n", "images.list": "a.jpg 1\n", "images_val.list": "b.bmp.jpg 1\n",
+                     "images_test.list": "", "subjects.list": "a.jpg p1\n"}
+    assert "images_test.list: 1 lines left out" in printed.out and f"warning: {out / 'subjects.list'}" in printed.err
 
 
 def test_landmarks_of_the_picture_before_its_exif_rotation_are_refused(tmp_path):

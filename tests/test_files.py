@@ -14,7 +14,7 @@ from datasets.align import carry_lists
 from datasets.aligning.landmarks import Landmarks
 from datasets.files import walk
 from datasets.layout import Sample, read_layout, report_broken, write_layout
-from datasets.lists import Names
+from datasets.lists import Names, read_lists
 from test_importers import greys, picture
 
 CLASSES = ("angry", "happy", "neutral")
@@ -275,5 +275,5 @@ def test_landmark_lists_and_aligned_lists_are_read_by_the_same_rules(tmp_path):
     pictures(tmp_path / "d/data", 3)
     table(tmp_path / "d/images.list", "data\\0.png 1", "'1' 0", "2.png 1")
     (tmp_path / "out").mkdir()
-    carry_lists(tmp_path / "d", tmp_path / "out", {"0.png", "1.png"}, {})
+    carry_lists(read_lists(tmp_path / "d", need_test=False), tmp_path / "out", {"0.png", "1.png"})
     assert (tmp_path / "out/images.list").read_text() == "0.png 1\n1.png 0\n"
