@@ -175,7 +175,7 @@ def test_an_augmentation_that_returns_another_type_or_shape_is_refused(noise_ima
 def test_augmentations_are_typed_with_their_strength(noise_images):
     assert read_augmentations(["mirror", "shift:0.3"]) == {"mirror": 0.5, "shift": 0.3}
     assert read_augmentations(["none"]) == {} and augmenter({"mirror": 0.5}, 0, 0) is None
-    for mistake in ("erase", "mirror:2", "mirror:nan", "shift:", "none:x"):
+    for mistake in ("sparkles", "mirror:2", "mirror:nan", "shift:", "none:x"):
         with pytest.raises(UserError, match=f"--augment {mistake}: must be none, or"):
             read_augmentations([mistake])
     flips = [recognizer_plan(np.zeros(50, int), PLAN.first[:0, None], 10, 0, False, 0, 0, mirrored=p).flip.mean()
