@@ -7,6 +7,7 @@ import shutil
 import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ import torch
 import train
 from conftest import (AT_A_STEP, BEFORE_SYNC, EXPRESSIONS, TINY, WHILE_WRITING, first_layer, forked, refused, succeeds,
                       train_command, train_until, trained)
+from datasets.augmentations import AUGMENTATIONS
 from options.command_line import resolve
 from training.phases import RecognizerPhase, all_stages, further_batches
 from training.run_directory import StateStore
@@ -131,12 +133,16 @@ def test_select_on_test_evaluates_at_the_published_batches_also_of_a_resumed_epo
     evaluated, evaluate = [], RecognizerPhase._keep_if_better
     monkeypatch.setattr(RecognizerPhase, "_keep_if_better",
                         lambda self: evaluated.append(self.recognizer.steps) or evaluate(self))
-    argv = arguments(faces, tmp_path / "run", "--select_on", "test", "--save_minutes", 0)
+    flags, strengths, row = ("--select_on", "test", "--augment", "mirror", "shift:0.3"), [], AUGMENTATIONS["shift"]
+    argv = arguments(faces, tmp_path / "run", *flags, "--save_minutes", 0)
     kill_at_step(22, argv)  # the perceptual network, the GAN, and 10 batches the first recognizer epoch are saved
     succeeds(train_command(*argv, "--restore"))
     assert evaluated == [13, 17, 21]
     evaluated.clear()
-    succeeds(train_command(*arguments(faces, tmp_path / "other", "--select_on", "test")))
+    monkeypatch.setitem(AUGMENTATIONS, "shift", replace(
+        row, function=lambda *given: strengths.append(given[2]) or row.function(*given)))
+    succeeds(train_command(*arguments(faces, tmp_path / "other", *flags)))
+    assert strengths == [0.3] * 2 * 36  # every real image of both epochs
     assert evaluated == [1, 5, 9, 13, 17, 21]
     assert_same(tmp_path / "run", tmp_path / "other")
 
