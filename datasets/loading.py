@@ -342,8 +342,9 @@ def _load_batch(images: Images, labels: Tensor, whole: Plan, rank_slice: slice,
             image.copy_(augment(image, position))
     targets = batch.second[alone:]
     second, second_label = _load_pixels(images, targets, flip[alone:]), labels[targets]
-    for i in (label[alone:] == second_label).nonzero().flatten().tolist():
-        path = published_picture(images.samples[targets[i]])
+    samples = images.samples
+    for i in (i for i, j in enumerate(targets) if samples[batch.first[alone + i]].label == samples[j].label):
+        path = published_picture(samples[targets[i]])
         shown = to_uint8(read_image(path, images.image_size)) if path else second[i]
         first[alone + i] = shown.flip(-1) if path and flip[alone + i] else shown
     truth = known = None
