@@ -66,17 +66,18 @@ def resolve(argv: Sequence[str] | None = None) -> Config:
     """
     typed = typed_options(argv)
     preset = absolute(PRESETS[typed.get("preset", DEFAULTS["preset"])])
-    fixed = [{"data_dir": None} if "data" in typed else {}, SIZES.get(typed.get("size"), {}), preset, DEFAULTS]
-    new = ChainMap(typed, *fixed)
+    own_data = {"data_dir": None} if "data" in typed else {}  # --data means its own directory, not the preset's
+    sources = [typed, own_data, SIZES.get(typed.get("size"), {}), preset, DEFAULTS]
+    new = ChainMap(*sources)
     if new["gan_from"] and new["mode"] == "train":
-        fixed.insert(0, options_of_gan(new["gan_from"], typed))
-        new = ChainMap(typed, *fixed)
+        sources.insert(1, options_of_gan(new["gan_from"], typed))
+        new = ChainMap(*sources)
     folder = run_directory(new, typed, preset)
     path, is_used = folder / "options.json", new["mode"] != "train" or new["restore"] is not None or new["auto_restore"]
     run = from_main_process(lambda: read_run_options(path) if is_used and path.is_file() else {})
     check_unchanged(typed, run, new["force"], new["mode"], folder)
-    given = {**typed, "checkpoint_dir": str(folder)}
-    values = dict(ChainMap(given, inherited(run, typed), *fixed))
+    sources.insert(1, inherited(run, typed))
+    values = {**ChainMap(*sources), "checkpoint_dir": str(folder)}
     config = Config.from_values({**values, **open_values(values, typed)}, earlier=run)
     check_config(config, frozenset(typed))
     if config.is_series:  # what hardware and GAN decide is each run's own (:func:`series_members`)
