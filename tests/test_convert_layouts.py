@@ -149,6 +149,9 @@ SPLITS = ("Train", "Train", "Train", "Val", "Test")
      "none is known by this name: blue"),
     ("file,label", lambda i: f"{i}.png,{('happy', 'joy', 'sad')[i % 3]}", "", "happy joy sad; 17/0/3",
      "happy and joy mean the same"),
+    ("file,label,person,set", lambda i: f"{i}.png,{('happy', 'sad')[i % 2]},{('P1', 'p1', 'P2')[i % 3]},"
+     f"{SPLITS[i % 5]}",
+     "", "happy sad; 12/4/4; P1 P2", "2 persons of the training images are in the validation or test images too"),
     ("file,label,x1,y1,x2,y2", lambda i: f"{i}.png,{('happy', 'sad')[i % 2]},4,4,30,30", "--box_columns none",
      "happy sad; 16/0/4", "no test split")])
 def test_columns_of_a_table_are_looked_at(tmp_path, capsys, header, row, argv, expected, note):

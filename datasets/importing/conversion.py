@@ -222,6 +222,9 @@ def _decide_splits(collection: Collection, source: Path, test: float | set[str],
                if sample.label == len(collection.expressions) and sample.subject in held_out}
     collection.leave_out("only for targets, of persons in the validation or test images", *dropped.values())
     collection.samples = [sample for sample in collection.samples if sample.name not in dropped]
+    if both := sorted(held_out & {sample.subject for sample in collection.split("train")}):
+        collection.notes.append(f"{len(both)} persons of the training images are in the validation or test images too, "
+                                f"e.g. {both[0]}; --folds cuts by person")
     collection.sort_by_split()
 
 
