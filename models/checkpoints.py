@@ -64,7 +64,7 @@ def load_gan_networks(folder: Path, gan: SwapGAN, epoch: int | None, networks: t
         path = gan_file(folder, name, epoch)
         state = read_weights(path)
         with naming(path):
-            load_into(gan.network(name), with_reconstruct_planes(state, gan.shape) if name == "Dec" else state)
+            load_into(gan.network(name), state)
 
 
 @dataclass(frozen=True)
@@ -111,20 +111,6 @@ def load_swap_gan(folder: Path, epoch: int | None, expressions: Sequence[str], i
     return load_trained_swap(folder, epoch, expressions, image_size, device).swapper
 
 
-def with_reconstruct_planes(decoder: Mapping[str, Tensor], shape: GANShape) -> Mapping[str, Tensor]:
-    """Return a decoder's state dict with zero weights for the additional label entry of ``--exp_label``.
-
-    The published code ignores the flag, so its decoders lack that entry; any other state dict is returned unchanged.
-    """
-    key, n, copies = "main.0.0.weight", shape.num_classes, shape.label_copy
-    codes = 16 * shape.base_width
-    if not (shape.exp_label and shape.decoder_label and entry(decoder, key).shape[0] == codes + copies * n):
-        return decoder
-    for_codes, for_label = decoder[key].split([codes, copies * n])
-    for_label = torch.nn.functional.pad(for_label.unflatten(0, (copies, n)), (0,) * 7 + (1,))
-    return {**decoder, key: torch.cat([for_codes, for_label.flatten(0, 1)])}
-
-
 def infer_shape(encoder: Mapping[str, Tensor], decoder: Mapping[str, Tensor], num_classes: int, image_size: int
                 ) -> GANShape:
     """Return the shape of a GAN, from the state dicts of files without metadata (the published code's).
@@ -135,9 +121,8 @@ def infer_shape(encoder: Mapping[str, Tensor], decoder: Mapping[str, Tensor], nu
     planes, copies = entry(decoder, "main.0.0.weight").shape[0] - 16 * width, 20
     if planes == 0:
         return GANShape(num_classes, image_size, width, decoder_label=False)
-    for exp_label in (False, True):
-        if planes == copies * (num_classes + exp_label):
-            return GANShape(num_classes, image_size, width, label_copy=copies, exp_label=exp_label)
+    if planes == copies * num_classes:
+        return GANShape(num_classes, image_size, width, label_copy=copies)
     raise ValueError(f"its {planes} label planes are not {copies} for each of {num_classes} expressions; "
                      "name those that it was trained with, in their order, with -a")
 
