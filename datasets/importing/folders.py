@@ -2,8 +2,9 @@
 
 import argparse
 from collections import Counter, defaultdict
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple, Sequence
+from typing import Sequence
 
 from datasets.files import walk
 from datasets.importing.collection import Collection, Importer, SourceSample, source_directory
@@ -17,20 +18,6 @@ from utils import UserError
 Folders = tuple[str, ...]  # the directories between the source and an image
 
 
-class Place(NamedTuple):
-    """What its directories and its name say of an image.
-
-    ``name`` is the path below the directories of split and expression, ``target`` the parts of the new name.
-    """
-
-    split: str | None
-    expression: str | None
-    subject: str
-    name: str
-    target: Folders
-    path: Path
-
-
 def read(args: argparse.Namespace) -> Collection:
     """Return the images of all directories or of the requested expressions, with the splits of the source.
 
@@ -40,28 +27,27 @@ def read(args: argparse.Namespace) -> Collection:
     patterns = NamePatterns(args)
     collection = Collection((), walk(source))
     places = _find_places(collection, source, args, patterns)
-    names = sorted({place.expression for place in places if place.expression}, key=expression_key)
+    names = sorted({expression for expression, _ in places if expression}, key=expression_key)
     if len(names) < 2 and not args.label_regex:
         raise UserError(f"{source}: no images in directories of two expressions; it needs one directory per "
                         f"expression, with or without train/ and test/ above{other_way(collection.walk, source)}")
-    if not args.expressions and are_rafdb(names, [place.path.name for place in places]):
+    if not args.expressions and are_rafdb(names, [sample.path.name for _, sample in places]):
         args.expressions = DATA_SETS[3].expressions
         collection.notes.append("the directories 1 to 7 and the file names are RAF-DB's, and so are the expressions; "
                                 "python -m datasets.convert rafdb takes the official split from the names too")
     classes = _class_directories(names, args.expressions, target_only, f"{source}: has no directory with images named")
     collection.expressions = tuple(map(safe_name, args.expressions or classes))
-    for split, expression, subject, name, target, path in places:
+    for expression, sample in places:
         if expression is None:
-            collection.leave_out("outside the expressions' directories", path)
+            collection.leave_out("outside the expressions' directories", sample.path)
         elif expression not in classes and expression != target_only:
-            collection.leave_out(f"in a directory that is not asked for ({expression})", path)
+            collection.leave_out(f"in a directory that is not asked for ({expression})", sample.path)
+        elif expression == target_only:
+            collection.samples.append(replace(sample, label=len(classes), split="train"))
         else:
-            label = len(classes) if expression == target_only else classes.index(expression)
-            collection.samples.append(SourceSample(
-                safe_name("_".join(target)), label, path, **{"subject": subject or None, **patterns.read(name)},
-                split="train" if expression == target_only else split))
+            collection.samples.append(replace(sample, label=classes.index(expression)))
     patterns.check(collection)
-    assign_test_split(collection, args.val_as_test, sum(place.split == "test" for place in places))
+    assign_test_split(collection, args.val_as_test, sum(sample.split == "test" for _, sample in places))
     return collection
 
 
@@ -83,8 +69,10 @@ def _class_directories(names: Sequence[str], expressions: Sequence[str] | None, 
 
 
 def _find_places(collection: Collection, source: Path, args: argparse.Namespace, patterns: NamePatterns
-                 ) -> list[Place]:
-    """Return what is known of all images of the source, but for those in ``--ignore`` directories.
+                 ) -> list[tuple[str | None, SourceSample]]:
+    """Return the expression, or None, of each image of the source, with a sample that lacks only its label.
+
+    Images in directories that ``--ignore`` names are left out.
 
     Raises UserError if directories beside those of known splits or expressions are neither, or if nothing tells which
     directories are the expressions.
@@ -118,8 +106,9 @@ def _find_places(collection: Collection, source: Path, args: argparse.Namespace,
     places = []
     for (path, _), split, rest, label, subject in zip(files, splits, rests, labels, subjects):
         others = (*(part for each, part in enumerate(rest) if each != level and each not in common), path.name)
-        target = [split, label if level is not None else None, *others]
-        places.append(Place(split, label, subject, "/".join(others), tuple(filter(None, target)), path))
+        target = "_".join(filter(None, (split, label if level is not None else None, *others)))
+        attributes = {"subject": subject or None, **patterns.read("/".join(others))}
+        places.append((label, SourceSample(safe_name(target), 0, path, **attributes, split=split)))
     _note_contradictions(places, collection)
     return places
 
@@ -258,13 +247,14 @@ def _labels_at(level: int | None, rests: Sequence[Folders], splits: Sequence[str
     return labels
 
 
-def _note_contradictions(places: Sequence[Place], collection: Collection) -> None:
+def _note_contradictions(places: Sequence[tuple[str | None, SourceSample]], collection: Collection) -> None:
     """Note names of files that say another expression than their directories."""
-    named = [(place, meaning_of(place.expression), meaning_of(place.path.stem)) for place in places if place.expression]
-    different = [place for place, label, other in named if label and other and label != other]
+    different = [(sample.path.name, expression) for expression, sample in places
+                 if expression and meaning_of(sample.path.stem) and meaning_of(expression)
+                 and meaning_of(sample.path.stem) != meaning_of(expression)]
     if len(different) > 0.05 * len(places):
         collection.notes.append(f"{len(different)} of {len(places)} file names say another expression than their "
-                                f"directories, e.g. {different[0].path.name} of {different[0].expression}")
+                                f"directories, e.g. {different[0][0]} of {different[0][1]}")
 
 
 # ------------------------------------------------------------------------------------------------- persons
