@@ -336,7 +336,7 @@ def test_flags_of_the_published_code_are_explained_and_its_scripts_work(faces, t
     assert "lower --lr if it grows, else raise --G_max" in result.stderr and "  D updated 0 %  " in result.stdout
     assert "36 training and 0 validation images" in result.stdout  # --select_on test cuts no validation split
     metrics = (tmp_path / "run" / "log" / "metrics.csv").read_text()
-    assert "gan_epoch,1,0,D_updated," in metrics and "recognizer_epoch,1,0,test_acc," in metrics
+    assert "gan_epoch,1,0,D_updated," in metrics and "recognizer_epoch,1,0,best_test_acc," in metrics
 
 
 # ------------------------------------------------------------------------------------------ without neutral faces
@@ -409,7 +409,7 @@ def test_a_run_of_an_older_version_keeps_the_last_expression_as_neutral(expressi
 
 def test_target_only_faces_need_no_neutral_expression(expressive, tmp_path):
     root = shutil.copytree(expressive, tmp_path / "faces")
-    (root / "expressions.txt").write_text("disgust scream smile squint\n")  # surprise, label 4, is in no class
+    (root / "expressions.txt").write_text("disgust scream smile squint target_only\n")  # surprise is in no class
     for argv in ([], ["--targets", "any"]):
         assert "4 expressions" in trained(root, tmp_path / f"run{len(argv)}", *argv)
 
