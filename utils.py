@@ -612,8 +612,6 @@ def pick_device(gpu: list[int] | None) -> "torch.device":
     index = gpu_index(gpu)
     torch.cuda.set_device(index)  # otherwise a context is opened on GPU 0 as well
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     return torch.device("cuda", index)
 
 

@@ -96,7 +96,7 @@ class Bench:
     def __init__(self, options: argparse.Namespace, folder: Path, compiled: bool = False) -> None:
         self.options, self.device, self.folder, self.compiled = options, torch.device(options.device), folder, compiled
         self.amp = {"float32": None, "bf16": torch.bfloat16}[options.dtype]
-        torch.backends.cudnn.benchmark = True  # as in a training
+        torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32 = True, False  # as in a training
         torch.manual_seed(0)
         shape = GANShape(6, options.image_size, options.base_width)
         self.features = VGG(6, options.vgg_width, options.fc_width).features.to(self.device).requires_grad_(False)
