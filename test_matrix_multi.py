@@ -53,9 +53,12 @@ def build_parser() -> argparse.ArgumentParser:
     add("--num_workers", type=int, default=2, metavar="N", help="threads that decode images (default: 2)")
     add("--image_size", type=int, default=256, metavar="N",
         help="image side, for a checkpoint that does not hold it (default: 256)")
+    add("--format", choices=("png", "svg", "pdf"), default="png",
+        help="format of the confusion matrix; svg and pdf, for a paper, have no heading but --title (default: png)")
+    add("--title", metavar="TEXT", help="heading of the confusion matrix (default: what was tested)")
     add("--output_dir", type=home_expanded, default=".", metavar="DIR",
-        help="directory for Con_Matrix.png, confusion_matrix.json, predictions.csv and mistakes.jpg; of several "
-             "recognizers only the first two are written (default: the current directory)")
+        help="directory for Con_Matrix.png, confusion_matrix.json, confusion.tex, predictions.csv and, of one "
+             "recognizer, mistakes.jpg (default: the current directory)")
     return parser
 
 
@@ -179,8 +182,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if options.image_size % 32:
         raise UserError(f"--image_size {options.image_size}: must be a multiple of 32, like 64 or 256")
     groups = find_groups(options)
-    from commands.matrix import (COMPARISON, POOLED_RESULTS, RESULTS, check_results, find_keys, write_pooled,
-                                 write_report)
+    from commands.matrix import (COMPARISON, POOLED_RESULTS, RESULTS, check_results, find_keys, predictions_table,
+                                 with_format, write_pooled, write_report)
     from commands.trained import facts_of
     from datasets.files import check_output
     from evaluation.comparison import Pooled
@@ -189,7 +192,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     names, folders = options.names, groups[0]
     if names and len(names) != len(groups):
         raise UserError(f"--names {' '.join(names)}: name each of the {len(groups)} settings")
-    files = COMPARISON if options.against else POOLED_RESULTS if len(folders) > 1 else RESULTS
+    files = POOLED_RESULTS if len(folders) > 1 else RESULTS
+    files = COMPARISON if options.against else with_format(files, options.format)
     check_results(options.output_dir, f"--output_dir {options.output_dir}", files)
     if options.against or len(folders) > 1:
         facts = [list(map(facts_of, of_group)) for of_group in groups]
@@ -202,10 +206,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         pooled = Pooled(list(map(str, folders)), [result.predictions.report for result in results])
         found = dict.fromkeys(finding for result in results for finding in result.findings())
         return write_pooled(pooled, expressions, f"{len(folders)} recognizers, {options.split} images",
-                            options.output_dir, list(found))
+                            options.output_dir, list(found),
+                            [predictions_table(result, expressions) for result in results], options.format,
+                            options.title)
     result, layout = evaluate_folder(options, folders[0])
     write_report(result, layout.expressions, f"{folders[0]} on {layout.root}, {options.split} images",
-                 options.output_dir, folders[0].parent)
+                 options.output_dir, options.format, options.title)
 
 
 if __name__ == "__main__":

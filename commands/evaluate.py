@@ -27,7 +27,7 @@ JUDGE_SEED, JUDGE_BATCH, BATCH = 20210, 32, 32
 
 
 def evaluate_swaps(config: Config) -> None:
-    """Measure the run's swaps, print the metrics, and write ``synthesis.json`` into ``--output`` or the run's directory.
+    """Measure the run's swaps, print the metrics, and write ``synthesis.json`` into ``--output`` or the run.
 
     The judge is read from ``--judge``, else from the run, else trained and saved there or in ``--output``. Raises
     UserError if an output cannot be written or the run's networks or data are missing.

@@ -5,7 +5,7 @@ import io
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Mapping, Sequence
+from typing import Any, Iterable, Mapping, Sequence
 
 import numpy
 import torch
@@ -18,20 +18,22 @@ from datasets.layout import Layout, Sample, check_images, short_names
 from datasets.loading import Images, to_float
 from evaluation import verdict
 from evaluation.comparison import MEASURES, Comparison, Key, Pooled, RunResult
-from evaluation.metrics import Predictions
+from evaluation.metrics import Predictions, Report
 from models.checkpoints import TrainedRecognizer, weights_digest
 from models.recognizer import explained_side, predictions_of
 from pictures.cards import Card, cards_picture
-from pictures.matrix import confusion_picture, intervals_picture
+from pictures.matrix import (PDF_HEAD, SVG_HEAD, confusion_pdf, confusion_picture, confusion_svg,
+                             intervals_picture)
 from training.facts import DIGEST, Facts, findings
 from utils import UserError
 
 MISTAKES_SHOWN = 24
 PREDICTION_COLUMNS = ("file", "label", "predicted")  # the first of predictions.csv
 # The files of results, and how those that are no pictures begin:
-RESULTS = {"Con_Matrix.png": None, "confusion_matrix.json": '{\n  "title": ',
+RESULTS = {"Con_Matrix.png": None, "confusion_matrix.json": '{\n  "title": ', "confusion.tex": "\\begin{tabular}",
            "predictions.csv": ",".join(PREDICTION_COLUMNS), "mistakes.jpg": None}
-POOLED_RESULTS = dict(list(RESULTS.items())[:2])
+POOLED_RESULTS = dict(list(RESULTS.items())[:4])
+MATRIX_HEADS = {"png": None, "svg": SVG_HEAD, "pdf": PDF_HEAD}
 COMPARISON = {"comparison.txt": "setting", "comparison.csv": "group,measure,",
               "comparison.tex": "\\begin{tabular}{lrrrrr", "comparison.png": None}
 
@@ -100,64 +102,96 @@ def check_results(folder: str | Path, flag: str, files: Mapping[str, str | None]
             check_table(path, flag, beginning)
 
 
-def write_report(result: EvaluationResult, names: Sequence[str], title: str, output_dir: str | Path, run: Path
-                 ) -> None:
+def with_format(files: Mapping[str, str | None], file_format: str) -> dict[str, str | None]:
+    """Return files of results with the confusion matrix in a format: png, or svg and pdf as vectors."""
+    return {name.replace(".png", f".{file_format}"): MATRIX_HEADS[file_format] if name.endswith(".png") else beginning
+            for name, beginning in files.items()}
+
+
+def write_matrix(path: Path, report: Report, names: Sequence[str], heading: str, title: str | None) -> None:
+    """Write the picture of a confusion matrix in the format of its name.
+
+    As vectors, for a paper, its heading is the ``title`` alone; else that stands below the heading.
+    """
+    if path.suffix == ".png":
+        save_figure(confusion_picture(report, names, heading, title or ""), path)
+    elif path.suffix == ".svg":
+        utils.write_text(path, confusion_svg(report, names, title or ""))
+    else:
+        with utils.atomic_file(path) as handle:
+            handle.write(confusion_pdf(report, names, title or ""))
+
+
+def write_report(result: EvaluationResult, names: Sequence[str], title: str, output_dir: str | Path,
+                 file_format: str = "png", picture_title: str | None = None) -> None:
     """Print the tables and the verdict of a result, and write :data:`RESULTS`.
 
-    ``run`` is the directory of the recognizer's run, which tells how many validation images chose it.
+    The matrix is written in ``file_format``, and with ``picture_title`` if it is given.
     """
     predictions, report = result.predictions, result.predictions.report
     heading = f"accuracy {report.accuracy:.1f} %, mean of classes {report.mean_class_accuracy:.1f} %"
-    paths = [Path(output_dir) / name for name in RESULTS]
-    mistakes = mistakes_picture(result, names)
-    save_figure(confusion_picture(report, names, heading, title), paths[0])
-    validation_images = validation_count(run) if result.trained.config.get("selected_on") == "val" else 0
-    found = [*result.findings(), *verdict.of_predictions(predictions, names), *verdict.of_selection(validation_images)]
-    utils.write_json(paths[1], {"title": title, **predictions.as_dict(names), "verdict": found})
-    utils.write_text(paths[2], predictions_table(result, names))
-    save_figure(mistakes, paths[3])
+    facts = Facts.of_metadata(result.trained.config)
+    found = [*result.findings(), *verdict.of_predictions(predictions, names),
+             *verdict.of_selection(len(facts.images.get("val", ())) if facts.selected_on == "val" else 0)]
+    files = with_format(RESULTS, file_format)
+    matrix, table, latex, listed, mistakes = paths = [Path(output_dir) / name for name in files]
+    picture = mistakes_picture(result, names)
+    write_matrix(matrix, report, names, heading, picture_title or (title if file_format == "png" else None))
+    utils.write_json(table, {"title": title, **predictions.as_dict(names), "verdict": found})
+    utils.write_text(latex, report.as_latex(names))
+    utils.write_text(listed, predictions_table(result, names))
+    save_figure(picture, mistakes)
     print(f"{title}\n\n{predictions.as_text()}\n\n{report.as_text(names, short_names(names))}\n")
-    print(verdict.as_text(found, "this result") + "\n")
-    print(f"wrote {', '.join(map(str, paths[:-1]))} and {paths[-1]}")
+    print(verdict.as_text(found, "this result") + f"\n\nwrote {', '.join(map(str, paths))}")
 
 
-def validation_count(run: Path) -> int:
-    """Return the number of validation images of a run; 0 if the run does not tell."""
-    split = run / "splits" / "images_val.list"
-    return len(split.read_text(encoding="utf-8").splitlines()) if split.is_file() else 0
+def write_pooled(pooled: Pooled, names: Sequence[str], title: str, output_dir: str | Path, found: Sequence[str],
+                 tables: Sequence[str], file_format: str = "png", picture_title: str | None = None) -> None:
+    """Print the pooled metrics of several runs, and write :data:`POOLED_RESULTS`.
 
-
-def write_pooled(pooled: Pooled, names: Sequence[str], title: str, output_dir: str | Path, found: Sequence[str]
-                 ) -> None:
-    """Print the pooled metrics of several runs, and write ``Con_Matrix.png`` and ``confusion_matrix.json``.
-
-    ``found`` is what speaks against their results.
+    ``found`` is what speaks against their results, and ``tables`` are the runs' predictions as CSV.
     """
-    paths = [Path(output_dir) / name for name in POOLED_RESULTS]
-    save_figure(confusion_picture(pooled.report, names, pooled.heading, title), paths[0])
-    utils.write_json(paths[1], {"title": title, **pooled.as_dict(names), "verdict": list(found)})
+    files = with_format(POOLED_RESULTS, file_format)
+    matrix, table, latex, listed = paths = [Path(output_dir) / name for name in files]
+    write_matrix(matrix, pooled.report, names, pooled.heading,
+                 picture_title or (title if file_format == "png" else None))
+    utils.write_json(table, {"title": title, **pooled.as_dict(names), "verdict": list(found)})
+    utils.write_text(latex, pooled.report.as_latex(names))
+    rows = [[*row, run] for run, text in zip(pooled.names, tables) for row in list(csv.reader(io.StringIO(text)))[1:]]
+    utils.write_text(listed, csv_text([[*PREDICTION_COLUMNS, *names, "run"], *rows]))
     print(f"{title}\n\n{pooled.as_text()}\n\n{pooled.report.as_text(names, short_names(names))}\n")
-    print(verdict.as_text(found, "these results") + "\n")
-    print(f"wrote {paths[0]} and {paths[1]}")
+    print(verdict.as_text(found, "these results") + f"\n\nwrote {', '.join(map(str, paths))}")
 
 
 def predictions_table(result: EvaluationResult, names: Sequence[str]) -> str:
     """Return the predictions as CSV: file, label, predicted, and the probability of every expression."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*PREDICTION_COLUMNS, *names])
     predictions = result.predictions
-    for sample, predicted, probabilities in zip(result.samples, predictions.predicted, predictions.probabilities):
-        writer.writerow([sample.name, names[sample.label], names[predicted], *(f"{p:.6f}" for p in probabilities)])
+    return csv_text([[*PREDICTION_COLUMNS, *names],
+                     *([sample.name, names[sample.label], names[predicted], *(f"{p:.6f}" for p in probabilities)]
+                       for sample, predicted, probabilities
+                       in zip(result.samples, predictions.predicted, predictions.probabilities))])
+
+
+def csv_text(rows: Iterable[Sequence[Any]]) -> str:
+    """Return rows as CSV."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()
 
 
 def mistakes_picture(result: EvaluationResult, names: Sequence[str]) -> Image.Image:
-    """Draw the surest wrong predictions in the order of the matrix, with the evidence for the wrong expression."""
+    """Draw the surest wrong predictions in the order of the matrix, with the evidence for the wrong expression.
+
+    Of a person's pictures, which may be frames of one sequence, one is shown for each pair of expressions.
+    """
     predictions = result.predictions
     wrong = (predictions.predicted != predictions.label).nonzero()[0]
     confidence = predictions.probabilities.max(1)
-    surest = wrong[(-confidence[wrong]).argsort(kind="stable")][:MISTAKES_SHOWN].tolist()
+    kinds = {}
+    for i in wrong[(-confidence[wrong]).argsort(kind="stable")].tolist():
+        sample = result.samples[i]
+        kinds.setdefault((sample.subject or sample.name, sample.label, predictions.predicted[i]), i)
+    surest = list(kinds.values())[:MISTAKES_SHOWN]
     chosen = sorted(surest, key=lambda i: (predictions.label[i], predictions.predicted[i], -confidence[i]))
     count = f"{len(wrong)} of {len(predictions.label)} images are recognized wrongly"
     if not chosen:

@@ -1,9 +1,10 @@
 """``--mode report``: write the results of a run as one page, ``report.html`` in its directory."""
 
 import csv
+import time
 from collections import defaultdict
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any, Mapping, Sequence
 
 import utils
 from datasets.files import check_output, check_table
@@ -11,6 +12,7 @@ from models.recognizer import chance_level
 from options.command_line import absolute, read_run_options
 from options.config import DEFAULTS, OPTIONS, PRESETS, Config
 from pictures.page import HEAD, charts, page, picture, table, verdict
+from training.facts import DATE
 from utils import UserError
 
 NAME = "report.html"
@@ -22,7 +24,9 @@ MEASURES = {"transfer": ("expression transferred", "%"), "kept": ("old expressio
 
 
 def write_run_report(config: Config) -> None:
-    """Write the report of the run in ``--checkpoint_dir`` there or into ``--output``. Raises UserError if there is none.
+    """Write the report of the run or series in ``--checkpoint_dir`` there, or into ``--output``.
+
+    Raises UserError if there is none.
     """
     run = Path(config.run.checkpoint_dir)
     if not (run / "options.json").is_file():
@@ -31,14 +35,14 @@ def write_run_report(config: Config) -> None:
 
 
 def save_report(run: Path, output: str | None = None) -> None:
-    """Write ``report.html`` from the files of a run into its directory, or into another one.
+    """Write ``report.html`` from the files of a run or series into its directory, or into another one.
 
     Raises UserError if the page cannot be written, or would overwrite something else.
     """
     path, results = Path(output or run) / NAME, run / "test_result"
     check_output(path, "--output")
     check_table(path, f"--output {path.parent}", HEAD)
-    options = read_run_options(run / "options.json")
+    options, starts = read_run_options(run / "options.json"), read(run / "options.json").get("starts", [])
     test = read(results / "confusion_matrix.json")
     swaps = read(path.parent / "synthesis.json") or read(run / "synthesis.json")
     findings = [*test.get("verdict", []), *swaps.get("verdict", [])]
@@ -47,8 +51,9 @@ def save_report(run: Path, output: str | None = None) -> None:
                   else "No problem was found with the recognizer; the swaps are not measured yet (--mode evaluate).")
     sections = [("", verdict(findings, no_finding)),
                 *[(heading, content) for heading, content in (
-                    ("Test", recognition_tables(test)), ("Swaps", swaps_table(swaps)),
-                    ("Options that differ from the preset", options_table(options))) if content],
+                    ("Test", recognition_tables(test)), ("Runs", runs_table(test)), ("Swaps", swaps_table(swaps)),
+                    ("Training", starts_table(starts, options, results / "confusion_matrix.json")),
+                    ("Options that differ from the preset", options_table(options, starts))) if content],
                 *curves(run / "log" / "metrics.csv", len(options.get("attributes") or ()) or None)]
     places = {"Test persons with every expression": results / "grid.jpg",
               "Confusion matrix": results / "Con_Matrix.png", "Surest mistakes": results / "mistakes.jpg",
@@ -93,13 +98,47 @@ def number(value: float | None, unit: str = "") -> str:
     return "–" if value is None else f"{value:.1f}{unit}"
 
 
-def options_table(options: Mapping[str, Any]) -> str:
-    """Return the options of a run that differ from those of its preset, beside these, as HTML."""
+def runs_table(test: Mapping[str, Any]) -> str:
+    """Return the accuracies of the runs of a series, their mean and its interval, as HTML."""
+    if "runs" not in test:
+        return ""
+    rows = [(run["run"], str(run["images"]), number(run["accuracy"]), number(run["mean_class_accuracy"]))
+            for run in test["runs"]]
+    measures = [test["over_runs"][name] for name in ("accuracy", "mean_class_accuracy")]
+    rows += [("mean", "", *(number(measure["mean"]) for measure in measures)),
+             ("standard deviation", "", *(number(measure["standard_deviation"]) for measure in measures)),
+             ("95 % interval", "", *(" to ".join(map(number, measure["interval"])) for measure in measures))]
+    return table(("run", "images", "accuracy %", "mean class accuracy %"), rows)
+
+
+def starts_table(starts: Sequence[Mapping[str, str]], options: Mapping[str, Any], result: Path) -> str:
+    """Return with which commands, when and on what a run was trained, as HTML; ``result`` is the file of its test."""
+    rows = [(f"{name}{f' (start {i})' if len(starts) > 1 else ''}", str(start[name]))
+            for i, start in enumerate(starts, 1) for name in ("command", "date", "commit", "torch", "device")]
+    if starts and result.is_file():
+        seconds = result.stat().st_mtime - time.mktime(time.strptime(starts[-1]["date"], DATE))
+        rows.append(("from the last start to the test", f"{max(0.0, seconds) / 60:.1f} min"))
+    return table((), [*rows, ("seed", str(options.get("seed")))], 2)
+
+
+def options_table(options: Mapping[str, Any], starts: Sequence[Mapping[str, str]]) -> str:
+    """Return the options of a run that differ from those of its preset, beside these, as HTML.
+
+    They are those that were typed, if the run tells its commands.
+    """
     preset = {**DEFAULTS, **PRESETS[options["preset"]]}
-    resolved = absolute(preset)
+    resolved, typed = absolute(preset), [word for start in starts for word in start["command"].split()]
     rows = [(f"--{name}", as_typed(value), as_typed(preset[name])) for name, value in options.items()
-            if OPTIONS[name].restore != "momentary" and name != "preset" and value != resolved[name]]
+            if OPTIONS[name].restore != "momentary" and name != "preset" and value != resolved[name]
+            and (not starts or any(is_flag(word, name) for word in typed))]
     return table(("option", "this run", "preset"), rows, 3) if rows else "<p>None.</p>"
+
+
+def is_flag(word: str, name: str) -> bool:
+    """Return whether a word of a command is the flag of an option, maybe shortened, switched off or with its value."""
+    flag = word.partition("=")[0]
+    return flag == OPTIONS[name].short or len(flag) > 3 and any(
+        full.startswith(flag) for full in (f"--{name}", f"--no_{name}", f"--no-{name}"))
 
 
 def as_typed(value: Any) -> str:

@@ -70,7 +70,7 @@ def finish_run(run: Run, decoded: Images | None = None) -> None:
         return save_report(folder)
     result = evaluate_split(load_recognizer(resume_dir, gan.device), layout, "test", config.shape.image_size, 64,
                             config.loading.num_workers, decoded)
-    write_report(result, layout.expressions, f"recognizer of {folder} on {layout.root}, test images", results, folder)
+    write_report(result, layout.expressions, f"recognizer of {folder} on {layout.root}, test images", results)
     save_report(folder)
     if is_demo(config):
         copy_results(results)
@@ -116,7 +116,8 @@ def write_pooled_results(config: Config, members: Sequence[Config], layout: Layo
     kind = f"{series.folds} folds" if series.folds else f"{series.seeds} seeds"
     print()
     write_pooled(pooled, names, f"{kind} of {folder} on {layout.root}, test images", folder / "test_result",
-                 list(found))
+                 list(found), [(path.parent / "predictions.csv").read_text(encoding="utf-8") for path in paths])
+    save_report(folder)
 
 
 def read_report(path: Path, n: int) -> Report:

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import re
 from collections import defaultdict
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,7 +10,7 @@ from typing import Any, Mapping, NamedTuple, Sequence
 import numpy as np
 import scipy.stats
 
-from evaluation.metrics import CONFIDENCE, RESAMPLES, Report, plain
+from evaluation.metrics import CONFIDENCE, RESAMPLES, Report, latex_table, plain
 from models.recognizer import near_chance
 
 MEASURES = ("accuracy", "mean class accuracy", "mean F1")
@@ -315,33 +314,19 @@ class Comparison:
 
         The options that differ and the notes follow as comments.
         """
-        measures = " & ".join(rf"{measure} (\%)" for measure in MEASURES)
-        lines = [r"\begin{tabular}{lrrrrrrrr}", r"\toprule",
-                 rf"setting & runs & {measures} & difference in {COMPARED} & $p$ (runs) & $p$ (persons) & "
-                 r"$p$ (McNemar) \\", r"\midrule"]
+        head = ["setting", "runs", *(f"{measure} (%)" for measure in MEASURES), f"difference in {COMPARED}", "p (runs)",
+                "p (persons)", "p (McNemar)"]
+        rows = []
         for group in self.groups:
-            cells = [f"${spread}$".replace("±", r"\pm") for spread in group.spreads()]
-            tests, difference = [None] * 3, "--"
-            if group is not self.groups[0]:
-                paired = self.paired(group, COMPARED)
-                tests = paired, Paired.over_persons(self.common(group)), self.mcnemar(group)
-                difference = latex_difference(paired) if paired else "--"
-            cells += [difference, *("--" if test is None or np.isnan(test.p) else f"${p_text(test.p)[2:].lstrip('= ')}$"
-                                    for test in tests)]
-            lines.append(" & ".join([latex_text(group.name), str(len(group.runs)), *cells]) + r" \\")
-        notes = [f"difference: {COMPARED} against the first row in points [95 % interval]; p: paired t test over runs, "
+            tests = [] if group is self.groups[0] else [
+                self.paired(group, COMPARED), Paired.over_persons(self.common(group)), self.mcnemar(group)]
+            phrase = tests[0].as_text() if tests and tests[0] else "–"
+            difference = phrase.partition(", p")[0].replace(" points (95 % interval ", " (").removesuffix(" points")
+            rows.append([group.name, str(len(group.runs)), *map(str, group.spreads()), difference, *(
+                "–" if test is None or np.isnan(test.p) else p_text(test.p)[2:].removeprefix("= ")
+                for test in tests or [None] * 3)])
+        notes = [f"difference: {COMPARED} against the first row in points (95 % interval); p: paired t test over runs, "
                  "permutation test of the accuracy over persons, McNemar's test of the predictions",
                  *(f"--{name}: {', '.join(map(str, values))}" for name, values in self.options.items()),
                  *self.all_notes()]
-        return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", *(f"% {note}" for note in notes), ""])
-
-
-def latex_difference(paired: Paired) -> str:
-    """Return a mean difference with its interval for a cell of a LaTeX table."""
-    mean, _, low, high = paired.spread
-    return f"${mean:+.1f}$" + ("" if np.isnan(low) else f" [${low:+.1f}$, ${high:+.1f}$]")
-
-
-def latex_text(text: str) -> str:
-    """Return a text with the letters escaped that have a meaning in LaTeX."""
-    return re.sub(r"([_%&#${}])", r"\\\1", text.replace("\\", r"\textbackslash ").replace("~", r"\textasciitilde "))
+        return latex_table(head, rows) + "".join(f"% {note}\n" for note in notes)

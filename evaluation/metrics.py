@@ -1,5 +1,6 @@
 """Metrics: confusion matrix, accuracies and intervals of a recognizer; PSNR, SSIM and Fréchet distance of images."""
 
+import re
 import warnings
 from dataclasses import dataclass
 from functools import cached_property
@@ -89,10 +90,34 @@ class Report:
             lines += [f"{name:<{width}}" + "".join(map(form, line)) for name, line in zip(names, matrix)]
         return "\n".join(lines)
 
+    def as_latex(self, names: Sequence[str]) -> str:
+        """Return two tables with booktabs' rules: the metrics of each expression, and the matrix in percent of rows."""
+        mean = [np.nanmean(values) if np.isfinite(values).any() else np.nan
+                for values in (self.precision, self.recall, self.f1)]
+        rows = [*self._rows(names), ("mean", int(self.counts.sum()), *mean)]
+        metrics = [[name, str(count), *(_percent(value, 0) for value in values)] for name, count, *values in rows]
+        matrix = [[name, *(_percent(value, 0) for value in row)] for name, row in zip(names, self.row_percent)]
+        return "\n".join(latex_table(head, rows) for head, rows in (
+            (["expression", "images", "precision (%)", "recall (%)", "F1 (%)"], metrics), (["true", *names], matrix)))
+
+
+def latex_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table of texts with booktabs' rules for LaTeX."""
+    lines = [" & ".join(map(latex_text, row)) + r" \\" for row in (head, *rows)]
+    return "\n".join([rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}", r"\toprule", lines[0], r"\midrule", *lines[1:],
+                      r"\bottomrule", r"\end{tabular}", ""])
+
+
+def latex_text(text: str) -> str:
+    """Return a text for LaTeX: letters with a meaning there are escaped, and signs are those of mathematics."""
+    text = re.sub(r"([_%&#${}])", r"\\\1", text.replace("\\", r"\textbackslash ").replace("~", r"\textasciitilde "))
+    text = re.sub(r"(?<!\w)([-+])(?=\d)", r"$\1$", text.replace("^", r"\textasciicircum "))
+    return text.replace("±", r"$\pm$").replace("–", "--").replace("<", "$<$").replace(">", "$>$")
+
 
 # ---------------------------------------------------------------------------------------------- predictions
 
-CONFIDENCE, RESAMPLES, CALIBRATION_BINS = 0.95, 2000, 15
+CONFIDENCE, RESAMPLES = 0.95, 2000
 
 
 @dataclass(frozen=True)
@@ -143,29 +168,18 @@ class Predictions:
         low, high = (np.asarray(side, float).tolist() for side in result.confidence_interval)
         return tuple(zip(low, high))
 
-    @property
-    def calibration_error(self) -> float:
-        """The expected calibration error in percent, over 15 bins of the confidence (Guo et al., 2017)."""
-        confidence = self.probabilities.max(1).astype(float)
-        right = (self.predicted == self.label).astype(float)
-        bins = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
-        gaps = np.abs(np.bincount(bins, right - confidence, CALIBRATION_BINS))
-        return 100 * float(gaps.sum()) / len(confidence)
-
     def as_dict(self, names: Sequence[str]) -> dict[str, Any]:
         """Return all metrics, also those of the report, as plain values for a JSON file; NaN becomes None."""
         accuracy, mean_class = ([plain(side) for side in interval] for interval in self.intervals)
         return {**self.report.as_dict(names), "accuracy_interval": accuracy, "mean_class_accuracy_interval": mean_class,
                 "interval": {"confidence": CONFIDENCE, "resamples": RESAMPLES,
-                             "drawn_again": "images" if self.group is None else "subjects"},
-                "expected_calibration_error": plain(self.calibration_error)}
+                             "drawn_again": "images" if self.group is None else "subjects"}}
 
     def as_text(self) -> str:
-        """Return two lines for a terminal: accuracies, then calibration error and what the intervals resample."""
+        """Return two lines for a terminal: accuracies, then images and what the intervals resample."""
         unit, count = ("images", len(self.label)) if self.group is None else ("subjects", len(np.unique(self.group)))
         resampling = "" if np.isnan(self.intervals[0][0]) else f"; 95 % intervals from resampling {count} {unit}"
-        return (f"{self.accuracies()}\ncalibration error {self.calibration_error:.1f} %   {len(self.label)} images"
-                f"{resampling}")
+        return f"{self.accuracies()}\n{len(self.label)} images{resampling}"
 
     def accuracies(self) -> str:
         """Return one line for a terminal: accuracies with their intervals and chance levels."""

@@ -101,10 +101,10 @@ def beside_judge(test: Mapping[str, Any], judge_accuracy: float) -> list[str]:
     _, high = test.get("accuracy_interval") or (None, None)
     if high is None or judge_accuracy <= high:
         return []
-    return [f"the judge, a small network that is trained on real images alone, recognizes {judge_accuracy:.1f} % of the "
-            f"test images, and the run's recognizer {test['accuracy']:.1f} % (at most {high:.1f} %): the recognizer has "
-            "learned too little, so train it longer (--round_epochs), and compare it with a training on real images "
-            "alone"]
+    return [f"the judge, a small network that is trained on real images alone, recognizes {judge_accuracy:.1f} % of "
+            f"the test images, and the run's recognizer {test['accuracy']:.1f} % (at most {high:.1f} %): that "
+            "has learned too little, so train it longer (--round_epochs), and compare it with a training on real "
+            "images alone"]
 
 
 def of_swaps(report: SynthesisReport, num_classes: int) -> list[str]:

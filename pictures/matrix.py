@@ -1,6 +1,8 @@
 """Pictures of results, fit for a paper: a confusion matrix, and the intervals of a comparison."""
 
-from typing import Sequence
+import re
+from html import escape
+from typing import NamedTuple, Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -8,49 +10,143 @@ from PIL import Image, ImageDraw
 from evaluation.comparison import Spread
 from evaluation.metrics import Report
 from pictures.lettering import FAINT, INK, PAPER, RULE, draw_upright, fitting_size, ink_on, widest, write
+from utils import UserError
 
 SHADE, EDGE = (8, 69, 148), (206, 212, 218)
 CELL, TOP, RIGHT, BOTTOM = 104, 92, 32, 96
 SCALE, PANEL, ROW, HEAD, FOOT = 2, 340, 52, 46, 62  # of the intervals' picture
 BLUE = (8, 69, 148)
+SVG_HEAD, PDF_HEAD = '<svg xmlns="http://www.w3.org/2000/svg"', "%PDF-1.4\n% a confusion matrix of JESRL-FER\n"
+HELVETICA = [278, 278, 355, 556, 556, 889, 667, 191, 333, 333, 389, 584, 278, 333, 278, 278, *[556] * 10,  # widths of
+             278, 278, 584, 584, 584, 556, 1015, 667, 667, 722, 722, 667, 611, 778, 722, 278, 500, 667,  # letters, from
+             556, 833, 722, 778, 667, 778, 722, 667, 611, 722, 667, 944, 667, 667, 611, 278, 278, 278,  # space on, in
+             469, 556, 333, 556, 556, 500, 556, 556, 278, 556, 556, 222, 222, 500, 222, 833, 556, 556,  # thousandths of
+             556, 556, 333, 500, 278, 556, 500, 722, 500, 500, 500, 334, 260, 334, 584]  # the font's size
 
 
-def confusion_picture(report: Report, names: Sequence[str], heading: str, source: str = "") -> Image.Image:
-    """Draw a confusion matrix: a cell holds its share of the row in percent, and the number of images.
+class Box(NamedTuple):
+    """A filled rectangle of a drawing, or a frame without a fill, in pixels from the upper left corner."""
+
+    x: float
+    y: float
+    side: float
+    fill: tuple[int, int, int] | None
+    edge: tuple[int, int, int]
+
+
+class Text(NamedTuple):
+    """A text of a drawing at its middle ("mm") or right end ("rm"); ``upright`` reads from below."""
+
+    x: float
+    y: float
+    text: str
+    size: float
+    color: tuple[int, int, int] = INK
+    anchor: str = "mm"
+    width: float = float("inf")
+    upright: bool = False
+
+
+def confusion_drawing(report: Report, names: Sequence[str], heading: str = "", source: str = ""
+                      ) -> tuple[tuple[int, int], list[Box], list[Text]]:
+    """Return the size, boxes and texts of a confusion matrix: a cell holds its share of the row, and its images.
 
     ``names`` are those of the expressions in the order of the matrix; rows are the true expressions. ``source``, below
-    the ``heading``, tells which run was tested on which data.
+    the ``heading``, tells which run was tested on which data; there may be neither.
     """
-    n, counts = len(names), report.counts.sum(1)
+    n, counts, top = len(names), report.counts.sum(1), TOP if heading else 2 * RIGHT // 3
     notes = [f"{count:,} image{'s' * (count != 1)}" for count in counts.tolist()]
     left = 48 + max(widest(names, 22), widest(notes, 16)) + 28
     width = max(left + n * CELL + RIGHT, widest([heading], 24) + 2 * RIGHT)
-    picture = Image.new("RGB", (width, TOP + n * CELL + BOTTOM), PAPER)
-    draw = ImageDraw.Draw(picture)
-    write(draw, (width / 2, 32), heading, 24, anchor="mm")
-    write(draw, (width / 2, 64), source, 16, FAINT, "mm", width - 24)
-    for i in range(n):
-        for j in range(n):
-            _draw_cell(draw, left + j * CELL, TOP + i * CELL, report.row_percent[i, j], int(report.counts[i, j]))
+    boxes, foot = [], top + n * CELL
+    head = [Text(width / 2, 32, heading, 24), Text(width / 2, 64, source, 16, FAINT, width=width - 24)]
+    texts = head if heading else []
+    for i, j in np.ndindex(n, n):
+        percent, x, y = report.row_percent[i, j], left + j * CELL, top + i * CELL
+        share = 0.0 if np.isnan(percent) else percent / 100
+        fill = tuple(round(p + (s - p) * share) for p, s in zip(PAPER, SHADE))
+        boxes.append(Box(x, y, CELL, fill, EDGE))
+        value = "–" if np.isnan(percent) else f"{percent:.1f} %"
+        texts += [Text(x + CELL / 2, y + CELL / 2 - 10, value, 22, ink_on(fill)),
+                  Text(x + CELL / 2, y + CELL / 2 + 18, f"{report.counts[i, j]:,}", 16, ink_on(fill))]
     for i, (name, note) in enumerate(zip(names, notes)):
-        middle = TOP + (i + 0.5) * CELL
-        write(draw, (left - 14, middle - 10), name, 22, anchor="rm")
-        write(draw, (left - 14, middle + 16), note, 16, FAINT, "rm")
-        foot = left + (i + 0.5) * CELL, TOP + n * CELL + 22
-        write(draw, foot, name, fitting_size(name.replace(" ", "_"), 22, CELL - 6), anchor="mm")
-    draw.rectangle((left, TOP, left + n * CELL, TOP + n * CELL), outline=INK, width=2)
-    write(draw, (left + n * CELL / 2, TOP + n * CELL + 64), "recognized as", 22, anchor="mm")
-    draw_upright(picture, "true expression", (26, TOP + n * CELL // 2), 22)
+        middle = top + (i + 0.5) * CELL
+        texts += [Text(left - 14, middle - 10, name, 22, anchor="rm"),
+                  Text(left - 14, middle + 16, note, 16, FAINT, "rm"),
+                  Text(left + (i + 0.5) * CELL, foot + 22, name, fitting_size(name.replace(" ", "_"), 22, CELL - 6))]
+    boxes.append(Box(left, top, n * CELL, None, INK))
+    texts += [Text(left + n * CELL / 2, foot + 64, "recognized as", 22),
+              Text(26, top + n * CELL // 2, "true expression", 22, upright=True)]
+    return (width, foot + BOTTOM), boxes, texts
+
+
+def confusion_picture(report: Report, names: Sequence[str], heading: str, source: str = "") -> Image.Image:
+    """Draw a confusion matrix as pixels; arguments as in :func:`confusion_drawing`."""
+    size, boxes, texts = confusion_drawing(report, names, heading, source)
+    picture = Image.new("RGB", size, PAPER)
+    draw = ImageDraw.Draw(picture)
+    for x, y, side, fill, edge in boxes:
+        draw.rectangle((x, y, x + side, y + side), fill, outline=edge, width=1 if fill else 2)
+    for x, y, text, points, color, anchor, width, upright in texts:
+        if upright:
+            draw_upright(picture, text, (x, y), points)
+        else:
+            write(draw, (x, y), text, points, color, anchor, width)
     return picture
 
 
-def _draw_cell(draw: ImageDraw.ImageDraw, x: int, y: int, percent: float, count: int) -> None:
-    share = 0.0 if np.isnan(percent) else percent / 100
-    fill = tuple(round(p + (s - p) * share) for p, s in zip(PAPER, SHADE))
-    draw.rectangle((x, y, x + CELL, y + CELL), fill, outline=EDGE)
-    text = "–" if np.isnan(percent) else f"{percent:.1f} %"
-    write(draw, (x + CELL / 2, y + CELL / 2 - 10), text, 22, ink_on(fill), "mm")
-    write(draw, (x + CELL / 2, y + CELL / 2 + 18), f"{count:,}", 16, ink_on(fill), "mm")
+def confusion_svg(report: Report, names: Sequence[str], heading: str = "") -> str:
+    """Return a confusion matrix as SVG, with the letters as text."""
+    (width, height), boxes, texts = confusion_drawing(report, names, heading)
+    parts = [f'{SVG_HEAD} viewBox="0 0 {width} {height}" font-family="Helvetica, Arial, sans-serif">']
+    parts += [f'<rect x="{x}" y="{y}" width="{side}" height="{side}" fill="{"rgb%s" % (fill,) if fill else "none"}" '
+              f'stroke="rgb{edge}"/>' for x, y, side, fill, edge in boxes]
+    for x, y, text, points, color, anchor, _, upright in texts:
+        turn = f' transform="rotate(-90 {x} {y})"' if upright else ""
+        parts.append(f'<text x="{x}" y="{y}" font-size="{points}" fill="rgb{color}" dominant-baseline="central" '
+                     f'text-anchor="{"end" if anchor == "rm" else "middle"}"{turn}>{escape(text)}</text>')
+    return "\n".join([*parts, "</svg>", ""])
+
+
+def confusion_pdf(report: Report, names: Sequence[str], heading: str = "") -> bytes:
+    """Return a confusion matrix as one PDF page, with the letters as text in Helvetica, which every viewer has.
+
+    Raises UserError if a name has letters that this font of PDF lacks.
+    """
+    (width, height), boxes, texts = confusion_drawing(report, names, heading)
+    content = []
+    for x, y, side, fill, edge in boxes:
+        square = f"{pdf_color(edge)} RG {x} {height - y - side} {side} {side} re"
+        content.append((f"{pdf_color(fill)} rg {square} B\n" if fill else f"{square} S\n").encode())
+    for x, y, text, points, color, anchor, _, upright in texts:
+        try:
+            letters = text.encode("cp1252")
+        except UnicodeEncodeError:
+            raise UserError(f"{text}: a PDF of this program has Latin letters alone; use --format svg") from None
+        length = points / 1000 * sum(HELVETICA[byte - 32] if 32 <= byte < 127 else 556 for byte in letters)
+        back, down = length * (1 if anchor == "rm" else 0.5), 0.35 * points
+        place = f"0 1 -1 0 {x + down:.2f} {height - y - back:.2f}" if upright else \
+            f"1 0 0 1 {x - back:.2f} {height - y - down:.2f}"
+        escaped = re.sub(rb"([\\()])", rb"\\\1", letters)
+        content.append(f"BT /F {points} Tf {pdf_color(color)} rg {place} Tm (".encode() + escaped + b") Tj ET\n")
+    stream = b"".join(content)
+    objects = [b"<</Type/Catalog/Pages 2 0 R>>", b"<</Type/Pages/Kids[3 0 R]/Count 1>>",
+               f"<</Type/Page/Parent 2 0 R/MediaBox[0 0 {width} {height}]/Contents 4 0 R/"
+               f"Resources<</Font<</F 5 0 R>>>>>>".encode(),
+               b"<</Length %d>>stream\n" % len(stream) + stream + b"endstream",
+               b"<</Type/Font/Subtype/Type1/BaseFont/Helvetica/Encoding/WinAnsiEncoding>>"]
+    document, offsets = PDF_HEAD.encode(), []
+    for number, content_of in enumerate(objects, 1):
+        offsets.append(len(document))
+        document += b"%d 0 obj\n" % number + content_of + b"\nendobj\n"
+    table = b"".join(b"%010d 00000 n \n" % offset for offset in offsets)
+    return document + b"xref\n0 6\n0000000000 65535 f \n" + table + \
+        b"trailer<</Size 6/Root 1 0 R>>\nstartxref\n%d\n%%%%EOF\n" % len(document)
+
+
+def pdf_color(color: tuple[int, int, int]) -> str:
+    """Return a color as PDF writes it."""
+    return " ".join(f"{part / 255:.3f}" for part in color)
 
 
 def intervals_picture(names: Sequence[str], panels: Sequence[tuple[str, Sequence[Sequence[float]]]]) -> Image.Image:

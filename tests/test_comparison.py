@@ -57,20 +57,21 @@ def test_tables_hold_the_same_values_options_and_notes():
     assert [row["group"] for row in rows] == ["a/slow"] * 3 + ["b_1"] * 3 + ["a/slow", "b_1"]
     assert rows[0]["difference"] == "" and (rows[6]["measure"], rows[6]["value"]) == ("--vgg_lr", "0.1")
     assert float(rows[4]["mean"]) == pytest.approx((0.56 + 0.63 + 0.62) / 3 * 50 + 50, abs=1e-3)
-    assert float(rows[2]["mean"]) == pytest.approx(FIRST.spreads()[2].mean, abs=1e-4) and rows[2]["measure"] == "mean F1"
+    assert rows[2]["measure"] == "mean F1" and float(rows[2]["mean"]) == pytest.approx(FIRST.spreads()[2].mean, abs=1e-4)
     text, latex = comparison.as_text(), comparison.as_latex()
     assert "77.5 ± 2.5" in text and "+1.0 points" in text and "  --vgg_lr: 0.1, 0.2" in text
     assert "note: b_1: 3 of 9 test images" in text and "% b_1: 3 of 9 test images" in latex
     assert "difference in mean class accuracy" in latex and "% --vgg_lr: 0.1, 0.2" in latex
-    assert r"a/slow & 3 & $57.1 \pm 4.8$ & $77.5 \pm 2.5$" in latex and r"b\_1 & 3" in latex
+    assert r"a/slow & 3 & 57.1 $\pm$ 4.8 & 77.5 $\pm$ 2.5 &" in latex and r"b\_1 & 3" in latex
     mcnemar = comparison.mcnemar(OTHER).p
-    assert f"${mcnemar:.3f}$ \\\\" in latex or "$< 0.001$ \\\\" in latex
+    assert f"{mcnemar:.3f} \\\\" in latex and "$+$1.0 &" in latex
 
 
 def test_intervals_lie_between_0_and_100_percent_and_two_runs_give_none():
     assert Spread.from_values([99.0, 100.0, 95.0])[2:] == pytest.approx([91.427, 100.0], abs=1e-3)
     two = [Group(name, dict(list(FIRST.runs.items())[:2])) for name in "xy"]
-    assert numpy.isnan(Spread.from_values([90.0, 99.0]).low) and "two runs give no interval" in Comparison(two).as_text()
+    assert numpy.isnan(Spread.from_values([90.0, 99.0]).low)
+    assert "two runs give no interval" in Comparison(two).as_text()
     assert p_text(0.0004) == "p < 0.001" and p_text(0.0312) == "p = 0.031"
 
 
@@ -96,7 +97,7 @@ def test_runs_on_different_images_are_not_paired():
     comparison = Comparison([FIRST, moved])
     assert comparison.paired(moved, "accuracy") is None and comparison.mcnemar(moved) is None
     text = comparison.as_text()
-    assert "3 of 3 runs of c and a/slow with a common seed and fold were tested on different images (0 in common)" in text
+    assert "3 of 3 runs of c and a/slow with a common seed and fold were tested on different images (0 in" in text
     assert "no paired difference" in text and "p =" not in text
 
 

@@ -21,7 +21,8 @@ def images(text: str) -> list[str]:
     return [16 * image[0] + image[1:] for image in text.split()]
 
 
-RUN = Facts(("joy", "calm"), "/faces", images={"train": images("a:0 b:1 c:2"), "val": images("d:0"), "test": images("e:0")},
+RUN = Facts(("joy", "calm"), "/faces",
+            images={"train": images("a:0 b:1 c:2"), "val": images("d:0"), "test": images("e:0")},
             persons={"train": ["p", "q"], "test": ["r"]}, aspects={"train": 1.0}, encoder="x",
             options={"epochs": 5, "seed": 0})
 TESTED = Facts(("joy", "calm"), "/elsewhere", images={"test": images("f:0 g:1")}, persons={"test": ["p", "s"]},
@@ -114,7 +115,8 @@ def test_a_copied_recognizer_knows_on_what_it_was_trained(finished_copy, broken,
 
 def matrix_of(run: Path, data: Path, out: Path, *argv: object):
     """Evaluate a run on a data directory."""
-    return command("test_matrix_multi.py", "--resume_dir", run, "--data_dir", data, "--output_dir", out, "--gpu", -1, *argv)
+    return command("test_matrix_multi.py", "--resume_dir", run, "--data_dir", data, "--output_dir", out, "--gpu", -1,
+                   *argv)
 
 
 def relabel(data: Path, names: list[str], change: Callable[[int, int], int | None]) -> None:

@@ -35,6 +35,13 @@ def test_tables_are_aligned_and_hold_the_metrics():
     assert tables[1].splitlines()[2].split()[-3:] == ["8", "2", "0"]
 
 
+def test_latex_tables_compile_with_any_name():
+    latex = Report(COUNTS).as_latex(["anger", "50 % & more", "a_b"])
+    assert r"50 \% \& more & 5 & 66.7 & 80.0 & 72.7 \\" in latex and r"a\_b & 5 & -- & 0.0 & 0.0 \\" in latex
+    assert r"true & anger & 50 \% \& more & a\_b \\" in latex and latex.count(r"\end{tabular}") == 2
+    assert r"mean & 20 & 61.9 & 53.3 & 46.5 \\" in latex
+
+
 def test_near_chance_is_within_two_standard_deviations_of_guessing():
     guessing, learned = np.full((2, 2), 50), np.array([[60, 40], [40, 60]])  # the deviation is 3.5 points
     assert near_chance(guessing) and not near_chance(learned)
@@ -76,22 +83,12 @@ def test_intervals_of_too_few_groups_and_of_rare_expressions():
     assert np.isnan(Predictions(label, probabilities(label == 0, label, 2), label).intervals).all()
     single = Predictions(label[:1], probabilities(label[:1] == 0, label[:1], 2))
     assert single.as_dict(["a", "b"])["accuracy_interval"] == [None, None]
-    assert "accuracy 100.00 % (most frequent expression 100.0)   mean class accuracy 100.00 % (chance 50.0)   mean F1 100.00 %\ncal" in single.as_text()
+    assert single.as_text() == ("accuracy 100.00 % (most frequent expression 100.0)   mean class accuracy 100.00 % "
+                                "(chance 50.0)   mean F1 100.00 %\n1 images")
     rare = np.array([0] * 30 + [1])  # often not resampled, and always wrong: 50 % in every resample
     predictions = Predictions(rare, probabilities(rare == 0, rare, 2))
     assert predictions.intervals[1] == (50, 50)
     assert "most frequent expression 96.8" in predictions.as_text() and "resampling 31 images" in predictions.as_text()
-
-
-def test_calibration_error_by_hand():
-    """10 predictions at 90 % of which 7 are right, 10 at 60 % of which 6 are: (10·0.2 + 10·0) / 20."""
-    label, correct = np.zeros(20, int), np.repeat([True, False, True, False], [7, 3, 6, 4])
-    values = np.concatenate([probabilities(correct[part], label[part], 2, confidence)
-                             for part, confidence in ((slice(10), 0.9), (slice(10, 20), 0.6))])
-    assert Predictions(label, values).calibration_error == pytest.approx(10)
-    certain = Predictions(label, probabilities(label == 0, label, 2, 1.0))
-    assert certain.intervals == ((100, 100), (100, 100))
-    assert certain.as_dict(["a", "b"])["expected_calibration_error"] == certain.calibration_error == 0
 
 
 # --------------------------------------------------------------------------------------------------- images

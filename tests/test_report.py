@@ -4,12 +4,13 @@ import base64
 import re
 import shutil
 import subprocess
+from xml.etree import ElementTree
 from html.parser import HTMLParser
 
 import pytest
 
 from commands.report import save_report
-from conftest import refused, succeeds, train_command
+from conftest import EXPRESSIONS, command, refused, succeeds, train_command, trained
 from utils import write_json
 
 VOID = {"meta", "link", "img", "path", "circle", "polyline", "br"}
@@ -74,3 +75,32 @@ def test_a_browser_shows_the_report_without_an_error(finished, tmp_path):
     result = subprocess.run(argv, capture_output=True, text=True, timeout=120)
     assert (tmp_path / "page.png").is_file(), result.stderr
     assert "CONSOLE" not in result.stderr
+
+
+def test_a_series_has_a_report_with_the_verdict_of_each_run(faces, tmp_path):
+    trained(faces, tmp_path / "run", "-a", *EXPRESSIONS, "--seeds", 2, "--vgg_lr", 0.002)
+    text = (tmp_path / "run" / "report.html").read_text()
+    assert "Seed_00: it " in text and "Seed_01: it " in text and "<td class=\"text\">seed_01</td>" in text
+    assert "--vgg_lr</td>" in text and "--attributes</td>" in text and "--amp</td>" not in text
+    assert "train.py --data_dir" in text and "from the last start to the test" in text and "seed</td>" in text
+    rows = (tmp_path / "run" / "test_result" / "predictions.csv").read_text().splitlines()
+    assert len(rows) == 1 + 2 * 18 and rows[0].endswith(",run") and rows[-1].endswith(",seed_01")
+
+
+def test_a_confusion_matrix_is_written_as_vectors_without_a_heading(finished, tmp_path):
+    for kind in ("svg", "pdf"):
+        argv = "--resume_dir", finished, "--output_dir", tmp_path, "--gpu", -1, "--format", kind
+        succeeds(command("test_matrix_multi.py", *argv))
+        content = (tmp_path / f"Con_Matrix.{kind}").read_bytes()
+        assert b"true expression" in content and b"surprise" in content and b"accuracy" not in content
+        assert str(finished).encode() not in content
+        succeeds(command("test_matrix_multi.py", *argv, "--title", "A (title)"))
+        assert b"A \\(title\\)" in (titled := (tmp_path / f"Con_Matrix.{kind}").read_bytes()) or b"A (title)" in titled
+    document = (tmp_path / "Con_Matrix.pdf").read_bytes()
+    start = int(document.split(b"startxref\n")[1].split()[0])
+    offsets = [int(line.split()[0]) for line in document[start:].splitlines()[3:8]]
+    assert document[start:start + 4] == b"xref" and all(
+        document[offset:].startswith(b"%d 0 obj" % number) for number, offset in enumerate(offsets, 1))
+    ElementTree.fromstring((tmp_path / "Con_Matrix.svg").read_text())
+    (tmp_path / "Con_Matrix.pdf").write_bytes(b"%PDF-1.7 mine")
+    assert "holds something else" in refused(command("test_matrix_multi.py", *argv))

@@ -9,11 +9,19 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import re
+import shlex
+import shutil
+import subprocess
+import sys
+import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Mapping, Sequence
 
 import numpy
+import torch
 
 from datasets.layout import Layout, alignment_of
 from datasets.lists import person_key
@@ -21,11 +29,12 @@ from datasets.loading import Images
 from datasets.pictures import aspect_of
 from datasets.splits import fold_metadata
 from options.config import OPTIONS, Config
-from utils import UserError, fingerprint
+from utils import UserError, fingerprint, read_json, write_json
 
 DIGEST = 16  # hexadecimal digits of a digest of an image or person: 64 bits
 ASPECTS = 200  # pictures of a split whose shape is looked at
 SQUEEZED = 1.1  # of a picture's sides, in comparison with those of the training pictures
+DATE = "%Y-%m-%d %H:%M:%S"
 NO_SETTINGS = {"seed", "seeds", "split_seed", "fold", "preset", "size"}  # may differ between seeds and folds
 MEMBER = re.compile(r"\b(seed|fold)_\d{2,}")
 
@@ -121,6 +130,20 @@ class Facts:
         """
         return {name: MEMBER.sub(r"\1_*", value) if isinstance(value, str) else value
                 for name, value in {**self.options, "data_dir": self.data_dir}.items() if name not in NO_SETTINGS}
+
+
+def write_options(folder: Path, config: Config, layout: Layout, device: torch.device) -> None:
+    """Write a run's options into its ``options.json``, with the commands that started it, and when and on what."""
+    root, path = Path(__file__).resolve().parents[1], folder / "options.json"
+    git = shutil.which("git") if (root / ".git").exists() else None
+    commit = git and subprocess.run([git, "-C", root, "describe", "--always", "--dirty"], capture_output=True,
+                                    text=True)
+    start = {"command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]), "date": time.strftime(DATE),
+             "commit": commit.stdout.strip() if commit else "unknown", "torch": torch.__version__,
+             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type}, "
+             f"{platform.machine()}"}
+    earlier = read_json(path).get("starts", []) if path.is_file() and config.resumes else []
+    write_json(path, {**config.values(), "attributes": list(layout.expressions), "starts": [*earlier, start]})
 
 
 def findings(run: Facts, tested: Facts) -> list[str]:

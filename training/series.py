@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Iterator, Sequence
 
+import torch
+
 import utils
 from datasets.layout import Layout, list_text
 from datasets.loading import Images
@@ -22,6 +24,7 @@ from options.command_line import series_members, to_argv
 from options.config import Config
 from training.phases import Draw
 from training.run_directory import STATE_FORMAT, RunDirectory, SeriesDirectory, StateStore
+from training.facts import write_options
 from training.start import (check_fold, check_gan_run, check_overwrite, decoded_images, read_training_data, schedule_of,
                             should_resume, split_data, train_run)
 from training.trainer import Run, check_planned
@@ -42,12 +45,12 @@ def prepare_series(config: Config, directory: SeriesDirectory, processes: Proces
     members = series_members(config)
     data = read_training_data(members[0], processes.world)  # whose directory tells where the images were
     layouts = [split_data(member, data) for member in members]
-    processes.run_on_main(lambda: claim_series(config, directory, members, layouts))
+    processes.run_on_main(lambda: claim_series(config, directory, members, layouts, processes.device))
     return [member.replaced(overwrite=False) for member in members], data  # the old series has been moved as a whole
 
 
-def claim_series(config: Config, directory: SeriesDirectory, members: Sequence[Config], layouts: Sequence[Layout]
-                 ) -> None:
+def claim_series(config: Config, directory: SeriesDirectory, members: Sequence[Config], layouts: Sequence[Layout],
+                 device: torch.device) -> None:
     """Check the directories of the series and its runs, claim that of the series, and write its options and folds."""
     for folder in (*directory.members(), *(Path(member.run.checkpoint_dir) for member in members)):
         with RunDirectory(folder) as run:
@@ -60,8 +63,7 @@ def claim_series(config: Config, directory: SeriesDirectory, members: Sequence[C
     for member, layout in zip(members, layouts):
         if member.series.fold:
             utils.write_text(directory.folder / "splits" / fold_list(member.series.fold), list_text(layout.test))
-    utils.write_json(directory.folder / "options.json",
-                     {**config.values(), "attributes": list(layouts[0].expressions)})
+    write_options(directory.folder, config, layouts[0], device)
 
 
 def check_members(config: Config, directory: SeriesDirectory, members: Sequence[Config], layouts: Sequence[Layout]

@@ -30,7 +30,7 @@ from models.distributed import Processes
 from models.networks import VGG, backbone_named
 from options.command_line import series_members
 from options.config import Config
-from training.facts import Facts, findings
+from training.facts import Facts, findings, write_options
 from training.phases import Draw, GANPhase, PerceptualPhase, RecognizerPhase, all_stages, batches_per_synthesis
 from training.run_directory import RunDirectory, StateStore
 from training.trainer import Phase, Run, Stage, TimeLeft, TrainingContext, duration, fit
@@ -448,7 +448,7 @@ def write_run_files(run: Run, config: Config, pairs: numpy.ndarray) -> None:
     save_exemplars(folder / "model", *typical_images(run.context.images.subset(layout.train), run.context.num_classes))
     if config.run.gan_from and not run.context.restoring:
         save_gan(folder / "model", run.phases["gan"].gan, run.context.metadata, config.gan.epochs)
-    utils.write_json(folder / "options.json", {**config.values(), "attributes": list(layout.expressions)})
+    write_options(folder, config, layout, run.context.device)
     print(f"{folder}: {len(layout.train)} training and {len(layout.val)} validation images of "
           f"{len(layout.expressions)} expressions, {len(pairs)} pairs, on {processes.world} x "
           f"{run.context.device.type}")
