@@ -131,7 +131,7 @@ def write_report(result: EvaluationResult, names: Sequence[str], title: str, out
     predictions, report = result.predictions, result.predictions.report
     heading = f"accuracy {report.accuracy:.1f} %, mean of classes {report.mean_class_accuracy:.1f} %"
     facts = Facts.of_metadata(result.trained.config)
-    found = [*result.findings(), *verdict.of_predictions(predictions, names),
+    found = [*result.findings(), *verdict.of_predictions(predictions, names, facts.options.get("balanced", False)),
              *verdict.of_selection(len(facts.images.get("val", ())) if facts.selected_on == "val" else 0)]
     files = with_format(RESULTS, file_format)
     matrix, table, latex, listed, mistakes = paths = [Path(output_dir) / name for name in files]

@@ -19,9 +19,10 @@ SEVERAL = 5  # images of an expression, from which on one of them should be reco
 LEARNED_SHARE = 0.1  # of the way from chance to the judge's own accuracy, which transferred expressions must exceed
 
 
-def of_predictions(predictions: Predictions, names: Sequence[str]) -> list[str]:
-    """Return the findings about a recognizer's predictions of test images."""
+def of_predictions(predictions: Predictions, names: Sequence[str], balanced: bool = False) -> list[str]:
+    """Return the findings about predictions of test images by a recognizer, trained with ``--balanced`` or without."""
     findings, report = [], predictions.report
+    advice = "" if balanced else ", or draw the expressions equally often (--balanced)"
     low, high = predictions.intervals[1]
     chance, predicted, images = report.chance[1], report.counts.sum(0), report.counts.sum(1)
     is_constant = (predicted > 0).sum() < len(names) / 2  # its recalls are 0 or 100 %: the interval has no width
@@ -34,11 +35,9 @@ def of_predictions(predictions: Predictions, names: Sequence[str]) -> list[str]:
     share, largest = predicted.max() / predicted.sum(), images.max() / images.sum()
     if share >= CONSTANT_SHARE and largest < LARGEST_SHARE:
         findings.append(f"{100 * share:.0f} % of its predictions are {names[predicted.argmax()]}, whatever the image "
-                        "shows: train longer, lower the rate (--vgg_lr), or draw the expressions equally often "
-                        "(--balanced)")
+                        f"shows: train longer, or lower the rate (--vgg_lr){advice}")
     elif never := [names[i] for i in np.flatnonzero((predicted == 0) & (images >= SEVERAL))]:
-        findings.append(f"it never predicts {', '.join(never)}: train longer (--round_epochs), or draw the expressions "
-                        "equally often (--balanced)")
+        findings.append(f"it never predicts {', '.join(never)}: train longer (--round_epochs){advice}")
     return findings
 
 

@@ -145,6 +145,8 @@ LABEL = np.arange(90) % 3
 def test_predictions_near_chance_or_nearly_constant_are_found(predicted, finding):
     findings = verdict.of_predictions(Predictions(LABEL, np.eye(3)[predicted]), ["anger", "joy", "calm"])
     assert len(findings) == (finding is not None) and all(finding in text for text in findings)
+    assert not any("--balanced" in text for text in verdict.of_predictions(
+        Predictions(LABEL, np.eye(3)[predicted]), ["anger", "joy", "calm"], balanced=True))
 
 
 def test_one_expression_of_all_images_is_no_constant_prediction():
