@@ -367,9 +367,8 @@ def fault_of_weights(state: Mapping[Any, Any], largest: float = math.inf) -> str
     numbers.
     """
     for key, value in state.items():
-        if not isinstance(value, Tensor):
-            return f"{key} is no tensor"
-        if value.layout is not torch.strided or value.is_quantized or not value.numel() \
+        if not isinstance(value, Tensor) or value.layout is not torch.strided or value.is_quantized \
+                or not value.numel() \
                 or value.untyped_storage().nbytes() < value.numel() * value.element_size():
             return f"{key} is no ordinary tensor"  # sparse, empty, or expanded from fewer values
         if str(key).endswith("num_batches_tracked"):
