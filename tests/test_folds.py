@@ -164,7 +164,8 @@ def test_folds_side_by_side_that_are_stopped_and_restored_end_the_same(faces, se
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 128 + signal.SIGTERM, err
-    assert len(err.strip().splitlines()) == 1 and f"--restore --checkpoint_dir {folder}" in err
+    first, last = err.strip().splitlines()
+    assert "stopping after this step" in first and f"--restore --checkpoint_dir {folder}" in last
     assert "the state is saved" in log.read_text() and not (folder / "fold_03").exists()
     output = succeeds(train_command("--restore", "--checkpoint_dir", folder, "--gpu", -1))
     assert "perceptual epoch 1" not in output.split("fold_02, 2 of 3")[0]
