@@ -64,7 +64,8 @@ def progress(iterable: Iterable | None, description: str, total: int | None = No
                 **{"disable": None, **settings})
 
 
-def by_threads(function: Callable[[Any], Any], items: Sequence[Any], description: str, workers: int = 4) -> Iterator[Any]:
+def by_threads(function: Callable[[Any], Any], items: Sequence[Any], description: str, workers: int = 4
+               ) -> Iterator[Any]:
     """Yield ``function(image)`` of each image in order, computed by threads, while a bar shows the progress."""
     from concurrent.futures import ThreadPoolExecutor
 

@@ -121,7 +121,8 @@ def save_sheet(gan: Swapper, layout: Layout, seed: int, path: Path, tile: int | 
     pixels = to_float(images[range(len(images))], gan.device)
     labels = torch.tensor([sample.label for sample in references], device=gan.device)
     picture = draw_swaps(gan, pixels[len(references):], [person.label for person in persons],
-                         [f"{sample.subject or sample.name} ({layout.expressions[sample.label]})" for sample in persons],
+                         [f"{sample.subject or sample.name} ({layout.expressions[sample.label]})"
+                          for sample in persons],
                          [(pixels[:len(references)], labels)] * len(persons), layout.expressions,
                          f"test persons of {layout.root.name}", tile)
     save_figure(picture, path)

@@ -174,7 +174,7 @@ def preparation_for(options: FaceOptions, image_size: int, alignment: dict[str, 
         found = [next(filter(None, map(alignment_of, (folder, *folder.parents))), None) for folder in folders]
     differing = [of_pictures for of_pictures in found if of_pictures != alignment]
     if differing:
-        advice = "find and align their faces with --align MODEL" if alignment else "prepare them as those of the training"
+        advice = "find and align their faces with --align MODEL" if alignment else "prepare them as in training"
         print(f"warning: the training faces were {alignment_text(alignment)} and these pictures are "
               f"{alignment_text(differing[0])}, as far as it is known; {advice}", file=sys.stderr)
     size, margin = (alignment["size"], alignment["margin"]) if alignment else (None, 0.0)

@@ -193,8 +193,8 @@ def carry_lists(lists: Lists, out: Path, aligned: set[str]) -> None:
         if of_file:
             write_text(out / file, carried)
         elif (out / file).is_file():
-            print(f"warning: {out / file}: {lists.root} has no such list, and training reads this one; remove it if it is "
-                  "an earlier source's", file=sys.stderr)
+            print(f"warning: {out / file}: {lists.root} has no such list, and training reads this one; remove it if it "
+                  "is an earlier source's", file=sys.stderr)
 
 
 # --------------------------------------------------------------------------------------------------- one photograph

@@ -255,10 +255,11 @@ def inspect_pictures(scans: Sequence[ImageScan], findings: Findings) -> None:
     for split in ("val", "test"):
         usual = float(numpy.median(shapes[split] or [trained]))
         findings.problem(_is_squeezed(usual / trained), f"the {split} images have another shape (usually "
-                         f"{usual:.2f} : 1) than the training images ({trained:.2f} : 1), and all are squeezed into squares")
+                         f"{usual:.2f} : 1) than the training images ({trained:.2f} : 1), and all are squeezed into "
+                         "squares")
     squeezed = sum(map(_is_squeezed, chain(*shapes.values())))
-    findings.note(squeezed, f"{squeezed} of {len(readable)} images are no squares and are squeezed into such: cut them, "
-                  "or align their faces")
+    findings.note(squeezed, f"{squeezed} of {len(readable)} images are no squares and are squeezed into such: cut "
+                  "them, or align their faces")
 
 
 def _is_squeezed(ratio: float) -> bool:

@@ -115,8 +115,9 @@ class Preparation:
 
 
 class Cutter:
-    """Finds the faces of a picture: ``cutter(picture)`` → its crops, the largest face first; or with ``every=False`` that
-    alone.
+    """Finds the faces of a picture: ``cutter(picture)`` → its crops, the largest face first.
+
+    With ``cutter(picture, every=False)`` it cuts the largest face alone.
 
     Networks take ``datasets.loading.to_float(torch.stack([crop.pixels for crop in crops]))``. The call raises UserError
     if a picture is broken and :class:`datasets.aligning.detect.NoFace` if it shows no face; the constructor raises

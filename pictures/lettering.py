@@ -93,8 +93,8 @@ def _transcription(text: str) -> str:
         letters.append(plain or other)
     result = "".join(letters)
     if any(character.isalpha() and not character.isascii() for character in text):
-        print(f"note: no font of this system shows \"{text}\"; pictures write {result} (install a font that has it, such "
-              "as Noto)", file=sys.stderr)
+        print(f"note: no font of this system shows \"{text}\"; pictures write {result} (install a font that has it, "
+              "such as Noto)", file=sys.stderr)
     return result
 
 

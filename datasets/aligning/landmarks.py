@@ -13,10 +13,10 @@ _RAF_ENDING = "_manu_attri.txt"
 _FORM = "<name> x1 y1 ... x5 y5"
 ORDER = ("right eye, left eye, nose, right mouth corner, left mouth corner (sides as the person has them), x before y, "
          "in pixels")
-USUAL_MISTAKES = ("are the eyes or the mouth corners exchanged, or left and right; does the mouth come first, y before x, "
-                  "or all x before all y?")
+USUAL_MISTAKES = ("are the eyes or the mouth corners exchanged, or left and right; does the mouth come first, y before "
+                  "x, or all x before all y?")
 
-MOST_IN_LIST = 0.3, 135  # residual and tilt (Fit) of half of a list's faces: photographs may lie on their sides
+MOST_IN_LIST = 0.25, 135  # residual and tilt (Fit) of half of a list's faces: photographs may lie on their sides
 MOST_OF_FACE = 0.6, 180  # of a single face, which may be upside down
 LEAST_SIDE = 4  # pixels of a face's side
 CHECKED = 500  # lines of a list that are checked
