@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from conftest import REPOSITORY, new_process, succeeds
-from training.trainer import Speedometer
+from training.trainer import Clock
 
 sys.path.insert(0, str(REPOSITORY / "experiments"))
 import benchmark  # noqa: E402
@@ -28,11 +28,12 @@ def test_operations_equal_those_counted_by_hand():
 
 def test_images_per_second_are_measured_without_the_first_step(monkeypatch):
     monkeypatch.setattr("time.perf_counter", iter([10.0, 14.0]).__next__)
-    meter = Speedometer(torch.device("cpu"))
-    assert meter.metrics() == {}
+    clock = Clock(torch.device("cpu"))
+    clock.start()
+    assert clock.stop("gan") == {}
     for _ in range(6):
-        meter.count(8)
-    assert meter.metrics(processes=2) == {"images_per_second": 2 * 5 * 8 / 4.0}
+        clock.count(8)
+    assert clock.stop("gan", processes=2) == {"images_per_second": 2 * 5 * 8 / 4.0}
 
 
 def test_benchmark_at_tiny_sizes(tmp_path):

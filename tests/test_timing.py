@@ -17,7 +17,7 @@ from options.config import DEFAULTS, SIZES
 from training.phases import RecognizerPhase, all_stages
 from training.run_directory import StateStore
 from training.start import seconds_per_step
-from training.trainer import RunLog, Stage, TimeLeft, duration, epoch_line
+from training.trainer import Clock, RunLog, Stage, duration, epoch_line
 from utils import write_json
 
 PHASES = {name: SimpleNamespace(steps=lambda epoch, count=count: count * (epoch + 1))
@@ -25,14 +25,14 @@ PHASES = {name: SimpleNamespace(steps=lambda epoch, count=count: count * (epoch 
 
 
 def test_time_left_is_that_of_the_timed_phases():
-    time_left = TimeLeft()
-    time_left.measure("perceptual", 10.0, 5)
+    clock = Clock(torch.device("cpu"))
+    clock.seconds_per_step["perceptual"] = 2.0
     stages = all_stages(3, 4, 2, 1)
-    assert time_left.estimate(stages, PHASES) == (2 * 5 * (1 + 2 + 3), ["gan", "recognizer"])
-    time_left.measure("gan", 30.0, 10)
-    assert time_left.estimate(stages[3:], PHASES) == (3 * 10 * (1 + 2 + 3 + 4), ["recognizer"])
-    assert time_left.as_text(stages[3:], PHASES) == "5 min + recognizer left"
-    assert time_left.as_text([], PHASES) == "training done"
+    assert clock.estimate(stages, PHASES) == (2 * 5 * (1 + 2 + 3), ["gan", "recognizer"])
+    clock.seconds_per_step["gan"] = 3.0
+    assert clock.estimate(stages[3:], PHASES) == (3 * 10 * (1 + 2 + 3 + 4), ["recognizer"])
+    assert clock.time_left(stages[3:], PHASES) == "5 min + recognizer left"
+    assert clock.time_left([], PHASES) == "training done"
     durations = [duration(seconds) for seconds in (0.4, 89, 91, 5400, 36240)]
     assert durations == ["0 s", "89 s", "2 min", "1 h 30 min", "10 h 4 min"]
 

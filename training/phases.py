@@ -212,7 +212,8 @@ class GANPhase:
     def _plan(self, epoch: int) -> Plan:
         """Return the pairs of an epoch: A of one expression, B of any other."""
         return gan_plan(self.context.layout.train, self.schedule.batch_size, self.context.seed, epoch,
-                        self.recipe.lambda_truth_loss > 0, self.recipe.mirror, self.recipe.mismatched, self.context.balanced)
+                        self.recipe.lambda_truth_loss > 0, self.recipe.mirror, self.recipe.mismatched,
+                        self.context.balanced)
 
     def steps(self, epoch: int) -> int:
         """Return the number of steps in an epoch: images / batch size, at least one."""
@@ -230,9 +231,8 @@ class GANPhase:
             return {}
         if means["D_updated"] < 0.5:
             print(f"warning: the discriminators were updated in {100 * means['D_updated']:.0f} % of the steps of this "
-                  f"epoch, since the generator's loss was {self.recipe.G_max:g} or more; lower --lr if it grows, else raise "
-                  "--G_max",
-                  file=sys.stderr)
+                  f"epoch, since the generator's loss was {self.recipe.G_max:g} or more; lower --lr if it grows, else "
+                  "raise --G_max", file=sys.stderr)
         save_gan(self.context.folder / "model", self.gan, self.context.metadata, epoch + 1)
         if self.draw:
             self._draw_samples(epoch, self.draw)

@@ -33,7 +33,7 @@ from options.config import Config
 from training.facts import Facts, findings, write_options
 from training.phases import Draw, GANPhase, PerceptualPhase, RecognizerPhase, all_stages, batches_per_synthesis
 from training.run_directory import RunDirectory, StateStore
-from training.trainer import Phase, Run, Stage, TimeLeft, TrainingContext, duration, fit
+from training.trainer import Clock, Phase, Run, Stage, TrainingContext, duration, fit
 from utils import (UserError, fingerprint, noted_signals, number_of_processes, pick_device, synchronize,
                    visible_gpus_note)
 
@@ -50,9 +50,12 @@ def train_run(config: Config, directory: RunDirectory, processes: Processes, dra
     ``draw`` draws the samples of a GAN epoch; ``data`` and ``decoded`` are those of a series, whose images are read
     once.
     """
+    # What is there to do, and may this command do it?
     processes.run_on_main(directory.lock_if_used)
     restoring = processes.run_on_main(lambda: should_resume(config, directory))
     check_same_options(config, processes)
+
+    # The data: lists, splits, decoded images.
     layout = split_data(config, data or read_training_data(config, processes.world))
     if restoring:
         check_fold(config, layout)
@@ -65,6 +68,8 @@ def train_run(config: Config, directory: RunDirectory, processes: Processes, dra
     samples = layout.train + layout.target_only + selection(layout, config.recognizer.select_on)
     images = decoded.subset(samples) if decoded is not None else decoded_images(
         config, samples, directory, not restoring, processes)
+
+    # The phases with their networks, at the beginning or where the run was stopped.
     run, pairs = build_run(config, layout, images, processes, restoring, draw)
     if config.run.gan_from and not restoring:
         load_other_gan(run, Path(config.run.gan_from))
@@ -72,6 +77,8 @@ def train_run(config: Config, directory: RunDirectory, processes: Processes, dra
     if restoring:
         restore(run, config)
     check_agreement(run)
+
+    # The training.
     processes.run_on_main(lambda: write_run_files(run, config, pairs))
     with noted_signals() as run.stop_signal:
         fit(run)
@@ -495,14 +502,14 @@ def dry_run(config: Config) -> None:
               f"{trial.recognizer_shape.vgg_width}, --batch_size {gan.batch_size}, --vgg_batch_size "
               f"{recognizer.vgg_batch_size}", flush=True)
         print_unused_epochs(trial)
-        stages, times = run.schedule(), TimeLeft()
+        stages, clock = run.schedule(), Clock(processes.device)
         for name in dict.fromkeys(stage.phase for stage in stages):
             epochs = [stage for stage in stages if stage.phase == name]
             group = batches_per_synthesis(0, recognizer) if name == "recognizer" else 1
-            times.measure(name, seconds_per_step(run.phases[name], epochs, group, processes.device), 1)
+            clock.seconds_per_step[name] = seconds_per_step(run.phases[name], epochs, group, processes.device)
             print(f"schedule  {name}: {len(epochs)} epochs of {run.phases[name].steps(epochs[0].epoch)} steps, "
-                  f"{duration(times.estimate(epochs, run.phases)[0])}", flush=True)
-        total, _ = times.estimate(stages, run.phases)
+                  f"{duration(clock.estimate(epochs, run.phases)[0])}", flush=True)
+        total, _ = clock.estimate(stages, run.phases)
     print(f"time      about {duration(total)} on {processes.device.type}")
     if len(members) > 1:
         jobs = config.series.jobs

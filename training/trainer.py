@@ -82,9 +82,7 @@ class TrainingContext:
         With ``--select_on none`` every network does, and with ``test`` only a strictly better one, as in the published
         code.
         """
-        if self.select_on == "none":
-            return True
-        return accuracy > best if self.select_on == "test" else accuracy >= best
+        return self.select_on == "none" or accuracy > best or accuracy == best and self.select_on == "val"
 
     def selection_metric(self, accuracy: float) -> dict[str, float]:
         """Return an accuracy on the selection images by its name in the log; empty if there are no such images."""
@@ -173,10 +171,9 @@ class Run:
         self.speed_log: RunLog | None = None
         self.log_position: int | None = None
         self._sums: dict[str, tuple[Tensor, int]] = {}
-        self._speed = Speedometer(context.device)
         self._saved_at = time.monotonic()
         self._bar: Any = None
-        self._time_left, self._stage_began = TimeLeft(), (time.monotonic(), 0)
+        self._clock = Clock(context.device)
 
     # ------------------------------------------------------------------------------------------------ the loop
 
@@ -196,7 +193,7 @@ class Run:
     def progress(self, batches: Iterable[Any]) -> Iterable[Any]:
         """Return the batches of the current stage with a progress bar."""
         stage = self.current_stage()
-        self._speed, self._stage_began = Speedometer(self.context.device), (time.monotonic(), self.step)
+        self._clock.start()
         self.steps = self.phases[stage.phase].steps(stage.epoch)  # once, since it may take the plan of an epoch
         self._bar = utils.progress(batches, f"{stage.phase} {stage.epoch + 1}", self.steps,
                                    initial=self.step, disable=None if self.processes.is_main else True)
@@ -207,7 +204,7 @@ class Run:
 
         Metrics on a GPU are read only when they are logged, since reading waits for the GPU.
         """
-        self._speed.count(images)
+        self._clock.count(images)
         for name, value in metrics.items():
             total, count = self._sums.get(name, (0.0, 0))
             self._sums[name] = (total + value.double(), count + 1)
@@ -236,13 +233,11 @@ class Run:
         stage, line = self.current_stage(), ""
         if self.processes.is_main:
             metrics = {**self.means(), **metrics}
-            rates = self._speed.metrics(self.processes.world)
+            rates = self._clock.stop(stage.phase, self.processes.world)
             self.log.write(f"{stage.phase}_epoch", stage.epoch + 1, stage.epoch, metrics)
             self.speed_log.write(stage.phase, stage.epoch + 1, stage.epoch, rates)
-            began, first_step = self._stage_began
-            self._time_left.measure(stage.phase, time.monotonic() - began, self.step - first_step)
             stages = self.schedule()
-            left = self._time_left.as_text(stages[self.stage + 1:], self.phases)
+            left = self._clock.time_left(stages[self.stage + 1:], self.phases)
             line = epoch_line(stage, stages, metrics, rates, left)
         self.stage, self.step, self._sums = self.stage + 1, 0, {}
         is_last = self.stage >= len(self.schedule())
@@ -412,40 +407,33 @@ COLUMNS = 100  # the longest line of an epoch
 PRINTED = ("loss", "G", "D", "val_acc", "test_acc", "best_test_acc", "acc")  # metrics.csv has all metrics
 
 
-class Speedometer:
-    """The images per second of a training. The first step, which may compile and allocate, is not timed."""
+class Clock:
+    """The time of a training: the images per second of an epoch, and the seconds per step of each phase."""
 
     def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self._images: int | None = None
-        self._started = 0.0
+        self.device, self.seconds_per_step = device, {}
+
+    def start(self) -> None:
+        """Begin to measure an epoch, or the rest of one."""
+        self._began, self._timed_from, self._images, self._steps = time.monotonic(), 0.0, 0, 0
 
     def count(self, images: int) -> None:
-        """Count the images of a finished step."""
-        if self._images is not None:
+        """Count a step. The first one, which may compile and allocate, counts for no images per second."""
+        self._steps += 1
+        if self._steps > 1:
             self._images += images
-            return
-        synchronize(self.device)
-        self._images, self._started = 0, time.perf_counter()
+        else:
+            synchronize(self.device)
+            self._timed_from = time.perf_counter()
 
-    def metrics(self, processes: int = 1) -> dict[str, float]:
-        """Return the images per second of all processes by the metric's name; empty before the second step."""
+    def stop(self, phase: str, processes: int = 1) -> dict[str, float]:
+        """Record the seconds per step, the end of an epoch among them; return the images per second by name."""
         synchronize(self.device)
+        if self._steps:
+            self.seconds_per_step[phase] = (time.monotonic() - self._began) / self._steps
         if not self._images:
             return {}
-        return {"images_per_second": self._images * processes / (time.perf_counter() - self._started)}
-
-
-class TimeLeft:
-    """The seconds per step of each phase, with the end of an epoch spread over its steps."""
-
-    def __init__(self) -> None:
-        self.seconds_per_step: dict[str, float] = {}
-
-    def measure(self, phase: str, seconds: float, steps: int) -> None:
-        """Record the seconds of an epoch of a phase, or of its last steps and its end."""
-        if steps:
-            self.seconds_per_step[phase] = seconds / steps
+        return {"images_per_second": self._images * processes / (time.perf_counter() - self._timed_from)}
 
     def estimate(self, stages: Sequence[Stage], phases: Mapping[str, Phase]) -> tuple[float, list[str]]:
         """Return the estimated seconds of the stages, and the phases among them that have not been timed yet."""
@@ -459,7 +447,7 @@ class TimeLeft:
             total += steps * len(epochs) * self.seconds_per_step[name]
         return total, unknown
 
-    def as_text(self, stages: Sequence[Stage], phases: Mapping[str, Phase]) -> str:
+    def time_left(self, stages: Sequence[Stage], phases: Mapping[str, Phase]) -> str:
         """Return the time left for the stages as one phrase."""
         seconds, unknown = self.estimate(stages, phases)
         if not stages:
