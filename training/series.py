@@ -52,10 +52,10 @@ def prepare_series(config: Config, directory: SeriesDirectory, processes: Proces
 def claim_series(config: Config, directory: SeriesDirectory, members: Sequence[Config], layouts: Sequence[Layout],
                  device: torch.device) -> None:
     """Check the directories of the series and its runs, claim that of the series, and write its options and folds."""
+    check_members(config, directory, members, layouts)
     for folder in (*directory.members(), *(Path(member.run.checkpoint_dir) for member in members)):
         with RunDirectory(folder) as run:
             run.lock_if_used()  # only for a moment: each run locks its own directory
-    check_members(config, directory, members, layouts)
     if config.run.overwrite:
         check_overwrite(config, layouts[0])
         directory.move_aside()
