@@ -244,7 +244,8 @@ def test_the_pooled_matrix_is_the_sum_of_the_folds_each_on_its_test_images(serie
     succeeds(matrix_command("--resume_dir", *folders, "--output_dir", tmp_path))
     repeated = read_json(tmp_path / "confusion_matrix.json")
     assert repeated["counts"] == pooled["counts"] and repeated["over_runs"] == pooled["over_runs"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["Con_Matrix.png", "confusion_matrix.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "Con_Matrix.png", "confusion.tex", "confusion_matrix.json", "predictions.csv"]
     assert "named twice" in refused(matrix_command("--resume_dir", folders[0], folders[1], folders[0]))
 
 
