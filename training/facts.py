@@ -81,7 +81,8 @@ class Facts:
         series, select_on = config.series, config.recognizer.select_on
         fold = fold_metadata(layout.test, series.fold, series.folds, series.folds_by, config.run.seed) \
             if series.fold else None
-        options = {name: value for name, value in config.values().items()
+        values = {**config.values(), "attributes": list(layout.expressions)}  # as options.json gives a resumed run
+        options = {name: value for name, value in values.items()
                    if OPTIONS[name].restore not in ("momentary", "free")}
         splits = {"train": images.subset(layout.train + layout.target_only),
                   **{split: Images(layout.split(split), 0, "none") for split in ("val", "test")}}
