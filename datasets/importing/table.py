@@ -5,7 +5,7 @@ import csv
 import re
 from itertools import chain
 from pathlib import Path
-from typing import Callable, Iterator, NamedTuple, Sequence
+from typing import Callable, Iterator, Sequence
 
 from datasets.files import is_image_name, walk
 from datasets.importing.collection import Box, Collection, Importer, SourceSample, face_name, read_box, source_table
@@ -31,45 +31,46 @@ _MISSING = ("nan", "na", "n/a", "null", "none", "?", "-", "-1")  # labels that s
 Row = tuple[int, dict[str, str]]  # the line of a row, and its values by column
 
 
-class Record(NamedTuple):
-    """What a row says of an image, or of a face in its box."""
-
-    file: str
-    label: str
-    split: str | None
-    subject: str
-    box: Box | None
-
-
 def read(args: argparse.Namespace) -> Collection:
-    """Return the rows of a table as samples. Their splits are undecided if no row is of the test split."""
+    """Return the rows of a table as samples. Their splits are undecided if no row is of the test split.
+
+    Raises UserError if the first line is a row, which would be lost if it were read as names.
+    """
     table = source_table(args.source, args.out)
     root = args.root or table.parent
     patterns, names = NamePatterns(args), Names(root)
-    header, rows = _read_rows(table, names, args.no_header)
+    header, lines = read_table(table, lambda first: [str(i + 1) for i in range(len(first))] if args.no_header else None)
+    _check_header(table, header, not args.no_header
+                  and any(is_image_name(cell) or cell and names.is_file(cell) for cell in header))
+    rows = list(lines)
     collection = Collection((), rows=len(rows), names=[names])
     columns = _find_columns(table, header, rows, args)
-    records = _read_records(table, header, rows, columns, args, collection)
-    present = sorted({record.label for record in records if record.label}, key=expression_key)
+    splits = _read_splits(table, header, rows, columns, collection)
+    boxes = _read_boxes(table, header, rows, args.box_columns)
+    labels = [whole_number(row[columns["label"]]) for _, row in rows]
+    labels = ["" if label.lower() in _MISSING else label for label in labels]
+    present = sorted(set(labels) - {""}, key=expression_key)
     expressions = args.expressions or _names_of_numbers(table, present, header, rows, columns, collection)
-    labels = select_labels(present, expressions, f"{table}: has no label")
-    collection.expressions = tuple(map(safe_name, expressions or labels))
-    position = {label: i for i, label in enumerate(labels)}
-    for file, label, split, subject, box in records:
-        name = names.find(file) if file else None
-        if not file:
+    labelled = select_labels(present, expressions, f"{table}: has no label")
+    collection.expressions = tuple(map(safe_name, expressions or labelled))
+    position = {label: i for i, label in enumerate(labelled)}
+    for (_, row), label, split, box in zip(rows, labels, splits, boxes):
+        listed = row[columns["file"]]
+        name = names.find(listed) if listed else None
+        if not listed:
             collection.left_out["without a file name"] += 1
-        elif name and not label:
-            collection.leave_out("without a label", root / name)
-        elif name and label not in position:
-            collection.leave_out(f"with a label that is not asked for ({label})", root / name)
-        elif name:
-            attributes = {**patterns.read(name), **({"subject": safe_name(subject)} if safe_name(subject) else {})}
+        elif name and label in position:
+            attributes = patterns.read(name)
+            if columns["subject"] and (subject := safe_name(row[columns["subject"]])):
+                attributes["subject"] = subject
             target = safe_name("_".join(part for part in Path(name).parts if part not in ("..", "/")))
             collection.samples.append(SourceSample(face_name(target, box) if box else target, position[label],
                                                    root / name, **attributes, split=split, box=box))
+        elif name:
+            collection.leave_out(f"with a label that is not asked for ({label})" if label else "without a label",
+                                 root / name)
     patterns.check(collection)
-    assign_test_split(collection, args.val_as_test, sum(record.split == "test" for record in records))
+    assign_test_split(collection, args.val_as_test, splits.count("test"))
     _note_contradictions(table, collection)
     folders = sorted({sample.path.parent for sample in collection.samples})
     collection.walk = walk(*folders, below=False)
@@ -79,17 +80,6 @@ def read(args: argparse.Namespace) -> Collection:
             raise UserError(f"--out {args.out}: its images and those of the table in {folder} would lie in one place; "
                             "choose another --out")
     return collection
-
-
-def _read_rows(table: Path, names: Names, no_header: bool) -> tuple[list[str], list[Row]]:
-    """Return the names of the columns, or with ``no_header`` their positions, and the rows.
-
-    Raises UserError if the first line is a row, which would be lost if it were read as names.
-    """
-    header, rows = read_table(table, lambda first: [str(i + 1) for i in range(len(first))] if no_header else None)
-    if not no_header:
-        _check_header(table, header, any(is_image_name(cell) or cell and names.is_file(cell) for cell in header))
-    return header, list(rows)
 
 
 def _check_header(table: Path, header: Sequence[str], is_row: bool) -> None:
@@ -118,82 +108,73 @@ def _find_columns(table: Path, header: Sequence[str], rows: Sequence[Row], args:
         if columns[key] and (columns[key] != "none" or key != "split"):
             check_columns(table, header, [columns[key]], f"name the right one with --{key}_column, or read a table "
                           "whose first line is a row already with --no_header")
-    if not args.no_header:
-        _check_header(table, header, any(row[columns["label"]] == columns["label"] for _, row in rows))
+    _check_header(table, header, not args.no_header
+                  and any(row[columns["label"]] == columns["label"] for _, row in rows))
     return columns
 
 
 # ----------------------------------------------------------------------------------------------- what columns say
 
-def _read_records(table: Path, header: Sequence[str], rows: Sequence[Row], columns: dict[str, str],
-                  args: argparse.Namespace, collection: Collection) -> list[Record]:
-    """Return what each row says. Raises UserError for a value that is no split or no box."""
-    texts, flags = _find_splits(table, header, rows, columns, collection)
-    boxes = _find_boxes(table, header, rows, args.box_columns)
-    sized = all(re.search(f"(?:^|[^a-z])(?:{word[0]}|{word})$", name, re.IGNORECASE)
-                for word, name in zip(("width", "height"), boxes[2:]))
-    records = []
-    for line, row in rows:
-        text = row[texts] if texts else ""
-        split = next(filter(None, map(split_of, Path(text).parts)), None)
-        if flags:
-            split = next((split for name, split in flags.items() if row[name].lower() in _TRUE),
-                         "test" if "train" in flags.values() else "train")
-        if text and split is None:
-            raise UserError(f"{table}, line {line}: the split \"{text}\" is not train, val or test")
-        subject = row[columns["subject"]] if columns["subject"] else ""  # "" is the name of pandas' column of numbers
-        box = read_box([row[name] for name in boxes], sized, f"{table}, line {line}") if boxes else None
-        label = whole_number(row[columns["label"]])
-        label = "" if label.lower() in _MISSING else label
-        records.append(Record(row[columns["file"]], label, split, subject, box))
-    return records
+def _read_splits(table: Path, header: Sequence[str], rows: Sequence[Row], columns: dict[str, str],
+                 collection: Collection) -> list[str | None]:
+    """Return the split of each row, or None, as a column says it, or columns such as ``is_test``, of true and false.
 
-
-def _find_splits(table: Path, header: Sequence[str], rows: Sequence[Row], columns: dict[str, str],
-                 collection: Collection) -> tuple[str, dict[str, str]]:
-    """Return the column of splits, or "", and the splits of columns such as ``is_test``, which are true or false.
-
-    A column that says the split by its values is taken and noted. Raises UserError if several may be meant.
+    A column that says the split by its values is taken and noted. Raises UserError if several may be meant, and for a
+    value that is no split.
     """
     named = columns["split"]
     if named == "none":
-        return "", {}
+        return [None] * len(rows)
     values = {name: {row[name].lower() for _, row in rows} - {""}
               for name in ([named] if named else set(header) - set(columns.values()))}
     flags = {name: split for name, found in values.items() if (split := split_of(name)) and found <= {*_TRUE, *_FALSE}}
-    if named:
-        return ("", flags) if flags else (named, {})
-    texts = [name for name, found in values.items()
-             if 1 < len(found) < 20 and all(map(split_of, found)) and len(set(map(split_of, found))) > 1]
-    if len(texts) + bool(flags) > 1:
-        raise UserError(f"{table}: several columns may be that of the split ({', '.join(sorted({*texts, *flags}))}); "
-                        "name one with --split_column")
-    if not texts and not flags and any(splits_in_names(row[columns["file"]] for _, row in rows)):
-        texts = [columns["file"]]
-    if texts or flags:
-        collection.notes.append(f"the split is that of the column {', '.join(texts or sorted(flags))}; --split_column "
-                                "none reads none")
-    return next(iter(texts), ""), flags
+    texts = [named] if named and not flags else \
+        [name for name, found in values.items()
+         if 1 < len(found) < 20 and all(map(split_of, found)) and len(set(map(split_of, found))) > 1]
+    if not named:
+        if len(texts) + bool(flags) > 1:
+            raise UserError(f"{table}: several columns may be that of the split "
+                            f"({', '.join(sorted({*texts, *flags}))}); name one with --split_column")
+        if not texts and not flags and any(splits_in_names(row[columns["file"]] for _, row in rows)):
+            texts = [columns["file"]]
+        if texts or flags:
+            collection.notes.append(f"the split is that of the column {', '.join(texts or sorted(flags))}; "
+                                    "--split_column none reads none")
+    if flags:
+        other = "test" if "train" in flags.values() else "train"
+        return [next((split for name, split in flags.items() if row[name].lower() in _TRUE), other) for _, row in rows]
+    said = [row[texts[0]] if texts else "" for _, row in rows]
+    splits = [next(filter(None, map(split_of, Path(text).parts)), None) for text in said]
+    for (line, _), text, split in zip(rows, said, splits):
+        if text and split is None:
+            raise UserError(f"{table}, line {line}: the split \"{text}\" is not train, val or test")
+    return splits
 
 
-def _find_boxes(table: Path, header: Sequence[str], rows: Sequence[Row], asked: Sequence[str] | None) -> list[str]:
-    """Return the columns of ``--box_columns``. Raises UserError if others, of usual names, seem to hold boxes."""
+def _read_boxes(table: Path, header: Sequence[str], rows: Sequence[Row], asked: Sequence[str] | None
+                ) -> list[Box | None]:
+    """Return the box of each row in the columns of ``--box_columns``, or None without them.
+
+    Raises UserError for values that are no box, and if other columns, of usual names, seem to hold boxes.
+    """
     if asked and asked != ["none"]:
         check_columns(table, header, asked, "name the right ones with --box_columns")
         if len(asked) != 4:
             raise UserError(f"--box_columns {' '.join(asked)}: must be the four columns LEFT TOP RIGHT BOTTOM, or none")
-    if asked:
-        return [] if asked == ["none"] else list(asked)
-    plain = {re.sub("^(face|bbox|bounding_?box|box|rect)_?|_", "", name.lower()): name for name in header}
-    found = [[plain[name] for name in names] for names in _BOXES if plain.keys() >= set(names)]
-    number = re.compile(r"-?\d+(\.\d*)?")
-    if "" in plain and plain[""] and all(len(number.findall(row[plain[""]])) == 4 for _, row in rows):
-        raise UserError(f"{table}: the column {plain['']} seems to hold the boxes of faces; write them in four columns "
-                        "for --box_columns, or take whole pictures with --box_columns none")
-    if found and all(number.fullmatch(row[name]) for _, row in rows[:100] for name in found[0]):
-        raise UserError(f"{table}: the columns {' '.join(found[0])} seem to hold the boxes of faces; cut them out with "
-                        f"--box_columns {' '.join(found[0])}, or take whole pictures with --box_columns none")
-    return []
+        sized = all(re.search(f"(?:^|[^a-z])(?:{word[0]}|{word})$", name, re.IGNORECASE)
+                    for word, name in zip(("width", "height"), asked[2:]))
+        return [read_box([row[name] for name in asked], sized, f"{table}, line {line}") for line, row in rows]
+    if not asked:
+        plain = {re.sub("^(face|bbox|bounding_?box|box|rect)_?|_", "", name.lower()): name for name in header}
+        found = [[plain[name] for name in names] for names in _BOXES if plain.keys() >= set(names)]
+        number = re.compile(r"-?\d+(\.\d*)?")
+        if plain.get("") and all(len(number.findall(row[plain[""]])) == 4 for _, row in rows):
+            raise UserError(f"{table}: the column {plain['']} seems to hold the boxes of faces; write them in four "
+                            "columns for --box_columns, or take whole pictures with --box_columns none")
+        if found and all(number.fullmatch(row[name]) for _, row in rows[:100] for name in found[0]):
+            raise UserError(f"{table}: the columns {' '.join(found[0])} seem to hold the boxes of faces; cut them out "
+                            f"with --box_columns {' '.join(found[0])}, or take whole pictures with --box_columns none")
+    return [None] * len(rows)
 
 
 def _names_of_numbers(table: Path, present: Sequence[str], header: Sequence[str], rows: Sequence[Row],
@@ -266,23 +247,30 @@ def read_table(table: Path, without_header: Callable[[list[str]], Sequence[str] 
     if not first.strip():
         raise UserError(f"{table}: empty; its first line must name the columns")
     delimiter = max(",;\t", key=first.count) if re.search("[,;\t]", first) else " "
-    rows = csv.reader(chain([first], lines), delimiter=delimiter, skipinitialspace=True)
-    values = _values(table, rows)
-    first_row = next(values)
+    rows = _rows(table, csv.reader(chain([first], lines), delimiter=delimiter, skipinitialspace=True))
+    number, first_row = next(rows)
     columns = without_header(first_row)
     if columns:
-        values = chain([first_row], values)
+        rows = chain([(number, first_row)], rows)
     columns = list(columns or first_row)
+    return columns, ((line, _by_column(table, line, columns, row)) for line, row in rows if row)
 
-    def read() -> Iterator[tuple[int, dict[str, str]]]:
-        for row in values:
-            if any(row[len(columns):]):
-                raise UserError(f"{table}, line {rows.line_num}: has {len(row)} values for {len(columns)} columns; put "
-                                "quotes around values that hold a comma, or correct it")
-            if row:
-                yield rows.line_num, {**dict.fromkeys(columns, ""), **dict(zip(columns, row))}
 
-    return columns, read()
+def _rows(table: Path, rows: "csv._reader") -> Iterator[tuple[int, list[str]]]:
+    """Yield the line and the values of each row. Raises UserError for a row that csv cannot read."""
+    try:
+        for row in rows:
+            yield rows.line_num, [value.strip() for value in row]
+    except csv.Error as error:
+        raise UserError(f"{table}, line {rows.line_num}: not a line of a table ({error}); correct it") from None
+
+
+def _by_column(table: Path, line: int, columns: Sequence[str], row: Sequence[str]) -> dict[str, str]:
+    """Return the values of a row by column, empty ones at its end. Raises UserError if it has more than the columns."""
+    if any(row[len(columns):]):
+        raise UserError(f"{table}, line {line}: has {len(row)} values for {len(columns)} columns; put quotes around "
+                        "values that hold a comma, or correct it")
+    return {**dict.fromkeys(columns, ""), **dict(zip(columns, row))}
 
 
 def check_columns(table: Path, columns: Sequence[str], needed: Sequence[str], advice: str) -> None:
@@ -292,12 +280,3 @@ def check_columns(table: Path, columns: Sequence[str], needed: Sequence[str], ad
             raise UserError(f"{table}: has no column \"{name}\" (it has {', '.join(columns)}); {advice}")
         if columns.count(name) > 1:
             raise UserError(f"{table}: has {columns.count(name)} columns \"{name}\"; rename all but one")
-
-
-def _values(table: Path, rows: "csv._reader") -> Iterator[list[str]]:
-    """Yield the values of each row. Raises UserError for a row that csv cannot read."""
-    try:
-        for row in rows:
-            yield [value.strip() for value in row]
-    except csv.Error as error:
-        raise UserError(f"{table}, line {rows.line_num}: not a line of a table ({error}); correct it") from None
