@@ -8,7 +8,7 @@ from pathlib import Path
 
 from datasets.files import is_image_name, walk
 from datasets.importing.collection import Collection, Importer, SourceSample, source_directory
-from datasets.importing.naming import other_way, safe_name
+from datasets.importing.naming import check_parts, other_way, safe_name
 from datasets.importing.table import check_columns, read_table
 from datasets.lists import Names, directory_of, is_integer, shortened, whole_number
 from utils import UserError
@@ -32,18 +32,13 @@ def read(args: argparse.Namespace) -> Collection:
     root = next((folder.parent for folder in folders if folder.name in _FOLDERS.values()), None)
     if root or any((source / name).is_dir() for name in _FOLDERS.values()):
         root = root or source
-        _check_exist(source, [root / name / part for name in _FOLDERS.values() for part in ("images", "annotations")])
+        check_parts(source, "an AffectNet",
+                    [root / name / part for name in _FOLDERS.values() for part in ("images", "annotations")])
         for split, name in _FOLDERS.items():
             _read_folder(root / name, split, collection)
     else:
         _read_tables(source, args.half, collection)
     return collection
-
-
-def _check_exist(source: Path, paths: list[Path], advice: str = "") -> None:
-    for path in paths:
-        if not path.exists():
-            raise UserError(f"{source}: not an AffectNet tree; {path} is missing{advice}")
 
 
 def _add(collection: Collection, split: str, label: int, name: str, path: Path) -> None:
@@ -105,7 +100,7 @@ def _read_tables(source: Path, half: str, collection: Collection) -> None:
         if kind in (half, "validation") or half == "both":
             present = next((each for each in ("manual", "automatic") if _TABLES[each] in tables), half)
             advice = f"; --half {present} takes the labels that are there" if kind == half != present else ""
-            _check_exist(source, [tables.get(name, source / name)], advice)
+            check_parts(source, "an AffectNet", [tables.get(name, source / name)], advice=advice)
             _read_rows(tables[name], kind, collection, source)
 
 

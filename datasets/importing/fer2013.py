@@ -75,22 +75,22 @@ def _with_votes(images: Collection, table: Path, ferplus: Path) -> Collection:
     columns, rows = read_table(ferplus)
     check_columns(ferplus, columns, ("Usage", "Image name", *_VOTED, *_NO_EXPRESSION),
                   "it must be FER+'s fer2013new.csv")
-    votes = [(_number(row["Image name"], where := f"{ferplus}, line {line}"), where, row) for line, row in rows]
+    votes = [(*_read_vote(row, where := f"{ferplus}, line {line}"), row["Usage"], where) for line, row in rows]
     if len(votes) != images.rows:
         raise UserError(f"--ferplus {ferplus}: has {len(votes)} rows and {table} {images.rows}; they must be the same "
                         "images")
-    if all(number is not None for number, _, _ in votes):
+    if all(number is not None for number, *_ in votes):
         votes.sort(key=lambda vote: vote[0])
     collection, last = Collection(_VOTED, rows=images.rows), -1
-    for (number, where, row), sample in zip(votes, images.samples):
+    for (number, counts, usage, where), sample in zip(votes, images.samples):
         if number is not None and number <= last:
             raise UserError(f"{where}: fer{number:07d}.png stands behind fer{last:07d}.png, so the rows are not in "
                             "FER2013's order; take FER+'s fer2013new.csv as published")
-        if _SPLITS.get(row["Usage"]) != sample.split:
-            raise UserError(f"{where}: the Usage is {shortened(row['Usage'])}, and that of {sample.name} in {table} is "
+        if _SPLITS.get(usage) != sample.split:
+            raise UserError(f"{where}: the Usage is {shortened(usage)}, and that of {sample.name} in {table} is "
                             "another; they must be the same images")
         last = last if number is None else number
-        (winner, most), (_, next_most) = _count_votes(row, where).most_common(2)
+        (winner, most), (_, next_most) = counts.most_common(2)
         if most == next_most:
             collection.left_out["on which FER+'s voters tie"] += 1
         elif winner in _NO_EXPRESSION:
@@ -100,23 +100,18 @@ def _with_votes(images: Collection, table: Path, ferplus: Path) -> Collection:
     return collection
 
 
-def _number(name: str, where: str) -> int | None:
-    """Return the number of an Image name, None if it is empty. Raises UserError if it has none."""
-    match = _NAME.fullmatch(name)
+def _read_vote(row: dict[str, str], where: str) -> tuple[int | None, Counter]:
+    """Return the number of a row's Image name, None if it is empty, and the number of votes for each choice.
+
+    Raises UserError if the name has no number, or if the votes are none.
+    """
+    name, match = row["Image name"], _NAME.fullmatch(row["Image name"])
     if name and not match:
         raise UserError(f"{where}: the Image name \"{shortened(name)}\" is not like fer0000000.png")
-    return int(match[1]) if match else None
-
-
-def _count_votes(row: dict[str, str], where: str) -> Counter:
-    """Return the number of votes for each choice of a row. Raises UserError if one is no number."""
-    votes = Counter()
-    for choice in (*_VOTED, *_NO_EXPRESSION):
-        number = whole_number(row[choice])
-        if not is_integer(number) or int(number) < 0:
-            raise UserError(f"{where}: \"{shortened(row[choice])}\" is not a number of votes for {choice}")
-        votes[choice] = int(number)
-    return votes
+    votes = {choice: whole_number(row[choice]) for choice in (*_VOTED, *_NO_EXPRESSION)}
+    if wrong := [choice for choice, number in votes.items() if not is_integer(number) or int(number) < 0]:
+        raise UserError(f"{where}: \"{shortened(row[wrong[0]])}\" is not a number of votes for {wrong[0]}")
+    return int(match[1]) if match else None, Counter({choice: int(number) for choice, number in votes.items()})
 
 
 FER2013 = Importer("fer2013", "FER2013's table of pixels, with FER+'s labels if there are",

@@ -183,6 +183,16 @@ def other_way(files: Walk, source: Path) -> str:
     return next((f"; {path.name} {fault}" for path, fault in formats), "")
 
 
+def check_parts(source: Path, kind: str, parts: Iterable[Path], files: Walk | None = None, advice: str = "") -> None:
+    """Check that the parts of a published tree, such as "a RAF-DB" one, exist.
+
+    Raises UserError if one is absent, with the way to read the ``files`` instead, or other advice.
+    """
+    if missing := [path for path in parts if not path.exists()]:
+        raise UserError(f"{source}: not {kind} tree; {missing[0]} is missing"
+                        f"{other_way(files, source) if files else advice}")
+
+
 def are_rafdb(labels: Sequence[str], names: Sequence[str]) -> bool:
     """Return whether labels and file names are those of RAF-DB: 1 to 7, and train_00001_aligned.jpg."""
     fits = sum(re.match(r"(train|test)_\d{3,6}(_aligned)?\.", name, re.IGNORECASE) is not None for name in names)

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Callable
 
 from datasets.files import walk
-from datasets.importing.collection import Collection, Importer, SourceSample, face_name, read_box, source_directory
-from datasets.importing.naming import TEST_SHARE, TEST_SUBJECTS, other_way, safe_name
+from datasets.importing.collection import (Box, Collection, Importer, SourceSample, face_name, read_box,
+                                           source_directory)
+from datasets.importing.naming import TEST_SHARE, TEST_SUBJECTS, check_parts, other_way, safe_name
 from datasets.layout import DATA_SETS
-from datasets.lists import Names, cleaned, directory_of, numbered_lines, shortened, whole_number
+from datasets.lists import Names, directory_of, numbered_lines, read_lines, shortened, whole_number
 from utils import UserError
 
 # ------------------------------------------------------------------------------------ Multi-PIE, JAFFE and KDEF
@@ -98,7 +99,30 @@ KDEF = Importer(
                       help=f"of {' '.join(_ANGLES)}: straight, half and full left and right (default: S)"),
      **TEST_SUBJECTS})
 
-# ----------------------------------------------------------------------------------------------------------- RAF-DB
+# ------------------------------------------------------------------------------------------------ RAF-DB and ExpW
+
+def _read_list(collection: Collection, table: Path, pattern: re.Pattern, first: int, form: str,
+               target: Callable[[str, Box | None], str]) -> int:
+    """Add the images of a list's lines, whose labels number the expressions from ``first``; return the number of lines.
+
+    The groups of ``pattern`` are file and label, and perhaps split or a box. ``target`` returns an image's name in the
+    data directory for the file's name and the box. Raises UserError for a line that is not of the ``form``.
+    """
+    numbers = [str(first + label) for label in range(len(collection.expressions))]
+    names, count = collection.names[0], 0
+    for count, (number, line) in enumerate(numbered_lines(table), 1):
+        match, where = pattern.fullmatch(line.strip()), f"{table}, line {number}"
+        if not match or whole_number(match["label"]) not in numbers:
+            raise UserError(f"{where}: \"{shortened(line)}\" is not {form}")
+        groups = match.groupdict()
+        box = read_box([groups[side] for side in ("left", "top", "right", "bottom")], False, where) \
+            if "left" in groups else None
+        if name := names.find(groups["file"]):
+            split = groups["split"].lower() if "split" in groups else None
+            collection.samples.append(SourceSample(target(name, box), numbers.index(whole_number(groups["label"])),
+                                                   names.root / name, split=split, box=box))
+    return count
+
 
 _RAFDB = {
     "basic": DATA_SETS[3].expressions,
@@ -108,6 +132,8 @@ _RAFDB = {
 
 
 _RAFDB_NAME = re.compile(r"(train|test)_(\d+)(?:_aligned)?\.\w+", re.IGNORECASE)
+_RAFDB_LINE = re.compile(r"(?P<file>[\"'`“”‘’]?(?:.*[/\\])?(?P<split>train|test)_[^/\\]*)\s+(?P<label>\S+)",
+                         re.IGNORECASE)
 
 
 def _read_rafdb(args: argparse.Namespace) -> Collection:
@@ -125,21 +151,11 @@ def _read_rafdb(args: argparse.Namespace) -> Collection:
                                                        path, split=match[1].lower()))
         if collection.samples:
             return collection
-    for path in (labels, images):
-        if not path.exists():
-            raise UserError(f"{source}: not a RAF-DB tree; {path} is missing{other_way(files, source)}")
-    for number, line in numbered_lines(labels):
-        listed, label = (line.strip().rsplit(None, 1) + [""])[:2]
-        split = re.match("(train|test)_", cleaned(listed).rpartition("/")[2], re.IGNORECASE)
-        label = whole_number(label)
-        if not split or label not in map(str, range(1, 1 + len(collection.expressions))):
-            raise UserError(f"{labels}, line {number}: \"{shortened(line)}\" is not \"train_00001.jpg 5\" with a label "
-                            f"from 1 to {len(collection.expressions)}; the basic and the compound expressions are "
-                            "chosen with --set")
-        name = names.find(listed)
-        if name is not None:
-            target = re.sub(r"_aligned(?=\.\w+$)", "", name, flags=re.IGNORECASE)
-            collection.samples.append(SourceSample(target, int(label) - 1, images / name, split=split[1].lower()))
+    check_parts(source, "a RAF-DB", (labels, images), files)
+    _read_list(collection, labels, _RAFDB_LINE, 1,
+               f"\"train_00001.jpg 5\" with a label from 1 to {len(collection.expressions)}; the basic and the "
+               "compound expressions are chosen with --set",
+               lambda name, _: re.sub(r"_aligned(?=\.\w+$)", "", name, flags=re.IGNORECASE))
     return collection
 
 
@@ -151,10 +167,10 @@ RAFDB = Importer(
      "--images": dict(choices=("aligned", "original"), default="aligned", help="default: aligned")},
     DATA_SETS[3].directory)
 
-# ------------------------------------------------------------------------------------------------------------- ExpW
-
 _EXPW = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 _EXPW_LIST = "label.lst"
+_EXPW_LINE = re.compile(r"(?P<file>.*\S)\s+\S+\s+(?P<top>\S+)\s+(?P<left>\S+)\s+(?P<right>\S+)\s+(?P<bottom>\S+)"
+                        r"\s+\S+\s+(?P<label>\S+)")
 
 
 def _read_expw(args: argparse.Namespace) -> Collection:
@@ -165,22 +181,13 @@ def _read_expw(args: argparse.Namespace) -> Collection:
     if len(lists) != 1:
         raise UserError(f"{source}: not an ExpW tree; it holds {len(lists)} files called {_EXPW_LIST}, and one is "
                         f"needed{other_way(files, source)}")
-    lines = list(numbered_lines(lists[0]))
-    root = directory_of((line.rsplit(None, 7)[0] for _, line in lines[:100]), files.images) or source
-    names = Names.of_files(root, files.images)
-    collection = Collection(_EXPW, files, len(lines), [names])
-    for number, line in lines:
-        listed, *values = line.strip().rsplit(None, 7)
-        label, where = whole_number(values[-1]) if len(values) == 7 else "", f"{lists[0]}, line {number}"
-        if label not in tuple("0123456"):
-            raise UserError(f"{where}: \"{shortened(line)}\" is not \"<image> <face> <top> <left> <right> <bottom> "
-                            "<confidence> <expression, 0 to 6>\"")
-        top, left, right, bottom = values[1:5]
-        box = read_box((left, top, right, bottom), False, where)
-        name = names.find(listed)
-        if name is not None:
-            target = face_name(safe_name(Path(name).name), box)
-            collection.samples.append(SourceSample(target, int(label), root / name, box=box))
+    listed = (line.rsplit(None, 7)[0] for line in read_lines(lists[0])[:100] if line.strip())
+    names = Names.of_files(directory_of(listed, files.images) or source, files.images)
+    collection = Collection(_EXPW, files, names=[names])
+    collection.rows = _read_list(
+        collection, lists[0], _EXPW_LINE, 0,
+        "\"<image> <face> <top> <left> <right> <bottom> <confidence> <expression, 0 to 6>\"",
+        lambda name, box: face_name(safe_name(Path(name).name), box))
     return collection
 
 

@@ -13,7 +13,7 @@ from typing import Callable, Sequence
 from datasets.files import walk
 from datasets.importing.collection import Collection, Importer, SourceSample, source_directory, source_table
 from datasets.importing.fer2013 import read_pixels
-from datasets.importing.naming import TEST_SUBJECTS, other_way, safe_name
+from datasets.importing.naming import TEST_SUBJECTS, check_parts, other_way, safe_name
 from datasets.lists import read_lines, shortened, whole_number
 from options.config import check_ranges
 from utils import UserError
@@ -57,9 +57,7 @@ def _read_ckplus(args: argparse.Namespace) -> Collection:
         return read_pixels(source_table(source, args.out), _TABLE_ORDER, _CKPLUS, "ckplus")
     source_directory(source, args.out)
     images, labels = source / "cohn-kanade-images", source / "Emotion"
-    for path in (images, labels):
-        if not path.is_dir():
-            raise UserError(f"{source}: not a CK+ tree; {path} is missing{other_way(walk(source), source)}")
+    check_parts(source, "a CK+", (images, labels), walk(source))
     collection = Collection(_CKPLUS, walk(images, labels))
     labelled = _read_labels(collection.walk.others, labels)
     frames: dict[tuple[str, str], dict[int, Path]] = {}
