@@ -126,7 +126,7 @@ def evaluate_folder(options: argparse.Namespace, folder: Path) -> tuple[Evaluati
     """Evaluate the recognizer in a directory on its images; return the result and their layout."""
     from commands.matrix import evaluate_split
     from datasets.files import check_output
-    from datasets.layout import image_directory
+    from datasets.lists import image_directory
     from models.checkpoints import load_recognizer
 
     trained = load_recognizer(folder, pick_device(options.gpu))

@@ -17,7 +17,8 @@ WORK = {  # a mode → the function that does it, but for the training, which is
     "dry_run": "training.start.dry_run", "test": "commands.swap.swap",
     "evaluate": "commands.evaluate.evaluate_swaps", "grid": "commands.grid.draw_grid",
     "generate": "commands.generate.generate", "recognize": "commands.recognize.recognize",
-    "export": "commands.export.export", "export_swap": "commands.export.export", "report": "commands.report.write_run_report",
+    "export": "commands.export.export", "export_swap": "commands.export.export",
+    "report": "commands.report.write_run_report",
 }
 
 

@@ -10,7 +10,8 @@ import torch
 import utils
 from commands.trained import load_gan, read_data, subject_numbers
 from datasets.files import check_output
-from datasets.layout import Layout, Sample, image_directory
+from datasets.layout import Layout, Sample
+from datasets.lists import image_directory
 from datasets.loading import Images, load
 from datasets.plans import Plan, ground_truth_swaps, real_plan
 from evaluation import verdict

@@ -1,4 +1,4 @@
-"""``--mode export`` and ``export_swap``: write a trained recognizer or generator as an ONNX file, which needs nothing else.
+"""``--mode export`` and ``export_swap``: write a trained recognizer or generator as one ONNX file.
 
 ``--mode export``: image → probabilities. ``--mode export_swap``: two faces and their expressions → both swaps. What a
 program must know to use it (names, size, preparation of the pictures) is in the file's metadata.

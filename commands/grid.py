@@ -13,7 +13,8 @@ import utils
 from commands.faces import expression_numbers, pixels_of, read_faces, stated_or_recognized
 from commands.trained import image_directories, load_gan, preparation_for, read_data, recognizer_if_there
 from datasets.files import check_output, save_figure
-from datasets.layout import Layout, Sample, image_directory
+from datasets.layout import Layout, Sample
+from datasets.lists import image_directory
 from datasets.loading import Images, to_float, typical_images
 from evaluation.synthesis import with_expressions
 from models.checkpoints import TrainedSwap, load_exemplars

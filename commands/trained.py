@@ -9,9 +9,8 @@ import numpy
 import torch
 
 from datasets.crops import Preparation
-from datasets.layout import (DATA_SETS, Layout, Sample, alignment_of, check_images, check_not_moved, image_directory,
-                             read_layout)
-from datasets.lists import read_lists
+from datasets.layout import DATA_SETS, Layout, Sample, alignment_of, check_images, check_not_moved, read_layout
+from datasets.lists import image_directory, read_lists
 from datasets.loading import Images
 from datasets.splits import with_kept_fold, with_kept_validation
 from models import checkpoints

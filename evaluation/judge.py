@@ -85,7 +85,8 @@ def load_judge(path: Path, config: dict[str, Any]) -> ExpressionJudge:
         raise UserError(f"{path}: this judge was not trained on these training images, expressions and size; delete "
                         "it, or name another with --judge")
     with naming(path):
-        judge = built_from(plain(checkpoint.get("net")), ExpressionJudge, len(config["expressions"]), config["image_size"])
+        judge = built_from(plain(checkpoint.get("net")), ExpressionJudge, len(config["expressions"]),
+                           config["image_size"])
     return judge.eval()
 
 

@@ -233,7 +233,8 @@ def one_step(device: torch.device, dtype: torch.dtype | None = None, G_max: floa
     Two GAN steps are done: with a ``G_max`` of 0 the second skips the update of the discriminators.
     """
     torch.manual_seed(0)
-    gan = SwapGAN(GANShape(3, 64, 8), GANRecipe(G_max=G_max, std=0.0), Perceptual(VGG(3, 8, 16).features), device, dtype)
+    gan = SwapGAN(GANShape(3, 64, 8), GANRecipe(G_max=G_max, std=0.0), Perceptual(VGG(3, 8, 16).features), device,
+                  dtype)
     network = VGG_fx(3, 8, 32, 8)
     for layer in network.modules():
         if isinstance(layer, torch.nn.Dropout):
@@ -275,7 +276,8 @@ def first_losses(run: Path, steps: int = 3) -> dict[tuple[str, str], float]:
 
 def speeds(run: Path) -> str:
     """Return the images per second of each phase of a short training."""
-    return ", ".join(f"{row['phase']} {float(row['value']):.0f} images/s" for row in read_csv(run / "log" / "speed.csv"))
+    rows = read_csv(run / "log" / "speed.csv")
+    return ", ".join(f"{row['phase']} {float(row['value']):.0f} images/s" for row in rows)
 
 
 def difference(a: torch.Tensor, b: torch.Tensor) -> float:

@@ -1,4 +1,4 @@
-"""Train each GAN recipe of the table in experiments/README.md on the demo's data, and measure its swaps.
+"""Train GAN recipes with other rates and weights than the demo's on its data, and measure their swaps.
 
     python experiments/measure_recipes.py --jobs 2
     python experiments/measure_recipes.py --jobs 2 --seed 1

@@ -20,22 +20,21 @@ sys.path.insert(0, str(REPOSITORY))
 from datasets.drawing.data_set import make_dataset  # noqa: E402
 
 TINY = ["--base_width", "4", "--vgg_width", "4", "--fc_width", "16", "--vgg_init", "none", "--lambda_vgg_loss", "0",
-        "--epochs",
-        "1", "--batch_size", "16", "--gpu", "-1"]
+        "--epochs", "1", "--batch_size", "16", "--gpu", "-1"]
 PROGRAM = """
 import json, os, resource, sys, time
 sys.path.insert(0, {repository!r})
 import train
 from utils import run_command
-from training.phases import GANPhase
-step = GANPhase.step
-def first_step(phase, batch):
-    step(phase, batch)
+from models.gan import SwapGAN
+step = SwapGAN.step
+def first_step(gan, pair):
+    step(gan, pair)
     usage = resource.getrusage(resource.RUSAGE_SELF)
     print(json.dumps([time.time() - {began}, usage.ru_utime + usage.ru_stime, usage.ru_maxrss]))
     sys.stdout.flush()
     os._exit(0)
-GANPhase.step = first_step
+SwapGAN.step = first_step
 sys.argv = {argv!r}
 run_command(train.main)
 """

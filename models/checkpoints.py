@@ -142,8 +142,8 @@ def load_exemplars(folder: Path, shape: GANShape) -> tuple[Tensor, list[int]] | 
     if not isinstance(expressions, list) or not set(expressions) <= set(range(shape.num_classes)) \
             or not isinstance(image, Tensor) or image.dtype != torch.uint8 \
             or image.shape != (len(expressions), 3, shape.image_size, shape.image_size):
-        raise UserError(f"{path}: damaged, it holds no images of side {shape.image_size} with their expressions; delete "
-                        "it, or name faces with --target")
+        raise UserError(f"{path}: damaged, it holds no images of side {shape.image_size} with their expressions; "
+                        "delete it, or name faces with --target")
     return image, expressions
 
 
@@ -161,8 +161,8 @@ def gan_config(folder: Path) -> dict[str, Any]:
     faults += [f"\"{name}\" must be true or false" for name in ("decoder_label", "exp_label")
                if type(gan[name]) is not bool]
     if faults or gan["num_classes"] != len(expressions) or gan["image_size"] % 32:
-        fault = faults[0] if faults else f"\"gan\" says {gan['num_classes']} classes of side {gan['image_size']}, for " \
-                                         f"{len(expressions)} expressions"
+        fault = faults[0] if faults else f"\"gan\" says {gan['num_classes']} classes of side {gan['image_size']}, " \
+                                         f"for {len(expressions)} expressions"
         raise UserError(f"{path}: damaged, {fault}; restore it from a backup")
     return config
 

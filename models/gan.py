@@ -270,7 +270,7 @@ class SwapGAN(Swapper):
 
     @torch.no_grad()
     def clear_encoder(self) -> None:
-        """Set all weights of the encoder to zero, so that the codes of every image are zeros (``--recognizer_only``)."""
+        """Set all weights of the encoder to zero, so that every image has a code of zeros (``--recognizer_only``)."""
         for parameter in self.encoder.parameters():
             parameter.zero_()
 

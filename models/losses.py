@@ -207,8 +207,8 @@ def compute_d_loss(real: tuple[Tensor, Tensor], fake: tuple[Tensor, Tensor],
 
     ``real`` are the logits (2N,) of D1 and D2 on A and B, ``fake`` those (G·N,) on G groups of fakes. ``mismatched``
     (2N,), which the paper does not have, are those on A and B with each other's labels (matching-aware discriminators:
-    Reed et al., 2016); they count as fakes where ``mask`` (2N,) is set. ``noise`` is that of the targets, in this order:
-    (2, (2 + G)·N), and 2·N more for ``mismatched``.
+    Reed et al., 2016); they count as fakes where ``mask`` (2N,) is set. ``noise`` is that of the targets in this
+    order, (2, (2 + G)·N), and 2·N more for ``mismatched``.
     """
     reals, fakes = len(real[0]), len(fake[0])
     groups = 2 * fakes // reals

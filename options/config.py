@@ -1,8 +1,8 @@
 """All options of train.py as typed, frozen values: one dataclass for each part of the program that needs them.
 
-An option's line gives its name, default, meaning, range and effect on a run that is resumed. The parser, the checks,
-the schema of ``options.json`` and ``--help`` are all derived from it. torch is not imported here, since the command
-reads its options before all heavy imports.
+An option's line gives its name, default, meaning, range and effect on a run that is resumed. The parser, ``--help``
+and the checks of the command line and of ``options.json`` are all derived from it. torch is not imported here, since
+the command reads its options before all heavy imports.
 """
 
 from __future__ import annotations

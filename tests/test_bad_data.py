@@ -161,7 +161,8 @@ def test_broken_images(tmp_path, mode_and_format, where, damage, ending, noise, 
 
 
 def test_a_validation_split_that_no_person_fits_speaks_of_persons(tmp_path):
-    rows = [(f"{person}_{label}_{i}.png", label, person) for person in ("me", "you") for label in (0, 1) for i in range(4)]
+    rows = [(f"{person}_{label}_{i}.png", label, person)
+            for person in ("me", "you") for label in (0, 1) for i in range(4)]
     for name, *_ in rows:
         picture(tmp_path / "d/data" / name, 1)
     write_layout(tmp_path / "d", ["happy", "neutral"], {split: [Sample(name, label, Path(name), person)
