@@ -1,4 +1,4 @@
-"""Errors, seeds, files, digests, devices and processes, which every room needs; nothing here knows of faces.
+"""Errors, seeds, files, digests, devices and processes, which all modules need; nothing here knows of faces.
 
 torch is not imported with this module, so that ``--help`` answers at once; functions that need it import it.
 """
@@ -48,7 +48,7 @@ def user_path(text: str) -> Path:
 
 
 class Stopped(Exception):
-    """The end of a training after SIGINT or SIGTERM, with its state saved (exit status 128 + ``signum``)."""
+    """The end of a training after a signal of :data:`STOPPING`, with its state saved (exit status 128 + ``signum``)."""
 
     def __init__(self, signum: int, message: str = ""):
         super().__init__(message)

@@ -46,7 +46,7 @@ def build_parser() -> OneLineParser:
     parser = OneLineParser(
         prog="python -m datasets.align",
         description="Every face is turned upright and cut out at one size by a similarity transform of its five "
-                    "points. If SRC is a data directory (it has an ``images.list``), OUT becomes one too: its "
+                    "points. If SRC is a data directory (it has an images.list), OUT becomes one too: its "
                     "lists, without the images that show no face.",
         epilog="The model: YuNet, published as face_detection_yunet in opencv_zoo and as yunet_n_640_640.onnx in "
                "libfacedetection.train (both on GitHub). It runs in OpenCV: pip install -r requirements-optional.txt")

@@ -344,7 +344,7 @@ class Task:
     mode: str = option("train", "train; test: swap two faces' expressions; evaluate: measure the swaps of the test "
                        "images; grid: draw a sheet of them; generate: write the synthesized training set; recognize: "
                        "name the expressions in any pictures; export: write the recognizer as an ONNX file for other "
-                       "programs; export_swap: so the swap of two faces; report: "
+                       "programs; export_swap: the same for the swap of two faces; report: "
                        "write report.html", choices=MODES, short="-m", restore="momentary")
     preset: str = option("paper", "defaults of all other options; paper: the paper's; tuned: the joint recipe that "
                          "helped on photographs; demo: a small run on drawn faces", choices=tuple(PRESETS),

@@ -131,8 +131,8 @@ class Job:
 def train_side_by_side(members: Sequence[Config], jobs: int, gpu: Sequence[int] | None, folder: Path) -> None:
     """Train the runs, ``jobs`` at a time, with their output in ``folder/<name>.txt``.
 
-    Raises Stopped after SIGINT or SIGTERM, which is passed on so that all runs save their state, and UserError that
-    names the output of runs that failed, after the other runs have ended.
+    Raises Stopped after a signal that stops a training, for which all runs save their state, and UserError that names
+    the output of runs that failed, after the other runs have ended.
     """
     waiting, running, failed, gpu = list(members), [], [], gpu or gpus()
     with noted_signals() as stop_signal:

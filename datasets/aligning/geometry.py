@@ -163,7 +163,7 @@ def paste_back(photo: Image.Image, face: Image.Image, matrix: numpy.ndarray, sof
 
 
 def border_mask(size: int, soft: float) -> Image.Image:
-    """Return a grey mask: 255 in the middle, falling smoothly to 0 over the outer ``soft`` share of every side."""
+    """Return a gray mask: 255 in the middle, falling smoothly to 0 over the outer ``soft`` share of every side."""
     distance = numpy.minimum(numpy.arange(size) + 0.5, size - numpy.arange(size) - 0.5) / max(soft * size, 1e-9)
     ramp = numpy.clip(distance - 0.5 / max(soft * size, 1e-9), 0, 1)
     ramp = ramp * ramp * (3 - 2 * ramp)
