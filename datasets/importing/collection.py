@@ -87,10 +87,6 @@ class Collection:
         """Return the samples of a split, or the undecided ones for None."""
         return [sample for sample in self.samples if sample.split == split]
 
-    def sort_by_split(self) -> None:
-        """Sort the samples by their splits, the undecided ones last."""
-        self.samples = [sample for split in ("train", "val", "test", None) for sample in self.split(split)]
-
     def leave_out(self, reason: str, *paths: Path) -> None:
         """Count images of the source that are left out, with the reason."""
         self.left_out[reason] += len(paths)

@@ -34,7 +34,7 @@ def convert(collection: Collection, source: Path, out: Path, writer: "ImageWrite
     Raises UserError, before anything is written, if the collection is no data set to train on, or if a list or an image
     of another data set would be replaced without ``overwrite``.
     """
-    collection.sort_by_split()
+    collection.samples = [sample for split in ("train", "val", "test", None) for sample in collection.split(split)]
     _unify_subjects(collection)
     _drop_repeated(collection)
     _drop_broken(collection, writer)
@@ -47,7 +47,7 @@ def convert(collection: Collection, source: Path, out: Path, writer: "ImageWrite
                         "--out, or move it away")
     splits = {split: sorted(collection.split(split), key=lambda sample: sample.name)
               for split in ("train", "val", "test")}
-    samples, aligned = [sample for split in splits.values() for sample in split], _aligned_directory(collection)
+    samples, aligned = list(chain(*splits.values())), _aligned_directory(collection)
     there_already = [sample for sample in samples if (images / sample.name).exists()]
     if not overwrite:
         _check_free(out, collection.expressions, splits, aligned)
@@ -147,16 +147,14 @@ def _drop_broken(collection: Collection, writer: "ImageWriter") -> None:
 
     All are decoded, JPEG files at a small size.
     """
-    samples, collection.samples = collection.samples, []
-    shapes = []
+    samples = collection.samples
     with ThreadPoolExecutor(8) as pool:
-        results = progress(pool.map(_examine, samples), "checking images", len(samples), "image")
-        for sample, (fault, shape) in zip(samples, results):
-            if fault:
-                collection.leave_out(f"that cannot be used: {fault}", sample.path)
-            else:
-                collection.samples.append(sample)
-                shapes.append(shape)
+        results = list(progress(pool.map(_examine, samples), "checking images", len(samples), "image"))
+    for sample, (fault, _) in zip(samples, results):
+        if fault:
+            collection.leave_out(f"that cannot be used: {fault}", sample.path)
+    collection.samples = [sample for sample, (fault, _) in zip(samples, results) if not fault]
+    shapes = [shape for fault, shape in results if not fault]
     if shapes and max(shapes) > 1.2 * min(shapes) and not writer.square:
         most = max(max(shapes), 1 / min(shapes))
         stretched = sum(not 0.9 < shape < 1.1 for shape in shapes)
@@ -210,14 +208,14 @@ def _decide_splits(collection: Collection, source: Path, test: float | set[str],
     collection.samples = [sample if sample.split else
                           replace(sample, split="test" if sample.name in tested else "train")
                           for sample in collection.samples]
+    val = collection.split("val")
     if tested:
         of_persons = "" if None in persons else \
             f" (persons: {len({sample.subject for sample in undecided if sample.name in tested})} of {len(persons)})"
-        advice = f"; --val_as_test tests on its {len(val)} validation images instead" \
-            if (val := collection.split("val")) else ""
+        advice = f"; --val_as_test tests on its {len(val)} validation images instead" if val else ""
         collection.notes.append(f"the source has no test split: {len(tested)} images{of_persons} were cut from its "
                                 f"{len(undecided)} training images to test on{advice}")
-    held_out = {sample.subject for split in ("val", "test") for sample in collection.split(split) if sample.subject}
+    held_out = {sample.subject for sample in (*val, *collection.split("test")) if sample.subject}
     dropped = {sample.name: sample.path for sample in collection.samples
                if sample.label == len(collection.expressions) and sample.subject in held_out}
     collection.leave_out("only for targets, of persons in the validation or test images", *dropped.values())
@@ -225,19 +223,18 @@ def _decide_splits(collection: Collection, source: Path, test: float | set[str],
     if both := sorted(held_out & {sample.subject for sample in collection.split("train")}):
         collection.notes.append(f"{len(both)} persons of the training images are in the validation or test images too, "
                                 f"e.g. {both[0]}; --folds cuts by person")
-    collection.sort_by_split()
 
 
 def _make_names_unique(collection: Collection, writer: "ImageWriter") -> None:
     """Give the samples the names of their images; no two of them are equal, even if a file system ignores case."""
     used: set[str] = set()
-    samples, collection.samples = collection.samples, []
-    for sample in samples:
-        stem, dot, ending = writer.name(sample).rpartition(".")
-        choices = chain([writer.name(sample)], (f"{stem}-{number}{dot}{ending}" for number in range(2, 10 ** 9)))
+    for place, sample in enumerate(collection.samples):
+        stem, ending = os.path.splitext(sample.name)
+        ending = writer.ending or ending
+        choices = chain([stem + ending], (f"{stem}-{number}{ending}" for number in range(2, 10 ** 9)))
         name = next(name for name in choices if name.lower() not in used)
         used.add(name.lower())
-        collection.samples.append(replace(sample, name=name))
+        collection.samples[place] = replace(sample, name=name)
 
 
 def _check_complete(collection: Collection, source: Path) -> None:
@@ -291,10 +288,10 @@ class ImageWriter:
     reencode: int | None
     square: bool = False
 
-    def name(self, sample: SourceSample) -> str:
-        """Return the file name of a sample's image in the data directory."""
-        ending = ".jpg" if self.reencode else ".png" if self.square else None
-        return str(Path(sample.name).with_suffix(ending)) if ending else sample.name
+    @property
+    def ending(self) -> str:
+        """The ending of all images, "" if they keep theirs."""
+        return ".jpg" if self.reencode else ".png" if self.square else ""
 
     def is_foreign(self, sample: SourceSample, target: Path) -> bool:
         """Return whether an existing file is neither a sample's file, nor a copy of it, nor what would be written."""
