@@ -26,11 +26,10 @@ def read(args: argparse.Namespace) -> Collection:
     """Return the images of all rows with the official split; with ``--ferplus`` those on which its voters agree."""
     table, ferplus = args.source, args.ferplus
     if table.is_dir():
-        tables = [table / name for name in _TABLES if (table / name).is_file()]
-        if not tables:
-            raise UserError(f"{table}: holds neither {_TABLES[0]} nor {_TABLES[1]}; name the table (if directories "
-                            "hold the pictures: python -m datasets.convert folders)")
-        table = tables[0]
+        table = next((table / name for name in _TABLES if (table / name).is_file()), None)
+        if table is None:
+            raise UserError(f"{args.source}: holds neither {_TABLES[0]} nor {_TABLES[1]}; name the table (if "
+                            "directories hold the pictures: python -m datasets.convert folders)")
     if ferplus and not ferplus.is_file():
         raise UserError(f"--ferplus {ferplus}: no such table")
     source_table(table, args.out, *filter(None, [ferplus]))

@@ -165,7 +165,6 @@ def propose_subject_regex(labels: Sequence[tuple[str, object]]) -> str | None:
 
 def other_way(files: Walk, source: Path) -> str:
     """Return what a message that refuses a source adds: what it seems to be, and the command that reads it; or ""."""
-    names = [path.name for path in files.images]
     folders = f"python -m datasets.convert folders {shlex.quote(str(source))}"
     tables = [path for path in files.others if path.suffix.lower() == ".csv"]
     if any(path.suffix == ".txt" and path.parent.name == "labels" for path in files.others):
@@ -175,7 +174,7 @@ def other_way(files: Walk, source: Path) -> str:
         pattern = propose_subject_regex([(path.name, path.parent.name) for path in files.images])
         return f"; its directories name expressions: {folders}" \
             + (f" --subject_regex '{pattern}'" if pattern else "")
-    if pattern := propose_label_regex(names):
+    if pattern := propose_label_regex([path.name for path in files.images]):
         return f"; its file names hold expressions: {folders} --label_regex '{pattern}'"
     if tables:
         return f"; it holds a table: python -m datasets.convert csv {shlex.quote(str(tables[0]))}"

@@ -189,15 +189,15 @@ def _names_of_numbers(table: Path, present: Sequence[str], header: Sequence[str]
     texts = {f"the column {name}": [row[name] for _, row in rows] for name in header if name not in columns.values()}
     texts["the directory of its file"] = [path.parent.name for path in files]
     for where, names in texts.items():
-        if len(set(names)) < 2 or not all(map(meaning_of, set(names))):
-            continue
-        pairs = {(whole_number(row[columns["label"]]), text.casefold()): text for (_, row), text in zip(rows, names)}
-        if len(pairs) == len(present) == len({text for _, text in pairs}):
+        if len(set(names)) > 1 and all(map(meaning_of, set(names))):
+            numbers = [whole_number(row[columns["label"]]) for _, row in rows]
+            pairs = {(number, text.casefold()): text for number, text in zip(numbers, names)}
+            if not len(pairs) == len(present) == len({text for _, text in pairs}):
+                raise UserError(f"{table}: {columns['label']} holds numbers, and {where} names expressions that do not "
+                                "go with them one by one; choose with --label_column NAME, or name the numbers with "
+                                "--expressions")
             collection.notes.append(f"the names of the labels are those of {where}")
-            return [next(text for (label, _), text in pairs.items() if label == number)
-                    for number in sorted(present, key=int)]
-        raise UserError(f"{table}: {columns['label']} holds numbers, and {where} names expressions that do not go with "
-                        "them one by one; choose with --label_column NAME, or name the numbers with --expressions")
+            return [text for (number, _), text in sorted(pairs.items(), key=lambda pair: int(pair[0][0]))]
     if are_rafdb(present, [path.name for path in files]):
         collection.notes.append("labels and files are RAF-DB's, and so are the names of the expressions; "
                                 "python -m datasets.convert rafdb reads its lists, with the official split")
