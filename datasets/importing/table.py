@@ -45,8 +45,8 @@ def read(args: argparse.Namespace) -> Collection:
     rows = list(lines)
     collection = Collection((), rows=len(rows), names=[names])
     columns = _find_columns(table, header, rows, args)
-    splits = _read_splits(table, header, rows, columns, collection)
     boxes = _read_boxes(table, header, rows, args.box_columns)
+    splits = _read_splits(table, header, rows, columns, collection)
     labels = [whole_number(row[columns["label"]]) for _, row in rows]
     labels = ["" if label.lower() in _MISSING else label for label in labels]
     present = sorted(set(labels) - {""}, key=expression_key)
