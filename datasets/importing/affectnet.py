@@ -42,11 +42,13 @@ def read(args: argparse.Namespace) -> Collection:
 
 
 def _add(collection: Collection, split: str, label: int, name: str, path: Path) -> None:
-    """Add an image under its split and name, or leave it out if its expression is not requested."""
+    """Add an image under its split and name, or leave it out if it has no expression or one that is not requested."""
     if label < len(collection.expressions):
         collection.samples.append(SourceSample(f"{split}_{safe_name(name)}", label, path, split=split))
     else:
-        collection.leave_out(f"of {_EXPRESSIONS[label]} (--classes {len(_EXPRESSIONS)} takes them)", path)
+        collection.leave_out(f"of {_EXPRESSIONS[label]} (--classes {len(_EXPRESSIONS)} takes them)"
+                             if label < len(_EXPRESSIONS) else
+                             "without an expression (none, uncertain or no face)", path)
 
 
 # ------------------------------------------------------------------------- ``images/N.jpg``, ``annotations/N_exp.npy``
@@ -123,9 +125,7 @@ def _read_rows(table: Path, kind: str, collection: Collection, source: Path) -> 
         if not listed:
             raise UserError(f"{table}, line {line}: names no image")
         name = names.find(listed)
-        if name is not None and int(label) >= len(_EXPRESSIONS):
-            collection.leave_out("without an expression (none, uncertain or no face)", root / name)
-        elif name is not None:
+        if name is not None:
             _add(collection, split, int(label), name.replace("/", "_"), root / name)
 
 

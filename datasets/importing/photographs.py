@@ -129,8 +129,6 @@ _RAFDB = {
     "compound": ("happily_surprised", "happily_disgusted", "sadly_fearful", "sadly_angry", "sadly_surprised",
                  "sadly_disgusted", "fearfully_angry", "fearfully_surprised", "angrily_surprised", "angrily_disgusted",
                  "disgustedly_surprised")}
-
-
 _RAFDB_NAME = re.compile(r"(train|test)_(\d+)(?:_aligned)?\.\w+", re.IGNORECASE)
 _RAFDB_LINE = re.compile(r"(?P<file>[\"'`“”‘’]?(?:.*[/\\])?(?P<split>train|test)_[^/\\]*)\s+(?P<label>\S+)",
                          re.IGNORECASE)
