@@ -7,7 +7,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Callable, Iterator, Sequence
 
-from datasets.files import is_image_name, walk
+from datasets.files import is_image_name, natural_key, walk
 from datasets.importing.collection import Box, Collection, Importer, SourceSample, face_name, read_box, source_table
 from datasets.importing.naming import (NAMING, NamePatterns, are_rafdb, assign_test_split, expression_key, meaning_of,
                                        safe_name, select_labels, split_of, splits_in_names)
@@ -23,9 +23,10 @@ _USUAL_NAMES = {  # of columns, in small letters; an earlier one is preferred
     "subject": "subject subject_id subjectid person person_id person_name participant identity actor"}
 _BOXES = [names.split() for names in (
     "left top right bottom", "x1 y1 x2 y2", "xmin ymin xmax ymax", "x0 y0 x1 y1", "x y w h", "x y width height",
-    "left top width height", "xmin ymin width height")]
-_TRUE, _FALSE = ("true", "1", "1.0", "yes"), ("false", "0", "0.0", "no")
+    "left top width height", "xmin ymin width height", "x0 y0 w h", "x1 y1 w h", "left upper right lower")]
+_TRUE, _FALSE = ("true", "t", "1", "1.0", "yes", "y"), ("false", "f", "0", "0.0", "no", "n")
 
+FEW_VALUES = 4  # of a column, which a note names
 _MISSING = ("nan", "na", "n/a", "null", "none", "?", "-", "-1")  # labels that say that there is none
 
 Row = tuple[int, dict[str, str]]  # the line of a row, and its values by column
@@ -130,7 +131,7 @@ def _read_splits(table: Path, header: Sequence[str], rows: Sequence[Row], column
     flags = {name: split for name, found in values.items() if (split := split_of(name)) and found <= {*_TRUE, *_FALSE}}
     texts = [named] if named and not flags else \
         [name for name, found in values.items()
-         if 1 < len(found) < 20 and all(map(split_of, found)) and len(set(map(split_of, found))) > 1]
+         if len(found) < 20 and len(set(map(split_of, found)) - {None}) > 1]
     if not named:
         if len(texts) + bool(flags) > 1:
             raise UserError(f"{table}: several columns may be that of the split "
@@ -140,6 +141,11 @@ def _read_splits(table: Path, header: Sequence[str], rows: Sequence[Row], column
         if texts or flags:
             collection.notes.append(f"the split is that of the column {', '.join(texts or sorted(flags))}; "
                                     "--split_column none reads none")
+    others = {name: sorted({row[name] for _, row in rows}, key=natural_key) for name in header
+              if name and name not in (*columns.values(), *texts, *flags)}
+    if others:
+        shown = [name + f" ({', '.join(said)})" * (len(said) <= FEW_VALUES) for name, said in others.items()]
+        collection.notes.append(f"neither split nor person is read from the columns {', '.join(shown)}")
     if flags:
         other = "test" if "train" in flags.values() else "train"
         return [next((split for name, split in flags.items() if row[name].lower() in _TRUE), other) for _, row in rows]
@@ -147,7 +153,8 @@ def _read_splits(table: Path, header: Sequence[str], rows: Sequence[Row], column
     splits = [next(filter(None, map(split_of, Path(text).parts)), None) for text in said]
     for (line, _), text, split in zip(rows, said, splits):
         if text and split is None:
-            raise UserError(f"{table}, line {line}: the split \"{text}\" is not train, val or test")
+            raise UserError(f"{table}, line {line}: the split \"{text}\" of the column {texts[0]} is not train, val or "
+                            "test; correct it, or read no split with --split_column none")
     return splits
 
 
