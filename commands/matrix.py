@@ -54,9 +54,8 @@ class EvaluationResult:
 
     def for_comparison(self) -> RunResult:
         """Return the result with each image's content and label, by which it is compared with others."""
-        of_split, = self.tested.images.values()
         images = [f"{image[:DIGEST]} {self.tested.expressions[sample.label]}"
-                  for image, sample in zip(of_split, self.samples)]
+                  for image, sample in zip(self.tested.images["test"], self.samples)]
         correct = (self.predictions.predicted == self.predictions.label).tolist()
         return RunResult(self.predictions.report, dict(zip(images, correct)), {
             image: sample.subject.casefold() for image, sample in zip(images, self.samples) if sample.subject})
@@ -82,7 +81,7 @@ def evaluate_split(trained: TrainedRecognizer, layout: Layout, split: str, image
     batches = images.evaluation_batches(batch_size, trained.recognizer.device, num_workers)
     label, probabilities = map(numpy.concatenate, zip(*predictions_of(trained.recognizer, trained.encoder, batches)))
     subjects = subject_numbers(samples) if any(sample.subject for sample in samples) else None
-    tested = Facts.of_images(layout, {split: images}, encoder=weights_digest(trained.encoder))
+    tested = Facts.of_images(layout, {"test": images}, encoder=weights_digest(trained.encoder))  # of any list
     return EvaluationResult(trained, samples, image_size, Predictions(label, probabilities, subjects), tested,
                             [f"{layout.root} {note}" for note in layout.notes])
 

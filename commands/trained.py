@@ -14,10 +14,10 @@ from datasets.lists import image_directory, read_lists
 from datasets.loading import Images
 from datasets.splits import with_kept_fold, with_kept_validation
 from models import checkpoints
-from models.checkpoints import TrainedRecognizer, TrainedSwap, load_recognizer
+from models.checkpoints import TrainedRecognizer, TrainedSwap, load_recognizer, weights_digest
 from options.command_line import read_run_options
 from options.config import Config, FaceOptions
-from training.facts import Facts, alignment_text
+from training.facts import Facts, alignment_text, findings
 from utils import UserError, pick_device
 
 
@@ -47,8 +47,9 @@ def check_attributes(attributes: Sequence[str] | None, names: Sequence[str], fol
 def load_best_recognizer(config: Config, device: torch.device | None = None) -> TrainedRecognizer:
     """Load the best recognizer of a run; names and size come from the options if its files hold none.
 
-    Files of the published code hold none. ``--checkpoint_dir`` is the run's directory, or its ``VGG``. Raises UserError
-    if there is no recognizer, or if ``-a`` names other expressions.
+    Files of the published code hold none. ``--checkpoint_dir`` is the run's directory, or its ``VGG``. Prints a warning
+    if its encoder is not the one that it was trained with. Raises UserError if there is no recognizer, or if ``-a``
+    names other expressions.
     """
     if config.restored_epoch is not None:
         raise UserError(f"--restore {config.run.restore}: a run keeps only its best recognizer; leave the number out")
@@ -58,6 +59,9 @@ def load_best_recognizer(config: Config, device: torch.device | None = None) -> 
         raise UserError(f"--checkpoint_dir {run}: no such directory; name the run's, or train first")
     folder = run if (run / "max_ckpt.t7").is_file() else run / "VGG"
     trained = load_recognizer(folder, device or pick_device(config.hardware.gpu))
+    for finding in findings(Facts(encoder=trained.config.get("encoder")),
+                            Facts(encoder=weights_digest(trained.encoder))):
+        print(f"warning: {finding}", file=sys.stderr)
     names = names_of(trained, config.data.attributes, config.data.data, folder)
     return replace(trained, config={"image_size": config.shape.image_size, **trained.config, "expressions": names})
 

@@ -1,5 +1,6 @@
 """Facts of a result: what a training tells of its data, and what is found when a result is made on other data."""
 
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -147,12 +148,25 @@ def test_expressions_of_other_data_are_matched_by_name(finished, broken, tmp_pat
     assert len(notes) == bool(expected) and all(expected in note for note in notes)
 
 
+def test_training_images_are_told_in_every_list_of_other_data(finished, broken, tmp_path):
+    output = succeeds(matrix_of(finished, broken, tmp_path / "out", "--split", "train"))
+    assert re.search("[0-9]+ of [0-9]+ test images are training images", output)
+
+
+def test_every_command_that_loads_a_recognizer_tells_of_another_encoder(finished_copy, tmp_path):
+    weights = torch.load(finished_copy / "VGG" / "Enc_max.pth")
+    torch.save({name: value + 1 for name, value in weights.items()}, finished_copy / "VGG" / "Enc_max.pth")
+    result = train_command("--mode", "recognize", "--restore", "--checkpoint_dir", finished_copy, "--gpu", -1, "--input",
+                           next((finished_copy / "img").glob("*.jpg")), "--output", tmp_path / "out.jpg")
+    assert "warning: Enc_max.pth is not the encoder" in result.stderr and succeeds(result)
+
+
 def test_one_list_is_enough_and_labels_without_names_are_said(finished, broken, tmp_path):
     (broken / "images_test.list").replace(broken / "images.list")
     assert "images_test.list: no such list" in refused(matrix_of(finished, broken, tmp_path / "out"))
     (broken / "expressions.txt").unlink()
     output = succeeds(matrix_of(finished, broken, tmp_path / "out", "--split", "train"))
-    assert "18 images" in output and "nothing names its labels, so 0 to 5 are taken for disgust scream" in output
+    assert "18 images" in output and "training images" not in output and "nothing names its labels, so 0 to 5 are taken for disgust scream" in output
 
 
 @pytest.mark.parametrize("exchanged", [[1, 0, 2, 3], [1, 2, 3, 0]])
