@@ -134,6 +134,8 @@ MOODS = ("happy", "sad")
      "the split is that of the column testing"),
     ("image,emotion,partition,pose", lambda i: f"{i}.png,{MOODS[i % 2]},{i // 8},{i}", "", "happy sad; 16/0/4",
      "neither split nor person is read from the columns partition (0, 1, 2), pose"),
+    ("image,emotion,valid", lambda i: f"{i}.png,{MOODS[i % 2]},True", "", "happy sad; 16/0/4",
+     "neither split nor person is read from the columns valid (True)"),
     ("image,emotion,is_training,validation", lambda i: f"{i}.png,{MOODS[i % 2]},{int(i % 5 < 3)},{int(i % 5 == 3)}", "",
      "happy sad; 12/4/4", "is_training, validation"),
     ("file,label,emotion,set", lambda i: f"{i}.png,{1 - i % 2},{MOODS[i % 2]},{SPLITS[i % 5]}", "",

@@ -128,7 +128,8 @@ def _read_splits(table: Path, header: Sequence[str], rows: Sequence[Row], column
         return [None] * len(rows)
     values = {name: {row[name].lower() for _, row in rows} - {""}
               for name in ([named] if named else set(header) - set(columns.values()))}
-    flags = {name: split for name, found in values.items() if (split := split_of(name)) and found <= {*_TRUE, *_FALSE}}
+    flags = {name: split for name, found in values.items()
+             if (split := split_of(name)) and found <= {*_TRUE, *_FALSE} and (named or len(found) > 1)}
     texts = [named] if named and not flags else \
         [name for name, found in values.items()
          if len(found) < 20 and len(set(map(split_of, found)) - {None}) > 1]
