@@ -309,6 +309,21 @@ def read_perceptual(path: Path) -> TrainedPerceptual:
     return TrainedPerceptual(Perceptual(network.features), metadata, width)
 
 
+def read_classifier(path: Path, num_classes: int) -> VGG | None:
+    """Return the network of a perceptual network's file as a classifier of ``num_classes`` expressions.
+
+    None if the file is absent, or holds features alone or a classifier of another number of expressions.
+    """
+    state = plain(state_dict_in(load_checkpoint(path))) if path.is_file() else {}
+    if len(state.get("new_fc.bias", ())) != num_classes:
+        return None
+    with naming(path):
+        network = VGG(num_classes, *(entry(state, f"{name}.weight").shape[axis]
+                                     for name, axis in (("features.0", 0), ("new_fc", 1))))
+        load_into(network, state)
+    return network
+
+
 def config_in(checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:
     """Return the config in a checkpoint; {} if it has none, or comes from another program.
 

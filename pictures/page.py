@@ -74,7 +74,8 @@ def picture(path: Path, description: str) -> str:
 
 METRICS = {"loss": "loss", "D": "discriminators: loss", "D1": "first discriminator", "D2": "second discriminator",
            "mismatched": "mismatched labels", "D_updated": "share of updated discriminators", "G": "generator: loss",
-           **{loss.name: loss.title for loss in GENERATOR_LOSSES}, "best_test_acc": "best test accuracy"}
+           **{loss.name: loss.title for loss in GENERATOR_LOSSES}, "best_test_acc": "best test accuracy",
+           "swap_quality": "quality of the swaps (0: chance, 1: real images)"}
 ACCURACIES = {"acc": "training", "val_acc": "validation", "test_acc": "test"}
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 300, 176, 58, 288, 34, 146
 

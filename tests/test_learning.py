@@ -5,9 +5,10 @@ import copy
 import numpy
 import pytest
 import torch
+from PIL import Image
 
 from datasets.drawing.data_set import make_dataset
-from datasets.layout import read_layout
+from datasets.layout import Sample, read_layout
 from datasets.loading import Images, load, to_float
 from datasets.plans import mixed_plan, recognizer_plan
 from models.gan import SwapGAN
@@ -16,7 +17,7 @@ from models.networks import VGG, Pair, Perceptual, VGG_fx
 from models.recognizer import Examples, Recognizer, accuracies, evaluate, real_features
 from options.config import GENERATOR_LOSSES, GANRecipe, GANShape, RecognizerRecipe
 from pictures.page import METRICS
-from training.phases import with_codes
+from training.phases import swap_quality, with_codes
 
 
 def bars(count: int, label: torch.Tensor, seed: int = 0) -> torch.Tensor:
@@ -194,6 +195,28 @@ def gradient(recipe: RecognizerRecipe, label: torch.Tensor, image: torch.Tensor,
     return torch.cat([parameter.grad.flatten() for parameter in recognizer.network.parameters()])
 
 
+class Brightness(torch.nn.Module):
+    """A classifier that knows the two expressions by the brightness of a face."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        bright = image.mean((1, 2, 3))
+        return torch.stack([-bright, bright], 1)
+
+
+@pytest.mark.parametrize("shown, quality", [("source", 1.0), ("target", -1.0), ("nothing", None)])
+def test_the_quality_of_swaps_is_that_of_their_expressions(tmp_path, monkeypatch, shown, quality):
+    """Swaps that show the source's expression are as good as real images; what tells nothing has no quality."""
+    for number in range(60):
+        side = 255 * (number % 2) if shown != "nothing" else 255
+        Image.new("RGB", (32, 32), (side,) * 3).save(tmp_path / f"{number}.png")
+    samples = [Sample(f"{number}.png", number % 2, tmp_path / f"{number}.png") for number in range(60)]
+    gan = SwapGAN(GANShape(2, 32, 2))
+    monkeypatch.setattr(gan, "synthesize", lambda source, target, *labels:
+                        (source if shown == "source" else target, None))
+    found = swap_quality(gan, Recognizer(Brightness()), Images(samples, 32, "none"), numpy.ones(60, bool), 0)
+    assert found == quality
+
+
 def test_a_guided_gradient_never_opposes_that_of_the_real_images():
     label = torch.tensor([0, 1, 2, 1, 2, 0])
     image = bars(6, torch.tensor([0, 1, 2, 0, 1, 2]))  # the labels of the last three, synthesized images are wrong
@@ -220,7 +243,7 @@ def test_every_metric_of_a_step_has_a_title_in_the_report():
     gan.set_perceptual(Perceptual(VGG(3, 4, 8).features))
     every = torch.ones(24, dtype=torch.bool)
     metrics, = train(gan, 0, truth=torch.zeros(24, 3, 32, 32), known=every, mismatch=every)
-    assert metrics.keys() == METRICS.keys() - {"loss", "best_test_acc"}  # those of the recognizer
+    assert metrics.keys() == METRICS.keys() - {"loss", "best_test_acc", "swap_quality"}  # those of the recognizer
 
 
 @pytest.mark.parametrize("zero", (False, True))

@@ -14,13 +14,14 @@ from torch import Tensor
 
 import utils
 from datasets.augmentations import read_augmentations
-from datasets.loading import Batch, augmenter, load
+from datasets.loading import Batch, Images, augmenter, load, to_float
 from datasets.plans import Plan, gan_plan, mixed_plan, mixed_sizes, real_plan, recognizer_plan, third_of_pairs
 from models.checkpoints import (TrainedPerceptual, initialize, load_gan_networks, load_into, load_recognizer, on_cpu,
-                                read_perceptual, save_checkpoint, save_gan, save_recognizer, weights_digest)
+                                read_classifier, read_perceptual, save_checkpoint, save_gan, save_recognizer,
+                                weights_digest)
 from models.gan import SwapGAN
 from models.networks import VGG, Pair, backbone_named
-from models.recognizer import Examples, Recognizer, real_features
+from models.recognizer import (Examples, Recognizer, accuracies, chance_level, evaluate, near_chance, real_features)
 from options.config import (GANRecipe, GANSchedule, GANShape, PerceptualOptions, RecognizerRecipe, RecognizerSchedule,
                             RecognizerShape)
 from training.run_directory import copy_to_machines
@@ -30,6 +31,7 @@ from utils import UserError
 
 Draw = Callable[[list[Tensor], list[str], Sequence[str], str], Image.Image]  # rows of images, heads, notes, title
 SAMPLE_ROWS = ("A", "B", "C: A with B's expression", "D: B with A's expression", "A': A rebuilt", "B': B rebuilt")
+LEAST_QUALITY = 0.5  # of swaps that the recognizer should learn from (METHOD §4)
 BATCHES_PER_EVALUATION = 200  # of a recognizer epoch with --select_on test, each begun by an evaluation (METHOD §5)
 
 
@@ -133,6 +135,9 @@ class PerceptualPhase:
         """Return the number of steps in an epoch, a pass over the real training images."""
         return len(self._plan(epoch))
 
+    def begin_epoch(self, epoch: int) -> None:
+        """Do nothing: an epoch begins with its first batch."""
+
     def batches(self, epoch: int, start: int) -> Iterator[Examples]:
         """Yield batches of real images without codes; with ``--balanced`` all expressions equally often."""
         for batch in self.context.load(self._plan(epoch), start):
@@ -218,6 +223,9 @@ class GANPhase:
     def steps(self, epoch: int) -> int:
         """Return the number of steps in an epoch: images / batch size, at least one."""
         return max(1, len(self.context.layout.train) // self.schedule.batch_size)
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Do nothing: an epoch begins with its first batch."""
 
     def batches(self, epoch: int, start: int) -> Iterator[Pair]:
         """Return the pairs of an epoch on the device, after loading the perceptual network if the GAN has none yet."""
@@ -305,6 +313,7 @@ class RecognizerPhase:
             self.recognizer.compile()
         self.best_acc = -1.0
         self.batch = 0  # the number of the epoch's next batch, from 0
+        self.quality: float | None = None  # of the swaps at the beginning of the round
 
     def _steps_of(self, rounds: int) -> int:
         """Return the number of steps in the first rounds of the run."""
@@ -319,6 +328,7 @@ class RecognizerPhase:
         """Return the batches of an epoch: real ones with synthesized ones after each, or mixed ones (``--mix``)."""
         schedule, seed = self.schedule, self.context.seed
         count, synthesized = further_batches(epoch, schedule)
+        synthesized = synthesized and (self.quality is None or self.quality >= schedule.gate)
         settings = {"synthesized": synthesized, "seed": seed, "epoch": epoch, "balanced": schedule.balanced,
                     "mirrored": self.augmentations.get("mirror", 0.0)}
         pairs = third_of_pairs(self.pairs, seed, epoch) if schedule.ablation else self.pairs
@@ -335,14 +345,40 @@ class RecognizerPhase:
         The swaps of several batches are computed at once. A resumed epoch computes the whole group of its first batch
         again, to get exactly the same swaps.
         """
-        if self.vgg_init == "stage0" and self.recognizer.steps == 0:
-            self.context.seed_torch("init", "recognizer", "from stage 0")
-            initialize(self.recognizer.network, self.perceptual_file)
         self.batch, group = start, batches_per_synthesis(epoch, self.schedule)
         skipped = start % group
         loaded = self.context.load(self._plan(epoch), start - skipped,
                                    augmenter(self.augmentations, self.context.seed, epoch))
         return islice(with_codes(loaded, self.gan, group, not self.schedule.encode_synthesized), skipped, None)
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Start from stage 0 if that is asked for, and measure the swaps before a round that learns from them."""
+        if self.vgg_init == "stage0" and self.recognizer.steps == 0:
+            self.context.seed_torch("init", "recognizer", "from stage 0")
+            initialize(self.recognizer.network, self.perceptual_file)
+        number, position = divmod(epoch, self.schedule.round_epochs)
+        rest = range(epoch, epoch + self.schedule.round_epochs)
+        if position == 0 and any(further_batches(other, self.schedule)[1] for other in rest):
+            self._measure_swaps(number + 1)
+
+    def _measure_swaps(self, number: int) -> None:
+        """Measure the quality of the swaps before round ``number``, and print what follows if it is low."""
+        self.quality = self.context.processes.run_on_main(self._quality_of_swaps)
+        if self.quality is not None and self.quality < (self.schedule.gate or LEAST_QUALITY) \
+                and self.context.processes.is_main:
+            consequence = "the round uses real images in their place" if self.schedule.gate else \
+                f"their labels are learned all the same; add --gate {LEAST_QUALITY}, or train the GAN longer"
+            print(f"warning: before recognizer round {number}, the quality of the swaps is {self.quality:.2f} (0: their "
+                  f"expressions are recognized by chance, 1: as well as real ones): {consequence}", file=sys.stderr)
+
+    def _quality_of_swaps(self) -> float | None:
+        """Return the quality of the swaps of selection images, None if stage 0 has left no classifier."""
+        context, network = self.context, read_classifier(self.perceptual_file, self.context.num_classes)
+        images, neutral = context.selection_images, context.layout.neutral
+        labels = numpy.array([sample.label for sample in images.samples])
+        is_target = labels == neutral if self.schedule.targets == "neutral" and neutral in labels else labels >= 0
+        classifier = network and Recognizer(network, device=context.device, amp=context.amp)
+        return classifier and swap_quality(self.gan, classifier, images, is_target, context.seed)
 
     def step(self, batch: Examples) -> Metrics:
         context, steps = self.context, self.recognizer.steps
@@ -362,9 +398,10 @@ class RecognizerPhase:
         With ``--select_on test`` :meth:`step` has done this after the batches 1, 201, 401, … of the epoch, as the
         published code does (METHOD §5).
         """
+        quality = {} if self.quality is None else {"swap_quality": self.quality}
         if self.context.select_on == "test":
-            return {"best_test_acc": self.best_acc}
-        return self.context.selection_metric(self._keep_if_better())
+            return {"best_test_acc": self.best_acc, **quality}
+        return {**self.context.selection_metric(self._keep_if_better()), **quality}
 
     def _keep_if_better(self) -> float:
         """Evaluate the recognizer, write it if it is to be kept, and return its accuracy in percent."""
@@ -377,10 +414,10 @@ class RecognizerPhase:
         return acc
 
     def state(self) -> dict[str, Any]:
-        return {"best_acc": self.best_acc, "recognizer": self.recognizer.state_dict()}
+        return {"best_acc": self.best_acc, "quality": self.quality, "recognizer": self.recognizer.state_dict()}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        self.best_acc = state["best_acc"]
+        self.best_acc, self.quality = state["best_acc"], state.get("quality")
         self.recognizer.load_state_dict(state["recognizer"])
 
     def load_networks(self, epoch: int) -> None:
@@ -398,6 +435,32 @@ class RecognizerPhase:
             self.recognizer.steps = self._steps_of(rounds)
         else:
             initialize(self.recognizer.network, self.vgg_init)
+
+
+def swap_quality(gan: SwapGAN, classifier: Recognizer, images: Images, is_target: numpy.ndarray, seed: int
+                 ) -> float | None:
+    """Return how much better than by chance the expressions of swaps are classified, divided by that of real images.
+
+    The swaps give each of ``images`` as a random one of another expression, for which ``is_target`` (N,) is true.
+    ``classifier`` takes images alone; its mean class accuracies count. None without images, if no image has such a
+    target, or if the classifier is near chance on the real images.
+    """
+    n, random = gan.shape.num_classes, numpy.random.default_rng(utils.derived_seed(seed, "gate"))
+    labels = numpy.array([sample.label for sample in images.samples])
+    found = [(source, random.choice(targets)) for source, label in enumerate(labels)
+             if len(targets := numpy.flatnonzero(is_target & (labels != label)))]
+    real = evaluate(classifier, None, images.evaluation_batches(64, gan.device), n) if found else None
+    if real is None or near_chance(real) or accuracies(real)[1] <= chance_level(n):
+        return None
+
+    def swaps() -> Iterator[tuple[Tensor, Tensor]]:
+        for pairs in torch.tensor(found).split(64):
+            (source, label), (target, other) = ((to_float(images[rows], gan.device),
+                                                 torch.from_numpy(labels)[rows].to(gan.device)) for rows in pairs.T)
+            yield gan.synthesize(source, target, label, other)[0], label
+
+    swapped, chance = accuracies(evaluate(classifier, None, swaps(), n))[1], chance_level(n)
+    return float((swapped - chance) / (accuracies(real)[1] - chance))
 
 
 # --------------------------------------------------------------------------------------------- the recognizer's batches

@@ -106,6 +106,9 @@ class Phase(Protocol):
     def steps(self, epoch: int) -> int:
         """Return the number of steps in an epoch."""
 
+    def begin_epoch(self, epoch: int) -> None:
+        """Do what precedes the first step of an epoch."""
+
     def batches(self, epoch: int, start: int) -> Iterator[Any]:
         """Return the batches of an epoch from step ``start`` on, as a function of seed and epoch."""
 
@@ -145,6 +148,8 @@ def fit(run: "Run") -> None:
     run.begin()
     for stage in run.remaining_stages():
         phase = run.phases[stage.phase]
+        if run.step == 0:
+            phase.begin_epoch(stage.epoch)
         for batch in run.progress(phase.batches(stage.epoch, start=run.step)):
             run.after_step(phase.step(batch), images=len(batch.label))
         run.after_epoch(phase.end_epoch(stage.epoch, run.means()))
