@@ -37,7 +37,7 @@ Module = TypeVar("Module", bound=nn.Module)
 
 KINDS = {  # of the values in a recognizer's metadata and in a GAN's
     "expressions": list, "listed": list, "neutral_name": str, "image_size": int, "data_dir": str, "selected_on": str,
-    "alignment": dict, "encoder": str, "images": str, "content": dict, "backbone": str, "fold": dict}
+    "alignment": dict, "encoder": str, "backbone": str, "fold": dict}
 KIND_NAMES = {list: "a list", str: "a text", int: "a whole number", dict: "a table"}
 
 
