@@ -16,6 +16,7 @@ has a process of its own with the system's default allocator. ``--compile`` also
 networks, in turns too; the time of the first run, which compiles them, has a column. """
 
 import argparse
+import contextlib
 import multiprocessing
 import sys
 import tempfile
@@ -246,7 +247,7 @@ class BenchProcess:
     def __init__(self, options: argparse.Namespace, folder: Path) -> None:
         self._pipe, child_pipe = multiprocessing.Pipe()
         context = multiprocessing.get_context("spawn")  # a forked process cannot use CUDA
-        context.Process(target=_serve, args=(options, folder, child_pipe), daemon=True).start()
+        context.Process(target=_serve, args=(options, folder, child_pipe)).start()  # no daemon: it has worker processes
         child_pipe.close()  # so that recv() fails when the child process ends
 
     def first_run(self, phase: str) -> int:
@@ -258,8 +259,9 @@ class BenchProcess:
         return self._call("block", phase, budget)
 
     def end(self) -> None:
-        """End the process."""
-        self._pipe.send(None)
+        """End the process, unless an error has ended it."""
+        with contextlib.suppress(OSError):
+            self._pipe.send(None)
 
     def _call(self, *method_and_arguments: str | float) -> Any:
         self._pipe.send(method_and_arguments)
@@ -371,8 +373,9 @@ def main() -> None:
         rows: list[Figures] = []
         try:
             for phase in options.phases:
-                rows += measure(phase, bench, imitation_bench, compiled)
-                print("\n".join(table(rows).splitlines()[2:]), file=sys.stderr)
+                of_phase = measure(phase, bench, imitation_bench, compiled)
+                print("\n".join(table(of_phase).splitlines()[2:]), file=sys.stderr)
+                rows += of_phase
         finally:
             if imitation_bench:
                 imitation_bench.end()

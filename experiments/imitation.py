@@ -8,6 +8,7 @@ classes, within 10 % (experiments/README.md); at smaller widths they were not co
 
 import argparse
 import copy
+import multiprocessing
 import shutil
 from pathlib import Path
 from typing import Iterator
@@ -31,6 +32,7 @@ from models.recognizer import Examples, Recognizer
 from pictures.sheets import to_picture
 
 WORKERS, EVALUATE_EVERY = 4, 200
+START = multiprocessing.get_all_start_methods()[0]  # of workers: the system's own, also in a process of another one
 
 
 class _PlainNormalization(Normalization):
@@ -184,7 +186,8 @@ def gan_epoch(gan: SwapGAN, layout: Layout, options: argparse.Namespace) -> None
     files = _Files(layout.train, options.image_size)
     order = [position for batch in gan_plan(layout.train, options.batch_size, 0, 0)
              for position in np.concatenate([batch.first, batch.second])]
-    loader = DataLoader(files, 2 * options.batch_size, sampler=order, num_workers=WORKERS)
+    loader = DataLoader(files, 2 * options.batch_size, sampler=order, num_workers=WORKERS,
+                        multiprocessing_context=START)
     for step, (pixels, label, _) in enumerate(loader):
         half = len(label) // 2
         image, label = to_float(pixels, device).contiguous(), label.to(device)
@@ -202,7 +205,7 @@ def recognizer_epoch(gan: SwapGAN, recognizer: Recognizer, layout: Layout, optio
     plan = recognizer_plan(real, pairs, options.vgg_batch_size, 6, True, 0, 0)
     order = [i for _ in range(2) for i in np.random.default_rng(0).permutation(len(pairs))]
     synthesized = iter(DataLoader(_Synthesized(folder, labels, options.image_size), options.vgg_batch_size,
-                                  sampler=order, num_workers=WORKERS))
+                                  sampler=order, num_workers=WORKERS, multiprocessing_context=START))
     real = iter(real_plan(len(layout.train), options.vgg_batch_size, 0, "recognizer", 0))
     for step, batch in enumerate(plan):
         if (batch.second >= 0).all():
@@ -210,13 +213,14 @@ def recognizer_epoch(gan: SwapGAN, recognizer: Recognizer, layout: Layout, optio
             fx = fx.to(device)
         else:  # a new loader with new workers for every real batch
             pixels, label, _ = next(iter(DataLoader(torch.utils.data.Subset(files, next(real).first),
-                                                    options.vgg_batch_size, num_workers=WORKERS)))
+                                                    options.vgg_batch_size, num_workers=WORKERS,
+                                                    multiprocessing_context=START)))
             code, _ = gan.generator.encoder(to_float(pixels, device).contiguous())  # with its graph
             fx = torch.cat([code, code], 1).detach()
         recognizer.step(Examples(label.to(device), (to_float(pixels, device).contiguous(), fx)))
         if step % EVALUATE_EVERY == 0:
             for pixels, label, _ in DataLoader(_Files(layout.test, options.image_size), options.vgg_batch_size,
-                                               num_workers=WORKERS):
+                                               num_workers=WORKERS, multiprocessing_context=START):
                 image = to_float(pixels, device).contiguous()
                 code, _ = gan.generator.encoder(image)
                 recognizer.predict(image, torch.cat([code, code], 1).detach()).argmax(1).tolist()
@@ -248,6 +252,7 @@ def write_synthesized(gan: SwapGAN, files: _Files, pairs: np.ndarray, neutral: i
 def two_by_two(files: _Files, pairs: np.ndarray, batch_size: int, device: torch.device
                ) -> Iterator[tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]]:
     """Yield sources and targets of the pairs in batches, each with images (N, 3, S, S) and labels (N,)."""
-    loaders = [DataLoader(files, batch_size, sampler=column.tolist(), num_workers=WORKERS // 2) for column in pairs.T]
+    loaders = [DataLoader(files, batch_size, sampler=column.tolist(), num_workers=WORKERS // 2,
+                          multiprocessing_context=START) for column in pairs.T]
     for batch in zip(*loaders):
         yield tuple((to_float(pixels, device).contiguous(), label.to(device)) for pixels, label, _ in batch)
