@@ -60,6 +60,16 @@ def test_the_benchmark_measures_what_a_training_does(tmp_path, monkeypatch):
     assert dtypes == [torch.bfloat16] and torch.backends.cudnn.benchmark
 
 
+def test_the_imitated_round_has_worker_processes(tmp_path):
+    process = benchmark.BenchProcess(Namespace(
+        device="cpu", dtype="float32", alpha5=False, image_size=32, base_width=4, vgg_width=4, fc_width=16, batch_size=4,
+        vgg_batch_size=4, persons=1), tmp_path)
+    try:
+        assert len(process.block("imitated_round_gan", 0).seconds) == 1
+    finally:
+        process.end()
+
+
 def test_the_table_lists_checks_that_were_not_possible(tmp_path):
     output = succeeds(new_process("experiments/gpu_check.py", "--size", "tiny", "--device", "cpu", "--output",
                                   tmp_path / "table.md", "--checks", "device", "fidelity", "two_gpus", "compile"))
