@@ -494,9 +494,9 @@ class RecognizerSchedule:
     vgg_schedule: str = option("step", "SGD's learning rate: multiplied by 0.97 every 1800 steps, or falling "
                                "to zero over all planned steps along a half cosine", choices=("step", "cosine"),
                                group=BEYOND_RECOGNIZER)
-    gate: float = option(0.0, "least quality of the swaps for a recognizer round: stage 0's network classifies swaps of "
-                         "selection images before it, 0 is chance, 1 as often right as on the real images; below the "
-                         "value the round uses real images in their place; 0 only warns", least=0, most=1,
+    gate: float = option(0.0, "least quality of the swaps for a recognizer round: stage 0's network classifies swaps "
+                         "of selection images before it, 0 is chance, 1 as often right as on the real images; below "
+                         "the value the round uses real images in their place; 0 only warns", least=0, most=1,
                          group=BEYOND_RECOGNIZER)
     targets: str = option("neutral", "the faces that synthesis gives other expressions: neutral ones, or any",
                           choices=("neutral", "any"), group=BEYOND_RECOGNIZER)

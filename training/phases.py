@@ -368,8 +368,9 @@ class RecognizerPhase:
                 and self.context.processes.is_main:
             consequence = "the round uses real images in their place" if self.schedule.gate else \
                 f"their labels are learned all the same; add --gate {LEAST_QUALITY}, or train the GAN longer"
-            print(f"warning: before recognizer round {number}, the quality of the swaps is {self.quality:.2f} (0: their "
-                  f"expressions are recognized by chance, 1: as well as real ones): {consequence}", file=sys.stderr)
+            print(f"warning: before recognizer round {number}, the quality of the swaps is {self.quality:.2f} (0: "
+                  f"their expressions are recognized by chance, 1: as well as real ones): {consequence}",
+                  file=sys.stderr)
 
     def _quality_of_swaps(self) -> float | None:
         """Return the quality of the swaps of selection images, None if stage 0 has left no classifier."""
