@@ -147,15 +147,22 @@ def as_typed(value: Any) -> str:
 
 
 def curves(path: Path, num_classes: int | None) -> list[tuple[str, str]]:
-    """Return a heading and charts for each phase that has finished an epoch, from the log ``metrics.csv``."""
+    """Return a heading and charts for each phase that has finished an epoch, from the log ``metrics.csv``.
+
+    Raises UserError if the log is damaged.
+    """
     if not path.is_file():
         return []
     metrics: dict[str, dict[str, list[tuple[float, float]]]] = defaultdict(lambda: defaultdict(list))
-    with open(path, newline="", encoding="utf-8") as handle:
-        for row in csv.DictReader(handle):
-            if row["phase"].endswith("_epoch"):
-                points = metrics[row["phase"].removesuffix("_epoch")][row["name"]]
-                points.append((int(row["epoch"]), float(row["value"])))
+    try:
+        with open(path, newline="", encoding="utf-8") as handle:
+            for row in csv.DictReader(handle):
+                if row["phase"].endswith("_epoch"):
+                    points = metrics[row["phase"].removesuffix("_epoch")][row["name"]]
+                    points.append((int(row["epoch"]), float(row["value"])))
+    except (KeyError, TypeError, ValueError, AttributeError, csv.Error):
+        raise UserError(f"{path}: damaged, it is not the log of a training; restore it from a backup, or move it away"
+                        ) from None
     chance = chance_level(num_classes) if num_classes else None
     return [(PHASES.get(phase, phase), f'<div class="charts">{charts(of_phase, chance)}</div>')
             for phase, of_phase in metrics.items()]

@@ -64,6 +64,12 @@ def test_the_report_shows_the_swaps_of_the_last_of_a_thousand_epochs(finished_co
     assert f"base64,{base64.b64encode(b'last').decode()}\"" in (finished_copy / "report.html").read_text()
 
 
+@pytest.mark.parametrize("content", ["a,b\n1,2\n", "phase,epoch,step,name,value\ngan_epoch,x,0,G,1\n"])
+def test_a_damaged_log_is_named(finished_copy, content):
+    (finished_copy / "log" / "metrics.csv").write_text(content)
+    assert "metrics.csv: damaged" in refused(train_command("--mode", "report", "--checkpoint_dir", finished_copy))
+
+
 def test_a_browser_shows_the_report_without_an_error(finished, tmp_path):
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:
