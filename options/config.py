@@ -167,7 +167,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "lambda_coarse_loss": 50.0, "lambda_gray_loss": 500.0, "G_max": 1000.0, "even_phases": 2, "ema": 0.998,
         "zero_biases": True, "lazy": 4, "d_gain": 8.0, "d_lr_ratio": 0.25, "perceptual_epochs": 18, "epochs": 28,
         "round_every": 28, "round_epochs": 6, "lr": 1e-3, "mix": 1.0, "guided": True, "balanced": True,
-        "encode_synthesized": True, "targets": "any", "vgg_schedule": "cosine", "gate": 0.5,
+        "encode_synthesized": True, "targets": "any", "vgg_schedule": "cosine", "gate": 0.25,
     },
     "demo": {
         "data_dir": "datasets/demo", "checkpoint_dir": "checkpoint/checkpoint_demo", "image_size": 64,
@@ -176,7 +176,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "G_max": 1000.0, "lambda_truth_loss": 600.0, "mirror": True, "mismatched": True, "zero_biases": True, "lazy": 4,
         "ema": 0.995, "d_lr_ratio": 0.25, "d_gain": 8.0,
         "lambda_adv_loss": 0.15, "lambda_vgg_loss": 0.0, "lambda_l2_loss": 60.0, "vgg_lr": 1e-2, "vgg_batch_size": 16,
-        "round_every": 20, "round_epochs": 10, "mix": 1.0, "vgg_schedule": "cosine", "gate": 0.5,
+        "round_every": 20, "round_epochs": 10, "mix": 1.0, "vgg_schedule": "cosine", "gate": 0.25,
     },
 }
 

@@ -31,7 +31,7 @@ from utils import UserError
 
 Draw = Callable[[list[Tensor], list[str], Sequence[str], str], Image.Image]  # rows of images, heads, notes, title
 SAMPLE_ROWS = ("A", "B", "C: A with B's expression", "D: B with A's expression", "A': A rebuilt", "B': B rebuilt")
-LEAST_QUALITY = 0.5  # of swaps that the recognizer should learn from (METHOD §4)
+LEAST_QUALITY = 0.25  # of swaps that the recognizer should learn from (METHOD §4)
 BATCHES_PER_EVALUATION = 200  # of a recognizer epoch with --select_on test, each begun by an evaluation (METHOD §5)
 
 
