@@ -25,7 +25,7 @@ SHARED = REPOSITORY.parent / "shared"
 sys.path.insert(0, str(REPOSITORY))
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the tests' networks are tiny, and two of them run at once
 
-from utils import run_command  # noqa: E402
+from utils import read_json, run_command  # noqa: E402
 
 EXPRESSIONS = ["disgust", "scream", "smile", "squint", "surprise", "neutral"]
 TINY = ["--image_size", 32, "--base_width", 2, "--vgg_width", 2, "--fc_width", 4, "--vgg_init", "none",
@@ -62,19 +62,12 @@ def command(*argv: object, cwd: str | Path = REPOSITORY) -> subprocess.Completed
     if not re.match(r"(train|test_matrix_multi)\.py |-m datasets\.", " ".join(argv) + " "):
         return new_process(*argv, cwd=cwd)
     name, options = (argv[1], argv[2:]) if argv[0] == "-m" else (argv[0].removesuffix(".py"), argv[1:])
-    main = importlib.import_module(name).main
-    with working_directory(cwd), mock.patch("torch.cuda.is_available", return_value=False), \
-            mock.patch("sys.argv", [f"{name}.py", *options]):
-        return call(lambda: main(options))
-
-
-@contextlib.contextmanager
-def working_directory(folder: str | Path) -> Iterator[None]:
-    """Work in a directory, as contextlib.chdir does from Python 3.11 on."""
-    before = os.getcwd()
-    os.chdir(folder)
+    main, before = importlib.import_module(name).main, os.getcwd()
+    os.chdir(cwd)
     try:
-        yield
+        with mock.patch("torch.cuda.is_available", return_value=False), \
+                mock.patch("sys.argv", [f"{name}.py", *options]):
+            return call(lambda: main(options))
     finally:
         os.chdir(before)
 
@@ -82,6 +75,16 @@ def working_directory(folder: str | Path) -> Iterator[None]:
 def train_command(*argv: object) -> subprocess.CompletedProcess:
     """Run ``python train.py <argv>`` in this process, in the test's working directory."""
     return command("train.py", *argv, cwd=".")
+
+
+def restored(run: Path, *flags: object) -> subprocess.CompletedProcess:
+    """Run ``python train.py --restore``: resume a run, or use it in the mode of the flags."""
+    return train_command("--restore", "--checkpoint_dir", run, "--gpu", -1, *flags)
+
+
+def matrix_command(*argv: object) -> subprocess.CompletedProcess:
+    """Run ``python test_matrix_multi.py <argv>``."""
+    return command("test_matrix_multi.py", *argv, "--gpu", -1)
 
 
 def succeeds(result: subprocess.CompletedProcess) -> str:
@@ -102,18 +105,23 @@ def new_process(*argv: object, cwd: str | Path = REPOSITORY, timeout: float = 30
                           capture_output=True, text=True)
 
 
+def exit_status(action: Callable[[], Any]) -> int:
+    """Return the exit status of a function that is called like a command."""
+    try:
+        run_command(lambda: action() and None)
+    except SystemExit as end:
+        return end.code or 0
+    return 0
+
+
 def forked(action: Callable[[], Any]) -> subprocess.CompletedProcess:
     """Call a function like a command in a fork of this process, which need not import torch and may be killed."""
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         child = os.fork()
         if not child:
-            status = 1
+            sys.stdout, sys.stderr, status = out, err, 1
             try:
-                sys.stdout, sys.stderr = out, err
-                run_command(action)
-                status = 0
-            except SystemExit as end:
-                status = end.code or 0
+                status = exit_status(action)
             except BaseException:
                 traceback.print_exc(file=err)
             finally:
@@ -161,19 +169,10 @@ def refused(result: subprocess.CompletedProcess | Callable[[], Any]) -> str:
 
 def call(action: Callable[[], Any]) -> subprocess.CompletedProcess:
     """Call a function like a command; a traceback fails the test."""
-    out, err, status = io.StringIO(), io.StringIO(), 0
+    out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            run_command(lambda: action() and None)
-        except SystemExit as end:
-            status = end.code or 0
+        status = exit_status(action)
     return subprocess.CompletedProcess(action, status, out.getvalue(), err.getvalue())
-
-
-def ended(action: Callable[[], Any]) -> tuple[int, str]:
-    """Return the exit status and stderr of a function called like a command."""
-    result = call(action)
-    return result.returncode, result.stderr
 
 
 def works_or_is_refused(action: Callable[[], Any]) -> bool:
@@ -215,11 +214,28 @@ def keep_networks(run: Path, epoch: int) -> None:
         shutil.copy(run / "model" / f"{name}_iter_temp.pth", run / "model" / f"{name}_iter_{epoch:03d}.pth")
 
 
-def first_layer(checkpoint: Path) -> bytes:
-    """Return the first weights of a checkpoint of the recognizer or the perceptual network."""
+def networks(run: Path, *patterns: str) -> dict[str, bytes]:
+    """Return the weights of a run's networks as bytes, or of the files that match the patterns."""
     import torch
 
-    return torch.load(checkpoint, weights_only=True)["net"]["features.0.weight"].numpy().tobytes()
+    weights = {}
+    for pattern in patterns or ("model/*_iter_*.pth", "VGG/Enc_max.pth", "VGG*/*max_ckpt.t7"):
+        for path in sorted(run.glob(pattern)):
+            state = torch.load(path, weights_only=True)
+            for name, value in state.get("net", state).items():
+                weights[f"{path.name} {name}"] = value.numpy().tobytes()
+    assert len(weights) > 10
+    return weights
+
+
+def first_layer(checkpoint: Path) -> bytes:
+    """Return the first weights of a checkpoint of the recognizer or the perceptual network."""
+    return networks(checkpoint.parent, checkpoint.name)[f"{checkpoint.name} features.0.weight"]
+
+
+def matrix_of(folder: Path) -> dict:
+    """Return the confusion matrix and its measures that a command has written into a directory."""
+    return read_json(folder / "confusion_matrix.json")
 
 
 @contextlib.contextmanager
@@ -233,6 +249,14 @@ def locked(folder: Path) -> Iterator[None]:
             yield
         finally:
             process.kill()
+
+
+def as_started_by_torchrun(monkeypatch: pytest.MonkeyPatch, **values: object) -> None:
+    """Set the environment of a process that torchrun has started on this machine, of two."""
+    environment = {"WORLD_SIZE": 2, "RANK": 1, "LOCAL_RANK": 0, "LOCAL_WORLD_SIZE": 2,
+                   "MASTER_ADDR": "localhost", "MASTER_PORT": 1, **values}
+    for name, value in environment.items():
+        monkeypatch.setenv(name, str(value))
 
 
 @pytest.fixture(scope="session")

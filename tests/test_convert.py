@@ -9,7 +9,7 @@ import numpy
 import pytest
 from PIL import Image, ImageOps
 
-from conftest import command, ended, refused, snapshot
+from conftest import call, command, refused, snapshot
 from datasets import check, convert
 from datasets.importing.collection import Collection, SourceSample
 from datasets.importing.conversion import _check_complete
@@ -43,7 +43,8 @@ def import_twice(capsys, out: Path, *argv: object) -> tuple[Layout, list[str]]:
     before = snapshot(out)
     convert.main(argv)
     assert "(all there already)" in capsys.readouterr().out and snapshot(out) == before
-    assert ended(lambda: check.main([str(out), "--sheet", str(out.parent / "sheet.jpg")])) == (0, "")
+    result = call(lambda: check.main([str(out), "--sheet", str(out.parent / "sheet.jpg")]))
+    assert (result.returncode, result.stderr) == (0, "")
     return read_layout(out), [line.removeprefix("left out: ") for line in printed.splitlines()
                               if line.startswith("left out: ")]
 

@@ -13,16 +13,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import (AT_A_STEP, REPOSITORY, TINY, cases, command, fill, locked, refused, snapshot, succeeds,
-                      train_command, train_until)
+from conftest import (AT_A_STEP, REPOSITORY, TINY, cases, fill, locked, matrix_command, matrix_of,
+                      networks, refused, restored, snapshot, succeeds, train_command, train_until)
 from datasets.layout import Sample, read_layout
 from datasets.splits import cut_folds, with_fold
-from evaluation.metrics import Report
 from evaluation.comparison import Pooled, Spread
+from evaluation.metrics import Report
 from options.command_line import resolve, series_members, to_argv
 from test_processes import torchrun
 from training.run_directory import SeriesDirectory
@@ -44,24 +43,8 @@ def series(faces, tmp_path_factory) -> Path:
     return folder
 
 
-def networks(run: Path) -> dict[str, bytes]:
-    """Return the weights of every network of a run, as bytes."""
-    weights = {}
-    for path in [*sorted((run / "model").glob("*_iter_*.pth")), run / "VGG/Enc_max.pth", run / "VGG/max_ckpt.t7",
-                 run / "VGG_loss/6_max_ckpt.t7"]:
-        state = torch.load(path, weights_only=True)
-        for name, value in state.get("net", state).items():
-            weights[f"{path.name} {name}"] = value.numpy().tobytes()
-    assert len(weights) > 100
-    return weights
-
-
 def matrix(folder: Path) -> dict:
-    return read_json(folder / "test_result" / "confusion_matrix.json")
-
-
-def matrix_command(*argv: object) -> subprocess.CompletedProcess:
-    return command("test_matrix_multi.py", *argv, "--gpu", -1)
+    return matrix_of(folder / "test_result")
 
 
 def names_in(path: Path) -> set[str]:
@@ -137,7 +120,7 @@ def test_a_series_killed_in_its_second_fold_and_restored_ends_the_same(faces, se
     assert result.returncode == -signal.SIGKILL and "gan epoch 1 of 1" in result.stdout.rstrip().splitlines()[-1]
     assert (folder / "fold_01" / "test_result" / "Con_Matrix.png").is_file() and not (folder / "fold_03").exists()
     assert not (folder / "fold_02" / "test_result").exists() and any((folder / "fold_02" / "state").glob("*.pth"))
-    output = succeeds(train_command("--restore", "--checkpoint_dir", folder, "--gpu", -1))
+    output = succeeds(restored(folder))
     assert output.count("perceptual epoch 1") == 1  # that of the third fold
     assert all(networks(folder / fold) == networks(series / fold) for fold in FOLDS)
     assert {**matrix(folder), "title": ""} == {**matrix(series), "title": ""}
@@ -146,8 +129,7 @@ def test_a_series_killed_in_its_second_fold_and_restored_ends_the_same(faces, se
 def test_a_single_fold_equals_that_of_the_series(faces, series, tmp_path):
     succeeds(train_command(*arguments(faces, tmp_path / "run", "--folds", 3, "--fold", 2)))
     assert networks(tmp_path / "run" / "fold_02") == networks(series / "fold_02")
-    resumed = train_command("--restore", "--checkpoint_dir", tmp_path / "run" / "fold_02", "--gpu", -1)
-    assert "gan epoch" not in succeeds(resumed)
+    assert "gan epoch" not in succeeds(restored(tmp_path / "run" / "fold_02"))
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["fold_02"]
 
 
@@ -167,7 +149,7 @@ def test_folds_side_by_side_that_are_stopped_and_restored_end_the_same(faces, se
     first, last = err.strip().splitlines()
     assert "stopping after this step" in first and f"--restore --checkpoint_dir {folder}" in last
     assert "the state is saved" in log.read_text() and not (folder / "fold_03").exists()
-    output = succeeds(train_command("--restore", "--checkpoint_dir", folder, "--gpu", -1))
+    output = succeeds(restored(folder))
     assert "perceptual epoch 1" not in output.split("fold_02, 2 of 3")[0]
     assert all(networks(folder / fold) == networks(series / fold) for fold in FOLDS)
     assert matrix(folder)["counts"] == matrix(series)["counts"]
@@ -181,13 +163,16 @@ def test_a_single_fold_takes_the_gan_of_its_fold_in_a_series(series, tmp_path):
     assert "trained with no --neutral;" in refused(train_command(*argv, "--neutral", "neutral"))
 
 
-def test_a_resumed_series_keeps_the_precision_that_each_run_chose(series, tmp_path):
+def test_a_resumed_series_keeps_the_precision_that_each_run_chose(faces, series, tmp_path):
+    """It is resumed and not moved aside by ``--auto_restore`` with ``--overwrite``."""
     folder = Path(shutil.copytree(series, tmp_path / "run"))
     options = read_json(folder / "fold_01" / "options.json")
     assert (options["amp"], read_json(folder / "options.json")["amp"]) == ("off", "auto")
     write_json(folder / "fold_01" / "options.json", {**options, "amp": "bf16"})
-    succeeds(train_command("--restore", "--checkpoint_dir", folder, "--gpu", -1))
+    argv = arguments(faces, folder, "--folds", 3, "--auto_restore", "--overwrite")
+    assert succeeds(train_command(*argv)).count("the run is complete") == 3
     assert [read_json(folder / fold / "options.json")["amp"] for fold in FOLDS] == ["bf16", "off", "off"]
+    assert list(tmp_path.iterdir()) == [folder]
 
 
 def test_folds_that_were_trained_alone_become_a_series(faces, series, tmp_path):
@@ -199,19 +184,6 @@ def test_folds_that_were_trained_alone_become_a_series(faces, series, tmp_path):
     assert output.count("the run is complete") == 2 and matrix(folder)["counts"] == matrix(series)["counts"]
     fill(tmp_path / "other", "mine.txt", "fold_01/mine.txt")
     assert "(fold_01 and 1 more)" in refused(train_command(*arguments(faces, tmp_path / "other", "--folds", 3)))
-
-
-def test_a_series_with_too_few_epochs_is_refused_and_keeps_its_options(faces, tmp_path):
-    argv = ["--restore", "--checkpoint_dir", tmp_path / "run", "--gpu", -1]
-    succeeds(train_command(*arguments(faces, tmp_path / "run", "--seeds", 2, "--epochs", 2)))
-    assert "already trained more than these options plan" in refused(train_command(*argv, "--epochs", 1))
-    assert succeeds(train_command(*argv)).count("the run is complete") == 2
-
-
-def test_a_series_is_resumed_and_not_moved_aside_by_auto_restore_with_overwrite(faces, series, tmp_path):
-    folder = Path(shutil.copytree(series, tmp_path / "run"))
-    output = succeeds(train_command(*arguments(faces, folder, "--folds", 3, "--auto_restore", "--overwrite")))
-    assert output.count("the run is complete") == 3 and list(tmp_path.iterdir()) == [folder]
 
 
 def test_a_failing_fold_does_not_stop_the_others(faces, tmp_path):
@@ -242,7 +214,7 @@ def test_the_pooled_matrix_is_the_sum_of_the_folds_each_on_its_test_images(serie
     assert (series / "test_result" / "Con_Matrix.png").is_file()
     folders = [series / fold / "VGG" for fold in FOLDS]
     succeeds(matrix_command("--resume_dir", *folders, "--output_dir", tmp_path))
-    repeated = read_json(tmp_path / "confusion_matrix.json")
+    repeated = matrix_of(tmp_path)
     assert repeated["counts"] == pooled["counts"] and repeated["over_runs"] == pooled["over_runs"]
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "Con_Matrix.png", "confusion.tex", "confusion_matrix.json", "predictions.csv"]
@@ -268,30 +240,27 @@ def test_a_fold_is_never_evaluated_on_its_training_images(series, faces, broken,
     fold_list = run / "splits" / "fold_02.list"
     for data in ([], ["--data_dir", faces], ["--data_dir", broken]):
         succeeds(matrix_command("--resume_dir", run / "VGG", *data, "--output_dir", out))
-        assert read_json(out / "confusion_matrix.json")["counts"] == matrix(run)["counts"]
+        assert matrix_of(out)["counts"] == matrix(run)["counts"]
         tested = [line.split(",")[0] for line in (out / "predictions.csv").read_text().splitlines()[1:]]
         assert set(tested) == names_in(fold_list) and len(tested) == 18
     fold_list.write_text("\n".join(fold_list.read_text().splitlines()[1:]) + "\n")
     assert "does not list the images" in refused(matrix_command("--resume_dir", run / "VGG"))
     fold_list.unlink()
     assert "from a backup" in refused(matrix_command("--resume_dir", run / "VGG"))
-    grid = train_command("--mode", "grid", "--restore", "--checkpoint_dir", run, "--gpu", -1)
-    assert "from a backup" in refused(grid)
+    assert "from a backup" in refused(restored(run, "--mode", "grid"))
 
 
-@pytest.mark.parametrize("mode", [["grid", "--output", "grid.jpg"], ["generate", "--output", "generated"],
-                                  ["evaluate", "--judge_epochs", 1]])
-def test_modes_use_a_fold_like_any_other_run(series, tmp_path, mode, monkeypatch):
+def test_modes_use_a_fold_like_any_other_run(series, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(series / "fold_03", "fold_03")
-    succeeds(train_command("--mode", *mode, "--restore", "--checkpoint_dir", "fold_03", "--gpu", -1))
-    if mode[0] == "generate":
-        assert {f"real_test_{name}" for name in names_in(series / "splits" / "fold_03.list")} \
-            == names_in(Path("generated/images_test.list"))
-    if mode[0] == "evaluate":
-        assert read_json("fold_03/synthesis.json")["swaps"] == 18 * 5
-    line = refused(train_command("--mode", *mode, "--restore", "--checkpoint_dir", series, "--gpu", -1))
-    assert "holds several runs" in line and "fold_01" in line
+    modes = ["grid"], ["generate", "--output", "generated"], ["evaluate", "--judge_epochs", 1]
+    for mode in modes:
+        succeeds(restored("fold_03", "--mode", *mode))
+        line = refused(restored(series, "--mode", *mode))
+        assert "holds several runs" in line and "fold_01" in line
+    assert {f"real_test_{name}" for name in names_in(series / "splits" / "fold_03.list")} \
+        == names_in(Path("generated/images_test.list"))
+    assert read_json("fold_03/synthesis.json")["swaps"] == 18 * 5
 
 
 # ---------------------------------------------------------------------------------------------- refusals
@@ -308,26 +277,25 @@ def test_images_without_a_subject_are_refused(broken, tmp_path):
     (["--fold", 3], "add --folds K"), (["--folds", 5, "--fold", 6], "from 1 to 5"),
     (["--folds", 5, "--seeds", 2], "choose one"), (["--folds", 10], "only 9 subjects"),
     (["--jobs", 2], "a single run is one job"), (["--folds", 5, "--restore"], "no folds or seeds"),
-    (["--folds", 5, "--restore", 3], "names an epoch of a single run"), (["--folds", 1], "must be from 2")])
-def test_impossible_series_are_refused_before_any_work(faces, tmp_path, flags, message):
+    (["--folds", 5, "--restore", 3], "names an epoch of a single run"),
+    (["--folds", 1], "must be from 2"),
+    (["--folds", 2, "--jobs", 2], "--jobs 2: torchrun's processes train together")])
+def test_impossible_series_are_refused_before_any_work(
+        faces, tmp_path, monkeypatch, flags, message):
+    if "torchrun" in message:
+        monkeypatch.setenv("WORLD_SIZE", "2")
     assert message in refused(train_command(*arguments(faces, tmp_path / "run", *flags)))
     assert not (tmp_path / "run").exists()
 
 
-def test_jobs_of_several_processes_are_refused(faces, tmp_path, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    line = refused(train_command(*arguments(faces, tmp_path, "--folds", 2, "--jobs", 2)))
-    assert "--jobs 2: torchrun's processes train together" in line
-
-
 def test_other_series_and_single_runs_in_the_directory_are_refused(faces, series):
-    before = {path: path.stat().st_mtime_ns for path in series.rglob("*")}
+    before = snapshot(series)
     for flags, message in (([], "holds the folds or seeds"), (["--folds", 3], "already holds a run"),
                            (["--seeds", 2], "holds the runs of another series"),
                            (["--seeds", 2, "--restore"], "with no --seeds; leave the options as they were")):
         assert message in refused(train_command(*arguments(faces, series, *flags)))
     assert "holds a single run" in refused(train_command(*arguments(faces, series / "fold_01", "--folds", 5)))
-    assert {path: path.stat().st_mtime_ns for path in series.rglob("*")} == before
+    assert snapshot(series) == before
 
 
 def test_a_series_does_not_start_while_another_process_uses_its_directory(faces, series, tmp_path):

@@ -7,7 +7,6 @@ import pytest
 import torch
 from PIL import Image
 
-from datasets.drawing.data_set import make_dataset
 from datasets.layout import Sample, read_layout
 from datasets.loading import Images, load, to_float
 from datasets.plans import mixed_plan, recognizer_plan
@@ -60,12 +59,6 @@ def test_gan_learns_to_move_the_bar():
     unchanged, swapped = (x.sub(test.image_b).abs().mean() for x in (test.image_a, c))
     assert swapped < 0.5 * unchanged
     torch.testing.assert_close(c, (test.image_a + residual_c).clamp(-1, 1))
-    image_a, image_b, a, b = (value[:1] for value in test[:4])
-    blends = gan.blend(image_a, a, image_b, b, torch.tensor([[0.0], [0.5], [1.0]]))
-    torch.testing.assert_close(blends[0], gan.edits(test).a_rebuilt[0])
-    torch.testing.assert_close(blends[2], c[0])
-    distances = (blends - c[0]).abs().mean((1, 2, 3))
-    assert distances[0] > distances[1] > distances[2]
 
 
 def test_without_their_loss_reconstructions_are_skipped_and_nothing_else_changes():
@@ -164,11 +157,9 @@ def test_with_target_only_neutral_faces_synthesis_swaps_only_the_sources_block()
 
 
 @pytest.mark.parametrize("mixed", [False, True])
-def test_with_codes_equals_computing_the_codes_of_each_batch_alone(tmp_path, mixed):
+def test_with_codes_equals_computing_the_codes_of_each_batch_alone(faces, mixed):
     torch.manual_seed(0)
-    gan = SwapGAN(GANShape(6, 32, 4))
-    make_dataset(tmp_path / "faces", image_size=32, subjects_train=2, subjects_test=1, scenes=1)
-    samples = read_layout(tmp_path / "faces").train
+    gan, samples = SwapGAN(GANShape(6, 32, 4)), read_layout(faces).train[:12]
     labels = numpy.array([sample.label for sample in samples])
     pairs = numpy.stack([numpy.arange(12), numpy.full(12, labels.tolist().index(5))], axis=1)
     plan = mixed_plan(labels, pairs, 5, 1.0, True, seed=0, epoch=0) if mixed \
@@ -246,12 +237,20 @@ def test_every_metric_of_a_step_has_a_title_in_the_report():
     assert metrics.keys() == METRICS.keys() - {"loss", "best_test_acc", "swap_quality"}  # those of the recognizer
 
 
-@pytest.mark.parametrize("zero", (False, True))
-def test_biases_of_all_networks_start_at_zero_with_zero_biases(zero):
-    gan = new_gan(zero_biases=zero, ema=0.9)
-    for network in (gan.generator, gan.averaged, gan.discriminators.d1, gan.discriminators.d2):
-        biases = [value for name, value in network.state_dict().items() if name.endswith(".bias")]
-        assert biases and all(not bias.any() for bias in biases) == zero
+def test_biases_start_at_zero_with_zero_biases_and_d_gain_scales_the_first_logits():
+    label, logits = torch.arange(6) % 3, []
+    for recipe in ({}, {"zero_biases": True, "d_gain": 8.0}):
+        gan = new_gan(ema=0.9, **recipe)
+        for network in (gan.generator, gan.averaged, gan.discriminators.d1, gan.discriminators.d2):
+            state = network.state_dict()
+            biases = [value for name, value in state.items() if name.endswith(".bias")]
+            assert biases and all(not bias.any() for bias in biases) == bool(recipe)
+            network.load_state_dict({name: value * (not name.endswith(".bias"))
+                                     for name, value in state.items()})
+        one_hot = torch.nn.functional.one_hot(label, 3).float()
+        logits.append(torch.cat(gan.discriminators(bars(6, label), one_hot)))
+    assert logits[0].abs().min() > 0
+    torch.testing.assert_close(logits[1], 8 * logits[0])
 
 
 def test_d_lr_ratio_scales_the_discriminators_learning_rate():
@@ -262,14 +261,6 @@ def test_d_lr_ratio_scales_the_discriminators_learning_rate():
     changes = [max((p - old).abs().max().item() for p, old in zip(network.parameters(), parameters))
                for network, parameters in zip(networks, before)]
     assert changes == pytest.approx([1e-3, 2.5e-4], rel=0.02)  # Adam's first step is its learning rate
-
-
-def test_d_gain_scales_the_first_logits():
-    label = torch.arange(6) % 3
-    one_hot = torch.nn.functional.one_hot(label, 3).float()
-    one, eight = (torch.cat(new_gan(d_gain=gain).discriminators(bars(6, label), one_hot)) for gain in (1.0, 8.0))
-    assert one.abs().min() > 0
-    torch.testing.assert_close(eight, 8 * one)
 
 
 @pytest.mark.parametrize("layers", (0, 2))
@@ -287,38 +278,14 @@ def test_perceptual_network_is_frozen_and_its_taps_are_not_overwritten():
     perceptual = Perceptual(VGG(3, 4, 8).features)
     perceptual.train()
     assert not any(module.training for module in perceptual.modules())
-    x = (torch.rand(2, 3, 32, 32) * 2 - 1).requires_grad_()
+    x, y = (2 * torch.rand(2, 2, 3, 32, 32) - 1).requires_grad_()
     maps = perceptual(x)
     assert [tuple(m.shape[1:]) for m in maps] == [(4, 32, 32), (4, 16, 16), (8, 16, 16), (16, 8, 8), (32, 4, 4)]
     assert maps[3].min() < 0  # after batch norm, before a ReLU that must not be in place
     assert perceptual_distance(perceptual, x, x.detach()).item() == 0
-    y = (torch.rand(2, 3, 32, 32) * 2 - 1).requires_grad_()
-    perceptual_distance(perceptual, x, y).backward()
-    assert x.grad.abs().sum() > 0 and y.grad is None
-
-
-def test_perceptual_distance_equals_that_of_the_network_with_its_batch_norm():
-    """Both values and gradients, with running statistics and gains that differ from the initial ones."""
-    torch.manual_seed(0)
-    features = VGG(3, 4, 8).features.double()
-    for layer in features:
-        if isinstance(layer, torch.nn.BatchNorm2d):
-            for values in (layer.weight, layer.bias, layer.running_mean):
-                torch.nn.init.normal_(values, 0.5)
-            torch.nn.init.uniform_(layer.running_var, 0.5, 2)
-    perceptual = Perceptual(features)
-    x, y = (torch.rand(2, 3, 32, 32, dtype=torch.double).requires_grad_() for _ in range(2))
-    maps = []
-    for image in (x, y):
-        maps.append([])
-        for index, layer in enumerate(features[:31]):
-            image = layer(image)
-            if index in perceptual.taps:
-                maps[-1].append(image.clone())  # the ReLU after a tap is in place here
-    plain = sum(weight * (a - b.detach()).abs().mean() for weight, a, b in zip(perceptual.weights, *maps))
-    folded = perceptual_distance(perceptual, x, y)
-    assert abs(folded.item() - plain.item()) < 1e-5 * plain.item()
-    torch.testing.assert_close(*(torch.autograd.grad(value, x)[0] for value in (folded, plain)), rtol=1e-4, atol=1e-9)
+    distance = perceptual_distance(perceptual, x, y)
+    to_x, to_y = torch.autograd.grad(distance, (x, y), allow_unused=True)
+    assert to_x.abs().sum() > 0 and to_y is None
 
 
 def test_losses_in_bf16_are_near_those_in_float32():

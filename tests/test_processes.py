@@ -1,4 +1,4 @@
-"""Several processes (torchrun, gloo) train like one: gradients, batch norm, evaluation, resume."""
+"""Several processes (torchrun, gloo), also of two machines, train like one, and resume exactly."""
 
 import csv
 import json
@@ -7,17 +7,19 @@ import shutil
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
 
-from conftest import REPOSITORY, TINY, new_process, succeeds, train_command
-from datasets.drawing.data_set import make_dataset
+from conftest import (REPOSITORY, TINY, as_started_by_torchrun, networks, new_process, refused,
+                      restored, succeeds)
+from models.distributed import Processes
 from options.command_line import resolve
-from training.start import read_training_data
+from training import start
 from training.run_directory import RunDirectory
-from utils import UserError
+from utils import UserError, number_of_processes, processes_here
 
 STEPS = '''
 import sys
@@ -69,31 +71,6 @@ with Processes.join(cpu) as processes:
     steps(processes)
 '''
 
-# train.py, which prints the number of gloo's threads at the interpreter's end; they could end it with a signal.
-AT_END = """
-import atexit
-import runpy
-import sys
-from pathlib import Path
-
-
-def name(thread):
-    try:
-        return thread.read_text()
-    except OSError:  # the thread has just ended
-        return ""
-
-
-def print_threads():
-    sys.stderr.write(f"threads at the end: {sum('gloo' in name(t) for t in Path('/proc/self/task').glob('*/comm'))}\\n")
-
-
-atexit.register(print_threads)
-sys.argv = sys.argv[1:]
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
-
-
 def torchrun(count: int, *argv: object) -> subprocess.CompletedProcess:
     return new_process("-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={count}", *argv)
 
@@ -104,14 +81,6 @@ one_store = pytest.mark.skipif(torch.torch_version.TorchVersion(torch.__version_
 
 def error_lines(result: subprocess.CompletedProcess, program: str = "train.py") -> list[str]:
     return [line for line in result.stderr.splitlines() if f"{program}:" in line]
-
-
-@pytest.fixture(scope="module")
-def faces(tmp_path_factory) -> Path:
-    """Drawn faces of 4 persons to train on and 2 to test on."""
-    root = tmp_path_factory.mktemp("data") / "faces"
-    make_dataset(root, image_size=32, subjects_train=4, subjects_test=2, scenes=1)
-    return root
 
 
 def test_steps_of_two_processes_equal_those_of_one(tmp_path):
@@ -127,13 +96,10 @@ def test_steps_of_two_processes_equal_those_of_one(tmp_path):
 
 def test_a_run_of_two_processes_writes_and_reports_once(faces, tmp_path):
     folder = tmp_path / "run"
-    (tmp_path / "at_end.py").write_text(AT_END)
-    result = torchrun(2, tmp_path / "at_end.py", "train.py", "--data_dir", faces, "--checkpoint_dir", folder, *TINY,
-                      "--epochs", "1")
-    assert result.returncode == 0, result.stderr
-    assert result.stderr.count("threads at the end: 0\n") == 2 and "Warning" not in result.stderr
-    assert result.stdout.count("gan epoch 1") == 1 and "on 2 x cpu" in result.stdout
-    assert result.stdout.count("confusion_matrix.json") == 1
+    result = torchrun(2, "train.py", "--data_dir", faces, "--checkpoint_dir", folder, *TINY)
+    output = succeeds(result)
+    assert "Warning" not in result.stderr and "on 2 x cpu" in output
+    assert output.count("gan epoch 1") == output.count("confusion_matrix.json") == 1
     with open(folder / "log" / "metrics.csv") as file:
         assert {row["epoch"] for row in csv.DictReader(file) if row["phase"] == "gan_epoch"} == {"1"}
 
@@ -150,13 +116,12 @@ def test_a_second_run_of_two_processes_in_one_directory_is_refused_in_one_line(f
 
 def test_too_many_processes_are_refused():
     with pytest.raises(UserError, match="too small for 2 processes"):
-        read_training_data(resolve(["--batch_size", "1"]), world=2)
+        start.read_training_data(resolve(["--batch_size", "1"]), world=2)
 
 
 # train.py, whose process 1 raises an error in its fifth step, in the first of torchrun's attempts.
 FAILING = """
 import os
-import sys
 import train
 import utils
 from training.trainer import Run
@@ -178,11 +143,10 @@ run_command(train.main)
 
 
 def test_the_failing_process_reports_its_error_and_a_restart_resumes_the_run(faces, tmp_path):
-    folder = tmp_path / "run"
     (tmp_path / "failing.py").write_text(FAILING)
-    result = new_process("-m", "torch.distributed.run", "--nproc_per_node=2", "--max_restarts=1", "--master_port",
-                     free_port(), tmp_path / "failing.py", "--data_dir", faces, "--checkpoint_dir", folder, *TINY,
-                     "--epochs", "1", "--auto_restore")
+    result = new_process("-m", "torch.distributed.run", "--nproc_per_node=2", "--max_restarts=1",
+                         "--master_port", free_port(), tmp_path / "failing.py", "--data_dir", faces,
+                         "--checkpoint_dir", tmp_path / "run", *TINY, "--auto_restore")
     assert error_lines(result, "failing.py") == ["process 1: failing.py: the planted mistake"]
     assert "Traceback" not in result.stderr and "gan epoch 1" in succeeds(result)
 
@@ -214,25 +178,24 @@ def machines(faces, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("machines")
     for node in ("node0", "node1"):
         shutil.copytree(faces, folder / node / "faces")
-    for result in two_machines(folder, "--data_dir", "faces", "--checkpoint_dir", "run", *TINY, "--epochs", "1"):
+    for result in two_machines(folder, "--data_dir", "faces", "--checkpoint_dir", "run", *TINY):
         succeeds(result)
     return folder
 
 
 def test_the_second_machine_receives_the_perceptual_network_and_the_state_of_the_first(machines, tmp_path):
-    networks = [torch.load(machines / node / "run" / "VGG_loss" / "6_max_ckpt.t7", weights_only=True)["net"]
-                for node in ("node0", "node1")]
-    assert all(torch.equal(networks[0][key], networks[1][key]) for key in networks[0])
+    first, second = (machines / node / "run" for node in ("node0", "node1"))
+    assert networks(first, "VGG_loss/*.t7") == networks(second, "VGG_loss/*.t7")
     assert {path.name for path in (machines / "node1" / "run").iterdir()} == {"VGG_loss", "run.json", "run.lock"}
     shutil.copytree(machines / "node0" / "run", tmp_path / "single")
     shutil.copytree(machines / "node0" / "run" / "state", machines / "node1" / "run" / "state")
     manifest = machines / "node1" / "run" / "state" / "manifest.json"
     manifest.write_text(json.dumps(json.loads(manifest.read_text())[1:]))  # the state on node 1 is an older one
-    output, _ = map(succeeds, two_machines(machines, "--restore", "--checkpoint_dir", "run", "--epochs", "2", "--gpu",
-                                           "-1"))
+    argv = ["--restore", "--checkpoint_dir", "run", "--epochs", "2", "--gpu", "-1"]
+    output, _ = map(succeeds, two_machines(machines, *argv))
     assert "gan epoch 2" in output and "gan epoch 1" not in output
-    succeeds(train_command("--restore", "--checkpoint_dir", tmp_path / "single", "--epochs", "2", "--gpu", "-1",
-                           "--data_dir", machines / "node0" / "faces"))
+    faces = machines / "node0" / "faces"
+    succeeds(restored(tmp_path / "single", "--epochs", 2, "--data_dir", faces))
     two, one = (torch.load(folder / "model" / "Enc_iter_temp.pth", weights_only=True)
                 for folder in (machines / "node0" / "run", tmp_path / "single"))
     assert max((one[key] - two[key]).abs().max().item() for key in one) < 1e-4
@@ -248,3 +211,63 @@ def test_a_different_image_on_the_second_machine_is_reported_on_both(machines):
     for result in results:
         line, = error_lines(result)
         assert result.returncode != 0 and "has another content of the images" in line
+
+
+# ------------------------------------------------------------ what is refused, with stubs and threads
+
+@pytest.mark.parametrize("environment", [{"WORLD_SIZE": "2"}, {"WORLD_SIZE": "x"}, {"WORLD_SIZE": "2", "RANK": "0"},
+                                         {"WORLD_SIZE": "-1", "RANK": "0", "LOCAL_RANK": "0"}])
+def test_several_processes_without_torchrun_are_refused(monkeypatch, environment):
+    for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert "torchrun has not started" in refused(number_of_processes)
+
+
+def test_several_gpus_without_nccl_are_refused(monkeypatch):
+    for module, name, value in ((torch.cuda, "is_available", True), (torch.cuda, "device_count", 2),
+                                (torch.cuda, "get_device_capability", (8, 0)),
+                                (torch.distributed, "is_nccl_available", False)):
+        monkeypatch.setattr(module, name, lambda *_, value=value: value)
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    monkeypatch.setattr(os, "execv", lambda *argv: pytest.fail("torchrun was started"))
+    assert "several GPUs need NCCL" in refused(lambda: start.start_processes([0, 1]))
+
+
+def test_a_process_without_gpu_does_not_join_processes_with_gpus(monkeypatch):
+    store = torch.distributed.HashStore()
+    store.set("facts 0 0", '["host0", {"kind of device": "cuda"}]')
+    monkeypatch.setattr("models.distributed.process_store", lambda: store)
+    as_started_by_torchrun(monkeypatch)
+    with pytest.raises(UserError, match=r"has another kind of device \(cpu\) than process 0 on host0 \(cuda\)"):
+        Processes.join(torch.device("cpu"))
+
+
+@pytest.mark.parametrize("options, is_same", [
+    (["--lr=0.2"], False), (["--restore"], False), (["--gpu=1", "--checkpoint_dir=b"], True)])
+def test_different_options_are_refused_but_for_those_of_a_machine(options, is_same):
+    store = torch.distributed.HashStore()
+    configs = [resolve(argv) for argv in (["--gpu=-1", "--checkpoint_dir=a"], ["--gpu=-1", *options])]
+
+    def outcome(rank: int) -> str:  # processes are threads here
+        try:
+            processes = Processes(rank, 2, torch.device("cpu"), store)
+            return str(start.check_same_options(configs[rank], processes))
+        except UserError as error:
+            return str(error)
+
+    with ThreadPoolExecutor(2) as pool:
+        assert all("another options" in text for text in pool.map(outcome, range(2))) != is_same
+
+
+def test_one_process_of_each_machine_downloads(monkeypatch):
+    downloads, store = [], torch.distributed.HashStore()
+    monkeypatch.setattr(start, "imagenet_weights", lambda url: downloads.append(url) or {"weight": torch.ones(1)})
+    for rank in (0, 1):
+        as_started_by_torchrun(monkeypatch, LOCAL_RANK=rank, WORLD_SIZE=16)
+        processes = Processes(2 + rank, 4, torch.device("cpu"), store)
+        start.download_imagenet_weights(processes, "vgg19_bn")
+        store.set("result 0 0", "null")
+        assert len(downloads) == 1 and "vgg19_bn" in downloads[0]
+    assert (number_of_processes(), processes_here()) == (16, 2)

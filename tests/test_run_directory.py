@@ -11,8 +11,8 @@ import pytest
 import torch
 
 import commands.training
-from conftest import (EXPRESSIONS, TINY, fill, first_layer, keep_networks, locked, refused, snapshot, succeeds,
-                      train_command, trained)
+from conftest import (EXPRESSIONS, TINY, fill, first_layer, keep_networks, locked, refused, restored,
+                      snapshot, succeeds, train_command, trained)
 from datasets.layout import read_layout
 from models.checkpoints import load_swap_gan
 from options.command_line import resolve
