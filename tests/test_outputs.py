@@ -53,7 +53,8 @@ def test_a_package_that_is_not_installed_is_one_line(tmp_path, argv, package):
     (tmp_path / "sitecustomize.py").write_text(f"import sys\nsys.modules[{package!r}] = None\n")
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     result = subprocess.run([sys.executable, *argv], cwd=REPOSITORY, env=environment, capture_output=True, text=True)
-    assert f"the package {package} is not installed; pip install -r requirements.txt" in refused(result)
+    line = refused(result)
+    assert f"the package {package} is not installed; pip install -r requirements.txt" in line
 
 
 PRINTER = ("import signal; del signal.SIGPIPE; import sys; import utils\n"  # as on Windows
@@ -69,7 +70,7 @@ PRINTER = ("import signal; del signal.SIGPIPE; import sys; import utils\n"  # as
 def test_ascii_terminals_closed_streams_and_pipes(redirect, code):
     environment = {**os.environ, "PYTHONIOENCODING": "ascii", "LC_ALL": "C"}
     result = subprocess.run(["bash", "-c", f'"$0" -c "$1" {redirect}', sys.executable, PRINTER],
-                            cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=60)
+                            cwd=REPOSITORY, env=environment, capture_output=True, text=True)
     assert result.returncode == code and "Traceback" not in result.stdout + result.stderr
     assert len(result.stderr) < 500
 
@@ -207,8 +208,9 @@ def test_a_conversion_does_not_write_into_its_source(tmp_path):
 
 
 @pytest.mark.parametrize("argv", [
-    "grid -o {file}/x.jpg", "grid -o {image}", "evaluate --judge {file}/judge.pth", "generate -o {file}/x",
-    "recognize -i {smile} -o {image}", "test --swap_list 0 1 -i {image} -t {image} -o {file}/x.jpg",
+    "grid -o {file}/x.jpg", "grid -o {image}", "evaluate --judge {file}/judge.pth",
+    "generate -o {file}/x", "recognize -i {smile} -o {image}",
+    "test --swap_list 0 1 -i {image} -t {image} -o {file}/x.jpg",
     "test --swap_list 0 1 -i {smile} -t {smile} -o {image}"])
 def test_outputs_that_cannot_be_written_are_refused_before_any_work(
         faces, finished, tmp_path, monkeypatch, argv):
