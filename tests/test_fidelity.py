@@ -128,16 +128,6 @@ def test_images_losses_and_gradients_of_a_step_equal_the_published_codes(pair, p
         assert numpy.median(numpy.abs(numpy.array(norms) / expected - 1)[visible]) < 2e-5, golden
 
 
-def test_layers_that_the_weights_of_a_backbone_lack_get_pytorchs_initialization():
-    torch.manual_seed(0)
-    network = VGG_fx(6, vgg_width=16, fc_width=64, base_width=16)
-    network.start_from(VGG_fx(6, vgg_width=16, fc_width=64, base_width=16).state_dict())
-    for layer in (network.fx_linear[0], network.new_fc):
-        bound = layer.weight[0].numel() ** -0.5  # PyTorch draws weights and biases from [-bound, bound]
-        for values in (layer.weight, layer.bias):
-            assert 0.8 * bound < values.abs().max() <= bound
-
-
 def test_a_recognizer_with_a_float_as_step_is_loaded(tmp_path):
     path = untrained_run(tmp_path) / "VGG" / "max_ckpt.t7"
     checkpoint = torch.load(path, weights_only=True)

@@ -112,13 +112,14 @@ def test_every_backbone_learns_is_saved_and_halves_images_before_the_layer_of_th
 
 
 @pytest.mark.parametrize("name", BACKBONES)
-def test_weights_of_another_width_are_refused_with_the_name_of_the_backbone(name):
+def test_weights_of_another_width_and_unknown_backbones_are_refused_with_the_names(name):
     network, wider = of_each_backbone()[name], of_each_backbone(6)[name]
     with pytest.raises(ValueError, match=f"torchvision's {name} is needed"):
         network.start_from(wider.state_dict())
     network.start_from(of_each_backbone()[name].state_dict())
-
-
-def test_an_unknown_backbone_is_refused_with_the_names_of_all():
+    for layer in (network.fx_linear[0], network.new_fc):  # those that the weights lack
+        bound = layer.weight[0].numel() ** -0.5  # PyTorch draws weights and biases from [-bound, bound]
+        for values in (layer.weight, layer.bias):
+            assert 0.3 * bound < values.abs().max() <= bound
     assert f"backbone resnet18: unknown here; it must be one of {', '.join(BACKBONES)}" in refused(
         lambda: backbone_named("resnet18"))
