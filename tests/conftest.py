@@ -15,7 +15,7 @@ import tempfile
 import time
 import traceback
 from pathlib import Path
-from typing import Any, Callable, Iterator, Sequence
+from typing import Any, Callable, Sequence
 from unittest import mock
 
 import pytest
@@ -93,9 +93,14 @@ def succeeds(result: subprocess.CompletedProcess) -> str:
     return result.stdout
 
 
+def tiny(data: Path, folder: Path, *flags: object) -> list[object]:
+    """Return the arguments with which ``train.py`` trains a tiny run, or resumes it."""
+    return ["--data_dir", data, "--checkpoint_dir", folder, *TINY, *flags]
+
+
 def trained(data: Path, folder: Path, *flags: object) -> str:
     """Train a tiny run, or resume it; return its output."""
-    return succeeds(train_command("--data_dir", data, "--checkpoint_dir", folder, *TINY, *flags))
+    return succeeds(train_command(*tiny(data, folder, *flags)))
 
 
 def new_process(*argv: object, cwd: str | Path = REPOSITORY, timeout: float = 300) -> subprocess.CompletedProcess:
@@ -236,19 +241,6 @@ def first_layer(checkpoint: Path) -> bytes:
 def matrix_of(folder: Path) -> dict:
     """Return the confusion matrix and its measures that a command has written into a directory."""
     return read_json(folder / "confusion_matrix.json")
-
-
-@contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold the lock of a run's directory in another process."""
-    program = f"import filelock, time; lock = filelock.FileLock({str(folder / 'run.lock')!r}); lock.acquire()\n" \
-              "print('locked', flush=True); time.sleep(600)"
-    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout.readline() == "locked\n"
-            yield
-        finally:
-            process.kill()
 
 
 def as_started_by_torchrun(monkeypatch: pytest.MonkeyPatch, **values: object) -> None:

@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy
 import pytest
@@ -17,9 +16,9 @@ import datasets.check
 import datasets.convert
 import test_matrix_multi
 from conftest import (EXPRESSIONS, TINY, command, fill, keep_networks, matrix_command, matrix_of,
-                      refused, restored, snapshot, succeeds, train_command, trained)
+                      refused, restored, snapshot, succeeds, tiny, train_command, trained)
 from datasets.drawing.data_set import make_dataset
-from datasets.layout import DATA_SETS, read_layout, write_layout
+from datasets.layout import read_layout, write_layout
 from options.command_line import resolve
 from utils import read_json, write_json
 
@@ -150,22 +149,6 @@ def test_reordered_expressions_keep_the_labels_of_their_lists(broken, tmp_path, 
     succeeds(restored("run", "--epochs", 2, *moved))
 
 
-def test_the_matrix_on_another_data_set_reads_its_labels(tmp_path, monkeypatch):
-    """RAF-DB's lists have surprise as 0, an MMI recognizer has it as the last class."""
-    mmi, raf = DATA_SETS[1].expressions, DATA_SETS[3].expressions
-    recognizer = SimpleNamespace(config={"listed": list(mmi), "data_dir": str(tmp_path)}, names=list(mmi),
-                                 num_classes=6)
-    root = tmp_path / "datasets" / "RAF"
-    root.mkdir(parents=True)
-    for name in ("images.list", "images_test.list"):
-        (root / name).write_text("".join(f"{name}_{raf[label]}.jpg {label}\n" for label in range(6)))
-    monkeypatch.chdir(tmp_path)
-    layout = test_matrix_multi.find_layout(test_matrix_multi.build_parser().parse_args(["--data", "3"]), recognizer,
-                                           tmp_path)
-    assert sorted((sample.name, mmi[sample.label]) for sample in layout.test) == \
-        sorted((f"images_test.list_{name}.jpg", name) for name in mmi)
-
-
 @pytest.mark.parametrize("listed", [0, 6])
 def test_without_selection_every_image_trains_and_the_last_recognizer_is_kept(broken, tmp_path, listed):
     """Listed validation images are evaluated nevertheless."""
@@ -206,7 +189,7 @@ def test_bad_data_is_refused_before_training(broken, tmp_path, name, change, mes
     path = broken / name
     path.write_bytes(change(path.read_bytes() if path.exists() else b""))
     names = [*EXPRESSIONS[:3], "--targets", "any"] if name == "images_test.list" else EXPRESSIONS
-    line = refused(train_command("-a", *names, "--data_dir", broken, "--checkpoint_dir", tmp_path / "run", *TINY))
+    line = refused(train_command(*tiny(broken, tmp_path / "run", "-a", *names)))
     assert all(message in line for message in messages) and not (tmp_path / "run").exists(), line
 
 
@@ -221,7 +204,7 @@ def test_bad_data_is_refused_before_training(broken, tmp_path, name, change, mes
     (["--batch_size", 0], ["--batch_size 0"]),
     (["--checkpoint_dir", ""], ["--checkpoint_dir", "must not be empty"])])
 def test_bad_training_options_are_refused(faces, tmp_path, options, messages):
-    line = refused(train_command("--data_dir", faces, "--checkpoint_dir", tmp_path / "run", *TINY, *options))
+    line = refused(train_command(*tiny(faces, tmp_path / "run", *options)))
     assert all(message in line for message in messages) and not (tmp_path / "run").exists(), line
 
 
@@ -286,9 +269,9 @@ def test_switches_take_both_spellings_of_no_and_those_of_losses_are_weights(tmp_
 
 
 def test_flags_of_the_published_code_are_explained_and_its_scripts_work(faces, tmp_path):
-    result = train_command("--data_dir", faces, "--checkpoint_dir", tmp_path / "run", *TINY, "--G_max", 0,
-                           "--select_on", "test", "--resume", "--resume_dir", "x", "--VGG",
-                           "--vgg_mode", "train", "--vgg_loss")
+    flags = ["--resume", "--resume_dir", "x", "--VGG", "--vgg_mode", "train", "--vgg_loss"]
+    flags += ["--select_on", "test", "--G_max", 0]
+    result = train_command(*tiny(faces, tmp_path / "run", *flags))
     succeeds(result)
     for flag in ("--resume", "--resume_dir", "--VGG", "--vgg_mode", "--vgg_loss"):
         assert f"note: {flag} has no effect here: " in result.stderr
@@ -319,7 +302,7 @@ def labels_of_targets(generated, faces) -> set[int]:
 
 
 def test_training_without_a_neutral_expression_names_both_options(expressive, tmp_path):
-    argv = ["--data_dir", expressive, "--checkpoint_dir", tmp_path / "run", *TINY]
+    argv = tiny(expressive, tmp_path / "run")
     assert refused(train_command(*argv)) == (
         f"train.py: {expressive}: no expression is called neutral (disgust scream smile squint surprise) and none is "
         "named; name the one whose faces are targets of synthesis with --neutral NAME, or use the faces of all with "
@@ -355,28 +338,13 @@ def test_a_run_with_all_targets_is_used_and_resumed_without_neutral(expressive, 
     succeeds(restored(run, "--epochs", 2))
 
 
-def test_a_run_of_an_older_version_keeps_the_last_expression_as_neutral(expressive, tmp_path):
-    run, generated = tmp_path / "run", tmp_path / "generated"
-    trained(expressive, run, "--neutral", "surprise")
-    write_json(run / "options.json", {**read_json(run / "options.json"), "neutral": None})  # as older versions did
-    succeeds(train_command("--mode", "generate", "--checkpoint_dir", run, "--output", generated))
-    assert labels_of_targets(generated, expressive) == {4}
-    succeeds(restored(run, "--epochs", 2))
-
-
-def test_target_only_faces_need_no_neutral_expression(expressive, tmp_path):
-    root = shutil.copytree(expressive, tmp_path / "faces")
-    (root / "expressions.txt").write_text("disgust scream smile squint target_only\n")  # surprise is in no class
-    assert "4 expressions" in trained(root, tmp_path / "run")
-
-
 def test_a_perceptual_network_near_chance_stops_the_run(tmp_path):
     make_dataset(tmp_path / "faces", image_size=32, subjects_train=22, subjects_test=1, scenes=1)
     lines = (tmp_path / "faces" / "images.list").read_text().splitlines(keepends=True)
     (tmp_path / "faces" / "images.list").write_text("".join(lines[:66]))
     (tmp_path / "faces" / "images_val.list").write_text("".join(lines[66:]))
-    argv = ["--data_dir", tmp_path / "faces", "--checkpoint_dir", tmp_path / "run", *TINY]
-    line = refused(train_command(*argv, "--perceptual_lr", 0))
+    argv = tiny(tmp_path / "faces", tmp_path / "run", "--perceptual_lr", 0)
+    line = refused(train_command(*argv))
     assert "near chance" in line and not (tmp_path / "run" / "VGG_loss").exists()
     succeeds(restored(tmp_path / "run", "--force"))
     assert (tmp_path / "run" / "VGG_loss" / "6_max_ckpt.t7").is_file()

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,60 +17,49 @@ import torch
 from conftest import (REPOSITORY, TINY, as_started_by_torchrun, networks, new_process, refused,
                       restored, succeeds)
 from models.distributed import Processes
+from models.gan import SwapGAN
+from models.networks import VGG, Pair, Perceptual, VGG_fx
+from models.recognizer import Examples, Recognizer, evaluate, real_features
 from options.command_line import resolve
+from options.config import GANRecipe, GANShape, RecognizerRecipe
 from training import start
 from training.run_directory import RunDirectory
 from utils import UserError, number_of_processes, processes_here
 
-STEPS = '''
-import sys
-from dataclasses import replace
-import torch
-from models.distributed import Processes
-from models.gan import SwapGAN
-from models.networks import VGG, Pair, Perceptual, VGG_fx
-from models.recognizer import Examples, Recognizer, evaluate, real_features
-from options.config import GANRecipe, GANShape, RecognizerRecipe
-
-torch.set_num_threads(1)
-cpu = torch.device("cpu")
+CPU = torch.device("cpu")
 
 
-def steps(processes):
+def steps(processes: Processes, result: str) -> None:
+    """Train a GAN and a recognizer in four steps each; write their weights, metrics and counts."""
     torch.manual_seed(0)
-    perceptual = Perceptual(VGG(3, 4, 8).features)
-    recipe = GANRecipe(alpha5=True, mismatched=True, d_augment=True, lambda_truth_loss=600.0, G_max=1e9, ema=0.9,
-                       d_lr_ratio=0.5)
+    recipe = GANRecipe(alpha5=True, mismatched=True, d_augment=True, lambda_truth_loss=600.0,
+                       G_max=1e9, ema=0.9, d_lr_ratio=0.5)
+    perceptual, network = Perceptual(VGG(3, 4, 8).features), VGG_fx(3, 4, 16, 4)
     gan = SwapGAN(GANShape(3, 32, 4), recipe, perceptual, processes=processes)
-    network = VGG_fx(3, 4, 16, 4)
     for module in network.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
     recognizer = Recognizer(network, RecognizerRecipe(lr=0.01), processes=processes)
-    data = torch.Generator().manual_seed(1)
-    metrics = []
+    data, mine, metrics = torch.Generator().manual_seed(1), processes.rank_slice, []
     total = 7  # an odd number, so that the processes have batches of different sizes
     for step in range(4):
         images = torch.rand(2, total, 3, 32, 32, generator=data) * 2 - 1
         a, b = torch.full((total,), step % 3), (torch.arange(total) % 2 + 1 + step) % 3
         mask = torch.arange(total) % 2 == 0
-        image_a, image_b, a, b, mask = (tensor[processes.rank_slice] for tensor in (*images, a, b, mask))
-        pair = Pair(image_a, image_b, a, b, torch.cat([image_b, image_a]), mask.repeat(2), mask.repeat(2), total)
-        metrics.append(gan.step(pair))
+        image_a, image_b, a, b, mask = (tensor[mine] for tensor in (*images, a, b, mask))
+        extras = torch.cat([image_b, image_a]), mask.repeat(2), mask.repeat(2), total
+        metrics.append(gan.step(Pair(image_a, image_b, a, b, *extras)))
         recognizer.recipe = replace(recognizer.recipe, guided=step % 2 == 1)
-        real = int((torch.arange(total)[processes.rank_slice] < 4).sum())
-        metrics.append(recognizer.step(Examples(b, (image_a, real_features(gan.encoder, image_a)), real, (4, 3))))
+        real = int((torch.arange(total)[mine] < 4).sum())
+        inputs = image_a, real_features(gan.encoder, image_a)
+        metrics.append(recognizer.step(Examples(b, inputs, real, (4, 3))))
     images, labels = torch.rand(11, 3, 32, 32, generator=data) * 2 - 1, torch.arange(11) % 3
-    counts = evaluate(recognizer, gan.encoder, [(images[processes.rank_slice], labels[processes.rank_slice])], 3)
+    counts = evaluate(recognizer, gan.encoder, [(images[mine], labels[mine])], 3)
     if processes.is_main:
         torch.save({"gan": {name: gan.network(name).state_dict() for name in gan.NETWORKS},
-                     "recognizer": recognizer.network.state_dict(), "metrics": metrics,
-                     "counts": torch.from_numpy(counts)}, sys.argv[1])
+                    "recognizer": recognizer.network.state_dict(), "metrics": metrics,
+                    "counts": torch.from_numpy(counts)}, result)
 
-
-with Processes.join(cpu) as processes:
-    steps(processes)
-'''
 
 def torchrun(count: int, *argv: object) -> subprocess.CompletedProcess:
     return new_process("-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={count}", *argv)
@@ -84,9 +74,8 @@ def error_lines(result: subprocess.CompletedProcess, program: str = "train.py") 
 
 
 def test_steps_of_two_processes_equal_those_of_one(tmp_path):
-    (tmp_path / "steps.py").write_text(STEPS)
-    succeeds(new_process(tmp_path / "steps.py", tmp_path / "1.pth"))
-    succeeds(torchrun(2, tmp_path / "steps.py", tmp_path / "2.pth"))
+    steps(Processes(), str(tmp_path / "1.pth"))
+    succeeds(torchrun(2, __file__, tmp_path / "2.pth"))
     one, two = (torch.load(tmp_path / f"{count}.pth", weights_only=True) for count in (1, 2))
     torch.testing.assert_close(two["gan"], one["gan"], rtol=0, atol=1e-5)
     torch.testing.assert_close(two["recognizer"], one["recognizer"], rtol=0, atol=1e-3)  # 0.07 without SyncBatchNorm
@@ -213,7 +202,7 @@ def test_a_different_image_on_the_second_machine_is_reported_on_both(machines):
         assert result.returncode != 0 and "has another content of the images" in line
 
 
-# ------------------------------------------------------------ what is refused, with stubs and threads
+# ---------------------------------------------------------- what is refused, with stubs and threads
 
 @pytest.mark.parametrize("environment", [{"WORLD_SIZE": "2"}, {"WORLD_SIZE": "x"}, {"WORLD_SIZE": "2", "RANK": "0"},
                                          {"WORLD_SIZE": "-1", "RANK": "0", "LOCAL_RANK": "0"}])
@@ -241,7 +230,7 @@ def test_a_process_without_gpu_does_not_join_processes_with_gpus(monkeypatch):
     monkeypatch.setattr("models.distributed.process_store", lambda: store)
     as_started_by_torchrun(monkeypatch)
     with pytest.raises(UserError, match=r"has another kind of device \(cpu\) than process 0 on host0 \(cuda\)"):
-        Processes.join(torch.device("cpu"))
+        Processes.join(CPU)
 
 
 @pytest.mark.parametrize("options, is_same", [
@@ -252,7 +241,7 @@ def test_different_options_are_refused_but_for_those_of_a_machine(options, is_sa
 
     def outcome(rank: int) -> str:  # processes are threads here
         try:
-            processes = Processes(rank, 2, torch.device("cpu"), store)
+            processes = Processes(rank, 2, CPU, store)
             return str(start.check_same_options(configs[rank], processes))
         except UserError as error:
             return str(error)
@@ -266,8 +255,13 @@ def test_one_process_of_each_machine_downloads(monkeypatch):
     monkeypatch.setattr(start, "imagenet_weights", lambda url: downloads.append(url) or {"weight": torch.ones(1)})
     for rank in (0, 1):
         as_started_by_torchrun(monkeypatch, LOCAL_RANK=rank, WORLD_SIZE=16)
-        processes = Processes(2 + rank, 4, torch.device("cpu"), store)
+        processes = Processes(2 + rank, 4, CPU, store)
         start.download_imagenet_weights(processes, "vgg19_bn")
         store.set("result 0 0", "null")
         assert len(downloads) == 1 and "vgg19_bn" in downloads[0]
     assert (number_of_processes(), processes_here()) == (16, 2)
+
+
+if __name__ == "__main__":  # in each process of test_steps_of_two_processes_equal_those_of_one
+    with Processes.join(CPU) as these:
+        steps(these, sys.argv[1])

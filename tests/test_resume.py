@@ -15,7 +15,7 @@ import torch
 
 import train
 from conftest import (AT_A_STEP, BEFORE_SYNC, EXPRESSIONS, TINY, WHILE_WRITING, first_layer, forked,
-                      networks, refused, restored, succeeds, train_command, train_until, trained)
+                      refused, restored, succeeds, tiny, train_command, train_until, trained)
 from datasets.augmentations import AUGMENTATIONS
 from options.command_line import resolve
 from training.phases import RecognizerPhase, all_stages, further_batches
@@ -26,7 +26,7 @@ LIKE_FINISHED = ["-a", *EXPRESSIONS, "--epochs", 2, "--gan_raw", 3, "--log_every
 
 
 def arguments(faces: Path, folder: Path, *flags: object) -> list[object]:
-    return ["--data_dir", faces, "--checkpoint_dir", folder, *TINY, *LIKE_FINISHED, *flags]
+    return tiny(faces, folder, *LIKE_FINISHED, *flags)
 
 
 def kill_at_step(limit: int, argv: list[object]) -> None:
@@ -167,18 +167,9 @@ def test_saving_a_state_keeps_two_undamaged_ones_and_all_foreign_files(tmp_path)
         store.save({"step": 4})
 
 
-def test_a_finished_run_continues_only_with_more_epochs(faces, finished, tmp_path):
-    folder = tmp_path / "run"
-    succeeds(train_command(*arguments(faces, folder, "--epochs", 1)))
-    assert "gan epoch" not in succeeds(restored(folder))
-    output = succeeds(restored(folder, "--epochs", 2))
-    assert "gan epoch 2" in output and "gan epoch 1" not in output
-    assert networks(folder, "model/*_temp.pth") == networks(finished, "model/*_temp.pth")
-
-
 def test_other_rounds_are_refused_once_they_would_skip_epochs(faces, finished_copy, tmp_path):
     argv = ["--force", "--round_every", 2]
-    new = ["--data_dir", faces, "--checkpoint_dir", tmp_path / "run", *TINY, "--epochs", 2]
+    new = tiny(faces, tmp_path / "run", "--epochs", 2)
     assert "resume with" in train_until(new, AT_A_STEP, 7, signal.SIGTERM).stderr
     assert "recognizer epoch 1 of 1" in succeeds(restored(tmp_path / "run", *argv))
     line = refused(restored(finished_copy, *argv, "--epochs", 4))

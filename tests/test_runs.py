@@ -11,8 +11,8 @@ from unittest import mock
 import pytest
 import torch
 
-from conftest import (TINY, fill, first_layer, keep_networks, locked, networks, refused, restored,
-                      snapshot, succeeds, train_command, trained)
+from conftest import (TINY, fill, first_layer, keep_networks, networks, refused, restored, snapshot,
+                      succeeds, tiny, train_command, trained)
 from datasets.lists import read_label_list
 from models.checkpoints import load_checkpoint
 from options.command_line import resolve, series_members
@@ -24,7 +24,7 @@ from utils import UserError, read_json, write_json
 
 
 def new_run(data: Path, folder: Path, *flags: object):
-    return train_command("--data_dir", data, "--checkpoint_dir", folder, *TINY, *flags)
+    return train_command(*tiny(data, folder, *flags))
 
 
 def test_foreign_files_are_refused_and_stay(faces, tmp_path):
@@ -106,13 +106,13 @@ def test_a_run_does_not_write_into_its_data(broken, tmp_path, place):
 
 
 def test_two_runs_never_share_a_directory(finished_copy):
-    with locked(finished_copy):
+    with RunDirectory(finished_copy) as directory:
+        directory.lock()
         before = snapshot(finished_copy)
         for flag in ("--overwrite", "--restore", "--auto_restore"):
             line = refused(train_command("--checkpoint_dir", finished_copy, "--gpu", -1, flag))
             assert "another run is writing here" in line
         assert snapshot(finished_copy) == before
-    RunDirectory(finished_copy).lock()  # the system has released the other process's lock
 
 
 @pytest.mark.parametrize("fault", [OSError(errno.ENOLCK, ""), OSError(errno.EOPNOTSUPP, ""), NotImplementedError()])
