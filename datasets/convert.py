@@ -5,12 +5,10 @@ A second run gives the same files; lists of another data set are not replaced un
 """
 
 from datasets.files import check_output
-from datasets.importing.affectnet import AFFECTNET
-from datasets.importing.fer2013 import FER2013
 from datasets.importing.folders import FOLDERS
+from datasets.importing.listed import AFFECTNET, EXPW, FER2013, RAFDB
+from datasets.importing.named import CKPLUS, JAFFE, KDEF, MULTIPIE, OULU
 from datasets.importing.naming import read_test_selection
-from datasets.importing.photographs import EXPW, JAFFE, KDEF, MULTIPIE, RAFDB
-from datasets.importing.sequences import CKPLUS, OULU
 from datasets.importing.table import TABLE
 from options.config import LARGEST, OneLineParser, check_ranges
 from utils import run_command, user_path

@@ -247,7 +247,7 @@ def test_images_of_another_data_set_with_the_same_names_and_times_are_not_replac
     ("folders {src} --out {file}/out", "is a file"), ("folders {src} --test_share 2", "between 0 and 1"),
     ("folders {src} --expressions rage joy", "no directory with images named rage"),
     ("folders {src} --target_only joy --expressions anger joy", "--target_only joy: is one of --expressions too"),
-    ("folders {src} --subject_regex (", "--subject_regex (: not a regular expression"),
+    ("folders {src} --subject_regex (", "--subject_regex: (: not a regular expression"),
     ("folders {src} --subject_regex ^(S.) --scene_regex ^take", "--scene_regex ^take: matches no file name"),
     ("folders {src} --scene_regex ^(S.)", "--scene_regex: a scene is one of a subject, and no subject is known")])
 def test_bad_input_writes_nothing(tmp_path, argv, message):

@@ -12,7 +12,7 @@ from typing import Any, Callable, Iterator, Mapping, Sequence
 from datasets.files import Walk, check_output
 from datasets.layout import Sample
 from datasets.lists import LISTS, Names, shortened
-from utils import UserError
+from utils import UserError, refuse
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels; right and bottom lie outside the face
 
@@ -92,6 +92,10 @@ class Collection:
         self.left_out[reason] += len(paths)
         self.refused.update(paths)
 
+    def note(self, found: object, sentence: str) -> None:
+        """Add a note for the user if something was found."""
+        self.notes += [sentence] if found else []
+
     def images_named(self, pattern: re.Pattern, example: str) -> Iterator[tuple[Path, re.Match]]:
         """Yield the images of the source whose file names match a pattern, with the match; leave out the others.
 
@@ -100,11 +104,11 @@ class Collection:
         first: dict[tuple, Path] = {}
         for path in self.walk.images:
             match = pattern.fullmatch(path.name)
+            name = tuple(part and part.upper() for part in match.groups()) if match else path.name
+            known = first.setdefault(name, path)
             if not match:
                 self.leave_out(f"not named like {example}", path)
-                continue
-            known = first.setdefault(tuple(part and part.upper() for part in match.groups()), path)
-            if known is path:
+            elif known is path:
                 yield path, match
             elif filecmp.cmp(known, path, shallow=False):
                 self.leave_out("that are copies of others", path)
@@ -134,9 +138,8 @@ class Importer:
 
 def source_directory(source: Path, out: Path) -> Path:
     """Return the directory to import from. Raises UserError if it is absent, or if it and the output overlap."""
-    if not source.is_dir():
-        fault = (foreign_format(source) or "is a file; name a directory") if source.is_file() else "no such directory"
-        raise UserError(f"{source}: {fault}")
+    fault = foreign_format(source) or "is a file; name a directory"
+    refuse(source, (source.is_file(), fault), (not source.is_dir(), "no such directory"))
     for written in (out, out / "data"):
         check_output(written, "--out", apart=[source], directory=True)
     return source
@@ -144,10 +147,9 @@ def source_directory(source: Path, out: Path) -> Path:
 
 def source_table(table: Path, out: Path, *others: Path) -> Path:
     """Return the table to import from. Raises UserError if it is absent, or if lists would replace it or ``others``."""
-    if not table.is_file():
-        raise UserError(f"{table}: no such table")
-    if fault := foreign_format(table):
-        raise UserError(f"{table}: {fault}")
+    for path in (*others, table):
+        fault = foreign_format(path)
+        refuse(path, (not path.is_file(), "no such table"), (fault, str(fault)))
     for name in LISTS:
         check_output(out / name, "--out", inputs=[table, *others])
     return table
@@ -156,12 +158,13 @@ def source_table(table: Path, out: Path, *others: Path) -> Path:
 def foreign_format(path: Path) -> str | None:
     """Return what a message says of a file that is no text, by its first bytes or its ending: its format, and the way.
     """
-    with open(path, "rb") as handle:
-        start = handle.read(4096)
+    start = b""
+    if path.is_file():
+        with open(path, "rb") as handle:
+            start = handle.read(4096)
     ending = next((ending for magic, ending in _MAGIC.items() if start.startswith(magic)), path.suffix.lower())
-    if ending == ".zip":
-        inside = {b"[Content_Types].xml": ".xlsx", b".npy": ".npz", b"data.pkl": ".pt"}
-        ending = next((ending for name, ending in inside.items() if name in start), ending)
+    inside = {b"[Content_Types].xml": ".xlsx", b".npy": ".npz", b"data.pkl": ".pt"} if ending == ".zip" else {}
+    ending = next((ending for name, ending in inside.items() if name in start), ending)
     return _FORMATS[ending].format(path.name) if ending in _FORMATS else None
 
 
@@ -171,15 +174,14 @@ def read_box(values: Sequence[str], sized: bool, where: str) -> Box:
     Fractions of pixels are rounded outwards. Raises UserError, with ``where`` the values stand, if they are no box.
     """
     try:
-        left, top, right, bottom = map(float, values)
-        if sized:
-            right, bottom = left + right, top + bottom
+        left, top, *ends = map(float, values)
+        right, bottom = (start * sized + end for start, end in zip((left, top), ends))
         box = math.floor(left), math.floor(top), math.ceil(right), math.ceil(bottom)
     except (ValueError, OverflowError):
         box = (0, 0, 0, 0)
-    if box[0] >= box[2] or box[1] >= box[3]:
-        raise UserError(f"{where}: \"{shortened(' '.join(values))}\" is not a box of left, top, "
-                        f"{'width and height' if sized else 'right and bottom'} in pixels")
+    form = f"left, top, {'width and height' if sized else 'right and bottom'} in pixels"
+    is_empty = box[0] >= box[2] or box[1] >= box[3]
+    refuse(where, (is_empty, f"\"{shortened(' '.join(values))}\" is not a box of {form}"))
     return box
 
 

@@ -7,7 +7,7 @@ import math
 import os
 import tempfile
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import chain
@@ -23,7 +23,7 @@ from datasets.layout import RECORD_NAME, alignment_of, counts_table, read_layout
 from datasets.lists import LISTS, MOST_EXPRESSIONS, explain_adapted, image_directory, person_key
 from datasets.pictures import BLANK, BLANK_SIDE, BadPicture, greys_of, is_blank, read_picture
 from datasets.splits import choose_validation
-from utils import UserError, atomic_file, encoded_picture, progress, read_json, write_json
+from utils import atomic_file, by_threads, encoded_picture, read_json, refuse, write_json
 
 
 def convert(collection: Collection, source: Path, out: Path, writer: "ImageWriter", *, test: float | set[str],
@@ -42,23 +42,20 @@ def convert(collection: Collection, source: Path, out: Path, writer: "ImageWrite
     _make_names_unique(collection, writer)
     _decide_splits(collection, source, test, seed)
     _check_complete(collection, source)
-    if (images := image_directory(out)) != out / "data":
-        raise UserError(f"{images}: training would read the images there, and not the imported ones; choose another "
-                        "--out, or move it away")
-    splits = {split: sorted(collection.split(split), key=lambda sample: sample.name)
-              for split in ("train", "val", "test")}
+    images = image_directory(out)
+    refuse(images, (images != out / "data", "training would read the images there, and not the imported ones; choose "
+                    "another --out, or move it away"))
+    collection.samples.sort(key=lambda sample: sample.name)
+    splits = {split: collection.split(split) for split in ("train", "val", "test")}
     samples, aligned = list(chain(*splits.values())), _aligned_directory(collection)
     there_already = [sample for sample in samples if (images / sample.name).exists()]
     if not overwrite:
         _check_free(out, collection.expressions, splits, aligned)
         foreign = [images / sample.name for sample in there_already if writer.is_foreign(sample, images / sample.name)]
-        if foreign:
-            raise UserError(f"{foreign[0]}: another image has this name ({len(foreign)} such); choose another --out, "
-                            "or replace it with --overwrite")
+        refuse(next(iter(foreign), None), (foreign, f"another image has this name ({len(foreign)} such); choose "
+                                           "another --out, or replace it with --overwrite"))
     images.mkdir(parents=True, exist_ok=True)
-    with ThreadPoolExecutor(4) as pool:
-        written = pool.map(lambda sample: writer.write(sample, images / sample.name), samples)
-        list(progress(written, "writing", len(samples), "image"))
+    list(by_threads(lambda sample: writer.write(sample, images / sample.name), samples, "writing"))
     if aligned:  # beside the lists, since a run aligns further pictures in the same way
         write_json(out / RECORD_NAME, read_json(aligned / RECORD_NAME))
     elif alignment_of(out):
@@ -69,30 +66,28 @@ def convert(collection: Collection, source: Path, out: Path, writer: "ImageWrite
 
 def _aligned_directory(collection: Collection) -> Path | None:
     """Return the directory around all images whose faces were aligned, as its record says, or None."""
-    if any(sample.is_extracted for sample in collection.samples):
-        return None
+    are_files = not any(sample.is_extracted for sample in collection.samples)
     around = Path(os.path.commonpath([os.path.abspath(sample.path.parent) for sample in collection.samples]))
-    return next(filter(alignment_of, (around, *around.parents)), None)
+    return next(filter(alignment_of, (around, *around.parents)), None) if are_files else None
 
 
 def _report(collection: Collection, source: Path, out: Path, written: int) -> None:
     """Print what became of all files of the source, and of all rows of its table if a row is a face."""
-    samples = collection.samples
+    samples, expressions = collection.samples, collection.expressions
     print(f"{out}: {len(samples)} images ({f'{written} of them new' if written else 'all there already'})")
     for reason, count in sorted((+collection.left_out).items()):
         print(f"left out: {count} images {reason}")
-    if not any(sample.subject for sample in samples):
-        pattern = propose_subject_regex([(sample.path.name, sample.label) for sample in samples])
-        advice = f" (the names seem to begin with one: --subject_regex '{pattern}')" if pattern else ""
-        collection.notes.append("no subject is known, so one person may be in the training and in the validation or "
-                                "test images, whose accuracy is then too high; name subjects with --subject_regex"
-                                f"{advice}, or in subjects.list")
-    unknown = [name for name in collection.expressions if not name.isdigit() and not meaning_of(name)]
-    if unknown:
-        collection.notes.append(f"taken for expressions, though none is known by this name: {', '.join(unknown[:9])}")
-    meanings = Counter(filter(None, map(meaning_of, collection.expressions)))
-    if repeated := [name for name in collection.expressions if meanings[meaning_of(name)] > 1]:
-        collection.notes.append(f"{' and '.join(repeated)} mean the same and are different expressions here")
+    has_subjects = any(sample.subject for sample in samples)
+    pattern = None if has_subjects else propose_subject_regex([(sample.path.name, sample.label) for sample in samples])
+    advice = f" (the names seem to begin with one: --subject_regex '{pattern}')" if pattern else ""
+    collection.note(not has_subjects, "no subject is known, so one person may be in the training and in the validation "
+                    "or test images, whose accuracy is then too high; name subjects with --subject_regex"
+                    f"{advice}, or in subjects.list")
+    unknown = [name for name in expressions if not name.isdigit() and not meaning_of(name)]
+    collection.note(unknown, f"taken for expressions, though none is known by this name: {', '.join(unknown[:9])}")
+    meanings = Counter(filter(None, map(meaning_of, expressions)))
+    repeated = [name for name in expressions if meanings[meaning_of(name)] > 1]
+    collection.note(repeated, f"{' and '.join(repeated)} mean the same and are different expressions here")
     for note in collection.notes:
         print(f"note: {note}")
     print(counts_table(read_layout(out)))
@@ -111,10 +106,11 @@ def _unify_subjects(collection: Collection) -> None:
     spelling: dict[str, str] = {}
     subjects = {sample.subject: spelling.setdefault(person_key(sample.subject), sample.subject)
                 for sample in collection.samples if sample.subject}
-    if variants := [subject for subject, one in subjects.items() if subject != one]:
-        collection.notes.append(f"{len(variants)} subjects are written in two ways, e.g. {min(variants)} and "
-                                f"{subjects[min(variants)]}; each is taken for one person")
-        collection.samples = [replace(sample, subject=subjects.get(sample.subject)) for sample in collection.samples]
+    variants = sorted(subject for subject, one in subjects.items() if subject != one)
+    example = " and ".join(f"{subject} and {subjects[subject]}" for subject in variants[:1])
+    collection.note(variants, f"{len(variants)} subjects are written in two ways, e.g. {example}; each is taken for "
+                    "one person")
+    collection.samples = [replace(sample, subject=subjects.get(sample.subject)) for sample in collection.samples]
 
 
 def _drop_repeated(collection: Collection) -> None:
@@ -123,23 +119,22 @@ def _drop_repeated(collection: Collection) -> None:
     Raises UserError if these have different labels, splits or subjects.
     """
     first: dict[tuple, SourceSample] = {}
-    real_folder = lru_cache(None)(os.path.realpath)
+    real_folder, labels = lru_cache(None)(os.path.realpath), (*collection.expressions, "target only")
     samples, collection.samples = collection.samples, []
     for sample in samples:
         path = Path(os.path.realpath(sample.path)) if sample.path.is_symlink() else sample.path
         earlier = first.setdefault((real_folder(path.parent), path.name, sample.box), sample)
         if earlier is sample or sample.pixels is not None:
             collection.samples.append(sample)
-            continue
-        for attribute in ("label", "split", "subject"):
-            before, now = getattr(earlier, attribute), getattr(sample, attribute)
-            if before != now:
-                link = "" if sample.path == earlier.path else f" (it is {earlier.path} as well)"
-                names = dict(enumerate((*collection.expressions, "target only"))) if attribute == "label" else {}
-                raise UserError(f"{sample.path}{link}: is taken twice, with the {attribute} {names.get(before, before)}"
-                                f" and with {names.get(now, now)}; correct it, or if a table lists several faces of a "
-                                "picture, name their boxes with --box_columns LEFT TOP RIGHT BOTTOM")
-        collection.leave_out("that are taken already", sample.path)
+        else:
+            link = "" if sample.path == earlier.path else f" (it is {earlier.path} as well)"
+            pairs = {"label": (labels[earlier.label], labels[sample.label]), "split": (earlier.split, sample.split),
+                     "subject": (earlier.subject, sample.subject)}
+            refuse(f"{sample.path}{link}", *(
+                (before != now, f"is taken twice, with the {attribute} {before} and with {now}; correct it, or if a "
+                 "table lists several faces of a picture, name their boxes with --box_columns LEFT TOP RIGHT BOTTOM")
+                for attribute, (before, now) in pairs.items()))
+            collection.leave_out("that are taken already", sample.path)
 
 
 def _drop_broken(collection: Collection, writer: "ImageWriter") -> None:
@@ -147,19 +142,16 @@ def _drop_broken(collection: Collection, writer: "ImageWriter") -> None:
 
     All are decoded, JPEG files at a small size.
     """
-    samples = collection.samples
-    with ThreadPoolExecutor(8) as pool:
-        results = list(progress(pool.map(_examine, samples), "checking images", len(samples), "image"))
-    for sample, (fault, _) in zip(samples, results):
+    results = list(zip(collection.samples, by_threads(_examine, collection.samples, "checking images", 8)))
+    for sample, (fault, _) in results:
         if fault:
             collection.leave_out(f"that cannot be used: {fault}", sample.path)
-    collection.samples = [sample for sample, (fault, _) in zip(samples, results) if not fault]
-    shapes = [shape for fault, shape in results if not fault]
-    if shapes and max(shapes) > 1.2 * min(shapes) and not writer.square:
-        most = max(max(shapes), 1 / min(shapes))
-        stretched = sum(not 0.9 < shape < 1.1 for shape in shapes)
-        collection.notes.append(f"{stretched} images are not square (up to {most:.1f} to 1), and the shapes differ; a "
-                                "run squeezes them to squares, and --square cuts their central squares out")
+    collection.samples = [sample for sample, (fault, _) in results if not fault]
+    shapes = [shape for _, (fault, shape) in results if not fault] or [1]
+    stretched = sum(not 0.9 < shape < 1.1 for shape in shapes)
+    collection.note(max(shapes) > 1.2 * min(shapes) and not writer.square, f"{stretched} images are not square (up to "
+                    f"{max(max(shapes), 1 / min(shapes)):.1f} to 1), and the shapes differ; a run squeezes them to "
+                    "squares, and --square cuts their central squares out")
 
 
 def _examine(sample: SourceSample) -> tuple[str | None, float]:
@@ -189,40 +181,38 @@ def _decide_splits(collection: Collection, source: Path, test: float | set[str],
     Target-only faces, which are trained on, of persons in the validation or test images are left out. Raises UserError
     if whole persons cannot be divided.
     """
-    undecided = collection.split(None)
+    undecided, val = collection.split(None), collection.split("val")
     persons = {sample.subject for sample in undecided}
     if isinstance(test, set):
-        keys = {person_key(subject): subject for subject in test}
-        if unknown := sorted(map(keys.get, keys.keys() - {person_key(person or "") for person in persons})):
-            raise UserError(f"--test_subjects: no images of {', '.join(unknown[:5])}")
+        keys, known = {person_key(subject) for subject in test}, {person_key(person or "") for person in persons}
+        unknown = sorted(subject for subject in test if person_key(subject) not in known)
+        refuse("--test_subjects", (unknown, f"no images of {', '.join(unknown[:5])}"))
         tested = {sample.name for sample in undecided if person_key(sample.subject or "") in keys}
     else:
         grouped = [replace(sample, subject=sample.subject or f"picture {sample.path}") if sample.box else sample
                    for sample in undecided]  # the faces of a picture stay on one side
         tested = choose_validation(grouped, test, seed)
-        if undecided and not tested and None not in persons:
-            advice = "test on a larger one, such as 0.5 (--test_share, --test_subjects)" if len(persons) > 1 else \
-                "add other persons"
-            raise UserError(f"{source}: persons are tested on as wholes, and none of its {len(persons)} "
-                            f"({', '.join(sorted(persons)[:3])}) fits a share of {test:g}; {advice}")
+        advice = "test on a larger one, such as 0.5 (--test_share, --test_subjects)" if len(persons) > 1 else \
+            "add other persons"
+        names = sorted(filter(None, persons))
+        refuse(source, (undecided and not tested and None not in persons, "persons are tested on as wholes, and none "
+                        f"of its {len(persons)} ({', '.join(names[:3])}) fits a share of {test:g}; {advice}"))
     collection.samples = [sample if sample.split else
                           replace(sample, split="test" if sample.name in tested else "train")
                           for sample in collection.samples]
-    val = collection.split("val")
-    if tested:
-        of_persons = "" if None in persons else \
-            f" (persons: {len({sample.subject for sample in undecided if sample.name in tested})} of {len(persons)})"
-        advice = f"; --val_as_test tests on its {len(val)} validation images instead" if val else ""
-        collection.notes.append(f"the source has no test split: {len(tested)} images{of_persons} were cut from its "
-                                f"{len(undecided)} training images to test on{advice}")
+    tested_persons = {sample.subject for sample in undecided if sample.name in tested}
+    of_persons = "" if None in persons else f" (persons: {len(tested_persons)} of {len(persons)})"
+    advice = f"; --val_as_test tests on its {len(val)} validation images instead" if val else ""
+    collection.note(tested, f"the source has no test split: {len(tested)} images{of_persons} were cut from its "
+                    f"{len(undecided)} training images to test on{advice}")
     held_out = {sample.subject for sample in (*val, *collection.split("test")) if sample.subject}
     dropped = {sample.name: sample.path for sample in collection.samples
                if sample.label == len(collection.expressions) and sample.subject in held_out}
     collection.leave_out("only for targets, of persons in the validation or test images", *dropped.values())
     collection.samples = [sample for sample in collection.samples if sample.name not in dropped]
-    if both := sorted(held_out & {sample.subject for sample in collection.split("train")}):
-        collection.notes.append(f"{len(both)} persons of the training images are in the validation or test images too, "
-                                f"e.g. {both[0]}; --folds cuts by person")
+    both = sorted(held_out & {sample.subject for sample in collection.split("train")})
+    collection.note(both, f"{len(both)} persons of the training images are in the validation or test images too, e.g. "
+                    f"{', '.join(both[:1])}; --folds cuts by person")
 
 
 def _make_names_unique(collection: Collection, writer: "ImageWriter") -> None:
@@ -230,9 +220,9 @@ def _make_names_unique(collection: Collection, writer: "ImageWriter") -> None:
     used: set[str] = set()
     for place, sample in enumerate(collection.samples):
         stem, ending = os.path.splitext(sample.name)
-        ending = writer.ending or ending
-        choices = chain([stem + ending], (f"{stem}-{number}{ending}" for number in range(2, 10 ** 9)))
-        name = next(name for name in choices if name.lower() not in used)
+        numbers = chain([""], (f"-{number}" for number in range(2, 10 ** 9)))
+        names = (f"{stem}{number}{writer.ending or ending}" for number in numbers)
+        name = next(name for name in names if name.lower() not in used)
         used.add(name.lower())
         collection.samples[place] = replace(sample, name=name)
 
@@ -244,7 +234,8 @@ def _check_complete(collection: Collection, source: Path) -> None:
     trained = {sample.label for sample in collection.split("train")}
     empty = [name for label, name in enumerate(expressions) if label not in trained]
     absent = [split for split in ("train", "test") if not collection.split(split)]
-    faults = (
+    refuse(
+        source,
         (not collection.samples, f"no images to take{left_out}"),
         (absent, f"no images for the {' and '.join(absent)} list{left_out}; both are needed"),
         (len(expressions) < 2, f"only one expression ({' '.join(expressions)}); at least two are needed"),
@@ -254,9 +245,6 @@ def _check_complete(collection: Collection, source: Path) -> None:
         (empty, f"no training image of {', '.join(empty[:20])}{left_out}; leave it out, or add some"),
         (len({name.lower() for name in expressions}) < len(expressions),
          f"two expressions have the same name ({' '.join(expressions[:20])})"))
-    for is_wrong, message in faults:
-        if is_wrong:
-            raise UserError(f"{source}: {message}")
 
 
 def _check_free(out: Path, expressions: tuple[str, ...], splits: dict[str, list[SourceSample]],
@@ -266,12 +254,12 @@ def _check_free(out: Path, expressions: tuple[str, ...], splits: dict[str, list[
         write_layout(folder, expressions, splits)
         for name in LISTS:
             old, new = out / name, Path(folder) / name
-            if old.is_file() and not (new.is_file() and old.read_bytes() == new.read_bytes()):
-                raise UserError(f"{old}: belongs to another data set or selection; choose another --out, "
-                                "or replace it with --overwrite")
-    if alignment_of(out) and alignment_of(out) != (aligned and alignment_of(aligned)):
-        raise UserError(f"{out / RECORD_NAME}: the images there were aligned in another way; choose another --out, or "
-                        "replace them with --overwrite")
+            is_kept = not old.is_file() or new.is_file() and old.read_bytes() == new.read_bytes()
+            refuse(old, (not is_kept, "belongs to another data set or selection; choose another --out, or replace it "
+                         "with --overwrite"))
+    before = alignment_of(out)
+    refuse(out / RECORD_NAME, (before and before != (aligned and alignment_of(aligned)), "the images there were "
+                               "aligned in another way; choose another --out, or replace them with --overwrite"))
 
 
 # ------------------------------------------------------------------------------------------------- the images
@@ -300,9 +288,13 @@ class ImageWriter:
 
     def write(self, sample: SourceSample, target: Path) -> None:
         """Write one image, completely or not at all; a copy where the system refuses links, as Windows does."""
-        content = self._content(sample, target)
-        if content is None and _link(sample.path.resolve(), target):
-            return
+        content, unfinished = self._content(sample, target), target.with_name(f".{target.name}.part")
+        with suppress(OSError, NotImplementedError):
+            if content is None:  # a symbolic link works across file systems
+                unfinished.unlink(missing_ok=True)
+                os.symlink(sample.path.resolve(), unfinished)
+                os.replace(unfinished, target)
+                return
         with atomic_file(target) as handle:
             handle.write(sample.path.read_bytes() if content is None else content)
 
@@ -320,18 +312,6 @@ class ImageWriter:
             size = tuple(max(self.reencode, round(scale * length)) for length in picture.size)
             picture = picture.resize(size, Image.Resampling.LANCZOS)
         return encoded_picture(picture, target)
-
-
-def _link(source: Path, target: Path) -> bool:
-    """Make a symbolic link, which works across file systems. Return whether the system allows it."""
-    unfinished = target.with_name(f".{target.name}.part")
-    unfinished.unlink(missing_ok=True)
-    try:
-        os.symlink(source, unfinished)
-    except (OSError, NotImplementedError):
-        return False
-    os.replace(unfinished, target)
-    return True
 
 
 def _picture_of(sample: SourceSample, least: int | None = None) -> Image.Image:

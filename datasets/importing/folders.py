@@ -1,6 +1,7 @@
 """A tree of directories with one for each expression; splits, persons and others may lie above them or below."""
 
 import argparse
+import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -8,12 +9,12 @@ from typing import Sequence
 
 from datasets.files import walk
 from datasets.importing.collection import Collection, Importer, SourceSample, source_directory
-from datasets.importing.naming import (NAMING, SEXES, NamePatterns, are_rafdb, assign_test_split, expression_in,
-                                       expression_key, full_names, look_like_persons, meaning_of, name_groups,
-                                       other_way, propose_label_regex, safe_name, select_labels, split_of,
-                                       splits_in_names)
+from datasets.importing.naming import (NAMING, SEXES, are_rafdb, assign_test_split, check_patterns, expression_in,
+                                       expression_key, find_in_name, full_names, look_like_persons, meaning_of,
+                                       most_have_several, name_groups, other_way, pattern, propose_label_regex,
+                                       safe_name, select_labels, split_of, splits_in_names, subject_and_scene)
 from datasets.layout import DATA_SETS
-from utils import UserError
+from utils import refuse
 
 Folders = tuple[str, ...]  # the directories between the source and an image; those of the deepest, filled up with ""
 
@@ -25,26 +26,25 @@ def read(args: argparse.Namespace) -> Collection:
     absent, or is asked for twice (METHOD §7, row 15: target-only faces).
     """
     source, target_only = source_directory(args.source, args.out), args.target_only
-    patterns = NamePatterns(args)
     collection = Collection((), walk(source))
-    places = _find_places(collection, source, args, patterns)
+    places = _find_places(collection, source, args)
     names = sorted({expression for expression, _ in places if expression}, key=expression_key)
     if len(names) < 2 and not args.label_regex:
-        raise UserError(f"{source}: no images in directories of two expressions; it needs one directory per "
-                        f"expression, with or without train/ and test/ above{other_way(collection.walk, source)}")
+        refuse(source, (True, "no images in directories of two expressions; it needs one directory per expression, "
+                        f"with or without train/ and test/ above{other_way(collection.walk, source)}"))
     if not args.expressions and are_rafdb(names, [sample.path.name for _, sample in places]):
         args.expressions = DATA_SETS[3].expressions
         collection.notes.append("the directories 1 to 7 and the file names are RAF-DB's, and so are the expressions; "
                                 "python -m datasets.convert rafdb takes the official split from the names too")
-    missing = f"{source}: has no directory with images named"
-    if target_only and target_only not in names:
-        raise UserError(f"{missing} {target_only}; it has {', '.join(names)}")
-    if target_only in (args.expressions or ()):
-        raise UserError(f"--target_only {target_only}: is one of --expressions too, and its faces can be in no class; "
-                        "leave it out of one of them")
-    classes = select_labels([name for name in names if name != target_only], args.expressions, missing)
-    if target_only and any(name.lower() == "neutral" for name in args.expressions or classes):
-        raise UserError(f"--target_only {target_only}: \"neutral\" is one of the expressions already")
+    others = [name for name in names if name != target_only]
+    refuse(f"--target_only {target_only}",
+           (target_only in (args.expressions or ()), "is one of --expressions too, and its faces can be in no class; "
+            "leave it out of one of them"),
+           (target_only and target_only not in names, f"{source} has no directory with images of this name; it has "
+            f"{', '.join(names)}"),
+           (target_only and "neutral" in map(str.lower, args.expressions or others),
+            "\"neutral\" is one of the expressions already"))
+    classes = select_labels(source, "directory with images named", others, args.expressions)
     collection.expressions = tuple(map(safe_name, args.expressions or classes))
     labels = {name: label for label, name in enumerate((*classes, target_only)) if name}
     for expression, sample in places:
@@ -54,12 +54,12 @@ def read(args: argparse.Namespace) -> Collection:
         else:
             collection.leave_out(f"in a directory that is not asked for ({expression})" if expression else
                                  "outside the expressions' directories", sample.path)
-    patterns.check(collection)
+    check_patterns(args, collection)
     assign_test_split(collection, args.val_as_test, sum(sample.split == "test" for _, sample in places))
     return collection
 
 
-def _find_places(collection: Collection, source: Path, args: argparse.Namespace, patterns: NamePatterns
+def _find_places(collection: Collection, source: Path, args: argparse.Namespace
                  ) -> list[tuple[str | None, SourceSample]]:
     """Return the expression, or None, of each image of the source, with a sample that lacks only its label.
 
@@ -78,13 +78,11 @@ def _find_places(collection: Collection, source: Path, args: argparse.Namespace,
     splits_alone = split_level is not None and not all(map(expression_in, _names(folders, split_level)))
     if splits_alone:  # not train_happy, test_happy
         rests = [each[:split_level] + each[split_level + 1:] for each in folders]
-    if args.label_regex:
-        level, labels = None, _read_labels(patterns, source, paths, collection)
-    else:
-        level = _label_level(source, rests, paths, args.expressions)
-        labels = _labels_at(level, rests, splits)
-    if not args.expressions and (named := full_names(sorted({label for label in labels if label}))):
-        labels = [named.get(label) for label in labels]  # AN, HA, NE
+    level = None if args.label_regex else _label_level(source, rests, paths, args.expressions)
+    labels = _read_labels(args.label_regex, source, paths, collection) if args.label_regex else \
+        _labels_at(level, rests, splits)
+    named = {} if args.expressions else full_names(sorted({label for label in labels if label}))
+    labels = [named.get(label, label) for label in labels]  # AN, HA, NE
     if splits_alone:
         _check_splits(source, folders, split_level, level)
     subjects = [""] * len(paths) if args.subject_regex else _persons(rests, level, labels, collection)
@@ -93,14 +91,13 @@ def _find_places(collection: Collection, source: Path, args: argparse.Namespace,
     for path, split, rest, label, subject in zip(paths, splits, rests, labels, subjects):
         others = (*(part for each, part in enumerate(rest) if part and each != level and each not in common), path.name)
         target = "_".join(filter(None, (split, label if level is not None else None, *others)))
-        attributes = {"subject": subject or None, **patterns.read("/".join(others))}
+        attributes = {"subject": subject or None, **subject_and_scene(args, "/".join(others))}
         places.append((label, SourceSample(safe_name(target), 0, path, **attributes, split=split)))
-    different = [(sample.path.name, expression) for expression, sample in places
+    different = [f"{sample.path.name} of {expression}" for expression, sample in places
                  if expression and meaning_of(sample.path.stem) and meaning_of(expression)
                  and meaning_of(sample.path.stem) != meaning_of(expression)]
-    if len(different) > 0.05 * len(places):
-        collection.notes.append(f"{len(different)} of {len(places)} file names say another expression than their "
-                                f"directories, e.g. {different[0][0]} of {different[0][1]}")
+    collection.note(len(different) > 0.05 * len(places), f"{len(different)} of {len(places)} file names say another "
+                    f"expression than their directories, e.g. {''.join(different[:1])}")
     return places
 
 
@@ -126,8 +123,7 @@ def _find_splits(folders: Sequence[Folders], paths: Sequence[Path], collection: 
         if splits and (level < 2 or "train" in splits):
             return level, [split_of(each[level]) for each in folders]
     named = splits_in_names([path.name for path in paths])
-    if any(named):
-        collection.notes.append("the split is that of the names of the files")
+    collection.note(any(named), "the split is that of the names of the files")
     return None, named
 
 
@@ -138,35 +134,27 @@ def _check_splits(source: Path, folders: Sequence[Folders], level: int, label_le
     """
     above = sorted({each[:level] for each in folders if each[level]})
     below_label = label_level is not None and label_level < level
-    if len(above) > 1 and not below_label:
-        raise UserError(f"{source}: the splits are in {_some(['/'.join(each) for each in above])}, above the "
-                        "expressions; name one of them as the source")
-    splits: dict[tuple, str] = {}
+    refuse(source, (len(above) > 1 and not below_label, f"the splits are in {_some(['/'.join(each) for each in above])}"
+                    ", above the expressions; name one of them as the source"))
+    known, splits = ", ".join(filter(split_of, _names(folders, level))), {}
     for folder, count in Counter(each[:level + 1] for each in folders if each[0]).items():
         split, name = split_of(folder[level]), folder[level]
-        if split is None and (name or below_label):
-            known = ", ".join(filter(split_of, _names(folders, level)))
-            raise UserError(f"{source}: {'/'.join(filter(None, folder))} holds {count} images beside the splits "
-                            f"{known} and is none; leave it out with --ignore NAME, or rename it")
         first = splits.setdefault((*folder[:level], split), name)
-        if first != name:
-            raise UserError(f"{source}: {first} and {name} are both the {split} split; leave one out "
-                            "with --ignore NAME")
+        refuse(source,
+               (split is None and (name or below_label), f"{'/'.join(filter(None, folder))} holds {count} images "
+                f"beside the splits {known} and is none; leave it out with --ignore NAME, or rename it"),
+               (first != name, f"{first} and {name} are both the {split} split; leave one out with --ignore NAME"))
 
 
 # ------------------------------------------------------------------------------------------------- expressions
 
-def _read_labels(patterns: NamePatterns, source: Path, paths: Sequence[Path], collection: Collection
-                 ) -> list[str | None]:
+def _read_labels(wanted: re.Pattern, source: Path, paths: Sequence[Path], collection: Collection) -> list[str | None]:
     """Return the expression that ``--label_regex`` reads from each file name or path."""
-    labels = [patterns.find("label", path.name, path.relative_to(source).as_posix()) for path in paths]
-    unmatched = [path for path, label in zip(paths, labels) if not label]
-    if len(unmatched) == len(paths):
-        raise UserError(f"--label_regex {patterns.patterns['label'].pattern}: matches no file name"
-                        + (f", e.g. not {unmatched[0].name}" if unmatched else ""))
-    if unmatched:
-        collection.notes.append(f"--label_regex does not match {len(unmatched)} of {len(paths)} file names, e.g. "
-                                f"{unmatched[0].name}")
+    labels = [find_in_name(wanted, path.name, path.relative_to(source).as_posix()) for path in paths]
+    unmatched = [path.name for path, label in zip(paths, labels) if not label]
+    example = ", e.g. ".join(["", *unmatched[:1]])
+    refuse(f"--label_regex {wanted.pattern}", (len(unmatched) == len(paths), f"matches no file name{example}"))
+    collection.note(unmatched, f"--label_regex does not match {len(unmatched)} of {len(paths)} file names{example}")
     spelling: dict[str, str] = {}
     return [spelling.setdefault(label.casefold(), label) if label else None for label in labels]
 
@@ -179,35 +167,27 @@ def _label_level(source: Path, rests: Sequence[Folders], paths: Sequence[Path], 
     known, and several levels or none may hold them.
     """
     names = [_names(rests, level) for level in range(len(rests[0]) if rests else 0)]
-    if not names:
-        return None
     meanings = [list(filter(None, map(meaning_of, each))) for each in names]
     shares = [len(each) / len(names[level]) * (len(set(each)) > 1) for level, each in enumerate(meanings)]
     asked = [level for level, each in enumerate(names) if expressions
              and {name.casefold() for name in expressions} <= {name.casefold() for name in each}]
-    if asked or max(shares) >= 0.5:
-        return asked[0] if asked else shares.index(max(shares))
+    if asked or max(shares, default=1) >= 0.5:
+        return next(iter(asked), shares.index(max(shares)) if shares else None)
     several = [level for level, each in enumerate(names) if len(each) > 1]
     possible = [level for level in several if not look_like_persons(names[level])] or several or range(len(names))
     level, inside = possible[0], possible[min(1, len(possible) - 1)]
     advice = "name the expressions with --expressions, or read them from the path with --label_regex '^[^/]+/([^/]+)/'"
-    above = Counter(below for below, _ in {(rest[inside], rest[level]) for rest in rests if rest[inside]})
-    if _most_have_several(above):
-        raise UserError(f"{source}: either {_some(names[level])} or {_some(names[inside])}, which are in each of them, "
-                        f"may be the expressions; {advice}")
-    pattern = propose_label_regex([path.name for path in paths])
-    if pattern and not expressions:
-        raise UserError(f"{source}: {_some(names[level])} are no known expressions, and the names of the files hold "
-                        f"some: read them with --label_regex '{pattern}', or name the directories with --expressions")
-    if not expressions and len(names[level]) > 1 and look_like_persons(names[level]):
-        raise UserError(f"{source}: {_some(names[level])} look like persons, and no directory is called like an "
-                        f"expression; {advice}")
+    label_regex = propose_label_regex([path.name for path in paths])
+    refuse(source,
+           (most_have_several((rest[inside], rest[level]) for rest in rests if rest[inside]), f"either "
+            f"{_some(names[level])} or {_some(names[inside])}, which are in each of them, may be the expressions; "
+            f"{advice}"),
+           (label_regex and not expressions, f"{_some(names[level])} are no known expressions, and the names of the "
+            f"files hold some: read them with --label_regex '{label_regex}', or name the directories with "
+            "--expressions"),
+           (not expressions and len(names[level]) > 1 and look_like_persons(names[level]), f"{_some(names[level])} "
+            f"look like persons, and no directory is called like an expression; {advice}"))
     return level
-
-
-def _most_have_several(counts: Counter) -> bool:
-    """Return whether most of the counts are greater than one."""
-    return 2 * sum(count > 1 for count in counts.values()) > len(counts)
 
 
 def _labels_at(level: int | None, rests: Sequence[Folders], splits: Sequence[str | None]) -> list[str | None]:
@@ -241,11 +221,10 @@ def _persons(rests: Sequence[Folders], label_level: int | None, labels: Sequence
     """
     unused = []
     for level in range(len(rests[0]) if rests else 0):
-        names = _names(rests, level)
-        shown = Counter(name for name, _ in {(rest[level], label) for rest, label in zip(rests, labels) if rest[level]})
-        if level == label_level or len(names) < 2 or not _most_have_several(shown):
+        names, is_above = _names(rests, level), label_level is not None and level < label_level
+        shown = [(rest[level], label) for rest, label in zip(rests, labels) if rest[level]]
+        if level == label_level or len(names) < 2 or not most_have_several(shown):
             continue
-        is_above = label_level is not None and level < label_level
         if look_like_persons(names) or len(names) > 2 and not name_groups(names) and (
                 is_above or not any(name.isdigit() for name in names)):
             collection.notes.append(f"the {len(names)} directories {_some(names)} are taken for persons; "
@@ -253,18 +232,17 @@ def _persons(rests: Sequence[Folders], label_level: int | None, labels: Sequence
             return ["_".join((*(part for part in rest[:level] if part.lower() in SEXES), rest[level]))
                     if rest[level] else "" for rest in rests]
         unused += names * is_above
-    if unused:
-        collection.notes.append(f"the directories {_some(unused)} above the expressions say neither split nor person "
-                                "and are not used; --subject_regex '^([^/]+)/' takes them for persons")
+    collection.note(unused, f"the directories {_some(unused)} above the expressions say neither split nor person and "
+                    "are not used; --subject_regex '^([^/]+)/' takes them for persons")
     return [""] * len(rests)
 
 
 FOLDERS = Importer(
     "folders", "one directory per expression, with or without train/, test/ or persons; or expressions in file names",
     "the directory that holds the expressions' directories", read,
-    {"--label_regex": dict(metavar="REGEX", help="the part of a file name (or else of the path below SRC) that is the "
-                           "expression, or its first group, if directories do not name it; codes like AN, HA, NE get "
-                           "their names"),
+    {"--label_regex": dict(type=pattern, metavar="REGEX", help="the part of a file name (or else of the path below "
+                           "SRC) that is the expression, or its first group, if directories do not name it; codes like "
+                           "AN, HA, NE get their names"),
      "--target_only": dict(metavar="NAME", help="a directory of neutral faces that are targets of synthesis, in no "
                            "class (as MMI's)"),
      "--ignore": dict(nargs="+", default=[], metavar="NAME", help="directories to leave out"), **NAMING})

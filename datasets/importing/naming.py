@@ -3,15 +3,16 @@
 import argparse
 import re
 import shlex
-from collections import Counter, defaultdict
+from collections import Counter
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Iterable, Sequence
 
 from datasets.files import Walk, natural_key
 from datasets.importing.collection import Collection, foreign_format
 from datasets.lists import is_integer, read_lines
-from utils import UserError
+from utils import refuse
 
 # The words of a split in names such as train_afew, Val_Aligned_Faces and FER2013Train.
 _SPLIT_WORD = re.compile("(?:fer|public|private|data|images?|img|faces?|is)?"
@@ -47,14 +48,24 @@ TEST_SHARE = {"--test_share": dict(type=float, default=0.2, metavar="SHARE", hel
 TEST_SUBJECTS = {"--test_subjects": dict(nargs="+", default=["0.2"], metavar="SHARE|ID|FILE",
                                          help="a share of the images, chosen by subject, or subjects, or a file of "
                                          "them (default: 0.2)")}
+
+
+def pattern(text: str) -> re.Pattern:
+    """Return a regular expression that a user types. Raises ArgumentTypeError if it is none."""
+    try:
+        return re.compile(text)
+    except re.error as error:
+        raise argparse.ArgumentTypeError(f"{text}: not a regular expression ({error})") from None
+
+
 NAMING = {
     "--expressions": dict(nargs="+", metavar="NAME", help="the expressions to take, in the order of their labels "
                           "(default: all, by name, neutral last); where the data number them, a name for each number, "
                           "in ascending order"),
-    "--subject_regex": dict(metavar="REGEX", help="the part of a file name that is the subject, or its first group, "
-                            "e.g. '^(S[0-9]+)_'"),
-    "--scene_regex": dict(metavar="REGEX", help="the part of a file name that is the scene, or its first group: a "
-                          "subject's images of one scene are each other's ground-truth swaps"),
+    "--subject_regex": dict(type=pattern, metavar="REGEX", help="the part of a file name that is the subject, or its "
+                            "first group, e.g. '^(S[0-9]+)_'"),
+    "--scene_regex": dict(type=pattern, metavar="REGEX", help="the part of a file name that is the scene, or its "
+                          "first group: a subject's images of one scene are each other's ground-truth swaps"),
     "--val_as_test": dict(action="store_true", help="test on the validation split, if there is no test split with "
                           "labels"),
     **TEST_SHARE}
@@ -65,16 +76,12 @@ def read_test_selection(args: argparse.Namespace) -> float | set[str]:
 
     Raises UserError if ``--test_subjects`` or ``--test_share`` is no such selection.
     """
-    share = getattr(args, "test_share", 0.2)
-    if subjects := getattr(args, "test_subjects", None):
-        file = Path(subjects[0]).expanduser()
-        if len(subjects) == 1 and file.is_file():
-            return set(read_lines(file, as_words=True))
-        if len(subjects) > 1 or not re.fullmatch(r"\d*\.\d*", subjects[0]):
-            return set(subjects)
-        share = float(f"0{subjects[0]}")
-    if not 0 < share < 1:
-        raise UserError(f"the share to test on must lie between 0 and 1, not {share}")
+    subjects = getattr(args, "test_subjects", [str(getattr(args, "test_share", 0.2))])
+    file = Path(subjects[0]).expanduser()
+    if "test_subjects" in args and (len(subjects) > 1 or not re.fullmatch(r"\d*\.\d*", subjects[0])):
+        return set(read_lines(file, as_words=True) if file.is_file() and len(subjects) == 1 else subjects)
+    share = float(f"0{subjects[0]}" if subjects[0].startswith(".") else subjects[0])
+    refuse("the share to test on", (not 0 < share < 1, f"must lie between 0 and 1, not {share}"))
     return share
 
 
@@ -131,18 +138,22 @@ def name_groups(names: Iterable[str]) -> bool:
     return any(word in _GROUPS for name in names for word in _words_in(name))
 
 
+def most_have_several(pairs: Iterable[tuple[object, object]]) -> bool:
+    """Return whether most of the first items of some pairs stand in several different pairs."""
+    counts = Counter(first for first, _ in set(pairs))
+    return 2 * sum(count > 1 for count in counts.values()) > len(counts)
+
+
 def propose_label_regex(names: Sequence[str]) -> str | None:
     """Return the pattern that reads the expressions from file names which hold them, or None."""
     stems = [name.rpartition(".")[0] for name in names]
     found = [{word for word in _words_in(stem) if word in _WORDS} for stem in stems]
     if len({_MEANING[word] for words in found for word in words}) > 1 and sum(map(bool, found)) > 0.9 * len(names):
         return f"(?i)({'|'.join(sorted(set().union(*found), key=lambda word: (-len(word), word)))})"
-    parts = [re.findall("[A-Za-z0-9]+", stem) for stem in stems]
-    for place in range(min(map(len, parts), default=0)):
-        codes = {re.sub(r"\d+$", "", part[place]) for part in parts}
-        if len(codes) > 2 and full_names(sorted(codes)):
-            return f"^(?:[A-Za-z0-9]+[^A-Za-z0-9]+){{{place}}}([A-Za-z]+)"
-    return None
+    parts = [[re.sub(r"\d+$", "", part) for part in re.findall("[A-Za-z0-9]+", stem)] for stem in stems]
+    places = (place for place, codes in enumerate(zip(*parts)) if full_names(sorted(set(codes))))
+    place = next(places, None)
+    return None if place is None else f"^(?:[A-Za-z0-9]+[^A-Za-z0-9]+){{{place}}}([A-Za-z]+)"
 
 
 def propose_subject_regex(labels: Sequence[tuple[str, object]]) -> str | None:
@@ -150,36 +161,32 @@ def propose_subject_regex(labels: Sequence[tuple[str, object]]) -> str | None:
 
     A subject has several images, and most subjects show several expressions.
     """
-    for pattern in _SUBJECT_PATTERNS:
-        found: dict[str, Counter] = defaultdict(Counter)
-        for name, label in labels:
-            match = re.search(pattern, name.rpartition(".")[0])
-            if not match or meaning_of(match[1]) or split_of(match[1]):
-                break
-            found[match[1]][label] += 1
-        else:
-            if 2 < len(found) <= len(labels) / 2 and sum(len(each) > 1 for each in found.values()) > 0.5 * len(found):
-                return pattern
+    for subject_pattern in _SUBJECT_PATTERNS:
+        found = [(re.search(subject_pattern, name.rpartition(".")[0]), label) for name, label in labels]
+        shown = {(match[1], label) for match, label in found if match}
+        subjects = {subject for subject, _ in shown}
+        if all(match for match, _ in found) and 2 < len(subjects) <= len(labels) / 2 and most_have_several(shown) \
+                and not any(meaning_of(subject) or split_of(subject) for subject in subjects):
+            return subject_pattern
     return None
 
 
 def other_way(files: Walk, source: Path) -> str:
     """Return what a message that refuses a source adds: what it seems to be, and the command that reads it; or ""."""
     folders = f"python -m datasets.convert folders {shlex.quote(str(source))}"
-    tables = [path for path in files.others if path.suffix.lower() == ".csv"]
-    if any(path.suffix == ".txt" and path.parent.name == "labels" for path in files.others):
-        return "; it holds YOLO's labels (labels/*.txt beside images/): write them as a table with columns file, " \
-               "label and split, and import that: python -m datasets.convert csv"
-    if len({meaning_of(path.parent.name) for path in files.images} - {None}) > 1:
-        pattern = propose_subject_regex([(path.name, path.parent.name) for path in files.images])
-        return f"; its directories name expressions: {folders}" \
-            + (f" --subject_regex '{pattern}'" if pattern else "")
-    if pattern := propose_label_regex([path.name for path in files.images]):
-        return f"; its file names hold expressions: {folders} --label_regex '{pattern}'"
-    if tables:
-        return f"; it holds a table: python -m datasets.convert csv {shlex.quote(str(tables[0]))}"
-    formats = ((path, fault) for path in files.others if (fault := foreign_format(path)))
-    return next((f"; {path.name} {fault}" for path, fault in formats), "")
+    table = next((path for path in files.others if path.suffix.lower() == ".csv"), None)
+    subjects = propose_subject_regex([(path.name, path.parent.name) for path in files.images])
+    labels = propose_label_regex([path.name for path in files.images])
+    ways = (
+        (any(path.suffix == ".txt" and path.parent.name == "labels" for path in files.others),
+         "it holds YOLO's labels (labels/*.txt beside images/): write them as a table with columns file, label and "
+         "split, and import that: python -m datasets.convert csv"),
+        (len({meaning_of(path.parent.name) for path in files.images} - {None}) > 1,
+         f"its directories name expressions: {folders}" + (f" --subject_regex '{subjects}'" if subjects else "")),
+        (labels, f"its file names hold expressions: {folders} --label_regex '{labels}'"),
+        (table, f"it holds a table: python -m datasets.convert csv {shlex.quote(str(table))}"))
+    formats = ((fault, f"{path.name} {fault}") for path in files.others for fault in [foreign_format(path)])
+    return next((f"; {way}" for is_there, way in chain(ways, formats) if is_there), "")
 
 
 def check_parts(source: Path, kind: str, parts: Iterable[Path], files: Walk | None = None, advice: str = "") -> None:
@@ -188,8 +195,8 @@ def check_parts(source: Path, kind: str, parts: Iterable[Path], files: Walk | No
     Raises UserError if one is absent, with the way to read the ``files`` instead, or other advice.
     """
     if missing := [path for path in parts if not path.exists()]:
-        raise UserError(f"{source}: not {kind} tree; {missing[0]} is missing"
-                        f"{other_way(files, source) if files else advice}")
+        advice = other_way(files, source) if files else advice
+        refuse(source, (True, f"not {kind} tree; {missing[0]} is missing{advice}"))
 
 
 def are_rafdb(labels: Sequence[str], names: Sequence[str]) -> bool:
@@ -205,14 +212,12 @@ def assign_test_split(collection: Collection, val_as_test: bool, test_images: in
     of the test split lack a label or a file.
     """
     val, test = len(collection.split("val")), len(collection.split("test"))
-    if val_as_test and (test or not val):
-        raise UserError(f"--val_as_test: there are {test} labelled images of the test split and {val} of the "
-                        "validation split; leave it out")
-    if test_images and not test and not val_as_test:
-        advice = "test on the validation images with --val_as_test" if val else \
-            "leave them out (directories with --ignore NAME), and training images are tested on"
-        raise UserError(f"none of the {test_images} test images can be tested on, since they have no label or no file; "
-                        f"{advice}")
+    advice = "test on the validation images with --val_as_test" if val else \
+        "leave them out (directories with --ignore NAME), and training images are tested on"
+    refuse("--val_as_test", (val_as_test and (test or not val), f"there are {test} labelled images of the test split "
+                             f"and {val} of the validation split; leave it out"))
+    refuse("the test split", (test_images and not test and not val_as_test, f"none of the {test_images} test images "
+                              f"can be tested on, since they have no label or no file; {advice}"))
     new_split = {"val": "test"} if val_as_test else {}
     new_split |= {None: "train"} if test or val_as_test else {"train": None}
     collection.samples = [sample if sample.label == len(collection.expressions)  # target-only faces always train
@@ -230,61 +235,51 @@ def expression_key(name: str) -> tuple:
     return name.lower() == "neutral", natural_key(name)
 
 
-def select_labels(present: Sequence[str], expressions: Sequence[str] | None, missing: str) -> list[str]:
+def select_labels(source: Path, kind: str, present: Sequence[str], expressions: Sequence[str] | None) -> list[str]:
     """Return the labels to import, in label order: all that are ``present``, or those that ``expressions`` name.
 
     Their case does not matter. If all are numbers, ``expressions`` may name each of them, in ascending order. Raises
-    UserError, which begins with ``missing`` (such as "faces.csv: has no label"), if a label is absent.
+    UserError if the ``source`` lacks one; ``kind`` is what labels are there, such as "label".
     """
     spelling = {name.casefold(): name for name in present}
-    if all(name.casefold() in spelling for name in expressions or ()):
-        return [spelling[name.casefold()] for name in expressions or present]
+    absent = [name for name in expressions or () if name.casefold() not in spelling]
     numbered = all(map(is_integer, present))
-    if numbered and len(present) == len(expressions):
+    if absent and numbered and len(present) == len(expressions):
         return sorted(present, key=int)
-    absent = ", ".join(name for name in expressions if name.casefold() not in spelling)
-    raise UserError(f"{missing} {absent}; it has {', '.join(present)}"
-                    + (f": give each of these {len(present)} a name, or take some of them" if numbered else ""))
+    advice = f": give each of these {len(present)} a name, or take some of them" if numbered else ""
+    refuse(source, (absent, f"has no {kind} {', '.join(absent)}; it has {', '.join(present)}{advice}"))
+    return [spelling[name.casefold()] for name in expressions or present]
 
 
-class NamePatterns:
-    """The patterns ``--subject_regex``, ``--scene_regex`` and ``--label_regex``, which read names of files.
+# ----------------------------------------------------------------------------------------------- the naming options
 
-    Raises UserError if one is no regular expression.
+def find_in_name(wanted: re.Pattern | None, *names: str) -> str:
+    """Return the first group, or all, of the first match of a pattern in one of the names, or ""."""
+    match = next(filter(None, map(wanted.search, names)), None) if wanted else None
+    return safe_name(next(filter(None, match.groups()), match.group())) if match else ""
+
+
+def subject_and_scene(args: argparse.Namespace, name: str) -> dict[str, str]:
+    """Return what ``--subject_regex`` and ``--scene_regex`` read: from the file name, or else from the path."""
+    names = name.rsplit("/", 1)[-1], name
+    values = {"subject": find_in_name(args.subject_regex, *names), "scene": find_in_name(args.scene_regex, *names)}
+    return {attribute: value for attribute, value in values.items() if value}
+
+
+def check_patterns(args: argparse.Namespace, collection: Collection) -> None:
+    """Check that ``--subject_regex`` and ``--scene_regex`` match all names, and that scenes have subjects.
+
+    Raises UserError if not.
     """
-
-    def __init__(self, args: argparse.Namespace) -> None:
-        self.patterns: dict[str, re.Pattern] = {}
-        for attribute in ("subject", "scene", "label"):
-            if pattern := getattr(args, f"{attribute}_regex", None):
-                try:
-                    self.patterns[attribute] = re.compile(pattern)
-                except re.error as error:
-                    raise UserError(f"--{attribute}_regex {pattern}: not a regular expression ({error})") from None
-
-    def find(self, attribute: str, *names: str) -> str:
-        """Return the first group, or all, of the first match of an attribute's pattern in one of the names, or ""."""
-        pattern = self.patterns.get(attribute)
-        match = pattern and next(filter(None, map(pattern.search, names)), None)
-        return safe_name(next(filter(None, match.groups()), match.group())) if match else ""
-
-    def read(self, name: str) -> dict[str, str]:
-        """Return the subject and the scene of a name. They are sought in the file name, then in the path."""
-        values = {each: self.find(each, name.rsplit("/", 1)[-1], name) for each in ("subject", "scene")}
-        return {attribute: value for attribute, value in values.items() if value}
-
-    def check(self, collection: Collection) -> None:
-        """Check that the patterns match all names. Raises UserError if not, or if there are scenes and no subjects."""
-        samples = collection.samples
-        for attribute in self.patterns.keys() - {"label"}:
-            unmatched = [sample.path.name for sample in samples if not getattr(sample, attribute)]
-            option = f"--{attribute}_regex {self.patterns[attribute].pattern}"
-            if unmatched and len(unmatched) == len(samples):
-                raise UserError(f"{option}: matches no file name, e.g. not {unmatched[0]}")
-            if unmatched:
-                raise UserError(f"{option}: matches {len(samples) - len(unmatched)} of {len(samples)} file names and "
-                                f"not {' and '.join(unmatched[:2])}; write one that matches all ((?i) in front ignores "
-                                "case)")
-        if any(sample.scene for sample in samples) and not any(sample.subject for sample in samples):
-            raise UserError("--scene_regex: a scene is one of a subject, and no subject is known; name the subjects "
-                            "with --subject_regex")
+    samples = collection.samples
+    for attribute in ("subject", "scene"):
+        wanted = getattr(args, f"{attribute}_regex")
+        unmatched = [sample.path.name for sample in samples if wanted and not getattr(sample, attribute)]
+        first = next(iter(unmatched), "")
+        refuse(f"--{attribute}_regex {wanted and wanted.pattern}",
+               (unmatched and len(unmatched) == len(samples), f"matches no file name, e.g. not {first}"),
+               (unmatched, f"matches {len(samples) - len(unmatched)} of {len(samples)} file names and not "
+                f"{' and '.join(unmatched[:2])}; write one that matches all ((?i) in front ignores case)"))
+    refuse("--scene_regex", (any(sample.scene for sample in samples) and not any(sample.subject for sample in samples),
+                             "a scene is one of a subject, and no subject is known; name the subjects with "
+                             "--subject_regex"))

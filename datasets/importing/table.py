@@ -7,13 +7,14 @@ from itertools import chain
 from pathlib import Path
 from typing import Callable, Iterator, Sequence
 
-from datasets.files import is_image_name, natural_key, walk
+from datasets.files import check_output, is_image_name, natural_key, walk
 from datasets.importing.collection import Box, Collection, Importer, SourceSample, face_name, read_box, source_table
-from datasets.importing.naming import (NAMING, NamePatterns, are_rafdb, assign_test_split, expression_key, meaning_of,
-                                       safe_name, select_labels, split_of, splits_in_names)
+from datasets.importing.naming import (NAMING, are_rafdb, assign_test_split, check_patterns, expression_key,
+                                       meaning_of, safe_name, select_labels, split_of, splits_in_names,
+                                       subject_and_scene)
 from datasets.layout import DATA_SETS
 from datasets.lists import Names, is_integer, shortened, text_lines, whole_number
-from utils import UserError, user_path
+from utils import UserError, refuse, user_path
 
 _MEANINGS = {"file": "file names", "label": "labels", "split": "train, val or test; optional, \"none\" reads none",
              "subject": "subjects; optional"}
@@ -39,20 +40,18 @@ def read(args: argparse.Namespace) -> Collection:
     """
     table = source_table(args.source, args.out)
     root = args.root or table.parent
-    patterns, names = NamePatterns(args), Names(root)
+    names = Names(root)
     header, lines = read_table(table, lambda first: [str(i + 1) for i in range(len(first))] if args.no_header else None)
-    _check_header(table, header, not args.no_header
-                  and any(is_image_name(cell) or cell and names.is_file(cell) for cell in header))
     rows = list(lines)
     collection = Collection((), rows=len(rows), names=[names])
-    columns = _find_columns(table, header, rows, args)
+    columns = _find_columns(table, header, rows, names, args)
     boxes = _read_boxes(table, header, rows, args.box_columns)
     splits = _read_splits(table, header, rows, columns, collection)
     labels = [whole_number(row[columns["label"]]) for _, row in rows]
     labels = ["" if label.lower() in _MISSING else label for label in labels]
     present = sorted(set(labels) - {""}, key=expression_key)
     expressions = args.expressions or _names_of_numbers(table, present, header, rows, columns, collection)
-    labelled = select_labels(present, expressions, f"{table}: has no label")
+    labelled = select_labels(table, "label", present, expressions)
     collection.expressions = tuple(map(safe_name, expressions or labelled))
     position = {label: i for i, label in enumerate(labelled)}
     for (_, row), label, split, box in zip(rows, labels, splits, boxes):
@@ -61,38 +60,28 @@ def read(args: argparse.Namespace) -> Collection:
         if not listed:
             collection.left_out["without a file name"] += 1
         elif name and label in position:
-            attributes = patterns.read(name)
-            if columns["subject"] and (subject := safe_name(row[columns["subject"]])):
-                attributes["subject"] = subject
+            subject = safe_name(row[columns["subject"]]) if columns["subject"] else ""
+            attributes = subject_and_scene(args, name) | ({"subject": subject} if subject else {})
             target = safe_name("_".join(part for part in Path(name).parts if part not in ("..", "/")))
             collection.samples.append(SourceSample(face_name(target, box) if box else target, position[label],
                                                    root / name, **attributes, split=split, box=box))
         elif name:
             collection.leave_out(f"with a label that is not asked for ({label})" if label else "without a label",
                                  root / name)
-    patterns.check(collection)
+    check_patterns(args, collection)
     assign_test_split(collection, args.val_as_test, splits.count("test"))
     _note_contradictions(table, collection)
     folders = sorted({sample.path.parent for sample in collection.samples})
     collection.walk = walk(*folders, below=False)
-    images = (args.out / "data").resolve()
-    for folder in (folder.resolve() for folder in folders):
-        if folder == images or images in folder.parents or folder in images.parents:
-            raise UserError(f"--out {args.out}: its images and those of the table in {folder} would lie in one place; "
-                            "choose another --out")
+    check_output(args.out / "data", "--out", apart=folders, directory=True)
     return collection
 
 
-def _check_header(table: Path, header: Sequence[str], is_row: bool) -> None:
-    if is_row:
-        raise UserError(f"{table}: has no header, its first line ({shortened(','.join(header))}) is a row; read it "
-                        "with --no_header, which names the columns by position: --file_column 1 --label_column 2")
-
-
-def _find_columns(table: Path, header: Sequence[str], rows: Sequence[Row], args: argparse.Namespace) -> dict[str, str]:
+def _find_columns(table: Path, header: Sequence[str], rows: Sequence[Row], names: Names, args: argparse.Namespace
+                  ) -> dict[str, str]:
     """Return the columns of files, labels, splits and subjects: those of the options, or by usual names; "" for none.
 
-    Raises UserError if a column that an option names is absent, or that of files or labels is.
+    Raises UserError if the header is a row, if a column that an option names is absent, or that of files or labels is.
     """
     lowered, columns = {name.lower(): name for name in reversed(header)}, {}
     for key, usual in _USUAL_NAMES.items():
@@ -102,15 +91,18 @@ def _find_columns(table: Path, header: Sequence[str], rows: Sequence[Row], args:
         position = {"file": "1", "label": "2"}.get(key) if args.no_header else None
         needed = key if key in ("file", "label") else ""
         columns[key] = getattr(args, f"{key}_column") or position or next(iter(found), needed)
-        scores = [name for name in header if meaning_of(name)]
-        if key == "label" and columns[key] not in header and len(scores) > 1:
-            raise UserError(f"{table}: its columns {', '.join(scores)} seem to hold a score for each expression; write "
-                            "the name of the highest into a column label")
-        if columns[key] and (columns[key] != "none" or key != "split"):
-            check_columns(table, header, [columns[key]], f"name the right one with --{key}_column, or read a table "
-                          "whose first line is a row already with --no_header")
-    _check_header(table, header, not args.no_header
-                  and any(row[columns["label"]] == columns["label"] for _, row in rows))
+    is_row = any(is_image_name(cell) or cell and names.is_file(cell) for cell in header) \
+        or any(row.get(columns["label"]) == columns["label"] for _, row in rows)
+    scores = [name for name in header if meaning_of(name)]
+    refuse(table,
+           (is_row and not args.no_header, f"has no header, its first line ({shortened(','.join(header))}) is a row; "
+            "read it with --no_header, which names the columns by position: --file_column 1 --label_column 2"),
+           (columns["label"] not in header and len(scores) > 1, f"its columns {', '.join(scores)} seem to hold a score "
+            "for each expression; write the name of the highest into a column label"))
+    for key, name in columns.items():
+        if name and (key, name) != ("split", "none"):
+            check_columns(table, header, [name], f"name the right one with --{key}_column, or read a table whose first "
+                          "line is a row already with --no_header")
     return columns
 
 
@@ -133,29 +125,26 @@ def _read_splits(table: Path, header: Sequence[str], rows: Sequence[Row], column
     texts = [named] if named and not flags else \
         [name for name, found in values.items()
          if len(found) < 20 and len(set(map(split_of, found)) - {None}) > 1]
-    if not named:
-        if len(texts) + bool(flags) > 1:
-            raise UserError(f"{table}: several columns may be that of the split "
-                            f"({', '.join(sorted({*texts, *flags}))}); name one with --split_column")
-        if not texts and not flags and any(splits_in_names(row[columns["file"]] for _, row in rows)):
-            texts = [columns["file"]]
-        if texts or flags:
-            collection.notes.append(f"the split is that of the column {', '.join(texts or sorted(flags))}; "
-                                    "--split_column none reads none")
+    several = not named and len(texts) + bool(flags) > 1
+    refuse(table, (several, f"several columns may be that of the split ({', '.join(sorted({*texts, *flags}))}); name "
+                   "one with --split_column"))
+    if not texts and not flags and any(splits_in_names(row[columns["file"]] for _, row in rows)):
+        texts = [columns["file"]]
+    collection.note(not named and (texts or flags), "the split is that of the column "
+                    f"{', '.join(texts or sorted(flags))}; --split_column none reads none")
     others = {name: sorted({row[name] for _, row in rows}, key=natural_key) for name in header
               if name and name not in (*columns.values(), *texts, *flags)}
-    if others:
-        shown = [name + f" ({', '.join(said)})" * (len(said) <= FEW_VALUES) for name, said in others.items()]
-        collection.notes.append(f"neither split nor person is read from the columns {', '.join(shown)}")
+    shown = [name + f" ({', '.join(said)})" * (len(said) <= FEW_VALUES) for name, said in others.items()]
+    collection.note(shown, f"neither split nor person is read from the columns {', '.join(shown)}")
     if flags:
         other = "test" if "train" in flags.values() else "train"
         return [next((split for name, split in flags.items() if row[name].lower() in _TRUE), other) for _, row in rows]
-    said = [row[texts[0]] if texts else "" for _, row in rows]
-    splits = [next(filter(None, map(split_of, Path(text).parts)), None) for text in said]
-    for (line, _), text, split in zip(rows, said, splits):
-        if text and split is None:
-            raise UserError(f"{table}, line {line}: the split \"{text}\" of the column {texts[0]} is not train, val or "
-                            "test; correct it, or read no split with --split_column none")
+    said = [(line, row[texts[0]] if texts else "") for line, row in rows]
+    splits = [next(filter(None, map(split_of, Path(text).parts)), None) for _, text in said]
+    wrong = [place for place, split in zip(said, splits) if split is None and place[1]]
+    for line, text in wrong[:1]:
+        refuse(f"{table}, line {line}", (True, f"the split \"{text}\" of the column {texts[0]} is not train, val or "
+                                         "test; correct it, or read no split with --split_column none"))
     return splits
 
 
@@ -167,21 +156,21 @@ def _read_boxes(table: Path, header: Sequence[str], rows: Sequence[Row], asked: 
     """
     if asked and asked != ["none"]:
         check_columns(table, header, asked, "name the right ones with --box_columns")
-        if len(asked) != 4:
-            raise UserError(f"--box_columns {' '.join(asked)}: must be the four columns LEFT TOP RIGHT BOTTOM, or none")
+        refuse(f"--box_columns {' '.join(asked)}", (
+            len(asked) != 4, "must be the four columns LEFT TOP RIGHT BOTTOM, or none"))
         sized = all(re.search(f"(?:^|[^a-z])(?:{word[0]}|{word})$", name, re.IGNORECASE)
                     for word, name in zip(("width", "height"), asked[2:]))
         return [read_box([row[name] for name in asked], sized, f"{table}, line {line}") for line, row in rows]
-    if not asked:
-        plain = {re.sub("^(face|bbox|bounding_?box|box|rect)_?|_", "", name.lower()): name for name in header}
-        found = [[plain[name] for name in names] for names in _BOXES if plain.keys() >= set(names)]
-        number = re.compile(r"-?\d+(\.\d*)?")
-        if plain.get("") and all(len(number.findall(row[plain[""]])) == 4 for _, row in rows):
-            raise UserError(f"{table}: the column {plain['']} seems to hold the boxes of faces; write them in four "
-                            "columns for --box_columns, or take whole pictures with --box_columns none")
-        if found and all(number.fullmatch(row[name]) for _, row in rows[:100] for name in found[0]):
-            raise UserError(f"{table}: the columns {' '.join(found[0])} seem to hold the boxes of faces; cut them out "
-                            f"with --box_columns {' '.join(found[0])}, or take whole pictures with --box_columns none")
+    plain = {re.sub("^(face|bbox|bounding_?box|box|rect)_?|_", "", name.lower()): name for name in header}
+    found = next(([plain[name] for name in names] for names in _BOXES if plain.keys() >= set(names)), [])
+    number, whole = re.compile(r"-?\d+(\.\d*)?"), plain.get("", "")
+    is_box = whole and all(len(number.findall(row[whole])) == 4 for _, row in rows)
+    are_box = found and all(number.fullmatch(row[name]) for _, row in rows[:100] for name in found)
+    refuse(table,
+           (is_box and not asked, f"the column {whole} seems to hold the boxes of faces; write them in four columns "
+            "for --box_columns, or take whole pictures with --box_columns none"),
+           (are_box and not asked, f"the columns {' '.join(found)} seem to hold the boxes of faces; cut them out with "
+            f"--box_columns {' '.join(found)}, or take whole pictures with --box_columns none"))
     return [None] * len(rows)
 
 
@@ -196,36 +185,33 @@ def _names_of_numbers(table: Path, present: Sequence[str], header: Sequence[str]
     files = [Path(row[columns["file"]].replace("\\", "/")) for _, row in rows]
     texts = {f"the column {name}": [row[name] for _, row in rows] for name in header if name not in columns.values()}
     texts["the directory of its file"] = [path.parent.name for path in files]
-    for where, names in texts.items():
-        if len(set(names)) > 1 and all(map(meaning_of, set(names))):
-            numbers = [whole_number(row[columns["label"]]) for _, row in rows]
-            pairs = {(number, text.casefold()): text for number, text in zip(numbers, names)}
-            if not len(pairs) == len(present) == len({text for _, text in pairs}):
-                raise UserError(f"{table}: {columns['label']} holds numbers, and {where} names expressions that do not "
-                                "go with them one by one; choose with --label_column NAME, or name the numbers with "
-                                "--expressions")
-            collection.notes.append(f"the names of the labels are those of {where}")
-            return [text for (number, _), text in sorted(pairs.items(), key=lambda pair: int(pair[0][0]))]
-    if are_rafdb(present, [path.name for path in files]):
-        collection.notes.append("labels and files are RAF-DB's, and so are the names of the expressions; "
-                                "python -m datasets.convert rafdb reads its lists, with the official split")
-        return list(DATA_SETS[3].expressions)
-    return None
+    where = next((where for where, names in texts.items()
+                  if len(set(names)) > 1 and all(map(meaning_of, set(names)))), None)
+    if where:
+        numbers = [whole_number(row[columns["label"]]) for _, row in rows]
+        pairs = {(number, text.casefold()): text for number, text in zip(numbers, texts[where])}
+        fits = len(pairs) == len(present) == len({text for _, text in pairs})
+        refuse(table, (not fits, f"{columns['label']} holds numbers, and {where} names expressions that do not go with "
+                       "them one by one; choose with --label_column NAME, or name the numbers with --expressions"))
+        collection.notes.append(f"the names of the labels are those of {where}")
+        return [text for (number, _), text in sorted(pairs.items(), key=lambda pair: int(pair[0][0]))]
+    is_rafdb = are_rafdb(present, [path.name for path in files])
+    collection.note(is_rafdb, "labels and files are RAF-DB's, and so are the names of the expressions; "
+                    "python -m datasets.convert rafdb reads its lists, with the official split")
+    return list(DATA_SETS[3].expressions) if is_rafdb else None
 
 
 def _note_contradictions(table: Path, collection: Collection) -> None:
     """Note files in directories of another expression than their label, and tables of other splits beside this one."""
     meanings = [(sample, meaning_of(collection.expressions[sample.label]),
                  set(map(meaning_of, sample.path.parts[-4:-1]))) for sample in collection.samples]
-    different = [sample for sample, label, folders in meanings if label and folders - {None} and label not in folders]
-    if different:
-        collection.notes.append(f"{len(different)} of {len(meanings)} files lie in a directory of another expression "
-                                f"than their label, which was taken, e.g. {different[0].path} "
-                                f"({collection.expressions[different[0].label]})")
+    different = [f"{sample.path} ({collection.expressions[sample.label]})" for sample, label, folders in meanings
+                 if label and folders - {None} and label not in folders]
+    collection.note(different, f"{len(different)} of {len(meanings)} files lie in a directory of another expression "
+                    f"than their label, which was taken, e.g. {''.join(different[:1])}")
     beside = sorted(path.name for path in table.parent.glob(f"*{table.suffix}") if split_of(path.stem))
-    if split_of(table.stem) and beside != [table.name]:
-        collection.notes.append(f"of {', '.join(beside)} only {table.name} was read; one table with a column split "
-                                "imports them all")
+    collection.note(split_of(table.stem) and beside != [table.name], f"of {', '.join(beside)} only {table.name} was "
+                    "read; one table with a column split imports them all")
 
 
 TABLE = Importer(
@@ -252,14 +238,12 @@ def read_table(table: Path, without_header: Callable[[list[str]], Sequence[str] 
     """
     lines = text_lines(table, newline="")
     first = next(lines, "")
-    if not first.strip():
-        raise UserError(f"{table}: empty; its first line must name the columns")
+    refuse(table, (not first.strip(), "empty; its first line must name the columns"))
     delimiter = max(",;\t", key=first.count) if re.search("[,;\t]", first) else " "
     rows = _rows(table, csv.reader(chain([first], lines), delimiter=delimiter, skipinitialspace=True))
     number, first_row = next(rows)
     columns = without_header(first_row)
-    if columns:
-        rows = chain([(number, first_row)], rows)
+    rows = chain([(number, first_row)], rows) if columns else rows
     columns = list(columns or first_row)
     return columns, ((line, _by_column(table, line, columns, row)) for line, row in rows if row)
 
@@ -275,16 +259,13 @@ def _rows(table: Path, rows: "csv._reader") -> Iterator[tuple[int, list[str]]]:
 
 def _by_column(table: Path, line: int, columns: Sequence[str], row: Sequence[str]) -> dict[str, str]:
     """Return the values of a row by column, empty ones at its end. Raises UserError if it has more than the columns."""
-    if any(row[len(columns):]):
-        raise UserError(f"{table}, line {line}: has {len(row)} values for {len(columns)} columns; put quotes around "
-                        "values that hold a comma, or correct it")
+    refuse(f"{table}, line {line}", (any(row[len(columns):]), f"has {len(row)} values for {len(columns)} columns; put "
+                                     "quotes around values that hold a comma, or correct it"))
     return {**dict.fromkeys(columns, ""), **dict(zip(columns, row))}
 
 
 def check_columns(table: Path, columns: Sequence[str], needed: Sequence[str], advice: str) -> None:
     """Check that a table has the needed columns. Raises UserError if one is absent (with ``advice``) or not unique."""
     for name in needed:
-        if name not in columns:
-            raise UserError(f"{table}: has no column \"{name}\" (it has {', '.join(columns)}); {advice}")
-        if columns.count(name) > 1:
-            raise UserError(f"{table}: has {columns.count(name)} columns \"{name}\"; rename all but one")
+        refuse(table, (name not in columns, f"has no column \"{name}\" (it has {', '.join(columns)}); {advice}"),
+               (columns.count(name) > 1, f"has {columns.count(name)} columns \"{name}\"; rename all but one"))

@@ -1,1 +1,0 @@
-"""Photographs → upright faces of one size, and back again."""

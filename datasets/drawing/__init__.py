@@ -1,1 +1,0 @@
-"""The built-in faces: the parameters of persons, scenes and expressions, and the drawing of them."""
