@@ -1,44 +1,41 @@
 """The command that detects and aligns faces: ``python -m datasets.align SRC OUT --model FILE``."""
 
+import argparse
 import sys
 from collections import Counter
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Sequence
+from typing import Iterable, Sequence
 
 import numpy
 from PIL import Image
 
 from datasets.aligning.detect import FaceDetector, align_points
-from datasets.aligning.geometry import measure_fit
-from datasets.aligning.landmarks import Landmarks
+from datasets.aligning.geometry import Fit, measure_fit
 from datasets.files import ENDINGS, check_output, describe, walk
 from datasets.layout import RECORD_NAME
-from datasets.lists import LIST_NAMES, TARGET_ONLY, Lists, image_directory, read_lists, subject_line
+from datasets.lists import (LIST_NAMES, TARGET_ONLY, Lists, Names, image_directory, read_lists, read_lines,
+                            shortened, subject_line)
 from datasets.pictures import BLANK, BadPicture, exif_turn, greys_of, is_blank, read_picture
 from options.config import OneLineParser, check_ranges
-from utils import (UserError, by_threads, home_expanded, read_json, run_command, save_picture, sha256, usable_cores,
-                   user_path, write_json, write_text)
+from utils import (UserError, by_threads, fingerprint, home_expanded, read_json, refuse, run_command, save_picture,
+                   sha256, usable_cores, user_path, write_json, write_text)
 
 LARGEST_TILT = 45  # degrees of a face whose landmarks belong to the picture as it is shown
-FLAGS = {"every_face": "--all", "source": "source directory"}  # names in messages; those of other keys are --KEY
+# The options that decide how a face looks, as align.json records them, and their names in messages.
+SETTINGS = {"size": "--size", "margin": "--margin", "every_face": "--all", "score": "--score", "model": "--model",
+            "landmarks": "--landmarks", "source": "source directory", "points": "--points"}
 
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command."""
     args = build_parser().parse_args(argv)
-    if not args.source.is_dir():
-        raise UserError(f"{args.source}: no such directory of photographs")
-    if not args.model and not args.landmarks:
-        raise UserError("--model FILE is needed to find faces (YuNet's ONNX file, see --help), "
-                        "or --landmarks FILE if their points are known")
-    if args.landmarks and not Path(args.landmarks).exists():
-        raise UserError(f"{args.landmarks}: no such landmarks file")
+    refuse(args.source, (not args.source.is_dir(), "no such directory of photographs"),
+           (not args.model and not args.landmarks, "--model FILE is needed to find faces (YuNet's ONNX file, see "
+            "--help), or --landmarks FILE if their points are known"))
+    refuse(args.landmarks, (args.landmarks and not Path(args.landmarks).exists(), "no such landmarks file"))
     check_ranges(args, size=(16, 4096), margin=(-0.2, 2), score=(0.05, 1), workers=(1, 512))
     check_output(args.out, "OUT", apart=[args.source], directory=True)
-    landmarks = str(Path(args.landmarks).absolute()) if args.landmarks else None
-    options = Options(args.size, args.margin, args.every_face, args.score, args.model, landmarks)
-    align_directory(args.source, args.out, options, workers=args.workers, overwrite=args.overwrite)
+    align_directory(args)
 
 
 def build_parser() -> OneLineParser:
@@ -72,53 +69,40 @@ def build_parser() -> OneLineParser:
 
 # ------------------------------------------------------------------------------------------------------ a directory
 
-@dataclass(frozen=True)
-class Options:
-    """The options that decide how an aligned picture looks.
+def align_directory(args: argparse.Namespace) -> None:
+    """Align all photographs below the source into the output, in the same subdirectories, and report what became of it.
 
-    ``size`` is the side in pixels, ``margin`` the share of the crop added on each side, ``score`` the least confidence
-    of a face, in 0..1. ``model`` (YuNet's ONNX file) is not needed if ``landmarks`` (a file of points) are given.
+    If the source is a data directory (it has an ``images.list``), the output becomes one too: its lists, without the
+    images that show no face. Its ``align.json`` keeps source and options, so that a second run continues an interrupted
+    one; ``--overwrite`` aligns everything anew, as does a list of landmarks that has changed since. ``no_face.list``
+    names what could not be aligned. Raises UserError if options do not fit together or do not fit what the output
+    holds, and if no photograph shows a face.
     """
-
-    size: int
-    margin: float
-    every_face: bool
-    score: float
-    model: str | None
-    landmarks: str | None
-
-
-def align_directory(source: Path, out: Path, options: Options, *, workers: int = 1, overwrite: bool = False) -> None:
-    """Align all photographs below ``source`` into ``out``, in the same subdirectories, and report what became of them.
-
-    If ``source`` is a data directory (it has an ``images.list``), ``out`` becomes one too: its lists, without the
-    images that show no face. ``out/align.json`` keeps source and options, so that a second run continues an interrupted
-    one; ``overwrite`` aligns everything anew, as does a list of landmarks that has changed since.
-    ``out/no_face.list`` names what could not be aligned. Raises UserError if options do not fit together or do not fit
-    what ``out`` holds, and if no photograph shows a face.
-    """
+    source, out = args.source, args.out
     is_data_directory = (source / "images.list").is_file() or any(source.glob("list_attr_*_train.txt"))
-    if is_data_directory and options.every_face:
-        raise UserError(f"--all: {source} is a data directory and its lists have one label per image; "
-                        "align without --all")
+    refuse("--all", (is_data_directory and args.every_face, f"{source} is a data directory and its lists have one "
+                     "label per image; align without --all"))
     lists = read_lists(source, complete=False) if is_data_directory else None  # reports mistakes before any work
     photos, faces = (image_directory(source), out / "data") if is_data_directory else (source, out)
     names = _photograph_names(photos)
-    align = Aligner(photos, faces, options, names)  # reports a wrong model or list before anything is written
-    settings = {**asdict(replace(options, model=None if options.landmarks else sha256(options.model))),
-                "source": str(source.resolve()), "points": align.landmarks and align.landmarks.digest}
-    overwrite |= _open_output(out, settings, overwrite)
+    align = Aligner(photos, faces, args, names)  # reports a wrong model or list before anything is written
+    settings = {key: getattr(args, key, None) for key in SETTINGS} | {"source": str(source.resolve())}
+    if align.landmarks:
+        settings |= {"model": None, "landmarks": str(Path(args.landmarks).absolute()), "points": align.landmarks.digest}
+    else:
+        settings["model"] = sha256(args.model)
+    overwrite = _open_output(out, settings, args.overwrite) or args.overwrite
 
     waiting = [name for name in names if overwrite or not (face := faces / output_name(name)).is_file()
                or face.stat().st_mtime < (photos / name).stat().st_mtime]
-    faults = {name: fault for name, fault in zip(waiting, by_threads(align, waiting, "aligning", workers)) if fault}
+    results = zip(waiting, by_threads(align, waiting, "aligning", args.workers))
+    faults = {name: fault for name, fault in results if fault}
     write_text(out / "no_face.list", "".join(f"{name} {fault}\n" for name, fault in sorted(faults.items())))
     _report(names, waiting, faults, out)
     aligned = set(names) - faults.keys()
-    if not aligned:
-        fault, count = Counter(faults.values()).most_common(1)[0]
-        raise UserError(f"{photos}: none of the {len(names)} images shows a face ({count} of them: {fault}); see "
-                        f"{out / 'no_face.list'}")
+    fault, count = next(iter(Counter(faults.values()).most_common(1)), ("", 0))
+    refuse(photos, (not aligned, f"none of the {len(names)} images shows a face ({count} of them: {fault}); see "
+                    f"{out / 'no_face.list'}"))
     if lists:
         carry_lists(lists, out, aligned)
 
@@ -128,11 +112,10 @@ def _photograph_names(photos: Path) -> list[str]:
     files = walk(photos)
     if files.passed_over():
         print(f"{photos}: {describe(files.passed_over())}")
-    if not files.images:
-        raise UserError(f"{photos}: holds no images ({' '.join(ENDINGS)})")
     names = [path.relative_to(photos).as_posix() for path in files.images]
-    if len(set(map(output_name, names))) < len(names):
-        raise UserError(f"{photos}: some images differ only in that one ends in .jpg; rename one of them")
+    refuse(photos, (not names, f"holds no images ({' '.join(ENDINGS)})"),
+           (len(set(map(output_name, names))) < len(names), "some images differ only in that one ends in .jpg; rename "
+            "one of them"))
     return names
 
 
@@ -143,18 +126,16 @@ def _open_output(out: Path, settings: dict[str, object], overwrite: bool) -> boo
     """
     record = out / RECORD_NAME
     previous = read_json(record) if record.is_file() else None
-    if not isinstance(previous, dict):
-        if out.is_dir() and any(out.iterdir()):
-            raise UserError(f"{out}: holds other files already; choose another output directory")
-        previous = settings
-    different = [key for key in settings if previous.get(key, settings[key]) != settings[key]]
+    is_known = isinstance(previous, dict)
+    refuse(out, (not is_known and out.is_dir() and any(out.iterdir()), "holds other files already; choose another "
+                 "output directory"))
+    different = [key for key in settings if is_known and previous.get(key, settings[key]) != settings[key]]
     landmarks_changed = different == ["points"]
     if landmarks_changed and not overwrite:
         print(f"{settings['landmarks']}: has changed since; all images are aligned anew")
-    elif different and not overwrite:
-        names = ", ".join(FLAGS.get(key, f"--{key}") for key in different)
-        raise UserError(f"{out}: was made with another {names}; choose another output directory, or align everything "
-                        "anew with --overwrite")
+    refuse(out, (different and not landmarks_changed and not overwrite, "was made with another "
+                 f"{', '.join(map(SETTINGS.get, different))}; choose another output directory, or align everything "
+                 "anew with --overwrite"))
     write_json(record, settings)
     return landmarks_changed
 
@@ -164,11 +145,10 @@ def _report(names: list[str], waiting: list[str], faults: dict[str, str], out: P
     earlier = len(names) - len(waiting)
     print(f"{len(names) - len(faults)} of {len(names)} images aligned into {out}"
           + (f" ({earlier} of them by an earlier run)" if earlier else ""))
-    broken = {name: fault for name, fault in faults.items() if fault != "no face found"}
+    broken = [f"warning: {name}: {fault}" for name, fault in faults.items() if fault != "no face found"]
     if faults:
         print(f"{len(faults) - len(broken)} without a face, {len(broken)} unusable: listed in {out / 'no_face.list'}")
-    for name, fault in list(broken.items())[:5]:
-        print(f"warning: {name}: {fault}", file=sys.stderr)
+    print("".join(f"{line}\n" for line in broken[:5]), end="", file=sys.stderr)
 
 
 # ------------------------------------------------------------------------------------------------- the lists
@@ -202,54 +182,148 @@ def carry_lists(lists: Lists, out: Path, aligned: set[str]) -> None:
 class Aligner:
     """Aligns single photographs: ``aligner(name)`` writes the faces of one and returns what is wrong with it, or None.
 
-    Photographs lie below ``source``, faces are written below ``target``; ``names`` are those of all photographs.
-    Threads may share an aligner. Raises UserError if the detector or the landmarks cannot be used.
+    Photographs lie below ``source``, faces are written below ``target``; ``names`` are those of all photographs, and
+    ``args`` the command's options. Threads may share an aligner. Raises UserError if the detector or the landmarks
+    cannot be used.
     """
 
-    def __init__(self, source: Path, target: Path, options: Options, names: Sequence[str]) -> None:
-        self._source, self._target, self._options = source, target, options
+    def __init__(self, source: Path, target: Path, args: argparse.Namespace, names: Sequence[str]) -> None:
+        self._source, self._target, self._args = source, target, args
         self._used_names = frozenset(map(output_name, names))
-        self.landmarks = Landmarks(Path(options.landmarks), names) if options.landmarks else None
-        self._detector = None if self.landmarks else FaceDetector(options.model, options.score)
+        self.landmarks = Landmarks(Path(args.landmarks), names) if args.landmarks else None
+        self._detector = None if self.landmarks else FaceDetector(args.model, args.score)
 
     def __call__(self, name: str) -> str | None:
         try:
             photo = read_picture(self._source / name)
-            faces = [align_points(photo, points, self._options.size, self._options.margin)[0]
-                     for points in self._points(photo, name)]
-        except BadPicture as error:
-            return error.fault
+            points = [self._points_of_list(photo, name)] if self.landmarks else \
+                [face.points for face in self._detector(photo, self._args.every_face)]
+            faces = [align_points(photo, each, self._args.size, self._args.margin)[0] for each in points]
         except UserError as error:
-            return str(error)
+            return error.fault if isinstance(error, BadPicture) else str(error)
+        stem, ending = output_name(name).rsplit(".", 1)
+        while len(faces) > 1 and any(f"{stem}_{i}.{ending}" in self._used_names for i in range(1, len(faces))):
+            stem += "_face"  # another photograph has this name
         for index, face in reversed(list(enumerate(faces))):  # the largest last: once it is there, all are
-            save_picture(face, self._target / self._face_name(name, index))
+            save_picture(face, self._target / (f"{stem}_{index}.{ending}" if index else output_name(name)))
         return None
 
-    def _points(self, photo: Image.Image, name: str) -> list[numpy.ndarray]:
-        """Return the five points (5, 2) of each face to cut out. Raises UserError if there are none to be used."""
-        if self.landmarks is None:
-            return [face.points for face in self._detector(photo, self._options.every_face)]
+    def _points_of_list(self, photo: Image.Image, name: str) -> numpy.ndarray:
+        """Return the points (5, 2) of a photograph that the list gives. Raises UserError if they cannot be used."""
         points = self.landmarks.points_of(name)
+        is_before_turn = abs(measure_fit(points).tilt) > LARGEST_TILT and exif_turn(self._source / name) is not None
+        fault = self.landmarks.fault_of(points, photo.size)
         if is_blank(greys_of(photo)):
             raise BadPicture(name, BLANK)
-        if abs(measure_fit(points).tilt) > LARGEST_TILT and exif_turn(self._source / name) is not None:
-            raise UserError("unusable landmarks: they were found before the picture was turned as its EXIF block says")
-        if fault := self.landmarks.fault_of(points, photo.size):
-            raise UserError(f"unusable landmarks: {fault}")
-        return [points]
-
-    def _face_name(self, name: str, number: int) -> str:
-        if number == 0:
-            return output_name(name)
-        stem, ending = output_name(name).rsplit(".", 1)
-        while f"{stem}_{number}.{ending}" in self._used_names:   # another photograph has this name
-            stem += "_face"
-        return f"{stem}_{number}.{ending}"
+        refuse("unusable landmarks", (is_before_turn, "they were found before the picture was turned as its EXIF block "
+                                      "says"), (fault, fault))
+        return points
 
 
 def output_name(name: str) -> str:
     """Return the name of an aligned picture: the source's, with ``.jpg`` appended unless it is a JPEG or PNG file."""
     return name if name.lower().endswith((".jpg", ".jpeg", ".png")) else name + ".jpg"
+
+
+# ------------------------------------------------------------------------------------------- points from a file
+
+_RAF_ENDING = "_manu_attri.txt"
+_FORM = "<name> x1 y1 ... x5 y5"
+_ORDER = ("right eye, left eye, nose, right mouth corner, left mouth corner (sides as the person has them), x before "
+          "y, in pixels")
+_USUAL_MISTAKES = ("are the eyes or the mouth corners exchanged, or left and right; does the mouth come first, y "
+                   "before x, or all x before all y?")
+_MOST_IN_LIST = 0.25, 135  # residual and tilt (Fit) of half of a list's faces: photographs may lie on their sides
+_MOST_OF_FACE = 0.6, 180  # of a single face, which may be upside down
+_LEAST_SIDE = 4  # pixels of a face's side
+_CHECKED = 500  # lines of a list that are checked
+
+
+class Landmarks:
+    """The points of the images ``names``, read from a file or a directory.
+
+    ``path`` is a file of lines ``<name> x1 y1 … x5 y5``, a ``*_manu_attri.txt`` of RAF-DB (five lines ``x y``, then
+    attributes), or a directory of these. An image is looked up by :class:`datasets.lists.Names`. ``digest`` is that
+    of all points. Raises UserError that names the file and the line of a mistake, the usual mistakes or the unit of
+    points that fit no face, or two images that would get the points of one line.
+    """
+
+    def __init__(self, path: Path, names: Iterable[str]) -> None:
+        raf_files = sorted(path.glob("*" + _RAF_ENDING)) if path.is_dir() else \
+            [path] * path.name.endswith(_RAF_ENDING)
+        refuse(path, (path.is_dir() and not raf_files, f"holds no *{_RAF_ENDING}; give such a directory or a file of "
+                      f"lines \"{_FORM}\""))
+        points = {file.name.removesuffix(_RAF_ENDING): _read_raf(file) for file in raf_files} or _read_table(path)
+        faces = list(points.values())
+        fits = [measure_fit(face) for face in faces[::-(-len(faces) // _CHECKED)]]
+        fault = _fault_of_fit(Fit(*numpy.median(numpy.abs(fits), axis=0)), *_MOST_IN_LIST)
+        refuse(path, (fault, f"{fault}; the list needs {_ORDER}"))
+        self.digest = fingerprint([name, face.tolist()] for name, face in sorted(points.items()))
+        self._may_be_percent = max(face.max() for face in faces) <= 100
+        self._points: dict[str, numpy.ndarray] = {}
+        finder, image_of_key = Names(path, points), {}
+        for name in names:
+            key = finder.for_another_list().find(name)  # a new look-up, since several images may mean one line
+            first = image_of_key.setdefault(key, name)
+            refuse(f"the landmarks of \"{key}\"", (
+                key is not None and first != name, f"would serve for {first} and for {name}; write the paths below the "
+                "source directory into the list"))
+            self._points |= {} if key is None else {name: points[key]}
+
+    def points_of(self, name: str) -> numpy.ndarray:
+        """Return the points (5, 2) of an image in pixels. Raises UserError if there are none."""
+        if name not in self._points:
+            raise UserError("no landmarks given")
+        return self._points[name]
+
+    def fault_of(self, points: numpy.ndarray, size: tuple[int, int]) -> str | None:
+        """Return what is wrong with the points (5, 2) of an image of this width and height, or None."""
+        center = points.mean(0)
+        if self._may_be_percent and min(size) > 300:
+            return "all points of the list lie below 100: are they percent of the picture's side? It needs pixels"
+        if (center < 0).any() or (center > size).any():
+            return "the points lie outside the picture: were they found in a picture of another size?"
+        return _fault_of_fit(measure_fit(points), *_MOST_OF_FACE)
+
+
+def _fault_of_fit(fit: Fit, most_residual: float, most_tilt: float) -> str | None:
+    """Return what a fit tells against its points, or None."""
+    if fit.side < _LEAST_SIDE:
+        return f"the points make faces of {fit.side:.2g} pixels: are they shares of the picture's side? It needs pixels"
+    fault = f"the points fit no upright face ({100 * fit.residual:.0f} % of their spread stays unexplained, tilt " \
+        f"{fit.tilt:.0f}°): {_USUAL_MISTAKES}"
+    return fault if fit.residual > most_residual or abs(fit.tilt) > most_tilt else None
+
+
+def _read_raf(path: Path) -> numpy.ndarray:
+    return numpy.array([_numbers(line.split(), 2, f"{path}, line {number}", line, "x y")
+                        for number, line in enumerate((read_lines(path) + [""] * 5)[:5], 1)])
+
+
+def _read_table(path: Path) -> dict[str, numpy.ndarray]:
+    """Read a text or CSV file, in which a count and a line of column names may come first, as in CelebA's list."""
+    points = {}
+    for number, line in enumerate(read_lines(path), 1):
+        name, *values = line.rsplit(",", 10) if line.count(",") >= 10 else line.rsplit(None, 10) or [""]
+        numbers = [text for text in values or [name] if text.strip().lstrip("+-").replace(".", "", 1).isdecimal()]
+        is_header = number <= 2 and bool(numbers) != bool(values)
+        if line.strip() and not is_header:
+            where = f"{path}, line {number}"
+            refuse(where, (name in points, f"a second line for {shortened(name)}; keep the right one"))
+            points[name] = _numbers(values, 10, where, line, _FORM).reshape(5, 2)
+    refuse(path, (not points, f"holds no landmarks; it needs lines \"{_FORM}\""))
+    return points
+
+
+def _numbers(words: list[str], count: int, where: str, line: str, form: str) -> numpy.ndarray:
+    """Return the numbers (count,) of a line. Raises UserError, which shows the right form, for anything else."""
+    try:
+        values = numpy.array(words, dtype=float)
+    except ValueError:
+        values = numpy.zeros(0)
+    is_wrong = len(values) != count or not numpy.isfinite(values).all()
+    refuse(where, (is_wrong, f"\"{shortened(line)}\" is not \"{form}\""))
+    return values
 
 
 if __name__ == "__main__":

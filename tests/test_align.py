@@ -15,11 +15,10 @@ from PIL import Image, ImageDraw
 
 from conftest import command, refused, shared, snapshot, succeeds
 from datasets import align
-from datasets.align import carry_lists
+from datasets.align import Landmarks, carry_lists
 from datasets.aligning.detect import FaceDetector, NoFace, align_points
 from datasets.aligning.geometry import (border_mask, eye_tilt, inverse, paste_back, similarity, template, transformed,
                                         warp)
-from datasets.aligning.landmarks import Landmarks
 from datasets.layout import read_layout
 from datasets.lists import read_lists
 from datasets.pictures import read_picture
@@ -69,7 +68,7 @@ def test_similarity_is_the_least_squares_optimum_without_reflection():
     cosine, sine, right, down = numpy.linalg.lstsq(numpy.array(equations), target.ravel(), rcond=None)[0]
     assert numpy.allclose(similarity(source, target), [[cosine, -sine, right], [sine, cosine, down]])
     assert numpy.linalg.det(similarity(source, source * (-1, 1))[:, :2]) > 0
-    with pytest.raises(ValueError):
+    with pytest.raises(UserError):
         similarity(numpy.ones((5, 2)), target)
 
 

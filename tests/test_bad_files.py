@@ -15,7 +15,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import cases, refused, works_or_is_refused
-from datasets.align import Options
 from datasets.align import _open_output
 from datasets.drawing.data_set import describe
 from evaluation.judge import ExpressionJudge, load_judge, save_judge
@@ -97,7 +96,8 @@ def test_every_numeric_flag(tmp_path, name, word):
 
 CONFIG = {"expressions": ["a", "b"], "listed": ["a", "b"], "neutral_name": "b", "image_size": 32, "data_dir": "x",
           "selected_on": "val"}
-ALIGNED = {**vars(Options(32, 0.0, False, 0.6, None, "points")), "source": "photos", "points": "0"}
+ALIGNED = {"size": 32, "margin": 0.0, "every_face": False, "score": 0.6, "model": None, "landmarks": "points",
+           "source": "photos", "points": "0"}
 JSON_FILES = [  # the file's name, a valid content, and a function that reads it from its folder
     ("options.json", {**DEFAULTS, "attributes": ["a", "b"]},
      lambda folder: resolve(["--restore", "--checkpoint_dir", str(folder)])),

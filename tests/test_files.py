@@ -10,8 +10,7 @@ from PIL import Image
 
 from conftest import refused
 from datasets import check, convert
-from datasets.align import carry_lists
-from datasets.aligning.landmarks import Landmarks
+from datasets.align import Landmarks, carry_lists
 from datasets.files import walk
 from datasets.layout import Sample, read_layout, report_broken, write_layout
 from datasets.lists import Names, read_lists

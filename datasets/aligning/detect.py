@@ -12,7 +12,7 @@ import numpy
 from PIL import Image
 
 from datasets.aligning.geometry import eye_tilt, inverse, similarity, template, transformed, warp
-from utils import UserError, opencv, placeholder
+from utils import UserError, opencv, placeholder, refuse
 
 MODEL_HINT = ("YuNet is published as face_detection_yunet in OpenCV's model zoo (opencv_zoo on GitHub) and as "
               "yunet_n_640_640.onnx in libfacedetection.train")
@@ -34,11 +34,10 @@ _MIRRORED = [1, 0, 2, 4, 3]
 
 @dataclass(frozen=True)
 class Face:
-    """A face of a photograph: ``points`` (5, 2) in pixels, ``box`` (left, top, width, height), ``score`` in 0..1."""
+    """A face of a photograph: ``points`` (5, 2) in pixels, and its ``box`` (left, top, width, height)."""
 
     points: numpy.ndarray
     box: numpy.ndarray
-    score: float
 
 
 class NoFace(UserError):
@@ -53,13 +52,10 @@ def align_points(photo: Image.Image, points: numpy.ndarray, size: int, margin: f
     to points of the crop; :func:`datasets.aligning.geometry.paste_back` takes it to put an edited face back. Raises
     UserError if the points are no face of the photograph.
     """
-    if ((points < -0.5 * max(photo.size)) | (points > 1.5 * max(photo.size))).any():
-        raise UserError("unusable landmarks: the points lie outside the picture")
-    try:
-        matrix = similarity(points, template(size, margin))
-        return warp(photo, matrix, size), matrix
-    except ValueError as error:
-        raise UserError(f"unusable landmarks: {error}") from None
+    is_outside = ((points < -0.5 * max(photo.size)) | (points > 1.5 * max(photo.size))).any()
+    refuse("unusable landmarks", (is_outside, "the points lie outside the picture"))
+    matrix = similarity(points, template(size, margin))
+    return warp(photo, matrix, size), matrix
 
 
 class FaceDetector:
@@ -71,17 +67,17 @@ class FaceDetector:
 
     def __init__(self, model: str | Path, score: float = 0.6):
         cv2 = opencv("finding faces")
-        if not hasattr(cv2, "FaceDetectorYN"):
-            raise UserError(f"OpenCV {cv2.__version__} is too old for the face detector; "
-                            "pip install --upgrade -r requirements-optional.txt")
+        is_there, fault = Path(model).is_file(), placeholder(model)
+        refuse(f"OpenCV {cv2.__version__}", (not hasattr(cv2, "FaceDetectorYN"), "is too old for the face detector; "
+                                             "pip install --upgrade -r requirements-optional.txt"))
+        refuse(model, (not is_there, f"no such model file; {MODEL_HINT}"), (fault, f"is {fault}; {MODEL_HINT}"))
         cv2.setNumThreads(1)
-        if not Path(model).is_file():
-            raise UserError(f"{model}: no such model file; {MODEL_HINT}")
-        if fault := placeholder(model):
-            raise UserError(f"{model}: is {fault}; {MODEL_HINT}")
         self._score, self._thread = score, threading.local()
+        # OpenCV on Windows opens only paths of the system's code page, but takes the content of any file.
+        source = (str(model), "") if str(model).isascii() else \
+            ("onnx", numpy.fromfile(model, numpy.uint8), numpy.zeros(0, numpy.uint8))
         # All candidates of a face are kept (no suppression): their mean is more exact than the best one.
-        self._create = partial(cv2.FaceDetectorYN.create, *_source(str(model)), (320, 320), score, 1.0, 5000)
+        self._create = partial(cv2.FaceDetectorYN.create, *source, (320, 320), score, 1.0, 5000)
         try:
             self._candidates(Image.new("RGB", (320, 320)), score)
         except cv2.error:
@@ -96,8 +92,9 @@ class FaceDetector:
         for side, border in _VIEWS + (_LARGE_VIEW,) * (every and max(photo.size) >= _LARGE):
             is_repeated = border == 0 and side > _VIEWS[0][0] >= max(photo.size)
             if min(photo.size) >= _SMALLEST and not is_repeated and (every or not faces):
-                seen = self._faces_in_view(photo, side, border)
-                faces += [face for face in seen if all(_coverage(face.box, known.box) < _COVERED for known in faces)]
+                known = numpy.array([face.box for face in faces]).reshape(-1, 4)
+                faces += [face for face in self._faces_in_view(photo, side, border)
+                          if (_overlap(face.box, known, of_smaller=True) < _COVERED).all()]
         if not faces:
             raise NoFace("no face found")
         faces.sort(key=lambda face: face.box[2] * face.box[3], reverse=True)
@@ -105,17 +102,15 @@ class FaceDetector:
 
     def _faces_in_view(self, photo: Image.Image, side: int, border: float) -> list[Face]:
         """Return the faces that the network sees in the photograph with this longest side and border."""
-        longest = max(photo.size)
-        if border == 0:
-            side = min(side, longest)
-        scale = side / longest
+        side = side if border else min(side, max(photo.size))
+        scale = side / max(photo.size)
         width, height = (max(1, round(scale * length)) for length in photo.size)
         border_pixels = round(border * side)
         view = Image.new("RGB", (width + 2 * border_pixels, height + 2 * border_pixels))
         view.paste(photo.resize((width, height), Image.Resampling.BILINEAR), (border_pixels, border_pixels))
         stretch = numpy.array(photo.size) / (width, height)
         return [Face((face.points - border_pixels) * stretch,
-                     numpy.concatenate([(face.box[:2] - border_pixels) * stretch, face.box[2:] * stretch]), face.score)
+                     numpy.concatenate([(face.box[:2] - border_pixels) * stretch, face.box[2:] * stretch]))
                 for face in _merge_candidates(self._candidates(view, self._score))]
 
     def _refine(self, photo: Image.Image, face: Face) -> Face:
@@ -133,7 +128,7 @@ class FaceDetector:
             points = numpy.mean(estimates[1:] or estimates, axis=0)     # the first crop still had the coarse points
             if len(estimates) >= _REFINE_AT_LEAST and abs(eye_tilt(crop_points)) < _REFINE_TILT:
                 break
-        return Face(points, face.box, face.score)
+        return Face(points, face.box)
 
     def _points_in_crop(self, crop: Image.Image) -> numpy.ndarray | None:
         """Return the points (5, 2) of the face in the middle of a crop, None if there is none.
@@ -157,19 +152,10 @@ class FaceDetector:
         network = self._thread.network
         network.setInputSize(picture.size)
         network.setScoreThreshold(score)
-        rows = network.detect(numpy.asarray(picture)[:, :, ::-1].copy())[1]
-        if rows is None:
-            return numpy.zeros((0, 15))
+        found = network.detect(numpy.asarray(picture)[:, :, ::-1].copy())[1]
+        rows = numpy.zeros((0, 15)) if found is None else found
         has_area = (rows[:, 2:4] > 0).all(1)  # in pictures of a few pixels OpenCV 4 returns boxes without one
         return rows[has_area & numpy.isfinite(rows).all(1)].astype(float)
-
-
-def _source(model: str) -> tuple:
-    """Return the first arguments of FaceDetectorYN.create: a path or, since OpenCV on Windows opens only paths of the
-    system's code page, the content of a file whose path has other letters than ASCII. """
-    if model.isascii():
-        return model, ""
-    return "onnx", numpy.fromfile(model, numpy.uint8), numpy.zeros(0, numpy.uint8)
 
 
 def _merge_candidates(candidates: numpy.ndarray) -> list[Face]:
@@ -180,26 +166,20 @@ def _merge_candidates(candidates: numpy.ndarray) -> list[Face]:
     faces = []
     while len(candidates):
         best = candidates[candidates[:, 14].argmax()]
-        overlaps = overlap(best, candidates)
+        overlaps = _overlap(best, candidates)
         same_face = candidates[overlaps >= 0.5]
         mean = numpy.average(same_face[:, :14], axis=0, weights=same_face[:, 14])
-        faces.append(Face(mean[4:].reshape(5, 2), mean[:4], float(best[14])))
+        faces.append(Face(mean[4:].reshape(5, 2), mean[:4]))
         candidates = candidates[overlaps < 0.3]
     return faces
 
 
-def overlap(box: numpy.ndarray, boxes: numpy.ndarray) -> numpy.ndarray:
-    """Return the intersection over union (N,) of a box (left, top, width, height, ...) with the rows of ``boxes``."""
-    shared = _intersection(box, boxes)
-    return shared / (box[2:4].prod() + boxes[:, 2:4].prod(1) - shared)
+def _overlap(box: numpy.ndarray, boxes: numpy.ndarray, of_smaller: bool = False) -> numpy.ndarray:
+    """Return the intersection over union (N,) of a box (left, top, width, height, ...) with the rows of ``boxes``.
 
-
-def _coverage(box: numpy.ndarray, other: numpy.ndarray) -> float:
-    """Return the share of the smaller of two boxes (left, top, width, height) that lies in the other."""
-    return float(_intersection(box, other[None])[0] / min(box[2:].prod(), other[2:].prod()))
-
-
-def _intersection(box: numpy.ndarray, boxes: numpy.ndarray) -> numpy.ndarray:
+    With ``of_smaller`` it is the intersection over the smaller of the two.
+    """
     low = numpy.maximum(box[:2], boxes[:, :2])
     high = numpy.minimum(box[:2] + box[2:4], boxes[:, :2] + boxes[:, 2:4])
-    return numpy.clip(high - low, 0, None).prod(1)
+    shared, area, areas = numpy.clip(high - low, 0, None).prod(1), box[2:4].prod(), boxes[:, 2:4].prod(1)
+    return shared / (numpy.minimum(area, areas) if of_smaller else area + areas - shared)

@@ -11,6 +11,8 @@ from typing import NamedTuple
 import numpy
 from PIL import Image
 
+from utils import UserError, refuse
+
 # ArcFace's five points in a crop of side 1, made symmetric, relative to the middle of the crop.
 _TEMPLATE = numpy.array([[-0.1573, -0.0393], [0.1573, -0.0393], [0.0, 0.1404],
                          [-0.1303, 0.3239], [0.1303, 0.3239]])
@@ -28,15 +30,14 @@ def template(size: float, margin: float) -> numpy.ndarray:
 def similarity(source: numpy.ndarray, target: numpy.ndarray) -> numpy.ndarray:
     """Return the rotation, scale and shift (2, 3) that bring ``source`` (k, 2) nearest to ``target`` in least squares.
 
-    This is Umeyama's problem in the plane without reflection, in closed form. Raises ValueError if the source points
+    This is Umeyama's problem in the plane without reflection, in closed form. Raises UserError if the source points
     coincide.
     """
     source, target = numpy.asarray(source, float), numpy.asarray(target, float)
     source_mean, target_mean = source.mean(0), target.mean(0)
     (x, y), (u, v) = (source - source_mean).T, (target - target_mean).T
     spread = (x * x + y * y).sum()
-    if not spread > 1e-12:
-        raise ValueError("the points coincide")
+    refuse("unusable landmarks", (not spread > 1e-12, "the points coincide"))
     cosine, sine = (x * u + y * v).sum() / spread, (x * v - y * u).sum() / spread
     linear = numpy.array([[cosine, -sine], [sine, cosine]])
     return numpy.column_stack([linear, target_mean - linear @ source_mean])
@@ -60,7 +61,7 @@ def measure_fit(points: numpy.ndarray) -> Fit:
     target = template(1, 0)
     try:
         matrix = similarity(points, target)
-    except ValueError:
+    except UserError:
         return Fit(1.0, 0.0, 0.0)
     cosine, sine = matrix[:, 0]
     spread = ((target - target.mean(0)) ** 2).sum()
@@ -88,15 +89,18 @@ def eye_tilt(points: numpy.ndarray) -> float:
 def warp(photo: Image.Image, matrix: numpy.ndarray, size: int) -> Image.Image:
     """Return the crop of ``size`` × ``size`` pixels that ``matrix`` (2, 3) describes, free of aliasing.
 
-    Beyond the edges of the photograph its outermost pixels are repeated. Raises ValueError if the crop does not touch
-    the photograph.
+    Beyond the edges of the photograph its outermost pixels are repeated; they are not mirrored, which would show second
+    mouths. Raises UserError if the crop does not touch the photograph.
     """
     scale, corners = _scale_and_corners(matrix, size)
     padding = 3 * max(1, 1 / scale)
-    left, top = numpy.floor(corners.min(0) - padding).astype(int)
-    right, bottom = numpy.ceil(corners.max(0) + padding).astype(int)
-    region = _extended_crop(photo, left, top, right, bottom)
-    matrix = _from_corner(matrix, left, top)
+    start, end = numpy.floor(corners.min(0) - padding).astype(int), numpy.ceil(corners.max(0) + padding).astype(int)
+    inside = numpy.array([numpy.maximum(start, 0), numpy.minimum(end, photo.size)])
+    refuse("unusable landmarks", ((inside[0] >= inside[1]).any(), "the face lies outside the picture"))
+    pixels = numpy.asarray(photo.crop(inside.ravel().tolist()))
+    beyond = numpy.abs(inside - (start, end)).T[::-1]  # pixels above and below, left and right
+    region = Image.fromarray(numpy.pad(pixels, [*beyond, *[(0, 0)] * (pixels.ndim - 2)], mode="edge"))
+    matrix = _from_corner(matrix, *start)
 
     shrink = max(1, int(1 / scale))     # bicubic sampling skips pixels when it shrinks, so average them before
     if shrink > 1:
@@ -117,23 +121,6 @@ def _scale_and_corners(matrix: numpy.ndarray, size: int) -> tuple[float, numpy.n
 def _from_corner(matrix: numpy.ndarray, left: int, top: int) -> numpy.ndarray:
     """Return the matrix (2, 3) for a part of the photograph that begins at this corner."""
     return numpy.column_stack([matrix[:, :2], transformed(matrix, numpy.array([[left, top]], float))[0]])
-
-
-def _extended_crop(photo: Image.Image, left: int, top: int, right: int, bottom: int) -> Image.Image:
-    """Return a crop that may reach beyond the photograph, whose outermost pixels are repeated there.
-
-    They are not mirrored, which would show second mouths. Raises ValueError if the crop does not touch the photograph.
-    """
-    inside = max(left, 0), max(top, 0), min(right, photo.width), min(bottom, photo.height)
-    if inside[0] >= inside[2] or inside[1] >= inside[3]:
-        raise ValueError("the face lies outside the picture")
-    if inside == (left, top, right, bottom):
-        return photo.crop(inside)
-    rows = (inside[1] - top, bottom - inside[3])
-    columns = (inside[0] - left, right - inside[2])
-    pixels = numpy.asarray(photo.crop(inside))
-    padding = [rows, columns] + [(0, 0)] * (pixels.ndim - 2)
-    return Image.fromarray(numpy.pad(pixels, padding, mode="edge"))
 
 
 def paste_back(photo: Image.Image, face: Image.Image, matrix: numpy.ndarray, soft: float = 0.12) -> Image.Image:
