@@ -54,8 +54,6 @@ def shared(path: str) -> Path:
     return SHARED / path
 
 
-# ---------------------------------------------------------------------------------------------------- commands
-
 def command(*argv: object, cwd: str | Path = REPOSITORY) -> subprocess.CompletedProcess:
     """Run ``python <argv>`` on the CPU, as a user types it; the project's commands run in this process."""
     argv = list(map(str, argv))
@@ -196,8 +194,6 @@ def cases(count: int) -> Callable:
                     derandomize=True, suppress_health_check=list(HealthCheck))
 
 
-# ------------------------------------------------------------------------------------------------- files and data
-
 def snapshot(folder: Path) -> dict[str, bytes]:
     """Return the content of every file below a folder by its path, and the target of every link."""
     return {path.relative_to(folder).as_posix(): str(path.readlink()).encode() if path.is_symlink()
@@ -241,6 +237,12 @@ def first_layer(checkpoint: Path) -> bytes:
 def matrix_of(folder: Path) -> dict:
     """Return the confusion matrix and its measures that a command has written into a directory."""
     return read_json(folder / "confusion_matrix.json")
+
+
+def evaluated(run: Path, out: Path, *flags: object) -> dict:
+    """Evaluate a run's recognizer; return its confusion matrix and measures."""
+    succeeds(matrix_command("--resume_dir", run / "VGG", "--output_dir", out, *flags))
+    return matrix_of(out)
 
 
 def as_started_by_torchrun(monkeypatch: pytest.MonkeyPatch, **values: object) -> None:

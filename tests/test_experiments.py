@@ -1,4 +1,4 @@
-"""The experiments: counted operations, rates, the benchmark at tiny sizes, and the GPU check."""
+"""The experiments: counted operations, the benchmark at tiny sizes, and the GPU check."""
 
 import json
 import sys
@@ -14,19 +14,14 @@ from training.trainer import Clock
 sys.path.insert(0, str(REPOSITORY / "experiments"))
 import benchmark  # noqa: E402
 import gpu_check  # noqa: E402
-from gpu_check import Checks, Failed, NotTested, Row, difference, one_step, speed_row  # noqa: E402
+from gpu_check import Checks, Failed, NotTested, Row, speed_row  # noqa: E402
 from peak import flops_of  # noqa: E402
 
 
-def test_operations_equal_those_counted_by_hand():
-    a, b = torch.rand(3, 5), torch.rand(5, 7)
-    result, flops = flops_of(lambda: a @ b)
-    assert flops == 2 * 3 * 5 * 7 and torch.equal(result, a @ b)
+def test_operations_and_images_per_second_equal_those_counted_by_hand(monkeypatch):
     conv, image = torch.nn.Conv2d(3, 4, 3, padding=1), torch.rand(2, 3, 8, 8)
-    assert flops_of(lambda: conv(image))[1] == 2 * 2 * 4 * 8 * 8 * 3 * 9
-
-
-def test_images_per_second_are_measured_without_the_first_step(monkeypatch):
+    result, flops = flops_of(lambda: conv(image))
+    assert flops == 2 * 2 * 4 * 8 * 8 * 3 * 9 and torch.equal(result, conv(image))
     monkeypatch.setattr("time.perf_counter", iter([10.0, 14.0]).__next__)
     clock = Clock(torch.device("cpu"))
     clock.start()
@@ -59,7 +54,7 @@ def test_the_imitated_round_has_worker_processes(tmp_path):
         process.end()
 
 
-def test_the_table_lists_checks_that_were_not_possible(tmp_path):
+def test_the_gpu_check_is_a_table_that_lists_checks_that_were_not_possible(tmp_path):
     output = succeeds(new_process("experiments/gpu_check.py", "--size", "tiny", "--device", "cpu", "--output",
                                   tmp_path / "table.md", "--checks", "device", "fidelity", "two_gpus", "compile"))
     lines = (tmp_path / "table.md").read_text().splitlines()
@@ -85,6 +80,10 @@ def test_a_result_outside_its_bound_is_marked_and_ends_with_status_1(tmp_path, m
     with pytest.raises(SystemExit) as ended:
         gpu_check.main()
     assert ended.value.code == 1 and "| NO |" in capsys.readouterr().out
+    row = {"milliseconds": 20.0, "images_per_second": 500.0, "peak_share": 0.5}
+    text = "20.0 ms, 500 images/s, 50 % of 4.0 TFLOP/s; bound in bf16: 25 % of the peak"
+    assert speed_row("gan_step", "bf16", row, 4e12) == Row("speed of gan step, bf16", "yes", text)
+    assert speed_row("evaluation", "bf16", row, 4e12).result == "NO"  # less than 2,000 images a second
 
 
 def test_commands_that_fail_differ_from_those_that_take_too_long():
@@ -96,13 +95,3 @@ def test_commands_that_fail_differ_from_those_that_take_too_long():
     checks.ends = 0.0
     with pytest.raises(NotTested, match="minutes are over"):
         checks.call([sys.executable, "-c", "pass"])
-
-
-def test_differences_and_speeds_are_rows_of_the_table():
-    assert {"loss G", "loss D", "loss of the recognizer", "swap"} <= one_step(torch.device("cpu")).keys()
-    assert difference(torch.tensor([2.0, 4.0]), torch.tensor([2.0, 3.0])) == 0.25
-    row = {"milliseconds": 20.0, "images_per_second": 500.0, "peak_share": 0.5}
-    assert speed_row("gan_step", "bf16", row, 4e12) \
-        == Row("speed of gan step, bf16", "yes", "20.0 ms, 500 images/s, 50 % of 4.0 TFLOP/s; bound in bf16: 25 % of "
-               "the peak")
-    assert speed_row("evaluation", "bf16", row, 4e12).result == "NO"  # less than 2,000 images a second

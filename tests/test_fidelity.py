@@ -14,7 +14,6 @@ import pytest
 import torch
 
 from conftest import untrained_run
-from models.checkpoints import load_recognizer
 from models.gan import SwapGAN
 from models.networks import (Decoder, Discriminator, Encoder, Pair, Perceptual, VGG_fx, decoder_label, swap_codes,
                              vgg_features)
@@ -126,14 +125,6 @@ def test_images_losses_and_gradients_of_a_step_equal_the_published_codes(pair, p
         assert_close(norms, expected, golden, tolerance=2e-4)  # the golden run's own rounding: 1.4e-4 of one norm
         visible = expected > 1e-4 * expected.max()
         assert numpy.median(numpy.abs(numpy.array(norms) / expected - 1)[visible]) < 2e-5, golden
-
-
-def test_a_recognizer_with_a_float_as_step_is_loaded(tmp_path):
-    path = untrained_run(tmp_path) / "VGG" / "max_ckpt.t7"
-    checkpoint = torch.load(path, weights_only=True)
-    for step in (600.0, numpy.float64(600), torch.tensor(600.0)):
-        torch.save({**checkpoint, "step": step}, path)
-        assert load_recognizer(path.parent, torch.device("cpu")).step == 600
 
 
 def test_networks_are_written_as_pytorch_1_0_1_reads_them(tmp_path):

@@ -66,15 +66,16 @@ def test_without_their_loss_reconstructions_are_skipped_and_nothing_else_changes
     for recipe in ({"lambda_l2_loss": 0.0}, {"lambda_l2_loss": 1e-30}):
         gan = new_gan(8, alpha5=True, **recipe)
         train(gan, 0, 1, 2)
-        parameters.append(torch.cat([p.detach().flatten() for p in gan.generator.parameters()]))
+        parameters.append(gan.generator.state_dict())
     torch.testing.assert_close(*parameters)
-    edits = gan.generator(pair(3), alpha5=True, rebuild=0)
-    assert edits.a_rebuilt is None and edits.b_rebuilt is None and edits.d_interpolated.shape == edits.c.shape
+    assert gan.generator(pair(3), alpha5=True, rebuild=0).a_rebuilt is None
 
 
 def test_lazy_losses_are_those_of_every_third_pair():
     gan, all_pairs = new_gan(lambda_vgg_loss=15.0, G_max=1e9, lazy=3), pair(0, n=7)
     gan.set_perceptual(Perceptual(VGG(3, 4, 8).features))
+    gan.perceptual.train()  # it is frozen, and stays in eval mode
+    assert not any(module.training for module in gan.perceptual.modules())
     some = Pair(*(value[::3] for value in all_pairs[:4]))
     edits = gan.generator(some)
     distance = (perceptual_distance(gan.perceptual, edits.d, some.image_a)
@@ -129,12 +130,6 @@ def test_learning_rate_falls_by_steps():
     assert [falling.rate(step) for step in (0, 5, 10)] == pytest.approx([1, 0.5, 0])
 
 
-def changed_channels(fx: torch.Tensor, code: torch.Tensor) -> list[set[int]]:
-    """Return the channels of each edited code that differ from the target's code."""
-    different = (fx[:, :code.shape[1]] != code).flatten(2).any(2)
-    return [set(row.nonzero().flatten().tolist()) for row in different]
-
-
 def test_synthesis_swaps_the_blocks_of_both_expressions_and_none_of_a_neutral_source():
     gan, (a, b) = new_gan(), torch.tensor([[0, 1, 2], [2, 2, 2]])
     source, target = bars(3, a, 1), bars(3, b, 2)
@@ -142,9 +137,9 @@ def test_synthesis_swaps_the_blocks_of_both_expressions_and_none_of_a_neutral_so
     code, _ = gan.encoder(target)
     assert torch.equal(image[2], source[2]) and torch.equal(fx[2], torch.cat([code[2], code[2]]))
     assert not torch.equal(image[0], target[0]) and torch.equal(fx[0, 32:], code[0])
-    first, second, _ = changed_channels(fx, code)
-    assert min(first) == 0 and first <= {*range(0, 11), *range(21, 32)}  # cuts 0 11 21 32
-    assert second <= set(range(11, 32)) and len(second) > 11
+    first, second, _ = (fx[:, :32] != code).flatten(2).any(2)  # changed channels; cuts 0 11 21 32
+    assert first[:11].any() and not first[11:21].any() and first[21:].any()
+    assert not second[:11].any() and second[11:21].any() and second[21:].any()
     torch.testing.assert_close(image[:2], gan.swap(Pair(source[:2], target[:2], a[:2], b[:2]))[1])
 
 
@@ -152,8 +147,9 @@ def test_with_target_only_neutral_faces_synthesis_swaps_only_the_sources_block()
     torch.manual_seed(0)
     gan, a, b = SwapGAN(GANShape(2, 32, 4)), torch.tensor([0, 1]), torch.tensor([2, 2])
     source, target = bars(2, a, 1), bars(2, b, 2)
-    changed = changed_channels(gan.synthesize(source, target, a, b)[1], gan.encoder(target)[0])
-    assert set() < changed[0] <= set(range(16)) and set() < changed[1] <= set(range(16, 32))
+    codes = gan.synthesize(source, target, a, b)[1][:, :32], gan.encoder(target)[0]
+    first, second = (codes[0] != codes[1]).flatten(2).any(2)  # the changed channels
+    assert first[:16].any() and not first[16:].any() and not second[:16].any() and second[16:].any()
 
 
 @pytest.mark.parametrize("mixed", [False, True])
@@ -186,14 +182,6 @@ def gradient(recipe: RecognizerRecipe, label: torch.Tensor, image: torch.Tensor,
     return torch.cat([parameter.grad.flatten() for parameter in recognizer.network.parameters()])
 
 
-class Brightness(torch.nn.Module):
-    """A classifier that knows the two expressions by the brightness of a face."""
-
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        bright = image.mean((1, 2, 3))
-        return torch.stack([-bright, bright], 1)
-
-
 @pytest.mark.parametrize("shown, quality", [("source", 1.0), ("target", -1.0), ("nothing", None)])
 def test_the_quality_of_swaps_is_that_of_their_expressions(tmp_path, monkeypatch, shown, quality):
     """Swaps that show the source's expression are as good as real images; what tells nothing has no quality."""
@@ -204,7 +192,11 @@ def test_the_quality_of_swaps_is_that_of_their_expressions(tmp_path, monkeypatch
     gan = SwapGAN(GANShape(2, 32, 2))
     monkeypatch.setattr(gan, "synthesize", lambda source, target, *labels:
                         (source if shown == "source" else target, None))
-    found = swap_quality(gan, Recognizer(Brightness()), Images(samples, 32, "none"), numpy.ones(60, bool), 0)
+    brightness = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 32 * 32, 2))
+    for weight, value in zip(brightness[1].weight, (-1.0, 1.0)):  # it tells the expressions by it
+        torch.nn.init.constant_(weight, value)
+    images = Images(samples, 32, "none")
+    found = swap_quality(gan, Recognizer(brightness), images, numpy.ones(60, bool), 0)
     assert found == quality
 
 
@@ -271,21 +263,6 @@ def test_only_the_last_layers_phases_stay_even_during_training(layers):
         kernels = [block[0].weight for block in generator.decoder.main]
         differences = [(k[..., 1, 1] - k[..., ::2, ::2].sum((2, 3))).abs().max() for k in kernels]
         assert [bool(difference > 1e-3) for difference in differences] == [True] * (5 - layers) + [False] * layers
-
-
-def test_perceptual_network_is_frozen_and_its_taps_are_not_overwritten():
-    torch.manual_seed(0)
-    perceptual = Perceptual(VGG(3, 4, 8).features)
-    perceptual.train()
-    assert not any(module.training for module in perceptual.modules())
-    x, y = (2 * torch.rand(2, 2, 3, 32, 32) - 1).requires_grad_()
-    maps = perceptual(x)
-    assert [tuple(m.shape[1:]) for m in maps] == [(4, 32, 32), (4, 16, 16), (8, 16, 16), (16, 8, 8), (32, 4, 4)]
-    assert maps[3].min() < 0  # after batch norm, before a ReLU that must not be in place
-    assert perceptual_distance(perceptual, x, x.detach()).item() == 0
-    distance = perceptual_distance(perceptual, x, y)
-    to_x, to_y = torch.autograd.grad(distance, (x, y), allow_unused=True)
-    assert to_x.abs().sum() > 0 and to_y is None
 
 
 def test_losses_in_bf16_are_near_those_in_float32():

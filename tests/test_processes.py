@@ -23,8 +23,7 @@ from models.recognizer import Examples, Recognizer, evaluate, real_features
 from options.command_line import resolve
 from options.config import GANRecipe, GANShape, RecognizerRecipe
 from training import start
-from training.run_directory import RunDirectory
-from utils import UserError, number_of_processes, processes_here
+from utils import UserError, number_of_processes
 
 CPU = torch.device("cpu")
 
@@ -65,8 +64,9 @@ def torchrun(count: int, *argv: object) -> subprocess.CompletedProcess:
     return new_process("-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={count}", *argv)
 
 
-one_store = pytest.mark.skipif(torch.torch_version.TorchVersion(torch.__version__) < "2.6",
-                               reason="its torchrun ends the store with process 0, and others print a line of their own")
+one_store = pytest.mark.skipif(
+    torch.torch_version.TorchVersion(torch.__version__) < "2.6",
+    reason="its torchrun ends the store with process 0, and others print a line of their own")
 
 
 def error_lines(result: subprocess.CompletedProcess, program: str = "train.py") -> list[str]:
@@ -91,16 +91,6 @@ def test_a_run_of_two_processes_writes_and_reports_once(faces, tmp_path):
     assert output.count("gan epoch 1") == output.count("confusion_matrix.json") == 1
     with open(folder / "log" / "metrics.csv") as file:
         assert {row["epoch"] for row in csv.DictReader(file) if row["phase"] == "gan_epoch"} == {"1"}
-
-
-@one_store
-def test_a_second_run_of_two_processes_in_one_directory_is_refused_in_one_line(faces, tmp_path):
-    directory = RunDirectory(tmp_path / "run")
-    directory.lock()
-    result = torchrun(2, "train.py", "--data_dir", faces, *TINY, "--checkpoint_dir", directory.folder)
-    line, = error_lines(result)
-    assert result.returncode != 0 and "another run is writing here" in line
-    assert "[rank" not in result.stderr and "Signal 6" not in result.stderr  # no traceback, no crash at the end
 
 
 def test_too_many_processes_are_refused():
@@ -139,8 +129,6 @@ def test_the_failing_process_reports_its_error_and_a_restart_resumes_the_run(fac
     assert error_lines(result, "failing.py") == ["process 1: failing.py: the planted mistake"]
     assert "Traceback" not in result.stderr and "gan epoch 1" in succeeds(result)
 
-
-# ---------------------------------------------------------------------------- machines that share no files
 
 def free_port() -> int:
     with socket.socket() as server:
@@ -202,8 +190,6 @@ def test_a_different_image_on_the_second_machine_is_reported_on_both(machines):
         assert result.returncode != 0 and "has another content of the images" in line
 
 
-# ---------------------------------------------------------- what is refused, with stubs and threads
-
 @pytest.mark.parametrize("environment", [{"WORLD_SIZE": "2"}, {"WORLD_SIZE": "x"}, {"WORLD_SIZE": "2", "RANK": "0"},
                                          {"WORLD_SIZE": "-1", "RANK": "0", "LOCAL_RANK": "0"}])
 def test_several_processes_without_torchrun_are_refused(monkeypatch, environment):
@@ -212,16 +198,6 @@ def test_several_processes_without_torchrun_are_refused(monkeypatch, environment
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert "torchrun has not started" in refused(number_of_processes)
-
-
-def test_several_gpus_without_nccl_are_refused(monkeypatch):
-    for module, name, value in ((torch.cuda, "is_available", True), (torch.cuda, "device_count", 2),
-                                (torch.cuda, "get_device_capability", (8, 0)),
-                                (torch.distributed, "is_nccl_available", False)):
-        monkeypatch.setattr(module, name, lambda *_, value=value: value)
-    monkeypatch.delenv("WORLD_SIZE", raising=False)
-    monkeypatch.setattr(os, "execv", lambda *argv: pytest.fail("torchrun was started"))
-    assert "several GPUs need NCCL" in refused(lambda: start.start_processes([0, 1]))
 
 
 def test_a_process_without_gpu_does_not_join_processes_with_gpus(monkeypatch):
@@ -248,18 +224,6 @@ def test_different_options_are_refused_but_for_those_of_a_machine(options, is_sa
 
     with ThreadPoolExecutor(2) as pool:
         assert all("another options" in text for text in pool.map(outcome, range(2))) != is_same
-
-
-def test_one_process_of_each_machine_downloads(monkeypatch):
-    downloads, store = [], torch.distributed.HashStore()
-    monkeypatch.setattr(start, "imagenet_weights", lambda url: downloads.append(url) or {"weight": torch.ones(1)})
-    for rank in (0, 1):
-        as_started_by_torchrun(monkeypatch, LOCAL_RANK=rank, WORLD_SIZE=16)
-        processes = Processes(2 + rank, 4, CPU, store)
-        start.download_imagenet_weights(processes, "vgg19_bn")
-        store.set("result 0 0", "null")
-        assert len(downloads) == 1 and "vgg19_bn" in downloads[0]
-    assert (number_of_processes(), processes_here()) == (16, 2)
 
 
 if __name__ == "__main__":  # in each process of test_steps_of_two_processes_equal_those_of_one

@@ -30,19 +30,12 @@ def flags_of(parser: argparse.ArgumentParser) -> set[str]:
     return {flag for each in (parser, *subparsers) for flag in each._option_string_actions}
 
 
-def shown_commands() -> list[tuple[str, list[str]]]:
-    """Return every command of this repository that a README shows: its name and its arguments."""
+def test_the_commands_in_the_readmes_parse():
     commands = []
     for readme in READMES:
         for line in re.findall(r"^    (.*python (?:-m )?(?:train|test_matrix|datasets).*)$", readme.read_text(), re.M):
-            for part in line.split("&&"):
-                argv = shlex.split(part)
+            for argv in map(shlex.split, line.split("&&")):
                 commands += [(name, argv[argv.index(name) + 1:]) for name in argv if name in COMMANDS][:1]
-    return commands
-
-
-def test_the_commands_in_the_readmes_parse():
-    commands = shown_commands()
     assert {name for name, _ in commands} == set(COMMANDS) and len(commands) > 20
     for name, argv in commands:
         parser_of(name).parse_args([word for word in argv if word != "..."])
@@ -50,8 +43,9 @@ def test_the_commands_in_the_readmes_parse():
 
 def test_every_flag_in_the_readmes_exists():
     known = set().union(*(flags_of(parser_of(name)) for name in COMMANDS))
-    known |= {"--no_<flag>", "--dist", "--signal", "--hostile-cases", "--compile", "--nproc_per_node", "--standalone", "--nnodes",
-              "--node_rank", "--master_addr", "--master_port", "--max_restarts"}  # pytest, torchrun and Slurm have flags, too
+    known |= {"--no_<flag>", "--dist", "--signal", "--hostile-cases", "--compile", "--standalone",
+              "--nnodes", "--nproc_per_node", "--node_rank", "--master_addr", "--master_port",
+              "--max_restarts"}  # pytest, torchrun and Slurm have flags, too
     for readme in READMES[:-1]:  # the tables of measurements also name flags of earlier versions
         named = set(re.findall(r"(?<![\w-])--[a-zA-Z][\w<>-]*", readme.read_text()))
         assert not named - known, (readme, named - known)

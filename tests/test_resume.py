@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import train
-from conftest import (AT_A_STEP, BEFORE_SYNC, EXPRESSIONS, TINY, WHILE_WRITING, first_layer, forked,
+from conftest import (AT_A_STEP, BEFORE_SYNC, EXPRESSIONS, WHILE_WRITING, first_layer, forked,
                       refused, restored, succeeds, tiny, train_command, train_until, trained)
 from datasets.augmentations import AUGMENTATIONS
 from options.command_line import resolve
@@ -101,22 +101,19 @@ def test_signals_save_within_the_step_and_a_kill_loses_that_of_an_epoch(
     assert_same(folder, finished)
 
 
-def without_reader(argv: list[object]) -> None:
-    """Train with an output that nobody reads, like that of ``| tee log`` after Ctrl-C."""
-    read, write = os.pipe()
-    os.close(read)
-    with open(write, "w") as sys.stdout:
-        train.main(list(map(str, argv)))
+def test_a_training_needs_no_reader_of_its_output_and_no_signals(faces, finished, tmp_path):
+    """Like ``| tee log`` after Ctrl-C, and like a thread."""
+    def without_reader() -> None:
+        read, write = os.pipe()
+        os.close(read)
+        with open(write, "w") as sys.stdout:
+            train.main(list(map(str, arguments(faces, tmp_path / "run"))))
 
-
-def test_a_training_goes_on_if_nobody_reads_its_output(faces, finished, tmp_path):
-    assert forked(lambda: without_reader(arguments(faces, tmp_path / "run"))).returncode == 0
+    assert forked(without_reader).returncode == 0
     assert_same(tmp_path / "run", finished)
-
-
-def test_a_training_runs_in_a_thread_that_gets_no_signals(faces, tmp_path):
     with ThreadPoolExecutor(1) as pool:
-        succeeds(pool.submit(train_command, *arguments(faces, tmp_path / "run", "--epochs", 1)).result())
+        argv = arguments(faces, tmp_path / "thread", "--epochs", 1)
+        succeeds(pool.submit(train_command, *argv).result())
 
 
 def test_select_on_test_evaluates_at_the_published_batches_also_of_a_resumed_epoch(faces, tmp_path, monkeypatch):
@@ -167,23 +164,17 @@ def test_saving_a_state_keeps_two_undamaged_ones_and_all_foreign_files(tmp_path)
         store.save({"step": 4})
 
 
-def test_other_rounds_are_refused_once_they_would_skip_epochs(faces, finished_copy, tmp_path):
+def test_rounds_that_would_skip_epochs_and_states_of_another_version_are_refused(
+        faces, finished_copy, tmp_path):
     argv = ["--force", "--round_every", 2]
     new = tiny(faces, tmp_path / "run", "--epochs", 2)
     assert "resume with" in train_until(new, AT_A_STEP, 7, signal.SIGTERM).stderr
     assert "recognizer epoch 1 of 1" in succeeds(restored(tmp_path / "run", *argv))
     line = refused(restored(finished_copy, *argv, "--epochs", 4))
     assert "would skip or repeat epochs" in line
-
-
-def test_the_images_of_a_data_set_are_found_from_any_directory(faces, tmp_path, monkeypatch):
-    shutil.copytree(faces, tmp_path / "datasets" / "multiple")
-    monkeypatch.chdir(tmp_path)
-    succeeds(train_command(*TINY, "--checkpoint_dir", tmp_path / "run"))
-    monkeypatch.chdir(faces)
-    assert "the run is complete" in succeeds(restored(tmp_path / "run"))
-    (tmp_path / "datasets").rename(tmp_path / "moved")
-    assert "have moved to with --data_dir" in refused(restored(tmp_path / "run"))
+    store = StateStore(finished_copy / "state")
+    store.save({**store.load(), "format": 0})
+    assert "was written by a version of this program" in refused(restored(finished_copy))
 
 
 def test_changed_lists_are_refused(faces, finished, broken, tmp_path):
@@ -215,23 +206,14 @@ def test_a_named_perceptual_network_is_never_written_and_another_one_is_refused(
     succeeds(train_command(*argv, "--restore", "--force"))
 
 
-def test_a_state_of_another_version_is_refused(finished_copy):
-    store = StateStore(finished_copy / "state")
-    store.save({**store.load(), "format": 0})
-    assert "was written by a version of this program" in refused(restored(finished_copy))
-
-
-def test_a_loss_that_is_nan_stops_the_run(faces, tmp_path):
-    argv = arguments(faces, tmp_path / "run", "--vgg_lr", 1000, "--round_epochs", 12)
-    line = refused(train_command(*argv))
-    assert "recognizer epoch" in line and "state_" in line and "--vgg_lr ..." in line
-    state = StateStore(tmp_path / "run" / "state").load()
-    assert all(torch.isfinite(value).all() for value in state["phases"]["recognizer"]["recognizer"]["network"].values())
-
-
-def test_a_generator_whose_loss_explodes_stops_the_run(faces, tmp_path):
-    line = refused(train_command(*arguments(faces, tmp_path / "run", "--lr", 1000)))
-    assert "the loss has exploded: G is" in line and "state_000002.pth" in line and "--lr ..." in line
+@pytest.mark.parametrize("flags, messages", [
+    (["--vgg_lr", 1000, "--round_epochs", 12], ["recognizer epoch", "state_", "--vgg_lr ..."]),
+    (["--lr", 1000], ["the loss has exploded: G is", "state_000002.pth", "--lr ..."])])
+def test_a_loss_that_is_nan_or_explodes_stops_the_run(faces, tmp_path, flags, messages):
+    line = refused(train_command(*arguments(faces, tmp_path / "run", *flags)))
+    assert all(message in line for message in messages)
+    state = StateStore(tmp_path / "run" / "state").load()["phases"]["recognizer"]
+    assert all(torch.isfinite(value).all() for value in state["recognizer"]["network"].values())
 
 
 def test_a_full_disk_is_reported_and_the_last_state_stays(faces, tmp_path):
@@ -248,21 +230,16 @@ def test_a_full_disk_is_reported_and_the_last_state_stays(faces, tmp_path):
     assert store.newest() == newest and store.load()["stage"] == stage and not list(folder.rglob("*.part"))
 
 
-# ---------------------------------------------------------------------------------------------- the schedule
-
-def test_schedule_is_that_of_the_method():
+def test_the_schedule_is_that_of_the_method():
     stages = all_stages(2, 50, 5, 4)
     assert stages[:2] == [Stage("perceptual", 0), Stage("perceptual", 1)]
     assert [s.epoch for s in stages if s.phase == "gan"] == list(range(50))
     assert [s.epoch for s in stages if s.phase == "recognizer"] == list(range(40))
     first_round = stages.index(Stage("recognizer", 0))
     assert stages[first_round - 1] == Stage("gan", 4) and stages[first_round + 4] == Stage("gan", 5)
-
-
-@pytest.mark.parametrize("flags, expected", [
-    (["--multi_add_gan"], {9: (1, False), 10: (2, True), 20: (3, True), 39: (6, True)}),
-    ([], {0: (6, True)}), (["--multi_add_gan", "--gan_raw", "0"], {35: (6, False)}),
-    (["--gan_raw", "3"], {0: (3, True)})])
-def test_further_batches_are_those_of_the_method(flags, expected):
-    options = resolve(flags).recognizer
-    assert {epoch: further_batches(epoch, options) for epoch in expected} == expected
+    for flags, expected in (
+            ("--multi_add_gan", {9: (1, False), 10: (2, True), 20: (3, True), 39: (6, True)}),
+            ("--multi_add_gan --gan_raw 0", {35: (6, False)}), ("--gan_raw 3", {0: (3, True)}),
+            ("", {0: (6, True)})):
+        options = resolve(flags.split()).recognizer
+        assert {epoch: further_batches(epoch, options) for epoch in expected} == expected

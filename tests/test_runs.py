@@ -1,12 +1,10 @@
 """Runs and their directories: no file is lost, none is shared; options, time, other runs' GANs."""
 
-import errno
 import itertools
 import json
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
-from unittest import mock
 
 import pytest
 import torch
@@ -19,8 +17,8 @@ from options.command_line import resolve, series_members
 from options.config import DEFAULTS, PRESETS, SIZES
 from training.phases import all_stages
 from training.run_directory import RunDirectory, StateStore
-from training.trainer import Clock, Run, Stage, duration, epoch_line
-from utils import UserError, read_json, write_json
+from training.trainer import Clock, Stage, duration, epoch_line
+from utils import read_json, write_json
 
 
 def new_run(data: Path, folder: Path, *flags: object):
@@ -86,16 +84,6 @@ def test_a_run_with_any_results_is_never_replaced(faces, finished_copy, result):
     assert snapshot(finished_copy) == before
 
 
-def test_a_run_that_was_killed_before_its_first_state_starts_anew(faces, tmp_path):
-    """Killed between writing the state and its entry in the manifest."""
-    with RunDirectory(tmp_path / "run") as directory:
-        directory.claim()
-    StateStore(tmp_path / "run" / "state").begin()
-    fill(tmp_path / "run", "state/state_000001.pth", "log/metrics.csv")
-    trained(faces, tmp_path / "run", "--auto_restore")
-    assert StateStore(tmp_path / "run" / "state").load()["stage"] == 3
-
-
 @pytest.mark.parametrize("place", [".", "data", "run", "data/run"])
 def test_a_run_does_not_write_into_its_data(broken, tmp_path, place):
     (tmp_path / "link").symlink_to(broken)
@@ -113,13 +101,6 @@ def test_two_runs_never_share_a_directory(finished_copy):
             line = refused(train_command("--checkpoint_dir", finished_copy, "--gpu", -1, flag))
             assert "another run is writing here" in line
         assert snapshot(finished_copy) == before
-
-
-@pytest.mark.parametrize("fault", [OSError(errno.ENOLCK, ""), OSError(errno.EOPNOTSUPP, ""), NotImplementedError()])
-def test_a_file_system_without_locks_is_used_all_the_same(tmp_path, monkeypatch, fault):
-    monkeypatch.setattr("filelock.FileLock.acquire", mock.Mock(side_effect=fault))
-    RunDirectory(tmp_path / "run").claim()
-    assert (tmp_path / "run" / "run.json").is_file()
 
 
 # ------------------------------------------------------------------------------------------ resuming a run
@@ -144,33 +125,6 @@ def test_states_are_saved_at_the_end_of_phases_and_of_stages_that_take_minutes(f
         monkeypatch.setattr("time.monotonic", itertools.count(0, seconds).__next__)
         trained(faces, tmp_path / folder, "--perceptual_epochs", 3, "--epochs", 2, "--round_every", 2)
     assert saved == [0, 3, 5, 6, *range(7)]
-
-
-def test_restore_n_saves_the_new_position_first(finished_copy, monkeypatch):
-    store = StateStore(finished_copy / "state")
-    keep_networks(finished_copy, 1)
-    assert store.load()["stage"] == 5
-    monkeypatch.setattr(Run, "progress", mock.Mock(side_effect=UserError("killed")))
-    line = refused(restored(finished_copy, "--restore", 1))
-    assert line.endswith("killed") and store.load()["stage"] == 1  # after the GAN's first epoch
-
-
-def test_restore_n_continues_with_the_learning_rate_of_that_epoch(faces, tmp_path):
-    run, checkpoint = tmp_path / "run", tmp_path / "run" / "VGG" / "max_ckpt.t7"
-    trained(faces, run, "--epochs", 2, "--select_on", "none", "--vgg_schedule", "cosine", "--vgg_lr", 0.1)
-    keep_networks(run, 2)
-    before, weights = torch.load(checkpoint, weights_only=True), first_layer(checkpoint)
-    succeeds(restored(run, "--restore", 2))  # repeats the second round
-    assert torch.load(checkpoint, weights_only=True)["step"] == before["step"]
-    assert first_layer(checkpoint) != weights
-
-
-def test_restore_n_before_the_first_round_initializes_the_recognizer(faces, finished, tmp_path):
-    run, network = tmp_path / "run", finished / "VGG_loss" / "6_max_ckpt.t7"
-    trained(faces, run, "--round_every", 2, "--vgg_init", network, "--vgg_lr", 0)
-    keep_networks(run, 1)
-    succeeds(restored(run, "--restore", 1, "--epochs", 2))
-    assert first_layer(run / "VGG" / "max_ckpt.t7") == first_layer(network)
 
 
 def test_other_contents_under_the_same_names_are_refused(finished_copy, broken):
@@ -258,17 +212,16 @@ def test_seeds_share_a_validation_cut_without_split_seed_minus_one(here):
     (["--data_dir", "./datasets/demo/"], "checkpoint/checkpoint_demo"), (["--data", "3"], "checkpoint/checkpoint_raf"),
     (["--data_dir", "datasets/drawn", "--checkpoint_dir", "here"], "here")])
 def test_the_demos_preset_on_other_data_has_another_directory(argv, folder):
-    assert resolve(["--preset", "demo", *argv]).run.checkpoint_dir == folder
+    config = resolve(["--preset", "demo", *argv])
+    assert config.run.checkpoint_dir == folder
+    assert (config.data.data_dir is None) == ("--data" in argv)
 
 
-def test_a_typed_data_set_has_precedence_over_the_directory_of_preset_and_run(tmp_path):
-    assert resolve(["--preset", "demo", "--data", "3"]).data.data_dir is None
-    options = resolve(["--data_dir", "here", "--checkpoint_dir", str(tmp_path)]).values()
-    (tmp_path / "options.json").write_text(json.dumps(options))
+def test_a_typed_data_set_has_precedence_over_the_directory_of_the_run(tmp_path):
     argv = ["--mode", "evaluate", "--checkpoint_dir", str(tmp_path)]
-    for more in ([], ["--data", "2"]):  # the run's data set
-        assert Path(resolve([*argv, *more]).data.data_dir).name == "here"
-    assert resolve([*argv, "--data", "3"]).data.data_dir is None
+    write_json(tmp_path / "options.json", resolve(["--data_dir", "here", *argv[2:]]).values())
+    for more, name in (([], "here"), (["--data", "2"], "here"), (["--data", "3"], "")):
+        assert Path(resolve([*argv, *more]).data.data_dir or "").name == name
 
 
 def test_the_demo_writes_its_results_here_and_draws_only_into_its_own_directory(
@@ -337,16 +290,15 @@ def test_a_recognizer_is_trained_alone_on_the_gan_of_another_run(finished, tmp_p
 
 
 def test_a_run_that_lacks_what_is_taken_from_it_is_refused_before_any_work(finished_copy, tmp_path):
-    seeds, new = tmp_path / "seeds", tmp_path / "new"
-    shutil.copytree(finished_copy, seeds / "seed_00")
-    shutil.copy(finished_copy / "options.json", seeds)
-    for flags in ([], ["--seeds", 2], ["--seeds", 2, "--dry_run"], ["--seeds", 2, "--jobs", 2]):
-        line = refused(train_command("--gan_from", seeds, *flags, "--checkpoint_dir", new, "--gpu", -1))
-        assert f"{seeds / 'model' / 'Enc_iter_temp.pth'} is not there" in line
+    argv = ["--gan_from", finished_copy, "--checkpoint_dir", tmp_path / "new", "--gpu", -1]
     shutil.rmtree(finished_copy / "VGG_loss")
-    argv = ["--gan_from", finished_copy, "--checkpoint_dir", new, "--gpu", -1, "--vgg_init", "stage0"]
-    assert "has no perceptual network (VGG_loss/6_max_ckpt.t7)" in refused(train_command(*argv))
-    assert not new.exists()
+    line = refused(train_command(*argv, "--vgg_init", "stage0"))
+    assert "has no perceptual network (VGG_loss/6_max_ckpt.t7)" in line
+    shutil.rmtree(finished_copy / "model")
+    for flags in ([], ["--seeds", 2], ["--seeds", 2, "--dry_run"], ["--seeds", 2, "--jobs", 2]):
+        line = refused(train_command(*argv, *flags))
+        assert f"{finished_copy / 'model' / 'Enc_iter_temp.pth'} is not there" in line
+    assert not (tmp_path / "new").exists()
 
 
 def test_the_recognizer_alone_is_the_baseline_of_joint_training(faces, tmp_path):
@@ -369,14 +321,3 @@ def test_a_gan_that_was_trained_on_test_images_is_refused(broken, tmp_path):
     (broken / "images_test.list").write_text("\n".join(train[-6:] + test[6:]))
     assert "perhaps on test images" in refused(train_command(*argv)) and not (tmp_path / "run").exists()
     succeeds(train_command(*argv, "--force"))
-
-
-def test_a_gan_is_used_again_after_its_images_have_moved(broken, tmp_path):
-    gan, new = tmp_path / "gan", tmp_path / "new"
-    trained(broken, gan, "--seeds", 2)
-    argv = ["--gan_raw", 0, "--gpu", -1, "--checkpoint_dir", tmp_path / "run"]
-    broken.rename(new)
-    for result in (restored(gan), train_command("--gan_from", gan, *argv),
-                   train_command("--gan_from", gan / "seed_01", *argv)):
-        assert "have moved to with --data_dir" in refused(result)
-    succeeds(train_command("--gan_from", gan, *argv, "--data_dir", new))

@@ -15,13 +15,10 @@ from options.command_line import resolve
 from options.config import GENERATOR_LOSSES, GANRecipe, GANShape
 
 
-def test_block_cuts_round_half_to_even():
-    assert block_cuts(512, 6) == [0, 85, 171, 256, 341, 427, 512]
+def test_codes_exchange_the_blocks_of_both_expressions_of_each_pair():
+    assert block_cuts(512, 6) == [0, 85, 171, 256, 341, 427, 512]  # rounded half to even
     assert block_cuts(512, 7) == [0, 73, 146, 219, 293, 366, 439, 512]
     assert block_cuts(10, 4) == [0, 2, 5, 8, 10]
-
-
-def test_swap_takes_the_blocks_of_both_expressions_of_each_pair_from_the_other_face():
     code_a, code_b = torch.zeros(2, 512, 1, 1), torch.ones(2, 512, 1, 1)
     code_c, code_d = swap_codes(code_a, code_b, swap_label(torch.tensor([0, 5]), torch.tensor([2, 1]), 6))
     blocks = [code_c[i, :, 0, 0].split([85, 86, 85, 85, 86, 85]) for i in range(2)]
@@ -29,16 +26,13 @@ def test_swap_takes_the_blocks_of_both_expressions_of_each_pair_from_the_other_f
     assert torch.equal(code_d, 1 - code_c)
 
 
-def test_target_only_neutral_has_no_block_of_its_own():
+def test_target_only_neutral_has_no_block_and_a_label_may_say_reconstruct():
     label = swap_label(torch.tensor([1]), torch.tensor([3]), 3)
-    assert label.tolist() == [[0, 1, 0]]
+    assert label.tolist() == [[0, 1, 0]] == decoder_label(label, exp_label=False).tolist()
     assert block_mask(label, 6).flatten().tolist() == [False, False, True, True, False, False]
     assert one_hot(torch.tensor([3]), 3).tolist() == [[0, 0, 0]]
-    assert decoder_label(label, exp_label=False).tolist() == [[0, 1, 0]]
     assert decoder_label(0 * label, exp_label=True, reconstruct=1.0).tolist() == [[0, 0, 0, 1]]
 
-
-# -------------------------------------------------------------------------------------------------- losses
 
 @pytest.mark.parametrize("target", [1.0, 0.0, 1.3, -0.2])
 def test_soft_bce_is_bce_also_for_targets_outside_0_and_1(target):

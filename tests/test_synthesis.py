@@ -17,8 +17,7 @@ from conftest import (EXPRESSIONS, REPOSITORY, command, networks, refused, resto
                       succeeds, train_command, trained)
 from datasets.files import is_drawn
 from datasets.layout import Sample, read_layout
-from evaluation.judge import ExpressionJudge, blurred, disturbed, shifted, train_judge
-from evaluation.metrics import frechet_distance
+from evaluation.judge import ExpressionJudge, train_judge
 from evaluation.synthesis import Gallery, Trial, evaluate_synthesis, with_expressions
 from models.gan import SwapGAN
 from models.networks import Pair
@@ -77,18 +76,6 @@ def test_judge_learns_and_halves_the_side_to_four():
         assert ExpressionJudge(2, size).main(torch.zeros(2, 3, size, size)).shape[-1] == 4
 
 
-def test_disturbed_images_are_shifted_and_blurred():
-    image = torch.zeros(2, 3, 32, 32)
-    image[:, :, 16, 16] = 1.0
-    moved = shifted(image, torch.tensor([[4 / 32, 0.0], [0.0, -2 / 32]]))
-    assert [moved[i, 0].argmax().item() for i in (0, 1)] == [16 * 32 + 12, 18 * 32 + 16]
-    soft = blurred(image, torch.tensor([1.0, 0.0]))
-    assert soft[0, 0, 16, 17].item() == pytest.approx(soft[0, 0, 16, 16].item() * math.exp(-0.5), rel=1e-4)
-    assert soft[0].sum().item() == pytest.approx(3, rel=1e-4) and torch.allclose(soft[1], image[1])
-    one, again, other = (disturbed(image, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
-    assert torch.equal(one, again) and not torch.equal(one, other)
-
-
 def test_every_image_meets_every_other_expression_of_another_person():
     samples = [Sample(f"{s}{e}.png", e, None, s, "c") for s in "pqr" for e in range(3)]
     first, second = all_swaps(samples, subject_numbers(samples))
@@ -129,7 +116,6 @@ def test_metrics_of_a_known_swap():
     assert report.rebuilt_psnr == pytest.approx(20, abs=1e-4) and report.truths == 3
     assert report.identity == pytest.approx(200 / 3)  # 0 → 1 and 2 → 3 keep the person, 1 → 2 does not
     assert math.isinf(report.true_psnr) and math.isfinite(report.unchanged_psnr)
-    assert report.fid_floor == pytest.approx(frechet_distance(gallery.features, judge.describe(image) + 1.0))
     assert report.fid_floor == pytest.approx(judge.head.in_features, rel=0.01)  # the means are 1 apart in each feature
     values = report.as_dict(["x", "y"])
     assert values["swaps"] == 4 and values["judge_accuracy"] == 50 and set(values["transfer_to"]) == {"x", "y"}
@@ -140,8 +126,6 @@ def test_metrics_of_a_known_swap():
     without.transfer_to[0] = float("nan")  # no test image shows it
     assert "nan" not in without.as_text(["x", "y"])
 
-
-# ------------------------------------------------------------------- the modes as a user types them
 
 def test_evaluate_measures_and_keeps_its_judge(run, broken):
     argv = ["evaluate", "--judge_epochs", 2]
@@ -287,16 +271,6 @@ def test_pictures_under_a_default_name_are_overwritten_if_they_are_ours(finished
     succeeds(used(finished, *mode, "--output", name))  # a name that is typed may be overwritten
     assert is_drawn(name)
     succeeds(used(finished, *mode))
-
-
-def test_swap_reads_the_published_codes_own_files(finished, tmp_path):
-    (tmp_path / "model").mkdir()
-    for name in ("Enc", "Dec"):
-        state = torch.load(finished / "model" / f"{name}_iter_temp.pth", weights_only=True)
-        torch.save(state, tmp_path / "model" / f"{name}_iter_010.pth", _use_new_zipfile_serialization=False)
-    succeeds(swap(tmp_path, "--restore", 10, "--image_size", 32, "-o", tmp_path / "a.png"))
-    succeeds(swap(finished, "-o", tmp_path / "b.png"))
-    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
 @pytest.mark.parametrize("argv, messages", [
