@@ -10,12 +10,12 @@ import pytest
 import torch
 from PIL import Image
 
-from conftest import TINY, WHILE_WRITING, succeeds, train_command, trained, train_until
+from conftest import (TINY, WHILE_WRITING, as_started_by_torchrun, succeeds, train_command, trained,
+                      train_until)
 from datasets import loading
 from datasets.layout import Sample
 from datasets.loading import DiskCache, Images, chosen_cache, load
 from datasets.plans import Plan
-from test_devices import as_started_by_torchrun
 from test_loading import sample_images
 from test_processes import error_lines, one_store, torchrun
 from test_resume import assert_same

@@ -2,7 +2,6 @@
 
 import json
 import sys
-from argparse import Namespace
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,6 @@ from conftest import REPOSITORY, new_process, succeeds
 from training.trainer import Clock
 
 sys.path.insert(0, str(REPOSITORY / "experiments"))
-import benchmark  # noqa: E402
 import gpu_check  # noqa: E402
 from gpu_check import Checks, Failed, NotTested, Row, speed_row  # noqa: E402
 from peak import flops_of  # noqa: E402
@@ -42,16 +40,6 @@ def test_benchmark_at_tiny_sizes(tmp_path):
     ours, theirs = (phases[name]["gflop_per_image"] for name in ("gan_step", "imitated_gan_step"))
     assert 0.7 < ours / theirs < 1  # ours computes no unused gradients
     assert phases["save"]["bytes_written"] > 100_000 and "times faster than the reference's way" in output
-
-
-def test_the_imitated_round_has_worker_processes(tmp_path):
-    process = benchmark.BenchProcess(Namespace(
-        device="cpu", dtype="float32", alpha5=False, image_size=32, base_width=4, vgg_width=4,
-        fc_width=16, batch_size=4, vgg_batch_size=4, persons=1), tmp_path)
-    try:
-        assert len(process.block("imitated_round_gan", 0).seconds) == 1
-    finally:
-        process.end()
 
 
 def test_the_gpu_check_is_a_table_that_lists_checks_that_were_not_possible(tmp_path):

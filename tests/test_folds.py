@@ -174,8 +174,12 @@ def test_a_failing_fold_does_not_stop_the_others(faces, tmp_path):
 
 
 def test_several_processes_train_one_fold_after_the_other(faces, tmp_path):
-    output = succeeds(torchrun(2, "train.py", *arguments(faces, tmp_path / "run", "--folds", 2)))
-    assert output.count("on 2 x cpu") == 2 and output.count("2 folds of") == 1
+    result = torchrun(2, "train.py", *arguments(faces, tmp_path / "run", "--folds", 2))
+    output = succeeds(result)
+    assert output.count("on 2 x cpu") == output.count("gan epoch 1") == 2  # once for each fold
+    assert output.count("2 folds of") == 1 and "Warning" not in result.stderr
+    log = (tmp_path / "run" / "fold_01" / "log" / "metrics.csv").read_text()
+    assert log.count("gan_epoch,1,0,G,") == 1
     assert sum(map(sum, matrix(tmp_path / "run")["counts"])) == 54
 
 

@@ -1,6 +1,7 @@
-"""Several processes (torchrun, gloo), also of two machines, train like one, and resume exactly."""
+"""Devices without a GPU; processes, also of two machines, train like one and resume exactly."""
 
-import csv
+import contextlib
+import itertools
 import json
 import os
 import shutil
@@ -13,19 +14,143 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
+import train
+import utils
 from conftest import (REPOSITORY, TINY, as_started_by_torchrun, networks, new_process, refused,
                       restored, succeeds)
 from models.distributed import Processes
 from models.gan import SwapGAN
-from models.networks import VGG, Pair, Perceptual, VGG_fx
+from models.networks import VGG, Normalization, Pair, Perceptual, VGG_fx
 from models.recognizer import Examples, Recognizer, evaluate, real_features
 from options.command_line import resolve
 from options.config import GANRecipe, GANShape, RecognizerRecipe
 from training import start
-from utils import UserError, number_of_processes
+from training.trainer import Run
+from utils import UserError, line_and_status, multiplies_bf16, number_of_processes, pick_device
 
 CPU = torch.device("cpu")
+
+
+def test_the_chosen_gpu_is_the_current_one_and_its_capability_decides_on_bf16(monkeypatch):
+    current, capabilities = [], {0: (9, 0), 1: (7, 5)}
+    for name, stub in (("is_available", lambda: True), ("device_count", lambda: 2),
+                       ("set_device", current.append), ("get_device_capability", capabilities.get),
+                       ("is_bf16_supported", lambda *_: True)):  # true for emulation too
+        monkeypatch.setattr(torch.cuda, name, stub)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    assert (pick_device([1]), current) == (torch.device("cuda", 1), [1])
+    assert not torch.backends.cudnn.allow_tf32 and not torch.backends.cuda.matmul.allow_tf32  # float32 is float32
+    for flags, amp in (([], "bf16"), (["--gpu", "1"], "off"), (["--gpu", "1", "--amp", "bf16"], "bf16"),
+                       (["--deterministic"], "bf16"), (["--gpu=-1"], "off")):
+        assert resolve(["--size", "small", *flags]).hardware.amp == amp
+    assert utils.gpus() == [0, 1]
+    as_started_by_torchrun(monkeypatch)
+    assert pick_device([1, 0]).index == 1
+    with pytest.raises(UserError, match="need 2 different GPUs"):
+        pick_device([1])
+
+
+def test_auto_chooses_bf16_on_a_cpu_that_has_it_at_some_width_and_a_run_keeps_the_choice(monkeypatch, tmp_path):
+    for flags, supported in (("avx512f avx512_bf16 fma", True), ("avx512f amx_bf16", True), ("avx512f fma", False)):
+        (tmp_path / "cpuinfo").write_text(f"processor: 0\nflags\t\t: fpu {flags}\n")
+        assert multiplies_bf16(None, tmp_path / "cpuinfo") == supported
+    assert not multiplies_bf16(None, tmp_path / "none")
+    run, argv = [f"--checkpoint_dir={tmp_path}"], ["--gpu=-1", "--vgg_width=16", "--base_width=32"]
+    for supported in (True, False):
+        monkeypatch.setattr("options.command_line.multiplies_bf16", lambda gpu, supported=supported: supported)
+        chosen = [resolve([*argv, *flags]).hardware.amp
+                  for flags in ([], ["--base_width=31"], ["--deterministic"], ["--amp=off"], ["--amp=bf16"])]
+        assert chosen == ["bf16" if supported else "off", "off", "off", "off", "bf16"]
+        if supported:
+            utils.write_json(tmp_path / "options.json", resolve([*argv, *run]).values())
+    for flags, amp in (([], "bf16"), (["--amp=auto"], "bf16"), (["--amp=auto", "--force"], "off")):
+        assert resolve(["--restore", *run, *flags, "--gpu=-1"]).hardware.amp == amp
+    assert start.amp_dtype("bf16", CPU) is torch.bfloat16 and start.amp_dtype("off", CPU) is None
+
+
+@pytest.mark.parametrize("text, where", [
+    ("CUDA out of memory. Tried to allocate 2 GiB", "GPU memory"),
+    ("cuDNN error: CUDNN_STATUS_ALLOC_FAILED", "GPU memory"),
+    ("DefaultCPUAllocator: can't allocate memory: you tried", "memory")])
+def test_out_of_memory_is_one_line_with_the_flags(text, where):
+    line, status = line_and_status(RuntimeError(text))
+    assert status == 2 and line.startswith(f"not enough {where}; lower --batch_size, --vgg_batch_size, --image_size")
+    assert line_and_status(RuntimeError("shapes do not match")) == (None, 2)
+
+
+@pytest.mark.parametrize("kind", [SwapGAN, Recognizer])
+@pytest.mark.parametrize("before, after", [(torch.bfloat16, torch.float16), (torch.float16, torch.bfloat16)])
+def test_a_state_of_bf16_is_continued_in_fp16_and_the_other_way_round(kind, before, after):
+    def learner(amp):
+        return SwapGAN(GANShape(3, 32, 4), amp=amp) if kind is SwapGAN else Recognizer(VGG_fx(3, 4, 16, 4), amp=amp)
+
+    ours, theirs = learner(before), learner(after)
+    theirs.load_state_dict(ours.state_dict())
+    assert theirs.scaler.is_enabled() == (after is torch.float16)
+    assert all(torch.equal(value, ours.state_dict()[name][key]) for name in ("generator", "network")
+               for key, value in theirs.state_dict().get(name, {}).items())
+
+
+def test_a_recognizer_for_inference_has_no_optimizer_and_one_for_training_a_momentum_of_zero():
+    """A step that the gradient scaler skips before the first update must not create it."""
+    recognizer = Recognizer(VGG_fx(3, 4, 16, 4))
+    recognizer.predict(torch.zeros(2, 3, 32, 32), torch.zeros(2, 64, 1, 1))
+    assert "optimizer" not in vars(recognizer)
+    buffers = [state["momentum_buffer"] for state in recognizer.optimizer.state.values()]
+    assert len(buffers) == len(list(recognizer.network.parameters()))
+    assert not any(buffer.any() for buffer in buffers)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_maps_of_half_precision_keep_their_type_and_are_computed_in_float32(dtype):
+    torch.manual_seed(0)
+    layer = Normalization()
+    maps, gradient = (40 * torch.randn(2, 2, 8, 4, 4)).to(dtype)
+    x, exact = maps.clone().requires_grad_(), maps.float().requires_grad_()
+    half, full = layer(x), layer(exact)
+    assert half.dtype is dtype and torch.equal(half, full.to(dtype))
+    half.backward(gradient)
+    full.backward(gradient.float())
+    assert x.grad.dtype is dtype and torch.equal(x.grad, exact.grad.to(dtype))
+
+
+class Transfers(TorchDispatchMode):
+    """A counter of copies from the CPU to a device."""
+
+    copies = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        name = func.overloadpacket.__name__
+        if name in ("_to_copy", "copy_"):
+            source = args[1] if name == "copy_" else args[0]
+            self.copies += source.device.type == "cpu" != result.device.type
+        return result
+
+
+def test_steps_read_nothing_from_a_device_and_copy_only_noise_to_it(monkeypatch):
+    unreadable = torch.device("meta")  # its tensors have only shapes
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: contextlib.nullcontext())  # it supports no meta device
+    for name in ("Adam", "SGD"):  # nor do the fused optimizers of torch, which are not tested here
+        kind = getattr(torch.optim, name)
+        monkeypatch.setattr(torch.optim, name,
+                            lambda parameters, fused, kind=kind, **settings: kind(parameters, **settings))
+        monkeypatch.setattr(kind, "step", lambda self: None)
+    with pytest.raises(RuntimeError):
+        torch.zeros((), device=unreadable).item()
+    gan = SwapGAN(GANShape(3, 32, 4), GANRecipe(), Perceptual(VGG(3, 4, 8).features), unreadable)
+    gan.device_decides = True  # as on a GPU
+    recognizer = Recognizer(VGG_fx(3, 4, 16, 4), device=unreadable)
+    images = torch.zeros(2, 4, 3, 32, 32, device=unreadable)
+    pair = Pair(*images, *torch.zeros(2, 4, dtype=torch.long, device=unreadable))
+    with Transfers() as gan_transfers:
+        metrics = gan.step(pair)
+    with Transfers() as recognizer_transfers:
+        recognizer.step(Examples(pair.a, (pair.image_a, real_features(gan.encoder, pair.image_a))))
+    assert metrics["G"].device == unreadable
+    assert (gan_transfers.copies, recognizer_transfers.copies) == (1, 0)
 
 
 def steps(processes: Processes, result: str) -> None:
@@ -83,50 +208,31 @@ def test_steps_of_two_processes_equal_those_of_one(tmp_path):
     assert two["counts"].sum() == 11 and torch.equal(one["counts"], two["counts"])  # every image once
 
 
-def test_a_run_of_two_processes_writes_and_reports_once(faces, tmp_path):
-    folder = tmp_path / "run"
-    result = torchrun(2, "train.py", "--data_dir", faces, "--checkpoint_dir", folder, *TINY)
-    output = succeeds(result)
-    assert "Warning" not in result.stderr and "on 2 x cpu" in output
-    assert output.count("gan epoch 1") == output.count("confusion_matrix.json") == 1
-    with open(folder / "log" / "metrics.csv") as file:
-        assert {row["epoch"] for row in csv.DictReader(file) if row["phase"] == "gan_epoch"} == {"1"}
-
-
 def test_too_many_processes_are_refused():
     with pytest.raises(UserError, match="too small for 2 processes"):
         start.read_training_data(resolve(["--batch_size", "1"]), world=2)
 
 
-# train.py, whose process 1 raises an error in its fifth step, in the first of torchrun's attempts.
-FAILING = """
-import os
-import train
-import utils
-from training.trainer import Run
-from utils import run_command
+def train_and_fail() -> None:
+    """Train; process 1 raises an error in its fifth step, in the first of torchrun's attempts."""
+    calls, after_step = itertools.count(1), Run.after_step
 
-calls, after_step = [], Run.after_step
+    def failing(self: Run, *arguments: object, **settings: object) -> None:
+        place = os.environ["RANK"], os.environ["TORCHELASTIC_RESTART_COUNT"]
+        if place == ("1", "0") and next(calls) == 5:
+            raise UserError("the planted mistake")
+        after_step(self, *arguments, **settings)
 
-
-def failing(self, *arguments, **settings):
-    calls.append(1)
-    if os.environ["RANK"] == "1" and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0" and len(calls) == 5:
-        raise utils.UserError("the planted mistake")
-    return after_step(self, *arguments, **settings)
-
-
-Run.after_step = failing
-run_command(train.main)
-"""
+    Run.after_step = failing
+    utils.run_command(train.main)
 
 
 def test_the_failing_process_reports_its_error_and_a_restart_resumes_the_run(faces, tmp_path):
-    (tmp_path / "failing.py").write_text(FAILING)
     result = new_process("-m", "torch.distributed.run", "--nproc_per_node=2", "--max_restarts=1",
-                         "--master_port", free_port(), tmp_path / "failing.py", "--data_dir", faces,
+                         "--master_port", free_port(), __file__, "--data_dir", faces,
                          "--checkpoint_dir", tmp_path / "run", *TINY, "--auto_restore")
-    assert error_lines(result, "failing.py") == ["process 1: failing.py: the planted mistake"]
+    line = "process 1: test_processes.py: the planted mistake"
+    assert error_lines(result, "test_processes.py") == [line]
     assert "Traceback" not in result.stderr and "gan epoch 1" in succeeds(result)
 
 
@@ -226,6 +332,9 @@ def test_different_options_are_refused_but_for_those_of_a_machine(options, is_sa
         assert all("another options" in text for text in pool.map(outcome, range(2))) != is_same
 
 
-if __name__ == "__main__":  # in each process of test_steps_of_two_processes_equal_those_of_one
-    with Processes.join(CPU) as these:
-        steps(these, sys.argv[1])
+if __name__ == "__main__":  # in each process of the tests that start this file
+    if len(sys.argv) > 2:
+        train_and_fail()
+    else:
+        with Processes.join(CPU) as these:
+            steps(these, sys.argv[1])
