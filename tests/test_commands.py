@@ -20,6 +20,7 @@ from conftest import (EXPRESSIONS, REPOSITORY, TINY, command, evaluated, fill, k
                       train_command, trained)
 from datasets.drawing.data_set import make_dataset
 from datasets.layout import read_layout, write_layout
+from models.checkpoints import load_checkpoint
 from options.command_line import resolve
 from utils import read_json
 
@@ -114,7 +115,7 @@ def test_the_matrix_overwrites_its_own_results_alone(finished, tmp_path):
 
 
 def test_the_published_codes_own_files_are_read(finished, faces, tmp_path):
-    """PyTorch 1.0's format, DataParallel's prefix, a numpy accuracy, no config."""
+    """PyTorch 1.0's format, DataParallel's prefix, the accuracy of either numpy, no config."""
     state = {path.name: torch.load(path, weights_only=True)
              for path in (*finished.glob("model/*_temp.pth"), *finished.glob("VGG/*max*"))}
     network = {f"module.{key}": value for key, value in state["max_ckpt.t7"]["net"].items()}
@@ -126,6 +127,12 @@ def test_the_published_codes_own_files_are_read(finished, faces, tmp_path):
         torch.save(value, tmp_path / name, _use_new_zipfile_serialization=False)
     report = evaluated(tmp_path, tmp_path, "--data", 2, "--data_dir", faces, "--image_size", 32)
     assert report["counts"] == matrix_of(finished / "test_result")["counts"]
+    content = (tmp_path / "VGG/max_ckpt.t7").read_bytes()
+    for module in (b"numpy.core.multiarray", b"numpy._core.multiarray"):
+        content, count = re.subn(rb"cnumpy\._?core\.multiarray", b"c" + module, content)
+        assert count
+        (tmp_path / "VGG/max_ckpt.t7").write_bytes(content)
+        assert load_checkpoint(tmp_path / "VGG/max_ckpt.t7")["acc"] == 12.5
     images = ["-i", IMAGES / "smile.jpg", "-t", IMAGES / "neutral.jpg"]
     swap = ["--mode", "test", "--swap_list", 2, 5, *images, "-o"]
     succeeds(restored(finished, *swap, tmp_path / "a.png"))

@@ -1,16 +1,25 @@
-"""Networks: fast forms of layers compared with their plain forms, and every backbone."""
+"""Networks, swapped codes and losses on numbers (METHOD §1 to §3): fast forms, every backbone."""
+
+import math
+from dataclasses import replace
 
 import pytest
 import torch
 from torch.nn import functional as F
 
 from conftest import refused
+from models import losses
 from models.checkpoints import load_recognizer, save_recognizer
-from models.networks import (BACKBONES, UP, EditConv, Encoder, LabelledConv, Normalization,
-                             RecognizerNetwork, add_to_each, average_pool_2x2, backbone_named,
-                             classify, even_phases, up_layers, vgg_classifier)
+from models.gan import SwapGAN, augmented
+from models.losses import GeneratorStep, compute_g_loss
+from models.networks import (BACKBONES, UP, VGG, Discriminators, EditConv, Edits, Encoder,
+                             Generator, LabelledConv, Normalization, Pair, Perceptual, RecognizerNetwork,
+                             add_to_each, average_pool_2x2, backbone_named, block_cuts, block_mask,
+                             classify, decoder_label, even_phases, one_hot, swap_codes, swap_label,
+                             up_layers, vgg_classifier)
 from models.recognizer import Examples, Recognizer, real_features
-from options.config import RecognizerRecipe
+from options.command_line import resolve
+from options.config import GENERATOR_LOSSES, GANRecipe, GANShape, RecognizerRecipe
 
 LAST = {"memory_format": torch.channels_last}
 NORMALIZATION, LABELLED = Normalization(), LabelledConv(9, 5, 3, stride=2, padding=1)
@@ -104,3 +113,116 @@ def test_weights_of_another_width_and_unknown_backbones_are_refused_with_the_nam
             assert 0.3 * bound < values.abs().max() <= bound
     assert f"backbone resnet18: unknown here; it must be one of {', '.join(BACKBONES)}" in refused(
         lambda: backbone_named("resnet18"))
+
+
+def test_codes_exchange_the_blocks_of_both_expressions_of_each_pair():
+    assert block_cuts(512, 6) == [0, 85, 171, 256, 341, 427, 512]  # rounded half to even
+    assert block_cuts(512, 7) == [0, 73, 146, 219, 293, 366, 439, 512]
+    assert block_cuts(10, 4) == [0, 2, 5, 8, 10]
+    code_a, code_b = torch.zeros(2, 512, 1, 1), torch.ones(2, 512, 1, 1)
+    code_c, code_d = swap_codes(code_a, code_b, swap_label(torch.tensor([0, 5]), torch.tensor([2, 1]), 6))
+    blocks = [code_c[i, :, 0, 0].split([85, 86, 85, 85, 86, 85]) for i in range(2)]
+    assert [[block.unique().item() for block in row] for row in blocks] == [[1, 0, 1, 0, 0, 0], [0, 1, 0, 0, 0, 1]]
+    assert torch.equal(code_d, 1 - code_c)
+
+
+def test_target_only_neutral_has_no_block_and_a_label_may_say_reconstruct():
+    label = swap_label(torch.tensor([1]), torch.tensor([3]), 3)
+    assert label.tolist() == [[0, 1, 0]] == decoder_label(label, exp_label=False).tolist()
+    assert block_mask(label, 6).flatten().tolist() == [False, False, True, True, False, False]
+    assert one_hot(torch.tensor([3]), 3).tolist() == [[0, 0, 0]]
+    assert decoder_label(0 * label, exp_label=True, reconstruct=1.0).tolist() == [[0, 0, 0, 1]]
+
+
+@pytest.mark.parametrize("target", [1.0, 0.0, 1.3, -0.2])
+def test_soft_bce_is_bce_also_for_targets_outside_0_and_1(target):
+    logit = torch.tensor([0.4])
+    p = 1 / (1 + math.exp(-0.4))
+    expected = -target * math.log(p) - (1 - target) * math.log(1 - p)
+    assert losses.soft_bce(logit, target - 0.1, torch.tensor([0.1])).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_color_counts_only_in_swaps_of_gray_images():
+    gray, colored = torch.zeros(3, 8, 8), torch.zeros(3, 8, 8)
+    colored[0] = 0.3  # 0.2, -0.1, -0.1 from the mean
+    loss = losses.color_of_gray(torch.stack([colored, colored]), torch.stack([gray, colored]))
+    assert loss.item() == pytest.approx((0.04 + 0.01 + 0.01) / 3 / 2)
+
+
+def step_of(c: torch.Tensor, d: torch.Tensor) -> GeneratorStep:
+    """Return a step with black A, white B and these swaps (2, 3, 32, 32), which are also the reconstructions."""
+    a, labels, known = torch.zeros(2, 3, 32, 32), torch.tensor([0, 1]), torch.tensor([True, False])
+    pair = Pair(a, a + 1, labels, 1 - labels, torch.cat([a + 2, a + 2]), known.repeat(2))
+    torch.manual_seed(0)
+    return GeneratorStep(pair, Edits(c, d, c, d), (torch.zeros(4),) * 2, torch.zeros(2, 4),
+                         Generator(GANShape(2, 32, 4)), Discriminators(GANShape(2, 32, 4)),
+                         Perceptual(VGG(2, 4, 8).features))
+
+
+def test_losses_of_a_step_by_hand():
+    """C is red (0.3), D has a horizontal ramp from 0 to 31; what a loss does not look at is in no way special."""
+    c, d = torch.zeros(2, 3, 32, 32), torch.arange(32.0).expand(2, 3, 32, 32)
+    c[:, 0] = 0.3
+    step = step_of(c, d)
+    square_c, square_d = 0.09 / 3, float((torch.arange(32.0) - 1).square().mean())
+    expected = {"adv": 1.5 * 2 * math.log(2), "l1": float((c + d - 1).abs().mean()), "l2": square_c + square_d,
+                "tv": 1 / 32,  # of D alone: horizontal neighbors differ by 1
+                "truth": float((c - 2).square().mean() + (d - 2).square().mean()) / 2,  # one of two
+                "gray": 2 * 0.02 / 2,
+                "coarse": square_c + float((torch.arange(1.5, 32, 4) - 1).square().mean())}
+    assert {name: losses.FUNCTIONS[name](step).item() for name in expected} == pytest.approx(expected, rel=1e-5)
+    assert losses.vgg_loss(step_of(step.pair.image_b, step.pair.image_a)) == 0  # C has B's expression
+    assert losses.truth_loss(replace(step, pair=step.pair._replace(truth=None))) is None
+
+
+def test_the_perceptual_loss_of_blurred_images_does_not_see_fine_patterns():
+    step = step_of(*(torch.zeros(2, 3, 32, 32) for _ in "cd"))
+    stripes = 0.5 * (torch.arange(32) % 2).expand(2, 3, 32, 32) - 0.25
+    step = replace(step, edits=Edits(step.pair.image_b, step.pair.image_a + stripes), blur=0.0)
+    sharp, soft = losses.vgg_loss(step), losses.vgg_loss(replace(step, blur=2.0))
+    assert soft < 0.01 * sharp
+    dot = torch.zeros(1, 3, 33, 33)
+    dot[:, :, 16, 16] = 1
+    weights = losses.blurred(dot, 2.0)[0, 0]
+    variance = (weights.sum(0) * (torch.arange(33.0) - 16).square()).sum()
+    assert weights.sum().item() == pytest.approx(1) and variance.item() == pytest.approx(4, rel=0.05)
+
+
+def test_augmented_images_are_shifted_brighter_and_have_more_contrast():
+    image = torch.rand(5, 3, 32, 32)
+    draws = torch.full((4, 5), 0.5)
+    draws[0, 1], draws[1, 2], draws[2, 3], draws[3, 4] = 1.0, 0.0, 0.75, 1.0
+    same, down, left, bright, contrast = augmented(image, draws)
+    torch.testing.assert_close(same, image[0])
+    torch.testing.assert_close(down, torch.cat([image[1, :, 4:], image[1, :, -1:].expand(-1, 4, -1)], 1))
+    torch.testing.assert_close(left[..., 4:], image[2, ..., :-4])
+    torch.testing.assert_close(bright, image[3] + 0.25)
+    torch.testing.assert_close(contrast, 1.5 * image[4] - 0.5 * image[4].mean())
+
+
+def test_discriminators_see_augmented_faces_real_and_swapped_and_both_updates_other_draws():
+    seen = []
+    torch.manual_seed(0)
+    gan = SwapGAN(GANShape(2, 32, 4), GANRecipe(d_augment=True, lambda_vgg_loss=0.0))
+    gan.discriminators.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[0].detach()))
+    gan.step(step_of(*torch.zeros(2, 2, 3, 32, 32)).pair)
+    for_d, for_g = seen
+    assert for_d.shape[0] == 12 and for_g.shape[0] == 8  # A, B and the fakes; the fakes alone
+    black, white = for_d[:2], for_d[2:4]  # A and B are plain: their brightness alone changes
+    assert all(len(faces.mean((1, 2, 3)).unique()) == 2 for faces in (black, white))
+    assert not torch.equal(for_d[4:], for_g)
+
+
+@pytest.mark.parametrize("loss", GENERATOR_LOSSES, ids=lambda loss: loss.name)
+def test_each_loss_has_its_weight_a_flag_and_a_switch_and_has_a_gradient(loss):
+    c, d = (torch.rand(2, 3, 32, 32, requires_grad=True) for _ in range(2))
+    step = step_of(c, d)
+    step.logits = tuple(x.mean((1, 2, 3)).repeat(2) for x in (c, d))
+    others = {f"lambda_{other.name}_loss": 0.0 for other in GENERATOR_LOSSES if other != loss}
+    flag = f"--lambda_{loss.name}_loss"
+    recipe = resolve([flag, "3", *(word for name in others for word in (f"--{name}", "0"))]).gan_recipe
+    total, terms = compute_g_loss(step, recipe)
+    assert terms.keys() == {loss.name} and total.item() == pytest.approx(3 * losses.FUNCTIONS[loss.name](step).item())
+    total.backward()
+    assert c.grad.any() and d.grad.any()
+    assert loss.name not in resolve([flag, "0"]).gan_recipe.loss_weights()

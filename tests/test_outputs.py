@@ -1,7 +1,6 @@
 """Errors, seeds and files of all commands; no output is written over a file of the user's."""
 
 import errno
-import hashlib
 import json
 import os
 import shutil
@@ -11,7 +10,6 @@ import sys
 
 import numpy
 import pytest
-import torch
 from PIL import Image
 
 import utils
@@ -20,8 +18,7 @@ from conftest import REPOSITORY, call, fill, refused, restored, snapshot
 from datasets import align, check, convert
 from datasets.layout import Sample
 from datasets.loading import Images
-from models.checkpoints import load_checkpoint
-from utils import UserError, fingerprint, run_command
+from utils import UserError, run_command
 
 SMILE = REPOSITORY / "images" / "smile.jpg"
 
@@ -86,30 +83,11 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path):
     assert values == {"a": None, "b": [None, [1.5]]}
 
 
-@pytest.mark.parametrize("module", [None, "numpy.core.multiarray", "numpy._core.multiarray"])
-def test_numpy_scalars_of_either_numpy_are_read(tmp_path, module):
-    """Scalars in the zip format, and in PyTorch's older format as either version of numpy writes it."""
-    path = tmp_path / "x.t7"
-    torch.save({"acc": numpy.float64(12.5)}, path, _use_new_zipfile_serialization=module is None)
-    if module:
-        content = path.read_bytes().replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n")
-        path.write_bytes(content.replace(b"cnumpy.core.multiarray\n", f"c{module}\n".encode()))
-    assert load_checkpoint(path)["acc"] == 12.5
-
-
 def test_a_picture_that_its_format_cannot_hold_is_refused_in_one_line(tmp_path):
     for name, side in (("x.jpg", 65501), ("x.pdf", 65501), ("x.webp", 16384)):
         with pytest.raises(utils.UserError, match=f"{name}: 1 x {side} pixels are too many.*png"):
             utils.save_picture(Image.new("RGB", (1, side)), tmp_path / name)
     assert not any(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("values", [[], [1], [None, [["a", 2]], [[1, 2], [3, 4]]], ["ö", [], [[]] * 2500]])
-def test_a_fingerprint_is_the_digest_of_the_lists_text_at_any_length(values):
-    """Iterators count as lists. Earlier versions hashed the text of the whole list, so their states stay valid."""
-    flat = [iter(value) if isinstance(value, list) else value for value in values]
-    whole = hashlib.sha256(repr(values).encode()).hexdigest()
-    assert fingerprint(values) == fingerprint(flat) == whole
 
 
 @pytest.mark.parametrize("size, position", [(0, 0), (1, 0), (5000, 0), (3 * 2 ** 20, -1)])
