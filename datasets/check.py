@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain, combinations
 from pathlib import Path
-from typing import Callable, Sequence
+from typing import Sequence
 
 import numpy
 from PIL import Image, ImageDraw, ImageOps
@@ -24,7 +24,7 @@ from datasets.lists import Lists, explain_adapted, image_directory, read_lists
 from datasets.pictures import BLANK_SIDE, BadPicture, greys_of, is_blank, read_picture
 from options.config import OneLineParser
 from pictures.lettering import widest, write
-from utils import (UserError, by_threads, check_picture_name, progress, run_command, save_picture, sha256,
+from utils import (UserError, by_threads, check_picture_name, progress, refuse, run_command, save_picture, sha256,
                    user_path)
 
 SHEET_NAME = "check.jpg"
@@ -35,10 +35,8 @@ def main(argv: list[str] | None = None) -> None:
     """Run the command."""
     args = build_parser().parse_args(argv)
     findings = check_directory(args.directory, args.expressions, args.neutral, args.sheet)
-    for note in findings.notes:
-        print(f"note: {note}")
-    for problem in findings.problems:
-        print(f"PROBLEM: {problem}")
+    for line in [f"note: {note}" for note in findings.notes] + [f"PROBLEM: {each}" for each in findings.problems]:
+        print(line)
     if findings.problems:
         print(f"{len(findings.problems)} problems that would spoil a result")
         sys.exit(1)
@@ -65,13 +63,13 @@ class Findings:
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
-    def note(self, found: object, sentence: str) -> None:
-        """Add a note if something was found."""
-        self.notes += [sentence] if found else []
+    def note(self, *pairs: tuple[object, str]) -> None:
+        """Add the sentences of pairs of what was found, if anything was, and a sentence about it to the notes."""
+        self.notes += [sentence for found, sentence in pairs if found]
 
-    def problem(self, found: object, sentence: str) -> None:
-        """Add a problem if something was found."""
-        self.problems += [sentence] if found else []
+    def problem(self, *pairs: tuple[object, str]) -> None:
+        """Add such sentences to the problems."""
+        self.problems += [sentence for found, sentence in pairs if found]
 
 
 def check_directory(root: Path, expressions: Sequence[str] | None = None, neutral: str | None = None,
@@ -82,109 +80,104 @@ def check_directory(root: Path, expressions: Sequence[str] | None = None, neutra
     The sheet is written to ``root/check.jpg`` unless ``sheet`` names another file; another picture of this name is left
     alone. Raises UserError if a list is malformed or that of training is absent, or if ``sheet`` cannot be written.
     """
-    findings, lists = Findings(), read_lists(root, need_test=False)
-    names = _expression_names(lists, expressions, findings)
-    is_sheet_drawn = check_sheet(lists, sheet, findings)
-    findings.note(not lists.test, "there is no test list: only --folds can train on these images")
+    findings, lists, path = Findings(), read_lists(root, need_test=False), sheet or root / SHEET_NAME
+    # A label that is far too high is a mistake and gets no name.
+    highest = max((row.label for row in lists.labels().values() if row.label < 100), default=0)
+    names = lists.expressions or tuple(expressions or map(str, range(max(2, 1 + highest))))
+    fault = _fault_of_sheet(lists, path, named=bool(sheet))
+    findings.note(
+        (not lists.expressions and not expressions, "nothing names the expressions: labels are shown as numbers (name "
+         "them with -a)"),
+        (fault, f"no contact sheet: {fault}"),
+        (not lists.test, "there is no test list: only --folds can train on these images"))
     inspect_lists(lists, names, findings)
     layout, alignment = build_layout(lists, names, names, neutral), alignment_of(root)
     print(counts_table(layout))
     print("alignment: " + (f"{alignment['size']} pixels, margin {alignment['margin']}" if alignment else "not known"))
     inspect_classes(layout, findings)
     inspect_subjects(layout, lists, findings)
-    scans = scan_images(layout)
+    samples = [(sample, split) for split in SPLITS for sample in layout.split(split)]
+    samples += [(sample, "train") for sample in layout.target_only]
+    scans = list(by_threads(lambda pair: scan_image(*pair), samples, "reading"))
     inspect_pictures(scans, findings)
     inspect_copies([scan for scan in scans if not scan.fault], findings)
     inspect_unlisted(lists, findings)
-    if is_sheet_drawn:
-        path = sheet or root / SHEET_NAME
+    if not fault:
         save_picture(contact_sheet(layout, {scan.sample for scan in scans if scan.fault}), path, SHEET_COMMENT)
         print(f"contact sheet: {path}")
     print()
     return findings
 
 
-def check_sheet(lists: Lists, sheet: Path | None, findings: Findings) -> bool:
-    """Return whether the contact sheet can be drawn; note it if not, or raise UserError if ``sheet`` was named."""
-    path, images = sheet or lists.root / SHEET_NAME, image_directory(lists.root)
+def _fault_of_sheet(lists: Lists, path: Path, named: bool) -> UserError | None:
+    """Return why the contact sheet cannot be drawn, or None. Raises UserError instead if the user ``named`` it."""
+    images = image_directory(lists.root)
     check_picture_name(path)
     try:
         check_output(path, "--sheet", trees=[images], inputs=[images / name for name in lists.labels()
-                                                              if sheet or Path(name).name == path.name])
-        if not sheet and os.path.lexists(path) and not is_drawn(path, SHEET_COMMENT):
-            raise UserError(f"{path} is another picture: choose a place with --sheet FILE")
+                                                              if named or Path(name).name == path.name])
+        is_foreign = not named and os.path.lexists(path) and not is_drawn(path, SHEET_COMMENT)
+        refuse(path, (is_foreign, "is another picture: choose a place with --sheet FILE"))
     except UserError as error:
-        if sheet:
+        if named:
             raise
-        findings.notes.append(f"no contact sheet: {error}")
-        return False
-    return True
-
-
-def _expression_names(lists: Lists, expressions: Sequence[str] | None, findings: Findings) -> tuple[str, ...]:
-    """Return the names of the labels: the directory's, or ``expressions``, or else the labels themselves."""
-    if names := lists.expressions or tuple(expressions or ()):
-        return names
-    findings.notes.append("nothing names the expressions: labels are shown as numbers (name them with -a)")
-    # A label that is far too high is a mistake and gets no name.
-    highest = max((row.label for row in lists.labels().values() if row.label < 100), default=0)
-    return tuple(map(str, range(max(2, 1 + highest))))
+        return error
+    return None
 
 
 # ------------------------------------------------------------------------------------------------ lists and samples
 
 def inspect_lists(lists: Lists, names: Sequence[str], findings: Findings) -> None:
     """Report names in two lists, and labels that name no expression."""
-    findings.note(lists.held_out,  # as in the published code's lists; reading takes them out of training
-                  f"{len(lists.held_out)} names of the training list are held out, because the validation or test list "
-                  f"has them too, e.g. {first_of(sorted(lists.held_out))}")
-    findings.problem(lists.contradicted, f"{len(lists.contradicted)} names have one label in the training list and "
-                     f"another in the validation or test list: {first_of(sorted(lists.contradicted))}")
-    if lists.adapted:
-        findings.notes.append(explain_adapted(lists.adapted, min(lists.adapted)))
+    counts = {split: sum(row.label == len(names) for row in rows.values())
+              for split, rows in (("val", lists.val), ("test", lists.test))}
     shared = lists.val.keys() & lists.test.keys()
-    findings.problem(shared, f"leak: {len(shared)} names are in the validation and in the test list, e.g. "
-                     f"{first_of(sorted(shared))}")
-    findings.problems += label_mistakes(lists, names)
-    for split, rows in (("val", lists.val), ("test", lists.test)):
-        count = sum(row.label == len(names) for row in rows.values())
-        findings.note(count and lists.has_target_only, f"{count} images of the {split} list have the label of "
-                      f"target-only faces ({len(names)})")
+    findings.note(
+        (lists.held_out,  # as in the published code's lists; reading takes them out of training
+         f"{len(lists.held_out)} names of the training list are held out, because the validation or test list "
+         f"has them too, e.g. {first_of(sorted(lists.held_out))}"),
+        *((True, explain_adapted(lists.adapted, listed)) for listed in sorted(lists.adapted)[:1]),
+        *((count and lists.has_target_only, f"{count} images of the {split} list have the label of target-only faces "
+           f"({len(names)})") for split, count in counts.items()))
+    findings.problem(
+        (lists.contradicted, f"{len(lists.contradicted)} names have one label in the training list and another in the "
+         f"validation or test list: {first_of(sorted(lists.contradicted))}"),
+        (shared, f"leak: {len(shared)} names are in the validation and in the test list, e.g. "
+         f"{first_of(sorted(shared))}"),
+        *((True, mistake) for mistake in label_mistakes(lists, names)))
 
 
 def inspect_classes(layout: Layout, findings: Findings) -> None:
     """Report expressions without images, and a lack of neutral faces for synthesis."""
     findings.problems += class_mistakes(layout)
     empty = [name for name, count in zip(layout.expressions, layout.counts("test")) if count == 0]
-    findings.note(empty, f"no test image of {', '.join(empty)}")
-    findings.note(layout.neutral is None, "no expression is called neutral: training needs --neutral NAME or "
-                  "--targets any")
     with_neutral = {sample.subject for sample in layout.targets()}
     without_neutral = {sample.subject for sample in layout.train if sample.subject} - with_neutral
-    findings.note(without_neutral and with_neutral and not layout.target_only,
-                  f"{len(without_neutral)} training subjects have no neutral image of their own, e.g. "
-                  f"{first_of(sorted(without_neutral))}")
+    findings.note(
+        (empty, f"no test image of {', '.join(empty)}"),
+        (layout.neutral is None, "no expression is called neutral: training needs --neutral NAME or --targets any"),
+        (without_neutral and with_neutral and not layout.target_only,
+         f"{len(without_neutral)} training subjects have no neutral image of their own, e.g. "
+         f"{first_of(sorted(without_neutral))}"))
 
 
 def inspect_subjects(layout: Layout, lists: Lists, findings: Findings) -> None:
     """Report persons in two splits, and images and subjects that do not belong to each other."""
     with_subject, listed = set(lists.subjects), set(lists.labels())
-    for names, finding in ((with_subject - listed, "lines of subjects.list name no listed image"),
-                           (listed - with_subject, "listed images have no line in subjects.list")):
-        findings.note(with_subject and names, f"{len(names)} {finding}, e.g. {first_of(sorted(names))}")
+    findings.note(*((with_subject and names, f"{len(names)} {finding}, e.g. {first_of(sorted(names))}")
+                    for names, finding in ((with_subject - listed, "lines of subjects.list name no listed image"),
+                                           (listed - with_subject, "listed images have no line in subjects.list"))))
     subjects = {split: {sample.subject for sample in layout.split(split) if sample.subject} for split in SPLITS}
     subjects["train"] |= {sample.subject for sample in layout.target_only if sample.subject}
-    for first, second in combinations(SPLITS, 2):
-        shared = subjects[first] & subjects[second]
-        findings.problem(shared, f"leak: {len(shared)} subjects are in {first} and {second}, e.g. "
-                         f"{first_of(sorted(shared))}")
+    shared = {pair: sorted(subjects[pair[0]] & subjects[pair[1]]) for pair in combinations(SPLITS, 2)}
+    findings.problem(*((persons, f"leak: {len(persons)} subjects are in {first} and {second}, e.g. {first_of(persons)}")
+                       for (first, second), persons in shared.items()))
 
 
 def inspect_unlisted(lists: Lists, findings: Findings) -> None:
     """Report images that no list names, and whole directories of them."""
     images, listed = image_directory(lists.root), lists.labels()
     files = walk(images) if images.is_dir() else Walk()
-    findings.note(files.passed_over(), f"in {images}: {describe(files.passed_over())}")
     folder_of = {path.relative_to(images).as_posix(): path.parent.relative_to(images).as_posix()
                  for path in files.images}
     listed_folders = {".", *(folder for name, folder in folder_of.items() if name in listed)}
@@ -192,7 +185,8 @@ def inspect_unlisted(lists: Lists, findings: Findings) -> None:
     findings.problems += [f"unlisted class: none of the {count} images in {images / folder} is in a list"
                           for folder, count in sorted(unlisted_folders.items())]
     unlisted = [name for name, folder in folder_of.items() if name not in listed and folder in listed_folders]
-    findings.note(unlisted, f"{len(unlisted)} images in {images} are in no list, e.g. {first_of(unlisted)}")
+    findings.note((files.passed_over(), f"in {images}: {describe(files.passed_over())}"),
+                  (unlisted, f"{len(unlisted)} images in {images} are in no list, e.g. {first_of(unlisted)}"))
 
 
 def first_of(items: Sequence[str], count: int | None = None) -> str:
@@ -224,42 +218,36 @@ class ImageScan:
     greys: numpy.ndarray | None = None
 
 
-def scan_images(layout: Layout) -> list[ImageScan]:
-    """Read and decode every image once, by threads; target-only faces count as training images."""
-    samples = [(sample, split) for split in SPLITS for sample in layout.split(split)]
-    samples += [(sample, "train") for sample in layout.target_only]
-    return list(by_threads(lambda pair: _scan(*pair), samples, "reading"))
-
-
-def _scan(sample: Sample, split: str) -> ImageScan:
+def scan_image(sample: Sample, split: str) -> ImageScan:
+    """Read and decode an image once."""
     try:
         picture = read_picture(sample.path, 2 * BLANK_SIDE)      # JPEG files at the lowest resolution that will do
-        digest = sha256(sample.path)
+        digest, greys = sha256(sample.path), greys_of(picture)
     except BadPicture as error:
         return ImageScan(sample, split, error.fault)
-    greys = greys_of(picture)
     return ImageScan(sample, split, None, picture.size, digest, None if is_blank(greys) else greys.astype(numpy.uint8))
 
 
 def inspect_pictures(scans: Sequence[ImageScan], findings: Findings) -> None:
     """Report broken, blank and tiny images, and images that are no squares."""
     broken = [f"{scan.sample.name} ({scan.fault})" for scan in scans if scan.fault]
-    findings.problem(broken, f"{len(broken)} image{'s' * (len(broken) != 1)} cannot be read: {first_of(broken)}")
     readable = [scan for scan in scans if not scan.fault]
     blank = [scan.sample.name for scan in readable if scan.greys is None]
-    findings.problem(blank, f"{len(blank)} images are nearly one color and show nothing: {first_of(blank)}")
     tiny = [f"{scan.sample.name} ({min(scan.size)} pixels)" for scan in readable if min(scan.size) < TINY]
-    findings.note(tiny, f"{len(tiny)} images are smaller than {TINY} pixels: {first_of(tiny)}")
     shapes = {split: [scan.size[0] / scan.size[1] for scan in readable if scan.split == split] for split in SPLITS}
     trained = float(numpy.median(shapes["train"] or [1]))
-    for split in ("val", "test"):
-        usual = float(numpy.median(shapes[split] or [trained]))
-        findings.problem(_is_squeezed(usual / trained), f"the {split} images have another shape (usually "
-                         f"{usual:.2f} : 1) than the training images ({trained:.2f} : 1), and all are squeezed into "
-                         "squares")
+    usual = {split: float(numpy.median(shapes[split] or [trained])) for split in ("val", "test")}
     squeezed = sum(map(_is_squeezed, chain(*shapes.values())))
-    findings.note(squeezed, f"{squeezed} of {len(readable)} images are no squares and are squeezed into such: cut "
-                  "them, or align their faces")
+    findings.problem(
+        (broken, f"{len(broken)} image{'s' * (len(broken) != 1)} cannot be read: {first_of(broken)}"),
+        (blank, f"{len(blank)} images are nearly one color and show nothing: {first_of(blank)}"),
+        *((_is_squeezed(shape / trained), f"the {split} images have another shape (usually {shape:.2f} : 1) than the "
+           f"training images ({trained:.2f} : 1), and all are squeezed into squares")
+          for split, shape in usual.items()))
+    findings.note(
+        (tiny, f"{len(tiny)} images are smaller than {TINY} pixels: {first_of(tiny)}"),
+        (squeezed, f"{squeezed} of {len(readable)} images are no squares and are squeezed into such: cut them, or "
+         "align their faces"))
 
 
 def _is_squeezed(ratio: float) -> bool:
@@ -267,33 +255,27 @@ def _is_squeezed(ratio: float) -> bool:
 
 
 def inspect_copies(scans: Sequence[ImageScan], findings: Findings) -> None:
-    """Report pictures that are there twice: a leak if they are in two splits."""
+    """Report pictures that are there twice: a leak if they are in two splits; of equal files also two labels."""
     digests = numpy.unique([scan.digest for scan in scans], return_inverse=True)[1]
-    identical = _identical_pairs(digests)
+    splits, labels = (numpy.array(values) for values in ([scan.split for scan in scans],
+                                                         [scan.sample.label for scan in scans]))
     shown = numpy.flatnonzero([scan.greys is not None for scan in scans])
     greys = numpy.array([scans[i].greys for i in shown])
-    similar = shown[near_duplicates(greys)]
-    similar = similar[digests[similar[:, 0]] != digests[similar[:, 1]]]
-    mirrored = shown[near_duplicates(greys, mirrored=True)]
-    numbers = [pairs @ (len(scans), 1) for pairs in (identical, similar, mirrored)]
-    mirrored = mirrored[~numpy.isin(numbers[2], numpy.concatenate(numbers[:2]))]
-    _report_pairs(scans, identical, "byte-identical images", findings, findings.problem)
-    _report_pairs(scans, similar, "nearly identical images", findings, findings.note)
-    _report_pairs(scans, mirrored, "images that are nearly each other's mirror image", findings, findings.note)
-
-
-def _report_pairs(scans: Sequence[ImageScan], pairs: numpy.ndarray, meaning: str, findings: Findings,
-                  report_labels: Callable[[object, str], None]) -> None:
-    """Report pairs (P, 2) of pictures that are there twice; ``report_labels`` takes those with two labels."""
-    splits, labels = (numpy.array(values)[pairs] for values in ([scan.split for scan in scans],
-                                                                [scan.sample.label for scan in scans]))
-    leaks, contradictions = (pairs[values[:, 0] != values[:, 1]] for values in (splits, labels))
-    examples = [" = ".join(f"{scans[i].sample.name} ({scans[i].split})" for i in pair) for pair in leaks[:3]]
-    findings.problem(examples, f"leak: {len(leaks)} pairs of {meaning} in two splits: {first_of(examples, len(leaks))}")
-    examples = [" = ".join(scans[i].sample.name for i in pair) for pair in contradictions[:3]]
-    report_labels(examples, f"{len(contradictions)} pairs of {meaning} have two labels: "
-                  f"{first_of(examples, len(contradictions))}")
-    findings.note(len(pairs) > len(leaks), f"{len(pairs) - len(leaks)} pairs of {meaning} within one split")
+    found = [shown[near_duplicates(greys, is_mirrored)] for is_mirrored in (False, True)]
+    similar, mirrored = (pairs[digests[pairs[:, 0]] != digests[pairs[:, 1]]] for pairs in found)
+    mirrored = mirrored[~numpy.isin(mirrored @ (len(scans), 1), similar @ (len(scans), 1))]
+    for pairs, meaning, report_labels in (
+            (_identical_pairs(digests), "byte-identical images", findings.problem),
+            (similar, "nearly identical images", findings.note),
+            (mirrored, "images that are nearly each other's mirror image", findings.note)):
+        leaks, contradictions = (pairs[values[pairs[:, 0]] != values[pairs[:, 1]]] for values in (splits, labels))
+        examples = [" = ".join(f"{scans[i].sample.name} ({scans[i].split})" for i in pair) for pair in leaks[:3]]
+        findings.problem((examples, f"leak: {len(leaks)} pairs of {meaning} in two splits: "
+                          f"{first_of(examples, len(leaks))}"))
+        examples = [" = ".join(scans[i].sample.name for i in pair) for pair in contradictions[:3]]
+        report_labels((examples, f"{len(contradictions)} pairs of {meaning} have two labels: "
+                       f"{first_of(examples, len(contradictions))}"))
+        findings.note((len(pairs) > len(leaks), f"{len(pairs) - len(leaks)} pairs of {meaning} within one split"))
 
 
 def _identical_pairs(digests: numpy.ndarray) -> numpy.ndarray:
@@ -314,49 +296,46 @@ def near_duplicates(greys: Sequence[numpy.ndarray], mirrored: bool = False) -> n
     scale and compression, but distinguishes two photographs of one person. It is at most that of 8 × 8 cells and of
     what they leave out, which is compared first, and only where the heights of the lights in two pictures are alike.
     """
-    greys = numpy.asarray(greys).reshape(-1, BLANK_SIDE ** 2)
+    greys = numpy.asarray(greys).reshape(-1, BLANK_SIDE, BLANK_SIDE)
+    others, pairs = greys[:, :, ::-1] if mirrored else greys, [numpy.zeros((0, 2), int)]
     if len(greys) < 2:
-        return numpy.zeros((0, 2), int)
-    cells = numpy.concatenate([_cells(greys[i:i + TILE]) for i in range(0, len(greys), TILE)])
+        return pairs[0]
+    cells, partners = _cells(greys), _cells(others)
     rows = cells[:, :-1].reshape(-1, CELLS, CELLS).sum(2) / CELLS ** 0.5  # the same in the mirror
     key = rows @ numpy.linalg.eigh(rows.T @ rows - len(rows) * numpy.outer(rows.mean(0), rows.mean(0)))[1][:, -1]
     order, reach = numpy.argsort(key), (2 - 2 * SAME_PICTURE) ** 0.5 + 1e-3
-    cells, key, pairs = cells[order], key[order], [numpy.zeros((0, 2), int)]
-    partners = cells
-    if mirrored:
-        flipped = cells[:, :-1].reshape(-1, CELLS, CELLS)[:, :, ::-1].reshape(len(cells), -1)
-        partners = numpy.column_stack([flipped, cells[:, -1]])
+    cells, partners, key = cells[order], partners[order], key[order]
     with progress(None, "comparing mirror images" if mirrored else "comparing", len(greys), "image") as bar:
         for start in range(0, len(greys), BLOCK):
             block = cells[start:start + BLOCK]
             end = numpy.searchsorted(key, key[start + len(block) - 1] + reach)
             for tile in range(start, end, TILE):
                 near = numpy.argwhere(block @ partners[tile:min(end, tile + TILE)].T >= SAME_PICTURE - 1e-4)
-                near = near[near[:, 0] + start < near[:, 1] + tile] + (start, tile)
-                pairs += [_correlated(greys, order[near[i:i + TILE]], mirrored) for i in range(0, len(near), TILE)]
+                near = order[near[near[:, 0] + start < near[:, 1] + tile] + (start, tile)]
+                pairs += [_correlated(greys, others, near[i:i + TILE]) for i in range(0, len(near), TILE)]
             bar.update(len(block))
     found = numpy.sort(numpy.concatenate(pairs), axis=1)
     return found[numpy.lexsort(found.T[::-1])]
 
 
 def _cells(greys: numpy.ndarray) -> numpy.ndarray:
-    """Return the sums of greys (N, 1024) over 8 × 8 cells and the norm of what they leave out: (N, 65) of norm 1."""
-    side = BLANK_SIDE // CELLS
-    cells = _standardized(greys).reshape(-1, CELLS, side, CELLS, side).sum((2, 4)).reshape(-1, CELLS ** 2) / side
+    """Return the sums of greys (N, 32, 32) over 8 × 8 cells and the norm of what they leave out: (N, 65) of norm 1."""
+    side, parts = BLANK_SIDE // CELLS, [greys[i:i + TILE] for i in range(0, len(greys), TILE)]
+    cells = [_standardized(part).reshape(-1, CELLS, side, CELLS, side).sum((2, 4)) for part in parts]
+    cells = numpy.concatenate(cells).reshape(-1, CELLS ** 2) / side
     return numpy.column_stack([cells, numpy.sqrt(numpy.maximum(0, 1 - (cells ** 2).sum(1)))])
 
 
-def _correlated(greys: numpy.ndarray, pairs: numpy.ndarray, mirrored: bool) -> numpy.ndarray:
-    """Return those of the pairs (P, 2) of greys (N, 1024) that correlate by ``SAME_PICTURE`` or more."""
-    first, second = (_standardized(greys[positions]) for positions in pairs.T)
-    if mirrored:
-        second = second.reshape(-1, BLANK_SIDE, BLANK_SIDE)[:, :, ::-1].reshape(len(second), -1)
-    return pairs[(first * second).sum(1) >= SAME_PICTURE]
+def _correlated(greys: numpy.ndarray, others: numpy.ndarray, pairs: numpy.ndarray) -> numpy.ndarray:
+    """Return those of the pairs (P, 2) of greys and others (N, 32, 32) that correlate by ``SAME_PICTURE`` or more."""
+    products = _standardized(greys[pairs[:, 0]]) * _standardized(others[pairs[:, 1]])
+    return pairs[products.sum(1) >= SAME_PICTURE]
 
 
 def _standardized(greys: numpy.ndarray) -> numpy.ndarray:
-    """Return greys (N, 1024) as float32 of mean 0 and norm 1."""
-    centered = greys.astype(numpy.float32) - greys.mean(1, keepdims=True, dtype=numpy.float32)
+    """Return greys (N, 32, 32) as float32 (N, 1024) of mean 0 and norm 1."""
+    centered = greys.reshape(len(greys), -1).astype(numpy.float32)
+    centered -= centered.mean(1, keepdims=True, dtype=numpy.float32)
     return centered / numpy.linalg.norm(centered, axis=1, keepdims=True)
 
 
@@ -376,7 +355,7 @@ def contact_sheet(layout: Layout, broken: set[Sample]) -> Image.Image:
     if layout.target_only:
         rows.append(("targets only", {"train": [s for s in layout.target_only if s not in broken], "test": []}))
     captions = [[name, *(f"{len(part)} {split}" for split, part in parts.items())] for name, parts in rows]
-    starts = {"train": 16 + widest([line for caption in captions for line in caption], 14)}
+    starts = {"train": 16 + widest(list(chain(*captions)), 14)}
     starts["test"] = starts["train"] + COLUMNS["train"] * (SIDE + GAP) + 16
     sheet = Image.new("RGB", (starts["test"] + COLUMNS["test"] * (SIDE + GAP), TOP + len(rows) * (SIDE + GAP)), "white")
     draw = ImageDraw.Draw(sheet)
