@@ -163,7 +163,7 @@ def test_command_leaves_files_and_directories_of_others_alone(tmp_path):
         line = refused(command("-m", "datasets.synthetic", tmp_path / "new", f"--{name}", value))
         assert f"{name.replace('image_', 'image ')} {value}: " in line
     assert "was not drawn here" in refused(command("-m", "datasets.synthetic", tmp_path))
-    assert "is no directory" in refused(command("-m", "datasets.synthetic", tmp_path / "precious.txt"))
+    assert "is a file" in refused(command("-m", "datasets.synthetic", tmp_path / "precious.txt"))
     assert snapshot(tmp_path) == mine and not (tmp_path / "new").exists()
 
 

@@ -39,16 +39,28 @@ class Canvas:
         placed = column(c * x - s * y + (pose.x + 1), s * x + c * y + (pose.y + 1))
         return (placed * (side / 2)).ravel().tolist()
 
-    def fill(self, points: np.ndarray, color: Color, opacity: float = 1.0, *, outline: bool = False) -> None:
-        """Fill a polygon; with ``outline`` it becomes a part of the person's silhouette."""
-        corners = self.pixels(points, self.side)
-        self._image_draw.polygon(corners, fill=_rgba(color, opacity))
-        if outline:
-            self._silhouette_draw.polygon(corners, fill=255)
+    def fill(self, points: np.ndarray, color: Color, opacity: float = 1.0, *, outline: bool = False,
+             both: bool = False) -> None:
+        """Fill a polygon, and its mirror image if it is on ``both`` sides of the face.
 
-    def stroke(self, points: np.ndarray, width: float | np.ndarray, color: Color, opacity: float = 1.0) -> None:
-        """Draw a line of the given width (one number, or one per point)."""
-        self.fill(ribbon(points, width), color, opacity)
+        With ``outline`` it becomes a part of the person's silhouette.
+        """
+        for side in (-1, 1) if both else (1,):
+            corners = self.pixels(points * (side, 1), self.side)
+            self._image_draw.polygon(corners, fill=_rgba(color, opacity))
+            if outline:
+                self._silhouette_draw.polygon(corners, fill=255)
+
+    def stroke(self, points: np.ndarray, width: float, color: Color, opacity: float = 1.0,
+               taper: tuple[float, float] | None = None, both: bool = False) -> None:
+        """Draw a line, and its mirror image if it is on ``both`` sides of the face.
+
+        ``width`` is that of all points or, with ``taper``, of the middle: the ends have ``taper`` times it.
+        """
+        t = np.linspace(0, 1, len(points))
+        ends = 1.0 if taper is None else np.where(t < 0.5, *taper)
+        for side in (-1, 1) if both else (1,):
+            self.fill(ribbon(points * (side, 1), width * (ends + (1 - ends) * np.sin(np.pi * t))), color, opacity)
 
     def shade(self, shapes: list[tuple[np.ndarray, float]], color: Color, blur: float) -> None:
         """Draw soft shapes (polygon, opacity) in one color, blurred by ``blur`` face units."""
@@ -100,21 +112,14 @@ def ellipse(x: float, y: float, rx: float, ry: float) -> np.ndarray:
     return _CIRCLE * (rx, ry) + (x, y)
 
 
-def ribbon(points: np.ndarray, width: float | np.ndarray) -> np.ndarray:
-    """Return the outline of a line with a width (one number, or one per point)."""
+def ribbon(points: np.ndarray, width: np.ndarray) -> np.ndarray:
+    """Return the outline of a line with a width at each point (K,)."""
     along = np.empty_like(points)
     along[1:-1] = points[2:] - points[:-2]
     along[0], along[-1] = points[1] - points[0], points[-1] - points[-2]
     half = 0.5 * np.asarray(width) / np.maximum(np.hypot(along[:, 0], along[:, 1]), 1e-9)
     offset = column(-along[:, 1] * half, along[:, 0] * half)
     return np.concatenate([points + offset, (points - offset)[::-1]])
-
-
-def tapered(points: np.ndarray, width: float, start: float = 0.0, end: float = 0.0) -> np.ndarray:
-    """Return widths (K,) of a line: ``width`` in its middle, and ``start`` and ``end`` times that at its ends."""
-    t = np.linspace(0, 1, len(points))
-    end_width = np.where(t < 0.5, start, end)
-    return width * (end_width + (1 - end_width) * np.sin(np.pi * t))
 
 
 def between(inner: np.ndarray, outer: np.ndarray, weight: float | np.ndarray) -> np.ndarray:

@@ -10,14 +10,13 @@ from typing import Any
 
 from PIL import Image
 
-from datasets.drawing import faces
-from datasets.drawing.faces import EXPRESSIONS
+from datasets.drawing.faces import EXPRESSIONS, SIZES
 from datasets.drawing.portrait import draw
 from datasets.files import check_output
 from datasets.layout import Sample, write_layout
 from datasets.lists import LIST_NAMES
 from options.config import LARGEST
-from utils import UserError, derived_seed, progress, read_json, save_picture, write_json
+from utils import UserError, derived_seed, progress, read_json, refuse, save_picture, write_json
 
 DESCRIPTION = "synthetic.json"
 DRAWING = 1
@@ -45,9 +44,9 @@ def make_dataset(root: str | Path, *, image_size: int = 64, subjects_train: int 
     root = Path(root)
     description = {"drawing": DRAWING, "seed": seed, "image_size": image_size, "subjects_train": subjects_train,
                    "subjects_test": subjects_test, "scenes": scenes, "expressions": list(EXPRESSIONS)}
-    faces.check_size(image_size)
-    if not root.is_file():
-        check_output(root, "OUT", directory=True)
+    refuse(f"image size {image_size}", (image_size not in SIZES, f"faces are drawn from {SIZES[0]} to {SIZES[-1]} "
+                                        "pixels"))
+    check_output(root, "OUT", directory=True)
     _clear(root)
     write_json(root / DESCRIPTION, description)
     splits = _plan(root, subjects_train, subjects_test, scenes)
@@ -57,35 +56,30 @@ def make_dataset(root: str | Path, *, image_size: int = 64, subjects_train: int 
     write_layout(root, EXPRESSIONS, splits)
 
 
-def describe(root: str | Path) -> dict[str, Any] | None:
-    """Return the description of a finished built-in data set (``seed``, ``image_size``, …), None for anything else."""
-    root = Path(root)
-    return _description(root) if (root / LIST_NAMES["train"]).is_file() else None
+def describe(root: str | Path, finished: bool = True) -> dict[str, Any] | None:
+    """Return the description of a built-in data set (``seed``, ``image_size``, …), None for anything else.
 
-
-def _description(root: Path) -> dict[str, Any] | None:
+    It must be ``finished``, unless this is False.
+    """
     try:
-        description = read_json(root / DESCRIPTION)
+        description = read_json(Path(root) / DESCRIPTION)
     except UserError:
         return None
     numbers = [description.get(name) for name in NUMBERS] if isinstance(description, dict) else [None]
-    return description if all(type(number) is int and abs(number) <= LARGEST for number in numbers) else None
+    is_whole = all(type(number) is int and abs(number) <= LARGEST for number in numbers)
+    return description if is_whole and (not finished or (Path(root) / LIST_NAMES["train"]).is_file()) else None
 
 
 def _clear(root: Path) -> None:
     """Remove the lists and pictures of an earlier drawing. Raises UserError if ``root`` holds anything else."""
-    if root.exists() and not root.is_dir():
-        raise UserError(f"{root}: is no directory; name a directory to draw into")
-    if not root.is_dir() or not any(not entry.name.startswith(".") for entry in root.iterdir()):
-        return
-    drawn = _description(root)
-    if drawn is None:
-        raise UserError(f"{root}: holds something that was not drawn here; name an empty or new directory")
-    for name in (LIST_NAMES["train"], LIST_NAMES["test"], "subjects.list"):
-        (root / name).unlink(missing_ok=True)
-    for samples in _plan(root, drawn["subjects_train"], drawn["subjects_test"], drawn["scenes"]).values():
-        for sample in samples:
-            sample.path.unlink(missing_ok=True)
+    drawn = describe(root, finished=False)
+    is_empty = not root.is_dir() or all(entry.name.startswith(".") for entry in root.iterdir())
+    refuse(root, (not is_empty and drawn is None, "holds something that was not drawn here; name an empty or new "
+                  "directory"))
+    splits = _plan(root, drawn["subjects_train"], drawn["subjects_test"], drawn["scenes"]) if drawn else {}
+    pictures = [sample.path for samples in splits.values() for sample in samples]
+    for path in (*(root / name for name in (LIST_NAMES["train"], LIST_NAMES["test"], "subjects.list")), *pictures):
+        path.unlink(missing_ok=True)
 
 
 def _plan(root: Path, subjects_train: int, subjects_test: int, scenes: int) -> dict[str, list[Sample]]:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from utils import UserError, derived_seed
+from utils import derived_seed, refuse
 
 EXPRESSIONS = ("disgust", "scream", "smile", "squint", "surprise", "neutral")
 
@@ -51,7 +51,7 @@ FULL = {
     "neutral": {"corner": 0.016},
 }
 INTENSITY = (0.75, 1.0)
-SIZES = (32, 512)
+SIZES = range(32, 513)  # pixels of a picture's side
 
 
 class Pose(NamedTuple):
@@ -132,21 +132,14 @@ def moment(person: Person, scene: Scene, expression: int | str) -> tuple[SimpleN
     unknown expression.
     """
     name = EXPRESSIONS[expression] if expression in range(len(EXPRESSIONS)) else expression
-    if name not in EXPRESSIONS:
-        raise UserError(f"expression {expression}: not one of {' '.join(EXPRESSIONS)} "
-                        f"(labels 0 to {len(EXPRESSIONS) - 1})")
+    refuse(f"expression {expression}", (name not in EXPRESSIONS, f"not one of {' '.join(EXPRESSIONS)} (labels 0 to "
+                                        f"{len(EXPRESSIONS) - 1})"))
     rng = _rng(person.seed, "moment", scene.seed, name)
     strength, neutral, full = rng.uniform(*INTENSITY), REST | FULL["neutral"], REST | FULL[name]
     pose = scene.pose
     return (SimpleNamespace(**{part: neutral[part] + (full[part] - neutral[part]) * strength for part in REST}),
             Pose(pose.x + rng.normal(0, 0.010), pose.y + rng.normal(0, 0.010), pose.scale * (1 + rng.normal(0, 0.008)),
                  pose.roll + rng.normal(0, 0.012), pose.yaw + rng.normal(0, 0.010), pose.pitch + rng.normal(0, 0.006)))
-
-
-def check_size(size: int) -> None:
-    """Check that faces can be drawn at this size, in pixels. Raises UserError if they cannot."""
-    if not SIZES[0] <= size <= SIZES[1]:
-        raise UserError(f"image size {size}: faces are drawn from {SIZES[0]} to {SIZES[1]} pixels")
 
 
 def mix(first: Color, second: Color, weight: float) -> Color:
