@@ -2,17 +2,16 @@
 
 import json
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 
-from conftest import REPOSITORY, new_process, succeeds
+from conftest import REPOSITORY, new_process, refused, succeeds
 from training.trainer import Clock
 
 sys.path.insert(0, str(REPOSITORY / "experiments"))
 import gpu_check  # noqa: E402
-from gpu_check import Checks, Failed, NotTested, Row, speed_row  # noqa: E402
+from gpu_check import Checks, Row, speed_row  # noqa: E402
 from peak import flops_of  # noqa: E402
 
 
@@ -43,6 +42,7 @@ def test_benchmark_at_tiny_sizes(tmp_path):
 
 
 def test_the_gpu_check_is_a_table_that_lists_checks_that_were_not_possible(tmp_path):
+    assert "torch finds no GPU here" in refused(new_process("experiments/gpu_check.py"))
     output = succeeds(new_process("experiments/gpu_check.py", "--size", "tiny", "--device", "cpu", "--output",
                                   tmp_path / "table.md", "--checks", "device", "fidelity", "two_gpus", "compile"))
     lines = (tmp_path / "table.md").read_text().splitlines()
@@ -72,14 +72,3 @@ def test_a_result_outside_its_bound_is_marked_and_ends_with_status_1(tmp_path, m
     text = "20.0 ms, 500 images/s, 50 % of 4.0 TFLOP/s; bound in bf16: 25 % of the peak"
     assert speed_row("gan_step", "bf16", row, 4e12) == Row("speed of gan step, bf16", "yes", text)
     assert speed_row("evaluation", "bf16", row, 4e12).result == "NO"  # less than 2,000 images a second
-
-
-def test_commands_that_fail_differ_from_those_that_take_too_long():
-    result = new_process("experiments/gpu_check.py")
-    assert result.returncode == 2 and result.stderr.count("\n") == 1 and "torch finds no GPU here" in result.stderr
-    checks = Checks("tiny", torch.device("cpu"), Path("."))
-    with pytest.raises(Failed, match="status 3: the reason"):
-        checks.call([sys.executable, "-c", "import sys; print('the reason', file=sys.stderr); sys.exit(3)"])
-    checks.ends = 0.0
-    with pytest.raises(NotTested, match="minutes are over"):
-        checks.call([sys.executable, "-c", "pass"])

@@ -1,6 +1,5 @@
 """Devices without a GPU; processes, also of two machines, train like one and resume exactly."""
 
-import contextlib
 import itertools
 import json
 import os
@@ -14,7 +13,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 import train
 import utils
@@ -22,7 +20,7 @@ from conftest import (REPOSITORY, TINY, as_started_by_torchrun, networks, new_pr
                       restored, succeeds)
 from models.distributed import Processes
 from models.gan import SwapGAN
-from models.networks import VGG, Normalization, Pair, Perceptual, VGG_fx
+from models.networks import VGG, Pair, Perceptual, VGG_fx
 from models.recognizer import Examples, Recognizer, evaluate, real_features
 from options.command_line import resolve
 from options.config import GANRecipe, GANShape, RecognizerRecipe
@@ -101,56 +99,6 @@ def test_a_recognizer_for_inference_has_no_optimizer_and_one_for_training_a_mome
     buffers = [state["momentum_buffer"] for state in recognizer.optimizer.state.values()]
     assert len(buffers) == len(list(recognizer.network.parameters()))
     assert not any(buffer.any() for buffer in buffers)
-
-
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_maps_of_half_precision_keep_their_type_and_are_computed_in_float32(dtype):
-    torch.manual_seed(0)
-    layer = Normalization()
-    maps, gradient = (40 * torch.randn(2, 2, 8, 4, 4)).to(dtype)
-    x, exact = maps.clone().requires_grad_(), maps.float().requires_grad_()
-    half, full = layer(x), layer(exact)
-    assert half.dtype is dtype and torch.equal(half, full.to(dtype))
-    half.backward(gradient)
-    full.backward(gradient.float())
-    assert x.grad.dtype is dtype and torch.equal(x.grad, exact.grad.to(dtype))
-
-
-class Transfers(TorchDispatchMode):
-    """A counter of copies from the CPU to a device."""
-
-    copies = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        result = func(*args, **(kwargs or {}))
-        name = func.overloadpacket.__name__
-        if name in ("_to_copy", "copy_"):
-            source = args[1] if name == "copy_" else args[0]
-            self.copies += source.device.type == "cpu" != result.device.type
-        return result
-
-
-def test_steps_read_nothing_from_a_device_and_copy_only_noise_to_it(monkeypatch):
-    unreadable = torch.device("meta")  # its tensors have only shapes
-    monkeypatch.setattr(torch, "autocast", lambda *_, **__: contextlib.nullcontext())  # it supports no meta device
-    for name in ("Adam", "SGD"):  # nor do the fused optimizers of torch, which are not tested here
-        kind = getattr(torch.optim, name)
-        monkeypatch.setattr(torch.optim, name,
-                            lambda parameters, fused, kind=kind, **settings: kind(parameters, **settings))
-        monkeypatch.setattr(kind, "step", lambda self: None)
-    with pytest.raises(RuntimeError):
-        torch.zeros((), device=unreadable).item()
-    gan = SwapGAN(GANShape(3, 32, 4), GANRecipe(), Perceptual(VGG(3, 4, 8).features), unreadable)
-    gan.device_decides = True  # as on a GPU
-    recognizer = Recognizer(VGG_fx(3, 4, 16, 4), device=unreadable)
-    images = torch.zeros(2, 4, 3, 32, 32, device=unreadable)
-    pair = Pair(*images, *torch.zeros(2, 4, dtype=torch.long, device=unreadable))
-    with Transfers() as gan_transfers:
-        metrics = gan.step(pair)
-    with Transfers() as recognizer_transfers:
-        recognizer.step(Examples(pair.a, (pair.image_a, real_features(gan.encoder, pair.image_a))))
-    assert metrics["G"].device == unreadable
-    assert (gan_transfers.copies, recognizer_transfers.copies) == (1, 0)
 
 
 def steps(processes: Processes, result: str) -> None:

@@ -103,8 +103,6 @@ def test_two_runs_never_share_a_directory(finished_copy):
         assert snapshot(finished_copy) == before
 
 
-# ------------------------------------------------------------------------------------------ resuming a run
-
 def test_a_resumed_run_prints_its_position_and_keeps_its_options(finished_copy):
     for wrong, *messages in ((["--preset", "tuned"], "--preset paper"),
                              (["--epochs", 1], "already trained more"),
@@ -158,8 +156,6 @@ def test_a_run_of_an_older_version_continues_without_newer_options(tmp_path):
     assert recipe.even_phases == 0 and recipe.ema == 0.998
     assert resolve([*argv, "--restore", "--even_phases", "1"]).gan_recipe.even_phases == 1
 
-
-# -------------------------------------------------------------- presets, sizes and data directories
 
 @pytest.fixture
 def here(tmp_path, monkeypatch) -> Path:
@@ -236,8 +232,6 @@ def test_the_demo_writes_its_results_here_and_draws_only_into_its_own_directory(
     assert "the run is complete" in succeeds(train_command(*argv, "--restore"))
 
 
-# --------------------------------------------------------------------------------------------- time
-
 PHASES = {name: SimpleNamespace(steps=lambda epoch, count=count: count * (epoch + 1))
           for name, count in (("perceptual", 5), ("gan", 10), ("recognizer", 2))}
 
@@ -269,8 +263,6 @@ def test_a_dry_run_prints_the_time_and_writes_nothing(faces, here, monkeypatch):
     assert "see it work with: python train.py --preset demo" in line
     assert list(here.iterdir()) == [] and snapshot(faces) == before
 
-
-# ------------------------------------------------------------------ the GAN of another run, or none
 
 def test_a_recognizer_is_trained_alone_on_the_gan_of_another_run(finished, tmp_path):
     argv, run = ["--gan_from", finished, "--gan_raw", 0, "--gpu", -1], tmp_path / "run"

@@ -203,7 +203,6 @@ def test_grid_draws_persons_with_references_of_others(run, faces, tmp_path):
     assert (tile(sheet, -7, -7, 30) == 255).all()  # no input beside the references
     assert tile(sheet, -6, -7, 30).std() > 10
     persons, references = choose_samples(read_layout(faces), 2, 0)
-    assert len({person.label for person in persons}) == len({person.subject for person in persons}) == 2
     assert [reference.label for reference in references] == list(range(6))
     assert not {person.subject for person in persons} & {reference.subject for reference in references}
     torch.manual_seed(0)
