@@ -155,10 +155,10 @@ def train_until(argv: Sequence[object], target: str, limit: int, signum: int = s
         return forked(lambda: train.main(list(map(str, argv))))
 
 
-def refused(result: subprocess.CompletedProcess | Callable[[], Any]) -> str:
+def refused(result: subprocess.CompletedProcess | Callable[[], Any], *messages: str) -> str:
     """Return the one line with which a command, or a function called like one, ends with exit status 2.
 
-    A function must end within 10 seconds of CPU time.
+    It must hold all messages. A function must end within 10 seconds of CPU time.
     """
     if callable(result):
         began = time.process_time()
@@ -167,6 +167,7 @@ def refused(result: subprocess.CompletedProcess | Callable[[], Any]) -> str:
     lines = [line for line in result.stderr.splitlines() if line.strip() and not line.startswith("warning:")]
     assert result.returncode == 2, (result.returncode, result.stdout, result.stderr)
     assert len(lines) == 1 and len(lines[0]) < 2000 and "Traceback" not in result.stderr, result.stderr
+    assert all(message in lines[0] for message in messages), (messages, lines[0])
     return lines[0]
 
 

@@ -42,7 +42,7 @@ def test_benchmark_at_tiny_sizes(tmp_path):
 
 
 def test_the_gpu_check_is_a_table_that_lists_checks_that_were_not_possible(tmp_path):
-    assert "torch finds no GPU here" in refused(new_process("experiments/gpu_check.py"))
+    refused(new_process("experiments/gpu_check.py"), "torch finds no GPU here")
     output = succeeds(new_process("experiments/gpu_check.py", "--size", "tiny", "--device", "cpu", "--output",
                                   tmp_path / "table.md", "--checks", "device", "fidelity", "two_gpus", "compile"))
     lines = (tmp_path / "table.md").read_text().splitlines()

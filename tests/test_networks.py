@@ -13,10 +13,10 @@ from models.checkpoints import load_recognizer, save_recognizer
 from models.gan import SwapGAN, augmented
 from models.losses import GeneratorStep, compute_g_loss
 from models.networks import (BACKBONES, UP, VGG, Discriminators, EditConv, Edits, Encoder,
-                             Generator, LabelledConv, Normalization, Pair, Perceptual, RecognizerNetwork,
-                             add_to_each, average_pool_2x2, backbone_named, block_cuts, block_mask,
-                             classify, decoder_label, even_phases, one_hot, swap_codes, swap_label,
-                             up_layers, vgg_classifier)
+                             Generator, LabelledConv, Normalization, Pair, Perceptual,
+                             RecognizerNetwork, add_to_each, average_pool_2x2, backbone_named,
+                             block_cuts, block_mask, classify, decoder_label, even_phases, one_hot,
+                             swap_codes, swap_label, up_layers, vgg_classifier)
 from models.recognizer import Examples, Recognizer, real_features
 from options.command_line import resolve
 from options.config import GENERATOR_LOSSES, GANRecipe, GANShape, RecognizerRecipe

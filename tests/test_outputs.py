@@ -17,7 +17,6 @@ from commands.generate import UniqueNames, named_pairs
 from conftest import REPOSITORY, call, fill, refused, restored, snapshot
 from datasets import align, check, convert
 from datasets.layout import Sample
-from datasets.loading import Images
 from utils import UserError, run_command
 
 SMILE = REPOSITORY / "images" / "smile.jpg"
@@ -45,8 +44,7 @@ def test_a_package_that_is_not_installed_is_one_line(tmp_path, argv, package):
     (tmp_path / "sitecustomize.py").write_text(f"import sys\nsys.modules[{package!r}] = None\n")
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     result = subprocess.run([sys.executable, *argv], cwd=REPOSITORY, env=environment, capture_output=True, text=True)
-    line = refused(result)
-    assert f"the package {package} is not installed; pip install -r requirements.txt" in line
+    refused(result, f"the package {package} is not installed; pip install -r requirements.txt")
 
 
 PRINTER = ("import signal; del signal.SIGPIPE; import sys; import utils\n"  # as on Windows
@@ -90,17 +88,6 @@ def test_a_picture_that_its_format_cannot_hold_is_refused_in_one_line(tmp_path):
     assert not any(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("size, position", [(0, 0), (1, 0), (5000, 0), (3 * 2 ** 20, -1)])
-def test_size_first_and_last_byte_of_a_file_change_the_digest(tmp_path, size, position):
-    path, digests = tmp_path / "x", set()
-    for content in (b"a" * size, b"a" * (size + 1), bytearray(b"a" * max(size, 1))):
-        if isinstance(content, bytearray):
-            content[position] = 0
-        path.write_bytes(content)
-        digests.add(Images([Sample("x", 0, path)], 32, "none").content_digest())
-    assert len(digests) == 3
-
-
 def test_generate_writes_into_no_directory_but_a_new_one(finished, tmp_path):
     for name in ("images_test.list", ".hidden", "data/a.jpg"):
         folder = tmp_path / name.replace("/", "_")
@@ -130,8 +117,8 @@ def test_a_swap_is_not_written_over_its_pictures(faces, finished, tmp_path, kind
         (out.symlink_to if kind == "symlink" else out.hardlink_to)(path)
     before = snapshot(tmp_path)
     argv = ["-i", tmp_path / "input.jpg", "-t", tmp_path / "target.jpg", "-o", out]
-    line = refused(restored(finished, "--mode", "test", "--swap_list", 0, 1, *argv))
-    assert "stays untouched" in line and snapshot(tmp_path) == before
+    refused(restored(finished, "--mode", "test", "--swap_list", 0, 1, *argv), "stays untouched")
+    assert snapshot(tmp_path) == before
 
 
 def test_a_contact_sheet_is_not_written_over_an_image(broken, tmp_path):
@@ -153,7 +140,7 @@ def test_a_conversion_does_not_write_into_its_source(tmp_path):
     before = snapshot(tmp_path)
     folders, csv = ["folders", str(tmp_path / "src")], ["csv", str(table), "--root", str(tmp_path / "src" / "happy")]
     for source, out in (*((folders, out) for out in ("src/out", "src", ".", "link", "outside")), (csv, "outside")):
-        assert "; choose another" in refused(lambda: convert.main([*source, "--out", str(tmp_path / out)]))
+        refused(lambda: convert.main([*source, "--out", str(tmp_path / out)]), "; choose another")
     assert snapshot(tmp_path) == before
 
 
@@ -180,5 +167,5 @@ def test_aligned_faces_do_not_go_among_foreign_files(faces, tmp_path):
     foreign = fill(out, "a.jpg", "notes.txt")
     argv = [str(photos), str(out), "--landmarks", str(points), "--workers", "1"]
     for flags in ([], ["--overwrite"]):
-        assert "holds other files already" in refused(lambda: align.main([*argv, *flags]))
+        refused(lambda: align.main([*argv, *flags]), "holds other files already")
     assert snapshot(out) == foreign

@@ -251,7 +251,7 @@ def test_several_processes_without_torchrun_are_refused(monkeypatch, environment
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert "torchrun has not started" in refused(number_of_processes)
+    refused(number_of_processes, "torchrun has not started")
 
 
 def test_a_process_without_gpu_does_not_join_processes_with_gpus(monkeypatch):

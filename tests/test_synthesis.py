@@ -143,8 +143,8 @@ def test_evaluate_measures_and_keeps_its_judge(run, broken):
     dropped = next(line for line in listed.splitlines() if line not in held_out)
     (broken / "images.list").write_text(listed.replace(dropped + "\n", ""))
     argv += ["--data_dir", broken]
-    assert "its training images are not those of the run" in refused(used(run, *argv))
-    assert "was not trained on these training images" in refused(used(run, *argv, "--force"))
+    refused(used(run, *argv), "its training images are not those of the run")
+    refused(used(run, *argv, "--force"), "was not trained on these training images")
 
 
 def test_generate_writes_a_data_set_to_train_on(run, faces, tmp_path):
@@ -161,8 +161,8 @@ def test_generate_writes_a_data_set_to_train_on(run, faces, tmp_path):
         source, target = (by_name[name] for name in made_from[sample.name].split())
         assert sample.label == source.label and (sample.subject, sample.scene) == (target.subject, target.scene)
         assert target.label == 5 and Image.open(sample.path).size == (32, 32)
-    assert "lies inside the source" in refused(used(run, "generate", "--output", faces / "made"))
-    assert "--output is missing; name the data directory" in refused(used(run, "generate"))
+    refused(used(run, "generate", "--output", faces / "made"), "lies inside the source")
+    refused(used(run, "generate"), "--output is missing; name the data directory")
 
 
 def test_swap_writes_six_panels(finished, tmp_path):
@@ -230,9 +230,9 @@ def test_a_face_gets_every_expression_without_the_data(finished, tmp_path):
     with_target = "--swap_list", "neutral", 2, "--target", SMILE
     assert "1 face with 1 expression," in succeeds(train_command(*argv, *with_target))
     torch.save({**kept, "image": kept["image"][:4]}, file)
-    assert "exemplars.pth: damaged" in refused(train_command(*argv))
+    refused(train_command(*argv), "exemplars.pth: damaged")
     file.unlink()
-    assert "--target" in refused(train_command(*argv, "--data_dir", tmp_path))
+    refused(train_command(*argv, "--data_dir", tmp_path), "--target")
 
 
 def test_a_recognizer_that_disagrees_with_a_stated_expression_is_reported(finished, tmp_path):
@@ -256,7 +256,7 @@ def test_swap_aligns_the_faces_and_puts_them_back(finished, tmp_path):
     assert pasted.size == (300, 200) and Image.open(tmp_path / "result_target.png").size == (128, 128)
     assert pasted.crop((0, 0, 140, 200)).tobytes() == wide.crop((0, 0, 140, 200)).tobytes()  # away from the face
     assert pasted.crop((190, 90, 240, 140)).tobytes() != wide.crop((190, 90, 240, 140)).tobytes()
-    assert "cannot use it as a YuNet" in refused(swap(finished, "--align", tmp_path / "wide.png"))
+    refused(swap(finished, "--align", tmp_path / "wide.png"), "cannot use it as a YuNet")
 
 
 @pytest.mark.parametrize("name, mode", [
@@ -265,8 +265,8 @@ def test_swap_aligns_the_faces_and_puts_them_back(finished, tmp_path):
 def test_pictures_under_a_default_name_are_overwritten_if_they_are_ours(finished, tmp_path, monkeypatch, name, mode):
     monkeypatch.chdir(tmp_path)
     shutil.copy(SMILE, name)
-    line = refused(used(finished, *mode))
-    assert name in line and "move it away" in line and Path(name).read_bytes() == SMILE.read_bytes()
+    refused(used(finished, *mode), name, "move it away")
+    assert Path(name).read_bytes() == SMILE.read_bytes()
     succeeds(used(finished, *mode, "--output", name))  # a name that is typed may be overwritten
     assert is_drawn(name)
     succeeds(used(finished, *mode))
@@ -287,8 +287,7 @@ def test_pictures_under_a_default_name_are_overwritten_if_they_are_ours(finished
     (["--matrix", "--frames", 3], ["--matrix: needs two targets"]),
     (["--checkpoint_dir", IMAGES], ["Enc_iter_temp.pth is not there"])])
 def test_bad_swap_options_are_refused(finished, argv, messages):
-    line = refused(swap(finished, *argv))
-    assert all(message in line for message in messages), line
+    refused(swap(finished, *argv), *messages)
 
 
 @pytest.mark.parametrize("argv", [["grid", "--paste"], ["grid", "--align", "m.onnx"], ["export", "--every", 2],
