@@ -1,11 +1,10 @@
 """The check of a data directory before training: ``python -m datasets.check DIR``.
 
 It counts images by expression and split, finds leaks between the splits, broken and tiny images, and labels and classes
-that cannot be trained on, and draws a contact sheet. Everything is reported, nothing is changed. The exit status is 1
-if something would spoil a result.
+that cannot be trained on, and draws a contact sheet on demand. Everything is reported, nothing is changed. The exit
+status is 1 if something would spoil a result.
 """
 
-import os
 import sys
 from collections import Counter
 from contextlib import suppress
@@ -17,18 +16,14 @@ from typing import Sequence
 import numpy
 from PIL import Image, ImageDraw, ImageOps
 
-from datasets.files import Walk, check_output, describe, is_drawn, walk
+from datasets.files import Walk, check_output, describe, walk
 from datasets.layout import (SPLITS, Layout, Sample, alignment_of, build_layout, class_mistakes, counts_table,
                              label_mistakes)
 from datasets.lists import Lists, explain_adapted, image_directory, read_lists
 from datasets.pictures import BLANK_SIDE, BadPicture, greys_of, is_blank, read_picture
 from options.config import OneLineParser
 from pictures.lettering import widest, write
-from utils import (UserError, by_threads, check_picture_name, progress, refuse, run_command, save_picture, sha256,
-                   user_path)
-
-SHEET_NAME = "check.jpg"
-SHEET_COMMENT = b"contact sheet of datasets.check"  # in the file of a sheet, which is then drawn anew
+from utils import by_threads, check_picture_name, progress, run_command, save_picture, sha256, user_path
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -52,7 +47,7 @@ def build_parser() -> OneLineParser:
                         help="the names of the labels, in order, if the directory does not name them")
     parser.add_argument("--neutral", metavar="NAME", help="the expression that serves as neutral")
     parser.add_argument("--sheet", metavar="FILE", type=user_path,
-                        help="where the contact sheet goes (default: DIR/check.jpg)")
+                        help="draw a contact sheet: a row of training and test images for each expression")
     return parser
 
 
@@ -74,21 +69,23 @@ class Findings:
 
 def check_directory(root: Path, expressions: Sequence[str] | None = None, neutral: str | None = None,
                     sheet: Path | None = None) -> Findings:
-    """Print the table of a data directory, draw its contact sheet and return everything that its check has found.
+    """Print the table of a data directory and return everything that its check has found.
 
     ``expressions`` names the labels if the directory does not; ``neutral`` is the expression that serves as neutral.
-    The sheet is written to ``root/check.jpg`` unless ``sheet`` names another file; another picture of this name is left
-    alone. Raises UserError if a list is malformed or that of training is absent, or if ``sheet`` cannot be written.
+    ``sheet`` is the file of a contact sheet. Raises UserError if a list is malformed or that of training is absent, or
+    if ``sheet`` cannot be written.
     """
-    findings, lists, path = Findings(), read_lists(root, need_test=False), sheet or root / SHEET_NAME
+    findings, lists = Findings(), read_lists(root, need_test=False)
+    if sheet:
+        images = image_directory(root)
+        check_picture_name(sheet)
+        check_output(sheet, "--sheet", trees=[images], inputs=[images / name for name in lists.labels()])
     # A label that is far too high is a mistake and gets no name.
     highest = max((row.label for row in lists.labels().values() if row.label < 100), default=0)
     names = lists.expressions or tuple(expressions or map(str, range(max(2, 1 + highest))))
-    fault = _fault_of_sheet(lists, path, named=bool(sheet))
     findings.note(
         (not lists.expressions and not expressions, "nothing names the expressions: labels are shown as numbers (name "
          "them with -a)"),
-        (fault, f"no contact sheet: {fault}"),
         (not lists.test, "there is no test list: only --folds can train on these images"))
     inspect_lists(lists, names, findings)
     layout, alignment = build_layout(lists, names, names, neutral), alignment_of(root)
@@ -102,27 +99,11 @@ def check_directory(root: Path, expressions: Sequence[str] | None = None, neutra
     inspect_pictures(scans, findings)
     inspect_copies([scan for scan in scans if not scan.fault], findings)
     inspect_unlisted(lists, findings)
-    if not fault:
-        save_picture(contact_sheet(layout, {scan.sample for scan in scans if scan.fault}), path, SHEET_COMMENT)
-        print(f"contact sheet: {path}")
+    if sheet:
+        save_picture(contact_sheet(layout, {scan.sample for scan in scans if scan.fault}), sheet)
+        print(f"contact sheet: {sheet}")
     print()
     return findings
-
-
-def _fault_of_sheet(lists: Lists, path: Path, named: bool) -> UserError | None:
-    """Return why the contact sheet cannot be drawn, or None. Raises UserError instead if the user ``named`` it."""
-    images = image_directory(lists.root)
-    check_picture_name(path)
-    try:
-        check_output(path, "--sheet", trees=[images], inputs=[images / name for name in lists.labels()
-                                                              if named or Path(name).name == path.name])
-        is_foreign = not named and os.path.lexists(path) and not is_drawn(path, SHEET_COMMENT)
-        refuse(path, (is_foreign, "is another picture: choose a place with --sheet FILE"))
-    except UserError as error:
-        if named:
-            raise
-        return error
-    return None
 
 
 # ------------------------------------------------------------------------------------------------ lists and samples
@@ -350,24 +331,23 @@ def contact_sheet(layout: Layout, broken: set[Sample]) -> Image.Image:
 
     ``broken`` images are left out.
     """
-    rows = [(name, {split: [s for s in layout.split(split) if s.label == label and s not in broken]
-                    for split in COLUMNS}) for label, name in enumerate(layout.expressions)]
-    if layout.target_only:
-        rows.append(("targets only", {"train": [s for s in layout.target_only if s not in broken], "test": []}))
-    captions = [[name, *(f"{len(part)} {split}" for split, part in parts.items())] for name, parts in rows]
-    starts = {"train": 16 + widest(list(chain(*captions)), 14)}
+    samples = {"train": layout.train + layout.target_only, "test": layout.test}
+    names = (*layout.expressions, *["targets only"] * bool(layout.target_only))
+    rows = [{split: [s for s in of_split if s.label == label and s not in broken]
+             for split, of_split in samples.items()} for label in range(len(names))]
+    captions = [f"{name}: {len(row['train'])} train, {len(row['test'])} test" for name, row in zip(names, rows)]
+    starts = {"train": 16 + widest(captions, 14)}
     starts["test"] = starts["train"] + COLUMNS["train"] * (SIDE + GAP) + 16
     sheet = Image.new("RGB", (starts["test"] + COLUMNS["test"] * (SIDE + GAP), TOP + len(rows) * (SIDE + GAP)), "white")
     draw = ImageDraw.Draw(sheet)
-    for row, ((_, parts), caption) in enumerate(zip(rows, captions)):
-        top = TOP + row * (SIDE + GAP)
-        for line, text in enumerate(caption):
-            write(draw, (8, top + SIDE / 2 + 18 * (line - 1)), text, 14)
+    for place, (row, caption) in enumerate(zip(rows, captions)):
+        top = TOP + place * (SIDE + GAP)
+        write(draw, (8, top + SIDE / 2), caption, 14)
         for split, start in starts.items():
-            count = min(COLUMNS[split], len(parts[split]))
+            count = min(COLUMNS[split], len(row[split]))
             for column in range(count):
                 with suppress(BadPicture):  # changed since the check has read it
-                    picture = read_picture(parts[split][column * len(parts[split]) // count].path)
+                    picture = read_picture(row[split][column * len(row[split]) // count].path)
                     sheet.paste(ImageOps.fit(picture, (SIDE, SIDE)), (start + column * (SIDE + GAP), top))
     for split, start in starts.items():
         write(draw, (start, 14), {"train": "training images", "test": "test images"}[split], 14)
