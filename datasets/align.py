@@ -145,10 +145,9 @@ def _report(names: list[str], waiting: list[str], faults: dict[str, str], out: P
     earlier = len(names) - len(waiting)
     print(f"{len(names) - len(faults)} of {len(names)} images aligned into {out}"
           + (f" ({earlier} of them by an earlier run)" if earlier else ""))
-    broken = [f"warning: {name}: {fault}" for name, fault in faults.items() if fault != "no face found"]
     if faults:
-        print(f"{len(faults) - len(broken)} without a face, {len(broken)} unusable: listed in {out / 'no_face.list'}")
-    print("".join(f"{line}\n" for line in broken[:5]), end="", file=sys.stderr)
+        without_face = sum(fault == "no face found" for fault in faults.values())
+        print(f"{without_face} without a face, {len(faults) - without_face} unusable: listed in {out / 'no_face.list'}")
 
 
 # ------------------------------------------------------------------------------------------------- the lists

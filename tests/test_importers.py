@@ -200,12 +200,12 @@ def test_affectnet_as_its_archives_unpack(tmp_path, capsys):
         picture(source / f"Automatically_Annotated/Automatically_Annotated_Images/{i % 2}/{i}.jpg", 200 + i)
     (automatic / "automatically_annotated.csv").write_text(  # without a header
         "".join(f"{i % 2}/{i}.jpg,1,2,3,4,1;2,{i}.0,0.1,0.2\n" for i in range(8)))
-    for half, count in (("manual", 1), ("automatic", 1), ("both", 2)):
-        layout, _ = import_twice(capsys, tmp_path / half, "affectnet", source, "--half", half)
-        assert layout.counts("train") == [count] * 8 and layout.counts("test") == [1] * 8
-    assert ("train_1_3.jpg", 3) in {(s.name, s.label) for s in layout.train}
+    layout, _ = import_twice(capsys, tmp_path / "out", "affectnet", source)
+    assert layout.counts("train") == [1] * 8 and layout.counts("test") == [1] * 8
+    assert ("train_0_3face.jpg", 3) in {(s.name, s.label) for s in layout.train}
     (lists / "training.csv").unlink()
-    assert "--half automatic takes the labels that are there" in import_error(tmp_path, "affectnet", source)
+    line = refused(lambda: convert.main(["affectnet", str(source), "--out", str(tmp_path / "two")]))
+    assert "training.csv is missing" in line
 
 
 def test_wrong_annotations_of_affectnet_are_named_and_run_no_code(tmp_path):

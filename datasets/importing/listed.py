@@ -82,7 +82,6 @@ RAFDB = Importer(
     DATA_SETS[3].directory)
 
 _EXPW = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
-_EXPW_LIST = "label.lst"
 _EXPW_LINE = re.compile(r"(?P<file>.*\S)\s+\S+\s+(?P<top>\S+)\s+(?P<left>\S+)\s+(?P<right>\S+)\s+(?P<bottom>\S+)"
                         r"\s+\S+\s+(?P<label>\S+)")
 
@@ -91,9 +90,9 @@ def _read_expw(args: argparse.Namespace) -> Collection:
     """Return all listed faces with their boxes, without a split; the list names no persons."""
     source = source_directory(args.source.parent if args.source.is_file() else args.source, args.out)
     files = walk(source)
-    lists = [path for path in files.others if path.name.lower() == _EXPW_LIST]
+    lists = [path for path in files.others if path.name.lower() == "label.lst"]
     if len(lists) != 1:
-        refuse(source, (True, f"not an ExpW tree; it holds {len(lists)} files called {_EXPW_LIST}, and one is needed"
+        refuse(source, (True, f"not an ExpW tree; it holds {len(lists)} files called label.lst, and one is needed"
                         f"{other_way(files, source)}"))
     listed = (line.rsplit(None, 7)[0] for line in read_lines(lists[0])[:100] if line.strip())
     names = Names.of_files(directory_of(listed, files.images) or source, files.images)
@@ -200,7 +199,7 @@ FER2013 = Importer("fer2013", "FER2013's table of pixels, with FER+'s labels if 
 
 _AFFECTNET = ("neutral", "happy", "sad", "surprise", "fear", "disgust", "anger", "contempt")
 _FOLDERS = {"train": "train_set", "test": "val_set"}
-_TABLES = {"manual": "training.csv", "automatic": "automatically_annotated.csv", "validation": "validation.csv"}
+_TABLES = {"train": "training.csv", "test": "validation.csv"}
 _COLUMNS = ("subDirectory_filePath", "face_x", "face_y", "face_width", "face_height", "facial_landmarks", "expression",
             "valence", "arousal")
 _ANNOTATION = "_exp.npy"
@@ -221,7 +220,7 @@ def _read_affectnet(args: argparse.Namespace) -> Collection:
         for split, name in _FOLDERS.items():
             _read_folder(root / name, split, collection)
     else:
-        _read_tables(source, args.half, collection)
+        _read_tables(source, collection)
     return collection
 
 
@@ -266,32 +265,29 @@ def _read_annotation(path: Path) -> int:
     return int(text)
 
 
-def _read_tables(source: Path, half: str, collection: Collection) -> None:
-    """Add the images of the validation table and of the ``half`` that trains: manual, automatic or both."""
-    tables = {path.name.lower(): path for path in collection.walk.others if path.name.lower() in _TABLES.values()}
-    repeated = [path for path in collection.walk.others if tables.get(path.name.lower(), path) != path][:1]
-    refuse(source, *((True, f"holds two tables {path.name.lower()}, {path} and {tables[path.name.lower()]}; name a "
-                      "directory with one") for path in repeated))
-    if not tables:
-        refuse(source, (True, "not an AffectNet tree; it needs train_set and val_set with images and annotations, or "
-                        f"training.csv and validation.csv{other_way(collection.walk, source)}"))
-    for kind, name in _TABLES.items():
-        if kind in (half, "validation") or half == "both":
-            present = next((each for each in ("manual", "automatic") if _TABLES[each] in tables), half)
-            advice = f"; --half {present} takes the labels that are there" if kind == half != present else ""
-            check_parts(source, "an AffectNet", [tables.get(name, source / name)], advice=advice)
-            _read_rows(tables[name], kind, collection, source)
+def _read_tables(source: Path, collection: Collection) -> None:
+    """Add the images of the tables of training, whose labels are by people, and of validation."""
+    files = [path for path in collection.walk.others if path.name.lower() in _TABLES.values()]
+    tables = {path.name.lower(): path for path in files}
+    missing = [source / name for name in _TABLES.values() if name not in tables][:1]
+    advice = "" if files else other_way(collection.walk, source)
+    refuse(source,
+           (len(tables) < len(files), f"holds several tables of one name ({', '.join(map(str, files))}); name a "
+            "directory with one of each"),
+           (not files, "not an AffectNet tree; it needs train_set and val_set with images and annotations, or "
+            f"training.csv and validation.csv{advice}"),
+           *((True, f"not an AffectNet tree; {path} is missing") for path in missing))
+    for split, name in _TABLES.items():
+        _read_rows(tables[name], split, collection, source)
 
 
-def _read_rows(table: Path, kind: str, collection: Collection, source: Path) -> None:
+def _read_rows(table: Path, split: str, collection: Collection, source: Path) -> None:
     """Add the rows of a table of paths and expressions, 0 to 10."""
     columns, rows = read_table(table, lambda first: _COLUMNS if is_image_name(first[0]) else None)
     check_columns(table, columns, ("subDirectory_filePath", "expression"), "it must be one of AffectNet's tables")
-    first_rows, split = list(islice(rows, 100)), "test" if kind == "validation" else "train"
-    relative = {path: path.relative_to(source).as_posix().lower() for path in collection.walk.images}
-    half = "automa" if kind == "automatic" else "manual"  # in the name of the images' directory
-    images = [path for path, name in relative.items() if half in name] \
-        or [path for path, name in relative.items() if "automatic" not in name]
+    first_rows = list(islice(rows, 100))
+    images = [path for path in collection.walk.images
+              if "automatic" not in path.relative_to(source).as_posix().lower()]  # labelled by a network
     root = directory_of([row["subDirectory_filePath"] for _, row in first_rows], images) or source
     names = Names.of_files(root, collection.walk.images)
     collection.names.append(names)
@@ -307,6 +303,4 @@ def _read_rows(table: Path, kind: str, collection: Collection, source: Path) -> 
 AFFECTNET = Importer(
     "affectnet", "AffectNet (train_set and val_set, or training.csv and validation.csv)",
     "the directory that holds them", _read_affectnet,
-    {"--classes": dict(type=int, choices=(7, 8), default=8, help="7 leaves contempt out (default: 8)"),
-     "--half": dict(choices=("manual", "automatic", "both"), default="manual", help="which tables' images train: those "
-                    "labelled by people, by a network, or both (default: manual)")})
+    {"--classes": dict(type=int, choices=(7, 8), default=8, help="7 leaves contempt out (default: 8)")})

@@ -22,7 +22,6 @@ from utils import refuse
 
 # ------------------------------------------------------------------------------------ Multi-PIE, JAFFE and KDEF
 
-_MULTIPIE = DATA_SETS[2].expressions
 _EXPRESSION_OF_RECORDING = {        # by session and recording, as Multi-PIE publishes them
     (1, 1): "neutral", (2, 1): "neutral", (3, 1): "neutral", (4, 1): "neutral", (4, 3): "neutral",
     (1, 2): "smile", (3, 2): "smile", (2, 2): "surprise", (2, 3): "squint", (3, 3): "disgust", (4, 2): "scream"}
@@ -70,7 +69,7 @@ def _read_multipie(args: argparse.Namespace) -> Collection:
         found = expression, subject, f"s{int(session)}_{camera}_{illumination}"
         return next((reason for reason, is_left_out in reasons.items() if is_left_out), found)
 
-    return _read_names(args, _MULTIPIE, _MULTIPIE_NAME, "001_01_01_051_07.png", read)
+    return _read_names(args, DATA_SETS[2].expressions, _MULTIPIE_NAME, "001_01_01_051_07.png", read)
 
 
 def _read_jaffe(args: argparse.Namespace) -> Collection:
@@ -123,7 +122,6 @@ def _take_sequence(collection: Collection, frames: Sequence[Path], label: int, p
     collection.leave_out("between the neutral frame and the peak", *frames[1:len(frames) - len(peaks)])
 
 
-_TABLE = "ckextended.csv"
 _CKPLUS = ("anger", "contempt", "disgust", "fear", "happy", "sadness", "surprise", "neutral")
 _TABLE_ORDER = ("anger", "disgust", "fear", "happy", "sadness", "surprise", "neutral", "contempt")
 _FRAME = re.compile(r"(S\d+)_(\d+)_(\d{1,9})\.(?:png|jpe?g)", re.IGNORECASE)
@@ -134,7 +132,7 @@ def _read_ckplus(args: argparse.Namespace) -> Collection:
     """Return the first and the peak frames of labelled sequences, or the rows of ``ckextended.csv``."""
     check_ranges(args, peak=(1, 1000))
     source, images, labels = args.source, args.source / "cohn-kanade-images", args.source / "Emotion"
-    table = source / _TABLE if (source / _TABLE).is_file() and not images.is_dir() else source
+    table = source / "ckextended.csv" if (source / "ckextended.csv").is_file() and not images.is_dir() else source
     if table.is_file():
         return read_pixels(source_table(table, args.out), _TABLE_ORDER, _CKPLUS, "ckplus")
     source_directory(source, args.out)
