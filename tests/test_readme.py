@@ -12,12 +12,10 @@ from PIL import Image
 
 from conftest import EXPRESSIONS, REPOSITORY, untrained_run
 
-READMES = [REPOSITORY / "README.md", *(REPOSITORY / name / "README.md"
-                                       for name in ("datasets", "models", "checkpoint", "tests", "experiments"))]
-COMMANDS = {
-    "train.py": "options.command_line", "test_matrix_multi.py": "test_matrix_multi",
-    **{f"datasets.{name}": f"datasets.{name}" for name in ("align", "check", "convert", "synthetic")},
-}
+READMES = [REPOSITORY / name / "README.md"
+           for name in ("", "datasets", "models", "checkpoint", "tests", "experiments")]
+COMMANDS = {"train.py": "options.command_line", "test_matrix_multi.py": "test_matrix_multi"} | {
+    name: name for name in map("datasets.{}".format, ("align", "check", "convert", "synthetic"))}
 
 
 def parser_of(command: str) -> argparse.ArgumentParser:

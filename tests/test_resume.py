@@ -22,11 +22,10 @@ from training.phases import RecognizerPhase, all_stages, further_batches
 from training.run_directory import StateStore
 from training.trainer import Stage
 
-LIKE_FINISHED = ["-a", *EXPRESSIONS, "--epochs", 2, "--gan_raw", 3, "--log_every", 1]
-
 
 def arguments(faces: Path, folder: Path, *flags: object) -> list[object]:
-    return tiny(faces, folder, *LIKE_FINISHED, *flags)
+    like_finished = ["-a", *EXPRESSIONS, "--epochs", 2, "--gan_raw", 3, "--log_every", 1]
+    return tiny(faces, folder, *like_finished, *flags)
 
 
 def kill_at_step(limit: int, argv: list[object]) -> None:

@@ -121,10 +121,10 @@ def test_metrics_of_a_known_swap():
     assert values["swaps"] == 4 and values["judge_accuracy"] == 50 and set(values["transfer_to"]) == {"x", "y"}
     assert values["transfer_from_to"]["y"] == {"x": pytest.approx(100 * back)}  # no swap keeps the expression
     without = evaluated([False] * 4)
-    assert without.as_dict(["x", "y"])["identity"] is None and without.as_dict(["x", "y"])["true_psnr"] is None
-    assert "true picture" not in without.as_text(["x", "y"]) and "transferred" in without.as_text(["x", "y"])
     without.transfer_to[0] = float("nan")  # no test image shows it
-    assert "nan" not in without.as_text(["x", "y"])
+    values, text = without.as_dict(["x", "y"]), without.as_text(["x", "y"])
+    assert values["identity"] is None and values["true_psnr"] is None and "transferred" in text
+    assert "true picture" not in text and "nan" not in text
 
 
 def test_evaluate_measures_and_keeps_its_judge(run, broken):
@@ -176,16 +176,12 @@ def test_swap_writes_six_panels(finished, tmp_path):
     assert len({tile(out, -1, column, 30).tobytes() for column in range(6)}) == 6
 
 
-def test_strip_goes_from_no_swap_to_full_swap(finished, tmp_path):
-    strip, row = tmp_path / "strip.png", tmp_path / "result.png"
-    succeeds(swap(finished, "--frames", 4, "--output", strip))
-    succeeds(swap(finished, "--output", row))
-    full = tile(strip, -1, -2)  # beside the target
+def test_interpolation_ends_with_the_swap_and_to_several_targets_is_a_matrix_too(run, tmp_path):
+    strips, matrix, row = (tmp_path / f"{name}.png" for name in ("strips", "matrix", "row"))
+    succeeds(swap(run, "--frames", 4, "--output", strips))
+    succeeds(swap(run, "--output", row))
+    full = tile(strips, -1, -2)  # beside the target
     assert (full == tile(row, -1, 2, 30)).all() and (full != tile(row, -1, 0, 30)).any()
-
-
-def test_interpolation_to_several_targets_as_strips_and_as_matrix(run, tmp_path):
-    strips, matrix = tmp_path / "strips.png", tmp_path / "matrix.png"
     argv = ["test", "--swap_list", 2, 5, 1, "-i", SMILE, "-t", NEUTRAL, SMILE, "--frames", 3]
     succeeds(used(run, *argv, "--output", strips))
     succeeds(used(run, *argv, "--matrix", "--output", matrix))
