@@ -31,14 +31,15 @@ class UserError(Exception):
     """A mistake in the input; its text says what is wrong, where, and what to do (one line, exit status 2)."""
 
 
-def refuse(where: object, *faults: tuple[object, str]) -> None:
+def refuse(where: object, *faults: tuple[object, str | Callable[[], str]]) -> None:
     """Check something for faults: pairs of whether one is there, and what is wrong then and what to do.
 
-    ``where`` is what a message begins with, such as a file and its line. Raises UserError for the first fault.
+    ``where`` is what a message begins with, such as a file and its line. What is wrong may be a function that returns
+    it, if it takes time to find out. Raises UserError for the first fault.
     """
     for is_there, fault in faults:
         if is_there:
-            raise UserError(f"{where}: {fault}")
+            raise UserError(f"{where}: {fault() if callable(fault) else fault}")
 
 
 def home_expanded(text: str) -> str:

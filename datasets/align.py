@@ -98,8 +98,12 @@ def align_directory(args: argparse.Namespace) -> None:
     results = zip(waiting, by_threads(align, waiting, "aligning", args.workers))
     faults = {name: fault for name, fault in results if fault}
     write_text(out / "no_face.list", "".join(f"{name} {fault}\n" for name, fault in sorted(faults.items())))
-    _report(names, waiting, faults, out)
-    aligned = set(names) - faults.keys()
+    earlier, aligned = len(names) - len(waiting), set(names) - faults.keys()
+    without_face = sum(fault == "no face found" for fault in faults.values())
+    print(f"{len(aligned)} of {len(names)} images aligned into {out}"
+          + (f" ({earlier} of them by an earlier run)" if earlier else "")
+          + (f"\n{without_face} without a face, {len(faults) - without_face} unusable: listed in {out / 'no_face.list'}"
+             if faults else ""))
     fault, count = next(iter(Counter(faults.values()).most_common(1)), ("", 0))
     refuse(photos, (not aligned, f"none of the {len(names)} images shows a face ({count} of them: {fault}); see "
                     f"{out / 'no_face.list'}"))
@@ -138,16 +142,6 @@ def _open_output(out: Path, settings: dict[str, object], overwrite: bool) -> boo
                  "anew with --overwrite"))
     write_json(record, settings)
     return landmarks_changed
-
-
-def _report(names: list[str], waiting: list[str], faults: dict[str, str], out: Path) -> None:
-    """Print how many images are aligned, how many are not, and the first reasons."""
-    earlier = len(names) - len(waiting)
-    print(f"{len(names) - len(faults)} of {len(names)} images aligned into {out}"
-          + (f" ({earlier} of them by an earlier run)" if earlier else ""))
-    if faults:
-        without_face = sum(fault == "no face found" for fault in faults.values())
-        print(f"{without_face} without a face, {len(faults) - without_face} unusable: listed in {out / 'no_face.list'}")
 
 
 # ------------------------------------------------------------------------------------------------- the lists

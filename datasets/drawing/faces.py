@@ -69,7 +69,7 @@ class Person:
     """All that stays of a person from picture to picture; the same seed is the same person."""
 
     def __init__(self, seed: int) -> None:
-        self.seed, rng = seed, _rng(seed, "identity")
+        self.seed, rng = seed, np.random.default_rng(derived_seed(seed, "identity"))
         woman = rng.random() < 0.5
         tone = rng.uniform(0, len(SKINS) - 1)
         lighter = min(int(tone), len(SKINS) - 2)
@@ -108,7 +108,7 @@ class Scene:
     """A session with its camera: background, clothes, light and the head's pose; the same seed is the same scene."""
 
     def __init__(self, seed: int) -> None:
-        self.seed, rng = seed, _rng(seed, "scene")
+        self.seed, rng = seed, np.random.default_rng(derived_seed(seed, "scene"))
         wall = _varied(rng, WALLS[rng.integers(len(WALLS))], 0.06)
         azimuth, height = rng.uniform(-0.9, 0.9), rng.uniform(-0.75, -0.2)
         light = np.array([np.sin(azimuth), height, np.cos(azimuth)])
@@ -134,7 +134,7 @@ def moment(person: Person, scene: Scene, expression: int | str) -> tuple[SimpleN
     name = EXPRESSIONS[expression] if expression in range(len(EXPRESSIONS)) else expression
     refuse(f"expression {expression}", (name not in EXPRESSIONS, f"not one of {' '.join(EXPRESSIONS)} (labels 0 to "
                                         f"{len(EXPRESSIONS) - 1})"))
-    rng = _rng(person.seed, "moment", scene.seed, name)
+    rng = np.random.default_rng(derived_seed(person.seed, "moment", scene.seed, name))
     strength, neutral, full = rng.uniform(*INTENSITY), REST | FULL["neutral"], REST | FULL[name]
     pose = scene.pose
     return (SimpleNamespace(**{part: neutral[part] + (full[part] - neutral[part]) * strength for part in REST}),
@@ -145,10 +145,6 @@ def moment(person: Person, scene: Scene, expression: int | str) -> tuple[SimpleN
 def mix(first: Color, second: Color, weight: float) -> Color:
     """Return the mixture of two colors: ``first`` for the weight 0, ``second`` for 1."""
     return tuple(a + (b - a) * weight for a, b in zip(first, second))
-
-
-def _rng(seed: int, *stream: int | str) -> np.random.Generator:
-    return np.random.default_rng(derived_seed(seed, *stream))
 
 
 def _varied(rng: np.random.Generator, color: Color, spread: float) -> Color:

@@ -169,8 +169,7 @@ def _count_missing(collection: Collection) -> None:
         if names.missing:
             reason = f"listed but missing below {names.root}, {names.explain_missing()}"
             collection.left_out[reason] += len(names.missing)
-        if names.adapted:
-            collection.notes.append(explain_adapted(names.adapted, next(iter(names.adapted))))
+        collection.notes += [explain_adapted(names.adapted, listed) for listed in list(names.adapted)[:1]]
     known = collection.refused | {sample.path for sample in collection.samples}
     collection.left_out["that no list names"] += sum(path not in known for path in collection.walk.images)
 
@@ -217,11 +216,11 @@ def _decide_splits(collection: Collection, source: Path, test: float | set[str],
 
 def _make_names_unique(collection: Collection, writer: "ImageWriter") -> None:
     """Give the samples the names of their images; no two of them are equal, even if a file system ignores case."""
-    used: set[str] = set()
+    used, common_ending = set(), ".jpg" if writer.reencode else ".png" * writer.square
     for place, sample in enumerate(collection.samples):
         stem, ending = os.path.splitext(sample.name)
         numbers = chain([""], (f"-{number}" for number in range(2, 10 ** 9)))
-        names = (f"{stem}{number}{writer.ending or ending}" for number in numbers)
+        names = (f"{stem}{number}{common_ending or ending}" for number in numbers)
         name = next(name for name in names if name.lower() not in used)
         used.add(name.lower())
         collection.samples[place] = replace(sample, name=name)
@@ -275,11 +274,6 @@ class ImageWriter:
     copy: bool
     reencode: int | None
     square: bool = False
-
-    @property
-    def ending(self) -> str:
-        """The ending of all images, "" if they keep theirs."""
-        return ".jpg" if self.reencode else ".png" if self.square else ""
 
     def is_foreign(self, sample: SourceSample, target: Path) -> bool:
         """Return whether an existing file is neither a sample's file, nor a copy of it, nor what would be written."""

@@ -29,9 +29,9 @@ def read(args: argparse.Namespace) -> Collection:
     collection = Collection((), walk(source))
     places = _find_places(collection, source, args)
     names = sorted({expression for expression, _ in places if expression}, key=expression_key)
-    if len(names) < 2 and not args.label_regex:
-        refuse(source, (True, "no images in directories of two expressions; it needs one directory per expression, "
-                        f"with or without train/ and test/ above{other_way(collection.walk, source)}"))
+    refuse(source, (len(names) < 2 and not args.label_regex, lambda: "no images in directories of two expressions; it "
+                    "needs one directory per expression, with or without train/ and test/ above"
+                    f"{other_way(collection.walk, source)}"))
     if not args.expressions and are_rafdb(names, [sample.path.name for _, sample in places]):
         args.expressions = DATA_SETS[3].expressions
         collection.notes.append("the directories 1 to 7 and the file names are RAF-DB's, and so are the expressions; "

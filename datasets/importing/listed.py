@@ -9,7 +9,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Callable, Sequence
 
-from datasets.files import is_image_name, walk
+from datasets.files import Walk, is_image_name, walk
 from datasets.importing.collection import (Box, Collection, Importer, SourceSample, face_name, read_box,
                                            source_directory, source_table)
 from datasets.importing.naming import TEST_SHARE, check_parts, other_way, safe_name
@@ -91,9 +91,8 @@ def _read_expw(args: argparse.Namespace) -> Collection:
     source = source_directory(args.source.parent if args.source.is_file() else args.source, args.out)
     files = walk(source)
     lists = [path for path in files.others if path.name.lower() == "label.lst"]
-    if len(lists) != 1:
-        refuse(source, (True, f"not an ExpW tree; it holds {len(lists)} files called label.lst, and one is needed"
-                        f"{other_way(files, source)}"))
+    refuse(source, (len(lists) != 1, lambda: f"not an ExpW tree; it holds {len(lists)} files called label.lst, and one "
+                    f"is needed{other_way(files, source)}"))
     listed = (line.rsplit(None, 7)[0] for line in read_lines(lists[0])[:100] if line.strip())
     names = Names.of_files(directory_of(listed, files.images) or source, files.images)
     collection = Collection(_EXPW, files, names=[names])
@@ -216,7 +215,7 @@ def _read_affectnet(args: argparse.Namespace) -> Collection:
     root = next((folder.parent for folder in folders if folder.name in _FOLDERS.values()), source)
     if any((root / name).is_dir() for name in _FOLDERS.values()):
         check_parts(source, "an AffectNet",
-                    [root / name / part for name in _FOLDERS.values() for part in ("images", "annotations")])
+                    [root / name / part for name in _FOLDERS.values() for part in ("images", "annotations")], Walk())
         for split, name in _FOLDERS.items():
             _read_folder(root / name, split, collection)
     else:
@@ -270,12 +269,11 @@ def _read_tables(source: Path, collection: Collection) -> None:
     files = [path for path in collection.walk.others if path.name.lower() in _TABLES.values()]
     tables = {path.name.lower(): path for path in files}
     missing = [source / name for name in _TABLES.values() if name not in tables][:1]
-    advice = "" if files else other_way(collection.walk, source)
     refuse(source,
            (len(tables) < len(files), f"holds several tables of one name ({', '.join(map(str, files))}); name a "
             "directory with one of each"),
-           (not files, "not an AffectNet tree; it needs train_set and val_set with images and annotations, or "
-            f"training.csv and validation.csv{advice}"),
+           (not files, lambda: "not an AffectNet tree; it needs train_set and val_set with images and annotations, or "
+            f"training.csv and validation.csv{other_way(collection.walk, source)}"),
            *((True, f"not an AffectNet tree; {path} is missing") for path in missing))
     for split, name in _TABLES.items():
         _read_rows(tables[name], split, collection, source)

@@ -52,8 +52,8 @@ def _read_names(args: argparse.Namespace, expressions: tuple[str, ...], pattern:
         else:
             expression, *person_and_scene = found
             collection.samples.append(SourceSample(path.name, expressions.index(expression), path, *person_and_scene))
-    if set(+collection.left_out) <= {f"not named like {example}"} and not collection.samples:
-        refuse(source, (True, f"no image is named like {example}{other_way(collection.walk, source)}"))
+    only_foreign = set(+collection.left_out) <= {f"not named like {example}"} and not collection.samples
+    refuse(source, (only_foreign, lambda: f"no image is named like {example}{other_way(collection.walk, source)}"))
     return collection
 
 
@@ -189,9 +189,8 @@ def _read_oulu(args: argparse.Namespace) -> Collection:
     roots = [source / folder / light for folder in (f"OriginalImg/{camera}", f"PreProcess Img/{camera}_Acropped",
                                                     camera, f"{camera}_Acropped")]
     root, collection = next((folder for folder in roots if folder.is_dir()), None), Collection(_OULU, walk(source))
-    if root is None:
-        refuse(source, (True, f"not an Oulu-CASIA tree with --camera {camera} --light {light}; neither {roots[0]} nor "
-                        f"{roots[1]} is there{other_way(collection.walk, source)}"))
+    refuse(source, (root is None, lambda: f"not an Oulu-CASIA tree with --camera {camera} --light {light}; neither "
+                    f"{roots[0]} nor {roots[1]} is there{other_way(collection.walk, source)}"))
     folders: dict[Path, list[Path]] = {}
     for path in collection.walk.images:
         folders.setdefault(path.parent, []).append(path)

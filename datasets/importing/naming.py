@@ -189,14 +189,13 @@ def other_way(files: Walk, source: Path) -> str:
     return next((f"; {way}" for is_there, way in chain(ways, formats) if is_there), "")
 
 
-def check_parts(source: Path, kind: str, parts: Iterable[Path], files: Walk | None = None, advice: str = "") -> None:
+def check_parts(source: Path, kind: str, parts: Iterable[Path], files: Walk) -> None:
     """Check that the parts of a published tree, such as "a RAF-DB" one, exist.
 
-    Raises UserError if one is absent, with the way to read the ``files`` instead, or other advice.
+    Raises UserError if one is absent, with the way to read the ``files`` instead.
     """
-    if missing := [path for path in parts if not path.exists()]:
-        advice = other_way(files, source) if files else advice
-        refuse(source, (True, f"not {kind} tree; {missing[0]} is missing{advice}"))
+    missing = [path for path in parts if not path.exists()]
+    refuse(source, (missing, lambda: f"not {kind} tree; {missing[0]} is missing{other_way(files, source)}"))
 
 
 def are_rafdb(labels: Sequence[str], names: Sequence[str]) -> bool:
