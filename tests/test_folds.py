@@ -18,8 +18,7 @@ from conftest import (AT_A_STEP, REPOSITORY, evaluated, fill, matrix_command, ma
                       refused, restored, snapshot, succeeds, tiny, train_command, train_until)
 from datasets.layout import Sample, read_layout
 from datasets.splits import cut_folds, with_fold
-from evaluation.comparison import Pooled, Spread
-from evaluation.metrics import Report
+from evaluation.comparison import Spread
 from test_processes import torchrun
 from training.run_directory import RunDirectory, SeriesDirectory
 from utils import UserError, read_json, write_json
@@ -202,13 +201,9 @@ def test_the_pooled_matrix_is_the_sum_of_the_folds_each_on_its_test_images(serie
 def test_mean_deviation_and_interval_equal_those_computed_by_hand():
     spread = Spread.from_values([50.0, 60.0, 70.0])
     half = 4.302652729911275 * 10 / 3 ** 0.5  # Student's t of two degrees of freedom at 97.5 %
-    assert (spread.mean, spread.deviation, spread.low, spread.high) == pytest.approx(
-        (60, 10, 60 - half, 60 + half))
+    values = spread.mean, spread.deviation, spread.low, spread.high
+    assert values == pytest.approx((60, 10, 60 - half, 60 + half))
     assert np.isnan(Spread.from_values([50.0]).deviation)
-    reports = [Report(np.array([[3, 1], [0, 4]])), Report(np.array([[1, 3], [2, 2]]))]
-    pooled = Pooled(["fold_01", "fold_02"], reports)
-    assert pooled.report.counts.tolist() == [[4, 4], [2, 6]] and pooled.report.accuracy == 62.5
-    assert "62.50 ± 35.36" in pooled.as_text() and "62.5 ± 35.4 %" in pooled.heading
 
 
 def test_a_fold_is_never_evaluated_on_its_training_images(series, faces, broken, tmp_path):
