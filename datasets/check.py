@@ -30,8 +30,8 @@ def main(argv: list[str] | None = None) -> None:
     """Run the command."""
     args = build_parser().parse_args(argv)
     findings = check_directory(args.directory, args.expressions, args.neutral, args.sheet)
-    for line in [f"note: {note}" for note in findings.notes] + [f"PROBLEM: {each}" for each in findings.problems]:
-        print(line)
+    print("".join(f"note: {note}\n" for note in findings.notes), end="")
+    print("".join(f"PROBLEM: {problem}\n" for problem in findings.problems), end="")
     if findings.problems:
         print(f"{len(findings.problems)} problems that would spoil a result")
         sys.exit(1)

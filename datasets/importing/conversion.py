@@ -106,10 +106,9 @@ def _unify_subjects(collection: Collection) -> None:
     spelling: dict[str, str] = {}
     subjects = {sample.subject: spelling.setdefault(person_key(sample.subject), sample.subject)
                 for sample in collection.samples if sample.subject}
-    variants = sorted(subject for subject, one in subjects.items() if subject != one)
-    example = " and ".join(f"{subject} and {subjects[subject]}" for subject in variants[:1])
-    collection.note(variants, f"{len(variants)} subjects are written in two ways, e.g. {example}; each is taken for "
-                    "one person")
+    variants = sorted(f"{subject} and {one}" for subject, one in subjects.items() if subject != one)
+    collection.note(variants, f"{len(variants)} subjects are written in two ways, e.g. {''.join(variants[:1])}; each "
+                    "is taken for one person")
     collection.samples = [replace(sample, subject=subjects.get(sample.subject)) for sample in collection.samples]
 
 
@@ -127,9 +126,9 @@ def _drop_repeated(collection: Collection) -> None:
         if earlier is sample or sample.pixels is not None:
             collection.samples.append(sample)
         else:
-            link = "" if sample.path == earlier.path else f" (it is {earlier.path} as well)"
             pairs = {"label": (labels[earlier.label], labels[sample.label]), "split": (earlier.split, sample.split),
                      "subject": (earlier.subject, sample.subject)}
+            link = "" if sample.path == earlier.path else f" (it is {earlier.path} as well)"
             refuse(f"{sample.path}{link}", *(
                 (before != now, f"is taken twice, with the {attribute} {before} and with {now}; correct it, or if a "
                  "table lists several faces of a picture, name their boxes with --box_columns LEFT TOP RIGHT BOTTOM")

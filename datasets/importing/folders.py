@@ -219,7 +219,6 @@ def _persons(rests: Sequence[Folders], label_level: int | None, labels: Sequence
 
     Such directories show several expressions, and are numbered like persons or have names that say nothing else.
     """
-    unused = []
     for level in range(len(rests[0]) if rests else 0):
         names, is_above = _names(rests, level), label_level is not None and level < label_level
         shown = [(rest[level], label) for rest, label in zip(rests, labels) if rest[level]]
@@ -231,9 +230,6 @@ def _persons(rests: Sequence[Folders], label_level: int | None, labels: Sequence
                                     "--subject_regex reads others from the names")
             return ["_".join((*(part for part in rest[:level] if part.lower() in SEXES), rest[level]))
                     if rest[level] else "" for rest in rests]
-        unused += names * is_above
-    collection.note(unused, f"the directories {_some(unused)} above the expressions say neither split nor person and "
-                    "are not used; --subject_regex '^([^/]+)/' takes them for persons")
     return [""] * len(rests)
 
 
