@@ -152,7 +152,7 @@ def _read_labels(wanted: re.Pattern, source: Path, paths: Sequence[Path], collec
     """Return the expression that ``--label_regex`` reads from each file name or path."""
     labels = [find_in_name(wanted, path.name, path.relative_to(source).as_posix()) for path in paths]
     unmatched = [path.name for path, label in zip(paths, labels) if not label]
-    example = ", e.g. ".join(["", *unmatched[:1]])
+    example = f", such as {unmatched[0]}" if unmatched else ""
     refuse(f"--label_regex {wanted.pattern}", (len(unmatched) == len(paths), f"matches no file name{example}"))
     collection.note(unmatched, f"--label_regex does not match {len(unmatched)} of {len(paths)} file names{example}")
     spelling: dict[str, str] = {}

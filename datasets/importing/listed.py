@@ -178,7 +178,7 @@ def _with_votes(images: Collection, table: Path, ferplus: Path) -> Collection:
                 "in FER2013's order; take FER+'s fer2013new.csv as published"),
                (_FER_SPLITS.get(row["Usage"]) != sample.split, f"the Usage is {shortened(row['Usage'])}, and that of "
                 f"{sample.name} in {table} is another; they must be the same images"),
-               *((True, f"\"{shortened(row[choice])}\" is not a number of votes for {choice}") for choice in wrong))
+               (wrong, lambda: f"\"{shortened(row[wrong[0]])}\" is not a number of votes for {wrong[0]}"))
         last = last if number is None else number
         (winner, most), (_, next_most) = Counter({each: int(n) for each, n in numbers.items()}).most_common(2)
         if most == next_most or winner in _NO_EXPRESSION:
@@ -268,13 +268,13 @@ def _read_tables(source: Path, collection: Collection) -> None:
     """Add the images of the tables of training, whose labels are by people, and of validation."""
     files = [path for path in collection.walk.others if path.name.lower() in _TABLES.values()]
     tables = {path.name.lower(): path for path in files}
-    missing = [source / name for name in _TABLES.values() if name not in tables][:1]
+    missing = [source / name for name in _TABLES.values() if name not in tables]
     refuse(source,
            (len(tables) < len(files), f"holds several tables of one name ({', '.join(map(str, files))}); name a "
             "directory with one of each"),
            (not files, lambda: "not an AffectNet tree; it needs train_set and val_set with images and annotations, or "
             f"training.csv and validation.csv{other_way(collection.walk, source)}"),
-           *((True, f"not an AffectNet tree; {path} is missing") for path in missing))
+           (missing, lambda: f"not an AffectNet tree; {missing[0]} is missing"))
     for split, name in _TABLES.items():
         _read_rows(tables[name], split, collection, source)
 

@@ -274,9 +274,9 @@ def check_patterns(args: argparse.Namespace, collection: Collection) -> None:
     for attribute in ("subject", "scene"):
         wanted = getattr(args, f"{attribute}_regex")
         unmatched = [sample.path.name for sample in samples if wanted and not getattr(sample, attribute)]
-        first = next(iter(unmatched), "")
         refuse(f"--{attribute}_regex {wanted and wanted.pattern}",
-               (unmatched and len(unmatched) == len(samples), f"matches no file name, e.g. not {first}"),
+               (unmatched and len(unmatched) == len(samples),
+                lambda: f"matches no file name, e.g. not {unmatched[0]}"),
                (unmatched, f"matches {len(samples) - len(unmatched)} of {len(samples)} file names and not "
                 f"{' and '.join(unmatched[:2])}; write one that matches all ((?i) in front ignores case)"))
     refuse("--scene_regex", (any(sample.scene for sample in samples) and not any(sample.subject for sample in samples),
