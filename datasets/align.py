@@ -22,7 +22,7 @@ from utils import (UserError, by_threads, fingerprint, home_expanded, read_json,
 
 LARGEST_TILT = 45  # degrees of a face whose landmarks belong to the picture as it is shown
 # The options that decide how a face looks, as align.json records them, and their names in messages.
-SETTINGS = {"size": "--size", "margin": "--margin", "every_face": "--all", "score": "--score", "model": "--model",
+SETTINGS = {"size": "--size", "margin": "--margin", "score": "--score", "model": "--model",
             "landmarks": "--landmarks", "source": "source directory", "points": "--points"}
 
 
@@ -59,8 +59,6 @@ def build_parser() -> OneLineParser:
     parser.add_argument("--size", type=int, default=256, help="side of the faces in pixels (%(default)s)")
     parser.add_argument("--margin", type=float, default=0.0,
                         help="share of the crop (forehead to chin) added on each side (%(default)s)")
-    parser.add_argument("--all", dest="every_face", action="store_true",
-                        help="keep every face of a photograph (name.jpg, name_1.jpg, ...), not the largest alone")
     parser.add_argument("--score", type=float, default=0.6, help="least confidence of a face, 0 to 1 (%(default)s)")
     parser.add_argument("--workers", type=int, default=usable_cores(), help="threads (one per core: %(default)s)")
     parser.add_argument("--overwrite", action="store_true", help="align everything anew, e.g. with other options")
@@ -80,8 +78,6 @@ def align_directory(args: argparse.Namespace) -> None:
     """
     source, out = args.source, args.out
     is_data_directory = (source / "images.list").is_file() or any(source.glob("list_attr_*_train.txt"))
-    refuse("--all", (is_data_directory and args.every_face, f"{source} is a data directory and its lists have one "
-                     "label per image; align without --all"))
     lists = read_lists(source, complete=False) if is_data_directory else None  # reports mistakes before any work
     photos, faces = (image_directory(source), out / "data") if is_data_directory else (source, out)
     names = _photograph_names(photos)
@@ -173,7 +169,7 @@ def carry_lists(lists: Lists, out: Path, aligned: set[str]) -> None:
 # --------------------------------------------------------------------------------------------------- one photograph
 
 class Aligner:
-    """Aligns single photographs: ``aligner(name)`` writes the faces of one and returns what is wrong with it, or None.
+    """Aligns photographs: ``aligner(name)`` writes the largest face of one and returns what is wrong with it, or None.
 
     Photographs lie below ``source``, faces are written below ``target``; ``names`` are those of all photographs, and
     ``args`` the command's options. Threads may share an aligner. Raises UserError if the detector or the landmarks
@@ -182,23 +178,17 @@ class Aligner:
 
     def __init__(self, source: Path, target: Path, args: argparse.Namespace, names: Sequence[str]) -> None:
         self._source, self._target, self._args = source, target, args
-        self._used_names = frozenset(map(output_name, names))
         self.landmarks = Landmarks(Path(args.landmarks), names) if args.landmarks else None
         self._detector = None if self.landmarks else FaceDetector(args.model, args.score)
 
     def __call__(self, name: str) -> str | None:
         try:
             photo = read_picture(self._source / name)
-            points = [self._points_of_list(photo, name)] if self.landmarks else \
-                [face.points for face in self._detector(photo, self._args.every_face)]
-            faces = [align_points(photo, each, self._args.size, self._args.margin)[0] for each in points]
+            points = self._points_of_list(photo, name) if self.landmarks else self._detector(photo)[0].points
+            face = align_points(photo, points, self._args.size, self._args.margin)[0]
         except UserError as error:
             return error.fault if isinstance(error, BadPicture) else str(error)
-        stem, ending = output_name(name).rsplit(".", 1)
-        while len(faces) > 1 and any(f"{stem}_{i}.{ending}" in self._used_names for i in range(1, len(faces))):
-            stem += "_face"  # another photograph has this name
-        for index, face in reversed(list(enumerate(faces))):  # the largest last: once it is there, all are
-            save_picture(face, self._target / (f"{stem}_{index}.{ending}" if index else output_name(name)))
+        save_picture(face, self._target / output_name(name))
         return None
 
     def _points_of_list(self, photo: Image.Image, name: str) -> numpy.ndarray:

@@ -335,14 +335,15 @@ def contact_sheet(layout: Layout, broken: set[Sample]) -> Image.Image:
     names = (*layout.expressions, *["targets only"] * bool(layout.target_only))
     rows = [{split: [s for s in of_split if s.label == label and s not in broken]
              for split, of_split in samples.items()} for label in range(len(names))]
-    captions = [f"{name}: {len(row['train'])} train, {len(row['test'])} test" for name, row in zip(names, rows)]
-    starts = {"train": 16 + widest(captions, 14)}
+    captions = [[name, *(f"{len(part)} {split}" for split, part in row.items())] for name, row in zip(names, rows)]
+    starts = {"train": 16 + widest(list(chain(*captions)), 14)}
     starts["test"] = starts["train"] + COLUMNS["train"] * (SIDE + GAP) + 16
     sheet = Image.new("RGB", (starts["test"] + COLUMNS["test"] * (SIDE + GAP), TOP + len(rows) * (SIDE + GAP)), "white")
     draw = ImageDraw.Draw(sheet)
     for place, (row, caption) in enumerate(zip(rows, captions)):
         top = TOP + place * (SIDE + GAP)
-        write(draw, (8, top + SIDE / 2), caption, 14)
+        for line, text in enumerate(caption):
+            write(draw, (8, top + SIDE / 2 + 18 * (line - 1)), text, 14)
         for split, start in starts.items():
             count = min(COLUMNS[split], len(row[split]))
             for column in range(count):

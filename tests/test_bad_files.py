@@ -96,7 +96,7 @@ def test_every_numeric_flag(tmp_path, name, word):
 
 CONFIG = {"expressions": ["a", "b"], "listed": ["a", "b"], "neutral_name": "b", "image_size": 32, "data_dir": "x",
           "selected_on": "val"}
-ALIGNED = {"size": 32, "margin": 0.0, "every_face": False, "score": 0.6, "model": None, "landmarks": "points",
+ALIGNED = {"size": 32, "margin": 0.0, "score": 0.6, "model": None, "landmarks": "points",
            "source": "photos", "points": "0"}
 JSON_FILES = [  # the file's name, a valid content, and a function that reads it from its folder
     ("options.json", {**DEFAULTS, "attributes": ["a", "b"]},
