@@ -103,13 +103,11 @@ def warp(photo: Image.Image, matrix: numpy.ndarray, size: int) -> Image.Image:
     matrix = _from_corner(matrix, *start)
 
     shrink = max(1, int(1 / scale))     # bicubic sampling skips pixels when it shrinks, so average them before
-    if shrink > 1:
-        region = region.reduce(shrink)
-        matrix = matrix @ numpy.diag([shrink, shrink, 1])
+    region, matrix = region.reduce(shrink), matrix @ numpy.diag([shrink, shrink, 1])
     oversampling = 2 if scale * shrink < 1 else 1
     crop = region.transform((oversampling * size, oversampling * size), Image.Transform.AFFINE,
                             inverse(oversampling * matrix).ravel(), Image.Resampling.BICUBIC)
-    return crop.reduce(oversampling) if oversampling > 1 else crop
+    return crop.reduce(oversampling)
 
 
 def _scale_and_corners(matrix: numpy.ndarray, size: int) -> tuple[float, numpy.ndarray]:
@@ -129,23 +127,18 @@ def paste_back(photo: Image.Image, face: Image.Image, matrix: numpy.ndarray, sof
     ``matrix`` (2, 3) is the one that the alignment returned, for a crop of ``face``'s size. The face fades into the
     photograph over the outer ``soft`` share of its side.
     """
-    size, mask = face.width, border_mask(face.width, soft)
-    scale, _ = _scale_and_corners(matrix, size)
-    if scale > 1:       # the face was enlarged: shrink it properly before it is sampled
-        smaller_size = max(1, round(size / scale))
-        face, mask = (image.resize((smaller_size, smaller_size), Image.Resampling.LANCZOS) for image in (face, mask))
-        matrix = matrix * (smaller_size / size)
-        size = smaller_size
+    mask, (scale, _) = border_mask(face.width, soft), _scale_and_corners(matrix, face.width)
+    size = max(1, round(face.width / max(scale, 1)))  # if the face was enlarged, shrink it before it is sampled
+    matrix = matrix * (size / face.width)
+    face, mask = (image.resize((size, size), Image.Resampling.LANCZOS) for image in (face, mask))
     _, corners = _scale_and_corners(matrix, size)
     left, top = numpy.maximum(numpy.floor(corners.min(0)).astype(int), 0).tolist()
     right, bottom = numpy.minimum(numpy.ceil(corners.max(0)).astype(int), photo.size).tolist()
-    result = photo.convert("RGB")
-    if left >= right or top >= bottom:
-        return result
-    to_crop = _from_corner(matrix, left, top)
-    patch, patch_mask = (image.transform((right - left, bottom - top), Image.Transform.AFFINE, to_crop.ravel(),
-                                         Image.Resampling.BICUBIC) for image in (face.convert("RGB"), mask))
-    result.paste(patch, (left, top), patch_mask)
+    result, to_crop = photo.convert("RGB"), _from_corner(matrix, left, top)
+    if left < right and top < bottom:
+        patch, patch_mask = (image.transform((right - left, bottom - top), Image.Transform.AFFINE, to_crop.ravel(),
+                                             Image.Resampling.BICUBIC) for image in (face.convert("RGB"), mask))
+        result.paste(patch, (left, top), patch_mask)
     return result
 
 
