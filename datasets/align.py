@@ -247,11 +247,11 @@ class Landmarks:
         finder, image_of_key = Names(path, points), {}
         for name in names:
             key = finder.for_another_list().find(name)  # a new look-up, since several images may mean one line
-            first = image_of_key.setdefault(key, name)
-            refuse(f"the landmarks of \"{key}\"", (
-                key is not None and first != name, f"would serve for {first} and for {name}; write the paths below the "
-                "source directory into the list"))
-            self._points |= {} if key is None else {name: points[key]}
+            if key is not None:
+                first = image_of_key.setdefault(key, name)
+                refuse(f"the landmarks of \"{key}\"", (first != name, f"would serve for {first} and for {name}; write "
+                                                       "the paths below the source directory into the list"))
+                self._points[name] = points[key]
 
     def points_of(self, name: str) -> numpy.ndarray:
         """Return the points (5, 2) of an image in pixels. Raises UserError if there are none."""

@@ -30,8 +30,10 @@ def main(argv: list[str] | None = None) -> None:
     """Run the command."""
     args = build_parser().parse_args(argv)
     findings = check_directory(args.directory, args.expressions, args.neutral, args.sheet)
-    print("".join(f"note: {note}\n" for note in findings.notes), end="")
-    print("".join(f"PROBLEM: {problem}\n" for problem in findings.problems), end="")
+    for note in findings.notes:
+        print(f"note: {note}")
+    for problem in findings.problems:
+        print(f"PROBLEM: {problem}")
     if findings.problems:
         print(f"{len(findings.problems)} problems that would spoil a result")
         sys.exit(1)
@@ -117,15 +119,16 @@ def inspect_lists(lists: Lists, names: Sequence[str], findings: Findings) -> Non
         (lists.held_out,  # as in the published code's lists; reading takes them out of training
          f"{len(lists.held_out)} names of the training list are held out, because the validation or test list "
          f"has them too, e.g. {first_of(sorted(lists.held_out))}"),
-        *((True, explain_adapted(lists.adapted, listed)) for listed in sorted(lists.adapted)[:1]),
         *((count and lists.has_target_only, f"{count} images of the {split} list have the label of target-only faces "
            f"({len(names)})") for split, count in counts.items()))
+    if lists.adapted:
+        findings.notes.append(explain_adapted(lists.adapted, min(lists.adapted)))
     findings.problem(
         (lists.contradicted, f"{len(lists.contradicted)} names have one label in the training list and another in the "
          f"validation or test list: {first_of(sorted(lists.contradicted))}"),
         (shared, f"leak: {len(shared)} names are in the validation and in the test list, e.g. "
-         f"{first_of(sorted(shared))}"),
-        *((True, mistake) for mistake in label_mistakes(lists, names)))
+         f"{first_of(sorted(shared))}"))
+    findings.problems += label_mistakes(lists, names)
 
 
 def inspect_classes(layout: Layout, findings: Findings) -> None:

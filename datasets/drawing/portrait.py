@@ -134,9 +134,10 @@ class Portrait:
                   (ellipse(-person.side * 0.008, 0.05, 0.018, 0.12), 0.5), (ellipse(0, low + 0.11, 0.05, 0.03), 0.3)],
                  mix(person.skin, (255, 250, 240), 0.6), 0.03)):
             canvas.shade(shapes, color, blur)
-        rng = np.random.default_rng(derived_seed(person.seed, "freckles"))
-        for x, y in rng.uniform((-0.34, 0.06), (0.34, 0.22), (26, 2)) if person.freckles else ():
-            canvas.fill(ellipse(x, y, 0.008, 0.008), self.shadow, 0.6)
+        if person.freckles:
+            rng = np.random.default_rng(derived_seed(person.seed, "freckles"))
+            for x, y in rng.uniform((-0.34, 0.06), (0.34, 0.22), (26, 2)):
+                canvas.fill(ellipse(x, y, 0.008, 0.008), self.shadow, 0.6)
         self.lines()
 
     def lines(self) -> None:
@@ -172,8 +173,9 @@ class Portrait:
         top = tilt - person.eye_height * shown.eye_open * DOME ** 0.7
         bottom = np.maximum(tilt + 0.055 * DOME ** 0.8 * (1 - 1.35 * shown.lower_lid), top)
         gap, upper, lower = float((bottom - top)[12]), column(x, top), column(x, bottom)
-        for side in (-1, 1) if gap > 0.02 else ():
-            self.eyeball(side, x * side, top, bottom)
+        if gap > 0.02:
+            for side in (-1, 1):
+                self.eyeball(side, x * side, top, bottom)
         lash = mix(BLACK, person.brow, 0.25)
         thickness = 0.024 + 0.010 * person.lashes + (0.012 if gap <= 0.06 else 0)
         canvas.stroke(upper, thickness, lash, taper=(0.4, 0.8), both=True)
@@ -391,11 +393,12 @@ class Hair:
             self.locks(color)
         canvas.fill(np.concatenate([outer, inner[::-1]]), color, outline=True)
         canvas.stroke(inner[3:-3], 0.022, self.dark, 0.5, taper=(0.3, 0.3))
-        for root in range(6, 55, 6) if style in ("bun", "ponytail") else ():
-            crown = outer[30 + (root - 30) * 3 // 4]
-            strand = between(inner[root:root + 1], crown[None], np.linspace(0.04, 0.94, 7))
-            canvas.stroke(strand, 0.013, self.dark, 0.5, taper=(0, 0))
-        if style not in ("bun", "ponytail", "buzz"):
+        if style in ("bun", "ponytail"):
+            for root in range(6, 55, 6):
+                crown = outer[30 + (root - 30) * 3 // 4]
+                strand = between(inner[root:root + 1], crown[None], np.linspace(0.04, 0.94, 7))
+                canvas.stroke(strand, 0.013, self.dark, 0.5, taper=(0, 0))
+        elif style != "buzz":
             for weight in (0.35, 0.62):
                 strand = between(inner, outer, weight + 0.10 * np.sin(np.linspace(0, 9, STEPS)))[10:51]
                 canvas.stroke(strand, 0.012, self.dark, 0.45, taper=(0, 0))

@@ -142,9 +142,10 @@ def _read_splits(table: Path, header: Sequence[str], rows: Sequence[Row], column
     said = [(line, row[texts[0]] if texts else "") for line, row in rows]
     splits = [next(filter(None, map(split_of, Path(text).parts)), None) for _, text in said]
     wrong = [place for place, split in zip(said, splits) if split is None and place[1]]
-    for line, text in wrong[:1]:
-        refuse(f"{table}, line {line}", (True, f"the split \"{text}\" of the column {texts[0]} is not train, val or "
-                                         "test; correct it, or read no split with --split_column none"))
+    if wrong:
+        line, text = wrong[0]
+        raise UserError(f"{table}, line {line}: the split \"{text}\" of the column {texts[0]} is not train, val or "
+                        "test; correct it, or read no split with --split_column none")
     return splits
 
 
