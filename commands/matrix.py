@@ -61,8 +61,9 @@ class EvaluationResult:
             image: sample.subject.casefold() for image, sample in zip(images, self.samples) if sample.subject})
 
     def findings(self) -> list[str]:
-        """Return what the facts of the run and of its test images, and their labels, say against the result."""
-        return [*self.notes, *findings(Facts.of_metadata(self.trained.config), self.tested),
+        """Return what the run's facts and swaps, and its test images with their labels, say against the result."""
+        facts, quality = Facts.of_metadata(self.trained.config), self.trained.config.get("swap_quality")
+        return [*self.notes, *findings(facts, self.tested), *verdict.of_gate(quality, facts.options.get("gate", 0)),
                 *verdict.of_labels(self.predictions.report.counts, self.tested.expressions)]
 
 

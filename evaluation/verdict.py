@@ -10,7 +10,7 @@ import scipy.optimize
 
 from evaluation.metrics import Predictions
 from evaluation.synthesis import SynthesisReport
-from models.recognizer import chance_level
+from models.recognizer import LEAST_QUALITY, chance_level
 
 FEWEST_VALIDATION_IMAGES = 50  # one of them is 2 points, and the standard deviation of 80 % is 6
 CONSTANT_SHARE, LARGEST_SHARE = 0.8, 0.65  # of the predictions; of the images, since one class may be most of them
@@ -77,6 +77,19 @@ def of_checkpoint(accuracy: float, num_classes: int) -> list[str]:
         return []
     return [f"this recognizer had {accuracy:.1f} % on the images that chose it, and chance is {chance:.1f} %: its "
             "predictions mean little; train longer, and test it with test_matrix_multi.py"]
+
+
+def of_gate(quality: float | None, gate: float) -> list[str]:
+    """Return the findings about the swaps of a recognizer's round: their quality before it, and ``--gate``.
+
+    The quality is 0 if their expressions are recognized by chance and 1 if as well as real ones, None if not measured.
+    """
+    if quality is None or quality >= (gate or LEAST_QUALITY):
+        return []
+    consequence = f"less than --gate {gate:g}, so it has learned from real images in place of swaps" if gate else \
+        f"and it has learned their labels all the same: add --gate {LEAST_QUALITY}"
+    return [f"the quality of the swaps was {quality:.2f} before its round (0: their expressions are recognized by chance, "
+            f"1: as well as real ones), {consequence}; train the GAN longer (--epochs)"]
 
 
 def of_judge(accuracy: float, num_classes: int) -> list[str]:

@@ -37,8 +37,8 @@ Module = TypeVar("Module", bound=nn.Module)
 
 KINDS = {  # of the values in a recognizer's metadata and in a GAN's
     "expressions": list, "listed": list, "neutral_name": str, "image_size": int, "data_dir": str, "selected_on": str,
-    "alignment": dict, "encoder": str, "backbone": str, "fold": dict}
-KIND_NAMES = {list: "a list", str: "a text", int: "a whole number", dict: "a table"}
+    "alignment": dict, "encoder": str, "backbone": str, "fold": dict, "swap_quality": float}
+KIND_NAMES = {list: "a list", str: "a text", int: "a whole number", float: "a number", dict: "a table"}
 
 
 # ------------------------------------------------------------------------------------------------- the GAN

@@ -12,6 +12,8 @@ from models.distributed import Processes
 from models.networks import Encoder, RecognizerNetwork, autocast, compile_networks, load_state
 from options.config import RecognizerRecipe
 
+LEAST_QUALITY = 0.25  # of swaps that a recognizer should learn from, between chance (0) and real images (1)
+
 
 class Examples(NamedTuple):
     """A batch of the recognizer: labels (N,) and the network's inputs, images (N, 3, S, S) in [-1, 1] and maybe fx.

@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from conftest import EXPRESSIONS, matrix_of, succeeds, tiny, train_command
 from datasets.layout import Sample, read_layout
 from datasets.loading import Images, load, to_float
 from datasets.plans import mixed_plan, recognizer_plan
@@ -16,6 +17,7 @@ from models.networks import VGG, Pair, Perceptual, VGG_fx
 from models.recognizer import Examples, Recognizer, accuracies, evaluate, real_features
 from options.config import GENERATOR_LOSSES, GANRecipe, GANShape, RecognizerRecipe
 from pictures.page import METRICS
+from training import phases
 from training.phases import swap_quality, with_codes
 
 
@@ -190,6 +192,25 @@ def test_the_quality_of_swaps_is_that_of_their_expressions(tmp_path, monkeypatch
     images = Images(samples, 32, "none")
     found = swap_quality(gan, Recognizer(brightness), images, numpy.ones(60, bool), 0)
     assert found == quality
+
+
+@pytest.mark.parametrize("quality, gate, said", [
+    (0.1, 0.25, "learned from real images in place of swaps"), (0.1, 0, "learned their labels all the same"),
+    (0.3, 0.25, ""), (None, 0.25, "")])
+def test_the_gate_closes_below_its_quality_and_the_result_says_so(
+        faces, tmp_path, monkeypatch, quality, gate, said):
+    """The warning before the round and the verdict on the result tell one story; a closed gate means real images."""
+    synthesized, plan = [], phases.recognizer_plan
+    monkeypatch.setattr(phases.RecognizerPhase, "_quality_of_swaps", lambda self: quality)
+    monkeypatch.setattr(phases, "recognizer_plan", lambda *args, **settings: synthesized.append(
+        settings["synthesized"]) or plan(*args, **settings))
+    result = train_command(*tiny(faces, tmp_path / "run", "-a", *EXPRESSIONS, "--gate", gate))
+    succeeds(result)
+    assert ("quality of the swaps is 0.10" in result.stderr) == bool(said)
+    assert synthesized[-1] == (not said or not gate)
+    verdict = matrix_of(tmp_path / "run" / "test_result")["verdict"]
+    findings = [line for line in verdict if "quality of the swaps was 0.10" in line]
+    assert len(findings) == bool(said) and all(said in line for line in findings)
 
 
 def test_a_guided_gradient_never_opposes_that_of_the_real_images():

@@ -21,7 +21,8 @@ from models.checkpoints import (TrainedPerceptual, initialize, load_gan_networks
                                 weights_digest)
 from models.gan import SwapGAN
 from models.networks import VGG, Pair, backbone_named
-from models.recognizer import (Examples, Recognizer, accuracies, chance_level, evaluate, near_chance, real_features)
+from models.recognizer import (LEAST_QUALITY, Examples, Recognizer, accuracies, chance_level, evaluate, near_chance,
+                               real_features)
 from options.config import (GANRecipe, GANSchedule, GANShape, PerceptualOptions, RecognizerRecipe, RecognizerSchedule,
                             RecognizerShape)
 from training.run_directory import copy_to_machines
@@ -31,7 +32,6 @@ from utils import UserError
 
 Draw = Callable[[list[Tensor], list[str], Sequence[str], str], Image.Image]  # rows of images, heads, notes, title
 SAMPLE_ROWS = ("A", "B", "C: A with B's expression", "D: B with A's expression", "A': A rebuilt", "B': B rebuilt")
-LEAST_QUALITY = 0.25  # of swaps that the recognizer should learn from (METHOD §4)
 BATCHES_PER_EVALUATION = 200  # of a recognizer epoch with --select_on test, each begun by an evaluation (METHOD §5)
 
 
@@ -411,7 +411,7 @@ class RecognizerPhase:
             self.best_acc = acc
             if self.context.processes.is_main:
                 save_recognizer(self.context.folder / "VGG", self.recognizer, self.gan.encoder, acc,
-                                self.context.metadata)
+                                {**self.context.metadata, "swap_quality": self.quality})
         return acc
 
     def state(self) -> dict[str, Any]:
