@@ -17,6 +17,7 @@ from options.command_line import resolve, series_members
 from options.config import DEFAULTS, PRESETS, SIZES
 from training.phases import all_stages
 from training.run_directory import RunDirectory, StateStore
+from training.start import warn_of_busy_cores
 from training.trainer import Clock, Stage, duration, epoch_line
 from utils import read_json, write_json
 
@@ -111,6 +112,31 @@ def test_a_resumed_run_prints_its_position_and_keeps_its_options(finished_copy):
     output = succeeds(restored(finished_copy, "--epochs", 3))
     assert "resuming in gan epoch 3 of 3, after 0 of its 5 steps" in output
     assert read_json(finished_copy / "options.json")["epochs"] == 3
+
+
+def test_more_epochs_than_before_say_that_a_cosine_rate_rises_again(faces, tmp_path):
+    for schedule, note in (("cosine", "with --epochs 2 in place of 1, the recognizer's rate rises again"), ("step", "")):
+        trained(faces, tmp_path / schedule, "--vgg_schedule", schedule)
+        output = succeeds(restored(tmp_path / schedule, "--epochs", 2))
+        assert note in output and ("rises again" in output) == bool(note)
+        assert "rises again" not in succeeds(restored(tmp_path / schedule))
+
+
+def test_a_log_file_gets_a_line_before_the_first_epoch_ends(faces, tmp_path, monkeypatch):
+    assert "step 1 of" not in trained(faces, tmp_path / "quick")
+    monkeypatch.setattr("training.trainer.FIRST_LINE", -1.0)
+    lines = trained(faces, tmp_path / "slow").splitlines()
+    line, = (i for i, line in enumerate(lines) if line.startswith("perceptual epoch 1: step 1 of "))
+    assert "perceptual epoch 1 of 1" in lines[line + 1]
+
+
+@pytest.mark.parametrize("load, threads, is_said", [(9.0, 2, True), (0.1, 2, False), (9.0, 1, False)])
+def test_a_training_says_that_other_programs_keep_the_cores_busy(capsys, monkeypatch, load, threads, is_said):
+    monkeypatch.setattr("os.getloadavg", lambda: (load, load, load))
+    monkeypatch.setattr("training.start.usable_cores", lambda: 2)
+    monkeypatch.setattr("torch.get_num_threads", lambda: threads)
+    warn_of_busy_cores()
+    assert ("OMP_NUM_THREADS=1" in capsys.readouterr().err) == is_said
 
 
 def test_states_are_saved_at_the_end_of_phases_and_of_stages_that_take_minutes(faces, tmp_path, monkeypatch):

@@ -35,10 +35,11 @@ from training.phases import Draw, GANPhase, PerceptualPhase, RecognizerPhase, al
 from training.run_directory import RunDirectory, StateStore
 from training.trainer import Clock, Phase, Run, Stage, TrainingContext, duration, fit
 from utils import (UserError, fingerprint, noted_signals, number_of_processes, pick_device, synchronize,
-                   visible_gpus_note)
+                   usable_cores, visible_gpus_note)
 
 LOCAL_OPTIONS = ("gpu", "amp", "checkpoint_dir", "data_dir")  # may differ from machine to machine
 SAME_COMMAND = "start all processes with the same options, on copies of the same data"
+BUSY = 0.75  # the load of other programs, as a share of the cores
 CACHES = ("ram", "disk", "none")  # by falling need of memory
 DTYPES = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -105,10 +106,21 @@ def launch(config: Config) -> Processes:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
     backbone_named(config.recognizer_shape.backbone)
+    if device.type == "cpu":
+        warn_of_busy_cores()
     processes = Processes.join(device)
     kind = "series of folds or seeds" if config.is_series else "single run"
     processes.check_same({"kind of training": kind}, "give --folds or --seeds to all of them")
     return processes
+
+
+def warn_of_busy_cores() -> None:
+    """Print a warning if other programs keep the cores busy, which slows several threads down more than one."""
+    load, cores = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0, usable_cores()
+    if torch.get_num_threads() > 1 and load > BUSY * cores:
+        print(f"warning: other programs keep the cores busy (load {load:.1f} on {cores} cores), and threads that wait "
+              "for each other are slow there: OMP_NUM_THREADS=1 in front of the command may be several times faster",
+              file=sys.stderr)
 
 
 def start_processes(gpu: list[int] | None) -> None:
@@ -403,6 +415,7 @@ def restore(run: Run, config: Config) -> None:
                 phase.load_networks(config.restored_epoch)
             run.move_after(config.restored_epoch)
         print(position(run))
+        print_rising_rate(run, config)
 
     processes = run.processes
     processes.run_on_main(load)
@@ -421,6 +434,15 @@ def position(run: Run) -> str:
     count = sum(other.phase == stage.phase for other in stages)
     return f"{folder}: resuming in {stage.phase} epoch {stage.epoch + 1} of {count}, after {run.step} of its " \
            f"{run.phases[stage.phase].steps(stage.epoch)} steps"
+
+
+def print_rising_rate(run: Run, config: Config) -> None:
+    """Print a note if more epochs than before raise the recognizer's rate, which falls over all of its rounds."""
+    schedule, epochs, earlier = config.recognizer, config.gan.epochs, config.earlier.get("epochs", config.gan.epochs)
+    more_rounds = epochs // schedule.round_every > earlier // config.earlier.get("round_every", schedule.round_every)
+    if schedule.vgg_schedule == "cosine" and more_rounds and run.phases["recognizer"].recognizer.steps:
+        print(f"note: with --epochs {epochs} in place of {earlier}, the recognizer's rate rises again, since it falls "
+              "over all rounds (--vgg_schedule cosine): its accuracy may first fall; the best one so far is kept")
 
 
 def check_agreement(run: Run) -> None:

@@ -93,6 +93,7 @@ class TrainingContext:
 
 RATE_FLAGS = {"perceptual": "--perceptual_lr", "gan": "--lr", "recognizer": "--vgg_lr"}  # the learning rate of a phase
 Metrics = dict[str, Tensor]
+FIRST_LINE = 5.0  # seconds of training after which a log file gets a first line, before an epoch has ended
 MINUTES_OF_STAGES = 2.0  # least time between states at ends of stages; one of the paper's size takes seconds to write
 MOST_ADVERSARIAL = 5000  # of the generator's adversarial loss, a thousand times what guessing discriminators give
 ADVICE = "go on from the networks of an epoch with --restore N, or start anew with --overwrite"
@@ -179,6 +180,7 @@ class Run:
         self._saved_at = time.monotonic()
         self._bar: Any = None
         self._clock = Clock(context.device)
+        self._first_line_at: float | None = None
 
     # ------------------------------------------------------------------------------------------------ the loop
 
@@ -189,6 +191,8 @@ class Run:
             self.speed_log = RunLog(self.context.folder / "log", sys.maxsize, "speed.csv")
         if self.processes.run_on_main(lambda: self.was_moved or not self.states.exists()):
             self.save()
+        if self.processes.is_main and not sys.stderr.isatty():  # where no bar is shown
+            self._first_line_at = time.monotonic() + FIRST_LINE
 
     def remaining_stages(self) -> Iterator[Stage]:
         """Yield the stages from the position on."""
@@ -222,6 +226,9 @@ class Run:
                 self.log.write(stage.phase, stage.epoch + 1, stage.epoch * self.steps + self.step, values)
                 self._bar.set_postfix({name: f"{value:.3g}" for name, value in values.items()})
         self.step += 1
+        if self._first_line_at and time.monotonic() > self._first_line_at:
+            stage, self._first_line_at = self.current_stage(), None
+            print(f"{stage.phase} epoch {stage.epoch + 1}: step {self.step} of {self.steps}", flush=True)
         self._save_if_due()
 
     def means(self) -> dict[str, float]:
@@ -276,6 +283,7 @@ class Run:
             self.save()
         if line:
             print(line, flush=True)
+            self._first_line_at = None
         if signum:
             raise utils.Stopped(signum, f"stopped by signal {signum}, the state is saved; resume with --restore "
                                 f"--checkpoint_dir {self.context.folder}")
