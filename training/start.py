@@ -40,6 +40,7 @@ from utils import (UserError, fingerprint, noted_signals, number_of_processes, p
 LOCAL_OPTIONS = ("gpu", "amp", "checkpoint_dir", "data_dir")  # may differ from machine to machine
 SAME_COMMAND = "start all processes with the same options, on copies of the same data"
 BUSY = 0.75  # the load of other programs, as a share of the cores
+LOAD = Path("/proc/loadavg")  # "2.05 1.80 1.61 3/210 4711": of three spans of time, running of all threads, newest
 CACHES = ("ram", "disk", "none")  # by falling need of memory
 DTYPES = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -115,10 +116,14 @@ def launch(config: Config) -> Processes:
 
 
 def warn_of_busy_cores() -> None:
-    """Print a warning if other programs keep the cores busy, which slows several threads down more than one."""
-    load, cores = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0, usable_cores()
-    if torch.get_num_threads() > 1 and load > BUSY * cores:
-        print(f"warning: other programs keep the cores busy (load {load:.1f} on {cores} cores), and threads that wait "
+    """Print a warning on Linux if other programs keep the cores busy, which slows several threads down more than one.
+
+    The load of the last minute alone may be that of an earlier command; others must be running now as well.
+    """
+    load, _, _, running, _ = LOAD.read_text().split() if LOAD.is_file() else ("0", "", "", "1/1", "")
+    others, cores = min(float(load), int(running.split("/")[0]) - 1), usable_cores()
+    if torch.get_num_threads() > 1 and others > BUSY * cores:
+        print(f"warning: other programs keep the cores busy (load {load} on {cores} cores), and threads that wait "
               "for each other are slow there: OMP_NUM_THREADS=1 in front of the command may be several times faster",
               file=sys.stderr)
 
