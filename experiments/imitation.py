@@ -56,9 +56,7 @@ class _PlainEditConv(EditConv):
 class _PlainPerceptual(Perceptual):
     def __init__(self, features: nn.Sequential) -> None:
         nn.Module.__init__(self)
-        self.features, self.taps, self.weights = features[:max(TAPS) + 1].eval(), TAPS, TAP_WEIGHTS
-        for index in (tap + 1 for tap in TAPS[:-1] if isinstance(features[tap + 1], nn.ReLU)):
-            self.features[index] = nn.ReLU()
+        self.features = features[:max(TAPS) + 1].eval()
 
 
 class _PlainRecognition(VGG_fx):
@@ -130,7 +128,7 @@ def gan_step(gan: SwapGAN, pair: Pair, random: torch.Generator) -> None:
     for swapped, target in ((d, image_a), (c, image_b)):
         total = total + recipe.lambda_vgg_loss * sum(
             weight * (x - y.detach()).abs().mean()
-            for weight, x, y in zip(gan.perceptual.weights, gan.perceptual(swapped), gan.perceptual(target)))
+            for weight, x, y in zip(TAP_WEIGHTS, gan.perceptual(swapped), gan.perceptual(target)))
     total = total + recipe.lambda_l1_loss * ((image_a + image_b) - (c + d)).abs().mean()
     total = total + recipe.lambda_l2_loss * (F.mse_loss(a_rebuilt, image_a) + F.mse_loss(b_rebuilt, image_b))
     for image in (c, d):

@@ -16,7 +16,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from torchvision.transforms.functional import gaussian_blur
 
-from models.networks import Discriminators, Edits, Generator, Pair, Perceptual, every_nth, full_precision
+from models.networks import (TAP_WEIGHTS, Discriminators, Edits, Generator, Pair, Perceptual, every_nth,
+                             full_precision)
 from options.config import GENERATOR_LOSSES, GANRecipe
 
 
@@ -52,7 +53,7 @@ def perceptual_distance(perceptual: Perceptual, x: Tensor, y: Tensor) -> Tensor:
     """Return P(x, y) = Σ wᵢ · mean|φᵢ(x) − φᵢ(y)| of images (N, 3, S, S), without gradient through y (METHOD §3)."""
     with torch.no_grad():
         targets = perceptual(y)
-    return sum(weight * mean_distance(a, b) for weight, a, b in zip(perceptual.weights, perceptual(x), targets))
+    return sum(weight * mean_distance(a, b) for weight, a, b in zip(TAP_WEIGHTS, perceptual(x), targets))
 
 
 def total_variation(image: Tensor) -> Tensor:

@@ -454,24 +454,19 @@ class VGG(nn.Module):
 
 
 class Perceptual(nn.Module):
-    """The perceptual network: maps of a trained VGG at five layers, frozen, in eval mode (METHOD §1).
+    """The perceptual network: maps of a trained VGG at the layers :data:`TAPS`, frozen, in eval mode (METHOD §1).
 
-    ``taps`` are the indices of ``features`` whose outputs are compared, ``weights`` their weights in the distance. No
-    in-place ReLU overwrites a tap. Batch norm in eval mode is a fixed scale and offset, which is folded into the
-    convolution before it unless that is a tap.
+    Batch norm in eval mode is a fixed scale and offset, which is folded into the convolution before it unless that is
+    a tap. No in-place ReLU follows a tap, whose map it would overwrite.
     """
 
-    def __init__(self, features: nn.Sequential, taps: tuple[int, ...] = TAPS,
-                 weights: tuple[float, ...] = TAP_WEIGHTS) -> None:
+    def __init__(self, features: nn.Sequential) -> None:
         super().__init__()
-        self.features = features[:max(taps) + 1].eval()
-        self.taps, self.weights = taps, weights
+        self.features = features[:max(TAPS) + 1].eval()
         for index, layer in enumerate(self.features):
-            if isinstance(layer, nn.BatchNorm2d) and index - 1 not in taps:
+            if isinstance(layer, nn.BatchNorm2d) and index - 1 not in TAPS:
                 self.features[index - 1] = fuse_conv_bn_eval(self.features[index - 1], layer)
                 self.features[index] = nn.Identity()
-            elif isinstance(layer, nn.ReLU) and index - 1 in taps:
-                self.features[index] = nn.ReLU()
         self.requires_grad_(False)
 
     def train(self, mode: bool = True) -> "Perceptual":
@@ -483,7 +478,7 @@ class Perceptual(nn.Module):
         maps = []
         for index, layer in enumerate(self.features):
             image = layer(image)
-            if index in self.taps:
+            if index in TAPS:
                 maps.append(image)
         return maps
 

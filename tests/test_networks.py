@@ -1,5 +1,6 @@
 """Networks, swapped codes and losses on numbers (METHOD §1 to §3): fast forms, every backbone."""
 
+import copy
 import math
 from dataclasses import replace
 
@@ -64,6 +65,25 @@ def test_fast_forms_equal_the_plain_ones_with_their_gradients(fast, plain, shape
     torch.testing.assert_close(*results, rtol=1e-4, atol=1e-5)
     if fast in (add_to_each, average_pool_2x2):
         assert all(maps.is_contiguous(**LAST) for maps in results[0])
+
+
+def test_the_perceptual_maps_are_those_of_the_frozen_network_and_no_relu_overwrites_them():
+    """The folded batch norms have statistics and gains that differ from the initial ones."""
+    torch.manual_seed(0)
+    features = VGG(3, 4, 8).features.double().eval()
+    for layer in features:
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            for values in (layer.weight, layer.bias, layer.running_mean):
+                torch.nn.init.normal_(values, 0.5)
+    perceptual = Perceptual(copy.deepcopy(features))
+    x, plain = (torch.rand(2, 3, 32, 32).double() * 2 - 1).requires_grad_(), []
+    maps, image = perceptual.train()(x), x.detach()
+    for layer in features[:30]:
+        image = F.relu(image) if isinstance(layer, torch.nn.ReLU) else layer(image)
+        plain.append(image)
+    torch.testing.assert_close(maps, [plain[i] for i in (2, 6, 12, 20, 29)])
+    maps[-1].sum().backward()
+    assert x.grad.any() and all(weight.grad is None for weight in perceptual.parameters())
 
 
 def test_even_phases_remove_the_pattern_in_plain_areas_and_are_idempotent():
