@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Collection, Iterable, Iterator, NamedTuple
 
 from datasets.files import is_image_name, walk
-from utils import UserError, placeholder, progress
+from utils import UserError, placeholder, progress, refuse
 
 LIST_NAMES = {"train": "images.list", "val": "images_val.list", "test": "images_test.list"}
 MOST_EXPRESSIONS = 1000  # from so many on, labels are no expressions
@@ -202,10 +202,10 @@ def read_lists(root: Path, *, complete: bool = True, need_test: bool = True) -> 
     Raises UserError if a list is malformed, and with ``complete`` if the training or test list is absent; without
     ``need_test`` the test list may be absent.
     """
-    if not root.is_dir():
-        raise UserError(f"{root}: no such data directory; put your faces there as datasets/README.md says, "
-                        "import a data set with python -m datasets.convert (rafdb, folders, ...), or see it work "
-                        "with: python train.py --preset demo")
+    advice = "put your faces there as datasets/README.md says, import a data set with python -m datasets.convert " \
+        "(rafdb, folders, ...), or see it work with: python train.py --preset demo"
+    refuse(root, (not root.is_dir(), f"no such data directory; {advice}"),
+           (complete and {path.name for path in root.glob("*")} <= {"README.md"}, f"holds no data yet; {advice}"))
     files = Names(image_directory(root))
     names = {split: files.for_another_list() for split in LIST_NAMES}
     train = _read_split(root, "train", complete, names["train"])
