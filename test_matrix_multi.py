@@ -78,8 +78,13 @@ def find_groups(options: argparse.Namespace) -> list[list[Path]]:
 
 
 def matching(names: Sequence[str]) -> list[str]:
-    """Return the names, with the paths that match in place of patterns, which the shells of Windows do not replace."""
-    return [path for name in names for path in (sorted(glob.glob(name)) if not os.path.exists(name) else ()) or [name]]
+    """Return the names, with the paths that match in place of patterns, which the shells of Windows do not replace.
+
+    ``fold_*`` also matches ``fold_01.txt``, the output of a run that was trained side by side with others; it is left
+    out beside ``fold_01``.
+    """
+    found = [path for name in names for path in (sorted(glob.glob(name)) if not os.path.exists(name) else ()) or [name]]
+    return [path for path in found if not (path.endswith(".txt") and path.removesuffix(".txt") in found)]
 
 
 def recognizer_directory(name: str, flag: str) -> Path:

@@ -217,8 +217,11 @@ def test_bad_training_options_are_refused(faces, tmp_path, options, messages):
 def test_patterns_that_no_shell_has_replaced_name_runs_and_others_are_refused(finished, tmp_path):
     for name in ("seed_00", "seed_01"):
         fill(tmp_path / name, "VGG/max_ckpt.t7")
+        (tmp_path / f"{name}.txt").touch()  # its output with --jobs
+    runs = [os.path.join(tmp_path, name) for name in ("seed_00", "seed_01")]
     assert test_matrix_multi.matching([f"{tmp_path}/seed_*/VGG", "absent"]) == [
-        *(os.path.join(tmp_path, name, "VGG") for name in ("seed_00", "seed_01")), "absent"]
+        *(os.path.join(run, "VGG") for run in runs), "absent"]
+    assert test_matrix_multi.matching([f"{tmp_path}/seed_*"]) == runs
     for name, message in (("nowhere", "no such directory"), ("model", "holds no max_ckpt.t7")):
         refused(matrix_command("--resume_dir", finished / name), message)
 
