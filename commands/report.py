@@ -78,7 +78,7 @@ def recognition_tables(test: Mapping[str, Any]) -> str:
     rows = []
     for name in ("accuracy", "mean_class_accuracy"):
         low, high = test.get(f"{name}_interval") or (None, None)
-        interval = "" if low is None else f"{low:.1f} to {high:.1f} %"
+        interval = "–" if low is None else f"{low:.1f} to {high:.1f} %"
         chance = test.get("chance", {}).get(name)
         rows.append((name.replace("_", " "), number(test[name], " %"), interval, number(chance, " %")))
     per_expression = [(name, str(row["images"]), *(number(row[metric]) for metric in ("precision", "recall", "f1")))
@@ -107,7 +107,8 @@ def runs_table(test: Mapping[str, Any]) -> str:
     measures = [test["over_runs"][name] for name in ("accuracy", "mean_class_accuracy")]
     rows += [("mean", "", *(number(measure["mean"]) for measure in measures)),
              ("standard deviation", "", *(number(measure["standard_deviation"]) for measure in measures)),
-             ("95 % interval", "", *(" to ".join(map(number, measure["interval"])) for measure in measures))]
+             ("95 % interval", "", *("–" if None in measure["interval"] else " to ".join(map(number, measure["interval"]))
+                                      for measure in measures))]
     return table(("run", "images", "accuracy %", "mean class accuracy %"), rows)
 
 

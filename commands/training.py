@@ -111,7 +111,7 @@ def write_pooled_results(config: Config, members: Sequence[Config], layout: Layo
               f"{config.recognizer.round_epochs})")
         return
     pooled = Pooled([path.parents[1].name for path in paths], [read_report(path, len(names)) for path in paths])
-    found = dict.fromkeys(f"{path.parents[1].name}: {finding}" for path in paths
+    found = dict.fromkeys(f"in {path.parents[1].name}, {finding}" for path in paths
                           for finding in utils.read_json(path).get("verdict", []))
     kind = f"{series.folds} folds" if series.folds else f"{series.seeds} seeds"
     print()

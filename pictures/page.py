@@ -4,6 +4,7 @@ It is one HTML file without external files; the page sets the colors of the curv
 """
 
 import base64
+import re
 from html import escape
 from pathlib import Path
 from typing import Mapping, NamedTuple, Sequence
@@ -30,10 +31,11 @@ svg text{font-size:11px;fill:var(--faint)}svg .title{font-size:13px;fill:var(--i
 polyline{fill:none;stroke-width:2}.line0{stroke:var(--a)}.line1{stroke:var(--b)}.dot0{fill:var(--a)}.dot1{fill:var(--b)}
 svg .name0{fill:var(--a)}svg .name1{fill:var(--b)}
 .wide{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums}
-th,td{text-align:right;padding:.25em .8em;border-bottom:1px solid var(--rule);white-space:nowrap;font-weight:400}
-th{color:var(--faint)}th:first-child,td:first-child{text-align:left;padding-left:0}.text{text-align:left}
-@media(max-width:520px){body{padding:12px}table{font-size:.82em}th,td{padding:.25em .35em;overflow-wrap:normal}
-.text{white-space:normal;overflow-wrap:break-word}}
+th,td{text-align:right;padding:.25em .8em;border-bottom:1px solid var(--rule);white-space:nowrap;font-weight:400;
+overflow-wrap:normal}
+th{color:var(--faint)}th:first-child,td:first-child{text-align:left;padding-left:0}
+.text{text-align:left;white-space:normal;overflow-wrap:break-word}.flag{white-space:nowrap}
+@media(max-width:520px){body{padding:12px}table{font-size:.82em}th,td{padding:.25em .35em}}
 img{max-width:100%;height:auto;border-radius:6px;background:#fff}
 """
 
@@ -48,10 +50,15 @@ def page(title: str, note: str, sections: Sequence[tuple[str, str]]) -> str:
             f'{body}</body></html>\n')
 
 
+def with_whole_flags(text: str) -> str:
+    """Return a text as HTML in which no line breaks within a flag such as ``--epochs``."""
+    return re.sub(r"(?<![\w-])--?[a-zA-Z]\w*", r'<span class="flag">\g<0></span>', escape(text))
+
+
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], text_columns: int = 1) -> str:
     """Return a table that scrolls by itself on a narrow screen; its first ``text_columns`` are aligned to the left."""
     def line(row: Sequence[str], tag: str = "td") -> str:
-        return "<tr>" + "".join(f'<{tag} class="{"text" if i < text_columns else "figure"}">{escape(cell)}</{tag}>'
+        return "<tr>" + "".join(f'<{tag} class="{"text" if i < text_columns else "figure"}">{with_whole_flags(cell)}</{tag}>'
                                 for i, cell in enumerate(row)) + "</tr>"
 
     return f'<div class="wide"><table>{line(head, "th") if head else ""}{"".join(map(line, rows))}</table></div>'
@@ -59,7 +66,8 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], text_columns: int 
 
 def verdict(findings: Sequence[str], otherwise: str) -> str:
     """Return the findings about a result as HTML, or the sentence ``otherwise`` if there are none."""
-    return "".join(f'<p class="verdict bad">{escape(finding[:1].upper() + finding[1:])}.</p>' for finding in findings) \
+    return "".join(f'<p class="verdict bad">{with_whole_flags(finding[:1].upper() + finding[1:])}.</p>'
+                   for finding in findings) \
         or f'<p class="verdict">{escape(otherwise)}</p>'
 
 
