@@ -105,10 +105,11 @@ def runs_table(test: Mapping[str, Any]) -> str:
     rows = [(run["run"], str(run["images"]), number(run["accuracy"]), number(run["mean_class_accuracy"]))
             for run in test["runs"]]
     measures = [test["over_runs"][name] for name in ("accuracy", "mean_class_accuracy")]
+    intervals = ("–" if None in measure["interval"] else " to ".join(map(number, measure["interval"]))
+                 for measure in measures)
     rows += [("mean", "", *(number(measure["mean"]) for measure in measures)),
              ("standard deviation", "", *(number(measure["standard_deviation"]) for measure in measures)),
-             ("95 % interval", "", *("–" if None in measure["interval"] else " to ".join(map(number, measure["interval"]))
-                                      for measure in measures))]
+             ("95 % interval", "", *intervals)]
     return table(("run", "images", "accuracy %", "mean class accuracy %"), rows)
 
 

@@ -58,8 +58,9 @@ def with_whole_flags(text: str) -> str:
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], text_columns: int = 1) -> str:
     """Return a table that scrolls by itself on a narrow screen; its first ``text_columns`` are aligned to the left."""
     def line(row: Sequence[str], tag: str = "td") -> str:
-        return "<tr>" + "".join(f'<{tag} class="{"text" if i < text_columns else "figure"}">{with_whole_flags(cell)}</{tag}>'
-                                for i, cell in enumerate(row)) + "</tr>"
+        cells = (f'<{tag} class="{"text" if i < text_columns else "figure"}">{with_whole_flags(cell)}</{tag}>'
+                 for i, cell in enumerate(row))
+        return f"<tr>{''.join(cells)}</tr>"
 
     return f'<div class="wide"><table>{line(head, "th") if head else ""}{"".join(map(line, rows))}</table></div>'
 

@@ -42,7 +42,8 @@ def test_a_training_leaves_a_report_that_needs_no_other_files(finished):
     headings = re.findall("<h2>(.*?)</h2>", text)
     assert {"Test", "GAN", "Recognizer", "Confusion matrix", "Surest mistakes",
             "Options that differ from the preset"} <= set(headings)
-    assert "--base_width</td><td class=\"text\">2</td><td class=\"text\">64</td>" in text and "--gpu<" not in text
+    assert "--base_width</span></td><td class=\"text\">2</td><td class=\"text\">64</td>" in text
+    assert "--gpu</span></td>" not in text
     assert "mean class accuracy" in text and "6 validation images" in text  # a metric and the verdict
 
 
@@ -86,9 +87,10 @@ def test_a_browser_shows_the_report_without_an_error(finished, tmp_path):
 def test_a_series_has_a_report_with_the_verdict_of_each_run(faces, tmp_path):
     trained(faces, tmp_path / "run", "-a", *EXPRESSIONS, "--seeds", 2, "--vgg_lr", 0.002)
     text = (tmp_path / "run" / "report.html").read_text()
-    assert "Seed_00: it " in text and "Seed_01: it " in text and "<td class=\"text\">seed_01</td>" in text
-    assert "--vgg_lr</td>" in text and "--attributes</td>" in text and "--amp</td>" not in text
-    assert "train.py --data_dir" in text and "from the last start to the test" in text and "seed</td>" in text
+    assert "In seed_00, it " in text and "In seed_01, it " in text and "<td class=\"text\">seed_01</td>" in text
+    assert "--vgg_lr</span></td>" in text and "--attributes</span></td>" in text and "--amp</span></td>" not in text
+    assert "train.py <span class=\"flag\">--data_dir</span>" in text
+    assert "from the last start to the test" in text and "seed</td>" in text
     rows = (tmp_path / "run" / "test_result" / "predictions.csv").read_text().splitlines()
     assert len(rows) == 1 + 2 * 18 and rows[0].endswith(",run") and rows[-1].endswith(",seed_01")
 
