@@ -2,14 +2,16 @@
 
 import re
 from html import escape
+from pathlib import Path
 from typing import NamedTuple, Sequence
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from evaluation.comparison import Spread
 from evaluation.metrics import Report
-from pictures.lettering import FAINT, INK, PAPER, RULE, draw_upright, fitting_size, ink_on, widest, write
+from pictures.lettering import (FAINT, INK, PAPER, RULE, draw_upright, fitting_size, font_of, ink_on, legible, widest,
+                                write)
 from utils import UserError
 
 SHADE, EDGE = (8, 69, 148), (206, 212, 218)
@@ -17,11 +19,6 @@ CELL, TOP, RIGHT, BOTTOM = 104, 92, 32, 96
 SCALE, PANEL, ROW, HEAD, FOOT = 2, 340, 52, 46, 62  # of the intervals' picture
 BLUE = (8, 69, 148)
 SVG_HEAD, PDF_HEAD = '<svg xmlns="http://www.w3.org/2000/svg"', "%PDF-1.4\n% a confusion matrix of JESRL-FER\n"
-HELVETICA = [278, 278, 355, 556, 556, 889, 667, 191, 333, 333, 389, 584, 278, 333, 278, 278, *[556] * 10,  # widths of
-             278, 278, 584, 584, 584, 556, 1015, 667, 667, 722, 722, 667, 611, 778, 722, 278, 500, 667,  # letters, from
-             556, 833, 722, 778, 667, 778, 722, 667, 611, 722, 667, 944, 667, 667, 611, 278, 278, 278,  # space on, in
-             469, 556, 333, 556, 556, 500, 556, 556, 278, 556, 556, 222, 222, 500, 222, 833, 556, 556,  # thousandths of
-             556, 556, 333, 500, 278, 556, 500, 722, 500, 500, 500, 334, 260, 334, 584]  # the font's size
 
 
 class Box(NamedTuple):
@@ -109,39 +106,61 @@ def confusion_svg(report: Report, names: Sequence[str], heading: str = "") -> st
 
 
 def confusion_pdf(report: Report, names: Sequence[str], heading: str = "") -> bytes:
-    """Return a confusion matrix as one PDF page, with the letters as text in Helvetica, which every viewer has.
+    """Return a confusion matrix as one PDF page, with the letters as text in an embedded font, as journals ask for.
 
-    Raises UserError if a name has letters that this font of PDF lacks.
+    Raises UserError if a name has letters that are not in Windows-1252, or if no TrueType font of the system has them.
     """
     (width, height), boxes, texts = confusion_drawing(report, names, heading)
     content = []
     for x, y, side, fill, edge in boxes:
         square = f"{pdf_color(edge)} RG {x} {height - y - side} {side} {side} re"
         content.append((f"{pdf_color(fill)} rg {square} B\n" if fill else f"{square} S\n").encode())
+    texts = [text._replace(text=legible(text.text)) for text in texts]
+    font = font_of("".join(text.text for text in texts), 1000)
     for x, y, text, points, color, anchor, _, upright in texts:
         try:
             letters = text.encode("cp1252")
         except UnicodeEncodeError:
             raise UserError(f"{text}: a PDF of this program has Latin letters alone; use --format svg") from None
-        length = points / 1000 * sum(HELVETICA[byte - 32] if 32 <= byte < 127 else 556 for byte in letters)
+        length = points / 1000 * font.getlength(text)
         back, down = length * (1 if anchor == "rm" else 0.5), 0.35 * points
         place = f"0 1 -1 0 {x + down:.2f} {height - y - back:.2f}" if upright else \
             f"1 0 0 1 {x - back:.2f} {height - y - down:.2f}"
         escaped = re.sub(rb"([\\()])", rb"\\\1", letters)
         content.append(f"BT /F {points} Tf {pdf_color(color)} rg {place} Tm (".encode() + escaped + b") Tj ET\n")
-    stream = b"".join(content)
     objects = [b"<</Type/Catalog/Pages 2 0 R>>", b"<</Type/Pages/Kids[3 0 R]/Count 1>>",
                f"<</Type/Page/Parent 2 0 R/MediaBox[0 0 {width} {height}]/Contents 4 0 R/"
-               f"Resources<</Font<</F 5 0 R>>>>>>".encode(),
-               b"<</Length %d>>stream\n" % len(stream) + stream + b"endstream",
-               b"<</Type/Font/Subtype/Type1/BaseFont/Helvetica/Encoding/WinAnsiEncoding>>"]
+               f"Resources<</Font<</F 5 0 R>>>>>>".encode(), pdf_stream(b"".join(content)), *pdf_font(font, 6)]
     document, offsets = PDF_HEAD.encode(), []
     for number, content_of in enumerate(objects, 1):
         offsets.append(len(document))
         document += b"%d 0 obj\n" % number + content_of + b"\nendobj\n"
     table = b"".join(b"%010d 00000 n \n" % offset for offset in offsets)
-    return document + b"xref\n0 6\n0000000000 65535 f \n" + table + \
-        b"trailer<</Size 6/Root 1 0 R>>\nstartxref\n%d\n%%%%EOF\n" % len(document)
+    size = len(objects) + 1
+    return document + b"xref\n0 %d\n0000000000 65535 f \n" % size + table + \
+        b"trailer<</Size %d/Root 1 0 R>>\nstartxref\n%d\n%%%%EOF\n" % (size, len(document))
+
+
+def pdf_font(font: ImageFont.FreeTypeFont, number: int) -> list[bytes]:
+    """Return a font of size 1000 as three PDF objects, the font, its descriptor ``number``, and its file.
+
+    Raises UserError if it is no TrueType font.
+    """
+    data = Path(font.path).read_bytes() if isinstance(font.path, str) else font.font_bytes
+    if not data.startswith(b"\0\1\0\0"):
+        raise UserError(f"{font.path}: is no TrueType font, which a PDF could embed; use --format svg")
+    widths = " ".join(f"{font.getlength(bytes([code]).decode('cp1252', 'replace')):.0f}" for code in range(32, 256))
+    name, (ascent, descent) = re.sub(r"\W", "", "".join(font.getname())), font.getmetrics()
+    return [f"<</Type/Font/Subtype/TrueType/BaseFont/{name}/FirstChar 32/LastChar 255/Widths[{widths}]"
+            f"/Encoding/WinAnsiEncoding/FontDescriptor {number} 0 R>>".encode(),
+            f"<</Type/FontDescriptor/FontName/{name}/Flags 32/FontBBox[0 {-descent} 1000 {ascent}]/ItalicAngle 0"
+            f"/Ascent {ascent}/Descent {-descent}/CapHeight 700/StemV 80/FontFile2 {number + 1} 0 R>>".encode(),
+            pdf_stream(data, f"/Length1 {len(data)}")]
+
+
+def pdf_stream(content: bytes, further: str = "") -> bytes:
+    """Return a PDF object that holds content, with further entries of its dictionary."""
+    return f"<</Length {len(content)}{further}>>stream\n".encode() + content + b"\nendstream"
 
 
 def pdf_color(color: tuple[int, int, int]) -> str:
