@@ -2,7 +2,6 @@
 
     python experiments/benchmark.py --sizes demo
     python experiments/benchmark.py --sizes demo --imitate_reference
-    python experiments/benchmark.py --sizes demo --compile --phases gan_step recognizer_step synthesis evaluation
     python experiments/benchmark.py --sizes paper --phases gan_step --batch_size 4
 
 It prints for each phase: median and quartiles of the time, images/s, GFLOP per image (torch.utils.flop_counter), the
@@ -12,8 +11,8 @@ an error, since the machine was then busier while the peak was measured.
 
 ``--imitate_reference`` also measures the GAN step and the round as the published code works (experiments/imitation.py),
 with the same networks in float32. Both take turns, so that other load on the machine affects both, and the imitation
-has a process of its own with the system's default allocator. ``--compile`` also measures each phase with compiled
-networks, in turns too; the time of the first run, which compiles them, has a column. """
+has a process of its own with the system's default allocator.
+"""
 
 import argparse
 import contextlib
@@ -59,7 +58,6 @@ SIZES = {"paper": {"image_size": 256, "base_width": 64, "vgg_width": 64, "fc_wid
                   "vgg_batch_size": 16}}
 PHASES = ("gan_step", "synthesis", "recognizer_step", "evaluation", "loading", "recognize", "round", "save")
 IMITATED = ("gan_step", "round")
-COMPILED = ("gan_step", "synthesis", "recognizer_step", "evaluation")
 HALVES = ("_gan", "_recognizer")  # the two parts of a round
 BLOCKS = 4
 EVALUATED = 64
@@ -94,8 +92,8 @@ class Block(NamedTuple):
 class Bench:
     """The networks and images of one size on a device, with a method for each phase."""
 
-    def __init__(self, options: argparse.Namespace, folder: Path, compiled: bool = False) -> None:
-        self.options, self.device, self.folder, self.compiled = options, torch.device(options.device), folder, compiled
+    def __init__(self, options: argparse.Namespace, folder: Path) -> None:
+        self.options, self.device, self.folder = options, torch.device(options.device), folder
         self.amp = {"float32": None, "bf16": torch.bfloat16}[options.dtype]
         torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32 = True, False  # as in a training
         torch.manual_seed(0)
@@ -105,9 +103,6 @@ class Bench:
         self.gan = SwapGAN(shape, recipe, Perceptual(self.features), self.device, self.amp)
         network = VGG_fx(6, options.vgg_width, options.fc_width, options.base_width)
         self.recognizer = Recognizer(network, device=self.device, amp=self.amp)
-        if compiled:
-            self.gan.compile()
-            self.recognizer.compile()
         self.pair = self._pair(options.batch_size)
         self.vgg_pair = self._pair(options.vgg_batch_size)
         self.evaluated = self._pair(EVALUATED)
@@ -218,12 +213,8 @@ class Bench:
             phase, self.options.vgg_batch_size)
 
     def first_run(self, phase: str) -> int:
-        """Run a phase once and return its operations; 0 for compiled networks, and for a round, which is not run."""
+        """Run a phase once and return its operations; 0 for a round, which is not run."""
         if phase.endswith("round"):
-            return 0
-        if self.compiled:
-            getattr(self, phase)()
-            synchronize(self.device)
             return 0
         return flops_of(getattr(self, phase))[1]
 
@@ -275,16 +266,14 @@ def _serve(options: argparse.Namespace, folder: Path, pipe: Connection) -> None:
         pipe.send(getattr(bench, method)(*arguments))
 
 
-def measure(phase: str, bench: Bench, imitation_bench: BenchProcess | None, compiled: Bench | None) -> list[Figures]:
-    """Run a phase in blocks, in turns with the imitated or compiled one if there is one; return their figures.
+def measure(phase: str, bench: Bench, imitation_bench: BenchProcess | None) -> list[Figures]:
+    """Run a phase in blocks, in turns with the imitated one if there is one; return their figures.
 
     A round is run once, in halves, so that both variants see the same other load on the machine.
     """
     variants: dict[str, tuple[Bench | BenchProcess, str]] = {phase: (bench, phase)}
     if imitation_bench and phase in IMITATED:
         variants = {f"imitated_{phase}": (imitation_bench, f"imitated_{phase}"), **variants}
-    if compiled and phase in COMPILED:
-        variants[f"compiled_{phase}"] = compiled, phase
     first, blocks = {}, {name: [] for name in variants}
     for name, (runner, method) in variants.items():
         began = time.perf_counter()
@@ -343,7 +332,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--persons", type=int, help="drawn persons of all that reads files (70; paper on a CPU: 2)")
     parser.add_argument("--alpha5", action="store_true", help="with interpolated images")
     parser.add_argument("--imitate_reference", action="store_true", help="also as the published code works")
-    parser.add_argument("--compile", action="store_true", help="also with compiled networks (--compile of train.py)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here as well")
     for name in SIZES["demo"]:
         parser.add_argument(f"--{name}", type=int, help="instead of that of --sizes")
@@ -363,7 +351,6 @@ def main() -> None:
         imitation_bench = BenchProcess(options, Path(folder)) if options.imitate_reference else None
         keep_freed_memory()
         bench = Bench(options, Path(folder))
-        compiled = Bench(options, Path(folder), compiled=True) if options.compile else None
         if {"loading", "recognize", "round"} & set(options.phases):
             bench.layout()
         if "save" in options.phases:
@@ -373,7 +360,7 @@ def main() -> None:
         rows: list[Figures] = []
         try:
             for phase in options.phases:
-                of_phase = measure(phase, bench, imitation_bench, compiled)
+                of_phase = measure(phase, bench, imitation_bench)
                 print("\n".join(table(of_phase).splitlines()[2:]), file=sys.stderr)
                 rows += of_phase
         finally:

@@ -4,7 +4,7 @@
     python experiments/gpu_check.py --size tiny --device cpu --checks device fidelity training
 
 It prints a Markdown table and writes it to ``--output``: whether losses and swaps equal those of the CPU in each
-precision, one epoch of each phase in float32, bf16 and fp16, exact resume, compiled networks, speed and memory at the
+precision, one epoch of each phase in float32, bf16 and fp16, exact resume, speed and memory at the
 paper's size, also of the published code's way of working, and two GPUs beside one. Checks that are not possible are
 listed as "not tested". The exit status is 1 if a result is outside its bound ("NO") or a check fails.
 """
@@ -151,15 +151,6 @@ class Checks:
             gib = rows["gan_step"]["peak_gib"]
             yield Row(f"memory of a GAN step, {dtype}", verdict(gib < GAN_STEP_GIB),
                       f"{gib:.1f} GiB; bound: {GAN_STEP_GIB:g} GiB")
-
-    def compile(self) -> Iterator[Row]:
-        """Measure the speed of compiled networks."""
-        if self.size == "tiny":
-            raise NotTested("at the paper's size alone")
-        rows, _ = self.measured("--dtype", "bf16", "--compile", "--phases", "gan_step")
-        factor = rows["gan_step"]["milliseconds"] / rows["compiled_gan_step"]["milliseconds"]
-        yield Row("compiled GAN step, bf16", f"{factor:.2f} times faster",
-                  f"{rows['compiled_gan_step']['first_seconds']:.0f} s of compiling")
 
     def two_gpus(self) -> Iterator[Row]:
         """Train the same run on one GPU and on two, or in one process and two on the CPU, and compare the losses."""
@@ -317,7 +308,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("gpu_check.md"), metavar="FILE",
                         help="where the table is written")
     names = {"device": "device_row", "fidelity": "fidelity", "training": "training", "resume": "resume",
-             "two_gpus": "two_gpus", "benchmark": "benchmark", "compile": "compile"}
+             "two_gpus": "two_gpus", "benchmark": "benchmark"}
     parser.add_argument("--checks", nargs="+", choices=names, default=list(names), help="which to make")
     options = parser.parse_args()
     device = torch.device(options.device)

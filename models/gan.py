@@ -9,7 +9,7 @@ from torch import Tensor, nn
 import utils
 from models.distributed import Processes
 from models.losses import GeneratorStep, compute_d_loss, compute_g_loss
-from models.networks import (Discriminators, Edits, Encoder, Generator, Pair, Perceptual, autocast, compile_networks,
+from models.networks import (Discriminators, Edits, Encoder, Generator, Pair, Perceptual, autocast,
                              even_phases, one_hot, load_state, start_with_gain, zero_biases)
 from options.config import GANRecipe, GANShape
 from utils import to_device
@@ -135,7 +135,6 @@ class SwapGAN(Swapper):
         self._wrapped_generator = processes.wrap(self.generator)
         self._wrapped_discriminators = processes.wrap(self.discriminators)
         self.perceptual: Perceptual | None = None
-        self.compiled = False
         if perceptual is not None:
             self.set_perceptual(perceptual)
         adam = {"lr": recipe.lr, "betas": (0.5, 0.999), "weight_decay": recipe.weight_decay, "fused": True}
@@ -155,15 +154,6 @@ class SwapGAN(Swapper):
     def set_perceptual(self, perceptual: Perceptual) -> None:
         """Set the perceptual network of the perceptual loss, which is not part of the GAN's own state."""
         self.perceptual = perceptual.to(self.device, memory_format=torch.channels_last)
-        if self.compiled:
-            compile_networks(self.perceptual)
-
-    def compile(self) -> None:
-        """Compile all networks with ``torch.compile``, each at its first call, for training and inference."""
-        self.compiled = True
-        for generator in filter(None, (self.generator, self.averaged)):
-            compile_networks(generator.encoder, generator.decoder)
-        compile_networks(self.discriminators, *filter(None, [self.perceptual]))
 
     # ------------------------------------------------------------------------------------------- training
 

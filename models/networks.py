@@ -638,21 +638,3 @@ def even_phases(layers: nn.Module) -> None:
             mean = sum(sums) / len(sums)
             for phase, phase_sum in zip(phases, sums):
                 phase += (mean - phase_sum) / (phase.shape[2] * phase.shape[3])
-
-
-# ------------------------------------------------------------------------------------------------------ torch.compile
-
-def compile_networks(*networks: nn.Module) -> None:
-    """Compile each network at its first call; names in state dicts stay unchanged.
-
-    A second size of batches compiles once more, for all sizes from then on.
-    """
-    from torch import _dynamo  # takes seconds, and is needed by runs with --compile alone
-    from torch._functorch import config
-
-    limit = "recompile_limit" if hasattr(_dynamo.config, "recompile_limit") else "cache_size_limit"
-    setattr(_dynamo.config, limit, 64)  # torch counts the compilations of all networks together
-    if hasattr(config, "donated_buffer"):
-        config.donated_buffer = False  # guided gradients go backward twice through one graph
-    for network in networks:
-        network.compile()

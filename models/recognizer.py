@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.distributed import Processes
-from models.networks import Encoder, RecognizerNetwork, autocast, compile_networks, load_state
+from models.networks import Encoder, RecognizerNetwork, autocast, load_state
 from options.config import RecognizerRecipe
 
 LEAST_QUALITY = 0.25  # of swaps that a recognizer should learn from, between chance (0) and real images (1)
@@ -96,10 +96,6 @@ class Recognizer:
         for parameter, a, b in zip(parameters, real, synthetic):
             parameter.grad = torch.empty_like(parameter)  # a fused optimizer needs the parameter's memory format
             torch.addcmul(b, a, factor, out=parameter.grad)
-
-    def compile(self) -> None:
-        """Compile the network with ``torch.compile`` at its first call."""
-        compile_networks(self.network)
 
     @torch.inference_mode()
     def predict(self, *inputs: Tensor) -> Tensor:

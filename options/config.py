@@ -420,7 +420,6 @@ class HardwareOptions:
     amp: str = option("auto", "mixed precision; auto is bf16 on GPUs that have it, and on CPUs that have it at a "
                       "--base_width of 32 or more; a run keeps what was chosen at its start",
                       choices=("auto", "off", "bf16", "fp16"))
-    compile: bool = option(False, "speed the networks up with torch.compile, which compiles for minutes at the start")
     deterministic: bool = option(False, "use only deterministic algorithms, so that trainings on a GPU can be repeated "
                                 "exactly; slower")
 

@@ -34,10 +34,9 @@ TINY = ["--image_size", 32, "--base_width", 2, "--vgg_width", 2, "--fc_width", 4
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add ``--hostile-cases N`` and ``--compile``."""
+    """Add ``--hostile-cases N``."""
     parser.addoption("--hostile-cases", type=int, default=1, metavar="N",
                      help="N times as many random mistakes in the inputs; 10 takes several minutes")
-    parser.addoption("--compile", action="store_true", help="compile whole networks too: 15 minutes without a cache")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -41,7 +41,7 @@ def test_the_commands_in_the_readmes_parse():
 
 def test_every_flag_in_the_readmes_exists():
     known = set().union(*(flags_of(parser_of(name)) for name in COMMANDS))
-    known |= {"--no_<flag>", "--dist", "--signal", "--hostile-cases", "--compile", "--standalone",
+    known |= {"--no_<flag>", "--dist", "--signal", "--hostile-cases", "--standalone",
               "--nnodes", "--nproc_per_node", "--node_rank", "--master_addr", "--master_port",
               "--max_restarts"}  # pytest, torchrun and Slurm have flags, too
     for readme in READMES[:-1]:  # the tables of measurements also name flags of earlier versions

@@ -211,8 +211,6 @@ class GANPhase:
         self.gan = SwapGAN(shape, recipe, device=context.device, amp=context.amp, processes=context.processes,
                            seed=context.seed)
         self.step = self.gan.step  # one step of D and one of G on a pair
-        if context.compile:
-            self.gan.compile()
 
     def _plan(self, epoch: int) -> Plan:
         """Return the pairs of an epoch: A of one expression, B of any other."""
@@ -309,8 +307,6 @@ class RecognizerPhase:
         network = initialize(backbone(context.num_classes, shape.vgg_width, shape.fc_width, gan.shape.base_width),
                              "none" if context.restoring else vgg_init)
         self.recognizer = Recognizer(network, recipe, context.device, context.amp, context.processes)
-        if context.compile:
-            self.recognizer.compile()
         self.best_acc = -1.0
         self.batch = 0  # the number of the epoch's next batch, from 0
         self.quality: float | None = None  # of the swaps at the beginning of the round

@@ -327,7 +327,7 @@ def build_run(config: Config, layout: Layout, images: Images, processes: Process
         images=images.subset(layout.train + layout.target_only),
         selection_images=images.subset(selection(layout, select_on)), select_on=select_on,
         balanced=config.recognizer.balanced, num_workers=config.loading.num_workers, device=device,
-        amp=amp_dtype(config.hardware.amp, device), processes=processes, compile=config.hardware.compile,
+        amp=amp_dtype(config.hardware.amp, device), processes=processes,
         restoring=restoring, force=config.run.force, metadata=metadata)
     vgg_init, rounds = config.perceptual.vgg_init, config.gan.epochs // config.recognizer.round_every
     perceptual = PerceptualPhase(context, config.perceptual, config.recognizer_shape, config.recognizer.vgg_batch_size,

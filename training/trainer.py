@@ -46,7 +46,6 @@ class TrainingContext:
     device: torch.device
     amp: torch.dtype | None
     processes: Processes
-    compile: bool
     restoring: bool
     force: bool
     metadata: dict[str, Any]
@@ -431,7 +430,7 @@ class Clock:
         self._began, self._timed_from, self._images, self._steps = time.monotonic(), 0.0, 0, 0
 
     def count(self, images: int) -> None:
-        """Count a step. The first one, which may compile and allocate, counts for no images per second."""
+        """Count a step. The first one, which may allocate, counts for no images per second."""
         self._steps += 1
         if self._steps > 1:
             self._images += images
