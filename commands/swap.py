@@ -4,7 +4,6 @@ With ``--frames``, draw the interpolation from the input to one or several targe
 """
 
 from functools import partial
-from pathlib import Path
 from typing import Callable, Sequence
 
 import torch
@@ -13,12 +12,10 @@ from torch import Tensor
 
 from commands.faces import expression_numbers, pixels_of, read_faces, stated_or_recognized
 from commands.trained import image_directories, load_gan, preparation_for, recognizer_if_there
-from datasets.aligning.geometry import paste_back
-from datasets.files import check_figure, check_output, save_figure
-from datasets.pictures import read_picture
+from datasets.files import check_output, save_figure
 from models.networks import Pair
 from options.config import Config
-from pictures.sheets import residual_picture, sheet, to_picture
+from pictures.sheets import residual_picture, sheet
 from utils import UserError
 
 
@@ -28,20 +25,15 @@ def swap(config: Config) -> None:
     Raises UserError if the networks, the faces or their expressions cannot be used, or the output cannot be written.
     """
     options, output = config.swap, config.use.output
-    pasted = [Path(output).with_stem(f"{Path(output).stem}_{name}") for name in ("input", "target") if options.paste]
     paths = *config.faces.input, *config.faces.target
-    for path in pasted:
-        check_figure(path, "--output")
     trained = load_gan(config)
     gan, names = trained.swapper, trained.names
-    for path in (output, *pasted):
-        check_output(path, "--output", inputs=paths, trees=image_directories(trained.metadata))
+    check_output(output, "--output", inputs=paths, trees=image_directories(trained.metadata))
     expressions = expression_numbers(options.swap_list, names)
     if expressions[0] in expressions[1:]:
         raise UserError(f"--swap_list {' '.join(options.swap_list)}: input and target must differ in expression")
     preparation = preparation_for(config.faces, gan.shape.image_size, trained.alignment, paths)
-    crops = read_faces(paths, preparation)
-    face, *targets = pixels_of(crops, gan.device).split(1)
+    face, *targets = pixels_of(read_faces(paths, preparation), gan.device).split(1)
     labels = torch.tensor(expressions, device=gan.device)
     stated_or_recognized(recognizer_if_there(config, gan.device), torch.cat([face, *targets]), paths, expressions,
                          names)
@@ -55,9 +47,6 @@ def swap(config: Config) -> None:
             f": {target_names[0]} downwards, {target_names[1]} to the right" if options.matrix else ", then the target")
     else:
         swapped = gan.swap(Pair(face, targets[0], labels[:1], labels[1:]))
-        for path, image, crop, out in zip(paths, swapped, crops, pasted):
-            save_figure(paste_back(read_picture(path), to_picture(image[0]), crop.matrix), out)
-            print(f"wrote {out}: the whole photograph with the swapped face")
         picture, content = draw_swap(face, targets[0], swapped, source, target_names[0], config.use.tile)
     save_figure(picture, output)
     print(f"wrote {output}: {content}")

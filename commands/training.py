@@ -93,7 +93,7 @@ def show_demo(config: Config, layout: Layout, resume_dir: Path) -> None:
         swap(config.replaced(
             mode="test", restore=-1, swap_list=["smile", "neutral"],
             input=[str(PICTURES / "smile.jpg")], target=[str(PICTURES / "neutral.jpg")], output="result.jpg",
-            frames=None, matrix=False, align=None, paste=False))
+            frames=None, matrix=False, align=None))
     print("\ngo on with\n"
           "  python train.py --preset demo --mode test --restore --swap_list 2 5 --input images/smile.jpg "
           "--target images/neutral.jpg\n"

@@ -40,14 +40,10 @@ class Picture(NamedTuple):
 
 
 class Crop(NamedTuple):
-    """A face (3, S, S) uint8, and the box (left, top, width, height) in which it was found, None for a whole picture.
-
-    ``matrix`` (2, 3) maps points of the picture to points of the face.
-    """
+    """A face (3, S, S) uint8, and the box (left, top, width, height) in which it was found, None for a whole picture."""
 
     pixels: Tensor
     box: tuple[int, int, int, int] | None = None
-    matrix: numpy.ndarray | None = None
 
 
 def is_video_name(path: str | Path) -> bool:
@@ -135,9 +131,8 @@ class Cutter:
             return [Crop(_pixels_of(picture.path, whole))]
         photo, crops = picture.image or read_picture(picture.path), []
         for face in self._detector(photo, every):
-            cut, matrix = align_points(photo, face.points, aligned, self.preparation.margin)
-            crops.append(Crop(to_uint8(resized(cut, side)), tuple(numpy.rint(face.box).astype(int).tolist()),
-                              matrix * (side / aligned)))
+            cut, _ = align_points(photo, face.points, aligned, self.preparation.margin)
+            crops.append(Crop(to_uint8(resized(cut, side)), tuple(numpy.rint(face.box).astype(int).tolist())))
         return crops
 
 

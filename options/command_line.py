@@ -452,5 +452,3 @@ def swap_rules(faces: FaceOptions, swap: SwapOptions) -> Rules:
     yield (count > 1 and not swap.frames, "--target: several targets need a strip or a matrix; add --frames K")
     yield (swap.matrix and (count != 2 or not swap.frames), "--matrix: needs two targets and --frames K")
     yield (swap.matrix and swap.frames > 20, f"--frames {swap.frames}: at most 20 for a matrix")
-    yield (swap.paste and (not faces.align or swap.frames),
-           "--paste puts aligned faces back: it needs --align MODEL, and no --frames")

@@ -528,8 +528,6 @@ class SwapOptions:
                                 metavar="K", least=2, most=100, restore="momentary")
     matrix: bool = option(False, "with --frames and two targets: draw both expressions in one matrix, one increasing "
                           "downwards, one to the right", restore="momentary")
-    paste: bool = option(False, "also put the swapped faces back into the whole photographs: result_input.jpg, "
-                         "result_target.jpg", restore="momentary")
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,7 @@ from conftest import command, refused, shared, snapshot, succeeds
 from datasets import align
 from datasets.align import Landmarks, carry_lists
 from datasets.aligning.detect import FaceDetector, NoFace, align_points
-from datasets.aligning.geometry import (border_mask, eye_tilt, inverse, paste_back, similarity, template, transformed,
-                                        warp)
+from datasets.aligning.geometry import eye_tilt, inverse, similarity, template, transformed, warp
 from datasets.layout import read_layout
 from datasets.lists import read_lists
 from datasets.pictures import read_picture
@@ -95,18 +94,6 @@ def test_warp_averages_when_it_shrinks():
     stripes[:, ::2] = 255
     small = numpy.asarray(warp(Image.fromarray(stripes), similarity_matrix(0, 0.1, (0, 0)), 51))[5:-5, 5:-5]
     assert 120 < small.mean() < 135 and small.std() < 10
-
-
-def test_paste_back_restores_the_photograph():
-    image, points = drawn_face(20)
-    face, matrix = align_points(image, points, 256, 0.3)
-    restored = numpy.asarray(paste_back(image, face, matrix), float)
-    assert numpy.abs(restored - numpy.asarray(image, float)).mean() < 0.5
-    white = numpy.asarray(paste_back(image, Image.new("RGB", (256, 256), "white"), matrix))
-    x, y = points.mean(0).astype(int)
-    assert (white[y, x] == 255).all() and (white[2, 2] == numpy.asarray(image)[2, 2]).all()
-    mask = numpy.asarray(border_mask(100, 0.1))
-    assert mask[0].max() == 0 and mask[50, 50] == 255 and 0 < mask[50, 5] < 255
 
 
 # ------------------------------------------------------------------------------------------------ landmarks

@@ -240,18 +240,15 @@ def test_a_recognizer_that_disagrees_with_a_stated_expression_is_reported(finish
     assert len(agreed) == 1
 
 
-def test_swap_aligns_the_faces_and_puts_them_back(finished, tmp_path):
+def test_swap_aligns_the_faces(finished, tmp_path):
     pytest.importorskip("cv2")
     model, photos = shared("data/yunet/yunet_n_640_640.onnx"), shared("data/wild_faces/data")
     wide = Image.new("RGB", (300, 200), "navy")
     wide.paste(Image.open(photos / "test_0001.jpg").convert("RGB"), (150, 50))
     wide.save(tmp_path / "wide.png")
     succeeds(swap(finished, "--input", tmp_path / "wide.png", "--target", photos / "test_0002.jpg", "--align", model,
-                  "--paste", "--output", tmp_path / "result.png"))
-    pasted = Image.open(tmp_path / "result_input.png")
-    assert pasted.size == (300, 200) and Image.open(tmp_path / "result_target.png").size == (128, 128)
-    assert pasted.crop((0, 0, 140, 200)).tobytes() == wide.crop((0, 0, 140, 200)).tobytes()  # away from the face
-    assert pasted.crop((190, 90, 240, 140)).tobytes() != wide.crop((190, 90, 240, 140)).tobytes()
+                  "--output", tmp_path / "result.png"))
+    assert tile(tmp_path / "result.png", -1, 0)[..., 0].mean() > 60  # the navy around the face has no red
     refused(swap(finished, "--align", tmp_path / "wide.png"), "cannot use it as a YuNet")
 
 
@@ -286,7 +283,7 @@ def test_bad_swap_options_are_refused(finished, argv, messages):
     refused(swap(finished, *argv), *messages)
 
 
-@pytest.mark.parametrize("argv", [["grid", "--paste"], ["grid", "--align", "m.onnx"], ["export", "--every", 2],
+@pytest.mark.parametrize("argv", [["grid", "--frames", 3], ["grid", "--align", "m.onnx"], ["export", "--every", 2],
                                    ["recognize", "-i", "images/smile.jpg", "--target", "images/smile.jpg"],
                                    ["train", "--input", "images/smile.jpg"], ["report", "--epochs", 3],
                                    ["evaluate", "--swap_list", 0, 1], ["generate", "-o", "made", "--matrix"]])

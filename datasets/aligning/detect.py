@@ -49,8 +49,7 @@ def align_points(photo: Image.Image, points: numpy.ndarray, size: int, margin: f
     """Return the face with these points (5, 2) in pixels, upright at ``size`` × ``size`` pixels, and its matrix (2, 3).
 
     ``margin`` is the share of the crop (forehead to chin) added on each side. The matrix maps points of the photograph
-    to points of the crop; :func:`datasets.aligning.geometry.paste_back` takes it to put an edited face back. Raises
-    UserError if the points are no face of the photograph.
+    to points of the crop. Raises UserError if the points are no face of the photograph.
     """
     is_outside = ((points < -0.5 * max(photo.size)) | (points > 1.5 * max(photo.size))).any()
     refuse("unusable landmarks", (is_outside, "the points lie outside the picture"))

@@ -119,32 +119,3 @@ def _scale_and_corners(matrix: numpy.ndarray, size: int) -> tuple[float, numpy.n
 def _from_corner(matrix: numpy.ndarray, left: int, top: int) -> numpy.ndarray:
     """Return the matrix (2, 3) for a part of the photograph that begins at this corner."""
     return numpy.column_stack([matrix[:, :2], transformed(matrix, numpy.array([[left, top]], float))[0]])
-
-
-def paste_back(photo: Image.Image, face: Image.Image, matrix: numpy.ndarray, soft: float = 0.12) -> Image.Image:
-    """Return the photograph as RGB with an (edited) aligned face at the place that it was cut from.
-
-    ``matrix`` (2, 3) is the one that the alignment returned, for a crop of ``face``'s size. The face fades into the
-    photograph over the outer ``soft`` share of its side.
-    """
-    mask, (scale, _) = border_mask(face.width, soft), _scale_and_corners(matrix, face.width)
-    size = max(1, round(face.width / max(scale, 1)))  # if the face was enlarged, shrink it before it is sampled
-    matrix = matrix * (size / face.width)
-    face, mask = (image.resize((size, size), Image.Resampling.LANCZOS) for image in (face, mask))
-    _, corners = _scale_and_corners(matrix, size)
-    left, top = numpy.maximum(numpy.floor(corners.min(0)).astype(int), 0).tolist()
-    right, bottom = numpy.minimum(numpy.ceil(corners.max(0)).astype(int), photo.size).tolist()
-    result, to_crop = photo.convert("RGB"), _from_corner(matrix, left, top)
-    if left < right and top < bottom:
-        patch, patch_mask = (image.transform((right - left, bottom - top), Image.Transform.AFFINE, to_crop.ravel(),
-                                             Image.Resampling.BICUBIC) for image in (face.convert("RGB"), mask))
-        result.paste(patch, (left, top), patch_mask)
-    return result
-
-
-def border_mask(size: int, soft: float) -> Image.Image:
-    """Return a gray mask: 255 in the middle, falling smoothly to 0 over the outer ``soft`` share of every side."""
-    distance = numpy.minimum(numpy.arange(size) + 0.5, size - numpy.arange(size) - 0.5) / max(soft * size, 1e-9)
-    ramp = numpy.clip(distance - 0.5 / max(soft * size, 1e-9), 0, 1)
-    ramp = ramp * ramp * (3 - 2 * ramp)
-    return Image.fromarray(numpy.rint(255 * numpy.outer(ramp, ramp)).astype(numpy.uint8))
