@@ -42,13 +42,11 @@ def recognize(config: Config) -> None:
 
     Raises UserError if the input, the recognizer or the output cannot be used, or no face was found.
     """
-    faces, every = config.faces, config.use.every
+    faces = config.faces
     paths, passed_over = find_pictures(faces.input)
     if passed_over:
         print(f"{len(paths)} files in --input, {describe(passed_over)}")
     videos = {path: Video(path) for path in paths if is_video_name(path)}
-    if every != 1 and not videos:
-        raise UserError(f"--every {every}: is for a video; leave it out for pictures")
     outputs = find_outputs(config.use.output, [path for path in paths if path not in videos], list(videos),
                            bool(faces.align))
     trained = load_best_recognizer(config)
@@ -56,10 +54,10 @@ def recognize(config: Config) -> None:
     for finding in verdict.of_checkpoint(trained.acc, len(trained.names)):
         print(f"warning: {finding}", file=sys.stderr)
     cutter = Cutter(preparation_for(faces, trained.image_size, trained.alignment, paths))
-    pictures = chain.from_iterable(videos[path](every) if path in videos else [Picture(path)] for path in paths)
-    total = len(paths) - len(videos) + sum(-(-video.frames // every) for video in videos.values())
+    pictures = chain.from_iterable(videos[path]() if path in videos else [Picture(path)] for path in paths)
+    total = len(paths) - len(videos) + sum(video.frames for video in videos.values())
     video = next(iter(videos.values())) if outputs.is_video else None
-    annotated = video_file(outputs.picture, video.rate / every, video.size) if video else contextlib.nullcontext()
+    annotated = video_file(outputs.picture, video.rate, video.size) if video else contextlib.nullcontext()
     started, size = time.perf_counter(), BATCH if videos or faces.align else LARGE_BATCH
     with utils.atomic_file(outputs.table, "w") as handle, annotated as add_frame:
         results = Results(handle, outputs.copies, trained.names, total, add_frame)

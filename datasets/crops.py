@@ -190,19 +190,17 @@ class Video:
         self.frames, self.size = max(1, int(count)), (int(width), int(height))
         self.rate = rate if 0 < rate < 1e5 else 25.0
 
-    def __call__(self, every: int = 1) -> Iterator[Picture]:
-        """Yield every ``every``-th frame that can be read, from the first on, at the container's times."""
-        self.times, self._gaps, number = [], 0, 0
+    def __call__(self) -> Iterator[Picture]:
+        """Yield every frame that can be read, at the container's times."""
+        self.times, self._gaps = [], 0
         with self._opened() as opened:
             while self._grab(opened):
                 self.times.append(self._time(opened))
-                if number % every == 0:
-                    is_decoded, frame = opened.retrieve()
-                    self._gaps += not is_decoded
-                    if is_decoded:
-                        image = Image.fromarray(numpy.ascontiguousarray(frame[:, :, ::-1]))
-                        yield Picture(self.path, number, self.times[-1], image)
-                number += 1
+                is_decoded, frame = opened.retrieve()
+                self._gaps += not is_decoded
+                if is_decoded:
+                    image = Image.fromarray(numpy.ascontiguousarray(frame[:, :, ::-1]))
+                    yield Picture(self.path, len(self.times) - 1, self.times[-1], image)
 
     @property
     def missing(self) -> int:

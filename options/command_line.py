@@ -53,7 +53,7 @@ MODE_OPTIONS = {  # a mode → the further options that it uses
     "grid": {"output", "tile", "seed", "force"}, "grid of --input": FACE_OPTIONS | {"target", "tile", "swap_list"},
     "evaluate": {"output", "judge", "judge_epochs", "cache", "force"},
     "generate": {"output", "seed", "targets", "cache", "force"},
-    "recognize": FACE_OPTIONS | {"every"}, "export": {"output"}, "export_swap": {"output"}, "report": {"output"},
+    "recognize": FACE_OPTIONS, "export": {"output"}, "export_swap": {"output"}, "report": {"output"},
 }
 
 

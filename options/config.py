@@ -534,7 +534,6 @@ class SwapOptions:
 class UseOptions:
     """The other options of what is done with a trained run, and the path of what is written."""
 
-    every: int = option(1, "recognize every N-th frame of a video", least=1, metavar="N", restore="momentary")
     judge: PathName | None = option(None, "the independent recognizer that judges the swaps; trained if there is none "
                                "yet (default: judge.pth in --checkpoint_dir)", metavar="FILE", restore="momentary")
     judge_epochs: int = option(25, "epochs of its training on the real training images", least=1, most=100000,

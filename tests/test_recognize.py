@@ -246,25 +246,25 @@ def clip(tmp_path) -> Path:
 
 
 def test_a_video_gives_rows_per_frame(run, clip, faces, tmp_path):
-    output = succeeds(recognize(run, "--input", clip, faces / "smile.png", "--every", 3, "-o", tmp_path / "out.jpg"))
+    output = succeeds(recognize(run, "--input", clip, faces / "smile.png", "-o", tmp_path / "out.jpg"))
     *rows, picture = rows_of(tmp_path / "out.csv")
-    assert [int(row["frame"]) for row in rows] == list(range(0, 20, 3)) and picture["file"] == str(faces / "smile.png")
-    assert [float(row["seconds"]) for row in rows] == pytest.approx([0, 0.3, 0.6, 0.9, 1.2, 1.5, 1.8])
+    assert [int(row["frame"]) for row in rows] == list(range(20)) and picture["file"] == str(faces / "smile.png")
+    assert [float(row["seconds"]) for row in rows] == pytest.approx([i / 10 for i in range(20)])
     trained = load_recognizer(run / "VGG", torch.device("cpu"))
     for name in ("neutral", "smile"):
         truth("p0001", "c1", name, 64).save(tmp_path / f"{name}.png")
     expected = trained.recognize(load_faces([tmp_path / "neutral.png", tmp_path / "smile.png"], 32)).numpy()
     distance = abs(probabilities_of(rows)[:, None] - expected).sum(2)  # to each; compression changes a little
-    assert distance.argmin(1).tolist() == [0, 0, 0, 0, 1, 1, 1] and "8 faces in 8 frames" in output
+    assert distance.argmin(1).tolist() == [0] * 10 + [1] * 10 and "21 faces in 21 frames" in output
     assert {path.name for path in tmp_path.glob("*.*")} == {"clip.mp4", "neutral.png", "smile.png", "out.csv", "out.jpg"}
 
 
 def test_a_video_is_annotated(run, clip, tmp_path):
-    output = succeeds(recognize(run, "--input", clip, "--every", 2, "-o", tmp_path / "out.mp4"))
+    output = succeeds(recognize(run, "--input", clip, "-o", tmp_path / "out.mp4"))
     assert f"wrote {tmp_path / 'out.mp4'}, {tmp_path / 'out.csv'}" in output
     annotated, rows = Video(tmp_path / "out.mp4"), rows_of(tmp_path / "out.csv")
     frames = [numpy.asarray(frame.image).astype(int) for frame in annotated()]
-    assert len(frames) == len(rows) == 10 and annotated.rate == 5 and annotated.size == (64, 64)
+    assert len(frames) == len(rows) == 20 and annotated.rate == 10 and annotated.size == (64, 64)
     for frame, row in zip(frames, rows):  # the frame of the whole picture and its label in the color of the expression
         assert abs(frame[40:60, 0] - color_of(EXPRESSIONS.index(row["expression"]))).mean() < 60
     line = refused(recognize(run, "--input", clip, SMILE, "-o", tmp_path / "a.mp4"))
@@ -306,8 +306,6 @@ def test_times_are_the_containers_and_a_damaged_part_is_skipped_and_counted(run,
     (["--input", "a.txt", "b.txt"], ["a.txt: cannot be read", "nor in any of 1 others"]),
     (["--input", SMILE, "-o", SMILE], ["is a file that is read"]),
     (["--input", SMILE, "-o", "out.gif"], ["out.gif", ".png, .jpg or .pdf"]),
-    (["--input", SMILE, "--every", 2], ["--every 2: is for a video"]),
-    (["--input", SMILE, "--every", 0], ["--every 0"]),
     (["--input", SMILE, "-a", "joy", "anger"], ["was trained with -a disgust scream"]),
     (["--input", SMILE, "--restore", 3], ["--restore 3", "only its best recognizer"]),
     (["--input", SMILE, "--align", "nowhere.onnx"], ["nowhere.onnx: no such model file|needs OpenCV"])])

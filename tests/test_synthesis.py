@@ -283,7 +283,7 @@ def test_bad_swap_options_are_refused(finished, argv, messages):
     refused(swap(finished, *argv), *messages)
 
 
-@pytest.mark.parametrize("argv", [["grid", "--frames", 3], ["grid", "--align", "m.onnx"], ["export", "--every", 2],
+@pytest.mark.parametrize("argv", [["grid", "--frames", 3], ["grid", "--align", "m.onnx"], ["export", "--tile", 32],
                                    ["recognize", "-i", "images/smile.jpg", "--target", "images/smile.jpg"],
                                    ["train", "--input", "images/smile.jpg"], ["report", "--epochs", 3],
                                    ["evaluate", "--swap_list", 0, 1], ["generate", "-o", "made", "--matrix"]])
