@@ -14,7 +14,7 @@ from options.config import Config
 from utils import lasting_output, run_command, sleep_while_waiting, starting
 
 WORK = {  # a mode → the function that does it, but for the training, which is :func:`train`
-    "dry_run": "training.start.dry_run", "test": "commands.swap.swap",
+    "dry_run": "commands.training.dry_run", "test": "commands.swap.swap",
     "evaluate": "commands.evaluate.evaluate_swaps", "grid": "commands.grid.draw_grid",
     "generate": "commands.generate.generate", "recognize": "commands.recognize.recognize",
     "export": "commands.export.export", "export_swap": "commands.export.export",

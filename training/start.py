@@ -6,10 +6,7 @@
 import hashlib
 import os
 import sys
-import tempfile
-import time
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from typing import Any, Sequence
 
@@ -28,14 +25,13 @@ from models.checkpoints import (RUN_FOLDERS, gan_config, gan_file, imagenet_weig
                                 save_gan)
 from models.distributed import Processes
 from models.networks import VGG, backbone_named
-from options.command_line import series_members
 from options.config import Config
 from training.facts import Facts, findings, write_options
-from training.phases import Draw, GANPhase, PerceptualPhase, RecognizerPhase, all_stages, batches_per_synthesis
+from training.phases import Draw, GANPhase, PerceptualPhase, RecognizerPhase, all_stages
 from training.run_directory import RunDirectory, StateStore
-from training.trainer import Clock, Phase, Run, Stage, TrainingContext, duration, fit
-from utils import (UserError, fingerprint, noted_signals, number_of_processes, pick_device, synchronize,
-                   usable_cores, visible_gpus_note)
+from training.trainer import Run, Stage, TrainingContext, fit
+from utils import (UserError, fingerprint, noted_signals, number_of_processes, pick_device, usable_cores,
+                   visible_gpus_note)
 
 LOCAL_OPTIONS = ("gpu", "amp", "checkpoint_dir", "data_dir")  # may differ from machine to machine
 SAME_COMMAND = "start all processes with the same options, on copies of the same data"
@@ -503,55 +499,3 @@ def print_unused_epochs(config: Config) -> None:
     print(f"note: no recognizer is trained, since --round_every {every} is more than --epochs {epochs}"
           if epochs < every else
           f"note: no recognizer round follows the last {epochs % every} of {epochs} GAN epochs (--round_every {every})")
-
-
-# -------------------------------------------------------------------------------------------------------------- dry run
-
-def dry_run(config: Config) -> None:
-    """Print schedule, images, sizes and time of a training, whose first steps are done in a temporary directory."""
-    members = series_members(config) if config.is_series else [config]
-    processes = Processes(device=pick_device(config.hardware.gpu))
-    layout = split_data(members[0], read_training_data(members[0], 1))
-    for member in () if config.resumes else members:
-        check_gan_run(member, len(layout.expressions))
-    with tempfile.TemporaryDirectory() as folder:
-        vgg_init = config.perceptual.vgg_init
-        trial = members[0].replaced(
-            checkpoint_dir=folder, restore=None, auto_restore=False, force=True,  # stage 0 may end near chance
-            vgg_init="none" if vgg_init == "imagenet" else vgg_init)  # without a download
-        samples = layout.train + layout.target_only + selection(layout, trial.recognizer.select_on)
-        run, _ = build_run(trial, layout, Images(samples, trial.shape.image_size, "none"), processes, False, None)
-        shape, gan, recognizer = trial.shape, trial.gan, trial.recognizer
-        print(f"dry run: nothing is written into {config.run.checkpoint_dir}\n"
-              f"images    {layout.root}: {len(layout.train)} training, {len(layout.val)} validation and "
-              f"{len(layout.test)} test images of {len(layout.expressions)} expressions\n"
-              f"sizes     {shape.image_size} px, --base_width {shape.base_width}, --vgg_width "
-              f"{trial.recognizer_shape.vgg_width}, --batch_size {gan.batch_size}, --vgg_batch_size "
-              f"{recognizer.vgg_batch_size}", flush=True)
-        print_unused_epochs(trial)
-        stages, clock = run.schedule(), Clock(processes.device)
-        for name in dict.fromkeys(stage.phase for stage in stages):
-            epochs = [stage for stage in stages if stage.phase == name]
-            group = batches_per_synthesis(0, recognizer) if name == "recognizer" else 1
-            clock.seconds_per_step[name] = seconds_per_step(run.phases[name], epochs, group, processes.device)
-            print(f"schedule  {name}: {len(epochs)} epochs of {run.phases[name].steps(epochs[0].epoch)} steps, "
-                  f"{duration(clock.estimate(epochs, run.phases)[0])}", flush=True)
-        total, _ = clock.estimate(stages, run.phases)
-    print(f"time      about {duration(total)} on {processes.device.type}")
-    if len(members) > 1:
-        jobs = config.series.jobs
-        print(f"in all    {duration(total * len(members) / jobs)} for {len(members)} runs, {jobs} at a time")
-
-
-def seconds_per_step(phase: Phase, stages: Sequence[Stage], group: int, device: torch.device) -> float:
-    """Measure the seconds per step of a phase, with the end of an epoch spread over its steps.
-
-    ``group`` steps share some work. The first steps are slower, so that the time of a training is rather less.
-    """
-    began = time.perf_counter()
-    batches = islice(phase.batches(stages[0].epoch, start=0), max(6, 2 * group))
-    done = [phase.step(batch) for batch in batches]
-    synchronize(device)
-    ended = time.perf_counter()
-    phase.end_epoch(stages[-1].epoch, {name: float(value) for name, value in done[-1].items()})
-    return (ended - began) / len(done) + (time.perf_counter() - ended) / phase.steps(stages[0].epoch)
