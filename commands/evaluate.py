@@ -24,7 +24,7 @@ from options.config import Config, LoadingOptions
 from training.facts import Facts, findings
 from utils import UserError, fingerprint
 
-JUDGE_SEED, JUDGE_BATCH, BATCH = 20210, 32, 32
+JUDGE_SEED, JUDGE_BATCH, JUDGE_EPOCHS, BATCH = 20210, 32, 25, 32
 
 
 def evaluate_swaps(config: Config) -> None:
@@ -45,7 +45,7 @@ def evaluate_swaps(config: Config) -> None:
     names, layout = trained.names, read_data(config, trained)
     for output, flag in outputs:
         check_output(output, flag, trees=[image_directory(layout.root)])
-    report = measure(trained.swapper, layout, config.loading, judge_path, config.use.judge_epochs)
+    report = measure(trained.swapper, layout, config.loading, judge_path)
     recognized = run / "test_result" / "confusion_matrix.json"
     found = [*findings(Facts.of_metadata(trained.metadata),
                        Facts.of_images(layout, {"test": Images(layout.test, 0, "none")})),
@@ -57,8 +57,7 @@ def evaluate_swaps(config: Config) -> None:
           f"{verdict.as_text(found, 'these swaps and their judge')}\n\nwrote {path}")
 
 
-def measure(gan: Swapper, layout: Layout, loading: LoadingOptions, judge_path: Path, judge_epochs: int
-            ) -> SynthesisReport:
+def measure(gan: Swapper, layout: Layout, loading: LoadingOptions, judge_path: Path) -> SynthesisReport:
     """Measure the swaps of a GAN on the test images of a layout; the judge is trained first if there is none yet.
 
     Raises UserError if the test images show fewer than two expressions.
@@ -67,7 +66,7 @@ def measure(gan: Swapper, layout: Layout, loading: LoadingOptions, judge_path: P
         raise UserError(f"{layout.root}: the test images show fewer than two expressions, there is nothing to swap")
     size, device = gan.shape.image_size, gan.device
     train, test = (Images(samples, size, loading.cache) for samples in (layout.train, layout.test))
-    judge, accuracy = find_judge(judge_path, judge_epochs, layout, train, test, device, loading.num_workers)
+    judge, accuracy = find_judge(judge_path, layout, train, test, device, loading.num_workers)
     subjects = subject_numbers(layout.test)
     gallery = Gallery.from_batches(judge, test.evaluation_batches(BATCH, device), torch.from_numpy(subjects).to(device))
     train_features = numpy.concatenate([judge.describe(image) for image, _ in train.evaluation_batches(BATCH, device)])
@@ -110,11 +109,11 @@ def all_swaps(samples: Sequence[Sample], subjects: numpy.ndarray) -> tuple[numpy
     return tuple(numpy.array(pairs).T)
 
 
-def find_judge(path: Path, epochs: int, layout: Layout, train: Images, test: Images, device: torch.device,
+def find_judge(path: Path, layout: Layout, train: Images, test: Images, device: torch.device,
                num_workers: int) -> tuple[ExpressionJudge, float]:
     """Return the judge in a file, and its accuracy in percent on the test images.
 
-    If the file does not exist, a judge is trained for ``epochs`` and saved there. Raises UserError if the file holds
+    If the file does not exist, a judge is trained and saved there. Raises UserError if the file holds
     a judge of other training images, expressions or another size.
     """
     trained_on = {"expressions": list(layout.expressions), "image_size": train.image_size,
@@ -123,18 +122,18 @@ def find_judge(path: Path, epochs: int, layout: Layout, train: Images, test: Ima
     if path.is_file():
         judge = load_judge(path, trained_on).to(device)
     else:
-        print(f"{path}: not there yet, a judge is trained for {epochs} epochs and kept there", flush=True)
-        judge = new_judge(len(layout.expressions), train, epochs, num_workers, device)
+        print(f"{path}: not there yet, a judge is trained for {JUDGE_EPOCHS} epochs and kept there", flush=True)
+        judge = new_judge(len(layout.expressions), train, num_workers, device)
         save_judge(path, judge, trained_on)
     counts = evaluate(Recognizer(judge, device=device), None, test.evaluation_batches(BATCH, device),
                       len(layout.expressions))
     return judge, accuracies(counts)[0]
 
 
-def new_judge(num_classes: int, train: Images, epochs: int, num_workers: int, device: torch.device) -> ExpressionJudge:
+def new_judge(num_classes: int, train: Images, num_workers: int, device: torch.device) -> ExpressionJudge:
     """Train a judge on the real training images, with a fixed seed that is not the run's."""
     torch.manual_seed(utils.derived_seed(JUDGE_SEED, "init"))
-    plan = [batch for epoch in range(epochs)
+    plan = [batch for epoch in range(JUDGE_EPOCHS)
             for batch in real_plan(len(train), JUDGE_BATCH, JUDGE_SEED, "judge", epoch)]
     batches = utils.progress(load(train, plan, num_workers), "training the judge", len(plan))
     judge = ExpressionJudge(num_classes, train.image_size)

@@ -101,8 +101,7 @@ def of_judge(accuracy: float, num_classes: int) -> list[str]:
     if accuracy >= (chance + 100) / 2:
         return []
     return [f"the judge itself recognizes {accuracy:.1f} % of the real test images (chance {chance:.1f} %), too few "
-            "for its figures of transferred expressions: train it longer (--judge_epochs, after deleting its file), or "
-            "take one that was trained on more images (--judge FILE)"]
+            "for its figures of transferred expressions: take one that was trained on more images (--judge FILE)"]
 
 
 def beside_judge(test: Mapping[str, Any], judge_accuracy: float) -> list[str]:

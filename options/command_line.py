@@ -51,7 +51,7 @@ MODE_OPTIONS = {  # a mode → the further options that it uses
     "train": OPTIONS.keys() - USE_OPTIONS,
     "test": FACE_OPTIONS | {"target", "tile", *(option.name for option in options_of(SwapOptions))},
     "grid": {"output", "tile", "seed", "force"}, "grid of --input": FACE_OPTIONS | {"target", "tile", "swap_list"},
-    "evaluate": {"output", "judge", "judge_epochs", "cache", "force"},
+    "evaluate": {"output", "judge", "cache", "force"},
     "generate": {"output", "seed", "targets", "cache", "force"},
     "recognize": FACE_OPTIONS, "export": {"output"}, "export_swap": {"output"}, "report": {"output"},
 }

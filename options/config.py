@@ -536,8 +536,6 @@ class UseOptions:
 
     judge: PathName | None = option(None, "the independent recognizer that judges the swaps; trained if there is none "
                                "yet (default: judge.pth in --checkpoint_dir)", metavar="FILE", restore="momentary")
-    judge_epochs: int = option(25, "epochs of its training on the real training images", least=1, most=100000,
-                               restore="momentary")
     output: PathName | None = option(None, "the picture of --mode test, grid and recognize (with .mp4: the video with "
                                 "boxes), the file of export (default: result.jpg, grid.jpg, recognized.jpg, "
                                 "recognizer.onnx or swap.onnx), the data directory of generate, the directory in "

@@ -74,7 +74,7 @@ def _mutated(value: Any, draw: random.Random, values: Sequence[Any]) -> Any:
 # --------------------------------------------------------------------------------------------- flags and JSON files
 
 NUMERIC = sorted(name for name, spec in OPTIONS.items() if spec.type in (int, float))
-NOT_ALONE = ["fold", "frames", "judge_epochs", "tile"]  # used in other modes, or with another flag
+NOT_ALONE = ["fold", "frames", "tile"]  # used in other modes, or with another flag
 
 
 @cases(140)

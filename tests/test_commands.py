@@ -79,7 +79,7 @@ def test_a_run_knows_its_images_wherever_they_lie(
     make_dataset(other, image_size=32, subjects_train=6, subjects_test=3, scenes=1, seed=1)  # the same names
     monkeypatch.chdir(tmp_path)
     assert read_json(finished_copy / "options.json")["data_dir"] == str(faces)
-    evaluate = ["--mode", "evaluate", "--judge_epochs", 1, "--data_dir"]
+    evaluate = ["--mode", "evaluate", "--data_dir"]
     line = refused(restored(finished_copy, *evaluate, "other"))
     assert "training images are not those of the run in" in line
     assert not (finished_copy / "synthesis.json").exists()
@@ -311,7 +311,7 @@ def test_a_run_with_all_targets_is_used_and_resumed_without_neutral(expressive, 
                    torch.load(run / "VGG" / "max_ckpt.t7", weights_only=True)["config"]):
         assert config["neutral_name"] is None and config["expressions"] == FIVE
     test = [sample.path for sample in read_layout(expressive).test[:2]]
-    for argv in (["generate", "--output", generated], ["evaluate", "--judge_epochs", 1],
+    for argv in (["generate", "--output", generated], ["evaluate"],
                  ["grid", "-o", tmp_path / "g.png"],
                  ["test", "--swap_list", 0, 1, "-i", test[0], "-t", test[1], "-o", tmp_path / "swap.png"]):
         succeeds(train_command("--mode", *argv, "--checkpoint_dir", run))

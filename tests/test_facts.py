@@ -190,7 +190,7 @@ def test_a_generated_data_set_keeps_the_record_of_the_alignment(finished_copy, t
 def test_a_run_that_cannot_be_written_is_evaluated_into_another_place(finished, tmp_path):
     before = snapshot(finished)
     argv = "--restore", "--checkpoint_dir", finished, "--output", tmp_path / "out"
-    succeeds(train_command("--mode", "evaluate", *argv, "--judge_epochs", 1, "--gpu", -1))
+    succeeds(train_command("--mode", "evaluate", *argv, "--gpu", -1))
     succeeds(train_command("--mode", "report", *argv))
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["judge.pth", "report.html", "synthesis.json"]
     assert "expression transferred" in (tmp_path / "out" / "report.html").read_text() and snapshot(finished) == before

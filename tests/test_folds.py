@@ -224,7 +224,7 @@ def test_a_fold_is_never_evaluated_on_its_training_images(series, faces, broken,
 def test_modes_use_a_fold_like_any_other_run(series, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(series / "fold_03", "fold_03")
-    for mode in (["grid"], ["generate", "-o", "generated"], ["evaluate", "--judge_epochs", 1]):
+    for mode in (["grid"], ["generate", "-o", "generated"], ["evaluate"]):
         succeeds(restored("fold_03", "--mode", *mode))
         refused(restored(series, "--mode", *mode), "holds several runs", "fold_01")
     assert {f"real_test_{name}" for name in names_in(series / "splits" / "fold_03.list")} \

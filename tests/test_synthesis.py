@@ -127,8 +127,9 @@ def test_metrics_of_a_known_swap():
     assert "true picture" not in text and "nan" not in text
 
 
-def test_evaluate_measures_and_keeps_its_judge(run, broken):
-    argv = ["evaluate", "--judge_epochs", 2]
+def test_evaluate_measures_and_keeps_its_judge(run, broken, monkeypatch):
+    monkeypatch.setattr("commands.evaluate.JUDGE_EPOCHS", 2)
+    argv = ["evaluate"]
     output = succeeds(used(run, *argv))
     values = read_json(run / "synthesis.json")
     assert values["swaps"] == values["truths"] == 18 * 5 and 0 <= values["transfer"] + values["kept"] <= 100
