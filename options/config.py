@@ -393,7 +393,6 @@ class RunOptions:
                                   "whose options are the defaults; in a series, each run with the GAN of its own seed "
                                   "or fold, if there is one", metavar="RUN", restore="fixed")
     save_minutes: float = option(10.0, "save the training state at least this often", least=0, restore="free")
-    log_every: int = option(10, "steps between two rows of log/metrics.csv", least=1, restore="free")
 
 
 @dataclass(frozen=True)

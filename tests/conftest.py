@@ -268,7 +268,7 @@ def finished(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of two GAN epochs on :func:`faces`. Tests that change it use :func:`finished_copy`."""
     folder = tmp_path_factory.mktemp("finished") / "run"
     before = snapshot(faces)
-    output = trained(faces, folder, "-a", *EXPRESSIONS, "--epochs", 2, "--gan_raw", 3, "--log_every", 1)
+    output = trained(faces, folder, "-a", *EXPRESSIONS, "--epochs", 2, "--gan_raw", 3)
     assert "mean class accuracy" in output and snapshot(faces) == before  # training only reads the data directory
     return folder
 

@@ -24,7 +24,7 @@ from training.trainer import Stage
 
 
 def arguments(faces: Path, folder: Path, *flags: object) -> list[object]:
-    like_finished = ["-a", *EXPRESSIONS, "--epochs", 2, "--gan_raw", 3, "--log_every", 1]
+    like_finished = ["-a", *EXPRESSIONS, "--epochs", 2, "--gan_raw", 3]
     return tiny(faces, folder, *like_finished, *flags)
 
 

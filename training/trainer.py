@@ -92,6 +92,7 @@ class TrainingContext:
 
 RATE_FLAGS = {"perceptual": "--perceptual_lr", "gan": "--lr", "recognizer": "--vgg_lr"}  # the learning rate of a phase
 Metrics = dict[str, Tensor]
+LOG_EVERY = 10  # steps between two rows of log/metrics.csv
 FIRST_LINE = 5.0  # seconds of training after which a log file gets a first line, before an epoch has ended
 MINUTES_OF_STAGES = 2.0  # least time between states at ends of stages; one of the paper's size takes seconds to write
 MOST_ADVERSARIAL = 5000  # of the generator's adversarial loss, a thousand times what guessing discriminators give
@@ -208,7 +209,7 @@ class Run:
         return self._bar
 
     def after_step(self, metrics: Metrics, images: int) -> None:
-        """Add up the metrics of a step, log them every ``--log_every`` steps, and save if a state is due.
+        """Add up the metrics of a step, log them every :data:`LOG_EVERY` steps, and save if a state is due.
 
         Metrics on a GPU are read only when they are logged, since reading waits for the GPU.
         """
@@ -216,7 +217,7 @@ class Run:
         for name, value in metrics.items():
             total, count = self._sums.get(name, (0.0, 0))
             self._sums[name] = (total + value.double(), count + 1)
-        is_logged = self.step % self.options.log_every == 0
+        is_logged = self.step % LOG_EVERY == 0
         if is_logged or self.context.device.type == "cpu":
             values = {name: float(value) for name, value in metrics.items()}
             self._check_finite(values)
@@ -265,12 +266,12 @@ class Run:
         """Save every ``--save_minutes``, sooner at the end of a stage, always at that of a phase and before stopping.
 
         At the end of a stage its ``line`` is printed, after saving, since a terminal may block. Several processes
-        decide together, only every ``--log_every`` steps, since they wait for each other. Raises Stopped if a signal
+        decide together, only every :data:`LOG_EVERY` steps, since they wait for each other. Raises Stopped if a signal
         has asked for it.
         """
         end_of_stage = line is not None
         is_single = self.processes.world == 1
-        if not (is_single or end_of_stage or self.step % self.options.log_every == 0):
+        if not (is_single or end_of_stage or self.step % LOG_EVERY == 0):
             return
         minutes = min(self.options.save_minutes, MINUTES_OF_STAGES) if end_of_stage else self.options.save_minutes
         overdue = self.processes.is_main and time.monotonic() - self._saved_at > 60 * minutes
