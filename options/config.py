@@ -392,7 +392,6 @@ class RunOptions:
     gan_from: PathName | None = option(None, "train only a recognizer, with the GAN of the run in this directory, "
                                   "whose options are the defaults; in a series, each run with the GAN of its own seed "
                                   "or fold, if there is one", metavar="RUN", restore="fixed")
-    save_minutes: float = option(10.0, "save the training state at least this often", least=0, restore="free")
 
 
 @dataclass(frozen=True)

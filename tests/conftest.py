@@ -274,6 +274,12 @@ def finished(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def every_step_is_saved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let trainings save their state after each step."""
+    monkeypatch.setattr("training.trainer.SAVE_MINUTES", 0)
+
+
+@pytest.fixture
 def finished_copy(finished: Path, tmp_path: Path) -> Path:
     """A copy of the finished run."""
     return Path(shutil.copytree(finished, tmp_path / "finished"))

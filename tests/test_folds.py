@@ -95,9 +95,9 @@ def test_target_only_faces_are_trained_on_except_those_of_test_persons(tmp_path)
     assert {sample.subject for sample in fold.target_only} == set("abcdef") - test_persons
 
 
-def test_a_series_killed_in_its_second_fold_and_restored_ends_the_same(faces, series, tmp_path):
+def test_a_series_killed_in_its_second_fold_and_restored_ends_the_same(faces, series, tmp_path, every_step_is_saved):
     folder = tmp_path / "run"
-    result = train_until(arguments(faces, folder, "--folds", 3, "--save_minutes", 0), AT_A_STEP, 16)
+    result = train_until(arguments(faces, folder, "--folds", 3), AT_A_STEP, 16)
     assert result.returncode == -signal.SIGKILL and "gan epoch 1 of 1" in result.stdout.rstrip().splitlines()[-1]
     assert (folder / "fold_01" / "test_result" / "Con_Matrix.png").is_file() and not (folder / "fold_03").exists()
     assert not (folder / "fold_02" / "test_result").exists() and any((folder / "fold_02" / "state").glob("*.pth"))

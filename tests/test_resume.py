@@ -67,12 +67,13 @@ def test_the_same_command_gives_the_same_files_and_another_seed_others(faces, fi
     assert first_layer(tmp_path / "other/VGG_loss/6_max_ckpt.t7") != first_layer(finished / "VGG_loss/6_max_ckpt.t7")
 
 
-def test_a_run_that_is_killed_at_random_moments_and_restored_ends_the_same(faces, finished, tmp_path):
+def test_a_run_that_is_killed_at_random_moments_and_restored_ends_the_same(
+        faces, finished, tmp_path, every_step_is_saved):
     """SIGKILL at steps (every step is saved), during renames and before syncs, repeatedly."""
     draw, folder, kills, flags = random.Random(0), tmp_path / "run", 0, []
     for target, low, high in [(AT_A_STEP, 2, 4), (WHILE_WRITING, 3, 9), (AT_A_STEP, 2, 5), (BEFORE_SYNC, 2, 6),
                               (WHILE_WRITING, 2, 30), (AT_A_STEP, 3, 8), (BEFORE_SYNC, 5, 40)]:
-        result = train_until(arguments(faces, folder, "--save_minutes", 0, *flags), target, draw.randint(low, high))
+        result = train_until(arguments(faces, folder, *flags), target, draw.randint(low, high))
         kills += result.returncode == -signal.SIGKILL
         assert result.returncode in (-signal.SIGKILL, 0), result.stderr
         flags = ["--auto_restore"]
@@ -115,14 +116,15 @@ def test_a_training_needs_no_reader_of_its_output_and_no_signals(faces, finished
         succeeds(pool.submit(train_command, *argv).result())
 
 
-def test_select_on_test_evaluates_at_the_published_batches_also_of_a_resumed_epoch(faces, tmp_path, monkeypatch):
+def test_select_on_test_evaluates_at_the_published_batches_also_of_a_resumed_epoch(
+        faces, tmp_path, monkeypatch, every_step_is_saved):
     """After the batches 1, 201, 401 of every epoch; here 1, 5, 9 of 12."""
     monkeypatch.setattr("training.phases.BATCHES_PER_EVALUATION", 4)
     evaluated, evaluate = [], RecognizerPhase._keep_if_better
     monkeypatch.setattr(RecognizerPhase, "_keep_if_better",
                         lambda self: evaluated.append(self.recognizer.steps) or evaluate(self))
     flags, strengths, row = ("--select_on", "test", "--augment", "mirror", "shift:0.3"), [], AUGMENTATIONS["shift"]
-    argv = arguments(faces, tmp_path / "run", *flags, "--save_minutes", 0)
+    argv = arguments(faces, tmp_path / "run", *flags)
     kill_at_step(22, argv)  # the perceptual network, the GAN, and 10 batches the first recognizer epoch are saved
     succeeds(train_command(*argv, "--restore"))
     assert evaluated == [13, 17, 21]
@@ -135,9 +137,9 @@ def test_select_on_test_evaluates_at_the_published_batches_also_of_a_resumed_epo
     assert_same(tmp_path / "run", tmp_path / "other")
 
 
-def test_the_state_before_a_damaged_one_is_restored(faces, finished, tmp_path):
+def test_the_state_before_a_damaged_one_is_restored(faces, finished, tmp_path, every_step_is_saved):
     folder = tmp_path / "run"
-    kill_at_step(9, arguments(faces, folder, "--save_minutes", 0))
+    kill_at_step(9, arguments(faces, folder))
     newest = StateStore(folder / "state").newest()
     content = bytearray(newest.read_bytes())
     content[len(content) // 2] ^= 1
@@ -187,10 +189,11 @@ def test_changed_lists_are_refused(faces, finished, broken, tmp_path):
     refused(restored(finished, "--data_dir", broken), "have changed since the run was started")
 
 
-def test_a_named_perceptual_network_is_never_written_and_another_one_is_refused(faces, finished, tmp_path):
+def test_a_named_perceptual_network_is_never_written_and_another_one_is_refused(
+        faces, finished, tmp_path, every_step_is_saved):
     network, folder = Path(shutil.copy(finished / "VGG_loss/6_max_ckpt.t7", tmp_path / "mine.t7")), tmp_path / "run"
     checkpoint, before = torch.load(network, weights_only=True), network.read_bytes()
-    argv = arguments(faces, folder, "--perceptual", network, "--save_minutes", 0)
+    argv = arguments(faces, folder, "--perceptual", network)
     kill_at_step(5, argv)
     assert network.read_bytes() == before
     torch.save({**checkpoint, "acc": 1.0}, network)  # the same weights with another accuracy
@@ -211,15 +214,15 @@ def test_a_loss_that_is_nan_or_explodes_stops_the_run(faces, tmp_path, flags, me
     assert all(torch.isfinite(value).all() for value in state["recognizer"]["network"].values())
 
 
-def test_a_full_disk_is_reported_and_the_last_state_stays(faces, tmp_path):
+def test_a_full_disk_is_reported_and_the_last_state_stays(faces, tmp_path, every_step_is_saved):
     folder, store = tmp_path / "run", StateStore(tmp_path / "run" / "state")
-    kill_at_step(5, arguments(faces, folder, "--save_minutes", 0))
+    kill_at_step(5, arguments(faces, folder))
     newest, stage = store.newest(), store.load()["stage"]
     limit = newest.stat().st_size // 2
 
     def resume_with_limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-        train.main(["--restore", "--checkpoint_dir", str(folder), "--save_minutes", "0", "--gpu", "-1"])
+        train.main(["--restore", "--checkpoint_dir", str(folder), "--gpu", "-1"])
 
     refused(forked(resume_with_limit), "free some space")
     assert store.newest() == newest and store.load()["stage"] == stage and not list(folder.rglob("*.part"))

@@ -94,6 +94,7 @@ RATE_FLAGS = {"perceptual": "--perceptual_lr", "gan": "--lr", "recognizer": "--v
 Metrics = dict[str, Tensor]
 LOG_EVERY = 10  # steps between two rows of log/metrics.csv
 FIRST_LINE = 5.0  # seconds of training after which a log file gets a first line, before an epoch has ended
+SAVE_MINUTES = 10.0  # between two states
 MINUTES_OF_STAGES = 2.0  # least time between states at ends of stages; one of the paper's size takes seconds to write
 MOST_ADVERSARIAL = 5000  # of the generator's adversarial loss, a thousand times what guessing discriminators give
 ADVICE = "go on from the networks of an epoch with --restore N, or start anew with --overwrite"
@@ -263,7 +264,7 @@ class Run:
     # ------------------------------------------------------------------------------------------------ state
 
     def _save_if_due(self, line: str | None = None, end_of_phase: bool = False) -> None:
-        """Save every ``--save_minutes``, sooner at the end of a stage, always at that of a phase and before stopping.
+        """Save every :data:`SAVE_MINUTES`, sooner at the end of a stage, always at that of a phase and before stopping.
 
         At the end of a stage its ``line`` is printed, after saving, since a terminal may block. Several processes
         decide together, only every :data:`LOG_EVERY` steps, since they wait for each other. Raises Stopped if a signal
@@ -273,7 +274,7 @@ class Run:
         is_single = self.processes.world == 1
         if not (is_single or end_of_stage or self.step % LOG_EVERY == 0):
             return
-        minutes = min(self.options.save_minutes, MINUTES_OF_STAGES) if end_of_stage else self.options.save_minutes
+        minutes = MINUTES_OF_STAGES if end_of_stage else SAVE_MINUTES
         overdue = self.processes.is_main and time.monotonic() - self._saved_at > 60 * minutes
         signum = self.stop_signal()
         if not is_single:
