@@ -13,18 +13,19 @@ from datasets.files import check_output
 from datasets.layout import Layout, Sample
 from datasets.lists import image_directory
 from datasets.loading import Images, load
-from datasets.plans import Plan, ground_truth_swaps, real_plan
+from datasets.plans import Plan, ground_truth_swaps
 from evaluation import verdict
-from evaluation.judge import ExpressionJudge, load_judge, save_judge, train_judge
 from evaluation.synthesis import Gallery, SynthesisReport, Trial, evaluate_synthesis
 from models.gan import Swapper
+from models.judge import ExpressionJudge, load_judge, save_judge
 from models.networks import Pair
 from models.recognizer import Recognizer, accuracies, evaluate
 from options.config import Config, LoadingOptions
 from training.facts import Facts, findings
+from training.phases import JUDGE_SEED, new_judge
 from utils import UserError, fingerprint
 
-JUDGE_SEED, JUDGE_BATCH, JUDGE_EPOCHS, BATCH = 20210, 32, 25, 32
+JUDGE_EPOCHS, BATCH = 25, 32
 
 
 def evaluate_swaps(config: Config) -> None:
@@ -123,20 +124,8 @@ def find_judge(path: Path, layout: Layout, train: Images, test: Images, device: 
         judge = load_judge(path, trained_on).to(device)
     else:
         print(f"{path}: not there yet, a judge is trained for {JUDGE_EPOCHS} epochs and kept there", flush=True)
-        judge = new_judge(len(layout.expressions), train, num_workers, device)
+        judge = new_judge(len(layout.expressions), train, JUDGE_EPOCHS, num_workers, device)
         save_judge(path, judge, trained_on)
     counts = evaluate(Recognizer(judge, device=device), None, test.evaluation_batches(BATCH, device),
                       len(layout.expressions))
     return judge, accuracies(counts)[0]
-
-
-def new_judge(num_classes: int, train: Images, num_workers: int, device: torch.device) -> ExpressionJudge:
-    """Train a judge on the real training images, with a fixed seed that is not the run's."""
-    torch.manual_seed(utils.derived_seed(JUDGE_SEED, "init"))
-    plan = [batch for epoch in range(JUDGE_EPOCHS)
-            for batch in real_plan(len(train), JUDGE_BATCH, JUDGE_SEED, "judge", epoch)]
-    batches = utils.progress(load(train, plan, num_workers), "training the judge", len(plan))
-    judge = ExpressionJudge(num_classes, train.image_size)
-    train_judge(judge, ((batch.first, batch.label) for batch in (batch.to(device) for batch in batches)), len(plan),
-                utils.generator(JUDGE_SEED, "disturbed"), device)
-    return judge

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from evaluation.judge import ExpressionJudge
+from models.judge import ExpressionJudge
 from evaluation.metrics import frechet_distance, psnr, ssim
 from models.gan import Swapper
 from models.networks import Pair

@@ -26,7 +26,7 @@ from datasets.layout import read_layout  # noqa: E402
 from datasets.loading import Images, load  # noqa: E402
 from datasets.plans import Plan  # noqa: E402
 from datasets.splits import training_pairs, with_kept_validation  # noqa: E402
-from evaluation.judge import ExpressionJudge, load_judge  # noqa: E402
+from models.judge import ExpressionJudge, load_judge  # noqa: E402
 
 BATCH = 64
 

@@ -12,7 +12,7 @@ from models.distributed import Processes
 from models.networks import Encoder, RecognizerNetwork, autocast, load_state
 from options.config import RecognizerRecipe
 
-LEAST_QUALITY = 0.25  # of swaps that a recognizer should learn from, between chance (0) and real images (1)
+LEAST_QUALITY = 0.5  # of swaps that a recognizer should learn from, between chance (0) and real images (1)
 
 
 class Examples(NamedTuple):

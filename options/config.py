@@ -167,7 +167,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "lambda_coarse_loss": 50.0, "lambda_gray_loss": 500.0, "G_max": 1000.0, "even_phases": 2, "ema": 0.998,
         "zero_biases": True, "lazy": 4, "d_gain": 8.0, "d_lr_ratio": 0.25, "perceptual_epochs": 18, "epochs": 28,
         "round_every": 28, "round_epochs": 6, "lr": 1e-3, "mix": 1.0, "guided": True, "balanced": True,
-        "encode_synthesized": True, "targets": "any", "vgg_schedule": "cosine", "gate": 0.25,
+        "encode_synthesized": True, "targets": "any", "vgg_schedule": "cosine", "gate": 0.5,
     },
     "demo": {
         "data_dir": "datasets/demo", "checkpoint_dir": "checkpoint/checkpoint_demo", "image_size": 64,
@@ -491,10 +491,10 @@ class RecognizerSchedule:
     vgg_schedule: str = option("step", "SGD's learning rate: multiplied by 0.97 every 1800 steps, or falling "
                                "to zero over all planned steps along a half cosine", choices=("step", "cosine"),
                                group=BEYOND_RECOGNIZER)
-    gate: float = option(0.0, "least quality of the swaps for a recognizer round: stage 0's network classifies swaps "
-                         "of selection images before it, 0 is chance, 1 as often right as on the real images; below "
-                         "the value the round uses real images in their place; 0 only warns", least=0, most=1,
-                         group=BEYOND_RECOGNIZER)
+    gate: float = option(0.0, "least quality of the swaps for a recognizer round: before it, a network from which the "
+                         "GAN has not learned classifies swaps of selection images, 0 is chance, 1 as often right as "
+                         "on the real images; below the value the round uses real images in their place; 0 only warns",
+                         least=0, most=1, group=BEYOND_RECOGNIZER)
     targets: str = option("neutral", "the faces that synthesis gives other expressions: neutral ones, or any",
                           choices=("neutral", "any"), group=BEYOND_RECOGNIZER)
     encode_synthesized: bool = option(False, "give the recognizer the codes of the synthesized images themselves, "

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from conftest import cases, refused, works_or_is_refused
 from datasets.align import _open_output
 from datasets.drawing.data_set import describe
-from evaluation.judge import ExpressionJudge, load_judge, save_judge
+from models.judge import ExpressionJudge, load_judge, save_judge
 from models.checkpoints import (LARGEST, fault_of_weights, gan_config, load_recognizer, load_swap_gan, on_cpu,
                                 read_perceptual, save_checkpoint, save_gan, save_recognizer)
 from models.gan import SwapGAN

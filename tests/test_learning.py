@@ -194,6 +194,16 @@ def test_the_quality_of_swaps_is_that_of_their_expressions(tmp_path, monkeypatch
     assert found == quality
 
 
+@pytest.mark.parametrize("weight, network", [(15, "ExpressionJudge"), (0, "VGG")])
+def test_swaps_are_measured_by_a_network_from_which_the_gan_has_not_learned(
+        faces, tmp_path, monkeypatch, weight, network):
+    used = []
+    monkeypatch.setattr(phases, "swap_quality", lambda gan, classifier, *_: used.append(classifier.network) or 1.0)
+    succeeds(train_command(*tiny(faces, tmp_path / "run", "-a", *EXPRESSIONS, "--lambda_vgg_loss", weight,
+                                 "--vgg_init", "stage0")))
+    assert [type(classifier).__name__ for classifier in used] == [network]
+
+
 @pytest.mark.parametrize("quality, gate, said", [
     (0.1, 0.25, "learned from real images in place of swaps"), (0.1, 0, "learned their labels all the same"),
     (0.3, 0.25, ""), (None, 0.25, "")])

@@ -17,7 +17,7 @@ from conftest import (EXPRESSIONS, REPOSITORY, command, networks, refused, resto
                       succeeds, train_command, trained)
 from datasets.files import is_drawn
 from datasets.layout import Sample, read_layout
-from evaluation.judge import ExpressionJudge, train_judge
+from models.judge import ExpressionJudge, train_judge
 from evaluation.synthesis import Gallery, Trial, evaluate_synthesis, with_expressions
 from models.gan import SwapGAN
 from models.networks import Pair

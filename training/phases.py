@@ -20,6 +20,7 @@ from models.checkpoints import (TrainedPerceptual, initialize, load_gan_networks
                                 read_classifier, read_perceptual, save_checkpoint, save_gan, save_recognizer,
                                 weights_digest)
 from models.gan import SwapGAN
+from models.judge import ExpressionJudge, train_judge
 from models.networks import VGG, Pair, backbone_named
 from models.recognizer import (LEAST_QUALITY, Examples, Recognizer, accuracies, chance_level, evaluate, near_chance,
                                real_features)
@@ -32,6 +33,8 @@ from utils import UserError
 
 Draw = Callable[[list[Tensor], list[str], Sequence[str], str], Image.Image]  # rows of images, heads, notes, title
 SAMPLE_ROWS = ("A", "B", "C: A with B's expression", "D: B with A's expression", "A': A rebuilt", "B': B rebuilt")
+JUDGE_SEED, JUDGE_BATCH = 20210, 32
+GATE_EPOCHS, MOST_GATE_STEPS = 8, 2000  # of the judge that measures the swaps before a recognizer round
 BATCHES_PER_EVALUATION = 200  # of a recognizer epoch with --select_on test, each begun by an evaluation (METHOD §5)
 
 
@@ -369,13 +372,29 @@ class RecognizerPhase:
                   file=sys.stderr)
 
     def _quality_of_swaps(self) -> float | None:
-        """Return the quality of the swaps of selection images, None if stage 0 has left no classifier."""
-        context, network = self.context, read_classifier(self.perceptual_file, self.context.num_classes)
-        images, neutral = context.selection_images, context.layout.neutral
+        """Return the quality of the swaps of selection images, None if there are none, or no classifier of them."""
+        context, neutral = self.context, self.context.layout.neutral
+        images = context.selection_images
         labels = numpy.array([sample.label for sample in images.samples])
         is_target = labels == neutral if self.schedule.targets == "neutral" and neutral in labels else labels >= 0
-        classifier = network and Recognizer(network, device=context.device, amp=context.amp)
+        classifier = self._classifier if images.samples else None
         return classifier and swap_quality(self.gan, classifier, images, is_target, context.seed)
+
+    @cached_property
+    def _classifier(self) -> Recognizer | None:
+        """A classifier of real images from which the GAN has not learned, since it would find all swaps right.
+
+        It is stage 0's network, or with the perceptual loss, which compares that network's features, a small judge that
+        is trained here. None if stage 0 has left no classifier.
+        """
+        context = self.context
+        if "vgg" not in self.gan.recipe.loss_weights():
+            network = read_classifier(self.perceptual_file, context.num_classes)
+            return network and Recognizer(network, device=context.device, amp=context.amp)
+        train = context.images.subset(context.layout.train)
+        epochs = max(1, min(GATE_EPOCHS, MOST_GATE_STEPS * JUDGE_BATCH // len(train)))
+        return Recognizer(new_judge(context.num_classes, train, epochs, context.num_workers, context.device),
+                          device=context.device)
 
     def step(self, batch: Examples) -> Metrics:
         context, steps = self.context, self.recognizer.steps
@@ -458,6 +477,18 @@ def swap_quality(gan: SwapGAN, classifier: Recognizer, images: Images, is_target
 
     swapped, chance = accuracies(evaluate(classifier, None, swaps(), n))[1], chance_level(n)
     return float((swapped - chance) / (accuracies(real)[1] - chance))
+
+
+def new_judge(num_classes: int, train: Images, epochs: int, num_workers: int, device: torch.device) -> ExpressionJudge:
+    """Train a judge of expressions on real images, with a fixed seed that is not the run's."""
+    torch.manual_seed(utils.derived_seed(JUDGE_SEED, "init"))
+    plan = [batch for epoch in range(epochs)
+            for batch in real_plan(len(train), JUDGE_BATCH, JUDGE_SEED, "judge", epoch)]
+    batches = utils.progress(load(train, plan, num_workers), "training the judge", len(plan))
+    judge = ExpressionJudge(num_classes, train.image_size)
+    train_judge(judge, ((batch.first, batch.label) for batch in (batch.to(device) for batch in batches)), len(plan),
+                utils.generator(JUDGE_SEED, "disturbed"), device)
+    return judge
 
 
 # --------------------------------------------------------------------------------------------- the recognizer's batches
