@@ -266,7 +266,7 @@ class GANRecipe(LossOptions):
     lr_decay: float = 0.97
     weight_decay: float = 1e-5
     alpha5: bool = option(True, "the discriminators also see the interpolated images C5 and D5")
-    std: float = option(0.2, "standard deviation of the noise on the targets of the adversarial loss", least=0, most=10)
+    std: float = 0.2  # standard deviation of the noise on the targets of the adversarial loss
     lambda_D: float = option(0.25, "weight of the discriminators' loss", least=0, most=1e6)
     G_max: float = option(22.0, "skip the discriminators' update after a generator loss of this or more; each epoch's "
                           "D_updated is the fraction of its steps with an update", least=0, most=1e9)
