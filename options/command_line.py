@@ -31,6 +31,7 @@ REPLACED_FLAGS = {  # flags of the published code's train.py → what replaces t
     "resume_dir": "--restore finds the recognizer in --checkpoint_dir",
     "decoder_label": "the decoder always takes a label",
     "exp_label": "as in the published code",
+    "label_copy": "the decoder takes 20 copies of its label, as in the paper",
     "std": "the noise on the discriminators' targets is the paper's, 0.2",
     **{f"{name}_loss": f"--lambda_{name}_loss is the loss's weight, and 0 switches it off"
        for name in ("vgg", "l1", "l2", "tv")},
@@ -40,7 +41,7 @@ OLDER_SWITCHES = {"scene_truth": "lambda_truth_loss",  # of older runs → the w
 FORMER_OPTIONS = {"lr_decay": 0.97, "weight_decay": 1e-5, "vgg_lr_decay_steps": 1800, "pairs_per_image": 6,
                   "decoder_label": True, "exp_label": False}  # of older runs, and fixed now
 DROPPED_OPTIONS = {"compile": False, "log_every": 10, "save_minutes": 10.0,
-                   "std": 0.2}  # of older runs, which go on without them
+                   "std": 0.2, "label_copy": 20}  # of older runs, which go on without them
 PASSED_TO_MEMBERS = {"checkpoint_dir", "gpu", "auto_restore", "overwrite", "force"}  # of the "momentary" ones
 PICTURES = {"test": "result.jpg", "grid": "grid.jpg", "recognize": "recognized.jpg"}  # a mode → the default of --output
 OUTPUTS = {**PICTURES, "export": "recognizer.onnx", "export_swap": "swap.onnx"}

@@ -194,7 +194,7 @@ class GANShape:
     image_size: int = option(256, "image side S, a multiple of 32", least=32, most=2048, restore="fixed")
     base_width: int = option(64, "width w of the GAN's first layer", least=1, most=1024, restore="fixed")
     decoder_label: bool = True  # False in checkpoints whose decoder takes no label
-    label_copy: int = option(20, "copies of the decoder's label", least=1, most=1000, restore="fixed")
+    label_copy: int = 20  # copies of the decoder's label
     exp_label: bool = False  # True in those whose label has an entry for "reconstruct only"
 
     @property

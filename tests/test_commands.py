@@ -266,11 +266,11 @@ def test_the_home_directory_is_found_behind_equals_in_every_command(
 
 
 def test_flags_of_the_published_code_are_explained_and_its_scripts_work(faces, tmp_path):
-    flags = ["--resume", "--resume_dir", "x", "--VGG", "--vgg_mode", "train", "--vgg_loss", "--std", 0.2]
+    flags = ["--resume", "--resume_dir", "x", "--VGG", "--vgg_mode", "train", "--vgg_loss", "--std", 0.2, "--label_copy", 20]
     flags += ["--select_on", "test", "--G_max", 0]
     result = train_command(*tiny(faces, tmp_path / "run", *flags))
     succeeds(result)
-    for flag in ("--resume", "--resume_dir", "--VGG", "--vgg_mode", "--vgg_loss", "--std"):
+    for flag in ("--resume", "--resume_dir", "--VGG", "--vgg_mode", "--vgg_loss", "--std", "--label_copy"):
         assert f"note: {flag} has no effect here: " in result.stderr
     assert "lower --lr if it grows, else raise --G_max" in result.stderr and "  D updated 0 %  " in result.stdout
     assert "36 training and 0 validation images" in result.stdout  # --select_on test cuts no validation split
