@@ -301,7 +301,8 @@ def add_option(group: argparse._ArgumentGroup, option: Option) -> None:
     shown = " ".join(option.default) if isinstance(option.default, tuple) else option.default
     default = f" (default: {'on' if option.default is True else shown})" if is_shown else ""
     names = [f"--{option.name}", *([option.short] if option.short else [])]
-    settings: dict[str, Any] = {"dest": option.name, "help": (option.help + default).replace("%", "%%")}
+    text = (option.help + default).replace("%", "%%") or argparse.SUPPRESS
+    settings: dict[str, Any] = {"dest": option.name, "help": text}
     if option.type is bool:
         group.add_argument(*names, action=Switch, **settings)
         return

@@ -59,7 +59,7 @@ class Option:
 
     ``restore`` says what another value does to a run that is resumed: it "changes" the run (refused without --force),
     it can have no effect any more ("fixed"), it does not matter ("free"), or it belongs to a single command
-    ("momentary"). ``name`` is the ``flag`` if there is one. In a path, the type of whose field is PathName, ``~`` is
+    ("momentary"). ``name`` is the ``flag`` if there is one. ``--help`` shows no option without ``help``. In a path, the type of whose field is PathName, ``~`` is
     expanded.
     """
 
@@ -386,9 +386,7 @@ class RunOptions:
                              restore="momentary")
     force: bool = option(False, "accept options or data that differ from those of the run", restore="momentary")
     seed: int = option(0, "seed of everything random", least=0)
-    split_seed: int | None = option(None, "seed that chooses the validation images; -1: the seed of each run of --seeds"
-                                    " (default: --seed, so that all of --seeds have the same validation images)",
-                                    least=-1, restore="fixed")
+    split_seed: int | None = option(None, "", least=-1, restore="fixed")  # a series tells its runs; -1 in older ones
     gan_from: PathName | None = option(None, "train only a recognizer, with the GAN of the run in this directory, "
                                   "whose options are the defaults; in a series, each run with the GAN of its own seed "
                                   "or fold, if there is one", metavar="RUN", restore="fixed")
@@ -594,7 +592,7 @@ class Config:
 
     @property
     def validation_seed(self) -> int:
-        """The seed of the cut of the validation images."""
+        """The seed of the cut of the validation images: ``--seed``, or that of the first run of ``--seeds``."""
         return self.run.seed if self.run.split_seed in (None, -1) else self.run.split_seed
 
     @property

@@ -266,8 +266,8 @@ def test_the_home_directory_is_found_behind_equals_in_every_command(
 
 
 def test_flags_of_the_published_code_are_explained_and_its_scripts_work(faces, tmp_path):
-    flags = ["--resume", "--resume_dir", "x", "--VGG", "--vgg_mode", "train", "--vgg_loss", "--std", 0.2, "--label_copy", 20]
-    flags += ["--select_on", "test", "--G_max", 0]
+    flags = ["--resume", "--resume_dir", "x", "--VGG", "--vgg_mode", "train", "--vgg_loss"]
+    flags += ["--std", 0.2, "--label_copy", 20, "--select_on", "test", "--G_max", 0]
     result = train_command(*tiny(faces, tmp_path / "run", *flags))
     succeeds(result)
     for flag in ("--resume", "--resume_dir", "--VGG", "--vgg_mode", "--vgg_loss", "--std", "--label_copy"):

@@ -209,8 +209,8 @@ def test_the_readmes_command_for_photographs_is_what_experiments_measured(here):
     assert values["mix"] == 1 and values["guided"] and values["balanced"] and values["encode_synthesized"]
 
 
-def test_seeds_share_a_validation_cut_without_split_seed_minus_one(here):
-    """All seeds on one GAN have its validation images."""
+def test_seeds_share_a_validation_cut_but_for_an_older_series(here):
+    """All seeds on one GAN have its validation images. An older series could cut others for each seed."""
     argv = ["--seeds", "3", "--seed", "5", "--data_dir", "d"]
     shared, separate = (series_members(resolve([*argv, *flags]))
                         for flags in ([], ["--split_seed=-1"]))
