@@ -1,6 +1,5 @@
 """Image files of every kind → tensors, in the order of a plan."""
 
-import io
 import pickle
 from dataclasses import replace
 
@@ -10,8 +9,8 @@ import torch
 from PIL import Image
 
 from datasets.layout import Sample
-from datasets.augmentations import AUGMENTATIONS, Augmentation, read_augmentations
-from datasets.loading import Images, augmenter, in_threads, load, to_uint8
+from datasets.augmentations import AUGMENTATIONS, read_augmentations
+from datasets.loading import Images, augmenter, load, to_uint8
 from datasets.pictures import BadPicture, read_image, read_picture
 from datasets.plans import Plan, ground_truth_swaps, real_plan, recognizer_plan
 from utils import UserError
@@ -25,11 +24,17 @@ def left_half_white(mode: str) -> Image.Image:
 
 @pytest.mark.parametrize("mode, ending", [("L", "jpg"), ("RGB", "png"), ("P", "png"), ("1", "png"), ("CMYK", "jpg"),
                                           ("I", "tiff"), ("LA", "png"), ("RGBA", "png"), ("P", "gif"), ("F", "tiff")])
-def test_every_mode_becomes_rgb(tmp_path, mode, ending):
-    left_half_white(mode).save(tmp_path / f"x.{ending}")
+def test_every_mode_becomes_rgb_turned_as_exif_says(tmp_path, mode, ending):
+    picture, upside_down = left_half_white(mode), Image.Exif()
+    upside_down[0x0112] = 3
+    picture.save(tmp_path / f"x.{ending}")
     pixels = to_uint8(read_image(tmp_path / f"x.{ending}", 32))
     assert pixels.shape == (3, 32, 32) and pixels.dtype == torch.uint8
     assert pixels[:, :, 2].float().mean() > 250 and pixels[:, :, -3].float().mean() < 5
+    if ending in ("jpg", "png"):
+        picture.save(tmp_path / f"x.{ending}", exif=upside_down)
+        turned = to_uint8(read_image(tmp_path / f"x.{ending}", 32))
+        assert turned[:, :, -3].float().mean() > 250 and turned[:, :, 2].float().mean() < 5
 
 
 def test_transparency_becomes_white(tmp_path):
@@ -37,27 +42,15 @@ def test_transparency_becomes_white(tmp_path):
     assert read_picture(tmp_path / "x.png").getpixel((4, 4)) == (255, 255, 255)
 
 
-@pytest.mark.parametrize("content, fault", [(None, "missing"), (b"nothing", "no image"), ("half", "damaged"),
-                                            ("large", "too large")])
-def test_a_bad_picture_says_what_is_wrong_with_it(tmp_path, content, fault, monkeypatch):
-    whole = io.BytesIO()
-    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)).save(whole, "PNG")
-    if content == "large":
-        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 64 * 64 - 1)
-    content = {"half": whole.getvalue()[:6000], "large": whole.getvalue()}.get(content, content)
-    if content is not None:
-        (tmp_path / "x.png").write_bytes(content)
+@pytest.mark.parametrize("damage, fault", [
+    (lambda path: path.unlink(), "missing"), (lambda path: path.write_bytes(b"nothing"), "no image"),
+    (lambda path: path.write_bytes(path.read_bytes()[:60]), "damaged")])
+def test_a_bad_picture_says_what_is_wrong_with_it(tmp_path, damage, fault):
+    left_half_white("RGB").save(tmp_path / "x.png")
+    damage(tmp_path / "x.png")
     with pytest.raises(BadPicture, match=r"x\.png") as raised:
         read_picture(tmp_path / "x.png")
     assert raised.value.fault == fault and pickle.loads(pickle.dumps(raised.value)).fault == fault
-
-
-def test_exif_rotation_is_applied(tmp_path):
-    exif = Image.Exif()
-    exif[0x0112] = 3  # upside down
-    left_half_white("RGB").save(tmp_path / "x.jpg", exif=exif)
-    pixels = to_uint8(read_image(tmp_path / "x.jpg", 32))
-    assert pixels[:, :, -3].float().mean() > 250 and pixels[:, :, 2].float().mean() < 5
 
 
 def sample_images(tmp_path) -> list[Sample]:
@@ -165,13 +158,6 @@ def test_an_augmentation_changes_real_images_by_seed_epoch_and_position_alone(no
         [b.first.tolist() for b in load(noise_images, PLAN)]
 
 
-@pytest.mark.parametrize("function", [lambda image, *_: image / 255, lambda image, *_: image[:, 1:]])
-def test_an_augmentation_that_returns_another_type_or_shape_is_refused(noise_images, function, monkeypatch):
-    monkeypatch.setitem(AUGMENTATIONS, "planted", Augmentation(function, 0.5, ""))
-    with pytest.raises(TypeError, match="augmentation planted: returned"):
-        changed(noise_images, "planted")
-
-
 def test_augmentations_are_typed_with_their_strength(noise_images):
     assert read_augmentations(["mirror", "shift:0.3"]) == {"mirror": 0.5, "shift": 0.3}
     assert read_augmentations(["none"]) == {} and augmenter({"mirror": 0.5}, 0, 0) is None
@@ -181,11 +167,3 @@ def test_augmentations_are_typed_with_their_strength(noise_images):
     flips = [recognizer_plan(np.zeros(50, int), PLAN.first[:0, None], 10, 0, False, 0, 0, mirrored=p).flip.mean()
              for p in (0, 0.5, 1)]
     assert flips[0] == 0 < flips[1] < flips[2] == 1
-
-
-def test_results_and_errors_of_threads_come_in_order():
-    assert list(in_threads(lambda i: i * i, range(25), 2)) == [i * i for i in range(25)]
-    results = in_threads(lambda i: 6 // i, (3, 2, 0, 1), 2)
-    assert (next(results), next(results)) == (2, 3)
-    with pytest.raises(ZeroDivisionError):
-        next(results)
