@@ -28,7 +28,7 @@ from options.config import (GANRecipe, GANSchedule, GANShape, PerceptualOptions,
                             RecognizerShape)
 from training.run_directory import copy_to_machines
 from training.facts import Facts
-from training.trainer import Metrics, Stage, TrainingContext
+from training.trainer import Metrics, Phase, Stage, TrainingContext
 from utils import UserError
 
 Draw = Callable[[list[Tensor], list[str], Sequence[str], str], Image.Image]  # rows of images, heads, notes, title
@@ -51,7 +51,7 @@ def all_stages(perceptual_epochs: int, epochs: int, round_every: int, round_epoc
 
 # ---------------------------------------------------------------------------------- the perceptual network
 
-class PerceptualPhase:
+class PerceptualPhase(Phase):
     """Stage 0: training of a VGG19-bn on the real images, whose best epoch is the perceptual network (METHOD §1).
 
     The selection images choose the epoch; with ``--select_on none`` it is the last. ``is_needed`` says whether anything
@@ -138,9 +138,6 @@ class PerceptualPhase:
         """Return the number of steps in an epoch, a pass over the real training images."""
         return len(self._plan(epoch))
 
-    def begin_epoch(self, epoch: int) -> None:
-        """Do nothing: an epoch begins with its first batch."""
-
     def batches(self, epoch: int, start: int) -> Iterator[Examples]:
         """Yield batches of real images without codes; with ``--balanced`` all expressions equally often."""
         for batch in self.context.load(self._plan(epoch), start):
@@ -195,13 +192,10 @@ class PerceptualPhase:
         if state["recognizer"]:
             self.recognizer.load_state_dict(state["recognizer"])
 
-    def load_networks(self, epoch: int) -> None:
-        """Do nothing, since a finished network is read from its file."""
-
 
 # ------------------------------------------------------------------------------------------------- the GAN
 
-class GANPhase:
+class GANPhase(Phase):
     """Training of the GAN: an epoch is (training images) / (batch size) steps on random pairs (METHOD §2, §3)."""
 
     name = "gan"
@@ -224,9 +218,6 @@ class GANPhase:
     def steps(self, epoch: int) -> int:
         """Return the number of steps in an epoch: images / batch size, at least one."""
         return max(1, len(self.context.layout.train) // self.schedule.batch_size)
-
-    def begin_epoch(self, epoch: int) -> None:
-        """Do nothing: an epoch begins with its first batch."""
 
     def batches(self, epoch: int, start: int) -> Iterator[Pair]:
         """Return the pairs of an epoch on the device, after loading the perceptual network if the GAN has none yet."""
@@ -288,7 +279,7 @@ def pair_of(batch: Batch) -> Pair:
 
 # ------------------------------------------------------------------------------------------ the recognizer
 
-class RecognizerPhase:
+class RecognizerPhase(Phase):
     """Training of the recognizer: an epoch is a pass over the real images with synthesized ones between (METHOD §5).
 
     ``pairs`` (P, 2) are the sources and targets of the synthesized images, as positions in the images of the context.

@@ -8,7 +8,7 @@ import os
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Sequence
 
 import numpy
 import torch
@@ -293,37 +293,37 @@ def decoded_images(config: Config, samples: Sequence[Sample], directory: RunDire
                     "--cache none")
 
 
-# ------------------------------------------------------------------------------------------------------------ precision
-
-def amp_dtype(choice: str, device: torch.device) -> torch.dtype | None:
-    """Return the dtype of autocast for ``--amp``, None for float32; ``auto`` must have been replaced before.
-
-    Raises UserError for fp16 on the CPU.
-    """
-    if choice == "fp16" and device.type == "cpu":
-        raise UserError("--amp fp16 needs a GPU; on the CPU there is bf16")
-    return DTYPES[choice]
-
-
 # ------------------------------------------------------------------------------------------------------------- building
 
 def build_run(config: Config, layout: Layout, images: Images, processes: Processes, restoring: bool,
               draw: Draw | None) -> tuple[Run, numpy.ndarray]:
-    """Return a run at its beginning, and the pairs (P, 2) of images whose swaps its recognizer is trained on."""
+    """Return a run at its beginning, and the pairs (P, 2) of images whose swaps its recognizer is trained on.
+
+    Raises UserError for fp16 on the CPU.
+    """
     select_on, device = config.recognizer.select_on, processes.device
+    if config.hardware.amp == "fp16" and device.type == "cpu":
+        raise UserError("--amp fp16 needs a GPU; on the CPU there is bf16")
     content = images.content_digest()
     pairs = training_pairs(layout, config.run.seed, config.recognizer.pairs_per_image,
                            config.recognizer.targets == "any")
-    if config.perceptual.vgg_init == "imagenet" and not restoring:
-        download_imagenet_weights(processes, config.recognizer_shape.backbone)
-    metadata = {**checkpoint_metadata(config, layout), **Facts.of_training(config, layout, images).metadata()}
+    if config.perceptual.vgg_init == "imagenet" and not restoring and processes.world > 1:
+        urls = {VGG.weights, backbone_named(config.recognizer_shape.backbone).weights}
+        processes.run_on_each_machine(  # the other processes then find them in torch's cache; None can be sent
+            lambda: [imagenet_weights(url) for url in urls] and None)
+    names = layout.expressions
+    metadata = {  # with which a checkpoint's weights can be used alone
+        "expressions": list(names), "listed": list(layout.listed),
+        "neutral_name": dict(enumerate(names)).get(layout.neutral), "image_size": config.shape.image_size,
+        "backbone": config.recognizer_shape.backbone, "gan": vars(config.gan_shape(len(names))).copy(),
+        **Facts.of_training(config, layout, images).metadata()}
     images = images.on(device)
     context = TrainingContext(
         folder=Path(config.run.checkpoint_dir), seed=config.run.seed, layout=layout,
         images=images.subset(layout.train + layout.target_only),
         selection_images=images.subset(selection(layout, select_on)), select_on=select_on,
         balanced=config.recognizer.balanced, num_workers=config.loading.num_workers, device=device,
-        amp=amp_dtype(config.hardware.amp, device), processes=processes,
+        amp=DTYPES[config.hardware.amp], processes=processes,
         restoring=restoring, force=config.run.force, metadata=metadata)
     vgg_init, rounds = config.perceptual.vgg_init, config.gan.epochs // config.recognizer.round_every
     perceptual = PerceptualPhase(context, config.perceptual, config.recognizer_shape, config.recognizer.vgg_batch_size,
@@ -337,14 +337,6 @@ def build_run(config: Config, layout: Layout, images: Images, processes: Process
     run = Run(context, config, [perceptual, gan, recognizer], lambda: schedule_of(config, perceptual.epochs),
               list_fingerprint(layout, select_on, pairs), content)
     return run, pairs
-
-
-def checkpoint_metadata(config: Config, layout: Layout) -> dict[str, Any]:
-    """Return the metadata with which a checkpoint's weights can be used alone."""
-    names = layout.expressions
-    return {"expressions": list(names), "listed": list(layout.listed),
-            "neutral_name": dict(enumerate(names)).get(layout.neutral), "image_size": config.shape.image_size,
-            "backbone": config.recognizer_shape.backbone, "gan": vars(config.gan_shape(len(names))).copy()}
 
 
 def schedule_of(config: Config, perceptual_epochs: int) -> list[Stage]:
@@ -380,13 +372,6 @@ def load_other_gan(run: Run, source: Path) -> None:
                         "--force")
     load_gan_networks(source / "model", gan, None, tuple(gan.NETWORKS))
     gan.start_from_average()
-
-
-def download_imagenet_weights(processes: Processes, backbone: str) -> None:
-    """Download the weights in one process of each machine, so that the others find them in torch's cache."""
-    if processes.world > 1:
-        urls = {VGG.weights, backbone_named(backbone).weights}
-        processes.run_on_each_machine(lambda: [imagenet_weights(url) for url in urls] and None)  # None can be sent
 
 
 # ------------------------------------------------------------------------------------------------- starting or resuming
@@ -450,21 +435,15 @@ def check_agreement(run: Run) -> None:
     """Check that all processes train the same networks on the same images in the same order, else raise UserError."""
     if run.processes.world == 1:
         return
-    stages = [(stage.phase, stage.epoch) for stage in run.schedule()]
+    stages, digest = [(stage.phase, stage.epoch) for stage in run.schedule()], hashlib.sha256()
+    for value in tree_leaves({name: phase.state() for name, phase in run.phases.items()}):
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+                      if isinstance(value, torch.Tensor) else repr(value).encode())
     run.processes.check_same({
         "list of images": run.fingerprint, "content of the images": run.content,
         "schedule": fingerprint([stages, run.stage, run.step]), "precision": str(run.context.amp),
-        "networks' weights": digest_of({name: phase.state() for name, phase in run.phases.items()}),
+        "networks' weights": digest.hexdigest(),
     }, SAME_COMMAND)
-
-
-def digest_of(state: Any) -> str:
-    """Return a SHA-256 of all tensors and plain values in a state, in order."""
-    digest = hashlib.sha256()
-    for value in tree_leaves(state):
-        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
-                      if isinstance(value, torch.Tensor) else repr(value).encode())
-    return digest.hexdigest()
 
 
 def write_run_files(run: Run, config: Config, pairs: numpy.ndarray) -> None:

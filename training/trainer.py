@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import shorten
-from typing import Any, Callable, Iterable, Iterator, Mapping, NoReturn, Protocol, Sequence
+from typing import Any, Callable, Iterable, Iterator, Mapping, NoReturn, Sequence
 
 import torch
 from torch import Tensor
@@ -100,31 +100,22 @@ MOST_ADVERSARIAL = 5000  # of the generator's adversarial loss, a thousand times
 ADVICE = "go on from the networks of an epoch with --restore N, or start anew with --overwrite"
 
 
-class Phase(Protocol):
-    """A part of a training, such as that of the GAN, whose epochs are stages of the schedule."""
+class Phase:
+    """A part of a training, such as that of the GAN, whose epochs are stages of the schedule.
+
+    Beside its ``name`` and the methods below, which need not do anything, each phase has
+
+    - ``steps(epoch)``: the number of steps in an epoch;
+    - ``batches(epoch, start)``: the batches of an epoch from step ``start`` on, as a function of seed and epoch;
+    - ``step(batch)``: do one step, and return its metrics, which stay on the device;
+    - ``end_epoch(epoch, means)``: evaluate and write the networks; return further metrics of the epoch;
+    - ``state()`` and ``load_state(state)``: everything that the rest of the run depends on, except the position.
+    """
 
     name: str
 
-    def steps(self, epoch: int) -> int:
-        """Return the number of steps in an epoch."""
-
     def begin_epoch(self, epoch: int) -> None:
         """Do what precedes the first step of an epoch."""
-
-    def batches(self, epoch: int, start: int) -> Iterator[Any]:
-        """Return the batches of an epoch from step ``start`` on, as a function of seed and epoch."""
-
-    def step(self, batch: Any) -> Metrics:
-        """Do one step, and return its metrics, which stay on the device."""
-
-    def end_epoch(self, epoch: int, means: dict[str, float]) -> dict[str, float]:
-        """Evaluate and write the networks after an epoch; return further metrics of the epoch."""
-
-    def state(self) -> dict[str, Any]:
-        """Return everything that the rest of the run depends on, except the position."""
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Restore what :meth:`state` returned."""
 
     def load_networks(self, epoch: int) -> None:
         """Load the networks as they were after GAN epoch ``epoch`` (from 1); the optimizers start anew."""
@@ -148,7 +139,8 @@ def check_planned(stage: int, stages: list[Stage], folder: Path) -> None:
 def fit(run: "Run") -> None:
     """Train from the run's position to its end. Raises Stopped after a signal that stops it, with the state saved."""
     run.begin()
-    for stage in run.remaining_stages():
+    while run.stage < len(run.schedule()):
+        stage = run.current_stage()
         phase = run.phases[stage.phase]
         if run.step == 0:
             phase.begin_epoch(stage.epoch)
@@ -166,7 +158,6 @@ class Run:
     def __init__(self, context: TrainingContext, config: Config, phases: list[Phase],
                  schedule: Callable[[], list[Stage]], fingerprint: str, content: str) -> None:
         self.context, self.config, self.processes = context, config, context.processes
-        self.options = config.run
         self.phases, self.schedule = {phase.name: phase for phase in phases}, schedule
         self.fingerprint, self.content = fingerprint, content
         self.states = StateStore(context.folder / "state")
@@ -194,11 +185,6 @@ class Run:
             self.save()
         if self.processes.is_main and not sys.stderr.isatty():  # where no bar is shown
             self._first_line_at = time.monotonic() + FIRST_LINE
-
-    def remaining_stages(self) -> Iterator[Stage]:
-        """Yield the stages from the position on."""
-        while self.stage < len(stages := self.schedule()):
-            yield stages[self.stage]
 
     def progress(self, batches: Iterable[Any]) -> Iterable[Any]:
         """Return the batches of the current stage with a progress bar."""
@@ -332,10 +318,10 @@ class Run:
                             "perceptual loss compared other layers; go on with that version, or from the networks of "
                             "an epoch with --restore N")
         root = self.context.layout.root
-        if state["data"] != self.fingerprint and not self.options.force:
+        if state["data"] != self.fingerprint and not self.context.force:
             raise UserError(f"--restore: the lists in {root} have changed since the run was started; restore them, or "
                             "add --force")
-        if state.get("content") not in (None, self.content) and not self.options.force:
+        if state.get("content") not in (None, self.content) and not self.context.force:
             raise UserError(f"--restore: images in {root} have other contents than when the run was started; restore "
                             "them, or add --force")
         self.load_state(state)
@@ -345,10 +331,6 @@ class Run:
                             "would skip or repeat epochs; leave them as they were, or go on from the networks of an "
                             "epoch with --restore N")
         check_planned(self.stage, self.schedule(), self.context.folder)
-        stage, is_over = self.current_stage(), self.stage >= len(self.schedule())
-        steps = 0 if is_over or not self.step else self.phases[stage.phase].steps(stage.epoch)
-        if self.step > steps:
-            raise UserError(f"{folder}: damaged, \"step\" is {self.step} of {steps}; {ADVICE}")
 
     def move_after(self, gan_epoch: int) -> None:
         """Move the position to the end of a GAN epoch (from 1); the phases' networks stay unchanged."""
