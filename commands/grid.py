@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 import utils
-from commands.faces import expression_numbers, pixels_of, read_faces, stated_or_recognized
+from commands.swap import expression_numbers, pixels_of, read_faces, stated_or_recognized
 from commands.trained import image_directories, load_gan, preparation_for, read_data, recognizer_if_there
 from datasets.files import check_output, save_figure
 from datasets.layout import Layout, Sample
