@@ -63,12 +63,3 @@ def test_heat_of_one_face_does_not_depend_on_the_others_in_its_batch():
     alone = torch.cat([heat_maps(network, encoder, image[i:i + 1], expression[i:i + 1]) for i in range(3)])
     torch.testing.assert_close(together, alone, atol=1e-4, rtol=1e-4)
     assert not together.isnan().any()
-
-
-def test_blanked_paints_the_share_in_the_mean_color():
-    image, heat = torch.rand(2, 3, 10, 10), torch.zeros(2, 10, 10)
-    heat[0, :1], heat[1, 5:, :2] = 1, torch.arange(1, 6)[:, None]
-    painted = blanked(image, heat)
-    changed = (painted != image).any(1)
-    assert changed.sum((1, 2)).tolist() == [10, 10] and changed[0, 0].all() and changed[1, 5:, :2].all()
-    torch.testing.assert_close(painted[0, :, 0, 3], image[0].mean((1, 2)))

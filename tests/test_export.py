@@ -67,26 +67,13 @@ def test_the_exported_swap_gives_the_same_faces(run, tmp_path):
     session = exported(run, tmp_path / "swap.onnx", "--mode", "export_swap")
     gan = load_swap_gan(run / "model", None, EXPRESSIONS, 64, torch.device("cpu"))
     assert [o.shape for o in session.get_outputs()] == [["batch", 3, 64, 64]] * 2
-    for count in (1, 4):
-        face, target = images(count, 1), images(count, 2)
-        a, b = torch.arange(count) % 6, (torch.arange(count) + 2) % 6
-        swapped = session.run(["input_swapped", "target_swapped"], {
-            "input": face.numpy(), "target": target.numpy(), "input_expression": a.numpy(),
-            "target_expression": b.numpy()})
-        for ours, theirs in zip(swapped, gan.swap(Pair(face, target, a, b))):
-            assert abs(ours - theirs.numpy()).max() < 1e-4
-        assert abs(swapped[0] - face.numpy()).max() > 1e-3
+    face, target, a, b = images(4, 1), images(4, 2), torch.arange(4), torch.arange(2, 6)
+    swapped = session.run(["input_swapped", "target_swapped"], {
+        "input": face.numpy(), "target": target.numpy(), "input_expression": a.numpy(), "target_expression": b.numpy()})
+    for ours, theirs in zip(swapped, gan.swap(Pair(face, target, a, b))):
+        assert abs(ours - theirs.numpy()).max() < 1e-4
+    assert abs(swapped[0] - face.numpy()).max() > 1e-3
     assert json.loads(session.get_modelmeta().custom_metadata_map["expressions"]) == EXPRESSIONS
-
-
-@pytest.mark.parametrize("argv, message", [
-    (["-o", "recognizer.pt"], "must end in .onnx"), (["-o", "images.onnx"], "is a directory"),
-    (["--checkpoint_dir", "nowhere"], "nowhere: no such directory"),
-    (["--mode", "export_swap", "--restore", 7], "Enc_iter_007.pth is not there")])
-def test_what_cannot_be_exported_is_refused(run, tmp_path, monkeypatch, argv, message):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "images.onnx").mkdir()
-    assert message in refused(export(run, *argv))
 
 
 def test_without_onnx_the_export_is_refused(run, tmp_path, monkeypatch):
