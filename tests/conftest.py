@@ -33,16 +33,9 @@ TINY = ["--image_size", 32, "--base_width", 2, "--vgg_width", 2, "--fc_width", 4
         "--vgg_batch_size", 12, "--gan_raw", 1, "--gpu", -1]
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add ``--hostile-cases N``."""
-    parser.addoption("--hostile-cases", type=int, default=1, metavar="N",
-                     help="N times as many random mistakes in the inputs; 10 takes several minutes")
-
-
 def pytest_configure(config: pytest.Config) -> None:
-    """Set the number of cases before the tests are collected, since their decorators read it."""
-    os.environ["HOSTILE_CASES"] = str(max(1, config.getoption("--hostile-cases")))
-    if hasattr(config.option, "loadscopereorder"):  # else xdist starts files of few, long tests last
+    """Let xdist not start files of few, long tests last."""
+    if hasattr(config.option, "loadscopereorder"):
         config.option.loadscopereorder = False
 
 
@@ -187,11 +180,11 @@ def works_or_is_refused(action: Callable[[], Any]) -> bool:
 
 
 def cases(count: int) -> Callable:
-    """Return hypothesis's settings for ``count`` cases, times ``--hostile-cases``."""
+    """Return hypothesis's settings for ``count`` cases."""
     from hypothesis import HealthCheck, settings
 
-    return settings(max_examples=count * int(os.environ.get("HOSTILE_CASES", 1)), deadline=None, database=None,
-                    derandomize=True, suppress_health_check=list(HealthCheck))
+    return settings(max_examples=count, deadline=None, database=None, derandomize=True,
+                    suppress_health_check=list(HealthCheck))
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:

@@ -22,18 +22,12 @@ def run(tmp_path_factory) -> Path:
                          alignment={"size": 128, "margin": 0.1})
 
 
-def export(run: Path, *argv: object):
-    if torch.torch_version.TorchVersion(torch.__version__) < "2.6":
-        pytest.skip("--mode export needs PyTorch 2.6")
-    for package in ("onnx", "onnxscript"):
-        pytest.importorskip(package)
-    return train_command("--mode", "export", "--restore", "--checkpoint_dir", run, *argv)
-
-
-def exported(run: Path, path: Path, *argv: object):
+def exported(run: Path, path: Path, mode: str):
     """Return the exported file as ONNX Runtime opens it."""
+    pytest.importorskip("torch", "2.6")
+    pytest.importorskip("onnxscript")
     runtime = pytest.importorskip("onnxruntime")
-    result = export(run, "--output", path, *argv)
+    result = train_command("--mode", mode, "--restore", "--checkpoint_dir", run, "--output", path)
     assert f"wrote {path}" in succeeds(result) and not result.stderr
     return runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
 
@@ -43,7 +37,7 @@ def images(count: int, seed: int) -> torch.Tensor:
 
 
 def test_the_exported_recognizer_gives_the_same_probabilities(run, tmp_path):
-    session = exported(run, tmp_path / "recognizer.onnx")
+    session = exported(run, tmp_path / "recognizer.onnx", "export")
     trained = load_recognizer(run / "VGG", torch.device("cpu"))
     assert [(i.name, i.shape) for i in session.get_inputs()] == [("image", ["batch", 3, 64, 64])]
     assert [(o.name, o.shape) for o in session.get_outputs()] == [("probabilities", ["batch", 6])]
@@ -64,7 +58,7 @@ def test_the_exported_recognizer_gives_the_same_probabilities(run, tmp_path):
 
 
 def test_the_exported_swap_gives_the_same_faces(run, tmp_path):
-    session = exported(run, tmp_path / "swap.onnx", "--mode", "export_swap")
+    session = exported(run, tmp_path / "swap.onnx", "export_swap")
     gan = load_swap_gan(run / "model", None, EXPRESSIONS, 64, torch.device("cpu"))
     assert [o.shape for o in session.get_outputs()] == [["batch", 3, 64, 64]] * 2
     face, target, a, b = images(4, 1), images(4, 2), torch.arange(4), torch.arange(2, 6)

@@ -4,14 +4,13 @@ import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Callable
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
-from conftest import EXPRESSIONS, TINY, command, refused, snapshot, succeeds, train_command
+from conftest import (EXPRESSIONS, evaluated, matrix_command, matrix_of, refused, restored, snapshot, succeeds, tiny,
+                      train_command)
 from datasets.layout import alignment_of
 from evaluation import verdict
 from training.facts import Facts, differing_options, findings
@@ -81,92 +80,50 @@ def test_a_training_that_is_tested_on_its_images_says_so_everywhere(leaking, fin
     subjects = (leaking / "subjects.list").read_text()
     (leaking / "subjects.list").write_text(subjects + "".join(
         f"new_{line}\n" for line in subjects.splitlines()))
-    result = train_command("--data_dir", leaking, "--checkpoint_dir", tmp_path / "run", *TINY, "-a", *EXPRESSIONS,
-                           "--select_on", "none")
+    result = train_command(*tiny(leaking, tmp_path / "run", "-a", *EXPRESSIONS, "--select_on", "none"))
     succeeds(result)
     for text in (result.stderr, result.stdout, (tmp_path / "run" / "report.html").read_text(),
-                 str(read_json(tmp_path / "run" / "test_result" / "confusion_matrix.json")["verdict"])):
+                 str(matrix_of(tmp_path / "run" / "test_result")["verdict"])):
         assert LEAK in text and "persons in the test images are in the training images too" in text
-    output = succeeds(command("test_matrix_multi.py", "--resume_dir", finished, "--against", tmp_path / "run",
-                              "--output_dir", tmp_path, "--gpu", -1))
-    assert f"note: run: {LEAK}" in output.replace("checkpoint_", "") or LEAK in output
+    output = succeeds(matrix_command("--resume_dir", finished, "--against", tmp_path / "run", "--output_dir", tmp_path))
+    assert LEAK in output
     assert "tested on different images (0 in common)" in output and "t test" not in output
     assert "--select_on: val, none" in output
 
 
-@pytest.mark.parametrize("change, expected", [
-    (lambda run, data: None, None),
-    (lambda run, data: write_json(data / "align.json", {"size": 96, "margin": 0.2}), "and the test faces aligned"),
-    (lambda run, data: [Image.open(path).resize((48, 32)).save(path) for path in (data / "data").iterdir()],
-     "1.50 times as wide as high"),
-    (lambda run, data: torch.save({name: 1.01 * value for name, value in torch.load(
-        run / "VGG" / "Enc_max.pth").items()}, run / "VGG" / "Enc_max.pth"), "Enc_max.pth is not the encoder")])
-def test_a_copied_recognizer_knows_on_what_it_was_trained(finished_copy, broken, tmp_path, change, expected):
-    """The test images are those of the run, in another directory."""
-    change(finished_copy, broken)
-    vgg = Path(shutil.copytree(finished_copy / "VGG", tmp_path / "copied" / "VGG"))
-    output = succeeds(command("test_matrix_multi.py", "--resume_dir", vgg, "--data_dir", broken, "--output_dir",
-                              tmp_path / "out", "--gpu", -1))
-    found = [line for line in output.splitlines() if line.startswith("verdict: ")
-             and not any(word in line for word in ("predict", "chance", "was chosen on"))]
-    assert len(found) == (expected is not None) and all(expected in line for line in found)
+def test_a_copied_recognizer_knows_on_what_it_was_trained(finished_copy, broken, tmp_path):
+    """The test images are those of the run, in another directory, and tell of an alignment."""
+    write_json(broken / "align.json", {"size": 96, "margin": 0.2})
+    weights = torch.load(finished_copy / "VGG" / "Enc_max.pth")
+    torch.save({name: 1.01 * value for name, value in weights.items()}, finished_copy / "VGG" / "Enc_max.pth")
+    vgg = shutil.copytree(finished_copy / "VGG", tmp_path / "copied" / "VGG")
+    found = [text for text in evaluated(vgg.parent, tmp_path / "out", "--data_dir", broken)["verdict"]
+             if not any(word in text for word in ("predict", "chance", "was chosen on"))]
+    assert len(found) == 2
+    assert "and the test faces aligned" in str(found) and "Enc_max.pth is not the encoder" in str(found)
 
 
 # --------------------------------------------------------------------------------------------------- other data
 
-def matrix_of(run: Path, data: Path, out: Path, *argv: object):
-    """Evaluate a run on a data directory."""
-    return command("test_matrix_multi.py", "--resume_dir", run, "--data_dir", data, "--output_dir", out, "--gpu", -1,
-                   *argv)
-
-
-def relabel(data: Path, names: list[str], change: Callable[[int, int], int | None]) -> None:
-    """Give a data directory other names, and lists without the rows for which ``change`` of row and label is None."""
-    (data / "expressions.txt").write_text("\n".join(names) + "\n")
-    for path in data.glob("images*.list"):
-        rows = [line.split() for line in path.read_text().splitlines()]
-        path.write_text("".join(f"{name} {new}\n" for i, (name, label) in enumerate(rows)
-                                if (new := change(i, int(label))) is not None))
-
-
-@pytest.mark.parametrize("names, change, images, expected", [
-    ([name.upper() for name in EXPRESSIONS], lambda i, label: label, 18, None),
-    (EXPRESSIONS[:3] + EXPRESSIONS[4:], lambda i, label: label - (label > 3) if label != 3 else None, 15,
-     "has no squint, which the run in"),
-    ([*EXPRESSIONS, "contempt"], lambda i, label: 6 if i % 6 == 0 else label, 15,
-     "which show contempt"),
-    (["a", "b"], lambda i, label: label % 2, None, "unknown expression disgust scream")])
-def test_expressions_of_other_data_are_matched_by_name(finished, broken, tmp_path, names, change, images, expected):
-    relabel(broken, names, change)
-    result = matrix_of(finished, broken, tmp_path / "out")
-    if images is None:
-        assert expected in refused(result)
-        return
-    values = read_json(tmp_path / "out" / "confusion_matrix.json")
-    assert values["images"] == images and values["chance"]["mean_class_accuracy"] == pytest.approx(100 / 6, abs=1e-3)
-    notes = [text for text in values["verdict"] if "the run in" in text or "left out" in text]
-    assert len(notes) == bool(expected) and all(expected in note for note in notes)
-
-
-def test_training_images_are_told_in_every_list_of_other_data(finished, broken, tmp_path):
-    output = succeeds(matrix_of(finished, broken, tmp_path / "out", "--split", "train"))
-    assert re.search("[0-9]+ of [0-9]+ test images are training images", output)
-
-
-def test_every_command_that_loads_a_recognizer_tells_of_another_encoder(finished_copy, tmp_path):
-    weights = torch.load(finished_copy / "VGG" / "Enc_max.pth")
-    torch.save({name: value + 1 for name, value in weights.items()}, finished_copy / "VGG" / "Enc_max.pth")
-    result = train_command("--mode", "recognize", "--restore", "--checkpoint_dir", finished_copy, "--gpu", -1, "--input",
-                           next((finished_copy / "img").glob("*.jpg")), "--output", tmp_path / "out.jpg")
-    assert "warning: Enc_max.pth is not the encoder" in result.stderr and succeeds(result)
+def test_expressions_of_other_data_are_matched_by_name(finished, broken, tmp_path):
+    (broken / "expressions.txt").write_text("\n".join([*map(str.upper, EXPRESSIONS), "contempt"]))
+    rows = [line.split() for line in (broken / "images_test.list").read_text().splitlines()]
+    (broken / "images_test.list").write_text("".join(
+        f"{name} {6 if i % 6 == 0 else label}\n" for i, (name, label) in enumerate(rows)))
+    values = evaluated(finished, tmp_path / "out", "--data_dir", broken)
+    assert values["images"] == 15 and values["chance"]["mean_class_accuracy"] == pytest.approx(100 / 6, abs=1e-3)
+    assert [text for text in values["verdict"] if "which show contempt" in text]
 
 
 def test_one_list_is_enough_and_labels_without_names_are_said(finished, broken, tmp_path):
+    argv = "--resume_dir", finished, "--data_dir", broken, "--output_dir", tmp_path / "out", "--split"
+    assert re.search("[0-9]+ of [0-9]+ test images are training images", succeeds(matrix_command(*argv, "train")))
     (broken / "images_test.list").replace(broken / "images.list")
-    assert "images_test.list: no such list" in refused(matrix_of(finished, broken, tmp_path / "out"))
+    assert "images_test.list: no such list" in refused(matrix_command(*argv, "test"))
     (broken / "expressions.txt").unlink()
-    output = succeeds(matrix_of(finished, broken, tmp_path / "out", "--split", "train"))
-    assert "18 images" in output and "training images" not in output and "nothing names its labels, so 0 to 5 are taken for disgust scream" in output
+    output = succeeds(matrix_command(*argv, "train"))
+    assert "18 images" in output and "training images" not in output
+    assert "nothing names its labels, so 0 to 5 are taken for disgust scream" in output
 
 
 @pytest.mark.parametrize("exchanged", [[1, 0, 2, 3], [1, 2, 3, 0]])
@@ -182,15 +139,13 @@ def test_a_generated_data_set_keeps_the_record_of_the_alignment(finished_copy, t
     record = {"size": 96, "margin": 0.2}
     config = read_json(finished_copy / "model" / "config.json")
     write_json(finished_copy / "model" / "config.json", {**config, "alignment": record})
-    succeeds(train_command("--mode", "generate", "--restore", "--checkpoint_dir", finished_copy, "--output",
-                           tmp_path / "made", "--gpu", -1))
+    succeeds(restored(finished_copy, "--mode", "generate", "--output", tmp_path / "made"))
     assert alignment_of(tmp_path / "made") == record
 
 
 def test_a_run_that_cannot_be_written_is_evaluated_into_another_place(finished, tmp_path):
     before = snapshot(finished)
-    argv = "--restore", "--checkpoint_dir", finished, "--output", tmp_path / "out"
-    succeeds(train_command("--mode", "evaluate", *argv, "--gpu", -1))
-    succeeds(train_command("--mode", "report", *argv))
+    succeeds(restored(finished, "--mode", "evaluate", "--output", tmp_path / "out"))
+    succeeds(train_command("--mode", "report", "--checkpoint_dir", finished, "--output", tmp_path / "out"))
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["judge.pth", "report.html", "synthesis.json"]
     assert "expression transferred" in (tmp_path / "out" / "report.html").read_text() and snapshot(finished) == before

@@ -26,20 +26,12 @@ def test_metrics_by_hand():
     assert report.mean_class_accuracy == 75 and report.as_dict(["a", "b"])["per_expression"]["b"]["recall"] is None
 
 
-def test_tables_are_aligned_and_hold_the_metrics():
+def test_tables_hold_the_metrics_and_compile_with_any_name():
     tables = Report(COUNTS).as_text(["anger", "fear", "a long name"], ["AN", "FE", "AL"]).split("\n\n")
-    assert len(tables) == 3
-    for table in tables:
-        assert len({len(line) for line in table.splitlines() if "rows:" not in line}) == 1
-    assert "57.1" in tables[0] and "–" in tables[0]
-    assert tables[1].splitlines()[2].split()[-3:] == ["8", "2", "0"]
-
-
-def test_latex_tables_compile_with_any_name():
+    assert len(tables) == 3 and "57.1" in tables[0] and tables[1].splitlines()[2].split()[-3:] == ["8", "2", "0"]
     latex = Report(COUNTS).as_latex(["anger", "50 % & more", "a_b"])
     assert r"50 \% \& more & 5 & 66.7 & 80.0 & 72.7 \\" in latex and r"a\_b & 5 & -- & 0.0 & 0.0 \\" in latex
-    assert r"true & anger & 50 \% \& more & a\_b \\" in latex and latex.count(r"\end{tabular}") == 2
-    assert r"mean & 20 & 61.9 & 53.3 & 46.5 \\" in latex
+    assert r"mean & 20 & 61.9 & 53.3 & 46.5 \\" in latex and latex.count(r"\end{tabular}") == 2
 
 
 def test_near_chance_is_within_two_standard_deviations_of_guessing():
@@ -80,11 +72,8 @@ def test_pictures_of_one_person_count_as_one_observation():
 
 def test_intervals_of_too_few_groups_and_of_rare_expressions():
     label = np.zeros(3, int)
-    assert np.isnan(Predictions(label, probabilities(label == 0, label, 2), label).intervals).all()
-    single = Predictions(label[:1], probabilities(label[:1] == 0, label[:1], 2))
-    assert single.as_dict(["a", "b"])["accuracy_interval"] == [None, None]
-    assert single.as_text() == ("accuracy 100.00 % (most frequent expression 100.0)   mean class accuracy 100.00 % "
-                                "(chance 50.0)   mean F1 100.00 %\n1 images")
+    single = Predictions(label, probabilities(label == 0, label, 2), label)
+    assert np.isnan(single.intervals).all() and single.as_dict(["a", "b"])["accuracy_interval"] == [None, None]
     rare = np.array([0] * 30 + [1])  # often not resampled, and always wrong: 50 % in every resample
     predictions = Predictions(rare, probabilities(rare == 0, rare, 2))
     assert predictions.intervals[1] == (50, 50)
@@ -120,19 +109,6 @@ def test_frechet_distance_of_known_distributions():
     assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-6)
 
 
-def test_frechet_distance_of_features_that_are_constant_in_few_samples():
-    for seed in (3, 12, 29, 31, 51):
-        random = np.random.default_rng(seed)
-        x, y = (np.maximum(random.normal(size=(samples, 16)), 0) for samples in (2, 500))
-        x[:, :8] = y[:, 2:10] = 0
-        values, vectors = np.linalg.eigh(np.cov(x.T))
-        root = vectors * np.sqrt(values.clip(0)) @ vectors.T  # of one covariance, which makes the product symmetric
-        values = np.linalg.eigvalsh(root @ np.cov(y.T) @ root).clip(0)
-        expected = ((x.mean(0) - y.mean(0)) ** 2).sum() + np.cov(x.T).trace() + np.cov(y.T).trace() \
-            - 2 * np.sqrt(values).sum()
-        assert frechet_distance(x, y) == pytest.approx(expected, rel=1e-4)
-
-
 # -------------------------------------------------------------------------------------------------- the verdict
 
 LABEL = np.arange(90) % 3
@@ -145,13 +121,6 @@ LABEL = np.arange(90) % 3
 def test_predictions_near_chance_or_nearly_constant_are_found(predicted, finding):
     findings = verdict.of_predictions(Predictions(LABEL, np.eye(3)[predicted]), ["anger", "joy", "calm"])
     assert len(findings) == (finding is not None) and all(finding in text for text in findings)
-    assert not any("--balanced" in text for text in verdict.of_predictions(
-        Predictions(LABEL, np.eye(3)[predicted]), ["anger", "joy", "calm"], balanced=True))
-
-
-def test_one_expression_of_all_images_is_no_constant_prediction():
-    anger = Predictions(np.zeros(50, int), probabilities(np.ones(50, bool), np.zeros(50, int), 2))
-    assert not any("predictions are" in finding for finding in verdict.of_predictions(anger, ["anger", "joy"]))
 
 
 def test_weak_judges_and_few_validation_images_are_found():

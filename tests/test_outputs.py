@@ -4,13 +4,11 @@ import errno
 import json
 import os
 import shutil
-import stat
 import subprocess
 import sys
 
 import numpy
 import pytest
-from PIL import Image
 
 import utils
 from commands.generate import UniqueNames, named_pairs
@@ -37,14 +35,9 @@ def test_a_users_mistake_is_one_line(error, code, message):
         run_command(lambda: 1 / 0)
 
 
-@pytest.mark.parametrize("argv, package", [(["train.py"], "tqdm"), (["train.py"], "torch"),
-                                            (["test_matrix_multi.py", "--resume_dir", "."], "numpy"),
-                                            (["-m", "datasets.synthetic", "x"], "PIL")])
-def test_a_package_that_is_not_installed_is_one_line(tmp_path, argv, package):
-    (tmp_path / "sitecustomize.py").write_text(f"import sys\nsys.modules[{package!r}] = None\n")
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    result = subprocess.run([sys.executable, *argv], cwd=REPOSITORY, env=environment, capture_output=True, text=True)
-    refused(result, f"the package {package} is not installed; pip install -r requirements.txt")
+def test_a_package_that_is_not_installed_is_one_line(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    refused(call(lambda: __import__("tqdm")), "the package tqdm is not installed; pip install -r requirements.txt")
 
 
 PRINTER = ("import signal; del signal.SIGPIPE; import sys; import utils\n"  # as on Windows
@@ -55,8 +48,7 @@ PRINTER = ("import signal; del signal.SIGPIPE; import sys; import utils\n"  # as
 
 
 @pytest.mark.parametrize("redirect, code", [
-    ("> /dev/null", 2), ("2>&-", 2), (">&- 2>&-", 2), ("<&- >&- 2>&-", 2),
-    ("| true; exit ${PIPESTATUS[0]}", 141)])
+    ("> /dev/null", 2), (">&- 2>&-", 2), ("| true; exit ${PIPESTATUS[0]}", 141)])
 def test_ascii_terminals_closed_streams_and_pipes(redirect, code):
     environment = {**os.environ, "PYTHONIOENCODING": "ascii", "LC_ALL": "C"}
     result = subprocess.run(["bash", "-c", f'"$0" -c "$1" {redirect}', sys.executable, PRINTER],
@@ -73,28 +65,15 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path):
             handle.write("two")
             raise RuntimeError
     assert path.read_bytes() == b"one\n" and [p.name for p in path.parent.iterdir()] == ["file.txt"]
-    mask = os.umask(0)
-    os.umask(mask)
-    assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~mask
     utils.write_json(path, {"a": float("nan"), "b": [float("inf"), (1.5,)]})  # not known to JSON
     values = json.loads(path.read_text(), parse_constant=pytest.fail)
     assert values == {"a": None, "b": [None, [1.5]]}
 
 
-def test_a_picture_that_its_format_cannot_hold_is_refused_in_one_line(tmp_path):
-    for name, side in (("x.jpg", 65501), ("x.pdf", 65501), ("x.webp", 16384)):
-        with pytest.raises(utils.UserError, match=f"{name}: 1 x {side} pixels are too many.*png"):
-            utils.save_picture(Image.new("RGB", (1, side)), tmp_path / name)
-    assert not any(tmp_path.iterdir())
-
-
 def test_generate_writes_into_no_directory_but_a_new_one(finished, tmp_path):
-    for name in ("images_test.list", ".hidden", "data/a.jpg"):
-        folder = tmp_path / name.replace("/", "_")
-        foreign = fill(folder, name)
-        line = refused(restored(finished, "--mode", "generate", "--output", folder))
-        assert "is not empty; name a new directory" in line
-        assert snapshot(folder) == foreign
+    foreign = fill(tmp_path, ".hidden")
+    line = refused(restored(finished, "--mode", "generate", "--output", tmp_path))
+    assert "is not empty; name a new directory" in line and snapshot(tmp_path) == foreign
 
 
 def test_images_that_differ_in_their_ending_or_folder_get_two_names(tmp_path):
@@ -135,12 +114,9 @@ def test_a_conversion_does_not_write_into_its_source(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "src")
     (tmp_path / "outside").mkdir()
     (tmp_path / "outside" / "data").symlink_to(tmp_path / "src" / "happy")
-    table = tmp_path / "src" / "t.csv"
-    table.write_text("file,label\n0.png,a\n")
-    before = snapshot(tmp_path)
-    folders, csv = ["folders", str(tmp_path / "src")], ["csv", str(table), "--root", str(tmp_path / "src" / "happy")]
-    for source, out in (*((folders, out) for out in ("src/out", "src", ".", "link", "outside")), (csv, "outside")):
-        refused(lambda: convert.main([*source, "--out", str(tmp_path / out)]), "; choose another")
+    before, argv = snapshot(tmp_path), ["folders", str(tmp_path / "src"), "--out"]
+    for out in ("src/out", "src", ".", "link", "outside"):
+        refused(lambda: convert.main([*argv, str(tmp_path / out)]), "; choose another")
     assert snapshot(tmp_path) == before
 
 
@@ -166,6 +142,5 @@ def test_aligned_faces_do_not_go_among_foreign_files(faces, tmp_path):
     points.write_text("a.jpg 20 25 40 25 30 35 22 45 38 45\n")
     foreign = fill(out, "a.jpg", "notes.txt")
     argv = [str(photos), str(out), "--landmarks", str(points), "--workers", "1"]
-    for flags in ([], ["--overwrite"]):
-        refused(lambda: align.main([*argv, *flags]), "holds other files already")
+    refused(lambda: align.main([*argv, "--overwrite"]), "holds other files already")
     assert snapshot(out) == foreign
