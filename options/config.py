@@ -14,7 +14,7 @@ import sys
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
-from typing import Any, Iterator, Mapping, NamedTuple, NoReturn, Sequence, get_type_hints
+from typing import Any, Mapping, NamedTuple, NoReturn, Sequence, get_type_hints
 
 from datasets.augmentations import AUGMENTATION_HELP
 from utils import UserError, usable_cores
@@ -59,8 +59,8 @@ class Option:
 
     ``restore`` says what another value does to a run that is resumed: it "changes" the run (refused without --force),
     it can have no effect any more ("fixed"), it does not matter ("free"), or it belongs to a single command
-    ("momentary"). ``name`` is the ``flag`` if there is one. ``--help`` shows no option without ``help``. In a path, the type of whose field is PathName, ``~`` is
-    expanded.
+    ("momentary"). ``name`` is the ``flag`` if there is one. ``--help`` shows no option without ``help``. In a path,
+    the type of whose field is PathName, ``~`` is expanded.
     """
 
     help: str
@@ -116,19 +116,6 @@ def options_of(part: type) -> list[Option]:
     return [dataclasses.replace(entry, field=field.name, name=entry.flag or field.name, default=field.default,
                                 type=types.get(field.type.split(" |")[0], str), is_path="PathName" in field.type)
             for field in dataclasses.fields(part) if (entry := field.metadata.get("option"))]
-
-
-def from_options(part: type, values: Mapping[str, Any], **others: Any) -> Any:
-    """Return an instance of a dataclass of options, from values by option name; lists become tuples."""
-    fields = {entry.field: values[entry.name] for entry in options_of(part)}
-    fields = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
-    return part(**fields, **others)
-
-
-def to_options(part: Any) -> dict[str, Any]:
-    """Return the values of an instance by option name, as JSON writes them: the inverse of :func:`from_options`."""
-    values = {entry.name: getattr(part, entry.field) for entry in options_of(type(part))}
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
 def numbers(text: str) -> list[int]:
@@ -244,14 +231,10 @@ GENERATOR_LOSSES = (
 )
 
 
-def _loss_options() -> Iterator[tuple[str, str, Any]]:
-    """Yield name, type and option of each field of :class:`LossOptions`."""
-    for loss in GENERATOR_LOSSES:
-        yield f"lambda_{loss.name}_loss", "float", option(loss.weight, f"{loss.help}; 0 is off", least=0, most=1e6,
-                                                          group=loss.group)
-
-
-LossOptions = dataclasses.make_dataclass("LossOptions", _loss_options(), frozen=True)
+LossOptions = dataclasses.make_dataclass("LossOptions", [
+    (f"lambda_{loss.name}_loss", "float",
+     option(loss.weight, f"{loss.help}; 0 is off", least=0, most=1e6, group=loss.group))
+    for loss in GENERATOR_LOSSES], frozen=True)
 
 
 @dataclass(frozen=True)
@@ -323,13 +306,8 @@ class RecognizerRecipe:
     def rate(self, step: int) -> float:
         """Return the learning rate of a step, counted from 0."""
         if self.falling_steps is not None:
-            return half_cosine(self.lr, step, self.falling_steps)
+            return self.lr * 0.5 * (1 + math.cos(math.pi * min(1.0, step / self.falling_steps)))
         return self.lr * self.lr_decay ** (step // self.lr_decay_steps)
-
-
-def half_cosine(rate: float, step: int, steps: int) -> float:
-    """Return the learning rate in a step: it falls from ``rate`` to zero over ``steps`` along a half cosine."""
-    return rate * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
 
 
 # ---------------------------------------------------------------------------------------------------------- all options
@@ -569,13 +547,18 @@ class Config:
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any], earlier: Mapping[str, Any] | None = None) -> "Config":
-        """Return the configuration with these values by option name; every option must be there."""
-        return cls(**{name: from_options(part, values, **({"num_classes": 0} if part is GANShape else {}))
-                      for name, part in PARTS.items()}, earlier=earlier or {})
+        """Return the configuration with these values by option name; every option must be there, lists become tuples.
+        """
+        values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+        fields = {name: {entry.field: values[entry.name] for entry in options_of(part)} for name, part in PARTS.items()}
+        fields["shape"]["num_classes"] = 0
+        return cls(**{name: part(**fields[name]) for name, part in PARTS.items()}, earlier=earlier or {})
 
     def values(self) -> dict[str, Any]:
-        """Return all values by option name, as ``options.json`` holds them."""
-        return {name: value for part in PARTS for name, value in to_options(getattr(self, part)).items()}
+        """Return all values by option name, as ``options.json`` holds them: the inverse of :meth:`from_values`."""
+        values = {entry.name: getattr(getattr(self, name), entry.field) for name, part in PARTS.items()
+                  for entry in options_of(part)}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
     def replaced(self, **values: Any) -> "Config":
         """Return the configuration with other values for some options."""
