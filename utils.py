@@ -133,19 +133,6 @@ def generator(seed: int, *stream: int | str) -> "torch.Generator":
 REFUSALS = errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENOTTY
 
 
-@contextlib.contextmanager
-def may_be_refused() -> Iterator[None]:
-    """Ignore the error of a file system that does not support an operation (SMB, S3 and FUSE mounts).
-
-    It is meant for permissions, times and synchronization. Errors that lose data, such as a full disk, are raised.
-    """
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in REFUSALS:
-            raise
-
-
 def placeholder(path: str | os.PathLike) -> str | None:
     """Return what a file is if it was saved in place of the real one, such as a web page; None for any other file."""
     try:
@@ -171,8 +158,11 @@ def atomic_file(path: str | os.PathLike, mode: str = "wb") -> Iterator[Any]:
         with open(temporary, mode.replace("w", "x"), **text) as handle:
             yield handle
             handle.flush()
-            with may_be_refused():
+            try:
                 os.fsync(handle.fileno())
+            except OSError as error:  # SMB, S3 and FUSE mounts do not support it; a full disk is an error
+                if error.errno not in REFUSALS:
+                    raise
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -413,20 +403,16 @@ def _first_error(own_error: str) -> str | None:
     from datetime import timedelta
 
     try:
-        store = process_store() if _store_is_near() else None
-        if store is None:
+        is_near = process_store.cache_info().currsize > 0 or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+        if not is_near:  # it is not torchrun's and has not been used before, and may answer late or never
             return own_error or None
+        store = process_store()
         if not own_error:
             store.wait(["error"], timedelta(seconds=ERROR_TIMEOUT))
         first = store.compare_set("error", "", own_error).decode()
         return first if store.add(f"reported on {os.environ.get('GROUP_RANK', '0')}", 1) == 1 else None
     except (ImportError, RuntimeError, ValueError):
         return own_error or None
-
-
-def _store_is_near() -> bool:
-    """Return whether the store of all processes answers without delay: it is torchrun's, or has been used before."""
-    return process_store.cache_info().currsize > 0 or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
 
 
 def open_standard_streams() -> None:
@@ -455,15 +441,6 @@ def keep_freed_memory() -> None:
         return
     mallopt(M_MMAP_MAX, 0)
     mallopt(M_TRIM_THRESHOLD, -1)
-
-
-def sleep_while_waiting() -> None:
-    """Let the threads of one operation sleep instead of spin while they wait for each other.
-
-    It must be called before torch is imported. On cores that other processes use as well, spinning made recognizing
-    64 px faces several times slower, since it keeps the core from the thread that is waited for.
-    """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def drop_output(stream: TextIO) -> None:
@@ -651,18 +628,9 @@ def multiplies_bf16(gpu: int | None, cpuinfo: Path = Path("/proc/cpuinfo")) -> b
         import torch
 
         return torch.cuda.get_device_capability(gpu) >= (8, 0)
-    try:
-        flags = next((line for line in cpuinfo.read_text().splitlines() if line.startswith("flags")), "").split()
-    except OSError:
-        return False
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []  # Linux alone has the file
+    flags = next((line for line in lines if line.startswith("flags")), "").split()
     return "avx512_bf16" in flags or "amx_bf16" in flags
-
-
-def gpus() -> list[int] | None:
-    """Return the indices of this machine's GPUs, None if it has none."""
-    import torch
-
-    return list(range(torch.cuda.device_count())) or None if torch.cuda.is_available() else None
 
 
 def visible_gpus_note() -> str:

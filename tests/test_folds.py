@@ -162,9 +162,8 @@ def test_a_resumed_series_keeps_the_precision_that_each_run_chose(faces, series,
 
 
 def test_a_failing_fold_does_not_stop_the_others(faces, tmp_path):
-    directory = SeriesDirectory(tmp_path / "run")
-    directory.claim()
-    directory.unlock()
+    with SeriesDirectory(tmp_path / "run") as directory:
+        directory.claim()
     fill(directory.folder / "fold_01", "VGG_loss/6_max_ckpt.t7")
     line = refused(train_command(*arguments(faces, directory.folder, "--folds", 2, "--jobs", 2)))
     assert "1 of 2 runs failed" in line and str(directory.folder / "fold_01.txt") in line and "--restore" in line

@@ -44,7 +44,7 @@ class RunDirectory:
         return self
 
     def __exit__(self, *_: Any) -> None:
-        self.unlock()
+        self._lock.release()
 
     def is_claimed(self) -> bool:
         """Return whether a run has marked the directory. Raises UserError if the mark is another program's."""
@@ -115,10 +115,6 @@ class RunDirectory:
         if (self.folder / LOCK).is_file():
             self.lock()
 
-    def unlock(self) -> None:
-        """Release the lock if this process holds it."""
-        self._lock.release()
-
     def claim(self) -> None:
         """Lock and mark the directory, and remove the unfinished files of runs that were killed."""
         self.lock()
@@ -137,8 +133,10 @@ class RunDirectory:
         if not self.folder.is_dir() or {path.name for path in self.folder.iterdir()} <= {LOCK}:
             return
         self.lock()
-        self.unlock()  # Windows renames no directory in which a file is open
-        target = free_name(self.folder)
+        self._lock.release()  # Windows renames no directory in which a file is open
+        stem = f"{self.folder.resolve().name}.old-{time.strftime('%Y-%m-%d-%H%M')}"
+        names = (stem, *(f"{stem}-{number}" for number in range(2, 10000)))
+        target = next(path for path in map(self.folder.resolve().with_name, names) if not os.path.lexists(path))
         try:
             self.folder.resolve().rename(target)
         except OSError as error:  # a mount point, or a directory that must not be written to
@@ -165,14 +163,6 @@ class SeriesDirectory(RunDirectory):
         """Return the directories of the runs in here, sorted."""
         return sorted(path for path in self.folder.iterdir() if MEMBER.fullmatch(path.name)
                       and RunDirectory(path).is_claimed()) if self.folder.is_dir() else []
-
-
-def free_name(folder: Path) -> Path:
-    """Return an unused path beside a folder, with the time in its name."""
-    folder = folder.resolve()
-    stem = f"{folder.name}.old-{time.strftime('%Y-%m-%d-%H%M')}"
-    names = (stem, *(f"{stem}-{number}" for number in range(2, 10000)))
-    return next(path for path in map(folder.with_name, names) if not os.path.lexists(path))
 
 
 def copy_to_machines(path: Path, processes: Processes, folder: Path, trained: bool = False) -> None:

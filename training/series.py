@@ -28,7 +28,7 @@ from training.facts import write_options
 from training.start import (check_fold, check_gan_run, check_overwrite, decoded_images, read_training_data, schedule_of,
                             should_resume, split_data, train_run)
 from training.trainer import Run, check_planned
-from utils import SIDE_BY_SIDE, UserError, gpus, noted_signals, usable_cores
+from utils import SIDE_BY_SIDE, UserError, noted_signals, usable_cores
 
 PROGRAM = Path(__file__).resolve().parents[1] / "train.py"
 SECONDS_BETWEEN_POLLS = 0.1
@@ -134,7 +134,7 @@ def train_side_by_side(members: Sequence[Config], jobs: int, gpu: Sequence[int] 
     Raises Stopped after a signal that stops a training, for which all runs save their state, and UserError that names
     the output of runs that failed, after the other runs have ended.
     """
-    waiting, running, failed, gpu = list(members), [], [], gpu or gpus()
+    waiting, running, failed, gpu = list(members), [], [], gpu or list(range(torch.cuda.device_count()))
     with noted_signals() as stop_signal:
         try:
             stop_sent = False
@@ -168,11 +168,11 @@ def train_side_by_side(members: Sequence[Config], jobs: int, gpu: Sequence[int] 
                         f"--checkpoint_dir {folder}")
 
 
-def start_job(member: Config, slot: int, gpu: Sequence[int] | None, jobs: int, folder: Path) -> Job:
+def start_job(member: Config, slot: int, gpu: Sequence[int], jobs: int, folder: Path) -> Job:
     """Start a run's process; if the run is resumed, its output is appended to the earlier one."""
     name = Path(member.run.checkpoint_dir).name
     output = folder / f"{name}.txt"
-    if gpu is not None:
+    if gpu:
         member = member.replaced(gpu=[gpu[slot % len(gpu)]])
     environment = {"OMP_NUM_THREADS": str(max(1, usable_cores() // jobs)), **os.environ,
                    SIDE_BY_SIDE: str(jobs)}
