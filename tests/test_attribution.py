@@ -9,7 +9,7 @@ from conftest import REPOSITORY
 from datasets.drawing.data_set import truth
 from datasets.loading import to_float, to_uint8
 from models.networks import Encoder, VGG_fx
-from models.recognizer import Examples, Recognizer, explained_halvings, explained_side, heat_maps, real_features
+from models.recognizer import Examples, Recognizer, heat_maps, real_features
 from options.config import RecognizerRecipe
 
 sys.path.insert(0, str(REPOSITORY / "experiments"))
@@ -46,12 +46,6 @@ def test_blanking_the_hottest_tenth_of_a_drawn_face_costs_more_than_a_random_ten
     whole, hottest = probability(tested), probability(blanked(tested, heat))
     scattered = probability(blanked(tested, torch.rand(heat.shape, generator=random)))
     assert whole - hottest > 0.1 and whole - hottest > 3 * (whole - scattered), (whole, hottest, scattered)
-
-
-def test_the_maps_have_at_least_sixteen_positions_on_a_side_if_the_image_is_large_enough():
-    sides = 32, 64, 96, 128, 224, 256, 512
-    assert [explained_halvings(side) for side in sides] == [1, 2, 2, 3, 3, 4, 4]
-    assert [explained_side(side) for side in sides] == [16, 16, 24, 16, 28, 16, 32]
 
 
 def test_heat_of_one_face_does_not_depend_on_the_others_in_its_batch():

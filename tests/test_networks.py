@@ -12,7 +12,7 @@ from models import losses
 from models.checkpoints import load_recognizer, save_recognizer
 from models.gan import SwapGAN, augmented
 from models.losses import GeneratorStep, compute_g_loss
-from models.networks import (BACKBONES, VGG, Discriminators, Edits, Encoder, Generator, Pair, Perceptual,
+from models.networks import (BACKBONES, UP, VGG, Discriminators, EditConv, Edits, Encoder, Generator, Pair, Perceptual,
                              RecognizerNetwork, backbone_named, block_cuts, block_mask, classify, decoder_label,
                              even_phases, one_hot, swap_codes, swap_label, up_layers, vgg_classifier)
 from models.recognizer import Examples, Recognizer, real_features
@@ -26,6 +26,15 @@ def test_the_classifier_of_maps_equals_adaptive_pooling_before_it(side):
     classifier, maps = vgg_classifier(5, 16).eval(), torch.rand(3, 5, side, side)
     plain = classifier(F.adaptive_avg_pool2d(maps, 7).flatten(1))
     torch.testing.assert_close(classify(classifier, maps), plain, rtol=1e-4, atol=1e-5)
+
+
+def test_the_decoders_first_layer_joins_the_edited_code_that_of_the_source_and_the_label():
+    torch.manual_seed(0)
+    layer = EditConv(16 + 12, 5, 3, **UP)
+    edited, source, label = torch.rand(4, 8, 2, 2), torch.rand(2, 8, 2, 2), torch.rand(4, 6)
+    planes = label.repeat(1, 2)[:, :, None, None].expand(-1, -1, 2, 2)
+    plain = torch.nn.ConvTranspose2d.forward(layer, torch.cat([edited, source.repeat(2, 1, 1, 1), planes], 1))
+    torch.testing.assert_close(layer(edited, source, label), plain, rtol=1e-4, atol=1e-5)
 
 
 def test_even_phases_remove_the_pattern_in_plain_areas():
