@@ -21,7 +21,6 @@ from datasets.aligning.geometry import eye_tilt, inverse, similarity, template, 
 from datasets.layout import read_layout
 from datasets.lists import read_lists
 from datasets.pictures import read_picture
-from utils import UserError
 
 COLORS = {"red": (255, 0, 0), "lime": (0, 255, 0), "blue": (0, 0, 255), "yellow": (255, 255, 0), "cyan": (0, 255, 255)}
 
@@ -67,15 +66,7 @@ def test_similarity_is_the_least_squares_optimum_without_reflection():
     cosine, sine, right, down = numpy.linalg.lstsq(numpy.array(equations), target.ravel(), rcond=None)[0]
     assert numpy.allclose(similarity(source, target), [[cosine, -sine, right], [sine, cosine, down]])
     assert numpy.linalg.det(similarity(source, source * (-1, 1))[:, :2]) > 0
-    with pytest.raises(UserError):
-        similarity(numpy.ones((5, 2)), target)
-
-
-def test_the_template_is_level_and_centered():
-    points = template(256, 0.3)
-    assert eye_tilt(points) == 0 and points[2, 0] == 128
-    assert numpy.allclose(points[0] + points[1], points[3] * (1, 0) + points[4] * (1, 0) + (0, 2 * points[0, 1]))
-    assert points[0, 0] < points[1, 0] and points[0, 1] < points[2, 1] < points[3, 1] < 256
+    refused(lambda: similarity(numpy.ones((5, 2)), target))
 
 
 @pytest.mark.parametrize("angle", [-40, 0, 25])
@@ -106,22 +97,17 @@ def test_landmarks_tables_and_raf(tmp_path):
     (tmp_path / "train_00001_manu_attri.txt").write_text("10.5\t10\n30\t10\n20\t22\n12\t33\n28\t33\n0\n1\n2\n")
     landmarks = Landmarks(tmp_path, ["x/train_00001.jpg", "train_00002.jpg"])
     assert landmarks.points_of("x/train_00001.jpg")[0].tolist() == [10.5, 10]
-    for message, call in (("no landmarks given", lambda: landmarks.points_of("train_00002.jpg")),
-                          ("would serve for x/c.jpg and for y/c.jpg",
-                           lambda: Landmarks(tmp_path / "c.txt", ["x/c.jpg", "y/c.jpg"])),
-                          ("line 2", lambda: Landmarks(tmp_path / "bad.txt", []))):
-        (tmp_path / "c.txt").write_text("c.jpg " + line)
-        (tmp_path / "bad.txt").write_text(f"a.jpg {line}b.jpg 1 2 x\n")
-        with pytest.raises(UserError, match=message):
-            call()
+    (tmp_path / "c.txt").write_text("c.jpg " + line)
+    (tmp_path / "bad.txt").write_text(f"a.jpg {line}b.jpg 1 2 x\n")
+    refused(lambda: landmarks.points_of("train_00002.jpg"), "no landmarks given")
+    refused(lambda: Landmarks(tmp_path / "c.txt", ["x/c.jpg", "y/c.jpg"]), "would serve for x/c.jpg and for y/c.jpg")
+    refused(lambda: Landmarks(tmp_path / "bad.txt", []), "line 2")
 
 
 @pytest.mark.parametrize("change, cause", [
     (lambda p: p[[1, 0, 2, 3, 4]], "are the eyes or the mouth corners exchanged"),
-    (lambda p: p[[1, 0, 2, 4, 3]], "or left and right"), (lambda p: p[[2, 0, 1, 3, 4]], "no upright face"),
-    (lambda p: p[[3, 4, 2, 0, 1]], "does the mouth come first"), (lambda p: p[:, ::-1], "y before x"),
-    (lambda p: p.T.reshape(5, 2), "all x before all y"), (lambda p: p / 300, "shares of the picture's side"),
-    (lambda p: p, None)])
+    (lambda p: p[[2, 0, 1, 3, 4]], "no upright face"), (lambda p: p[:, ::-1], "y before x"),
+    (lambda p: p / 300, "shares of the picture's side"), (lambda p: p, None)])
 def test_points_in_another_order_or_unit_are_refused_with_the_usual_mistakes(tmp_path, change, cause):
     faces = [change(drawn_face(angle)[1]) for angle in (-8, 0, 15)]
     (tmp_path / "p.csv").write_text("image,lx,ly,rx,ry,nx,ny,lmx,lmy,rmx,rmy\n" + "".join(
@@ -131,8 +117,7 @@ def test_points_in_another_order_or_unit_are_refused_with_the_usual_mistakes(tmp
         assert landmarks.fault_of(landmarks.points_of("0.jpg"), (300, 300)) is None
         assert "outside the picture" in landmarks.fault_of(landmarks.points_of("0.jpg"), (100, 100))
     else:
-        with pytest.raises(UserError, match=cause):
-            Landmarks(tmp_path / "p.csv", [])
+        refused(lambda: Landmarks(tmp_path / "p.csv", []), cause)
 
 
 def landmark_source(tmp_path: Path) -> tuple[Path, Path]:
@@ -224,11 +209,8 @@ def test_landmarks_of_the_picture_before_its_exif_rotation_are_refused(tmp_path)
 
 
 @pytest.mark.parametrize("argv, message", [
-    ("{src} {out}", "--model FILE is needed"), ("{src}/none {out}", "no such directory"),
-    ("{src} {src}/p0/out --landmarks {points}", "inside the source"),
-    ("{src} {points}/out --landmarks {points}", "is a file"),
+    ("{src} {out}", "--model FILE is needed"), ("{src} {src}/p0/out --landmarks {points}", "inside the source"),
     ("{empty} {out} --landmarks {points}", "holds no images"),
-    ("{src} {out} --landmarks {points} --size 4", "--size 4"),
     ("{src} {empty}/.. --landmarks {points}", "inside the output"),
     ("{src} {out} --model {points}.onnx", "no such model file")])
 def test_bad_input_writes_nothing(tmp_path, argv, message):
@@ -244,11 +226,9 @@ def test_a_detector_without_opencv_or_a_model_names_what_is_needed(monkeypatch, 
     (tmp_path / "model.onnx").write_bytes(b"nothing of the kind")
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "cv2", None)
-        with pytest.raises(UserError, match="pip install -r requirements-optional.txt"):
-            FaceDetector(tmp_path / "model.onnx")
+        refused(lambda: FaceDetector(tmp_path / "model.onnx"), "pip install -r requirements-optional.txt")
     pytest.importorskip("cv2")
-    with pytest.raises(UserError, match="cannot use it as a YuNet"):
-        FaceDetector(tmp_path / "model.onnx")
+    refused(lambda: FaceDetector(tmp_path / "model.onnx"), "cannot use it as a YuNet")
 
 
 # ---------------------------------------------------------------------------------------------- photographs
@@ -310,11 +290,8 @@ def test_the_largest_face_of_a_group_is_aligned(tmp_path):
 def test_small_faces_behind_a_large_one_are_found():
     model, photographs = detector_and_photographs()
     photo, face = Image.new("RGB", (2600, 1500), "gray"), Image.open(photographs / "test_0001.jpg").convert("RGB")
-    places = [(left, 900) for left in range(150, 2400, 450)]
-    for place in places:
-        photo.paste(face.resize((80, 80)), place)
+    for left in range(150, 2400, 450):
+        photo.paste(face.resize((80, 80)), (left, 900))
     photo.paste(face.resize((800, 800)), (900, 50))
-    first, *others = FaceDetector(model)(photo, every=True)
-    assert 900 < first.points.mean(0)[0] < 1700 and len(FaceDetector(model)(photo)) == 1
-    assert sorted(tuple(numpy.round((f.points.mean(0) - 40) / (450, 900)).astype(int)) for f in others) == [
-        (column, 1) for column in range(len(places))]
+    first, *others = (face.points.mean(0) for face in FaceDetector(model)(photo, every=True))
+    assert 900 < first[0] < 1700 and sorted(round((x - 190) / 450) for x, _ in others) == list(range(5))

@@ -2,7 +2,6 @@
 
 import io
 import struct
-import time
 import zlib
 from pathlib import Path
 
@@ -13,15 +12,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from conftest import TINY, cases, refused, train_command, works_or_is_refused
-from datasets import convert
 from datasets.check import check_directory
 from datasets.layout import Sample, check_images, check_splits, read_layout, write_layout
-from datasets.lists import is_integer, read_label_list
 from datasets.loading import Images
 from datasets.pictures import read_image
 from datasets.plans import real_plan, recognizer_plan
 from datasets.splits import read_pairs, with_validation
-from test_importers import picture
+from test_convert import pictures
 
 
 def directory(root: Path, files: dict[str, str | bytes]) -> Path:
@@ -39,9 +36,7 @@ def directory(root: Path, files: dict[str, str | bytes]) -> Path:
 
 @pytest.mark.parametrize("files, message", [
     ({"images.list": "a.jpg 0\n./a.jpg 1\n"}, "has the label 1 here and 0 before"),
-    ({"images.list": "a.jpg 0\nx/../a.jpg 1\n"}, "has the label 1 here and 0 before"),
-    ({"expressions.txt": ""}, "names no expression"), ({"expressions.txt": "a b a"}, "names a twice"),
-    ({"expressions.txt": "a " * 5000}, "names 5000 expressions"),
+    ({"images.list": "a.jpg --4\n"}, "line 1"), ({"expressions.txt": "a b a"}, "names a twice"),
     ({"images_val.list": "v.jpg 0\n./t.jpg 0\n"}, "images_test.list too"),
     ({"images.list": "x" * 5000 + " 0\nb.jpg 1\n"}, "2 of 2 listed images")])
 def test_lists_that_contradict_themselves(tmp_path, files, message):
@@ -55,20 +50,6 @@ def test_lists_that_contradict_themselves(tmp_path, files, message):
     line = refused(check)
     assert message in line and len(line) < 1600
     works_or_is_refused(lambda: check_directory(root))
-
-
-def test_labels_that_are_no_numbers(tmp_path):
-    for word in ("--4", "+-4", "-+4", "++1", "+", "-", "", "1" * 10, "٣"):
-        assert not is_integer(word)
-        (tmp_path / "x.list").write_text(f"a.jpg {word}\n")
-        refused(lambda: read_label_list(tmp_path / "x.list"))
-
-
-def test_many_missing_and_very_long_names_are_reported_at_once(tmp_path):
-    samples = [Sample(name, 0, Path(f"{tmp_path}/{name}")) for name in (f"{'x' * 3000}{i}" for i in range(20000))]
-    started = time.process_time()
-    line = refused(lambda: check_images(samples))
-    assert "20000 of 20000" in line and len(line) < 1700 and time.process_time() - started < 5
 
 
 names = st.sampled_from(["a.jpg", "b_c.jpg", "b_c_a.jpg", "with space.jpg", "ü.jpg", "a", "../x.jpg", ""])
@@ -89,30 +70,6 @@ def test_lists_of_any_content(tmp_path, files):
         assert all(0 <= sample.label < len(layout.expressions) for sample in layout.split("all"))
         assert {s.name for s in layout.train}.isdisjoint(s.name for s in layout.test + layout.val)
         works_or_is_refused(lambda: len(read_pairs(root / "pairs.list", layout.train)))
-
-
-@cases(30)
-@given(first=st.one_of(list_bytes, st.integers(0, 3).map(lambda n: b"%d" % n)), second=list_bytes,
-       body=st.lists(st.tuples(names, st.lists(st.sampled_from(["1", "-1", "0", "x"]), max_size=4)), max_size=4))
-def test_attribute_lists_of_any_content(tmp_path, first, second, body):
-    content = b"\n".join([first, second, *(" ".join([name, *values]).encode() for name, values in body)])
-    root = directory(tmp_path, {f"list_attr_x_{split}.txt": content for split in ("train", "test")})
-    (root / "images.list").unlink(), (root / "images_test.list").unlink()
-    works_or_is_refused(lambda: read_layout(root))
-
-
-@pytest.mark.parametrize("kind, name, content", [
-    ("rafdb", "EmoLabel/list_patition_label.txt", "train_0 5\n"),
-    ("csv", "t.csv", f"file,label\na.jpg,{'x' * 200000}\n"), ("csv", "t.csv", f"{'x' * 200000},label\n"),
-    ("csv", "t.csv", "file,label\na\0.jpg,x\n"),
-    ("csv", "t.csv", "file,label\n" + "".join(f"{'n' * 300}{i}.jpg,{i % 2}\n" for i in range(4)))])
-def test_sources_that_cannot_be_imported(tmp_path, kind, name, content):
-    for folder in ("src/EmoLabel", "src/Image/aligned"):
-        (tmp_path / folder).mkdir(parents=True)
-    (tmp_path / "src" / name).write_text(content)
-    source = tmp_path / "src" / ("t.csv" if kind == "csv" else "")
-    refused(lambda: convert.main([kind, str(source), "--out", str(tmp_path / "out")]))
-    assert not (tmp_path / "out").exists()
 
 
 def test_no_batch_of_one_image():
@@ -161,12 +118,10 @@ def test_broken_images(tmp_path, mode_and_format, where, damage, ending, noise, 
 
 
 def test_a_validation_split_that_no_person_fits_speaks_of_persons(tmp_path):
-    rows = [(f"{person}_{label}_{i}.png", label, person)
-            for person in ("me", "you") for label in (0, 1) for i in range(4)]
-    for name, *_ in rows:
-        picture(tmp_path / "d/data" / name, 1)
-    write_layout(tmp_path / "d", ["happy", "neutral"], {split: [Sample(name, label, Path(name), person)
-                 for name, label, person in part] for split, part in (("train", rows), ("test", rows[:1]))})
-    (tmp_path / "d/images_test.list").write_text("me_0_0.png 0\n")
-    line = refused(train_command("--data_dir", tmp_path / "d", "--checkpoint_dir", tmp_path / "run", *TINY))
-    assert "persons are validated on as wholes, and none of its 2 is small enough" in line and "--select_on none" in line
+    train = [Sample(f"{person}_{label}_{i}.png", label, Path("x"), person)
+             for person in ("me", "you") for label in (0, 1) for i in range(4)]
+    test = Sample("t.png", 0, Path("x"))
+    pictures(tmp_path / "d/data", [sample.name for sample in (*train, test)])
+    write_layout(tmp_path / "d", ["happy", "neutral"], {"train": train, "test": [test]})
+    refused(train_command("--data_dir", tmp_path / "d", "--checkpoint_dir", tmp_path / "run", *TINY),
+            "persons are validated on as wholes, and none of its 2 is small enough", "--select_on none")

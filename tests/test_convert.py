@@ -1,7 +1,6 @@
 """datasets.convert: folders, tables, Multi-PIE and RAF-DB from small trees, what is written, and bad input."""
 
 import os
-import time
 from pathlib import Path
 from typing import Iterable
 
@@ -14,7 +13,6 @@ from datasets import check, convert
 from datasets.importing.collection import Collection, SourceSample
 from datasets.importing.conversion import _check_complete
 from datasets.layout import Layout, Sample, read_layout
-from utils import UserError
 
 
 def greys(number: int, side: int = 48) -> numpy.ndarray:
@@ -162,16 +160,10 @@ def test_a_table_is_read_by_its_column_names(tmp_path, capsys):
 
 
 def test_a_column_of_numbers_is_no_column_of_expressions(tmp_path):
-    rows = (f"{number % 20}.png,{number / 7}" for number in range(20000))
-    pictures(tmp_path / "src", [f"{number}.png" for number in range(20)])
-    (tmp_path / "src/t.csv").write_text("file,label\n" + "\n".join(rows))
-    started = time.process_time()
-    assert "is taken twice, with the label" in import_error(tmp_path, "csv", tmp_path / "src/t.csv")
-    assert time.process_time() - started < 5
     samples = [SourceSample(f"{number}.png", number // 2, tmp_path, split="test" if number % 2 else "train")
                for number in range(2000)]
-    with pytest.raises(UserError, match="has 1000 labels, such as 0, 1, 2, and fewer than 1000 can be expressions"):
-        _check_complete(Collection(tuple(map(str, range(1000))), samples=samples), tmp_path)
+    refused(lambda: _check_complete(Collection(tuple(map(str, range(1000))), samples=samples), tmp_path),
+            "has 1000 labels, such as 0, 1, 2, and fewer than 1000 can be expressions")
 
 
 def test_a_label_of_dots_does_not_shift_the_names_of_the_others(tmp_path, capsys):
@@ -240,19 +232,15 @@ def test_images_of_another_data_set_with_the_same_names_and_times_are_not_replac
     ("rafdb {src}", "not a RAF-DB tree"),
     ("affectnet {src}", "not an AffectNet tree; it needs train_set and val_set"),
     ("ckplus {src}", "not a CK+ tree; {src}/cohn-kanade-images is missing"),
-    ("jaffe {src}", "no image is named like KA.AN1.39.tiff"),
-    ("kdef {src}", "no image is named like AF01ANS.JPG"),
-    ("folders {src}/joy", "no images"), ("folders {src}/gone", "{src}/gone: no such directory"),
+    ("oulu {src} --light Weak", "not an Oulu-CASIA tree with --camera VL --light Weak"),
+    ("kdef {src}", "no image is named like AF01ANS.JPG"), ("folders {src}/joy", "no images"),
     ("folders {src} --out {src}/inside", "inside the source"), ("oulu {src} --out {src}/..", "inside the output"),
-    ("folders {src} --out {file}/out", "is a file"), ("folders {src} --test_share 2", "between 0 and 1"),
+    ("folders {src} --test_share 2", "between 0 and 1"),
     ("folders {src} --expressions rage joy", "no directory with images named rage"),
     ("folders {src} --target_only joy --expressions anger joy", "--target_only joy: is one of --expressions too"),
-    ("folders {src} --subject_regex (", "--subject_regex: (: not a regular expression"),
-    ("folders {src} --subject_regex ^(S.) --scene_regex ^take", "--scene_regex ^take: matches no file name"),
-    ("folders {src} --scene_regex ^(S.)", "--scene_regex: a scene is one of a subject, and no subject is known")])
+    ("folders {src} --subject_regex ^(S.) --scene_regex ^take", "--scene_regex ^take: matches no file name")])
 def test_bad_input_writes_nothing(tmp_path, argv, message):
-    paths = {"src": folder_tree(tmp_path / "all/faces"), "file": tmp_path / "file", "out": tmp_path / "out"}
-    paths["file"].write_text("a file")
+    paths = {"src": folder_tree(tmp_path / "all/faces"), "out": tmp_path / "out"}
     before = snapshot(tmp_path)
     argv = (argv if "--out" in argv else argv + " --out {out}").format(**paths).split()
     assert message.format(**paths) in refused(command("-m", "datasets.convert", *argv))

@@ -40,17 +40,14 @@ def imported(tmp_path: Path, capsys, *argv: object) -> tuple[str, str]:
     # words around those of the splits
     (["{Train,Val}_Aligned_Faces/{Angry,Happy,Sad}/{1,2}.png", "Test_Aligned_Faces_new/{Angry,Happy,Sad}/3.png"], "",
      "Angry Happy Sad; 6/6/3"),
-    (["{train_224,test_224}/{happy,sad}/{1,2}.png"], "", "happy sad; 4/0/4"),
     (["set/{TrainSet,validationImages,testing_data}/{0,1,2}/{1,2}.png", "set/about.png"], "", "0 1 2; 6/6/6"),
     (["{train,test}_{angry,happy}/{1,2}.png"], "", "angry happy; 4/0/4"),
     (["{train/angry,test/anger,train/Joy,test/joy}/{1,2}.png"], "", "anger joy; 4/0/4"),
-    (["{FER2013Train,FER2013Valid,FER2013Test}/{fear,joy}/{1,2}.png"], "", "fear joy; 4/4/4"),
     # persons, sexes, sessions, views, folds above the expressions or below
     ([f"{name}/{name}_{{anger,joy}}/{{1,2}}.png" for name in ("aia", "ray", "mery")], "--test_share 0.3",
      "anger joy; 8/0/4; aia mery ray"),
     (["{001,002,006}/{anger,neutral}/take00{0,1}/img_{1,2}.jpg"], "--test_share 0.3",
      "anger neutral; 16/0/8; 001 002 006"),
-    (["{1,2,3,4,5,6,7}/{S01,S02,S03}/{1,2}.png"], "--test_share 0.3", "1 2 3 4 5 6 7; 28/0/14; S01 S02 S03"),
     (["{female,male}/{01,02,03}/{happy,sad}/{1,2}.png"], "--test_share 0.34",
      "happy sad; 16/0/8; female_01 female_02 female_03 male_01 male_02 male_03"),
     (["{session1,session2}/{left,right}/{happy,sad,neutral}/{1,2}.png"], "", "happy sad neutral; 18/0/6"),
@@ -58,20 +55,16 @@ def imported(tmp_path: Path, capsys, *argv: object) -> tuple[str, str]:
     (["{happy,sad}/{anna,bert,carl}/{1,2}.png"], "--test_share 0.34", "happy sad; 8/0/4; anna bert carl"),
     (["{anna,bert,carl}/{happy,sad}/{a_1,b_1,c_1}.png"], "--subject_regex ^(.)_ --test_share 0.34",
      "happy sad; 12/0/6; a b c"),
-    # what already was read
-    (["{anger,disgust,neutral,surprise}/{1,2,3,4,5}.png"], "", "anger disgust surprise neutral; 16/0/4"),
+    # the expressions alone
     (["{freude,wut,trauer}/{1,2,3,4,5}.png"], "", "freude trauer wut; 12/0/3"),
     (["{AN,HA,NE}/{1,2,3,4,5}.png"], "", "anger happiness neutral; 12/0/3"),
     (["{Happy,Sad,Fear}/{1,2,3,4,5}.png"], "--expressions sad happy", "sad happy; 8/0/2"),
     (["{1,2,10}/{1,2,3,4,5}.png"], "--expressions anger joy neutral", "anger joy neutral; 12/0/3"),
-    (["{happy,sad}/{train,test}/{1,2}.png"], "", "happy sad; 4/0/4"),
     # splits and labels in the names of the files
     (["{happy,sad}/{Training,PublicTest,PrivateTest}_{1,2}.png"], "", "happy sad; 4/4/4"),
     (["Rafd090_{01,02,03}_Caucasian_female_{angry,contemptuous,happy}_frontal.jpg"],
      "--label_regex _(angry|contemptuous|happy)_ --subject_regex _([0-9]+)_ --test_share 0.34",
      "angry contemptuous happy; 6/0/3; 01 02 03"),
-    (["{01F,02M,03F}_{AN,HA,NE,SP}_{O,C}.bmp"], "--label_regex _([A-Z]{2})_ --test_share 0.34",
-     "anger happiness surprise neutral; 16/0/8"),
     (["{train,test}/{001,002}_o_m_{a,h,n}_{a,b}.jpg"], "--label_regex _(.)_.\\. --subject_regex ^[0-9]+",
      "anger happiness neutral; 12/0/12; 001 002")])
 def test_expressions_splits_and_persons_of_a_tree(tmp_path, capsys, patterns, argv, expected):
@@ -82,12 +75,9 @@ def test_expressions_splits_and_persons_of_a_tree(tmp_path, capsys, patterns, ar
     ("{S001,S002,S003}/{1,2}.png", ["S001, S002, S003 look like persons", "--label_regex"]),
     ("{a,b,c}/{x,y,z}/{1,2}.png", ["either a, b, c or x, y, z", "--expressions"]),
     ("{s1,s2,s3}/{happy,sad}_{1,2}.png", ["s1, s2, s3 are no known expressions", "--label_regex '(?i)(happy|sad)'"]),
-    ("{1,2,10}/{1,2}.png", ["give each of these 3 a name"]),
-    ("{anna,bert}/{happy_1,sad_1,happy_2}.png", ["anna, bert are no known expressions", "(?i)(happy|sad)"]),
     ("{train/happy,train/sad,test/happy,test/sad,originals/happy}/{1,2}.png",
      ["originals holds 2 images beside the splits test, train and is none"]),
     ("{fold1,fold2}/{train,test}/{happy,sad}/{1,2}.png", ["the splits are in fold1, fold2, above the expressions"]),
-    ("F0{1,2,3}-{Anger,Joy}-Face Forward.jpg", ["--label_regex '(?i)(anger|joy)'"]),
     ("{01F,02M}_{AN,HA,NE,SP}_C.bmp", ["--label_regex '^(?:[A-Za-z0-9]+[^A-Za-z0-9]+){1}([A-Za-z]+)'"]),
     ("{train,valid}/images/{1,2}.png", ["YOLO's labels"])])
 def test_trees_without_expressions_are_refused_with_what_settles_it(tmp_path, pattern, messages):
@@ -95,9 +85,7 @@ def test_trees_without_expressions_are_refused_with_what_settles_it(tmp_path, pa
     if "YOLO" in messages[0]:
         (source / "train/labels").mkdir()
         (source / "train/labels/1.txt").write_text("3 0.5 0.5 0.9 0.9\n")
-    names = ["--expressions", "anger", "joy"] if "a name" in messages[0] else []
-    line = refused(lambda: convert.main(["folders", str(source), "--out", str(tmp_path / "out"), *names]))
-    assert all(message in line for message in messages), line
+    refused(lambda: convert.main(["folders", str(source), "--out", str(tmp_path / "out")]), *messages)
 
 
 def test_what_is_decided_is_said(tmp_path, capsys):
@@ -130,12 +118,8 @@ MOODS = ("happy", "sad")
      "happy sad; 16/0/4", "no test split: 4 images"),
     ("image,emotion,is_test", lambda i: f"{i}.png,{MOODS[i % 2]},{str(i % 5 == 4).upper()}", "", "happy sad; 16/0/4",
      "the split is that of the column is_test"),
-    ("image,emotion,testing", lambda i: f"{i}.png,{MOODS[i % 2]},{'ny'[i % 5 == 4]}", "", "happy sad; 16/0/4",
-     "the split is that of the column testing"),
     ("image,emotion,partition,pose", lambda i: f"{i}.png,{MOODS[i % 2]},{i // 8},{i}", "", "happy sad; 16/0/4",
      "neither split nor person is read from the columns partition (0, 1, 2), pose"),
-    ("image,emotion,valid", lambda i: f"{i}.png,{MOODS[i % 2]},True", "", "happy sad; 16/0/4",
-     "neither split nor person is read from the columns valid (True)"),
     ("image,emotion,is_training,validation", lambda i: f"{i}.png,{MOODS[i % 2]},{int(i % 5 < 3)},{int(i % 5 == 3)}", "",
      "happy sad; 12/4/4", "is_training, validation"),
     ("file,label,emotion,set", lambda i: f"{i}.png,{1 - i % 2},{MOODS[i % 2]},{SPLITS[i % 5]}", "",
@@ -150,8 +134,6 @@ MOODS = ("happy", "sad")
      "the split is that of the column file"),
     ("file,label", lambda i: f"{i}.png,{('happy', 'blue', 'sad', 'NaN')[i % 4]}", "", "blue happy sad; 12/0/3",
      "none is known by this name: blue"),
-    ("file,label", lambda i: f"{i}.png,{('happy', 'joy', 'sad')[i % 3]}", "", "happy joy sad; 17/0/3",
-     "happy and joy mean the same"),
     ("file,label,person,set", lambda i: f"{i}.png,{MOODS[i % 2]},{('P1', 'p1', 'P2')[i % 3]},{SPLITS[i % 5]}", "",
      "happy sad; 12/4/4; P1 P2", "2 persons of the training images are in the validation or test images too"),
     ("file,label,x1,y1,x2,y2", lambda i: f"{i}.png,{MOODS[i % 2]},4,4,30,30", "--box_columns none",
@@ -183,11 +165,7 @@ def test_columns_that_contradict_are_refused(tmp_path, header, row, message):
     ("labels.csv", b"PK\3\4" + bytes(26) + b"[Content_Types].xml",
      "is an Excel file; save it as CSV: python -c \"import pandas; "
      "pandas.read_excel('labels.csv').to_csv('labels.csv')"),
-    ("a.npz", b"PK\3\4" + bytes(26) + b"images.npy", "is NumPy's arrays; read it with numpy.load"),
-    ("metadata.jsonl", b'{"file_name": "0.png", "label": "happy"}\n', "is a file of JSON lines"),
-    ("a.csv", b"\xff\xfef\0", "is text in UTF-16"), ("a.avi", b"RIFF", "is a video; write its frames as images"),
-    ("a.h5", b"\x89HDF\r\n\x1a\n", "is an HDF5 file; read it with h5py.File"), ("a.mat", b"MATLAB 5.0", "is a MATLAB"),
-    ("a.pkl", b"\x80\4\x95", "is a Python pickle"), ("a.zip", b"PK\3\4", "is an archive; unpack it")])
+    ("a.csv", b"\xff\xfef\0", "is text in UTF-16"), ("a.zip", b"PK\3\4", "is an archive; unpack it")])
 def test_files_that_are_no_tables_are_named_with_the_way(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
     for kind in ("csv", "fer2013", "folders"):
@@ -206,8 +184,7 @@ def test_a_source_of_another_kind_is_told_the_command(tmp_path, kind, pattern, w
     source = tree(tmp_path, pattern)
     if kind == "rafdb":
         (source / "labels.csv").write_text("file,label\n")
-    line = refused(lambda: convert.main([kind, str(source), "--out", str(tmp_path / "out")]))
-    assert way.format(source) in line
+    refused(lambda: convert.main([kind, str(source), "--out", str(tmp_path / "out")]), way.format(source))
 
 
 def test_rafdb_as_on_kaggle(tmp_path, capsys):
@@ -252,11 +229,3 @@ def test_central_squares_are_cut_and_shapes_that_differ_are_noted(tmp_path, caps
     _, notes = imported(tmp_path / "two", capsys, "folders", source, "--square")
     with Image.open(tmp_path / "two/out/data/happy_1.png") as image:
         assert (numpy.asarray(image.convert("L")) == greys(7)).all() and "square" not in notes
-
-
-def test_a_tilde_is_the_home_directory(tmp_path, monkeypatch):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    tree(tmp_path, "{happy,sad}/{1,2,3,4,5}.png")
-    monkeypatch.chdir(tmp_path / "in")
-    convert.main(["folders", "~/in", "--out=~/out"])
-    assert (tmp_path / "out/images.list").is_file() and not (tmp_path / "in/~").exists()

@@ -1,6 +1,5 @@
 """datasets.convert for published data sets without subjects, FER2013, FER+ and AffectNet, and mistakes in them."""
 
-import shutil
 from pathlib import Path
 
 import numpy
@@ -58,28 +57,11 @@ def test_fer2013_is_written_as_png_with_the_official_split(tmp_path, capsys):
         assert (layout.train[0].name, image.format, image.size) == ("fer2013_00000.jpg", "JPEG", (32, 32))
 
 
-def test_ferplus_takes_the_label_with_most_votes_and_rows_with_names_in_any_order(tmp_path, capsys):
-    usages = ["Training"] * 12 + ["PublicTest", "PrivateTest"]
-    votes = [{FERPLUS[i]: 6, "unknown": 4} for i in range(8)]
-    votes += [{"fear": 5, "sadness": 5}, {"unknown": 8, "anger": 2}, {"NF": 10}, {"anger": 4, "fear": 3, "NF": 3},
-              {"contempt": 10}, {"disgust": 10}]
-    table = fer_table(tmp_path / "fer2013.csv", fer_rows(usages))
-    ferplus = votes_table(tmp_path / "fer2013new.csv", usages, votes)
-    header, *lines = ferplus.read_text().splitlines()
-    ferplus.write_text("\n".join([header, *reversed(lines)]) + "\n")
-    layout, left_out = import_twice(capsys, tmp_path / "out", "fer2013", table, "--ferplus", ferplus)
-    assert layout.expressions == FERPLUS
-    assert [(s.name, s.label) for s in layout.train + layout.val + layout.test] == [
-        *((f"fer2013_{i:05d}.png", i) for i in range(8)), ("fer2013_00011.png", 4), ("fer2013_00012.png", 7),
-        ("fer2013_00013.png", 5)]
-    assert left_out == ["1 images on which FER+'s voters tie", "1 images that FER+'s voters call NF",
-                        "1 images that FER+'s voters call unknown"]
-
-
-def test_ferplus_rows_belong_to_the_rows_at_their_positions(tmp_path, capsys):
+def test_ferplus_takes_the_label_with_most_votes_of_the_row_at_the_same_position(tmp_path, capsys):
     table = fer_table(tmp_path / "fer2013.csv", fer_rows())
     nameless = {3: True, 9: False}  # as published: the numbering goes on over some rows without a name, not over others
-    votes = [{"NF": 10} if i in nameless else {FERPLUS[i % 8]: 10} for i in range(28)]
+    votes = [{"NF": 10} if i in nameless else {FERPLUS[i % 8]: 6, "unknown": 4} for i in range(28)]
+    votes[20:22] = {"fear": 5, "sadness": 5}, {"unknown": 8, "anger": 2}
     ferplus = votes_table(tmp_path / "fer2013new.csv", USAGES, votes)
     header, *lines = ferplus.read_text().splitlines()
     for i in range(28):
@@ -88,9 +70,10 @@ def test_ferplus_rows_belong_to_the_rows_at_their_positions(tmp_path, capsys):
     ferplus.write_text("\n".join([header, *lines]) + "\n")
     argv = ["fer2013", table, "--ferplus", ferplus]
     layout, left_out = import_twice(capsys, tmp_path / "result/out", *argv)
-    assert {s.name: s.label for s in layout.split("all")} == {
-        f"fer2013_{i:05d}.png": i % 8 for i in range(28) if i not in nameless}
-    assert left_out == ["2 images that FER+'s voters call NF"]
+    assert layout.expressions == FERPLUS and {s.name: s.label for s in layout.split("all")} == {
+        f"fer2013_{i:05d}.png": i % 8 for i in range(28) if i not in (3, 9, 20, 21)}
+    assert left_out == ["1 images on which FER+'s voters tie", "2 images that FER+'s voters call NF",
+                        "1 images that FER+'s voters call unknown"]
     ferplus.write_text("\n".join([header, lines[5], *lines[:5], *lines[6:]]) + "\n")
     assert "line 3: fer0000000.png stands behind fer0000005.png" in import_error(tmp_path, *argv)
 
@@ -99,7 +82,6 @@ def test_ferplus_rows_belong_to_the_rows_at_their_positions(tmp_path, capsys):
     (4, 1, "1 " * 2305, "line 6: has 2305 pixels, not 48 x 48 = 2304"),
     (4, 1, "1 " * 2303 + "256", 'line 6: the pixel "256" is not a whole number from 0 to 255'),
     (9, 0, 7, 'line 11: the emotion "7" is not one of 0 to 6'),
-    (9, 2, "Test", 'line 11: the Usage "Test" is not one of Training, PublicTest, PrivateTest'),
     (0, 1, "1 " * 90000, "line 2: not a line of a table")])
 def test_a_wrong_row_of_fer2013_is_named(tmp_path, row, place, value, message):
     rows = list(map(list, fer_rows()))
@@ -107,28 +89,15 @@ def test_a_wrong_row_of_fer2013_is_named(tmp_path, row, place, value, message):
     assert f"fer2013.csv, {message}" in import_error(tmp_path, "fer2013", fer_table(tmp_path / "fer2013.csv", rows))
 
 
-def test_files_that_are_no_table_of_fer2013(tmp_path):
-    fer_table(tmp_path / "a.csv", fer_rows(), "emotion,pixel,Usage")
-    fer_table(tmp_path / "b.csv", fer_rows(["Training"] * 7))
-    (tmp_path / "d.csv").write_text("")
-    for name, message in (("a.csv", 'has no column "pixels" (it has emotion, pixel, Usage); it must be fer2013.csv'),
-                          ("b.csv", "no images for the test list"), ("d.csv", "empty"), ("gone.csv", "no such table"),
-                          ("", "holds neither fer2013.csv nor icml_face_data.csv")):
-        assert f"{tmp_path / name}: {message}" in import_error(tmp_path, "fer2013", tmp_path / name)
-
-
 def test_ferplus_mistakes(tmp_path):
     table, ferplus = fer_table(tmp_path / "fer2013.csv", fer_rows()), tmp_path / "fer2013new.csv"
     votes, argv = [{FERPLUS[i % 8]: 10} for i in range(28)], ["fer2013", table, "--ferplus", ferplus]
-    assert "fer2013new.csv: no such table" in import_error(tmp_path, *argv)
     for usages, votes, message in (
             (USAGES[1:], votes, f"has 27 rows and {table} 28; they must be the same images"),
             ([USAGES[-1], *USAGES[1:]], votes, "line 2: the Usage is PrivateTest, and that of fer2013_00000.png"),
             (USAGES, [*votes[:3], {"fear": "many"}, *votes[4:]], 'line 5: "many" is not a number of votes for fear')):
         votes_table(ferplus, usages, votes)
         assert message in import_error(tmp_path, *argv)
-    ferplus.write_text(ferplus.read_text().replace("contempt", "scorn"))
-    assert 'fer2013new.csv: has no column "contempt"' in import_error(tmp_path, *argv)
     overwritten = ferplus.rename(tmp_path / "images.list")
     argv = ["fer2013", str(table), "--ferplus", str(overwritten), "--out", str(tmp_path)]
     assert "is a file that is read" in refused(lambda: convert.main(argv))
@@ -164,10 +133,9 @@ def test_affectnet_with_annotations_beside_the_images(tmp_path, capsys):
     assert "2 images of contempt (--classes 8 takes them)" in left_out
 
 
-def affectnet_tables(root: Path, header: str = "subDirectory_filePath,face_x,face_y,face_width,face_height,expression",
-                     training=range(11), validation=(0, 1)) -> Path:
-    for name, labels, first in (("training", training, 0), ("validation", validation, 50)):
-        lines = [header]
+def affectnet_tables(root: Path, validation=(0, 1)) -> Path:
+    for name, labels, first in (("training", range(11), 0), ("validation", validation, 50)):
+        lines = ["subDirectory_filePath,face_x,face_y,face_width,face_height,expression"]
         for i, label in enumerate(labels, first):
             picture(root / f"Manually_Annotated_Images/{i % 3}/{i:x}face.jpg", i)
             lines.append(f"{i % 3}/{i:x}face.jpg,1,2,3,4,{label}")
@@ -175,37 +143,24 @@ def affectnet_tables(root: Path, header: str = "subDirectory_filePath,face_x,fac
     return root
 
 
-def test_affectnet_with_tables(tmp_path, capsys):
-    source = affectnet_tables(tmp_path / "src")
+@pytest.mark.parametrize("is_as_unpacked", [False, True])
+def test_affectnet_with_tables(tmp_path, capsys, is_as_unpacked):
+    source, images = affectnet_tables(tmp_path / "src"), tmp_path / "src/Manually_Annotated_Images"
     with open(source / "training.csv", "a") as handle:
         handle.write("9/gone.jpg,1,2,3,4,1\n")
+    if is_as_unpacked:  # the archives' own directories
+        (source / "Manually_Annotated_file_lists").mkdir()
+        for name in ("training.csv", "validation.csv"):
+            (source / name).rename(source / "Manually_Annotated_file_lists" / name)
+        (source / "Manually_Annotated").mkdir()
+        images = images.rename(source / "Manually_Annotated" / images.name)
     layout, left_out = import_twice(capsys, tmp_path / "out", "affectnet", source)
     assert layout.expressions == AFFECTNET
     assert set(as_tuples(layout.train)) == {(f"train_{i % 3}_{i}face.jpg", i, None, None) for i in range(8)}
     assert [(s.name, s.label) for s in layout.test] == [("test_0_33face.jpg", 1), ("test_2_32face.jpg", 0)]
-    assert left_out == [f"1 images listed but missing below {source}/Manually_Annotated_Images, e.g. 9/gone.jpg (the "
+    assert left_out == [f"1 images listed but missing below {images}, e.g. 9/gone.jpg (the "
                         "nearest file: 2/8face.jpg)",
                         "3 images without an expression (none, uncertain or no face)"]
-
-
-def test_affectnet_as_its_archives_unpack(tmp_path, capsys):
-    source = affectnet_tables(tmp_path / "src", validation=range(8))
-    lists, automatic = source / "Manually_Annotated_file_lists", source / "Automatically_annotated_file_list"
-    for folder in (lists, automatic, source / "Manually_Annotated"):
-        folder.mkdir()
-    for name in ("training.csv", "validation.csv"):
-        (source / name).rename(lists / name)
-    (source / "Manually_Annotated_Images").rename(source / "Manually_Annotated/Manually_Annotated_Images")
-    for i in range(8):
-        picture(source / f"Automatically_Annotated/Automatically_Annotated_Images/{i % 2}/{i}.jpg", 200 + i)
-    (automatic / "automatically_annotated.csv").write_text(  # without a header
-        "".join(f"{i % 2}/{i}.jpg,1,2,3,4,1;2,{i}.0,0.1,0.2\n" for i in range(8)))
-    layout, _ = import_twice(capsys, tmp_path / "out", "affectnet", source)
-    assert layout.counts("train") == [1] * 8 and layout.counts("test") == [1] * 8
-    assert ("train_0_3face.jpg", 3) in {(s.name, s.label) for s in layout.train}
-    (lists / "training.csv").unlink()
-    line = refused(lambda: convert.main(["affectnet", str(source), "--out", str(tmp_path / "two")]))
-    assert "training.csv is missing" in line
 
 
 def test_wrong_annotations_of_affectnet_are_named_and_run_no_code(tmp_path):
@@ -215,24 +170,11 @@ def test_wrong_annotations_of_affectnet_are_named_and_run_no_code(tmp_path):
 
     source = affectnet_tree(tmp_path / "src")
     annotation = source / "train_set/annotations/5_exp.npy"
-    for value, message in (("8", 'holds "8", and an expression is one of 0 to 7'), ("joy", 'holds "joy"'),
-                           (9, 'holds "9"'), (["1", "2"], "not a NumPy file of a single text"),
-                           (numpy.array(Attack(), object), "not a NumPy file of a single text without pickles"),
-                           ("1" * 5000, 'holds "1111')):
+    for value, message in (("8", 'holds "8", and an expression is one of 0 to 7'),
+                           (numpy.array(Attack(), object), "not a NumPy file of a single text without pickles")):
         numpy.save(annotation, value, allow_pickle=True)
         assert f"{annotation}: {message}" in import_error(tmp_path, "affectnet", source)
     assert not (tmp_path / "ran").exists()
-    annotation.write_bytes(b"\x93NUMPY\x01\0")
-    assert "5_exp.npy: not a NumPy file" in import_error(tmp_path, "affectnet", source)
-    shutil.rmtree(source / "val_set/annotations")
-    assert f"{source}/val_set/annotations is missing" in import_error(tmp_path, "affectnet", source)
-
-
-def test_wrong_tables_of_affectnet_are_named(tmp_path):
-    source = affectnet_tables(tmp_path / "a", "file,face_x,face_y,face_width,face_height,expression")
-    assert 'training.csv: has no column "subDirectory_filePath"' in import_error(tmp_path, "affectnet", source)
-    source = affectnet_tables(tmp_path / "b", validation=(0, 11))
+    source = affectnet_tables(tmp_path / "tables", validation=(0, 11))
     line = import_error(tmp_path, "affectnet", source)
     assert 'validation.csv, line 3: the expression "11" is not one of 0 to 10' in line
-    (source / "validation.csv").unlink()
-    assert f"{source}/validation.csv is missing" in import_error(tmp_path, "affectnet", source)

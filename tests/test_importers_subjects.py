@@ -62,17 +62,12 @@ def test_ckplus_mistakes(tmp_path):
     source = ckplus_tree(tmp_path / "src")
     label = source / "Emotion/S002/004/S002_004_00000006_emotion.txt"
     argv = tmp_path, "ckplus", source
-    for text in ("8.0000000e+00", "0.0", "3.5", "", "3 4"):
+    for text in ("8.0000000e+00", "3.5", ""):
         label.write_text(text)
         assert f"{label}: \"{text}\" is not the number of an expression, 1 to 7" in import_error(*argv)
     label.write_text("4.0\n")
     (label.parent / "S002_004_00000005_emotion.txt").write_text("4.0\n")
     assert "its sequence has another label file" in import_error(*argv)
-    assert "--peak 0: must be from 1 to 1000" in import_error(*argv, "--peak", 0)
-    shutil.rmtree(source / "Emotion")
-    assert f"not a CK+ tree; {source}/Emotion is missing" in import_error(*argv)
-    (source / "Emotion").mkdir()
-    assert "holds no file named like S005_001_00000011_emotion.txt" in import_error(*argv)
 
 
 # ------------------------------------------------------------------------------------------------- Oulu-CASIA
@@ -84,13 +79,12 @@ def oulu_tree(root: Path, folder: str) -> Path:
                            *(f"{folder}/Strong/P001/Anger/{frame}.jpeg" for frame in range(2))])
 
 
-@pytest.mark.parametrize("folder, inside, camera", [
-    ("OriginalImg/VL", "", "VL"), ("PreProcess Img/NI_Acropped", "", "NI"), ("VL", "", "VL"),
-    ("PreProcess Img/VL_Acropped", "PreProcess Img", "VL")])
-def test_oulu_takes_a_camera_a_light_and_frames_by_their_numbers(tmp_path, capsys, folder, inside, camera):
+@pytest.mark.parametrize("folder, camera", [
+    ("OriginalImg/VL", "VL"), ("PreProcess Img/NI_Acropped", "NI"), ("VL", "VL")])
+def test_oulu_takes_a_camera_a_light_and_frames_by_their_numbers(tmp_path, capsys, folder, camera):
     source = oulu_tree(tmp_path / "src", folder)
     picture(source / folder / "Dark/P001/Boredom/0.jpeg", 7000)
-    layout, left_out = import_twice(capsys, tmp_path / "out", "oulu", source / inside, "--camera", camera, "--light",
+    layout, left_out = import_twice(capsys, tmp_path / "out", "oulu", source, "--camera", camera, "--light",
                                     "Dark", "--test_subjects", "P002")
     assert layout.expressions == OULU
     assert layout.counts("train") == layout.counts("test") == [3] * 6 + [6]
@@ -100,13 +94,6 @@ def test_oulu_takes_a_camera_a_light_and_frames_by_their_numbers(tmp_path, capsy
     assert left_out == ["96 images between the neutral frame and the peak",
                         "1 images of an unknown expression (Boredom)",
                         f"2 images that are not below {source / folder}/Dark"]
-
-
-def test_oulu_mistakes(tmp_path):
-    source = oulu_tree(tmp_path / "src", "OriginalImg/VL")
-    line = import_error(tmp_path, "oulu", source, "--light", "Weak")
-    assert f"not an Oulu-CASIA tree with --camera VL --light Weak; neither {source}/OriginalImg/VL/Weak nor" in line
-    assert "no images of P077" in import_error(tmp_path, "oulu", source, "--test_subjects", "P077")
 
 
 # ------------------------------------------------------------------------------------------------- JAFFE, KDEF
@@ -140,5 +127,4 @@ def test_kdef(tmp_path, capsys):
     assert left_out == ["2 images not named like AF01ANS.JPG", "70 images of another angle"]
 
     layout, _ = import_twice(capsys, tmp_path / "two", "kdef", source, "--angles", "HL", "S")
-    assert {s.scene for s in layout.train} == {"A_S", "A_HL", "B_S", "B_HL"}
-    assert len(layout.split("all")) == 140
+    assert {s.scene for s in layout.train} == {"A_S", "A_HL", "B_S", "B_HL"} and len(layout.split("all")) == 140
