@@ -11,7 +11,7 @@ from conftest import EXPRESSIONS, matrix_of, succeeds, tiny, train_command
 from datasets.layout import Sample, read_layout
 from datasets.loading import Images, load, to_float
 from datasets.plans import mixed_plan, recognizer_plan
-from models.gan import SwapGAN
+from models.gan import SwapGAN, move_average
 from models.losses import perceptual_distance
 from models.networks import VGG, Pair, Perceptual, VGG_fx
 from models.recognizer import Examples, Recognizer, accuracies, evaluate, real_features
@@ -245,6 +245,14 @@ def test_biases_start_at_zero_with_zero_biases_and_d_gain_scales_the_first_logit
     logits, gained = (torch.cat(gan.discriminators(bars(6, label), torch.eye(3)[label])) for gan in (plain, scaled))
     assert logits.abs().min() > 0
     torch.testing.assert_close(gained, 8 * logits)
+
+
+@pytest.mark.parametrize("step, moved", [(0, 1.0), (1, 0.9), (100, 0.1)])
+def test_the_averaged_generator_follows_faster_in_the_first_steps(step, moved):
+    averaged, trained = (torch.nn.Linear(1, 1) for _ in range(2))
+    expected = averaged.weight + moved * (trained.weight - averaged.weight)
+    move_average(averaged, trained, 0.9, step)
+    torch.testing.assert_close(averaged.weight, expected)
 
 
 @pytest.mark.parametrize("layers", (0, 2))
