@@ -195,6 +195,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     check_output(options.output_dir, "--output_dir", directory=True)
     names, folders = options.names, groups[0]
+    if options.against and (options.format != "png" or options.title):
+        raise UserError("--format and --title are those of a confusion matrix, which --against does not write; leave "
+                        "them out")
     if names and len(names) != len(groups):
         raise UserError(f"--names {' '.join(names)}: name each of the {len(groups)} settings")
     files = POOLED_RESULTS if len(folders) > 1 else RESULTS

@@ -14,10 +14,10 @@ from evaluation.metrics import CONFIDENCE, RESAMPLES, Report, latex_table, plain
 from models.recognizer import near_chance
 
 MEASURES = ("accuracy", "mean class accuracy", "mean F1")
-COMPARED = MEASURES[1]  # whose differences stand in the LaTeX table
+COMPARED = MEASURES[0]  # whose differences and p values stand in the LaTeX table
 Key = tuple[int, int | None]  # seed and fold
 ADVICE = "the runs tell of new trainings, the persons of new persons: believe the larger p"
-NO_INTERVAL = "two runs give no interval"
+NO_INTERVAL = "two runs give no interval and no p over runs"
 
 
 class Spread(NamedTuple):
@@ -126,13 +126,20 @@ class Group(NamedTuple):
         """Return one of :data:`MEASURES` of every run in percent."""
         return [run.value(measure) for run in self.runs.values()]
 
+    def keys_text(self) -> str:
+        """Return seeds and folds of the runs as a phrase."""
+        return ", ".join(f"seed {seed}" + (f" fold {fold}" if fold else "") for seed, fold in self.runs)
+
     def spreads(self) -> list[Spread]:
         """Return the spreads of all :data:`MEASURES` over the runs."""
         return [Spread.from_values(self.values(measure)) for measure in MEASURES]
 
 
 class Paired(NamedTuple):
-    """Differences of paired values: their spread, p (NaN if there is none), and the number of runs or persons."""
+    """Differences of paired values: their spread, p (NaN if there is none), and the number of runs or persons.
+
+    Fewer than three runs give neither an interval nor p.
+    """
 
     spread: Spread
     p: float
@@ -143,8 +150,8 @@ class Paired(NamedTuple):
         """Return the differences ``other`` minus ``first`` of at least one pair of runs, with the paired t test."""
         differences = np.subtract(other, first)
         exact = differences.round(9)  # equal differences of percentages are rounded differently
-        if len(differences) < 2 or np.ptp(exact) == 0:  # without a deviation the test has no meaning
-            p = float("nan") if len(differences) < 2 or exact[0] else 1.0
+        if len(differences) < 3 or np.ptp(exact) == 0:  # without a deviation the test has no meaning
+            p = float("nan") if len(differences) < 3 or exact[0] else 1.0
         else:
             p = float(scipy.stats.ttest_rel(other, first).pvalue)
         return cls(Spread.from_values(differences, -100, 100), p, len(differences))
@@ -261,15 +268,17 @@ class Comparison:
 
     def _tests(self, other: Group) -> list[str]:
         """Return a line for each test of a group against the first one."""
-        pairs, persons, mcnemar = self.comparable(other), Paired.over_persons(self.common(other)), self.mcnemar(other)
-        lines = [f"  {measure}: {self.paired(other, measure).as_text()}, paired t test over {len(pairs)} common "
-                 f"run{'s' * (len(pairs) != 1)}" for measure in MEASURES if pairs] or \
-            ["  no run with a common seed or fold and common test images, so there is no paired difference"]
+        first, pairs = self.groups[0], self.comparable(other)
+        persons, mcnemar = Paired.over_persons(self.common(other)), self.mcnemar(other)
+        over = f"{'paired t test' if len(pairs) > 2 else 'mean'} over {len(pairs)} common run{'s' * (len(pairs) != 1)}"
+        lines = [f"  {measure}: {self.paired(other, measure).as_text()}, {over}" for measure in MEASURES if pairs] or \
+            [f"  no paired difference, since no runs have both a common seed and fold ({first.keys_text()} against "
+             f"{other.keys_text()}) and the same test images: train both settings with the same --seed and --folds"]
         if persons:
             lines.append(f"  accuracy: {persons.as_text()}, permutation test over {persons.count} persons; {ADVICE}")
         if mcnemar:
             lines.append(f"  McNemar's test on {mcnemar.images:,} common predictions: only {other.name} is right "
-                         f"on {mcnemar.only_other}, only {self.groups[0].name} on {mcnemar.only_first}, "
+                         f"on {mcnemar.only_other}, only {first.name} on {mcnemar.only_first}, "
                          f"{p_text(mcnemar.p)} (exact; predictions of one image or person count as independent)")
         return lines
 
@@ -314,7 +323,7 @@ class Comparison:
 
         The options that differ and the notes follow as comments.
         """
-        head = ["setting", "runs", *(f"{measure} (%)" for measure in MEASURES), f"difference in {COMPARED}", "p (runs)",
+        head = ["setting", "runs", "accuracy (%)", "mean class (%)", "F1 (%)", f"difference in {COMPARED}", "p (runs)",
                 "p (persons)", "p (McNemar)"]
         rows = []
         for group in self.groups:
@@ -325,8 +334,9 @@ class Comparison:
             rows.append([group.name, str(len(group.runs)), *map(str, group.spreads()), difference, *(
                 "–" if test is None or np.isnan(test.p) else p_text(test.p)[2:].removeprefix("= ")
                 for test in tests or [None] * 3)])
-        notes = [f"difference: {COMPARED} against the first row in points (95 % interval); p: paired t test over runs, "
-                 "permutation test of the accuracy over persons, McNemar's test of the predictions",
+        notes = ["needs the package booktabs; mean class: mean class accuracy; F1: mean over the expressions",
+                 f"difference: {COMPARED} against the first row in points (95 % interval over runs); p, of the accuracy "
+                 "as well: paired t test over runs, permutation test over persons, McNemar's test of the predictions",
                  *(f"--{name}: {', '.join(map(str, values))}" for name, values in self.options.items()),
                  *self.all_notes()]
         return latex_table(head, rows) + "".join(f"% {note}\n" for note in notes)
