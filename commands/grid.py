@@ -1,5 +1,6 @@
 """``--mode grid``: draw test persons, or any faces, with every expression, and the residuals of the swaps."""
 
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Iterable, Sequence
@@ -16,11 +17,13 @@ from datasets.files import check_output, save_figure
 from datasets.layout import Layout, Sample
 from datasets.lists import image_directory
 from datasets.loading import Images, to_float, typical_images
+from evaluation import verdict
 from evaluation.synthesis import with_expressions
-from models.checkpoints import TrainedSwap, load_exemplars
+from models.checkpoints import TrainedRecognizer, TrainedSwap, load_exemplars
 from models.gan import Swapper
 from options.config import Config
 from pictures.sheets import residual_picture, sheet
+from training.facts import Facts
 from utils import UserError
 
 
@@ -34,7 +37,15 @@ def draw_grid(config: Config) -> None:
     layout = read_data(config, trained, ["test"])
     check_output(output, "--output", trees=[image_directory(layout.root)],
                  inputs=[sample.path for sample in layout.split("all")])
+    note_low_quality(recognizer_if_there(config, trained.swapper.device))
     save_sheet(trained.swapper, layout, config.run.seed, Path(output), config.use.tile)
+
+
+def note_low_quality(trained: TrainedRecognizer | None) -> None:
+    """Print a note if the quality of the run's swaps was below the gate before its last recognizer round."""
+    config = trained.config if trained else {}
+    for finding in verdict.of_gate(config.get("swap_quality"), Facts.of_metadata(config).options.get("gate", 0)):
+        print(f"note: {finding}", file=sys.stderr)
 
 
 def draw_faces(config: Config) -> None:
@@ -52,13 +63,16 @@ def draw_faces(config: Config) -> None:
     pixels = pixels_of(read_faces(inputs + targets, preparation), gan.device)
     stated_for_each = stated[:1] * len(inputs) + stated[1:] or None
     count = len(inputs) if stated_for_each is None else len(pixels)
-    expressions = stated_or_recognized(recognizer_if_there(config, gan.device), pixels[:count], inputs + targets,
-                                       stated_for_each, names)[:len(inputs)]
+    recognizer = recognizer_if_there(config, gan.device)
+    note_low_quality(recognizer)
+    expressions = stated_or_recognized(recognizer, pixels[:count], inputs + targets, stated_for_each,
+                                       names)[:len(inputs)]
     references, labels = (pixels[len(inputs):], stated[1:]) if targets else exemplars(config, trained)
     labels = torch.tensor(labels, device=gan.device)
     references_of = [(references, labels) if targets else nearest_of_each(face, references, labels)
                      for face in pixels[:len(inputs)]]
-    notes = [f"{Path(path).name} ({names[expression]})" for path, expression in zip(inputs, expressions)]
+    source = "" if stated else "recognized as "
+    notes = [f"{Path(path).name} ({source}{names[expression]})" for path, expression in zip(inputs, expressions)]
     title, count = f"swaps of {Path(config.run.checkpoint_dir).name}", len(references_of[0][1])
     save_figure(draw_swaps(gan, pixels, expressions, notes, references_of, names, title, config.use.tile), output)
     print(f"wrote {output}: {len(inputs)} face{'s' * (len(inputs) != 1)} with {count} expression{'s' * (count != 1)}, "

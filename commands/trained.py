@@ -29,6 +29,9 @@ def load_gan(config: Config) -> TrainedSwap:
     run, attributes = config.run.checkpoint_dir, config.data.attributes
     folder, epoch = Path(run) / "model", config.restored_epoch
     if not checkpoints.gan_file(folder, "Enc", epoch).is_file():
+        options = Path(run) / "options.json"
+        if options.is_file() and read_run_options(options).get("recognizer_only"):
+            raise UserError(f"--checkpoint_dir {run}: this run has no GAN (--recognizer_only); name one that has")
         raise UserError(f"--restore: {checkpoints.gan_file(folder, 'Enc', epoch)} is not there; train first, or name "
                         "the run's directory with --checkpoint_dir (or its --data_dir or --preset)")
     trained = checkpoints.load_trained_swap(folder, epoch, attributes or DATA_SETS[config.data.data].expressions,

@@ -139,7 +139,8 @@ def inspect_classes(layout: Layout, findings: Findings) -> None:
     without_neutral = {sample.subject for sample in layout.train if sample.subject} - with_neutral
     findings.note(
         (empty, f"no test image of {', '.join(empty)}"),
-        (layout.neutral is None, "no expression is called neutral: training needs --neutral NAME or --targets any"),
+        (layout.neutral is None, "no expression is called neutral: training needs --neutral NAME or --targets any, "
+         "which --preset tuned has"),
         (without_neutral and with_neutral and not layout.target_only,
          f"{len(without_neutral)} training subjects have no neutral image of their own, e.g. "
          f"{first_of(sorted(without_neutral))}"))

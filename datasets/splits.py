@@ -192,8 +192,8 @@ def cut_folds(samples: Sequence[Sample], count: int, seed: int, by: str = "subje
     nameless = [sample.name for sample in samples if not sample.subject]
     if by == "subject" and nameless:
         raise UserError(f"--folds: {len(nameless)} of {len(samples)} listed images have no subject in subjects.list, "
-                        f"e.g. {shortened(nameless[0])}; add them there, or cut without regard to persons with "
-                        "--folds_by image")
+                        f"e.g. {shortened(nameless[0])}; import again with --subject_regex, or add them there "
+                        "(--folds_by image cuts without regard to persons, who are then in several folds)")
     keys = [sample.subject if by == "subject" else sample.name for sample in samples]
     groups: dict[str, list[Sample]] = {}
     for key, sample in zip(keys, samples):

@@ -450,7 +450,8 @@ class RecognizerSchedule:
     gan_raw: int = option(6, "synthesized batches after each real one without --multi_add_gan; 0 replaces all "
                           "synthesized images by real ones, also with --mix", least=0, most=1000)
     recognizer_only: bool = option(False, "train the recognizer alone on real images, as the baseline of joint "
-                                   "training: no GAN is trained, and codes are zeros, or those of --gan_from",
+                                   "training: no GAN is trained, and codes are zeros, or those of --gan_from; with "
+                                   "--vgg_init stage0 it starts from stage 0's network",
                                    restore="fixed")
     pairs_per_image: int = 6  # targets of synthesis for each training image
     augment: tuple[str, ...] = option(("mirror",), "none, or changes of the recognizer's real images: "

@@ -458,9 +458,9 @@ def write_run_files(run: Run, config: Config, pairs: numpy.ndarray) -> None:
     if config.run.gan_from and not run.context.restoring:
         save_gan(folder / "model", run.phases["gan"].gan, run.context.metadata, config.gan.epochs)
     write_options(folder, config, layout, run.context.device)
+    of_pairs = "" if config.recognizer.recognizer_only else f"{len(pairs)} pairs, "
     print(f"{folder}: {len(layout.train)} training and {len(layout.val)} validation images of "
-          f"{len(layout.expressions)} expressions, {len(pairs)} pairs, on {processes.world} x "
-          f"{run.context.device.type}")
+          f"{len(layout.expressions)} expressions, {of_pairs}on {processes.world} x {run.context.device.type}")
     if image_directory(layout.root).name == "align_5p" and (layout.root / "data").is_dir():
         print(f"note: the images are those of {layout.root / 'align_5p'}; {layout.root / 'data'} beside it gives the "
               "pictures of targets that keep their expression, as in the published code")
