@@ -95,7 +95,7 @@ def interpolation(blend: Callable[[Tensor], Tensor], targets: Sequence[Tensor], 
     return [*rows, [targets[0], *[None] * frames]]
 
 
-# -------------------------------------------------------------------------------------- the faces that a command is given
+# ------------------------------------------------------------------------------------ the faces that a command is given
 
 def expression_numbers(swap_list: Sequence[str], names: Sequence[str]) -> list[int]:
     """Return the positions of expressions that are given by name or position. Raises UserError for others."""

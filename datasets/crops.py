@@ -40,7 +40,7 @@ class Picture(NamedTuple):
 
 
 class Crop(NamedTuple):
-    """A face (3, S, S) uint8, and the box (left, top, width, height) in which it was found, None for a whole picture."""
+    """A face (3, S, S) uint8, and the box (left, top, width, height) where it was found, None for a whole picture."""
 
     pixels: Tensor
     box: tuple[int, int, int, int] | None = None

@@ -335,8 +335,8 @@ class Comparison:
                 "–" if test is None or np.isnan(test.p) else p_text(test.p)[2:].removeprefix("= ")
                 for test in tests or [None] * 3)])
         notes = ["needs the package booktabs; mean class: mean class accuracy; F1: mean over the expressions",
-                 f"difference: {COMPARED} against the first row in points (95 % interval over runs); p, of the accuracy "
-                 "as well: paired t test over runs, permutation test over persons, McNemar's test of the predictions",
+                 f"difference: {COMPARED} against the first row in points (95 % interval over runs); p, of the "
+                 "accuracy as well: paired t test over runs, permutation test over persons, McNemar's test of the predictions",
                  *(f"--{name}: {', '.join(map(str, values))}" for name, values in self.options.items()),
                  *self.all_notes()]
         return latex_table(head, rows) + "".join(f"% {note}\n" for note in notes)

@@ -88,8 +88,8 @@ def of_gate(quality: float | None, gate: float) -> list[str]:
         return []
     consequence = f"less than --gate {gate:g}, so it has learned from real images in place of swaps" if gate else \
         f"and it has learned their labels all the same: add --gate {LEAST_QUALITY}"
-    return [f"the quality of the swaps was {quality:.2f} before its round (0: their expressions are recognized by chance, "
-            f"1: as well as real ones), {consequence}; train the GAN longer (--epochs)"]
+    return [f"the quality of the swaps was {quality:.2f} before its round (0: their expressions are recognized by "
+            f"chance, 1: as well as real ones), {consequence}; train the GAN longer (--epochs)"]
 
 
 def of_judge(accuracy: float, num_classes: int) -> list[str]:

@@ -110,9 +110,12 @@ def test_a_wrong_line_is_named(tmp_path, files, message):
     ("d", ["happy", "angry", "neutral"], "unknown expression angry.*has happy sad neutral"),
     ("d", ["happy"], "at least two"), ("d", ["happy", "happy"], "happy named twice"),
     ("d", NAMES, "no training image of sad, neutral.*--neutral"),
-    ("nowhere", NAMES, "no such data directory"), ("", NAMES, r"images\.list: no such list")])
+    ("nowhere", NAMES, "no such data directory"), ("", NAMES, r"images\.list: no such list"),
+    ("empty", NAMES, "holds no data yet.*--preset demo")])
 def test_wrong_names_empty_classes_and_absent_lists_are_refused(tmp_path, folder, expressions, message):
     write_lists(tmp_path / "d", "a.jpg 0\n", expressions__txt="happy sad neutral")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "README.md").touch()
     with pytest.raises(UserError, match=message):
         check_classes(read_layout(tmp_path / folder, expressions))
 

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from datasets.layout import Sample
-from datasets.augmentations import AUGMENTATIONS, read_augmentations
+from datasets.augmentations import AUGMENTATIONS, Augmentation, read_augmentations
 from datasets.loading import Images, augmenter, load, to_uint8
 from datasets.pictures import BadPicture, read_image, read_picture
 from datasets.plans import Plan, ground_truth_swaps, real_plan, recognizer_plan
@@ -156,6 +156,13 @@ def test_an_augmentation_changes_real_images_by_seed_epoch_and_position_alone(no
     assert [*parts[0], *parts[1]] == [*images[0:PLAN.bounds[1]:2], *images[1:PLAN.bounds[1]:2]]  # two processes
     assert [b.first.tolist() for b in load(noise_images, PLAN, augment=augmenter({name: 0.0}, 0, 0))] == \
         [b.first.tolist() for b in load(noise_images, PLAN)]
+
+
+@pytest.mark.parametrize("function", [lambda image, *_: image / 255, lambda image, *_: image[:, 1:]])
+def test_an_augmentation_that_returns_another_type_or_shape_is_refused(noise_images, function, monkeypatch):
+    monkeypatch.setitem(AUGMENTATIONS, "planted", Augmentation(function, 0.5, ""))
+    with pytest.raises(TypeError, match="augmentation planted: returned"):
+        changed(noise_images, "planted")
 
 
 def test_augmentations_are_typed_with_their_strength(noise_images):

@@ -1,10 +1,9 @@
-"""report.html holds the results of a run, needs no other files."""
+"""report.html holds the results of a run and needs no other files."""
 
 import base64
 import re
 from xml.etree import ElementTree
 from html.parser import HTMLParser
-
 
 from conftest import EXPRESSIONS, matrix_command, refused, succeeds, train_command, trained
 from utils import write_json

@@ -115,7 +115,8 @@ def test_a_resumed_run_prints_its_position_and_keeps_its_options(finished_copy):
 
 
 def test_more_epochs_than_before_say_that_a_cosine_rate_rises_again(faces, tmp_path):
-    for schedule, note in (("cosine", "with --epochs 2 in place of 1, the recognizer's rate rises again"), ("step", "")):
+    rises = "with --epochs 2 in place of 1, the recognizer's rate rises again"
+    for schedule, note in (("cosine", rises), ("step", "")):
         trained(faces, tmp_path / schedule, "--vgg_schedule", schedule)
         output = succeeds(restored(tmp_path / schedule, "--epochs", 2))
         assert note in output and ("rises again" in output) == bool(note)
