@@ -39,9 +39,7 @@ REPLACED_FLAGS = {  # flags of the published code's train.py → what replaces t
 OLDER_SWITCHES = {"scene_truth": "lambda_truth_loss",  # of older runs → the weights that replace them
                   **{f"{name}_loss": f"lambda_{name}_loss" for name in ("vgg", "l1", "l2", "tv")}}
 FORMER_OPTIONS = {"lr_decay": 0.97, "weight_decay": 1e-5, "vgg_lr_decay_steps": 1800, "pairs_per_image": 6,
-                  "decoder_label": True, "exp_label": False}  # of older runs, and fixed now
-DROPPED_OPTIONS = {"compile": False, "log_every": 10, "save_minutes": 10.0,
-                   "std": 0.2, "label_copy": 20}  # of older runs, which go on without them
+                  "decoder_label": True, "exp_label": False, "std": 0.2, "label_copy": 20}  # of older runs, fixed now
 PASSED_TO_MEMBERS = {"checkpoint_dir", "gpu", "auto_restore", "overwrite", "force"}  # of the "momentary" ones
 PICTURES = {"test": "result.jpg", "grid": "grid.jpg", "recognize": "recognized.jpg"}  # a mode → the default of --output
 OUTPUTS = {**PICTURES, "export": "recognizer.onnx", "export_swap": "swap.onnx"}
@@ -254,9 +252,6 @@ def read_run_options(path: Path) -> dict[str, Any]:
     for name, fixed in FORMER_OPTIONS.items():
         if saved.get(name, fixed) != fixed:
             raise UserError(f"{path}: --{name} {saved[name]} is of an older version; use that one, or train anew")
-    for name, default in DROPPED_OPTIONS.items():
-        if saved.get(name, default) != default:
-            print(f"note: {path}: --{name} {saved[name]} is of an older version, and has no effect", file=sys.stderr)
     saved.update({weight: 0.0 for switch, weight in OLDER_SWITCHES.items() if saved.get(switch) is False})
     saved = {name: value for name, value in saved.items()
              if name in OPTIONS and (name == "checkpoint_dir" or OPTIONS[name].restore != "momentary")}
